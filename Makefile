@@ -1,0 +1,53 @@
+# The two commands a newcomer needs: `make demo` and `make test`. All else is for who works on the code.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test up down lint fmt bench soak clean constraints install
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trialstream needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e '.[local]'
+	touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: install
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+up: install
+	$(BIN)/trialstream up --data .trialstream
+
+down: install
+	$(BIN)/trialstream down --data .trialstream
+
+bench: install
+	@echo "benchmarks/ holds nothing yet: see docs/roadmap.md"
+
+soak: install
+	@echo "tests/faults/ holds nothing yet: see docs/roadmap.md"
+
+constraints:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --group dev -e '.[local]'
+	$(BIN)/python -m pip freeze --all --exclude-editable > constraints.txt
+
+clean:
+	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

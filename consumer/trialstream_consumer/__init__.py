@@ -1,0 +1,1 @@
+"""The consumer service: folds the log into MongoDB documents."""

@@ -1,0 +1,323 @@
+"""The projection in MongoDB: the only module that writes it.
+
+One transaction per batch, in this order, which is its correctness argument:
+
+1. compare-and-set the checkpoint: it still has our epoch and the offset at which the batch begins, or we are fenced;
+2. replace the documents that the batch changed;
+3. insert the history buckets that it filled, its outcomes and its dead letters.
+
+So a batch is in the documents if and only if the checkpoint is past it. A worker that takes a partition over increments
+the epoch first: whoever had it before fails at step 1 and drops its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
+from pymongo import ASCENDING, ReplaceOne, ReturnDocument
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+from trialstream.config import Config
+from trialstream_schemas.documents import (
+    group_from_document,
+    group_to_document,
+    project_from_document,
+    project_to_document,
+    trial_from_document,
+    trial_to_document,
+)
+from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
+from trialstream_schemas.events import LogCreated
+from trialstream_schemas.series import Bucket
+
+from trialstream_consumer.fold import Needs, Outcome, State, resolve
+
+__all__ = ["Checkpoint", "DeadLetter", "Store", "ensure_indexes"]
+
+Document: TypeAlias = dict[str, Any]
+
+_INDEXES: dict[str, list[list[tuple[str, int]]]] = {
+    "trials": [
+        [("hash", ASCENDING), ("revision", ASCENDING)],
+        [("project_id", ASCENDING)],
+        [("group_id", ASCENDING)],
+        [("status.name", ASCENDING), ("created", ASCENDING)],
+        [("name", ASCENDING)],
+        [("created", ASCENDING), ("_id", ASCENDING)],
+    ],
+    "groups": [[("project_id", ASCENDING)]],
+    "projects": [],
+    "series": [[("trial", ASCENDING), ("section", ASCENDING), ("names", ASCENDING)]],
+    "outcomes": [],
+    "checkpoints": [],
+    "dead_letters": [[("time", ASCENDING), ("_id", ASCENDING)]],
+}
+_LOG_ID = "log"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a partition is folded.
+
+    Attributes:
+        topic: Name of the topic.
+        partition: Number of the partition.
+        offset: The next one to fold.
+        epoch: Counts the takeovers of the partition.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    epoch: int
+
+    @property
+    def id(self) -> str:
+        """Its document's id, `<topic>/<partition>`."""
+        return f"{self.topic}/{self.partition}"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that could not be folded.
+
+    Attributes:
+        topic: Where it lies.
+        partition: Where it lies.
+        offset: Where it lies.
+        reason: Why it could not be folded.
+        time: When the broker took it, milliseconds since 1970 UTC.
+        value: Its bytes.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    time: int
+    value: bytes
+
+    def to_document(self) -> Document:
+        """Its document."""
+        return {"_id": f"{self.topic}/{self.partition}/{self.offset}", **vars(self)}
+
+
+@asynccontextmanager
+async def mongo_errors(config: Config) -> AsyncIterator[None]:
+    """Translate what the driver raises inside.
+
+    Raises:
+        MongoUnavailable: with the reason and what to do.
+    """
+    try:
+        yield
+    except PyMongoError as error:
+        raise MongoUnavailable(
+            f"MongoDB does not do what it should ({type(error).__name__}: {error}); is it a replica set, and running? "
+            f"`trialstream up` starts one, TRIALSTREAM_MONGO names another (database {config.database})"
+        ) from error
+
+
+async def ensure_indexes(config: Config) -> None:
+    """Create the collections and indexes of the projection where they are missing.
+
+    Raises:
+        MongoUnavailable: MongoDB does not answer.
+    """
+    async with mongo_errors(config):
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, serverSelectionTimeoutMS=10_000)
+        try:
+            database = client[config.database]
+            existing = await database.list_collection_names()
+            for name, indexes in _INDEXES.items():
+                if name not in existing:
+                    # Several consumers may start at once; creating an index creates the collection too, if need be.
+                    await database[name].create_index([("_id", ASCENDING)])
+                for keys in indexes:
+                    await database[name].create_index(keys)
+        finally:
+            client.close()
+
+
+class Store:
+    """Loads state and writes batches. One for all partitions of a consumer; safe to share between their workers."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            config.mongo, serverSelectionTimeoutMS=10_000, socketTimeoutMS=30_000
+        )
+        self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
+            config.database, write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+        )
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    async def check_log(self, log: LogCreated) -> None:
+        """Bind the projection to the log, the first time, and later check that it is the same.
+
+        Raises:
+            LogMismatch: the projection was folded from another log.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            known = await self._database.checkpoints.find_one_and_update(
+                {"_id": _LOG_ID},
+                {"$setOnInsert": {"log": log.log, "partitions": log.partitions, "time": log.time}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        assert known is not None
+        if known["log"] != log.log:
+            raise LogMismatch(
+                f"{self._config.registry_topic} is log {log.log}, and database {self._config.database} was folded from "
+                f"log {known['log']}: the topics were recreated; drop the database to fold the new log"
+            )
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The latest dead letters, latest first.
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            found = self._database.dead_letters.find({}, {"_id": 0}).sort([("time", -1), ("_id", -1)]).limit(limit)
+            return [DeadLetter(**each) async for each in found]
+
+    async def acquire(self, topic: str, partition: int) -> Checkpoint:
+        """Take a partition over: whoever had it before is fenced from now on.
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            document = await self._database.checkpoints.find_one_and_update(
+                {"_id": f"{topic}/{partition}"},
+                {"$inc": {"epoch": 1}, "$setOnInsert": {"offset": 0}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        assert document is not None
+        return Checkpoint(topic, partition, document["offset"], document["epoch"])
+
+    async def current(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint of the same partition as it is now.
+
+        Raises:
+            Fenced: another consumer has taken the partition over.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            document = await self._database.checkpoints.find_one({"_id": checkpoint.id})
+        if document is None or document["epoch"] != checkpoint.epoch:
+            raise Fenced(f"{checkpoint.id} was taken over by another consumer")
+        return replace(checkpoint, offset=document["offset"])
+
+    async def load(self, state: State, needs: Needs) -> None:
+        """Load into the state what it lacks of the needs; what does not exist becomes None (a revision: 0).
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            await self._load(state, needs)
+
+    async def _load(self, state: State, needs: Needs) -> None:
+        found = await self._find("outcomes", needs.requests - state.outcomes.keys())
+        for request, each in found.items():
+            state.outcomes[request] = Outcome(request, each["uid"], each["applied"], each["reason"]) if each else None
+
+        uids = {uid for address in needs.trials if (uid := resolve(state, address))}
+        found = await self._find("trials", uids - state.trials.keys())
+        state.trials.update({uid: trial_from_document(each) if each else None for uid, each in found.items()})
+
+        hashes = needs.hashes - state.revisions.keys()
+        if hashes:
+            latest = self._database.trials.aggregate(
+                [
+                    {"$match": {"hash": {"$in": sorted(hashes)}}},
+                    {"$group": {"_id": "$hash", "latest": {"$max": "$revision"}}},
+                ]
+            )
+            next_revisions = {each["_id"]: each["latest"] + 1 async for each in latest}
+            state.revisions.update({each: next_revisions.get(each, 0) for each in hashes})
+
+        keys = {(uid, shape) for address, shape in needs.shapes if (uid := resolve(state, address))}
+        buckets = {Bucket(*key).open_id: key for key in keys - state.buckets.keys()}
+        found = await self._find("series", buckets)
+        state.buckets.update(
+            {buckets[id_]: Bucket.from_document(each) if each else None for id_, each in found.items()}
+        )
+
+        found = await self._find("groups", needs.groups - state.groups.keys())
+        state.groups.update({uid: group_from_document(each) if each else None for uid, each in found.items()})
+        found = await self._find("projects", needs.projects - state.projects.keys())
+        state.projects.update({uid: project_from_document(each) if each else None for uid, each in found.items()})
+
+    async def _find(self, collection: str, ids: Iterable[str]) -> dict[str, Document | None]:
+        found: dict[str, Document | None] = dict.fromkeys(ids)
+        if found:
+            async for document in self._database[collection].find({"_id": {"$in": list(found)}}):
+                found[document["_id"]] = document
+        return found
+
+    async def write(
+        self, checkpoint: Checkpoint, offset: int, state: State, dead_letters: list[DeadLetter]
+    ) -> Checkpoint:
+        """Write what the batch from `checkpoint` to `offset` changed; return the checkpoint after it.
+
+        Raises:
+            Fenced: the checkpoint is no longer ours; nothing was written.
+            MongoUnavailable: MongoDB did not answer; `current` tells whether the batch was written.
+        """
+        writes = _writes(state, dead_letters)
+        async with (
+            mongo_errors(self._config),
+            await self._client.start_session() as session,
+            session.start_transaction(write_concern=WriteConcern("majority")),
+        ):
+            await self._advance(checkpoint, offset, session)
+            for collection, operations in writes.items():
+                await self._database[collection].bulk_write(operations, ordered=False, session=session)
+        return replace(checkpoint, offset=offset)
+
+    async def _advance(self, checkpoint: Checkpoint, offset: int, session: AsyncIOMotorClientSession) -> None:
+        done = await self._database.checkpoints.update_one(
+            {"_id": checkpoint.id, "epoch": checkpoint.epoch, "offset": checkpoint.offset},
+            {"$set": {"offset": offset}},
+            session=session,
+        )
+        if not done.matched_count:
+            raise Fenced(f"{checkpoint.id} is no longer at offset {checkpoint.offset} in epoch {checkpoint.epoch}")
+
+
+def _writes(state: State, dead_letters: list[DeadLetter]) -> dict[str, list[ReplaceOne[Document]]]:
+    """By collection, the replacements that make the documents equal the state."""
+    changes = state.changes
+    trials = (state.trials[uid] for uid in changes.trials)
+    groups = (state.groups[uid] for uid in changes.groups)
+    projects = (state.projects[uid] for uid in changes.projects)
+    opened = (state.buckets[key] for key in changes.buckets)
+    documents: dict[str, list[Document]] = {
+        "trials": [trial_to_document(each) for each in trials if each],
+        "groups": [group_to_document(each) for each in groups if each],
+        "projects": [project_to_document(each) for each in projects if each],
+        "series": [
+            *(each.to_document(full=True) for each in changes.filled),
+            *(each.to_document(full=False) for each in opened if each is not None),
+        ],
+        "outcomes": [each.to_document() for each in changes.outcomes],
+        "dead_letters": [each.to_document() for each in dead_letters],
+    }
+    return {
+        collection: [ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in found]
+        for collection, found in documents.items()
+        if found
+    }

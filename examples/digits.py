@@ -1,0 +1,283 @@
+"""A hyperparameter search on scikit-learn's handwritten digits, logged with trialstream.
+
+This process plans eight trials. Four workers claim them one by one, train a small network for each, and log what
+happens; one trial learns so fast that it diverges, which ends the trial but not its worker. Meanwhile bars show how far
+the trials are. At the end comes a table of them, and a check that all that was logged can be read back.
+
+    trialstream up --detach && eval "$(trialstream env)"
+    python examples/digits.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+import trialstream as ts
+from perceptron import TRAINING_IMAGES, Images, Perceptron, load_images, mini_batches
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+WORKERS = 4
+EPOCHS = 40
+BATCH_SIZE = 16
+STEPS = EPOCHS * TRAINING_IMAGES // BATCH_SIZE
+
+SEARCH = [
+    {"learning_rate": 0.003, "hidden": 16},
+    {"learning_rate": 0.003, "hidden": 64},
+    {"learning_rate": 0.03, "hidden": 16},
+    {"learning_rate": 0.03, "hidden": 64},
+    {"learning_rate": 3.0, "hidden": 64},  # diverges after some 100 steps
+    {"learning_rate": 0.3, "hidden": 16},
+    {"learning_rate": 0.3, "hidden": 64},
+    {"learning_rate": 0.3, "hidden": 256},
+]
+
+# How many numbers: by uid of the trial, section ("metrics" or "chronos") and name.
+Counts: TypeAlias = Counter[tuple[str, str, str]]
+
+
+class Mismatch(Exception):  # noqa: N818 (it is a finding)
+    """What was logged is not what can be read back."""
+
+
+def main() -> int:
+    """Run the search. The last line says how it went; the exit code is 0 if all is well."""
+    # The workers share the processors already. They inherit this before their numpy starts threads of its own.
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    try:
+        summary = asyncio.run(search())
+    except (Mismatch, ts.TrialStreamError) as error:
+        print(f"demo failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("demo failed: interrupted")
+        return 130
+    print(f"demo ok: {summary}")
+    return 0
+
+
+async def search() -> str:
+    """Plan the trials, have them run, show how they did, and check what was logged.
+
+    Returns:
+        A summary.
+
+    Raises:
+        Mismatch: something is missing.
+    """
+    async with ts.connect() as protocol:
+        group = await plan(protocol)
+        logged = await run_workers(protocol, group)
+        trials = await protocol.fetch_trials({"group_id": group.uid}, sort="-metrics.test_accuracy.last")
+        Console().print(table(trials))
+        return await check(protocol, group, trials, logged)
+
+
+async def plan(protocol: ts.Protocol) -> ts.TrialGroup:
+    """Make the project, a group for this search, and its trials."""
+    project = await protocol.new_project(ts.Project(name="digits", description="Handwritten digits, 8 x 8 pixels"))
+    name = f"search of {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name, project_id=project.uid))
+    assert group is not None, "no two searches begin in the same microsecond"
+    for parameters in SEARCH:
+        trial = ts.Trial(name="perceptron", parameters=parameters, project_id=project.uid, group_id=group.uid)
+        await protocol.new_trial(trial)
+    return group
+
+
+# --- The workers: claim, train, log
+
+
+def work(worker: int, group_id: str) -> Counts:
+    """Run trials of the group until none is left to claim; returns how much was logged. This is a process's main."""
+    return asyncio.run(run_trials(worker, group_id))
+
+
+async def run_trials(worker: int, group_id: str) -> Counts:
+    """Run the trials that this worker gets hold of."""
+    training, test = load_images()
+    logged: Counts = Counter()
+    async with ts.connect() as protocol:
+        async for trial in claim_trials(protocol, group_id):
+            await protocol.add_trial_tags(trial, worker=worker)
+            await run_trial(Run(protocol, trial, logged), training, test)
+        await protocol.commit(level="folded")  # so that the parent can read it
+    return logged
+
+
+async def claim_trials(protocol: ts.Protocol, group_id: str) -> AsyncIterator[ts.Trial]:
+    """Claim trials that have no status yet, by starting them; no trial goes to two workers."""
+    while True:
+        try:
+            trial = await protocol.fetch_and_update_trial({"group_id": group_id, "status": None}, "log_trial_start")
+        except ts.ItemNotFound:
+            return
+        yield trial
+
+
+class Run:
+    """One trial's share of the protocol, counting what is logged."""
+
+    def __init__(self, protocol: ts.Protocol, trial: ts.Trial, logged: Counts) -> None:
+        self.protocol = protocol
+        self.trial = trial
+        self._logged = logged
+
+    async def metrics(self, step: int, **values: float) -> None:
+        """Log numbers of a step of the training."""
+        await self.protocol.log_trial_metrics(self.trial, step, **values)
+        self._logged.update((self.trial.uid, "metrics", name) for name in values)
+
+    @asynccontextmanager
+    async def chrono(self, name: str) -> AsyncIterator[None]:
+        """Log how long the block takes."""
+        await self.protocol.log_trial_chrono_start(self.trial, name, ts.StatAggregator.lazy())
+        try:
+            yield
+        finally:
+            await self.protocol.log_trial_chrono_finish(self.trial, name, *sys.exc_info())
+            self._logged[self.trial.uid, "chronos", name] += 1
+
+    async def finish(self, *exc_info: Any) -> None:
+        """Log the end of the trial, and the exception that ended it if there was one."""
+        await self.protocol.log_trial_finish(self.trial, *exc_info)
+        self._logged[self.trial.uid, "chronos", "runtime"] += 1
+
+
+async def run_trial(run: Run, training: Images, test: Images) -> None:
+    """Train, and log how that ends: a diverged trial is over, any other exception is the caller's."""
+    try:
+        await train(run, training, test)
+    except BaseException as error:
+        await run.finish(*sys.exc_info())
+        if not isinstance(error, FloatingPointError):
+            raise
+    else:
+        await run.finish()
+
+
+async def train(run: Run, training: Images, test: Images) -> None:
+    """Train a network by mini-batches.
+
+    Raises:
+        FloatingPointError: it diverged.
+    """
+    learning_rate, hidden = run.trial.parameters["learning_rate"], run.trial.parameters["hidden"]
+    rng = np.random.default_rng(0)
+    network = Perceptron(hidden, rng)
+    await run.protocol.log_trial_arguments(run.trial, epochs=EPOCHS, batch_size=BATCH_SIZE)
+    await run.protocol.log_trial_metadata(run.trial, weights=network.size, numpy=np.__version__)
+    step = 0
+    for _ in range(EPOCHS):
+        async with run.chrono("epoch"):
+            for images in mini_batches(training, BATCH_SIZE, rng):
+                step += 1
+                async with run.chrono("batch"):
+                    loss, accuracy = network.learn(images, learning_rate)
+                await run.metrics(step, loss=loss, accuracy=accuracy)
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the loss is {loss} after {step} steps")
+        await run.metrics(step, test_accuracy=network.accuracy(test))
+        await asyncio.sleep(0)  # log calls do not wait for anything: this is where Ctrl-C gets in
+
+
+# --- The parent again: start the workers, watch, show, check
+
+
+async def run_workers(protocol: ts.Protocol, group: ts.TrialGroup) -> Counts:
+    """Let the workers run the trials; return how much they logged in all."""
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+        workers = asyncio.gather(*(loop.run_in_executor(pool, work, number, group.uid) for number in range(WORKERS)))
+        await watch(protocol, group, workers)
+        return sum(await workers, Counter())
+
+
+async def watch(protocol: ts.Protocol, group: ts.TrialGroup, workers: asyncio.Future[Any]) -> None:
+    """Show how far the trials are until the workers are done: bars on a terminal, a line per new status everywhere."""
+    console = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    trials = await protocol.fetch_trials({"group_id": group.uid})
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars = {trial.uid: progress.add_task(describe(trial), total=STEPS) for trial in trials}
+        while not workers.done():
+            await asyncio.wait([workers], timeout=0.25)
+            before = {trial.uid: trial.status for trial in trials}
+            trials = await protocol.fetch_trials({"group_id": group.uid})
+            for trial in trials:
+                progress.update(bars[trial.uid], completed=observations(trial.metrics.get("loss")))
+                if trial.status != before[trial.uid]:
+                    console.print(f"{describe(trial)}: {outcome(trial)}")
+
+
+def table(trials: list[ts.Trial]) -> Table:
+    """The trials and how they did."""
+    rows = Table("rate", "hidden", "worker", "status", "accuracy", "loss", "steps", "ms/step", "seconds", box=None)
+    for trial in trials:
+        loss, accuracy = trial.metrics.get("loss"), trial.metrics.get("test_accuracy")
+        rows.add_row(
+            f"{trial.parameters['learning_rate']}",
+            f"{trial.parameters['hidden']}",
+            f"{trial.tags['worker']}",
+            status(trial),
+            f"{accuracy.last:.3f}" if accuracy else "",
+            f"{loss.last:.4f}" if loss else "",
+            f"{observations(loss)}",
+            f"{1000 * trial.chronos['batch'].avg:.3f}" if loss else "",
+            f"{trial.chronos['runtime'].sum:.1f}",
+        )
+    return rows
+
+
+def describe(trial: ts.Trial) -> str:
+    """What tells the trials apart."""
+    return f"rate {trial.parameters['learning_rate']:<5} hidden {trial.parameters['hidden']:<3}"
+
+
+def status(trial: ts.Trial) -> str:
+    """The name of its status."""
+    return trial.status.name if trial.status else "waiting"
+
+
+def outcome(trial: ts.Trial) -> str:
+    """Its status, and what came of it."""
+    if trial.status is ts.Status.Completed:
+        return f"Completed, {trial.metrics['test_accuracy'].last:.1%} of the test images read rightly"
+    return ", ".join([status(trial), *(error.message for error in trial.errors)])
+
+
+# --- The check: is all there that was logged?
+
+
+async def check(protocol: ts.Protocol, group: ts.TrialGroup, trials: list[ts.Trial], logged: Counts) -> str:
+    """Compare what the workers logged with what is read back, and return a summary.
+
+    Raises:
+        Mismatch: they differ; it says in what.
+    """
+    folded = folded_counts(trials)
+    dead = dead_letters(since=group.created)
+    ended = Counter(trial.status for trial in trials)
+    problems = [
+        *differences(logged, folded, "folded"),
+        *differences(metrics_of(logged), await history_counts(protocol, trials), "in the history"),
+        *(f"{describe(trial)}: {trial.lost_events} events lost" for trial in trials if trial.lost_events),
+        *(f"{describe(trial)}: started {trial.starts} times" for trial in trials if trial.starts != 1),
+        *(f"{n} {status.name}" for status, n in ended.items() if status not in (ts.Status.Completed, )),
+    ]

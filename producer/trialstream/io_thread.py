@@ -1,0 +1,57 @@
+"""One background thread with an event loop of its own, for all I/O of a protocol.
+
+Training code blocks its event loop for as long as a step takes, and is often not async at all. With its own loop the
+sender sends, heartbeats beat and connections live on meanwhile, and calls may come from any loop or thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["IoThread"]
+
+T = TypeVar("T")
+_JOIN_SECONDS = 5.0
+
+
+class IoThread:
+    """Runs coroutines in a daemon thread, so that it can never keep the interpreter from exiting."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> concurrent.futures.Future[T]:
+        """Start a coroutine function there; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(function(*args), self.loop)
+
+    async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Run a coroutine function there and return what it returns."""
+        return await asyncio.wrap_future(self.submit(function, *args))
+
+    def stop(self) -> None:
+        """End the loop and the thread; what still runs is cancelled."""
+        asyncio.run_coroutine_threadsafe(self._cancel_all(), self.loop).add_done_callback(
+            lambda _: self.loop.call_soon_threadsafe(self.loop.stop)
+        )
+        self._thread.join(_JOIN_SECONDS)
+
+    async def _cancel_all(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_JOIN_SECONDS / 2)
+        await self.loop.shutdown_asyncgens()

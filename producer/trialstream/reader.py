@@ -1,0 +1,210 @@
+"""Reads the projection: the only module of the producer's side that talks to MongoDB."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import anyio
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from trialstream_schemas.documents import group_from_document, project_from_document, trial_from_document
+from trialstream_schemas.errors import MongoUnavailable, ProjectionBehind
+from trialstream_schemas.series import Bucket
+from trialstream_schemas.structure import Project, Trial, TrialGroup
+from trialstream_schemas.values import escape_key
+
+from trialstream.config import Config
+from trialstream.outbox import Route
+
+__all__ = ["Outcome", "Reader"]
+
+Document: TypeAlias = dict[str, Any]
+Outcome: TypeAlias = Mapping[str, Any]
+Filter: TypeAlias = Mapping[str, Any]
+Keys: TypeAlias = list[tuple[str, int]]
+
+# How often to look while something is waited for: often at first, since a fold takes a few milliseconds.
+_POLL_SECONDS = (0.001, 0.002, 0.002, 0.004, 0.004, 0.008, 0.008, 0.016, 0.016, 0.032, 0.05)
+
+
+class Reader:
+    """Reads the projection. Lives in one event loop.
+
+    Args:
+        config: Where MongoDB is.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            config.mongo, serverSelectionTimeoutMS=5_000, socketTimeoutMS=60_000
+        )
+        self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
+            config.database, read_concern=ReadConcern("majority")
+        )
+        # Waiting requests share one query: 32 that polled one by one would starve each other on the driver's threads.
+        self._waiting: dict[str, anyio.Event] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._wake = anyio.Event()
+        self._folded: dict[Route, int] = {}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except PyMongoError as error:
+            raise MongoUnavailable(
+                f"MongoDB did not answer ({type(error).__name__}: {error}); start one with `trialstream up`, or set "
+                "TRIALSTREAM_MONGO"
+            ) from error
+
+    # --- Documents
+
+    async def trials(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Trial]:
+        """Trials."""
+        return [trial_from_document(each) for each in await self._documents("trials", filter_, sort, limit)]
+
+    async def groups(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[TrialGroup]:
+        """Groups, with the uids of their trials."""
+        groups = [group_from_document(each) for each in await self._documents("groups", filter_, sort, limit)]
+        trials = await self._members("trials", "group_id", [each.uid for each in groups])
+        for group in groups:
+            group.trials = trials.get(group.uid, [])
+        return groups
+
+    async def projects(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Project]:
+        """Projects, with the uids of their groups and trials."""
+        projects = [project_from_document(each) for each in await self._documents("projects", filter_, sort, limit)]
+        uids = [each.uid for each in projects]
+        groups = await self._members("groups", "project_id", uids)
+        trials = await self._members("trials", "project_id", uids)
+        for project in projects:
+            project.groups = groups.get(project.uid, [])
+            project.trials = trials.get(project.uid, [])
+        return projects
+
+    async def exists(self, collection: str, uid: str) -> bool:
+        """Whether there is a document of that id."""
+        async with self._errors():
+            return await self._database[collection].find_one({"_id": uid}, {"_id": 1}) is not None
+
+    async def versions(self, collection: str, filter_: Filter, limit: int) -> list[tuple[str, int]]:
+        """Uids and state versions of the oldest that match."""
+        async with self._errors():
+            cursor = self._database[collection].find(filter_, {"state_version": 1})
+            cursor = cursor.sort([("created", 1), ("_id", 1)]).limit(limit)
+            return [(each["_id"], each["state_version"]) async for each in cursor]
+
+    async def buckets(self, uid: str, section: str, names: Iterable[str]) -> list[Bucket]:
+        """The history of a trial, with no other columns than the names (all if there are none)."""
+        wanted = list(names)
+        filter_: Document = {"trial": uid, "section": section}
+        fields = None
+        if wanted:
+            filter_["names"] = {"$in": wanted}
+            plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
+            fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in wanted)), 1)
+        async with self._errors():
+            found = await self._database.series.find(filter_, fields).to_list(None)
+        if wanted:
+            for each in found:
+                each["names"] = [name for name in each["names"] if name in wanted]
+        return [Bucket.from_document(each) for each in found]
+
+    async def _documents(self, collection: str, filter_: Filter, sort: Keys | None, limit: int) -> list[Document]:
+        async with self._errors():
+            cursor = self._database[collection].find(filter_, sort=sort, limit=limit)
+            return await cursor.to_list(None)
+
+    async def _members(self, collection: str, field: str, uids: list[str]) -> dict[str, list[str]]:
+        members: dict[str, list[str]] = {}
+        if uids:
+            async with self._errors():
+                cursor = self._database[collection].find({field: {"$in": uids}}, {field: 1})
+                async for each in cursor.sort([("created", 1), ("_id", 1)]):
+                    members.setdefault(each[field], []).append(each["_id"])
+        return members
+
+    # --- Waiting for the fold
+
+    async def folded(self, marks: Mapping[Route, int], timeout: float) -> None:
+        """Return when the projection has all events before the marks (by partition, an offset).
+
+        Raises:
+            ProjectionBehind: it has not in that many seconds; the message says how far it is behind.
+        """
+        missing = {route: offset for route, offset in marks.items() if self._folded.get(route, 0) < offset}
+        polls = 0
+        with anyio.move_on_after(timeout):
+            while missing:
+                await self._read_checkpoints(missing)
+                missing = {route: offset for route, offset in missing.items() if self._folded.get(route, 0) < offset}
+                if missing:
+                    await anyio.sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
+                    polls += 1
+            return
+        raise ProjectionBehind(self.behind(missing, timeout))
+
+    def behind(self, marks: Mapping[Route, int], timeout: float) -> str:
+        """What to tell a user whose wait for the marks has ended."""
+        events = sum(max(0, offset - self._folded.get(route, 0)) for route, offset in marks.items())
+        where = ", ".join(
+            f"{route.topic}/{route.partition} at offset {self._folded.get(route, 0)} of {offset}"
+            for route, offset in sorted(marks.items())
+        )
+        return (
+            f"the projection is {events} events behind after {timeout:g} s ({where}): is a consumer running? start one "
+            "with `trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
+        )
+
+    async def _read_checkpoints(self, routes: Iterable[Route]) -> None:
+        ids = {f"{route.topic}/{route.partition}": route for route in routes}
+        async with self._errors():
+            async for each in self._database.checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}):
+                self._folded[ids[each["_id"]]] = each["offset"]
+
+    # --- Outcomes
+
+    async def outcome(self, request: str, timeout: float) -> Outcome | None:
+        """What became of a request, or None if the fold has not decided it in that many seconds."""
+        decided = self._waiting[request] = anyio.Event()
+        self._wake.set()
+        try:
+            with anyio.move_on_after(timeout):
+                await decided.wait()
+            return self._outcomes.pop(request, None)
+        finally:
+            del self._waiting[request]
+
+    async def poll_outcomes(self) -> None:
+        """Look for the outcomes that are waited for, all in one query, until cancelled."""
+        while True:
+            if not self._waiting:
+                self._wake = anyio.Event()
+                await self._wake.wait()
+            polls = 0
+            while self._waiting:
+                try:
+                    found = await self._decided()
+                except PyMongoError:  # who waits has a deadline; MongoDB may come back before it
+                    found = 0
+                polls = 0 if found else polls + 1
+                await anyio.sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
+
+    async def _decided(self) -> int:
+        pending = [request for request, event in self._waiting.items() if not event.is_set()]
+        found = 0
+        if pending:
+            async for each in self._database.outcomes.find({"_id": {"$in": pending}}):
+                if each["_id"] in self._waiting:  # else its wait has ended
+                    self._outcomes[each["_id"]] = each
+                    self._waiting[each["_id"]].set()
+                    found += 1
+        return found

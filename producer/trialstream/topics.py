@@ -1,0 +1,130 @@
+"""The topics of a log: made when they are missing, checked each time.
+
+The first record of the registry says which log this is and over how many partitions its trials are spread. A hash
+belongs to one partition for as long as the log lives, so a changed partition count is refused: it would tear the
+events of a trial apart.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode
+from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, TrialStreamError
+from trialstream_schemas.events import LogCreated
+
+from trialstream.config import Config
+
+__all__ = ["ensure_topics", "kafka_errors", "reading_consumer"]
+
+# The log is the only truth: nothing in it ever expires. The broker's clock orders it, so that replay to a time is well
+# defined.
+_LOG_SETTINGS = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "message.timestamp.type": "LogAppendTime",
+}
+_SCHEMAS_SETTINGS = {"cleanup.policy": "compact"}
+
+
+@asynccontextmanager
+async def kafka_errors(config: Config) -> AsyncIterator[None]:
+    """Translate what aiokafka raises inside.
+
+    Raises:
+        KafkaUnavailable: with the address and what to do.
+    """
+    try:
+        yield
+    except KafkaError as error:
+        raise KafkaUnavailable(
+            f"Kafka at {config.kafka} does not answer ({type(error).__name__}: {error}); "
+            "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
+        ) from error
+
+
+def reading_consumer(config: Config) -> AIOKafkaConsumer:
+    """A consumer outside of any group, to be started and stopped by the caller."""
+    return AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
+
+
+async def ensure_topics(config: Config) -> LogCreated:
+    """Create the topics that are missing, publish this version's schemas, and return which log this is.
+
+    Raises:
+        KafkaUnavailable: no broker answers.
+        LogMismatch: the partition count of the trials topic is not the recorded one.
+    """
+    async with kafka_errors(config):
+        admin = AIOKafkaAdminClient(**config.kafka_client())
+        try:
+            await admin.start()
+            await _create(admin, config)
+            [described] = await admin.describe_topics([config.trials_topic])
+        finally:
+            await admin.close()
+        partitions = len(described["partitions"])
+        log = await _log(config, partitions)
+    if log.partitions != partitions:
+        raise LogMismatch(
+            f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
+            f"trial would lie in two partitions; go back to {log.partitions}, or copy the log into new topics"
+        )
+    return log
+
+
+async def _create(admin: AIOKafkaAdminClient, config: Config) -> None:
+    wanted = {
+        config.schemas_topic: (1, _SCHEMAS_SETTINGS),
+        config.trials_topic: (config.partitions, _LOG_SETTINGS),
+        config.registry_topic: (1, _LOG_SETTINGS),
+    }
+    missing = wanted.keys() - set(await admin.list_topics())
+    if not missing:
+        return
+    response: Any = await admin.create_topics(
+        [NewTopic(name, wanted[name][0], config.replication, topic_configs=wanted[name][1]) for name in sorted(missing)]
+    )
+    for name, code, *message in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise TrialStreamError(
+                f"topic {name} could not be created: {error.__name__}: {' '.join(map(str, message))}"
+            )
+
+
+async def _log(config: Config, partitions: int) -> LogCreated:
+    """The first record of the registry, written by whoever comes first."""
+    producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
+    consumer = reading_consumer(config)
+    registry = TopicPartition(config.registry_topic, 0)
+    try:
+        await producer.start()
+        sent = [await producer.send(config.schemas_topic, key=key, value=text) for key, text in SCHEMAS.items()]
+        for each in sent:
+            await each
+        await consumer.start()
+        consumer.assign([registry])
+        if not (await consumer.end_offsets([registry]))[registry]:
+            mine = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
+            await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
+        consumer.seek(registry, 0)
+        first = await consumer.getone(registry)
+    finally:
+        await consumer.stop()
+        await producer.stop()
+    log = SchemaStore().decode(first.value or b"")
+    if first.offset or not isinstance(log, LogCreated):
+        raise LogMismatch(
+            f"{config.registry_topic} begins at offset {first.offset} with {type(log).__name__} and not at 0 with "
+            "LogCreated: its beginning was deleted, or it is not a registry of trialstream"
+        )
+    return log

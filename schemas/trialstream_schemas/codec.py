@@ -1,0 +1,200 @@
+"""Events to bytes and back: Avro single-object encoding.
+
+`C3 01`, the eight bytes of the schema's CRC-64-AVRO fingerprint (little-endian), the Avro body
+(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). Whoever writes a schema publishes it to the
+schemas topic first, so a reader needs nothing beside the log. Events are decoded with the schema they were written with
+and, if that is not this version's, resolved to it by Avro's rules: fields that this version does not know are dropped,
+fields that the writer did not know take their defaults, and a schema that cannot be resolved is an error.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import fields
+from importlib.resources import files
+from typing import Any
+
+import fastavro
+from fastavro._read_py import schemaless_reader as read_in_python
+from fastavro.schema import fingerprint as fastavro_fingerprint
+from fastavro.schema import load_schema, parse_schema, to_parsing_canonical_form
+
+from trialstream_schemas import values
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.errors import SchemaError, UnknownSchema
+from trialstream_schemas.events import EVENTS, Error, Event, StatusRecord
+from trialstream_schemas.structure import to_micros
+
+__all__ = ["SCHEMAS", "SchemaStore", "encode", "fingerprint", "record_of"]
+
+MAGIC = b"\xc3\x01"
+HEADER_BYTES = 10
+_NAMESPACE = "trialstream"
+# fastavro's reader in C recurses without a bound: values nested 5,000 deep, which 10 KB can be, overflow the stack and
+# kill the process (measured). A level takes two bytes at least, so shorter events cannot nest that deep.
+_SHALLOW_BYTES = 1024
+
+
+def fingerprint(schema: Any) -> bytes:
+    """The eight bytes that name a schema on the wire: CRC-64-AVRO of its canonical form, little-endian."""
+    # fastavro gives the digits in the order of the bytes, least significant first.
+    return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+def _load(name: str) -> Any:
+    # load_schema finds the named types of a schema in the files beside it.
+    return load_schema(str(files(__package__).joinpath("avro", f"{_NAMESPACE}.{name}.avsc")))
+
+
+_PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
+_PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in _PARSED.items()}
+_BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": event for event in EVENTS}
+
+
+def _is_recursive(schema: Any, inside: tuple[str, ...] = ()) -> bool:
+    """Whether a record of the schema can hold itself."""
+    if isinstance(schema, str):
+        return schema in inside
+    if isinstance(schema, list):
+        return any(_is_recursive(each, inside) for each in schema)
+    names = (*inside, schema["name"]) if "name" in schema else inside
+    parts = [schema[key] for key in ("type", "items", "values") if key in schema]
+    return any(_is_recursive(each, names) for each in (*parts, *(field["type"] for field in schema.get("fields", ()))))
+
+
+def _as_json(schema: Any) -> bytes:
+    plain = {key: each for key, each in schema.items() if not key.startswith("__")}
+    return json.dumps(plain, sort_keys=True).encode()
+
+
+# What this version writes: fingerprint → the schema's JSON, as it goes into the schemas topic.
+SCHEMAS: dict[bytes, bytes] = {_PREFIXES[event][2:]: _as_json(schema) for event, schema in _PARSED.items()}
+
+
+def _values_to_avro(given: dict[str, values.Value]) -> dict[str, Any]:
+    return {key: values.to_avro(each) for key, each in given.items()}
+
+
+def _values_from_avro(record: dict[str, Any]) -> dict[str, values.Value]:
+    return {key: values.from_avro(each) for key, each in record.items()}
+
+
+def _aggregator_to_avro(lazy: Lazy) -> dict[str, Any]:
+    return {"kind": lazy.kind, "argument": lazy.argument}
+
+
+# By field name: how a field that is not plain is turned into Avro's form, and back.
+_TO_AVRO: dict[str, Any] = {
+    **dict.fromkeys(("parameters", "metadata", "tags", "values"), _values_to_avro),
+    "aggregator": _aggregator_to_avro,
+    "aggregators": lambda each: [_aggregator_to_avro(lazy) for lazy in each],
+    "status": lambda status: {"name": status.name, "code": status.code},
+    "error": lambda e: e and {"type": e.type, "message": e.message, "traceback": e.traceback},
+}
+_FROM_AVRO: dict[str, Any] = {
+    **dict.fromkeys(("parameters", "metadata", "tags", "values"), _values_from_avro),
+    "aggregator": lambda record: Lazy(record["kind"], record["argument"]),
+    "aggregators": lambda records: [Lazy(record["kind"], record["argument"]) for record in records],
+    "status": lambda record: StatusRecord(record["name"], record["code"]),
+    "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
+    "time": to_micros,  # fastavro reads timestamp-micros as a datetime
+}
+
+
+def _plan(event: type[Event], converters: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(each.name, converters.get(each.name)) for each in fields(event)]
+
+
+_ENCODING = {event: _plan(event, _TO_AVRO) for event in EVENTS}
+_DECODING = {event: _plan(event, _FROM_AVRO) for event in EVENTS}
+
+
+def record_of(event: Event) -> dict[str, Any]:
+    """The plain record that Avro writes."""
+    record = {}
+    for name, convert in _ENCODING[type(event)]:
+        field = getattr(event, name)
+        record[name] = convert(field) if convert else field
+    return record
+
+
+def encode(event: Event) -> bytes:
+    """The event in single-object encoding.
+
+    Raises:
+        SchemaError: a field that the schema does not allow; callers check values before they make events.
+    """
+    out = io.BytesIO()
+    out.write(_PREFIXES[type(event)])
+    try:
+        fastavro.schemaless_writer(out, _PARSED[type(event)], record_of(event), strict=True)
+    except (TypeError, ValueError, OverflowError, AttributeError, UnicodeError) as error:
+        raise SchemaError(f"{type(event).__name__} does not fit its schema: {error}") from error
+    return out.getvalue()
+
+
+class SchemaStore:
+    """The schemas that are known by fingerprint: this version's, and those read from the schemas topic."""
+
+    def __init__(self) -> None:
+        # By fingerprint: the event, the schema it was written with, whether that is recursive.
+        self._known: dict[bytes, tuple[type[Event] | None, Any, bool]] = {
+            _PREFIXES[event][2:]: (event, schema, _is_recursive(schema)) for event, schema in _PARSED.items()
+        }
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._known
+
+    def add(self, text: bytes) -> bytes:
+        """Take a schema as it lies in the schemas topic and return its fingerprint.
+
+        Raises:
+            SchemaError: it is not an Avro schema.
+        """
+        try:
+            raw = json.loads(text)
+            parsed = parse_schema(raw)
+            key = fingerprint(raw)
+            recursive = _is_recursive(parsed)
+        except Exception as error:
+            raise SchemaError(f"not an Avro schema: {error}") from error
+        name = parsed.get("name", "") if isinstance(parsed, dict) else ""
+        self._known.setdefault(key, (_BY_NAME.get(name), parsed, recursive))
+        return key
+
+    def decode(self, data: bytes) -> Event:
+        """The event that the bytes hold.
+
+        Raises:
+            UnknownSchema: no schema of that fingerprint is known.
+            SchemaError: not single-object encoding, a body that its schema does not fit, bytes left over, or an event
+                that this version does not know.
+        """
+        if len(data) < HEADER_BYTES or data[:2] != MAGIC:
+            raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
+        key = data[2:HEADER_BYTES]
+        if key not in self._known:
+            raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known")
+        event, schema, recursive = self._known[key]
+        if event is None:
+            name = schema.get("name") if isinstance(schema, dict) else schema
+            raise SchemaError(f"{name}: this version knows no such event; a newer consumer may")
+        body = io.BytesIO(data)
+        body.seek(HEADER_BYTES)
+        resolved = None if schema is _PARSED[event] else _PARSED[event]
+        try:
+            if recursive and len(data) > _SHALLOW_BYTES:
+                read_in_python(body, schema, None)  # raises RecursionError where the reader in C would crash
+                body.seek(HEADER_BYTES)
+            record: Any = fastavro.schemaless_reader(body, schema, resolved)
+            made = _event(event, record)
+        except Exception as error:
+            raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
+        if body.tell() != len(data):
+            raise SchemaError(f"{event.__name__}: {len(data) - body.tell()} bytes are left over after the body")
+        return made
+
+
+def _event(event: type[Event], record: dict[str, Any]) -> Event:
+    return event(**{name: convert(record[name]) if convert else record[name] for name, convert in _DECODING[event]})

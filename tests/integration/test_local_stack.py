@@ -1,0 +1,314 @@
+"""The real servers: started, found, killed, stopped, and started again with their data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio.to_thread
+import psutil
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import MongoClient
+from trialstream.config import Config
+from trialstream_consumer.local import LocalStack, LocalStackError, Ports
+from trialstream_consumer.local.folder import DataFolder
+from trialstream_consumer.local.status import look
+
+COMMAND = [sys.executable, "-m", "trialstream_consumer.cli"]
+
+
+async def topics(config: Config) -> list[str]:
+    """The topics of the broker."""
+    client = AIOKafkaAdminClient(**config.kafka_client())
+    await client.start()
+    try:
+        return list(await client.list_topics())
+    finally:
+        await client.close()
+
+
+async def create(config: Config) -> None:
+    """A topic and a document."""
+    client = AIOKafkaAdminClient(**config.kafka_client())
+    await client.start()
+    try:
+        await client.create_topics([NewTopic(config.trials_topic, config.partitions, 1)])
+    finally:
+        await client.close()
+    insert(config)
+
+
+def insert(config: Config) -> None:
+    """A document."""
+    with MongoClient(config.mongo) as client:
+        client[config.database].things.insert_one({"_id": 1})
+
+
+def count(config: Config) -> int:
+    """How many documents there are."""
+    with MongoClient(config.mongo) as client:
+        return client[config.database].things.count_documents({})
+
+
+def left_in(folder: Path) -> list[str]:
+    """The servers that run on a folder, whoever started them: their working directory is the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and process.pid != os.getpid():
+                found.append(process.name())
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until it comes true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a `trialstream` command to its end."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100, env=environment()
+    )
+
+
+def environment() -> dict[str, str]:
+    """This process's, without settings of the person who runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRIALSTREAM_")}
+
+
+@contextmanager
+def foreground(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """`trialstream up` as a process; its output is in `<folder>.out`."""
+    out = folder.with_suffix(".out")
+    command = [*COMMAND, "up", "--data", str(folder), *map(str, arguments)]
+    with (
+        out.open("w") as file,
+        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, text=True, env=environment()) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Iterator[Path]:
+    """A data folder for the command line; free ports are remembered in it from the first start on."""
+    folder = tmp_path_factory.mktemp("up") / "data"
+    yield folder
+    run("down", "--data", folder)
+
+
+@pytest.fixture(scope="module")
+def ports() -> list[object]:
+    """Options that choose free ports."""
+    free = Ports.free()
+    return ["--kafka-port", free.kafka, "--mongo-port", free.mongo]
+
+
+async def test_the_stack_serves_topics_and_transactions(stack, config):
+    """What trialstream needs of the servers: topics of several partitions, and transactions."""
+    await create(config)
+    client = AsyncIOMotorClient(config.mongo)
+    async with await client.start_session() as session, session.start_transaction():
+        await client[config.database].things.insert_one({"_id": 2}, session=session)
+    client.close()
+
+    assert config.trials_topic in await topics(config)
+    assert count(config) == 2
+
+
+async def test_each_server_can_be_killed_and_comes_back_with_its_data(stack, config):
+    """Kill -9 of a single server loses nothing; the others go on; its pid is a new one."""
+    await create(config)
+    before = stack.kafka.pid, stack.mongo.pid
+    for server in (stack.kafka, stack.mongo):
+        server.kill()
+        assert not server.running
+        assert server.died == ""
+        with pytest.raises(LocalStackError, match="not running"):
+            _ = server.pid
+        await anyio.to_thread.run_sync(server.start)
+
+    assert (stack.kafka.pid, stack.mongo.pid) != before
+    assert config.trials_topic in await topics(config)
+    assert count(config) == 1
+
+
+async def test_a_second_stack_on_a_folder_is_refused(stack):
+    """Two launchers would fight over the files."""
+    with pytest.raises(LocalStackError, match="another trialstream runs on"):
+        LocalStack(stack.folder.path, consumer=False).start()
+    assert stack.kafka.running
+
+
+def test_a_paused_server_is_seen_as_silent(stack, config):
+    """It lives and accepts connections, but does not answer."""
+    stack.mongo.signal(signal.SIGSTOP)
+    try:
+        found = look(DataFolder(stack.folder.path))
+    finally:
+        stack.mongo.signal(signal.SIGCONT)
+
+    assert found.state == "broken"
+    assert (found.servers["mongod"].state, found.servers["kafka"].state) == ("silent", "ok")
+    assert look(DataFolder(stack.folder.path)).state == "ready"
+
+
+async def test_data_survives_a_restart_and_a_change_of_ports(tmp_path):
+    """The replica set is told its new address; servers that die at start are explained; nothing is left behind."""
+    folder = tmp_path / "data"
+    with LocalStack(folder, consumer=False, ports=Ports.free()) as stack:
+        await create(stack.config)
+    assert left_in(folder) == []
+
+    other = Ports.free()
+    with LocalStack(folder, consumer=False, ports=other) as stack:
+        assert stack.config.kafka == f"127.0.0.1:{other.kafka}"
+        assert stack.config.trials_topic in await topics(stack.config)
+        assert count(stack.config) == 1
+
+    meta = folder / "kafka" / "meta.properties"
+    meta.write_text(meta.read_text().replace("node.id=1", "node.id=7"))
+    with pytest.raises(LocalStackError, match=r"Kafka died \(exit code 1\)\. The end of .*kafka\.log:\n(.|\n)*node"):
+        LocalStack(folder, consumer=False).start()
+    assert left_in(folder) == []
+
+    (folder / "mongo" / "storage.bson").write_bytes(b"garbage")
+    with pytest.raises(LocalStackError, match=r"MongoDB died (.|\n)*The end of .*mongod\.log:\n(.|\n)*storage\.bson"):
+        LocalStack(folder, consumer=False).start()
+    assert left_in(folder) == []
+    assert "MongoDB died" in look(DataFolder(folder)).error
+
+
+def test_a_port_in_use_is_refused_and_nothing_is_left_behind(tmp_path):
+    """MongoDB was up already when Kafka found its port taken: it is stopped again."""
+    ports = Ports.free()
+    with (
+        socket.create_server(("127.0.0.1", ports.kafka)),
+        pytest.raises(LocalStackError, match=rf"Kafka cannot listen on port {ports.kafka}.*--kafka-port"),
+    ):
+        LocalStack(tmp_path / "data", consumer=False, ports=ports).start()
+    assert left_in(tmp_path / "data") == []
+
+
+def test_a_temporary_stack_leaves_no_folder(monkeypatch):
+    """Also when it could not start."""
+    stack = LocalStack(consumer=False, ports=Ports(kafka=1))
+    with pytest.raises(LocalStackError, match="port 1"):
+        stack.start()
+    assert not stack.folder.path.exists()
+
+
+def test_detached_it_stays_until_down(data, ports):
+    """`up --detach`, `status`, `env`, a second `up`, a server that dies, `down`."""
+    assert run("status", "--data", data).returncode == 1
+    assert run("env", "--data", data).returncode == 1
+    assert not data.exists()
+
+    up = run("up", "--detach", "--data", data, *ports)
+    assert up.returncode == 0, up.stderr
+    assert "✓ Starting the consumer" in up.stdout
+
+    status = run("status", "--json", "--data", data)
+    found = json.loads(status.stdout)
+    assert status.returncode == 0
+    assert found["state"] == "ready"
+    assert {name: server["state"] for name, server in found["servers"].items()} == dict.fromkeys(
+        ("mongod", "kafka", "consumer"), "ok"
+    )
+
+    env = subprocess.run(
+        ["bash", "-c", f'eval "$({" ".join(COMMAND)} env --data {data})" && python3 -c "{SHOW}"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    )
+    assert json.loads(env.stdout) == found["settings"]
+    assert found["settings"]["TRIALSTREAM_KAFKA"] == f"127.0.0.1:{ports[1]}"
+
+    again = run("up", "--data", data)
+    assert (again.returncode, "Already running" in again.stdout) == (0, True)
+    other = run("up", "--data", data, "--kafka-port", 19999)
+    assert (other.returncode, "runs with other ports" in other.stderr) == (1, True)
+
+    down = run("down", "--data", data)
+    log = (data / "launcher.log").read_text()
+    assert down.returncode == 0
+    assert log.index("Stopping the consumer") < log.index("Stopping Kafka") < log.index("Stopping MongoDB")
+    assert left_in(data) == []
+    assert json.loads(run("status", "--json", "--data", data).stdout)["state"] == "stopped"
+    assert "Nothing runs" in run("down", "--data", data).stdout
+
+
+SHOW = "import json, os; print(json.dumps({name: os.environ[name] for name in os.environ if name.startswith('TRIAL')}))"
+
+
+def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, ports):
+    """After kill -9 the same folder starts again; Ctrl-C then ends it in order with exit code 0."""
+    with foreground(data, *ports) as process:
+        wait_for(lambda: look(DataFolder(data)).state == "ready" or process.poll() is not None)
+        process.kill()
+        if sys.platform == "linux":
+            wait_for(lambda: left_in(data) == [], 10)
+        status = run("status", "--json", "--data", data)
+    assert (status.returncode, json.loads(status.stdout)["state"]) == (1, "stopped")
+    assert left_in(data) == []
+
+    with foreground(data) as process:
+        wait_for(lambda: look(DataFolder(data)).state == "ready" or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    out = data.with_suffix(".out").read_text()
+    assert out.index("Stopping the consumer") < out.index("Stopping Kafka") < out.index("Stopping MongoDB")
+    assert left_in(data) == []
+
+
+def test_sigterm_during_the_start_leaves_nothing(data, ports):
+    """A start that is interrupted stops what it has started."""
+    with foreground(data, *ports) as process:
+        wait_for(lambda: "mongod" in left_in(data))
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert left_in(data) == []
+
+
+def test_a_server_that_dies_later_ends_the_stack_with_its_log(data, ports):
+    """No half of a stack stays; `status` remembers why."""
+    with foreground(data, *ports) as process:
+        wait_for(lambda: look(DataFolder(data)).state == "ready" or process.poll() is not None)
+        os.kill(look(DataFolder(data)).servers["consumer"].pid, signal.SIGKILL)
+
+        assert process.wait(60) == 1
+    assert "error: the consumer died (killed by SIGKILL)" in data.with_suffix(".out").read_text()
+    assert left_in(data) == []
+    assert "the consumer died" in look(DataFolder(data)).error
+
+
+def test_a_detached_start_that_fails_says_why(data, ports):
+    """The launcher's own words, and exit code 1."""
+    with socket.create_server(("127.0.0.1", int(str(ports[3])))):
+        up = run("up", "--detach", "--data", data, *ports)
+
+    assert up.returncode == 1
+    assert f"error: MongoDB cannot listen on port {ports[3]}" in up.stderr
+    assert "✗ Starting MongoDB" in up.stdout
+    assert left_in(data) == []

@@ -1,0 +1,374 @@
+"""Queries, asked of a real MongoDB over the documents of trials, against a plain model over the trials themselves."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymongo import MongoClient
+from trialstream.query import TRIAL_FIELDS, path, sort_keys, translate
+from trialstream_schemas.aggregators import TimeSeries
+from trialstream_schemas.documents import trial_to_document
+from trialstream_schemas.structure import CustomStatus, Status, Trial, TrialError, from_micros
+
+# Keys that a path, an operator or the escaping could take for something else.
+KEYS = ["a", "b", "a.b", ".", "$lr", "$", "$gt", "%", "%2E", "\\", "a\\.b", "a b", "é", "𝄞", "", "0", "-a"]
+SCALARS = (
+    *(None, False, True, 0, 1, 1.0, -1, 0.5, 2**63 - 1, -(2**63), math.nan, math.inf, -math.inf),
+    *("", "a", "A", "a.b", "$gt", "é", "𝄞", b"", b"\0a", b"b"),
+)
+PATTERNS = [re.compile("a"), re.compile("^a$", re.IGNORECASE), re.compile(r"\."), re.compile("é|^$")]
+TIMES = [from_micros(1_700_000_000_000_000 + n) for n in range(3)]
+STATUSES = [None, Status.Running, Status.Completed, CustomStatus("Paused", 7)]
+MISSING = object()
+
+
+# --- The model: MongoDB's matching, over plain trials
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A condition on the place that some keys name; operators by name, or a plain value."""
+
+    keys: tuple[str, ...]
+    condition: Any
+
+    def asked(self):
+        """The query of a user."""
+        return {path(*self.keys): self.condition}
+
+    def holds(self, plain):
+        """Whether a plain trial, or an element, meets it."""
+        found = list(places(plain, self.keys))
+        condition = self.condition
+        if not isinstance(condition, dict) or not any(key.startswith("$") for key in condition):
+            condition = {"$in": [condition]}
+        return all(meets(found, *item) for item in condition.items())
+
+
+@dataclass(frozen=True)
+class StatusLeaf:
+    """A condition on the status of a trial."""
+
+    condition: Any
+
+    def asked(self):
+        """The query of a user."""
+        return {"status": self.condition}
+
+    def holds(self, plain):
+        """Whether the status is one of those."""
+        name = plain["status"]["name"] if plain["status"] else None
+        condition = self.condition
+        if not isinstance(condition, dict):
+            condition = {"$in": condition if isinstance(condition, list) else [condition]}
+        [(key, given)] = condition.items()
+        names = [getattr(each, "name", each) for each in (given if isinstance(given, list) else [given])]
+        return (name in names) == (key in ("$eq", "$in"))
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Queries under `$and`, `$or` or `$nor`."""
+
+    operator: str
+    queries: tuple[Any, ...]
+
+    def asked(self):
+        """The query of a user."""
+        return {self.operator: [each.asked() for each in self.queries]}
+
+    def holds(self, plain):
+        """Whether all, one or none of them hold."""
+        held = [each.holds(plain) for each in self.queries]
+        return {"$and": all(held), "$or": any(held), "$nor": not any(held)}[self.operator]
+
+
+@dataclass(frozen=True)
+class Element:
+    """A list at some keys with an element for which a query holds."""
+
+    keys: tuple[str, ...]
+    query: Any
+
+    def asked(self):
+        """The query of a user."""
+        return {path(*self.keys): {"$elemMatch": self.query.asked()}}
+
+    def holds(self, plain):
+        """Whether there is such a list."""
+        lists = [x for x in places(plain, self.keys) if isinstance(x, list)]
+        return any(isinstance(each, dict) and self.query.holds(each) for x in lists for each in x)
+
+
+def places(x, keys):
+    """What the keys name: a list on the way is an index's element and every dict in it."""
+    if not keys:
+        yield x
+    elif isinstance(x, dict):
+        yield from places(x[keys[0]], keys[1:]) if keys[0] in x else [MISSING]
+    elif isinstance(x, list):
+        if keys[0].isdigit() and int(keys[0]) < len(x):
+            yield from places(x[int(keys[0])], keys[1:])
+        for each in x:
+            if isinstance(each, dict):
+                yield from places(each, keys)
+    else:
+        yield MISSING
+
+
+def meets(found, key, given):
+    """Whether what was found meets one operator; a list does if one of its elements or itself does."""
+    spread = [each for x in found for each in ([*x, x] if isinstance(x, list) else [x])]
+    match key:
+        case "$eq":
+            return any(equal(x, given) for x in spread)
+        case "$gt" | "$gte" | "$lt" | "$lte":
+            return any(compares(x, key, given) for x in spread)
+        case "$in":
+            return any(matches(x, each) for x in spread for each in given)
+        case "$all":
+            return bool(given) and all(any(matches(x, each) for x in spread) for each in given)
+        case "$regex":
+            return any(matches(x, re.compile(given)) for x in spread)
+        case "$ne":
+            return not meets(found, "$eq", given)
+        case "$nin":
+            return not meets(found, "$in", given)
+        case "$not":
+            return not all(meets(found, *item) for item in given.items())
+        case "$exists":
+            return any(x is not MISSING for x in found) == given
+        case "$size":
+            return any(isinstance(x, list) and len(x) == given for x in found)
+        case "$elemMatch":
+            return any(
+                all(meets([each], *item) for item in given.items()) for x in found if isinstance(x, list) for each in x
+            )
+    raise AssertionError(key)
+
+
+def matches(x, given):
+    """Whether it equals the value or has the pattern."""
+    if isinstance(given, re.Pattern):
+        return isinstance(x, str) and given.search(x) is not None
+    return equal(x, given)
+
+
+def kind(x):
+    """What MongoDB compares with one another."""
+    if x is MISSING or x is None:
+        return "null"
+    return {bool: "bool", int: "number", float: "number"}.get(type(x), type(x).__name__)
+
+
+def equal(x, y):
+    """Equality of MongoDB: NaN equals itself, missing is null, True is not 1, and the order of keys counts."""
+    if kind(x) != kind(y):
+        return False
+    match x:
+        case list():
+            return len(x) == len(y) and all(map(equal, x, y))
+        case dict():
+            return list(x) == list(y) and all(map(equal, x.values(), y.values()))
+        case float() if math.isnan(x):
+            return isinstance(y, float) and math.isnan(y)
+    return kind(x) == "null" or x == y
+
+
+def compares(x, key, y):
+    """Order of MongoDB between values of one kind: bytes by length first, text by code point, NaN by none."""
+    if kind(x) != kind(y):
+        return False
+    if equal(x, y):
+        return key in ("$gte", "$lte")
+    if isinstance(x, bytes):
+        x, y = (len(x), x), (len(y), y)
+    return {"$gt": operator.gt, "$gte": operator.gt, "$lt": operator.lt, "$lte": operator.lt}[key](x, y)
+
+
+def plain(trial):
+    """A trial as a user sees it: keys as they were given."""
+    return {
+        "uid": trial.uid,
+        "name": trial.name,
+        "revision": trial.revision,
+        "parameters": trial.parameters,
+        "metrics": {
+            name: {"last": each.last, "avg": each.avg, "count": each.count} for name, each in trial.metrics.items()
+        },
+        "status": trial.status and {"name": trial.status.name, "code": trial.status.value},
+        "errors": [{"type": each.type, "message": each.message} for each in trial.errors],
+        "started": trial.started,
+    }
+
+
+# --- Any trials, any queries
+
+scalars = st.sampled_from(SCALARS)
+keys = st.sampled_from(KEYS)
+lists = st.lists(scalars | st.dictionaries(keys, scalars, max_size=2), max_size=3)
+values = st.recursive(scalars | lists, lambda inner: st.dictionaries(keys, inner, max_size=3), max_leaves=6)
+patterns = st.sampled_from(PATTERNS)
+times = st.sampled_from(TIMES)
+statuses = st.sampled_from(STATUSES)
+names = statuses | st.sampled_from(["Running", "Paused"])
+
+
+@st.composite
+def trials(draw):
+    """A few trials that share keys and values."""
+    made = []
+    for revision in range(draw(st.integers(1, 6))):
+        trial = Trial(
+            name=draw(st.sampled_from(["a", "b", "é."])),
+            parameters=draw(st.dictionaries(keys, values, max_size=4)),
+            revision=revision,
+            status=draw(statuses),
+            started=draw(st.none() | times),
+            errors=[TrialError(each, "é", "", TIMES[0]) for each in draw(st.lists(st.sampled_from("ab"), max_size=2))],
+        )
+        for name, xs in draw(st.dictionaries(keys, st.lists(st.floats(-2, 2), min_size=1), max_size=2)).items():
+            trial.metrics[name] = TimeSeries()
+            trial.metrics[name].extend(xs)
+        made.append(trial)
+    return made
+
+
+def conditions(operands):
+    """Conditions on one place, by every operator that stands there."""
+    operators = st.one_of(
+        st.tuples(st.sampled_from(["$eq", "$ne"]), values),
+        st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), operands),
+        st.tuples(st.sampled_from(["$in", "$nin", "$all"]), st.lists(operands | lists | patterns, max_size=3)),
+        st.tuples(st.just("$exists"), st.booleans()),
+        st.tuples(st.just("$size"), st.integers(0, 3)),
+        st.tuples(st.just("$regex"), st.sampled_from(["a", "^$", "(?i)^A$", r"\."])),
+    )
+    simple = st.lists(operators, min_size=1, max_size=2).map(dict)
+    return st.one_of(
+        operands,
+        patterns,
+        lists,
+        simple,
+        simple.map(lambda inner: {"$not": inner}),
+        simple.map(lambda inner: {"$elemMatch": inner}),
+    )
+
+
+parameters = st.lists(keys, max_size=3).map(lambda below: ("parameters", *below))
+metrics = st.tuples(st.just("metrics"), keys, st.sampled_from(["last", "avg", "count"]))
+fixed = st.sampled_from(
+    [
+        *(("name",), ("revision",), ("status", "code"), ("status", "name")),
+        *(("errors",), ("errors", "type"), ("errors", "0", "type")),
+    ]
+)
+time_conditions = (
+    st.none() | times | st.dictionaries(st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]), times)
+)
+time_leaves = st.builds(Leaf, st.just(("started",)), time_conditions.filter(lambda given: given != {}))
+status_conditions = st.one_of(
+    names,
+    st.lists(names, max_size=3),
+    st.tuples(st.sampled_from(["$eq", "$ne"]), names).map(lambda item: dict([item])),
+    st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(names, max_size=3)).map(lambda item: dict([item])),
+)
+leaves = st.builds(Leaf, parameters | metrics | fixed, conditions(scalars))
+relative_leaves = st.builds(Leaf, st.tuples(keys) | st.just(("type",)), conditions(scalars))
+
+
+def combined(inner):
+    """Queries of queries."""
+    return st.builds(
+        Combined, st.sampled_from(["$and", "$or", "$nor"]), st.lists(inner, min_size=1, max_size=3).map(tuple)
+    )
+
+
+elements = st.builds(Element, parameters | st.just(("errors",)), relative_leaves | combined(relative_leaves))
+queries = st.recursive(
+    leaves | elements | time_leaves | st.builds(StatusLeaf, status_conditions), combined, max_leaves=4
+)
+
+
+@pytest.fixture
+def collection(config):
+    """The collection of trials in a database that nothing else uses."""
+    with MongoClient(config.mongo) as client:
+        yield client[config.database].trials
+        client.drop_database(config.database)
+
+
+def found(collection, query, sort=None):
+    """Revisions of the trials that MongoDB finds, in its order."""
+    cursor = collection.find(translate(query, TRIAL_FIELDS)).sort(sort_keys(sort, TRIAL_FIELDS))
+    return [document["revision"] for document in cursor]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some=trials(), asked=st.lists(queries, min_size=1, max_size=5))
+def test_queries_find_what_they_say(collection, some, asked):
+    """MongoDB finds exactly the trials for which the query holds on the trials themselves."""
+    collection.delete_many({})
+    collection.insert_many([trial_to_document(trial) for trial in some])
+
+    for query in asked:
+        expected = [trial.revision for trial in some if query.holds(plain(trial))]
+        assert sorted(found(collection, query.asked())) == expected, query.asked()
+
+
+def test_each_odd_key_is_found_alone(collection):
+    """A key is found by its path at every depth, and no key is taken for another."""
+    collection.insert_many(
+        trial_to_document(Trial(name="a", parameters={key: {key: [{key: 1}]}}, revision=i))
+        for i, key in enumerate(KEYS)
+    )
+
+    for i, key in enumerate(KEYS):
+        assert found(collection, {path("parameters", key): {"$exists": True}}) == [i]
+        assert found(collection, {path("parameters", key, key): {"$size": 1}}) == [i]
+        assert found(collection, {path("parameters", key, key): {"$elemMatch": {path(key): 1}}}) == [i]
+        assert found(collection, {path("parameters", key, key): {"$in": [[{key: 1}]]}}) == [i]
+        assert found(collection, {"parameters": {"$eq": {key: {key: [{key: 1}]}}}}) == [i]
+
+
+def test_sorting_and_odd_keys(collection):
+    """Trials come in the order that was asked for, by keys of any name, equals by their uid."""
+    collection.insert_many(
+        trial_to_document(Trial(name="a", parameters={}, tags={"a.b": n}, revision=i))
+        for i, n in enumerate([2, 1, 3, 1])
+    )
+
+    assert found(collection, {}, path("tags", "a.b")) == [1, 3, 0, 2]
+    assert found(collection, {}, ["-" + path("tags", "a.b"), "-uid"]) == [2, 0, 3, 1]
+    assert found(collection, {}) == [0, 1, 2, 3]
+
+
+def test_the_deepest_that_is_allowed(collection):
+    """What passes the translation is not too deep or too long for MongoDB."""
+    value: Any = 1
+    for _ in range(64):
+        value = {"a": value}
+    for key, wrap in [("$and", lambda x: {"$and": [x]}), ("$elemMatch", lambda x: {"tags": {"$elemMatch": x}})]:
+        query = {"tags.a": {"$in": [value]}}
+        for _ in range(32):
+            query = wrap(query)
+        assert found(collection, query) == [], key
+
+    assert found(collection, {"tags" + ".a" * 99: 1}) == []
+    assert found(collection, {}, [f"tags.{i}" for i in range(31)]) == []
+
+
+def test_time_and_identity(collection):
+    """Times are compared to the microsecond, and a trial is found by its uid."""
+    some = [Trial(name="a", revision=i, created=time) for i, time in enumerate(TIMES)]
+    collection.insert_many(map(trial_to_document, some))
+
+    assert found(collection, {"created": {"$gt": TIMES[0], "$lte": TIMES[1]}}) == [1]
+    assert found(collection, {"uid": some[2].uid}) == [2]

@@ -1,0 +1,78 @@
+"""What the property tests draw: names, values, and events of every type."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import struct
+
+from hypothesis import strategies as st
+from trialstream_schemas import events
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.events import Error, StatusRecord
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+# Times that a calendar knows, in microseconds.
+TIMES = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
+FLOATS = st.floats()
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+ODD_NAMES = ["", " ", "a", "a.b", ".", "$", "$set", "%", "%25", "%2E", "%kind", "%float", "_id", "é", "\U0001f600"]
+NAMES = st.sampled_from(ODD_NAMES) | st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20
+)
+
+
+def _containers(inner):
+    return st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
+
+
+SCALARS = st.none() | st.booleans() | INT64 | FLOATS | TEXTS | st.binary(max_size=20)
+VALUES = st.recursive(SCALARS, _containers, max_leaves=12)
+DICTS = st.dictionaries(NAMES, VALUES, max_size=4)
+LAZIES = st.builds(Lazy, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
+
+_OPTIONAL_TEXT = st.none() | TEXTS
+_FIELDS = {
+    **dict.fromkeys(("trial", "project", "group", "writer", "name", "description", "log"), TEXTS),
+    **dict.fromkeys(("request", "version", "project_id", "group_id"), _OPTIONAL_TEXT),
+    **dict.fromkeys(("parameters", "metadata", "tags", "values"), DICTS),
+    **dict.fromkeys(("names", "text_steps"), st.lists(TEXTS, max_size=4)),
+    **dict.fromkeys(("announced", "failed", "times", "steps"), st.lists(INT64, max_size=4)),
+    **dict.fromkeys(("float_steps", "elapsed"), st.lists(FLOATS, max_size=4)),
+    **dict.fromkeys(("auto_increment", "interrupted"), st.booleans()),
+    "seq": INT64,
+    "time": TIMES,
+    "if_version": st.none() | INT64,
+    "aggregator": LAZIES,
+    "aggregators": st.lists(LAZIES, max_size=4),
+    "chronos": st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4),
+    "columns": st.lists(st.lists(FLOATS, max_size=4), max_size=4),
+    "status": st.builds(StatusRecord, TEXTS, INT64),
+    "error": st.none() | st.builds(Error, TEXTS, TEXTS, TEXTS),
+    "partitions": st.integers(-(2**31), 2**31 - 1),
+}
+_OWN = {"TrialFinished": {"elapsed": st.none() | FLOATS}}
+
+
+def events_of(event):
+    """Events of a type, with any content that its schema allows."""
+    own = _OWN.get(event.__name__, {})
+    return st.builds(
+        event, **{each.name: own.get(each.name, _FIELDS.get(each.name)) for each in dataclasses.fields(event)}
+    )
+
+
+EVENTS = st.one_of([events_of(each) for each in events.EVENTS])
+
+
+def exact(x):
+    """The value in a form whose equality is exact: 1, 1.0 and True differ, and so do 0.0 and -0.0; NaN equals NaN."""
+    if dataclasses.is_dataclass(x):
+        return (type(x).__name__, [(each.name, exact(getattr(x, each.name))) for each in dataclasses.fields(x)])
+    if isinstance(x, float):
+        return ("float", "nan" if math.isnan(x) else struct.pack("<d", x))
+    if isinstance(x, list | tuple):
+        return ("list", [exact(each) for each in x])
+    if isinstance(x, dict):
+        return ("dict", [(key, exact(each)) for key, each in x.items()])
+    return (type(x).__name__, x)

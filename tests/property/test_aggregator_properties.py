@@ -1,0 +1,156 @@
+"""Aggregators: however the observations are cut, the result is that of one pass."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import VALUES, exact
+from trialstream_schemas.aggregators import Aggregator, Ring, Stat, TimeSeries, Value
+
+# With squares and sums of thousands that a double holds exactly enough to compare.
+MODERATE = st.integers(-(10**6), 10**6).map(float) | st.floats(-1e6, 1e6, allow_subnormal=False)
+LARGEST = 1.7976931348623157e308
+ODD = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, LARGEST, -LARGEST, 5e-324])
+ANY = st.floats() | ODD
+STEPS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=5)
+LAZIES = st.one_of(
+    st.just(Value.lazy()),
+    st.builds(Stat.lazy, st.integers(0, 5)),
+    st.builds(Ring.lazy, st.integers(1, 5)),
+    st.just(TimeSeries.lazy()),
+)
+EXACT = ("count", "min", "max", "nan", "inf", "neginf", "last", "last_step", "value", "values", "_skipped")
+CLOSE = ("avg", "sd", "sum")
+
+
+def parts(names, aggregator):
+    """Those of the named attributes that this kind has."""
+    return {name: getattr(aggregator, name) for name in names if hasattr(aggregator, name)}
+
+
+def fed(lazy, *runs):
+    """An aggregator that has taken the runs of observations, each with its last step."""
+    made = lazy()
+    for xs, step in runs:
+        made.extend(xs, step)
+    return made
+
+
+def assert_alike(one, other, xs):
+    """The two are equal: exactly, but for what is rounded."""
+    assert exact(parts(EXACT, one)) == exact(parts(EXACT, other)) or parts(EXACT, one) == parts(EXACT, other)
+    finite = [x for x in xs if math.isfinite(x)]
+    scale = max(map(abs, finite), default=0.0)
+    for name, mine in parts(CLOSE, one).items():
+        theirs = getattr(other, name)
+        if mine is None:
+            assert theirs is None
+        else:
+            # The root of a rounded sum of squares is good to half of the digits.
+            slack = {"sum": 1e-9 * len(xs), "avg": 1e-9, "sd": 1e-6}[name] * scale
+            assert math.isclose(mine, theirs, rel_tol=1e-9, abs_tol=slack), name
+
+
+@given(LAZIES, st.lists(MODERATE | st.sampled_from([math.nan, math.inf, -math.inf])), st.data())
+def test_cut_anywhere(lazy, xs, data):
+    """Two runs of observations give what one run of both gives."""
+    cut = data.draw(st.integers(0, len(xs)))
+
+    assert_alike(fed(lazy, (xs[:cut], 1), (xs[cut:], 1)), fed(lazy, (xs, 1)), xs)
+
+
+@given(LAZIES, st.lists(MODERATE | st.sampled_from([math.nan, math.inf, -math.inf])), st.data())
+def test_merge_is_one_pass(lazy, xs, data):
+    """Merging the aggregator of what came later gives what one pass gives, skipped observations and all."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(xs)), max_size=3)))
+
+    merged = lazy()
+    for start, stop in zip([0, *cuts], [*cuts, len(xs)], strict=True):
+        merged.merge(fed(lazy, (xs[start:stop], 1)))
+
+    assert_alike(merged, fed(lazy, (xs, 1)), xs)
+
+
+@given(st.lists(ANY, max_size=30), st.integers(0, 5))
+def test_stat_is_what_it_says(xs, skip):
+    """Counts, minimum and maximum are those of the finite observations after the skipped ones; NaN and ±inf apart."""
+    stat = fed(Stat.lazy(skip), (xs, None))
+    counted = xs[skip:]
+    finite = [x for x in counted if math.isfinite(x)]
+
+    assert stat.count == len(finite)
+    assert (stat.min, stat.max) == (min(finite, default=None), max(finite, default=None))
+    assert stat.nan == sum(x != x for x in counted)  # noqa: PLR0124 (only NaN differs from itself)
+    assert (stat.inf, stat.neginf) == (counted.count(math.inf), counted.count(-math.inf))
+
+
+@given(st.lists(MODERATE, min_size=1, max_size=30), st.data())
+def test_moments_are_exact_to_rounding(xs, data):
+    """Average, deviation and sum are those of exact arithmetic, however the observations are cut."""
+    cut = data.draw(st.integers(0, len(xs)))
+    stat = fed(Stat.lazy(), (xs[:cut], None), (xs[cut:], None))
+    fractions = list(map(Fraction, xs))
+    mean = sum(fractions) / len(xs)
+    variance = sum((x - mean) ** 2 for x in fractions) / len(xs)
+    scale = max(map(abs, xs))
+
+    assert math.isclose(stat.avg, mean, rel_tol=1e-12, abs_tol=1e-12 * scale)
+    assert math.isclose(stat.sum, sum(fractions), rel_tol=1e-12, abs_tol=1e-12 * scale * len(xs))
+    assert math.isclose(stat.sd, math.sqrt(variance), rel_tol=1e-9, abs_tol=1e-9 * scale)
+
+
+@given(st.lists(st.lists(ANY, max_size=5), max_size=6), st.booleans(), st.integers(0, 3))
+def test_statistics_are_never_nan(runs, merged, skip):
+    """Whatever is observed, NaN, ±inf and the largest doubles: no statistic is NaN, and the mean is finite."""
+    stat = Stat(skip)
+    for xs in runs:
+        if merged:
+            stat.merge(fed(Stat.lazy(skip), (xs, None)))
+        else:
+            stat.extend(xs)
+
+    assert not any(math.isnan(x) for x in (stat.avg, stat.sd, stat.min, stat.max, stat.sum) if x is not None)
+    assert all(math.isfinite(x) for x in (stat.avg, stat.min, stat.max) if x is not None)
+    assert (stat.count == 0) == (stat.avg is None)
+
+
+@given(st.lists(st.sampled_from([LARGEST, 1.5e308, 1e308]), min_size=2, max_size=40))
+def test_mean_of_the_largest_doubles(xs):
+    """The mean stays between minimum and maximum when the sum is beyond a double."""
+    stat = fed(Stat.lazy(), (xs, None))
+
+    assert stat.min <= stat.avg <= stat.max
+    assert stat.sum == math.inf
+
+
+@given(LAZIES, st.lists(ANY, max_size=10), st.lists(ANY, max_size=10), STEPS)
+def test_state_comes_back(lazy, xs, ys, step):
+    """Each goes through MongoDB and through strict JSON, and goes on to the bit as if it had stayed."""
+    stayed = fed(lazy, (xs, step))
+    stored = Aggregator.from_document(bson.decode(bson.encode(stayed.to_document())))
+    written = Aggregator.from_json(json.loads(json.dumps(stayed.to_json(), allow_nan=False)))
+
+    assert stored == written == stayed
+    for each in (stayed, stored, written):
+        each.extend(ys, step)
+    assert exact(stored.to_document()) == exact(written.to_document()) == exact(stayed.to_document())
+    json.dumps(stayed.to_json(short=True), allow_nan=False)
+
+
+@pytest.mark.parametrize("lazy", [pytest.param(Value.lazy(), id="Value"), pytest.param(Ring.lazy(3), id="Ring")])
+@given(xs=st.lists(VALUES, max_size=5))
+def test_any_value_comes_back(lazy, xs):
+    """The aggregators that take any value give it back as it was, from MongoDB and from strict JSON."""
+    made = fed(lazy, (xs, None))
+    stored = Aggregator.from_document(bson.decode(bson.encode(made.to_document())))
+    written = Aggregator.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False)))
+
+    for back in (stored, written):
+        assert exact(parts(EXACT, back)) == exact(parts(EXACT, made))
+    json.dumps(made.to_json(short=True), allow_nan=False)

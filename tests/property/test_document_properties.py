@@ -1,0 +1,145 @@
+"""Structures and their documents are two forms of the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DICTS, FLOATS, INT64, NAMES, TEXTS, TIMES, VALUES, exact
+from trialstream_schemas import documents
+from trialstream_schemas.aggregators import Ring, Stat, TimeSeries, Value
+from trialstream_schemas.series import Bucket, Rows, Shape
+from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialError, TrialGroup, from_micros
+
+# Larger ones come back as bson.Int64, which is an int too.
+COUNTS = st.integers(0, 2**31 - 1)
+WRITERS = st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), COUNTS, max_size=3)
+MOMENTS = st.none() | TIMES.map(from_micros)
+STATUSES = st.sampled_from(Status) | st.builds(
+    CustomStatus, NAMES.filter(lambda name: name not in Status.__members__), INT64
+)
+
+
+@st.composite
+def aggregators(draw):
+    """An aggregator of any kind that has seen something."""
+    made = draw(st.sampled_from([Value.lazy(), Stat.lazy(), Stat.lazy(2), Ring.lazy(2), TimeSeries.lazy()]))()
+    made.extend(draw(st.lists(FLOATS, max_size=4)), draw(st.none() | INT64 | FLOATS | TEXTS))
+    return made
+
+
+AGGREGATED = st.dictionaries(NAMES, aggregators(), max_size=3)
+PROJECTS = st.builds(
+    Project, name=NAMES.filter(bool), description=TEXTS, metadata=DICTS, tags=DICTS, created=MOMENTS
+)  # fmt: skip
+GROUPS = st.builds(
+    TrialGroup,
+    name=NAMES.filter(bool),
+    project_id=st.none() | NAMES,
+    description=TEXTS,
+    metadata=DICTS,
+    tags=DICTS,
+    created=MOMENTS,
+    state_version=COUNTS,
+    writers=WRITERS,
+    lost_events=COUNTS,
+)
+TRIALS = st.builds(
+    Trial,
+    hash=st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
+    revision=COUNTS,
+    name=NAMES.filter(bool),
+    version=st.none() | NAMES,
+    description=TEXTS,
+    project_id=st.none() | NAMES,
+    group_id=st.none() | NAMES,
+    parameters=DICTS,
+    metadata=st.dictionaries(NAMES, VALUES | aggregators(), max_size=3),
+    tags=DICTS,
+    metrics=AGGREGATED,
+    chronos=AGGREGATED,
+    open_chronos=st.dictionaries(NAMES, COUNTS, max_size=3),
+    failed_chronos=st.dictionaries(NAMES, COUNTS, max_size=3),
+    status=st.none() | STATUSES,
+    errors=st.lists(st.builds(TrialError, TEXTS, TEXTS, TEXTS, TIMES.map(from_micros)), max_size=3),
+    errors_dropped=COUNTS,
+    starts=COUNTS,
+    created=MOMENTS,
+    started=MOMENTS,
+    finished=MOMENTS,
+    last_seen=MOMENTS,
+    writers=WRITERS,
+    lost_events=COUNTS,
+    state_version=COUNTS,
+    rows=COUNTS,
+    size=COUNTS,
+)
+
+
+@pytest.mark.parametrize(
+    ("structures", "to_document", "from_document"),
+    [
+        pytest.param(PROJECTS, documents.project_to_document, documents.project_from_document, id="Project"),
+        pytest.param(GROUPS, documents.group_to_document, documents.group_from_document, id="TrialGroup"),
+        pytest.param(TRIALS, documents.trial_to_document, documents.trial_from_document, id="Trial"),
+    ],
+)
+@given(data=st.data())
+def test_structure_comes_back(structures, to_document, from_document, data):
+    """structure(document(s)) == s and document(structure(d)) == d, to the byte, through real BSON."""
+    structure = data.draw(structures)
+
+    stored = bson.encode(to_document(structure))
+    back = from_document(bson.decode(stored))
+
+    assert stated(back) == stated(structure)
+    assert bson.encode(to_document(back)) == stored
+
+
+def stated(structure):
+    """All fields in a form in which NaN equals NaN, aggregators by their state."""
+    return [
+        (each.name, stated_value(getattr(structure, each.name)))
+        for each in dataclasses.fields(structure)
+    ]  # fmt: skip
+
+
+def stated_value(x):
+    """One field in that form."""
+    if isinstance(x, dict):
+        return [(key, stated_value(each)) for key, each in x.items()]
+    if hasattr(x, "to_json"):
+        return exact(x.to_json())
+    return exact(x)
+
+
+SHAPES = st.builds(
+    Shape,
+    st.sampled_from(["metrics", "chronos", "metadata"]),
+    st.lists(NAMES, min_size=1, max_size=3, unique=True).map(tuple),
+    st.sampled_from(["int", "float", "text", "none"]),
+)
+
+
+@given(SHAPES, st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=4), st.data())
+def test_bucket_comes_back(shape, runs, data):
+    """A bucket is the same, to the byte, after its way through real BSON."""
+    bucket = Bucket("t_0", shape)
+    steps = {"int": INT64, "float": FLOATS, "text": NAMES, "none": st.none()}[shape.steps]
+    first = 0
+    for writer, n in runs:
+        drawn = st.lists(steps, min_size=n, max_size=n)
+        columns = [data.draw(st.lists(FLOATS, min_size=n, max_size=n)) for _ in shape.names]
+        times = data.draw(st.lists(TIMES, min_size=n, max_size=n))
+        rows = Rows(shape, first, writer, () if shape.steps == "none" else data.draw(drawn), times, columns)
+        assert list(bucket.append(rows)) == []
+        first += n + data.draw(st.integers(0, 1))
+
+    stored = bson.encode(bucket.to_document(full=False))
+    back = Bucket.from_document(bson.decode(stored))
+
+    assert bson.encode(back.to_document(full=False)) == stored
+    assert (back.shape, back.number, back.segments, len(back)) == (shape, 0, bucket.segments, len(bucket))

@@ -1,0 +1,80 @@
+"""Two values share a hash exactly if they are the same value."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DICTS, NAMES, VALUES
+from trialstream_schemas.structure import Trial, canonical, digest
+
+
+def tagged(x):
+    """The value with its types beside it, and no order of keys: equal exactly if the values are the same."""
+    if isinstance(x, float):
+        return ("float", "nan") if math.isnan(x) else ("float", x, math.copysign(1, x))
+    if isinstance(x, list):
+        return ("list", tuple(map(tagged, x)))
+    if isinstance(x, dict):
+        return ("dict", frozenset((key, tagged(each)) for key, each in x.items()))
+    return (type(x).__name__, x)
+
+
+def shuffled(x, random):
+    """The same value with the keys of all its dicts in another order."""
+    if isinstance(x, list):
+        return [shuffled(each, random) for each in x]
+    if isinstance(x, dict):
+        items = [(key, shuffled(each, random)) for key, each in x.items()]
+        random.shuffle(items)
+        return dict(items)
+    return x
+
+
+SMALL = st.recursive(
+    st.sampled_from([None, True, False, 0, 1, -1, 0.0, -0.0, 1.0, math.nan, "", "0", "1", "a", b"", b"a"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["", "a", "b"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(SMALL, SMALL)
+def test_equal_exactly_if_the_values_are(one, other):
+    """Values hash alike if they are the same, and apart if not; drawn from few, so that they often are the same."""
+    same = tagged(one) == tagged(other)
+
+    assert (canonical(one) == canonical(other)) == same
+    assert (digest(one) == digest(other)) == same
+
+
+@given(VALUES, VALUES)
+def test_equal_exactly_if_any_values_are(one, other):
+    """The same holds for values of any kind."""
+    assert (digest(one) == digest(other)) == (tagged(one) == tagged(other))
+
+
+@given(DICTS, st.randoms(use_true_random=False))
+def test_order_of_keys_does_not_matter(parameters, random):
+    """A trial is the same whatever the order of its parameters, at every level."""
+    one = Trial(name="t", parameters=parameters)
+    other = Trial(name="t", parameters=shuffled(parameters, random))
+
+    assert one.uid == other.uid
+
+
+@given(DICTS, NAMES, VALUES)
+def test_every_parameter_counts(parameters, key, x):
+    """A parameter added or changed makes another trial."""
+    changed = {**parameters, key: x}
+    same = tagged(changed) == tagged(parameters)
+
+    assert (Trial(name="t", parameters=changed).hash == Trial(name="t", parameters=parameters).hash) == same
+
+
+@given(st.lists(VALUES, max_size=4), st.lists(VALUES, max_size=4))
+def test_no_value_runs_into_the_next(ones, others):
+    """The encoding of a list tells where each of its values ends: no two lists are joined to the same bytes."""
+    same = tagged(ones) == tagged(others)
+
+    assert (b"".join(map(canonical, ones)) == b"".join(map(canonical, others))) == same

@@ -1,0 +1,110 @@
+"""Translation of queries, for any keys, any values, and anything at all."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path, sort_keys, translate
+from trialstream_schemas.errors import QueryError
+from trialstream_schemas.values import escape_key, to_document
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+# Characters with a meaning in a path, an operator or an escaped key come often.
+KEYS = st.text(st.sampled_from("\\.$%-a0 é"), max_size=6) | TEXT
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text("a.$%") | st.binary()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=8)
+FIELDS = st.sampled_from([TRIAL_FIELDS, GROUP_FIELDS, PROJECT_FIELDS])
+
+OPERATORS = (
+    *("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$and", "$or", "$nor", "$not", "$exists"),
+    *("$regex", "$all", "$elemMatch", "$size"),
+)
+ANY_KEYS = (
+    st.sampled_from(OPERATORS)
+    | st.sampled_from(["$where", "$expr", "$options", "status", "name", "tags.a", "errors"])
+    | st.text(max_size=3)
+    | st.integers()
+)
+ANYTHING = st.recursive(
+    SCALARS | st.integers() | st.text(max_size=3) | st.just(re.compile("a")) | st.builds(object),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(ANY_KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.lists(KEYS, max_size=8))
+def test_keys_of_a_path_come_out_as_stored(keys):
+    """Whatever the keys are, their path names the place where documents hold them, and no operator."""
+    stored = ".".join(map(escape_key, keys))
+
+    assert translate({path("parameters", *keys): 1}, TRIAL_FIELDS) == {
+        ".".join(["parameters", stored][: 1 + bool(keys)]): 1
+    }
+    assert sort_keys("-" + path("tags", *keys), TRIAL_FIELDS)[0] == (".".join(["tags", stored][: 1 + bool(keys)]), -1)
+
+
+@given(st.lists(KEYS, min_size=1, max_size=8))
+def test_relative_paths_come_out_as_stored(keys):
+    """Inside `$elemMatch` any path of keys names the same place of the element, even one that begins with a dollar."""
+    asked = {"tags.list": {"$elemMatch": {path(*keys): 1}}}
+
+    assert translate(asked, TRIAL_FIELDS) == {"tags.list": {"$elemMatch": {".".join(map(escape_key, keys)): 1}}}
+
+
+@given(st.lists(KEYS, min_size=1), st.lists(KEYS, min_size=1))
+def test_paths_of_different_keys_differ(one, other):
+    """No two sequences of keys share a path."""
+    assert (path(*one) == path(*other)) == (one == other)
+
+
+@given(VALUES)
+def test_values_are_as_stored(x):
+    """What is compared has the form in which documents hold it."""
+    assert repr(translate({"tags.x": {"$eq": x}}, TRIAL_FIELDS)) == repr({"tags.x": {"$eq": to_document(x)}})
+
+
+def operators_of(x):
+    """Every key of a translated query that MongoDB would take for an operator."""
+    if isinstance(x, dict):
+        for key, inner in x.items():
+            if key.startswith("$"):
+                yield key
+            yield from operators_of(inner)
+    elif isinstance(x, list):
+        for inner in x:
+            yield from operators_of(inner)
+
+
+@given(ANYTHING | st.dictionaries(ANY_KEYS, ANYTHING, max_size=3), FIELDS)
+def test_anything_is_translated_or_refused(query, fields):
+    """Whatever is asked: no operator but the allowed comes out, nothing but QueryError, and the query stays as it was."""
+    before = repr(query)
+    try:
+        translated = translate(query, fields)
+    except QueryError:
+        translated = {}
+
+    assert set(operators_of(translated)) <= set(OPERATORS)
+    assert repr(query) == before
+
+
+@given(ANYTHING)
+def test_any_sort_is_keys_or_refused(sort):
+    """Whatever is given to sort by, the result names each key once and orders totally, or it is refused."""
+    try:
+        keys = sort_keys(sort, TRIAL_FIELDS)
+    except QueryError:
+        return
+
+    assert len(dict(keys)) == len(keys)
+    assert "_id" in dict(keys)
+
+
+@given(KEYS, st.text(st.characters(exclude_characters="\\.$"), min_size=1, max_size=1))
+def test_a_backslash_before_anything_else_is_refused(key, other):
+    """A backslash that escapes nothing is an error, not a guess."""
+    with pytest.raises(QueryError):
+        translate({f"{path('tags', key)}\\{other}": 1}, TRIAL_FIELDS)

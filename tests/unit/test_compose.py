@@ -1,0 +1,272 @@
+"""docker-compose.yml and the Dockerfile, checked as data: there need be no Docker engine where the tests run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+import yaml
+from trialstream.config import Config
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+KAFKA: dict[str, Any] = SERVICES["kafka"]["environment"]
+SETTINGS = {f"TRIALSTREAM_{each.name.upper()}" for each in fields(Config)}
+
+# The keys of the Compose specification (https://compose-spec.io) that the file uses, and nothing beside them: a
+# misspelled key is ignored or refused by the engine, so it fails here.
+DURATION = {"type": "string", "pattern": r"^(\d+(ms|s|m|h))+$"}
+ARGUMENTS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+HEALTH_CHECK = {
+    "type": "object",
+    "properties": {
+        "test": ARGUMENTS | {"items": [{"enum": ["CMD", "CMD-SHELL"]}], "additionalItems": {"type": "string"}},
+        "interval": DURATION,
+        "timeout": DURATION,
+        "start_period": DURATION,
+        "retries": {"type": "integer", "minimum": 1},
+    },
+    "required": ["test", "interval", "timeout", "retries"],
+    "additionalProperties": False,
+}
+SERVICE = {
+    "type": "object",
+    "properties": {
+        "image": {"type": "string", "pattern": r"^[a-z0-9/_-]+:[A-Za-z0-9._-]+$"},
+        "build": {"type": "string"},
+        "hostname": {"type": "string"},
+        "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
+        "init": {"type": "boolean"},
+        "command": ARGUMENTS,
+        # YAML's true and false are refused in an environment: they have to be quoted.
+        "environment": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
+        "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"}},
+        "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^[a-z-]+:/[a-z/]+$"}},
+        "depends_on": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "properties": {
+                    "condition": {"enum": ["service_started", "service_healthy", "service_completed_successfully"]}
+                },
+                "required": ["condition"],
+                "additionalProperties": False,
+            },
+        },
+        "healthcheck": HEALTH_CHECK,
+        "stop_grace_period": DURATION,
+    },
+    "anyOf": [{"required": ["image"]}, {"required": ["build"]}],
+    "additionalProperties": False,
+}
+SPECIFICATION = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9_-]*$"},
+        "services": {"type": "object", "additionalProperties": SERVICE},
+        "volumes": {"type": "object", "additionalProperties": {"type": ["object", "null"]}},
+    },
+    "required": ["services"],
+    "additionalProperties": False,
+}
+
+
+def listeners(property_: str) -> dict[str, str]:
+    """Listener name → address of a property like `A://host:1,B://:2`."""
+    return dict(each.split("://") for each in KAFKA[property_].split(","))
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Instructions and their arguments, in order."""
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def test_it_keeps_to_the_compose_specification():
+    """Every key is one of the specification, with a value of the form that it demands."""
+    jsonschema.validate(COMPOSE, SPECIFICATION)
+
+
+def test_nothing_is_interpolated():
+    """A `$` would take a variable of the caller's shell, such as the TRIALSTREAM_KAFKA of a stack that runs already."""
+    assert "$" not in json.dumps(COMPOSE)
+
+
+def test_the_stack_is_kafka_mongodb_and_the_consumer():
+    """One service of each; pinned images of Kafka 4 and MongoDB 7 or 8, and the image that the Dockerfile makes."""
+    assert set(SERVICES) == {"kafka", "mongo", "consumer"}
+    assert re.fullmatch(r"apache/kafka:4\.\d+\.\d+", SERVICES["kafka"]["image"])
+    assert re.fullmatch(r"mongo:[78]\.\d+", SERVICES["mongo"]["image"])
+    assert SERVICES["consumer"]["build"] == "."
+    assert SERVICES["consumer"]["image"].endswith(f":{PYPROJECT['project']['version']}")
+
+
+def test_only_the_two_servers_are_published_and_on_loopback():
+    """Clients on this machine find them where `Config` looks by default; nobody else finds them at all."""
+    published = {name: service.get("ports", []) for name, service in SERVICES.items()}
+
+    assert published == {"kafka": ["127.0.0.1:9092:9092"], "mongo": ["127.0.0.1:27017:27017"], "consumer": []}
+    assert Config().kafka == "127.0.0.1:9092"
+    assert urlsplit(Config().mongo).netloc == "127.0.0.1:27017"
+
+
+def test_every_service_has_a_health_check():
+    """`docker compose up --wait` returns when all three work."""
+    assert all("healthcheck" in service for service in SERVICES.values())
+
+
+def test_the_consumers_health_check_is_a_script_that_compiles():
+    """It asks by the same settings as the service itself."""
+    [*command, script] = SERVICES["consumer"]["healthcheck"]["test"]
+
+    assert command == ["CMD", "python", "-c"]
+    compile(script, "healthcheck", "exec")
+    assert "Config.from_env()" in script
+    assert "config.consumer_group" in script
+
+
+def test_the_consumer_waits_until_both_servers_are_healthy():
+    """Not only started: the replica set is initiated by the health check."""
+    assert SERVICES["consumer"]["depends_on"] == {
+        "kafka": {"condition": "service_healthy"},
+        "mongo": {"condition": "service_healthy"},
+    }
+
+
+def test_data_lies_in_declared_volumes():
+    """Containers can be thrown away; the log and the documents stay."""
+    used = [each.split(":") for service in SERVICES.values() for each in service.get("volumes", [])]
+
+    assert {name for name, _ in used} == set(COMPOSE["volumes"])
+    assert KAFKA["KAFKA_LOG_DIRS"] in {path for _, path in used}
+    assert {"/data/db", "/data/configdb"} < {path for _, path in used}
+
+
+# --- The consumer's settings
+
+
+def test_every_setting_of_the_consumer_is_a_field_of_the_configuration():
+    """A variable that the code does not read would be a setting without effect."""
+    given = SERVICES["consumer"]["environment"]
+
+    assert {name for name in given if name.startswith("TRIALSTREAM_")} <= SETTINGS
+    assert {"TRIALSTREAM_KAFKA", "TRIALSTREAM_MONGO", "TRIALSTREAM_PREFIX"} <= set(given)
+
+
+def test_the_settings_lead_to_the_two_services(monkeypatch: pytest.MonkeyPatch):
+    """They parse, and name the listener for containers and the replica set with its only member."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, text in SERVICES["consumer"]["environment"].items():
+        monkeypatch.setenv(name, str(text))
+
+    config = Config.from_env()
+
+    assert config.kafka == listeners("KAFKA_ADVERTISED_LISTENERS")["INSIDE"]
+    mongo = urlsplit(config.mongo)
+    assert (mongo.hostname, mongo.port, mongo.query) == ("mongo", 27017, "replicaSet=trialstream")
+    assert config.trials_topic == "trialstream.trials"
+
+
+# --- Kafka
+
+
+@pytest.mark.parametrize(
+    ("property_", "wanted"),
+    [
+        pytest.param("offsets.topic.replication.factor", 1, id="the offsets topic has one replica"),
+        pytest.param("transaction.state.log.replication.factor", 1, id="the transaction topic has one replica"),
+        pytest.param("transaction.state.log.min.isr", 1, id="of which one must be in sync"),
+        pytest.param("share.coordinator.state.topic.replication.factor", 1, id="the share topic has one replica"),
+        pytest.param("share.coordinator.state.topic.min.isr", 1, id="of which one must be in sync too"),
+        pytest.param("group.initial.rebalance.delay.ms", 0, id="the first consumer is not made to wait"),
+        pytest.param("auto.create.topics.enable", "false", id="no topic is made by a misspelled name"),
+        pytest.param("log.retention.ms", -1, id="nothing expires"),
+        pytest.param("process.roles", "broker,controller", id="one node is broker and controller"),
+    ],
+)
+def test_kafka_has_the_settings_that_one_node_needs(property_: str, wanted: object):
+    """The image makes `a.b` of `KAFKA_A_B`."""
+    assert KAFKA[f"KAFKA_{property_.replace('.', '_').upper()}"] == wanted
+
+
+def test_kafka_is_reachable_from_containers_and_from_this_machine():
+    """Each listener is bound, advertised under a name that its clients can resolve, and has a protocol."""
+    bound, advertised = listeners("KAFKA_LISTENERS"), listeners("KAFKA_ADVERTISED_LISTENERS")
+    host = SERVICES["kafka"]["hostname"]
+    protocols = {each.split(":")[0] for each in KAFKA["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")}
+
+    assert advertised == {"INSIDE": f"{host}{bound['INSIDE']}", "OUTSIDE": "127.0.0.1:9092"}
+    assert bound["OUTSIDE"] == ":9092"
+    assert KAFKA["KAFKA_INTER_BROKER_LISTENER_NAME"] == "INSIDE"
+    assert set(bound) == protocols == {*advertised, KAFKA["KAFKA_CONTROLLER_LISTENER_NAMES"]}
+    assert KAFKA["KAFKA_CONTROLLER_QUORUM_VOTERS"] == f"{KAFKA['KAFKA_NODE_ID']}@{host}{bound['CONTROLLER']}"
+
+
+def test_the_cluster_id_is_one():
+    """Sixteen bytes in URL-safe base64, not led by a dash, which Kafka's command line takes for an option."""
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", KAFKA["CLUSTER_ID"])
+
+
+# --- MongoDB
+
+
+def test_mongodb_is_a_replica_set_that_its_health_check_initiates():
+    """With the name that the consumer's URI asks for, and a member that containers can resolve."""
+    mongo = SERVICES["mongo"]
+    check = " ".join(mongo["healthcheck"]["test"])
+
+    assert mongo["command"][mongo["command"].index("--replSet") + 1] == "trialstream"
+    assert "--bind_ip_all" in mongo["command"]
+    assert '_id: "trialstream"' in check
+    assert f'host: "{mongo["hostname"]}:27017"' in check
+    assert "isWritablePrimary" in check
+
+
+# --- The Dockerfile
+
+
+def test_the_image_installs_the_project_with_an_extra_that_exists():
+    """Pinned by the constraints file; with all files that the build needs, none of which is ignored."""
+    instructions = dockerfile()
+    [install] = [arguments for name, arguments in instructions if name == "RUN" and "pip install" in arguments]
+    copied = {source for name, arguments in instructions if name == "COPY" for source in arguments.split()[:-1]}
+    admitted = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    [(extra,)] = [re.fullmatch(r"\.\[(\w+)\]", word).groups() for word in shlex.split(install) if word[0] == "."]  # type: ignore[union-attr]
+
+    assert extra in PYPROJECT["project"]["optional-dependencies"]
+    assert "-c constraints.txt" in install
+    assert copied == admitted
+    assert all((ROOT / each).exists() for each in copied)
+    packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {Path(each).parts[0] for each in packages} < copied
+    assert {PYPROJECT["project"]["readme"], *PYPROJECT["project"]["license-files"]} < copied
+
+
+def test_the_image_runs_the_consumer_as_a_user_without_rights():
+    """An existing command, in the form that passes signals on to it."""
+    instructions = dict(dockerfile())
+
+    script, *arguments = json.loads(instructions["CMD"])
+    assert script in PYPROJECT["project"]["scripts"]
+    assert arguments == ["consume"]
+    assert instructions["USER"] not in {"root", "0"}
+
+
+def test_the_image_has_a_python_that_the_project_supports():
+    """One of the versions in its classifiers."""
+    [version] = re.findall(r"^python:(\d+\.\d+)-slim$", dict(dockerfile())["FROM"])
+
+    assert f"Programming Language :: Python :: {version}" in PYPROJECT["project"]["classifiers"]

@@ -1,0 +1,199 @@
+"""Children die with the launcher, and nothing but them is ever killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from trialstream_consumer.local import process
+from trialstream_consumer.local.errors import LocalStackError
+from trialstream_consumer.local.process import ProcessId, on_lasting_thread, spawn
+
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
+]
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Start a process whose log says `up` when it runs."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        log = tmp_path / f"{len(started)}.log"
+        popen = on_lasting_thread(lambda: spawn(command, log=log, cwd=tmp_path))
+        started.append(popen)
+        _wait_for(lambda: "up" in log.read_text())
+        return popen
+
+    yield start
+    for popen in started:
+        popen.kill()
+        popen.wait()
+
+
+def _wait_for(condition, seconds: float = 10.0) -> None:
+    tick = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        tick.wait(0.02)
+    pytest.fail("the condition did not come true in time")
+
+
+def test_a_recorded_process_is_found_and_stopped(child):
+    """A pid with its start time names the process, until it ends."""
+    popen = child(SLEEP)
+    recorded = ProcessId.of(popen.pid)
+
+    assert recorded is not None
+    assert recorded.alive
+    assert recorded.stop(10)
+    assert not recorded.alive
+    assert not recorded.stop(10)
+    assert popen.wait(10) == -signal.SIGTERM
+
+
+def test_a_process_that_began_at_another_time_is_left_alone(child):
+    """A pid that was given to another process since is not ours to kill."""
+    popen = child(SLEEP)
+    other = ProcessId(popen.pid, psutil.Process(popen.pid).create_time() - 60)
+
+    assert not other.alive
+    assert not other.stop(10)
+    assert popen.poll() is None
+
+
+def test_a_process_that_ignores_sigterm_is_killed_at_the_deadline(child):
+    """Stopping takes no longer than it was given."""
+    popen = child(DEAF)
+    process.stop(popen, 0.2)
+
+    assert popen.returncode == -signal.SIGKILL
+
+
+def test_a_recorded_process_that_ignores_sigterm_is_killed_at_the_deadline(child):
+    """The same, for a process that another launcher started."""
+    popen = child(DEAF)
+    recorded = ProcessId.of(popen.pid)
+
+    assert recorded is not None
+    assert recorded.stop(0.2)
+    assert popen.wait(10) == -signal.SIGKILL
+
+
+def test_a_paused_process_can_be_stopped_in_good_order(child):
+    """SIGSTOP does not force a kill: the process is woken for its SIGTERM."""
+    popen = child(SLEEP)
+    popen.send_signal(signal.SIGSTOP)
+    process.stop(popen, 10)
+
+    assert popen.returncode == -signal.SIGTERM
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next start stops what was left")
+def test_children_die_with_a_launcher_that_is_killed(tmp_path):
+    """Kill -9 of the launcher leaves no child behind, although the child got no signal from it."""
+    code = f"""
+        import time
+        from pathlib import Path
+        from trialstream_consumer.local.process import on_lasting_thread, spawn
+        here = Path({str(tmp_path)!r})
+        print(on_lasting_thread(lambda: spawn({SLEEP!r}, log=here / "log", cwd=here)).pid, flush=True)
+        time.sleep(600)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        orphan = ProcessId.of(int(launcher.stdout.readline()))
+        _wait_for(lambda: "up" in (tmp_path / "log").read_text())
+        launcher.kill()
+
+    assert orphan is not None
+    assert orphan.wait(10)
+
+
+def test_children_outlive_the_thread_that_asked_for_them(child):
+    """Anyio's worker threads come and go; a server that one of them started must stay."""
+    started: list[subprocess.Popen[bytes]] = []
+    thread = threading.Thread(target=lambda: started.append(child(SLEEP)))
+    thread.start()
+    thread.join()
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        started[0].wait(0.5)
+
+
+def test_children_are_not_reached_by_the_terminals_ctrl_c(child):
+    """Ctrl-C goes to the launcher's process group; the servers have their own, and are stopped in order."""
+    assert os.getpgid(child(SLEEP).pid) != os.getpgrp()
+
+
+def test_a_program_that_does_not_exist_ends_and_says_so_in_its_log(tmp_path):
+    """What the kernel says ends up where the server's own words would."""
+    log = tmp_path / "log"
+    popen = on_lasting_thread(lambda: spawn([tmp_path / "nothing"], log=log, cwd=tmp_path))
+
+    assert popen.wait(10) == 1
+    assert "FileNotFoundError" in process.tail(log)
+
+
+def test_the_end_of_a_log_shows_messages_not_stack_frames(tmp_path):
+    """A Java stack trace is longer than what is shown; its message must stay in sight."""
+    log = tmp_path / "log"
+    log.write_text("old\n")
+    offset = log.stat().st_size
+    with log.open("a") as file:
+        file.write("ERROR bad thing\n" + "\tat some.Class.method(Class.java:1)\n" * 50 + "\t... 12 more\nbye\n")
+
+    assert process.tail(log, offset=offset) == "ERROR bad thing\nbye"
+    assert process.tail(log).startswith("old")
+    assert process.tail(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(3, "exit code 3"), (-9, "killed by SIGKILL"), (-99, "killed by signal 99")]
+)
+def test_how_a_process_ended_is_said_in_words(code, words):
+    """Nobody has to know that -9 is SIGKILL."""
+    assert process.ended(code) == words
+
+
+def test_without_psutil_it_is_said_what_to_install(monkeypatch):
+    """The part that names processes is optional."""
+    monkeypatch.setitem(sys.modules, "psutil", None)
+
+    with pytest.raises(LocalStackError, match=r"psutil.*pip install 'trialstream\[local\]'"):
+        ProcessId.of(os.getpid())
+
+
+def test_a_process_of_another_user_is_named(monkeypatch):
+    """A refused signal is an error that says who can help."""
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    mine = ProcessId.of(os.getpid())
+    monkeypatch.setattr(os, "kill", refuse)
+
+    assert mine is not None
+    with pytest.raises(LocalStackError, match="another user"):
+        mine.stop(1)
+
+
+def test_the_tether_refuses_when_its_launcher_is_gone(tmp_path):
+    """A launcher that died while its child was starting leaves nothing behind either."""
+    tether = Path(process.__file__).with_name("tether.py")
+    answer = subprocess.run([sys.executable, tether, "1", *SLEEP], capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 1
+    assert "the launcher is gone" in answer.stderr

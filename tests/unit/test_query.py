@@ -1,0 +1,357 @@
+"""Queries of users, translated for MongoDB."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, path, sort_keys, translate
+from trialstream_schemas.documents import group_to_document, project_to_document, trial_to_document
+from trialstream_schemas.errors import QueryError
+from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+MICROS = 1767355200000000
+WEST = timezone(timedelta(hours=-1))
+
+
+def translated(query):
+    """The translation of a query for trials."""
+    return translate(query, TRIAL_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "document"),
+    [
+        pytest.param(TRIAL_FIELDS, trial_to_document(Trial(name="a")), id="trials"),
+        pytest.param(GROUP_FIELDS, group_to_document(TrialGroup(name="a")), id="groups"),
+        pytest.param(PROJECT_FIELDS, project_to_document(Project(name="a")), id="projects"),
+    ],
+)
+def test_every_field_of_a_document_can_be_queried(fields, document):
+    """What can be queried is what documents hold, with `uid` for `_id`."""
+    assert set(fields.values()) == set(document)
+    assert set(fields) == set(document) - {"_id"} | {"uid"}
+
+
+PATTERN = re.compile("^ml", re.IGNORECASE)
+# What is asked of `parameters.x`, and what MongoDB gets.
+CONDITIONS = {
+    "equality": (1, 1),
+    "None": (None, None),
+    "bytes": (b"\0", b"\0"),
+    "a tuple": ((1, 2), [1, 2]),
+    "a numpy scalar": (np.int32(3), 3),
+    "a datetime": (NOON, MICROS),
+    "a pattern": (PATTERN, PATTERN),
+    "a dict": ({"a.b": {"": 1}}, {"a%2Eb": {"%": 1}}),
+    "an empty dict": ({}, {}),
+    "$eq": ({"$eq": 1}, {"$eq": 1}),
+    "$eq with a dict like an operator": ({"$eq": {"$gt": 1}}, {"$eq": {"%24gt": 1}}),
+    "$ne": ({"$ne": "a"}, {"$ne": "a"}),
+    "$gt and $lte": ({"$gt": 0, "$lte": NOON}, {"$gt": 0, "$lte": MICROS}),
+    "$gte and $lt": ({"$gte": np.float64(0.5), "$lt": 2}, {"$gte": 0.5, "$lt": 2}),
+    "$in": ({"$in": (1, None, PATTERN)}, {"$in": [1, None, PATTERN]}),
+    "$in with a set": ({"$in": {1}}, {"$in": [1]}),
+    "$nin": ({"$nin": []}, {"$nin": []}),
+    "$all": ({"$all": [1, {"a.b": 2}]}, {"$all": [1, {"a%2Eb": 2}]}),
+    "$not with operators": ({"$not": {"$gt": 1, "$exists": True}}, {"$not": {"$gt": 1, "$exists": True}}),
+    "$not with a pattern": ({"$not": PATTERN}, {"$not": PATTERN}),
+    "$exists": ({"$exists": False}, {"$exists": False}),
+    "$regex with text": ({"$regex": "(?i)^ml"}, {"$regex": "(?i)^ml"}),
+    "$regex with a pattern": ({"$regex": PATTERN}, {"$regex": PATTERN}),
+    "$size": ({"$size": np.int64(2)}, {"$size": 2}),
+    "$elemMatch with operators": ({"$elemMatch": {"$gt": 1, "$lt": 3}}, {"$elemMatch": {"$gt": 1, "$lt": 3}}),
+    "$elemMatch with a query": ({"$elemMatch": {r"a\.b.c": 1}}, {"$elemMatch": {"a%2Eb.c": 1}}),
+    "$elemMatch with $or": ({"$elemMatch": {"$or": [{"a": 1}]}}, {"$elemMatch": {"$or": [{"a": 1}]}}),
+    "$elemMatch in $elemMatch": (
+        {"$elemMatch": {"l": {"$elemMatch": {"": NOON}}}},
+        {"$elemMatch": {"l": {"$elemMatch": {"%": MICROS}}}},
+    ),
+    "$elemMatch knows no fields": ({"$elemMatch": {"status": 1, "uid": 2}}, {"$elemMatch": {"status": 1, "uid": 2}}),
+}
+
+
+@pytest.mark.parametrize(("asked", "given"), CONDITIONS.values(), ids=CONDITIONS)
+def test_condition(asked, given):
+    """Every condition reaches MongoDB as it is, with values as they are stored."""
+    assert translated({"parameters.x": asked}) == {"parameters.x": given}
+
+
+@pytest.mark.parametrize("operator", ["$and", "$or", "$nor"])
+def test_queries_are_combined(operator):
+    """`$and`, `$or` and `$nor` take queries, each translated like the whole."""
+    asked = {operator: [{"uid": "a"}, {"$or": ({"status": "Running"},)}], "name": "b"}
+
+    assert translated(asked) == {operator: [{"_id": "a"}, {"$or": [{"status.name": "Running"}]}], "name": "b"}
+
+
+def test_the_empty_query_matches_all():
+    """An empty query stays empty."""
+    assert translated({}) == {}
+
+
+def test_the_query_given_is_left_as_it_was():
+    """Translating changes nothing of what it was given."""
+    inner = {"$in": [NOON]}
+    query = {"created": inner, "$and": [{"status": [Status.Running]}]}
+
+    translated(query)
+
+    assert query == {"created": {"$in": [NOON]}, "$and": [{"status": [Status.Running]}]}
+
+
+PATHS = {
+    "the uid": ("uid", "_id"),
+    "a field": ("revision", "revision"),
+    "a key": ("parameters.lr", "parameters.lr"),
+    "an aggregator's statistic": ("metrics.loss.last", "metrics.loss.last"),
+    "an index": ("errors.0.type", "errors.0.type"),
+    "a dot in a key": (r"metrics.val\.loss.last", "metrics.val%2Eloss.last"),
+    "a backslash in a key": (r"tags.a\\.b", r"tags.a\.b"),
+    "a leading dollar": ("parameters.$lr", "parameters.%24lr"),
+    "an escaped dollar": (r"parameters.\$lr", "parameters.%24lr"),
+    "a percent sign": ("parameters.%2E", "parameters.%252E"),
+    "the empty key": ("parameters.", "parameters.%"),
+    "the empty key inside": ("parameters..a", "parameters.%.a"),
+    "spaces and Unicode": ("tags.é 𝄞\n", "tags.é 𝄞\n"),
+    "the name of a status": ("status.name", "status.name"),
+    "the code of a status": ("status.code", "status.code"),
+}
+
+
+@pytest.mark.parametrize(("asked", "given"), PATHS.values(), ids=PATHS)
+def test_path_of_a_query(asked, given):
+    """Dots part the keys, which are escaped as they are stored."""
+    assert translated({asked: 1}) == {given: 1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "joined"),
+    [
+        pytest.param(("parameters", "lr"), "parameters.lr", id="plain keys"),
+        pytest.param(("metrics", "val.loss", "last"), r"metrics.val\.loss.last", id="a dot"),
+        pytest.param(("tags", "a\\.b"), r"tags.a\\\.b", id="a backslash and a dot"),
+        pytest.param(("tags", ""), "tags.", id="the empty key"),
+        pytest.param(("tags", "$x"), "tags.$x", id="a dollar below a field"),
+        pytest.param(("$x", "$y"), r"\$x.$y", id="a dollar first, for $elemMatch"),
+    ],
+)
+def test_path_joins_keys(keys, joined):
+    """`path` escapes what would part a key or look like an operator."""
+    assert path(*keys) == joined
+
+
+STATUSES = {
+    "a Status": (Status.Running, "Running"),
+    "a CustomStatus": (CustomStatus("Paused", 7), "Paused"),
+    "a name": ("Paused", "Paused"),
+    "none set": (None, None),
+    "any of a list": ([Status.Running, "Paused", None], {"$in": ["Running", "Paused", None]}),
+    "any of a tuple": ((Status.Broken,), {"$in": ["Broken"]}),
+    "any of a set": ({Status.Broken}, {"$in": ["Broken"]}),
+    "$eq": ({"$eq": Status.Running}, {"$eq": "Running"}),
+    "$ne": ({"$ne": None}, {"$ne": None}),
+    "$in": ({"$in": [Status.Running, None]}, {"$in": ["Running", None]}),
+    "$nin": ({"$nin": {"Running"}, "$ne": "Broken"}, {"$nin": ["Running"], "$ne": "Broken"}),
+}
+
+
+@pytest.mark.parametrize(("asked", "given"), STATUSES.values(), ids=STATUSES)
+def test_status(asked, given):
+    """A status is queried by its name, however it is given."""
+    assert translated({"status": asked}) == {"status.name": given}
+
+
+def test_status_and_its_name_in_one_query():
+    """`status` and `status.name` are one path in the document, and neither is lost."""
+    query = {"status": ["Running", "Broken"], "status.name": re.compile("^B"), "name": "a"}
+
+    assert translated(query) == {
+        "$and": [{"status.name": {"$in": ["Running", "Broken"]}}, {"status.name": re.compile("^B")}, {"name": "a"}]
+    }
+
+
+def nested(levels):
+    """A query below so many others."""
+    query = {"name": "a"}
+    for _ in range(levels):
+        query = {"$and": [query]}
+    return query
+
+
+def negated(levels):
+    """A condition negated so many times."""
+    condition = {"$gt": 1}
+    for _ in range(levels):
+        condition = {"$not": condition}
+    return {"revision": condition}
+
+
+def endless():
+    """A query that has no end."""
+    query = {}
+    query["$or"] = [query]
+    return query
+
+
+# A query, and what the message has to name.
+REFUSED = {
+    "no dict": ([], ["query", "list"]),
+    "None": (None, ["query", "NoneType"]),
+    "a key that is no str": ({1: 2}, ["1"]),
+    "$where": ({"$where": "true"}, ["$where", "$elemMatch", "$nor"]),
+    "$expr": ({"$expr": {}}, ["$expr"]),
+    "$function": ({"parameters.x": {"$function": {}}}, ["parameters.x", "$function", "$eq"]),
+    "$text": ({"$text": {"$search": "a"}}, ["$text"]),
+    "$comment": ({"$comment": "a"}, ["$comment"]),
+    "$jsonSchema": ({"$jsonSchema": {}}, ["$jsonSchema"]),
+    "$options": ({"name": {"$regex": "a", "$options": "i"}}, ["name", "$options", "re.compile"]),
+    "$type": ({"name": {"$type": "string"}}, ["name", "$type"]),
+    "an unknown operator below $not": ({"name": {"$not": {"$mod": [1, 2]}}}, ["name", "$mod"]),
+    "an unknown operator below $elemMatch": ({"errors": {"$elemMatch": {"$where": "1"}}}, ["$where"]),
+    "an unknown operator below $or": ({"$or": [{"$where": "1"}]}, ["$where"]),
+    "$gt without a path": ({"$gt": 1}, ["$gt", "path"]),
+    "$not without a path": ({"$not": {"name": "a"}}, ["$not", "$nor"]),
+    "$or below a path": ({"name": {"$or": ["a"]}}, ["name", "$or", "[{'name': ...}, ...]"]),
+    "operators and keys mixed": ({"tags.a": {"$gt": 1, "b": 2}}, ["tags.a", "$gt", "'b'", "$eq"]),
+    "operators and keys mixed below $elemMatch": ({"errors": {"$elemMatch": {"type": "a", "$gt": 1}}}, ["$gt", "type"]),
+    "an unknown field": ({"metrcs.a": 1}, ["'metrcs'", "did you mean 'metrics'?", "parameters"]),
+    "a field like none": ({"zzz": 1}, ["'zzz'", "uid"]),
+    "the empty path": ({"": 1}, ["''"]),
+    "the id in the document": ({"_id": 1}, ["'_id'", "'uid'"]),
+    "what a project's trials are": ({"trials": "a"}, ["'trials'"]),
+    "NUL in a path": ({"tags.a\0": 1}, ["NUL"]),
+    "a lone surrogate in a path": ({"tags.\ud800": 1}, ["surrogate"]),
+    "a lone backslash": ({"tags.a\\b": 1}, ["lone backslash at 6", "trialstream.path"]),
+    "a backslash at the end": ({"tags.a\\": 1}, ["lone backslash at 6"]),
+    "a path of too many keys": ({"tags" + ".a" * 100: 1}, ["101 keys", "100"]),
+    "$in with a text": ({"name": {"$in": "ab"}}, ["name $in", "list", "'ab'"]),
+    "$nin with a dict": ({"name": {"$nin": {}}}, ["name $nin", "list"]),
+    "$all with a number": ({"tags.l": {"$all": 1}}, ["tags.l $all", "list"]),
+    "$all with $elemMatch": ({"tags.l": {"$all": [{"$elemMatch": {}}]}}, ["tags.l $all", "$elemMatch"]),
+    "$gt with an operator": ({"rows": {"$gt": {"$lt": 1}}}, ["rows $gt", "$lt", "$eq"]),
+    "$gt with a pattern": ({"name": {"$gt": PATTERN}}, ["name $gt", "Pattern"]),
+    "$and with nothing": ({"$and": []}, ["$and", "at least one"]),
+    "$or with a dict": ({"$or": {"name": "a"}}, ["$or", "list"]),
+    "$nor with no queries": ({"$nor": ["a"]}, ["query", "str"]),
+    "$not with a value": ({"name": {"$not": "a"}}, ["name $not", "'a'"]),
+    "$not with a dict of keys": ({"tags.a": {"$not": {"b": 1}}}, ["tags.a $not", "operators"]),
+    "$not with nothing": ({"name": {"$not": {}}}, ["name $not"]),
+    "$exists with a number": ({"name": {"$exists": 1}}, ["name $exists", "True or False", "1"]),
+    "$size negative": ({"errors": {"$size": -1}}, ["errors $size", "-1"]),
+    "$size True": ({"errors": {"$size": True}}, ["errors $size", "True"]),
+    "$size 1.0": ({"errors": {"$size": 1.0}}, ["errors $size", "1.0"]),
+    "$size beyond 31 bits": ({"errors": {"$size": 2**31}}, ["errors $size"]),
+    "$elemMatch with a list": ({"errors": {"$elemMatch": []}}, ["errors $elemMatch", "dict"]),
+    "$regex with a number": ({"name": {"$regex": 1}}, ["name $regex", "str"]),
+    "$regex that is none": ({"name": {"$regex": "("}}, ["name $regex", "'('"]),
+    "$regex with NUL": ({"name": {"$regex": "a\0"}}, ["name $regex", "NUL"]),
+    "a pattern of bytes": ({"name": re.compile(b"a")}, ["name", "pattern of str"]),
+    "an object of unknown type": ({"tags.a": object()}, ["tags.a", "object"]),
+    "an object in $in": ({"tags.a": {"$in": [object()]}}, ["tags.a $in", "object"]),
+    "an integer beyond 64 bits": ({"tags.a": {"$lt": 2**63}}, ["tags.a $lt", "64 bits"]),
+    "a lone surrogate": ({"name": "\ud800"}, ["name", "surrogate"]),
+    "a numpy.datetime64": ({"created": np.datetime64(1, "ns")}, ["created", "datetime64"]),
+    "a time out of range in UTC": ({"created": datetime.max.replace(tzinfo=WEST)}, ["created", "UTC"]),
+    "a code as status": ({"status": 101}, ["status", "101", "status.code"]),
+    "an operator that status has not": ({"status": {"$gt": "A"}}, ["status", "$gt", "$nin", "status.name"]),
+    "an empty dict as status": ({"status": {}}, ["status", "{}"]),
+    "status $in with a name": ({"status": {"$in": "Running"}}, ["status $in", "list"]),
+    "status $ne with a list": ({"status": {"$ne": ["Running"]}}, ["status $ne"]),
+    "33 levels of queries": (nested(33), ["32 levels"]),
+    "33 levels of $not": (negated(33), ["32 levels"]),
+    "a query that holds itself": (endless(), ["32 levels"]),
+}
+
+
+@pytest.mark.parametrize(("query", "named"), REFUSED.values(), ids=REFUSED)
+def test_refused(query, named):
+    """What is not supported is refused at the call, by an error that names it."""
+    with pytest.raises(QueryError) as refused:
+        translated(query)
+
+    for each in named:
+        assert each in str(refused.value)
+
+
+def test_levels_that_are_enough():
+    """32 levels are taken, of queries and of conditions."""
+    assert translated(nested(32)) == nested(32)
+    assert translated(negated(32)) == negated(32)
+
+
+def test_a_local_time_is_taken_as_local():
+    """A datetime without a zone means local time, as in Python."""
+    naive = NOON.astimezone().replace(tzinfo=None)
+
+    assert translated({"created": naive}) == {"created": MICROS}
+
+
+def test_fields_are_those_of_the_collection():
+    """A group has no status and a project no group, and both say so."""
+    for query, fields in [({"status": None}, GROUP_FIELDS), ({"group_id": "a"}, PROJECT_FIELDS)]:
+        with pytest.raises(QueryError, match=f"no field '{next(iter(query))}'"):
+            translate(query, fields)
+
+
+SORTS = {
+    "nothing": (None, [("created", 1), ("_id", 1)]),
+    "an empty list": ([], [("created", 1), ("_id", 1)]),
+    "a path": ("metrics.loss.last", [("metrics.loss.last", 1), ("_id", 1)]),
+    "a descending path": ("-revision", [("revision", -1), ("_id", 1)]),
+    "several": (["name", ("rows", -1), ["size", 1]], [("name", 1), ("rows", -1), ("size", 1), ("_id", 1)]),
+    "the uid": ("-uid", [("_id", -1)]),
+    "the uid between": (["-uid", "name"], [("_id", -1), ("name", 1)]),
+    "the status": ("status", [("status.name", 1), ("_id", 1)]),
+    "odd keys": ([path("tags", "-a.b"), "-tags."], [("tags.-a%2Eb", 1), ("tags.%", -1), ("_id", 1)]),
+    "a path again": (["-name", "name"], [("name", -1), ("_id", 1)]),
+}
+
+
+@pytest.mark.parametrize(("sort", "keys"), SORTS.values(), ids=SORTS)
+def test_sort(sort, keys):
+    """A sort is paths with directions, and the uid makes the order total."""
+    assert sort_keys(sort, TRIAL_FIELDS) == keys
+
+
+@pytest.mark.parametrize(
+    ("sort", "named"),
+    [
+        pytest.param(1, "int", id="a number"),
+        pytest.param({"name": 1}, "dict", id="a dict"),
+        pytest.param([1], "1", id="a list of numbers"),
+        pytest.param([("name", 2)], "2", id="another direction"),
+        pytest.param([("name", True)], "True", id="True as a direction"),
+        pytest.param(("name", -1), "-1", id="a pair that is in no list"),
+        pytest.param("nme", "did you mean 'name'", id="an unknown field"),
+        pytest.param("tags.a\0", "NUL", id="NUL"),
+        pytest.param("tags.\ud800", "surrogate", id="a lone surrogate"),
+        pytest.param([f"tags.{i}" for i in range(32)], "33 keys", id="too many keys"),
+    ],
+)
+def test_sort_refused(sort, named):
+    """What is no sort is refused by an error that names it."""
+    with pytest.raises(QueryError, match=re.escape(named)):
+        sort_keys(sort, TRIAL_FIELDS)
+
+
+def test_limit():
+    """No limit is 0 for MongoDB, and any other is taken as it is."""
+    assert check_limit(None) == 0
+    assert check_limit(5) == 5
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.0, "1", 2**63])
+def test_limit_refused(limit):
+    """A limit is a positive int of 64 bits."""
+    with pytest.raises(QueryError, match="limit"):
+        check_limit(limit)
+
+
+def test_keys_of_a_path_are_text():
+    """`path` takes text only: an index is text, too."""
+    with pytest.raises(QueryError, match="int"):
+        path("errors", 0)

@@ -1,0 +1,354 @@
+"""What users may log as a value, and how it is written down."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import json
+import math
+from collections import OrderedDict
+from types import MappingProxyType
+
+import bson
+import numpy as np
+import pytest
+from trialstream_schemas import values
+from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.values import MAX_NAME_BYTES, MAX_VALUE_BYTES
+
+INT64_MAX = 2**63 - 1
+
+
+class Optimizer(str, enum.Enum):  # noqa: UP042 (what users have; its str() is "Optimizer.ADAM")
+    ADAM = "adam"
+
+
+class Layers(enum.IntEnum):
+    TWO = 2
+
+
+class Tensor:
+    """Like torch's: a scalar that only item() reveals."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def item(self):
+        """Return the scalar."""
+        return self.inner
+
+
+class Stubborn:
+    """A scalar that never becomes plain."""
+
+    def item(self):
+        """Return the same again."""
+        return self
+
+
+def nested(depth):
+    """A list in a list in a list."""
+    x = 1
+    for _ in range(depth):
+        x = [x]
+    return x
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        pytest.param(None, None, id="None"),
+        pytest.param(True, True, id="bool"),
+        pytest.param(0, 0, id="zero"),
+        pytest.param(INT64_MAX, INT64_MAX, id="the largest 64-bit integer"),
+        pytest.param(-(2**63), -(2**63), id="the smallest 64-bit integer"),
+        pytest.param(1.5, 1.5, id="float"),
+        pytest.param(math.inf, math.inf, id="inf"),
+        pytest.param("", "", id="empty text"),
+        pytest.param("a\0b", "a\0b", id="NUL inside a text"),
+        pytest.param("\U0001f600", "\U0001f600", id="text beyond the basic plane"),
+        pytest.param(b"\xff\0", b"\xff\0", id="bytes"),
+        pytest.param(bytearray(b"ab"), b"ab", id="bytearray"),
+        pytest.param(memoryview(b"ab"), b"ab", id="memoryview"),
+        pytest.param([1, [2]], [1, [2]], id="nested lists"),
+        pytest.param((1, (2, 3)), [1, [2, 3]], id="tuples become lists"),
+        pytest.param({"a": {"b": 1}}, {"a": {"b": 1}}, id="nested dicts"),
+        pytest.param(OrderedDict(a=1), {"a": 1}, id="OrderedDict"),
+        pytest.param(MappingProxyType({"a": 1}), {"a": 1}, id="any mapping"),
+        pytest.param({}, {}, id="empty dict"),
+        pytest.param([], [], id="empty list"),
+        pytest.param(np.float64(1.5), 1.5, id="numpy float64"),
+        pytest.param(np.float32(0.5), 0.5, id="numpy float32"),
+        pytest.param(np.int64(-3), -3, id="numpy int64"),
+        pytest.param(np.uint64(7), 7, id="numpy uint64"),
+        pytest.param(np.bool_(True), True, id="numpy bool"),
+        pytest.param(np.str_("x"), "x", id="numpy str"),
+        pytest.param(np.bytes_(b"x"), b"x", id="numpy bytes"),
+        pytest.param(np.array(2.5), 2.5, id="numpy array of no dimension"),
+        pytest.param([np.int32(1), np.float16(2)], [1, 2.0], id="numpy scalars in a list"),
+        pytest.param(Tensor(3), 3, id="anything with item()"),
+        pytest.param(Optimizer.ADAM, "adam", id="an enum of texts is its text"),
+        pytest.param(Layers.TWO, 2, id="an enum of integers is its integer"),
+        pytest.param(nested(64), nested(64), id="64 levels"),
+    ],
+)
+def test_value_accepts(given, plain):
+    """A value is taken in its plain form, with the exact built-in types."""
+    found = values.value(given, "lr")
+
+    assert found == plain
+    assert type(found) is type(plain)
+
+
+def test_value_keeps_nan():
+    """NaN is a value."""
+    assert math.isnan(values.value(math.nan, "lr"))
+
+
+def test_value_is_a_copy():
+    """What the user changes later does not change what was logged."""
+    given = {"a": [1]}
+
+    found = values.value(given, "lr")
+    given["a"].append(2)
+
+    assert found == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "path", "reason"),
+    [
+        pytest.param(2**63, InvalidValue, "p", "64 bits", id="integer above 64 bits"),
+        pytest.param(-(2**63) - 1, InvalidValue, "p", "64 bits", id="integer below 64 bits"),
+        pytest.param(10**5000, InvalidValue, "p", "64 bits", id="integer too long to print"),
+        pytest.param(np.uint64(2**64 - 1), InvalidValue, "p", "64 bits", id="numpy integer above 64 bits"),
+        pytest.param("\ud800", InvalidValue, "p", "surrogate", id="lone surrogate in a text"),
+        pytest.param({"\ud800": 1}, InvalidValue, "p: key", "surrogate", id="lone surrogate in a key"),
+        pytest.param({"a\0b": 1}, InvalidValue, "p: key", "NUL", id="NUL in a key"),
+        pytest.param({"x" * 1025: 1}, InvalidValue, "p: key", "1024 bytes", id="key too long"),
+        pytest.param({1: 1}, InvalidType, "p: key", "a name must be a str, not int", id="key that is no text"),
+        pytest.param({"a": [1, {"b": object()}]}, InvalidType, "p.a.1.b", "object", id="object deep inside"),
+        pytest.param({"a": {"b": ["\udfff"]}}, InvalidValue, "p.a.b.0", "surrogate", id="surrogate deep inside"),
+        pytest.param(object(), InvalidType, "p", "builtins.object", id="object of unknown type"),
+        pytest.param({1, 2}, InvalidType, "p", "builtins.set", id="set"),
+        pytest.param(1j, InvalidType, "p", "builtins.complex", id="complex number"),
+        pytest.param(np.complex64(1), InvalidType, "p", "complex", id="numpy complex number"),
+        pytest.param(int, InvalidType, "p", "type", id="class"),
+        pytest.param(len, InvalidType, "p", "builtin_function", id="function"),
+        pytest.param((x for x in ()), InvalidType, "p", "generator", id="generator"),
+        pytest.param(np.array([1, 2]), InvalidType, "p", "item() of ndarray failed", id="numpy array of two"),
+        pytest.param(np.longdouble(1), InvalidType, "p", "longdouble", id="numpy long double"),
+        pytest.param(Stubborn(), InvalidType, "p", "Stubborn", id="item() that returns itself"),
+        pytest.param(Tensor(object()), InvalidType, "p", "builtins.object", id="item() that returns an object"),
+        pytest.param(nested(65), InvalidValue, "p" + 65 * ".0", "deeper than 64", id="65 levels"),
+    ],
+)
+def test_value_refuses(given, error, path, reason):
+    """What cannot be logged is refused at the call, with the path of the key and the reason."""
+    with pytest.raises(error) as refused:
+        values.value(given, "p")
+
+    assert str(refused.value).startswith(f"{path}: ")
+    assert reason in str(refused.value)
+
+
+def test_value_refuses_what_contains_itself():
+    """A list that holds itself is refused, not followed for ever."""
+    endless: list = []
+    endless.extend((endless, endless))
+
+    with pytest.raises(InvalidValue, match="deeper than 64"):
+        values.value(endless, "p")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda n: "x" * n, id="text"),
+        pytest.param(lambda n: "é" * (n // 2), id="text of two bytes a character"),
+        pytest.param(lambda n: b"x" * n, id="bytes"),
+        pytest.param(lambda n: list(range(n // 16)), id="list of integers"),
+        pytest.param(lambda n: {f"{i:06}": 1.0 for i in range(n // 16)}, id="dict"),
+    ],
+)
+def test_value_is_bounded(make):
+    """A value of more than 512 KiB is refused, one a little smaller is taken."""
+    values.value(make(MAX_VALUE_BYTES - 16), "p")
+
+    with pytest.raises(InvalidValue, match=r"^p: \d+ bytes, and a value can have 524288 at most$"):
+        values.value(make(MAX_VALUE_BYTES + 16), "p")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        pytest.param("é" * 100, id="text"),
+        pytest.param([None] * 2000, id="list"),
+        pytest.param({"." * 300: {"$" * 300: 1, "%" * 300: [True]}}, id="keys that are escaped"),
+        pytest.param({"": {"": b"x"}}, id="empty keys"),
+        pytest.param([[[{"a": [1.5, "x", b"y"]}]]], id="nested"),
+    ],
+)
+def test_size_is_no_less_than_the_bson(x):
+    """The size that bounds documents is an upper bound of the bytes that BSON takes, and no wild guess."""
+    taken = len(bson.encode({"x": values.to_document(x)})) - 8  # the outer document: length, type, "x", end
+
+    assert taken <= values.size(x) <= 3 * taken
+
+
+def test_values_names_every_key():
+    """A dict of values is checked key by key."""
+    assert values.values({"a": (1,), "": 2}, "tags") == {"a": [1], "": 2}
+
+    with pytest.raises(InvalidType, match=r"^tags\.b: "):
+        values.values({"a": 1, "b": object()}, "tags")
+    with pytest.raises(InvalidType, match=r"^tags: key: a name must be a str"):
+        values.values({None: 1}, "tags")
+    with pytest.raises(InvalidType, match=r"^tags: a dict is needed, not list"):
+        values.values([("a", 1)], "tags")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("loss", id="plain"),
+        pytest.param("", id="empty"),
+        pytest.param("a.b$c %", id="dots, dollars, spaces"),
+        pytest.param("学习率", id="Chinese"),
+        pytest.param("x" * MAX_NAME_BYTES, id="as long as it may be"),
+    ],
+)
+def test_name_accepts(name):
+    """A name is any text without NUL."""
+    assert values.check_name(name, "p") == name
+
+
+def test_name_is_bounded_in_bytes():
+    """The bound of a name counts its UTF-8, not its characters."""
+    values.check_name("é" * 512, "p")
+
+    with pytest.raises(InvalidValue, match=r"^p: a name can have 1024 bytes at most, this one has 1026$"):
+        values.check_name("é" * 513, "p")
+
+
+def test_name_of_an_enum_is_its_text():
+    """A name given as an enum of texts is the text, not the name of the enum."""
+    assert values.check_name(Optimizer.ADAM, "p") == "adam"
+    assert type(values.check_name(Optimizer.ADAM, "p")) is str
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        pytest.param(1, 1.0, id="int"),
+        pytest.param(1.5, 1.5, id="float"),
+        pytest.param(True, 1.0, id="bool"),
+        pytest.param(np.float32(0.5), 0.5, id="numpy float32"),
+        pytest.param(np.float64(0.5), 0.5, id="numpy float64"),
+        pytest.param(np.int8(-1), -1.0, id="numpy int8"),
+        pytest.param(np.bool_(False), 0.0, id="numpy bool"),
+        pytest.param(np.array([[2.0]]), 2.0, id="numpy array of one"),
+        pytest.param(Tensor(2.5), 2.5, id="anything with item()"),
+        pytest.param(2**64, 2.0**64, id="integer beyond 64 bits"),
+        pytest.param(-math.inf, -math.inf, id="-inf"),
+    ],
+)
+def test_number_accepts(given, plain):
+    """A metric is any number, or what has an item() that is one."""
+    found = values.number(given, "loss")
+
+    assert found == plain
+    assert type(found) is float
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        pytest.param("1", InvalidType, id="text"),
+        pytest.param(None, InvalidType, id="None"),
+        pytest.param([1], InvalidType, id="list"),
+        pytest.param(1j, InvalidType, id="complex number"),
+        pytest.param(np.array([1.0, 2.0]), InvalidType, id="numpy array of two"),
+        pytest.param(Tensor("1"), InvalidType, id="item() that is a text"),
+        pytest.param(Tensor(None), InvalidType, id="item() that is None"),
+        pytest.param(10**400, InvalidValue, id="integer too large for a double"),
+    ],
+)
+def test_number_refuses(given, error):
+    """What is no number is refused, with the name of the metric; the error is Python's own kind too."""
+    with pytest.raises(error, match=r"^loss: "):
+        values.number(given, "loss")
+
+    assert issubclass(InvalidType, TypeError)
+    assert issubclass(InvalidValue, ValueError)
+
+
+ODD_KEYS = [
+    "", " ", "a", "a.b", ".", "..", "$", "$set", "a$b", "%", "%%", "%25", "%2E", "%24", "%2e", "%kind", "%float",
+    "_id", "a b", "é", "学习率", "\U0001f600", "\n", "\u2028", "0", "1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=repr)
+def test_key_comes_back(key):
+    """Any key comes back from its escaped form, which no dotted path and no operator can be mistaken for."""
+    escaped = values.escape_key(key)
+
+    assert values.unescape_key(escaped) == key
+    assert escaped
+    assert "." not in escaped
+    assert "$" not in escaped
+    assert escaped != "%kind"
+
+
+def test_escaped_keys_differ():
+    """Different keys have different escaped forms, and plain ones stay as they are."""
+    escaped = [values.escape_key(key) for key in ODD_KEYS]
+
+    assert len(set(escaped)) == len(ODD_KEYS)
+    assert values.escape_key("learning rate") == "learning rate"
+
+
+def test_keys_keep_their_order():
+    """A dict comes back with its keys in the order in which they were given, in every form."""
+    x = dict.fromkeys(reversed(ODD_KEYS), 1)
+
+    forms = [
+        values.value(x, "p"),
+        values.from_avro(values.to_avro(x)),
+        values.from_document(bson.decode(bson.encode({"x": values.to_document(x)}))["x"]),
+        values.from_json(json.loads(json.dumps(values.to_json(x)))),
+    ]
+
+    assert [list(form) for form in forms] == [list(x)] * 4
+
+
+def test_integers_come_back_from_mongodb_as_int():
+    """A large integer is an int again, not the driver's own subclass."""
+    found = values.from_document(bson.decode(bson.encode({"x": [2**40, {"a": 2**40}]}))["x"])
+
+    assert type(found[0]) is int
+    assert type(found[1]["a"]) is int
+
+
+def test_json_is_strict():
+    """The JSON form has no NaN and no bytes, which RFC 8259 does not know, and comes back all the same."""
+    x = {"a": [math.inf, -math.inf, b"\0\xff"], "%float": {"%bytes": "no tag"}, "%": -0.0}
+
+    text = json.dumps(values.to_json(x), allow_nan=False)
+    back = values.from_json(json.loads(text))
+
+    assert back == x
+    assert math.copysign(1, back["%"]) == -1
+    assert math.isnan(values.from_json(json.loads(json.dumps(values.to_json(math.nan), allow_nan=False))))
+
+
+def test_json_tags_are_not_users_dicts():
+    """A dict of the user's whose key looks like a tag is no tag."""
+    assert values.is_json_tag(values.to_json(math.nan))
+    assert values.is_json_tag(values.to_json(b""))
+    assert not any(
+        values.is_json_tag(values.to_json(x))
+        for x in ({"%float": "nan"}, {"%bytes": ""}, {}, {"a": 1}, "%float", itertools.count)
+        if not callable(x)
+    )
