@@ -18,11 +18,10 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -86,7 +85,7 @@ async def search() -> str:
         logged = await run_workers(protocol, group)
         trials = await protocol.fetch_trials({"group_id": group.uid}, sort="-metrics.test_accuracy.last")
         Console().print(table(trials))
-        return await check(protocol, group, trials, logged)
+        return await check(protocol, trials, logged)
 
 
 async def plan(protocol: ts.Protocol) -> ts.TrialGroup:
@@ -262,22 +261,78 @@ def outcome(trial: ts.Trial) -> str:
     return ", ".join([status(trial), *(error.message for error in trial.errors)])
 
 
-# --- The check: is all there that was logged?
+# --- The check: can all be read back that was logged?
 
 
-async def check(protocol: ts.Protocol, group: ts.TrialGroup, trials: list[ts.Trial], logged: Counts) -> str:
-    """Compare what the workers logged with what is read back, and return a summary.
+async def check(protocol: ts.Protocol, trials: list[ts.Trial], logged: Counts) -> str:
+    """Compare what the workers logged with what is read back; return a summary.
 
     Raises:
         Mismatch: they differ; it says in what.
     """
-    folded = folded_counts(trials)
-    dead = dead_letters(since=group.created)
+    folded, history = folded_counts(trials), await history_counts(protocol, trials)
+    dead = dead_letters(since=min(trial.created for trial in trials))
     ended = Counter(trial.status for trial in trials)
-    problems = [
-        *differences(logged, folded, "folded"),
-        *differences(metrics_of(logged), await history_counts(protocol, trials), "in the history"),
-        *(f"{describe(trial)}: {trial.lost_events} events lost" for trial in trials if trial.lost_events),
-        *(f"{describe(trial)}: started {trial.starts} times" for trial in trials if trial.starts != 1),
-        *(f"{n} {status.name}" for status, n in ended.items() if status not in (ts.Status.Completed, )),
-    ]
+    completed, failed = ended[ts.Status.Completed], ended[ts.Status.Exception]
+
+    problems = [*differences(logged, folded, "folded"), *differences(metrics_of(logged), history, "in the history")]
+    problems += [f"{describe(trial)}: started {trial.starts} times" for trial in trials if trial.starts != 1]
+    problems += [f"{describe(trial)}: {trial.lost_events} events lost" for trial in trials if trial.lost_events]
+    if completed + failed != len(SEARCH):
+        problems.append(f"{completed + failed} of {len(SEARCH)} trials ended")
+    if dead:
+        problems.append(f"{dead} dead letters")
+    if problems:
+        raise Mismatch("; ".join(problems))
+    return (
+        f"{len(trials)} trials ({completed} completed, {failed} failed), "
+        f"{metrics_of(logged).total()} points logged, {metrics_of(folded).total()} folded, {dead} dead letters"
+    )
+
+
+def metrics_of(counts: Counts) -> Counts:
+    """Those of the metrics: the points."""
+    return Counter({key: n for key, n in counts.items() if key[1] == "metrics"})
+
+
+def folded_counts(trials: list[ts.Trial]) -> Counts:
+    """What the trials' aggregators have seen."""
+    return Counter(
+        {
+            (trial.uid, section, name): observations(aggregator)
+            for trial in trials
+            for section, aggregators in (("metrics", trial.metrics), ("chronos", trial.chronos))
+            for name, aggregator in aggregators.items()
+        }
+    )
+
+
+async def history_counts(protocol: ts.Protocol, trials: list[ts.Trial]) -> Counts:
+    """How long the histories of the metrics are."""
+    counts: Counts = Counter()
+    for trial in trials:
+        for name, history in (await protocol.fetch_metrics(trial)).items():
+            counts[trial.uid, "metrics", name] = len(history)
+    return counts
+
+
+def observations(aggregator: ts.Stat | None) -> int:
+    """How many numbers it has seen; it counts those that are not finite apart."""
+    return aggregator.count + aggregator.nan + aggregator.inf + aggregator.neginf if aggregator else 0
+
+
+def differences(logged: Counts, found: Counts, where: str) -> list[str]:
+    """What is not the same in both."""
+    keys = sorted(key for key in logged.keys() | found.keys() if logged[key] != found[key])
+    return [f"{' '.join(key)}: {logged[key]} logged, {found[key]} {where}" for key in keys]
+
+
+def dead_letters(since: datetime) -> int:
+    """How many records the consumer could not fold since then."""
+    command = [sys.executable, "-m", "trialstream_consumer.cli", "dead-letters", "--json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (our own)
+    return sum(json.loads(line)["time"] >= since.timestamp() * 1000 for line in listed.stdout.splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

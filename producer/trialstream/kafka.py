@@ -1,47 +1,26 @@
-"""The Protocol over Kafka and MongoDB: outbox and sender on the way in, reader on the way out."""
+"""The Protocol over Kafka and MongoDB."""
 
 # ruff: noqa: D102 (the methods are described in protocol.py)
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import math
-import os
 import random
-import secrets
 import time
-import warnings
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-import anyio
-from aiokafka.partitioner import murmur2
 from trialstream_schemas.aggregators import Aggregator, Lazy, StatAggregator, timeseries_aggregator, value_aggregator
-from trialstream_schemas.errors import (
-    CommitTimeout,
-    InvalidType,
-    InvalidValue,
-    ItemNotFound,
-    KafkaUnavailable,
-    MongoUnavailable,
-    ProjectionBehind,
-    ProtocolClosed,
-    QueryError,
-)
+from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound, QueryError
 from trialstream_schemas.events import (
     MAX_EVENT_BYTES,
-    ChronoStarted,
     GroupCreated,
-    Heartbeat,
     ProjectCreated,
     SubjectEvent,
     TrialAttached,
     TrialCreated,
-    TrialEvent,
     TrialFinished,
     TrialStarted,
 )
@@ -49,34 +28,18 @@ from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, 
 from trialstream_schemas.values import INT64_MAX, INT64_MIN, MAX_VALUE_BYTES, check_name, number, size
 
 from trialstream import updates
-from trialstream.chronos import Chronos, OpenChrono
+from trialstream.chronos import OpenChrono
 from trialstream.config import Config
 from trialstream.history import check_points, downsampled, histories
-from trialstream.io_thread import IoThread
-from trialstream.outbox import Full, Outbox, Route, Statistics
+from trialstream.outbox import Full, Statistics
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, sort_keys, translate
-from trialstream.reader import Outcome, Reader
-from trialstream.sender import Sender
-from trialstream.topics import ensure_topics
+from trialstream.session import Session
 
 __all__ = ["KafkaProtocol", "connect"]
 
-log = logging.getLogger("trialstream")
 T = TypeVar("T")
 
-# A second's worth of metrics at 1,000,000 points/s, as Python objects.
-_OUTBOX_BYTES = 64 * 1024 * 1024
-# A frame gathers what comes within; longer would be seen as delay by who watches a run.
-_LINGER_SECONDS = 0.05
-# A trial whose last_seen is a few of these old is not running any more.
-_HEARTBEAT_SECONDS = 10.0
-# A chrono that runs longer is announced to the log, so that a run that hangs shows where.
-_ANNOUNCE_SECONDS = 1.0
-# How long a log call waits for room in a full outbox before its event is dropped and counted.
-_ROOM_SECONDS = 5.0
-# What is not sent when the protocol is left after so many seconds is reported and given up.
-_CLOSE_SECONDS = 10.0
 # Rows of so many different names are remembered as checked.
 _KNOWN_NAMES = 10_000
 # Claims look at so many candidates at once; with fewer than workers, losers would meet again on the next.
@@ -86,7 +49,7 @@ _CANDIDATES = 64
 class KafkaProtocol(Protocol):
     """See `Protocol`; made by `connect`, and an async context manager.
 
-    Leaving the block commits what was logged, within `timeout` seconds.
+    Leaving the block commits what was logged, within a deadline.
 
     Args:
         config: Where the servers are.
@@ -94,231 +57,58 @@ class KafkaProtocol(Protocol):
     """
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        self._config = config
-        self._timeout = timeout
-        self._writer = secrets.token_hex(8)
-        self._state: Literal["new", "open", "closed"] = "new"
-        self._pid = os.getpid()
-        self._chronos = Chronos()
-        # Uids that are known to exist, so that only the first call of each asks.
-        self._trials: set[str] = set()
-        self._groups: set[str] = set()
-        self._projects: set[str] = set()
-        # Started trials by uid: when, on the monotonic clock.
-        self._started: dict[str, float] = {}
+        self._session = Session(config, timeout)
         # Whether this worker lost a race for a claim: from then on it takes candidates at random.
         self._contended = False
-        self._warned: set[str] = set()
         # Names of rows that were checked.
         self._names: set[tuple[str, ...]] = set()
 
     @property
     def writer(self) -> str:
         """Id of this protocol and process, as it stands in `Trial.writers`."""
-        return self._writer
+        return self._session.writer
 
     def statistics(self) -> Statistics:
         """What the outbox holds and has seen: events queued, bytes, events acknowledged and dropped."""
-        self._check_open()
-        return self._outbox.statistics()
-
-    # --- Opening and closing
+        self._session.check_open()
+        return self._session.outbox.statistics()
 
     async def __aenter__(self) -> Self:
-        if self._state != "new":
-            raise ProtocolClosed("a protocol can be entered once: make another with trialstream.connect()")
-        self._io = IoThread(f"trialstream-{self._writer}")
-        try:
-            await self._io.call(self._open)
-        except BaseException:
-            self._io.stop()
-            raise
-        self._state = "open"
+        await self._session.open()
         return self
-
-    async def _open(self) -> None:
-        """In the I/O thread: connect, and start what runs all the time."""
-        with anyio.move_on_after(self._timeout) as deadline:
-            found = await ensure_topics(self._config)
-        if deadline.cancelled_caught:
-            raise KafkaUnavailable(
-                f"Kafka at {self._config.kafka} did not answer in {self._timeout:g} s; start one with `trialstream up`, "
-                "or set TRIALSTREAM_KAFKA"
-            )
-        self._partitions = found.partitions
-        self._sender = Sender(self._config, self._io.loop)
-        self._reader = Reader(self._config)
-        self._outbox = Outbox(
-            self._writer, self._route, self._sender.wake, max_bytes=_OUTBOX_BYTES, linger=_LINGER_SECONDS
-        )
-        self._io.submit(self._run)
-
-    async def _run(self) -> None:
-        """In the I/O thread, until the protocol is closed."""
-        async with anyio.create_task_group() as tasks:
-            self._running = tasks.cancel_scope
-            for each in (self._beat, self._announce, self._reader.poll_outcomes):
-                tasks.start_soon(each)
-            await self._sender.run(self._outbox)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        if self._state != "open":
-            return
-        self._state = "closed"
-        try:
-            with anyio.CancelScope(shield=True):  # a cancelled run still gets its last events out
-                await self._io.call(self._close)
-        except CommitTimeout as error:
-            warnings.warn(f"trialstream: closed with events that were not sent: {error}", RuntimeWarning, stacklevel=2)
-        finally:
-            self._io.stop()
+        await self._session.close()
 
-    async def _close(self) -> None:
-        """In the I/O thread: send what is left, within a deadline, and let go of the connections."""
-        try:
-            await self._sender.flush(min(self._timeout, _CLOSE_SECONDS))
-        finally:
-            self._running.cancel()
-            self._reader.close()
+    async def _uid(self, trial: Trial) -> str:
+        """Uid of a trial that exists."""
+        uid = _checked(trial, Trial, "trial").uid
+        await self._session.require(
+            "trials", uid, f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
+        )
+        return uid
 
-    def _check_open(self) -> None:
-        if self._state != "open":
-            raise ProtocolClosed(
-                "the protocol is not open: use it inside `async with trialstream.connect() as protocol:`"
-                if self._state == "new"
-                else "the protocol is closed: log inside its `async with` block"
-            )
-        if self._pid != os.getpid():
-            raise ProtocolClosed(
-                "the protocol was opened in the parent process: call trialstream.connect() in this one"
-            )
+    async def _group_uid(self, group: TrialGroup) -> str:
+        """Uid of a group that exists."""
+        uid = _checked(group, TrialGroup, "group").uid
+        await self._require_group(uid, group.name)
+        return uid
 
-    async def _call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function in the I/O thread."""
-        self._check_open()
-        return await self._io.call(function, *args)
+    async def _require_group(self, uid: str, name: str) -> None:
+        message = f"group {name!r} was never created: call new_trial_group first"
+        await self._session.require("groups", uid, message)
 
-    def _route(self, event: SubjectEvent) -> Route:
-        if isinstance(event, TrialEvent):
-            # Kafka's own partitioner, so that any client finds the events of a trial by its hash.
-            return Route(self._config.trials_topic, (murmur2(event.hash.encode()) & 0x7FFFFFFF) % self._partitions)
-        return Route(self._config.registry_topic, 0)
-
-    # --- In the background
-
-    async def _beat(self) -> None:
-        while True:
-            await anyio.sleep(_HEARTBEAT_SECONDS)
-            for uid in list(self._started):
-                self._put_or_skip(Heartbeat(trial=uid, writer=self._writer, time=updates.now()))
-
-    async def _announce(self) -> None:
-        def tell(chrono: OpenChrono) -> None:
-            started = ChronoStarted(
-                trial=chrono.trial,
-                writer=self._writer,
-                time=updates.now(),
-                name=chrono.name,
-                aggregator=chrono.aggregator,
-            )
-            self._outbox.put(started)
-
-        while True:
-            await anyio.sleep(_ANNOUNCE_SECONDS)
-            try:
-                self._chronos.announce(time.perf_counter() - _ANNOUNCE_SECONDS, tell)
-            except Full:
-                log.debug("no room to announce chronos")
-
-    def _put_or_skip(self, event: SubjectEvent) -> None:
-        try:
-            self._outbox.put(event)
-        except Full:
-            log.debug("no room for %s", type(event).__name__)
+    async def _require_project(self, uid: str) -> None:
+        await self._session.require("projects", uid, f"project {uid!r} was never created: call new_project first")
 
     # --- Logging
 
-    async def _put(self, event: SubjectEvent) -> None:
-        try:
-            self._outbox.put(event)
-        except Full:
-            await self._retry(event.subject, lambda: self._outbox.put(event))
-
-    async def _retry(self, uid: str, add: Callable[[], None]) -> None:
-        """Wait for room, at most so long; then drop the event, counted here and as a gap on the trial."""
-        deadline = time.monotonic() + _ROOM_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            await self._call(self._room, left)
-            try:
-                return add()
-            except Full:
-                continue
-        self._outbox.drop(uid)
-        self._warn_once(
-            "full",
-            f"trialstream: Kafka at {self._config.kafka} takes no events and {_OUTBOX_BYTES >> 20} MiB wait: new "
-            "events are dropped and counted in lost_events",
-        )
-        return None
-
-    async def _room(self, seconds: float) -> None:
-        with anyio.move_on_after(seconds):
-            await self._sender.room()
-
-    def _warn_once(self, about: str, message: str) -> None:
-        if about not in self._warned:
-            self._warned.add(about)
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-
-    async def _known_trial(self, trial: Trial) -> str:
-        """Uid of a trial that exists.
-
-        Raises:
-            InvalidType: it is no trial.
-            ItemNotFound: it was never created.
-        """
-        self._check_open()
-        if not isinstance(trial, Trial):
-            raise InvalidType(f"trial: a Trial is needed, not {type(trial).__name__}")
-        uid = trial.uid
-        if uid not in self._trials:
-            await self._require("trials", uid, f"trial {trial.name!r} ({uid}) was never created: call new_trial first")
-            self._trials.add(uid)
-        return uid
-
-    async def _known_group(self, group: TrialGroup) -> str:
-        self._check_open()
-        if not isinstance(group, TrialGroup):
-            raise InvalidType(f"group: a TrialGroup is needed, not {type(group).__name__}")
-        await self._require_group(group.uid, group.name)
-        return group.uid
-
-    async def _require_group(self, uid: str, name: str) -> None:
-        if uid not in self._groups:
-            await self._require("groups", uid, f"group {name!r} was never created: call new_trial_group first")
-            self._groups.add(uid)
-
-    async def _require_project(self, uid: str) -> None:
-        if uid not in self._projects:
-            await self._require("projects", uid, f"project {uid!r} was never created: call new_project first")
-            self._projects.add(uid)
-
-    async def _require(self, collection: str, uid: str, message: str) -> None:
-        try:
-            exists = await self._call(self._reader.exists, collection, uid)
-        except MongoUnavailable as error:
-            # Logging does not hang on MongoDB: what belongs to no trial becomes a dead letter.
-            self._warn_once("unchecked", f"trialstream: {uid} could not be looked up and is taken as existing: {error}")
-            return
-        if not exists:
-            raise ItemNotFound(message)
-
     async def log_trial_start(self, trial: Trial) -> None:
-        uid = await self._known_trial(trial)
-        await self._put(updates.log_trial_start(self._writer, uid))
-        self._started[uid] = time.perf_counter()
+        uid = await self._uid(trial)
+        await self._session.put(updates.log_trial_start(self._session.writer, uid))
+        self._session.started[uid] = time.perf_counter()
 
     async def log_trial_finish(
         self,
@@ -327,13 +117,13 @@ class KafkaProtocol(Protocol):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        uid = await self._known_trial(trial)
-        event = updates.log_trial_finish(self._writer, uid, exc_type, exc_val, exc_tb)
+        uid = await self._uid(trial)
+        event = updates.log_trial_finish(self._session.writer, uid, exc_type, exc_val, exc_tb)
         self._stop_runtime(event)
-        await self._put(event)
+        await self._session.put(event)
 
     def _stop_runtime(self, event: TrialFinished) -> None:
-        started = self._started.pop(event.trial, None)
+        started = self._session.started.pop(event.trial, None)
         event.elapsed = None if started is None else time.perf_counter() - started
 
     async def log_trial_chrono_start(
@@ -344,14 +134,14 @@ class KafkaProtocol(Protocol):
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
-        uid = await self._known_trial(trial)
+        uid = await self._uid(trial)
         check_name(name, "chrono")
         Lazy.check(aggregator, "aggregator")
         for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
             if callback is not None and not callable(callback):
                 raise InvalidType(f"{path}: something to call is needed, not {type(callback).__name__}")
         await _run_callback(start_callback)
-        self._chronos.start(OpenChrono(uid, name, aggregator, end_callback))
+        self._session.chronos.start(OpenChrono(uid, name, aggregator, end_callback))
 
     async def log_trial_chrono_finish(
         self,
@@ -361,8 +151,8 @@ class KafkaProtocol(Protocol):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,  # noqa: ARG002 (part of the Protocol)
     ) -> None:
-        uid = await self._known_trial(trial)
-        chrono = self._chronos.finish(uid, name)
+        uid = await self._uid(trial)
+        chrono = self._session.chronos.finish(uid, name)
         failed = exc_type is not None or exc_val is not None
         try:
             await _run_callback(chrono.end_callback)
@@ -374,27 +164,27 @@ class KafkaProtocol(Protocol):
             time_us = updates.now()
 
             def add() -> None:
-                self._outbox.add_chrono(
+                self._session.outbox.add_chrono(
                     uid, name, time_us, elapsed, chrono.aggregator, announced=chrono.announced, failed=failed
                 )
 
             try:
                 add()
             except Full:
-                await self._retry(uid, add)
+                await self._session.put_later(uid, add)
 
     async def log_trial_arguments(self, trial: Trial, **kwargs: Any) -> None:
-        uid = await self._known_trial(trial)
-        await self._put(updates.log_trial_arguments(self._writer, uid, **kwargs))
+        uid = await self._uid(trial)
+        await self._session.put(updates.log_trial_arguments(self._session.writer, uid, **kwargs))
 
     async def log_trial_metadata(self, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
-        uid = await self._known_trial(trial)
-        await self._put(updates.log_trial_metadata(self._writer, uid, aggregator, **kwargs))
+        uid = await self._uid(trial)
+        await self._session.put(updates.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs))
 
     async def log_trial_metrics(
         self, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
-        uid = await self._known_trial(trial)
+        uid = await self._uid(trial)
         step = _step(step)
         lazy = timeseries_aggregator if aggregator is None else Lazy.check(aggregator, "aggregator")
         if not kwargs:
@@ -405,9 +195,11 @@ class KafkaProtocol(Protocol):
         row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in kwargs.items()]
         time_us = time.time_ns() // 1000
         try:
-            self._outbox.add_metrics(uid, step, time_us, names, row, lazy)
+            self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy)
         except Full:
-            await self._retry(uid, lambda: self._outbox.add_metrics(uid, step, time_us, names, row, lazy))
+            await self._session.put_later(
+                uid, lambda: self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy)
+            )
 
     def _check_names(self, names: tuple[str, ...]) -> None:
         """Check the names of a row, once."""
@@ -421,30 +213,27 @@ class KafkaProtocol(Protocol):
     async def set_trial_status(
         self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
     ) -> None:
-        uid = await self._known_trial(trial)
-        await self._put(updates.set_trial_status(self._writer, uid, status, error))
+        uid = await self._uid(trial)
+        await self._session.put(updates.set_trial_status(self._session.writer, uid, status, error))
 
     async def add_trial_tags(self, trial: Trial, **kwargs: Any) -> None:
-        uid = await self._known_trial(trial)
-        await self._put(updates.add_trial_tags(self._writer, uid, **kwargs))
+        uid = await self._uid(trial)
+        await self._session.put(updates.add_trial_tags(self._session.writer, uid, **kwargs))
 
     # --- Projects and groups
 
     async def get_project(self, project: Project) -> Project | None:
-        if not isinstance(project, Project):
-            raise InvalidType(f"project: a Project is needed, not {type(project).__name__}")
-        await self._call(self._catch_up, self._timeout)
-        found = await self._call(self._reader.projects, {"_id": project.uid})
+        _checked(project, Project, "project")
+        await self._catch_up()
+        found = await self._session.call(self._session.reader.projects, {"_id": project.uid})
         return found[0] if found else None
 
     async def new_project(self, project: Project) -> Project:
-        self._check_open()
-        if not isinstance(project, Project):
-            raise InvalidType(f"project: a Project is needed, not {type(project).__name__}")
+        _checked(project, Project, "project")
         project = replace(project)  # checks it again: its dicts may have been changed since it was made
         event = ProjectCreated(
             project=project.uid,
-            writer=self._writer,
+            writer=self._session.writer,
             time=updates.now(),
             name=project.name,
             description=project.description,
@@ -452,26 +241,23 @@ class KafkaProtocol(Protocol):
             tags=project.tags,
         )
         _check_size("Project", event.metadata, event.tags)
-        await self._decide(event)
-        self._projects.add(project.uid)
-        [created] = await self._call(self._reader.projects, {"_id": project.uid})
+        await self._session.decide(event)
+        self._session.known("projects", project.uid)
+        [created] = await self._session.call(self._session.reader.projects, {"_id": project.uid})
         return created
 
     async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        if not isinstance(group, TrialGroup):
-            raise InvalidType(f"group: a TrialGroup is needed, not {type(group).__name__}")
-        await self._call(self._catch_up, self._timeout)
-        found = await self._call(self._reader.groups, {"_id": group.uid})
+        _checked(group, TrialGroup, "group")
+        await self._catch_up()
+        found = await self._session.call(self._session.reader.groups, {"_id": group.uid})
         return found[0] if found else None
 
     async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        self._check_open()
-        if not isinstance(group, TrialGroup):
-            raise InvalidType(f"group: a TrialGroup is needed, not {type(group).__name__}")
+        _checked(group, TrialGroup, "group")
         group = replace(group)
         event = GroupCreated(
             group=group.uid,
-            writer=self._writer,
+            writer=self._session.writer,
             time=updates.now(),
             name=group.name,
             project_id=group.project_id,
@@ -480,41 +266,40 @@ class KafkaProtocol(Protocol):
             tags=group.tags,
         )
         _check_size("TrialGroup", event.metadata, event.tags)
-        outcome = await self._decide(event)
-        self._groups.add(group.uid)
+        outcome = await self._session.decide(event)
+        self._session.known("groups", group.uid)
         if not outcome["applied"]:
             return None
-        [created] = await self._call(self._reader.groups, {"_id": group.uid})
+        [created] = await self._session.call(self._session.reader.groups, {"_id": group.uid})
         return created
 
     async def add_project_trial(self, project: Project, trial: Trial) -> None:
-        self._check_open()
-        if not isinstance(project, Project):
-            raise InvalidType(f"project: a Project is needed, not {type(project).__name__}")
-        uid = await self._known_trial(trial)
+        _checked(project, Project, "project")
+        uid = await self._uid(trial)
         await self._require_project(project.uid)
-        await self._put(TrialAttached(trial=uid, writer=self._writer, time=updates.now(), project_id=project.uid))
+        await self._session.put(
+            TrialAttached(trial=uid, writer=self._session.writer, time=updates.now(), project_id=project.uid)
+        )
 
     async def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
-        group_id = await self._known_group(group)
-        uid = await self._known_trial(trial)
-        await self._put(TrialAttached(trial=uid, writer=self._writer, time=updates.now(), group_id=group_id))
+        group_id = await self._group_uid(group)
+        uid = await self._uid(trial)
+        await self._session.put(
+            TrialAttached(trial=uid, writer=self._session.writer, time=updates.now(), group_id=group_id)
+        )
 
     async def set_group_metadata(self, group: TrialGroup, **kwargs: Any) -> None:
-        uid = await self._known_group(group)
-        await self._put(updates.set_group_metadata(self._writer, uid, **kwargs))
+        uid = await self._group_uid(group)
+        await self._session.put(updates.set_group_metadata(self._session.writer, uid, **kwargs))
 
     # --- Creating and claiming
 
     async def get_trial(self, trial: Trial) -> list[Trial]:
-        if not isinstance(trial, Trial):
-            raise InvalidType(f"trial: a Trial is needed, not {type(trial).__name__}")
+        _checked(trial, Trial, "trial")
         return await self._trials_where({"hash": _definition(trial).hash}, [("revision", 1)])
 
     async def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
-        self._check_open()
-        if not isinstance(trial, Trial):
-            raise InvalidType(f"trial: a Trial is needed, not {type(trial).__name__}")
+        _checked(trial, Trial, "trial")
         trial = _definition(trial)
         if trial.project_id is not None:
             await self._require_project(trial.project_id)
@@ -522,7 +307,7 @@ class KafkaProtocol(Protocol):
             await self._require_group(trial.group_id, trial.group_id)
         event = TrialCreated(
             trial=trial.hash,
-            writer=self._writer,
+            writer=self._session.writer,
             time=updates.now(),
             name=trial.name,
             version=trial.version,
@@ -536,75 +321,48 @@ class KafkaProtocol(Protocol):
             auto_increment=bool(auto_increment),
         )
         _check_size("Trial", event.parameters, event.metadata, event.tags)
-        outcome = await self._decide(event)
+        outcome = await self._session.decide(event)
         if outcome["uid"] is None:
             return None
-        [created] = await self._call(self._reader.trials, {"_id": outcome["uid"]})
-        self._trials.add(created.uid)
+        [created] = await self._session.call(self._session.reader.trials, {"_id": outcome["uid"]})
+        self._session.known("trials", created.uid)
         return created
 
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
-        event = _claim(updates.TRIAL_UPDATES, attr, self._writer, args, kwargs)
+        event = _claim(updates.TRIAL_UPDATES, attr, self._session.writer, args, kwargs)
         uid, won = await self._fetch_and_update("trials", translate(query, TRIAL_FIELDS), event, "trial")
-        self._trials.add(uid)
+        self._session.known("trials", uid)
         if isinstance(won, TrialStarted):
-            self._started[uid] = time.perf_counter()
+            self._session.started[uid] = time.perf_counter()
         elif isinstance(won, TrialFinished):
-            self._started.pop(uid, None)
-        [trial] = await self._call(self._reader.trials, {"_id": uid})
+            self._session.started.pop(uid, None)
+        [trial] = await self._session.call(self._session.reader.trials, {"_id": uid})
         return trial
 
     async def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
-        event = _claim(updates.GROUP_UPDATES, attr, self._writer, args, kwargs)
+        event = _claim(updates.GROUP_UPDATES, attr, self._session.writer, args, kwargs)
         uid, _ = await self._fetch_and_update("groups", translate(query, GROUP_FIELDS), event, "group")
-        self._groups.add(uid)
-        [group] = await self._call(self._reader.groups, {"_id": uid})
+        self._session.known("groups", uid)
+        [group] = await self._session.call(self._session.reader.groups, {"_id": uid})
         return group
 
     async def _fetch_and_update(
         self, collection: str, filter_: Query, event: SubjectEvent, subject: str
     ) -> tuple[str, SubjectEvent]:
         """Claim one of the collection that matches; return its uid and the event that won it."""
-        await self._call(self._catch_up, self._timeout)
-        while candidates := await self._call(self._reader.versions, collection, filter_, _CANDIDATES):
+        await self._catch_up()
+        while candidates := await self._session.call(self._session.reader.versions, collection, filter_, _CANDIDATES):
             # The oldest first, until others are after the same ones.
             uid, version = random.choice(candidates) if self._contended else candidates[0]  # noqa: S311 (no secret)
             changes: dict[str, Any] = {subject: uid, "if_version": version, "time": updates.now()}
-            if isinstance(event, TrialFinished) and uid in self._started:
-                changes["elapsed"] = time.perf_counter() - self._started[uid]
+            if isinstance(event, TrialFinished) and uid in self._session.started:
+                changes["elapsed"] = time.perf_counter() - self._session.started[uid]
             attempt = replace(event, **changes)
-            outcome = await self._decide(attempt)
+            outcome = await self._session.decide(attempt)
             if outcome["applied"]:
                 return uid, attempt
             self._contended = True
         raise ItemNotFound(f"no {subject} matches the query")
-
-    async def _decide(self, event: SubjectEvent) -> Outcome:
-        """Send a request and return what the fold decided.
-
-        Raises:
-            ItemNotFound, InvalidValue: it refused.
-            CommitTimeout: Kafka has not acknowledged the event in time.
-            ProjectionBehind: the consumer has not folded it in time.
-        """
-        event.request = secrets.token_hex(12)
-        if isinstance(event, TrialCreated):
-            event.trial = f"{event.hash}~{event.request}"
-        deadline = time.monotonic() + self._timeout
-        waiting = self._io.submit(self._reader.outcome, event.request, self._timeout)
-        try:
-            await self._put(event)
-            outcome = await asyncio.wrap_future(waiting)
-        finally:
-            waiting.cancel()
-        if outcome is None:
-            await self._call(self._catch_up, max(0.0, deadline - time.monotonic()))
-            raise ProjectionBehind(
-                f"no consumer has decided a {type(event).__name__} in {self._timeout:g} s; its event lies in Kafka"
-            )
-        if outcome["reason"] is not None:
-            raise (ItemNotFound if outcome["uid"] is None else InvalidValue)(outcome["reason"])
-        return outcome
 
     # --- Reading
 
@@ -612,21 +370,21 @@ class KafkaProtocol(Protocol):
         found = await self._trials_where(
             translate(query, TRIAL_FIELDS), sort_keys(sort, TRIAL_FIELDS), check_limit(limit)
         )
-        self._trials.update(each.uid for each in found)
+        self._session.known("trials", *(each.uid for each in found))
         return found
 
     async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
         asked = translate(query, GROUP_FIELDS), sort_keys(sort, GROUP_FIELDS), check_limit(limit)
-        await self._call(self._catch_up, self._timeout)
-        found = await self._call(self._reader.groups, *asked)
-        self._groups.update(each.uid for each in found)
+        await self._catch_up()
+        found = await self._session.call(self._session.reader.groups, *asked)
+        self._session.known("groups", *(each.uid for each in found))
         return found
 
     async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
         asked = translate(query, PROJECT_FIELDS), sort_keys(sort, PROJECT_FIELDS), check_limit(limit)
-        await self._call(self._catch_up, self._timeout)
-        found = await self._call(self._reader.projects, *asked)
-        self._projects.update(each.uid for each in found)
+        await self._catch_up()
+        found = await self._session.call(self._session.reader.projects, *asked)
+        self._session.known("projects", *(each.uid for each in found))
         return found
 
     async def fetch_metrics(
@@ -643,9 +401,9 @@ class KafkaProtocol(Protocol):
             check_name(name, "metric")
         if section not in ("metrics", "chronos", "metadata"):
             raise InvalidValue(f"section: metrics, chronos or metadata, not {section!r}")
-        uid = await self._known_trial(trial)
-        await self._call(self._catch_up, self._timeout)
-        found = histories(await self._call(self._reader.buckets, uid, section, names), since_step)
+        uid = await self._uid(trial)
+        await self._catch_up()
+        found = histories(await self._session.call(self._session.reader.buckets, uid, section, names), since_step)
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
         if max_points is not None:
@@ -653,26 +411,23 @@ class KafkaProtocol(Protocol):
         return found
 
     async def _trials_where(self, filter_: Query, sort: list[tuple[str, int]], limit: int = 0) -> list[Trial]:
-        await self._call(self._catch_up, self._timeout)
-        return await self._call(self._reader.trials, filter_, sort, limit)
+        await self._catch_up()
+        return await self._session.call(self._session.reader.trials, filter_, sort, limit)
+
+    async def _catch_up(self) -> None:
+        await self._session.call(self._session.catch_up, self._session.timeout)
 
     # --- Waiting
 
     async def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **_: Any) -> None:
-        seconds = self._timeout if timeout is None else number(timeout, "timeout")
+        seconds = self._session.timeout if timeout is None else number(timeout, "timeout")
         match level:
             case "acked":
-                await self._call(self._sender.flush, seconds)
+                await self._session.call(self._session.sender.flush, seconds)
             case "folded":
-                await self._call(self._catch_up, seconds)
+                await self._session.call(self._session.catch_up, seconds)
             case _:
                 raise InvalidValue(f"level: 'acked' or 'folded', not {level!r}")
-
-    async def _catch_up(self, timeout: float) -> None:
-        """In the I/O thread: return when the projection shows all that was logged before the call."""
-        deadline = time.monotonic() + timeout
-        await self._sender.flush(timeout)
-        await self._reader.folded(self._sender.offsets, max(0.0, deadline - time.monotonic()))
 
 
 def connect(
@@ -696,6 +451,12 @@ def connect(
         ConfigError: a setting makes no sense; the message names it.
     """
     return KafkaProtocol(Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, **settings), timeout=timeout)
+
+
+def _checked(given: T, kind: type[T], path: str) -> T:
+    if not isinstance(given, kind):
+        raise InvalidType(f"{path}: a {kind.__name__} is needed, not {type(given).__name__}")
+    return given
 
 
 def _definition(trial: Trial) -> Trial:

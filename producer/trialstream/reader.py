@@ -140,19 +140,22 @@ class Reader:
         Raises:
             ProjectionBehind: it has not in that many seconds; the message says how far it is behind.
         """
-        missing = {route: offset for route, offset in marks.items() if self._folded.get(route, 0) < offset}
+        missing = self._missing(marks)
         polls = 0
+        if missing:
+            await self._read_checkpoints(missing)  # even without time: the error says how far behind
         with anyio.move_on_after(timeout):
-            while missing:
+            while missing := self._missing(missing):
+                await anyio.sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
+                polls += 1
                 await self._read_checkpoints(missing)
-                missing = {route: offset for route, offset in missing.items() if self._folded.get(route, 0) < offset}
-                if missing:
-                    await anyio.sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
-                    polls += 1
             return
-        raise ProjectionBehind(self.behind(missing, timeout))
+        raise ProjectionBehind(self._behind(missing, timeout))
 
-    def behind(self, marks: Mapping[Route, int], timeout: float) -> str:
+    def _missing(self, marks: Mapping[Route, int]) -> dict[Route, int]:
+        return {route: offset for route, offset in marks.items() if self._folded.get(route, 0) < offset}
+
+    def _behind(self, marks: Mapping[Route, int], timeout: float) -> str:
         """What to tell a user whose wait for the marks has ended."""
         events = sum(max(0, offset - self._folded.get(route, 0)) for route, offset in marks.items())
         where = ", ".join(

@@ -1,0 +1,98 @@
+"""The documents of one partition in memory, as real BSON: what the store is to MongoDB, without MongoDB."""
+
+from __future__ import annotations
+
+import copy
+
+import bson
+from trialstream_consumer.fold import Changes, Outcome, Refused, State, fold, needs, resolve
+from trialstream_schemas import documents
+from trialstream_schemas.events import LogCreated
+from trialstream_schemas.series import Bucket
+
+
+class Projection:
+    """Loads what a batch needs, folds it, writes what it changed."""
+
+    def __init__(self):
+        self.documents = {each: {} for each in ("trials", "groups", "projects", "series", "outcomes", "log")}
+        self.dead_letters = []
+        self.folded = 0
+
+    def fold(self, batch, state=None):
+        """Fold a batch, on a state that was kept or on one that is loaded; return the state."""
+        state = self.load(batch) if state is None else state
+        for event in batch:
+            try:
+                fold(state, event)
+            except Refused as refused:
+                self.dead_letters.append((self.folded, str(refused)))
+            self.folded += 1
+        self.write(state)
+        return state
+
+    def load(self, batch):
+        """A fresh state that holds what the batch says it needs, and nothing else."""
+        wanted = needs(batch)
+        state = State()
+        for request in wanted.requests:
+            found = self.read("outcomes", request)
+            state.outcomes[request] = found and Outcome(request, found["uid"], found["applied"], found["reason"])
+        uids = {resolve(state, address) for address in wanted.trials} - {None}
+        state.trials = {uid: self.parsed("trials", uid, documents.trial_from_document) for uid in uids}
+        state.groups = {uid: self.parsed("groups", uid, documents.group_from_document) for uid in wanted.groups}
+        state.projects = {uid: self.parsed("projects", uid, documents.project_from_document) for uid in wanted.projects}
+        for hash_ in wanted.hashes:
+            state.revisions[hash_] = sum(uid.startswith(f"{hash_}_") for uid in self.documents["trials"])
+        for address, shape in wanted.shapes:
+            uid = resolve(state, address)
+            if uid is not None:
+                state.buckets[uid, shape] = self.parsed("series", Bucket(uid, shape).open_id, Bucket.from_document)
+        for name in self.documents["log"]:
+            found = self.read("log", name)
+            state.log = LogCreated(time=found["time"], log=name, partitions=found["partitions"])
+        return state
+
+    def write(self, state):
+        """Write what the state says has changed."""
+        changes, state.changes = state.changes, Changes()
+        for uid in changes.trials:
+            self.put("trials", documents.trial_to_document(state.trials[uid]))
+        for uid in changes.groups:
+            self.put("groups", documents.group_to_document(state.groups[uid]))
+        for uid in changes.projects:
+            self.put("projects", documents.project_to_document(state.projects[uid]))
+        for bucket in changes.filled:
+            self.put("series", bucket.to_document(full=True))
+        for key in changes.buckets:
+            self.put("series", state.buckets[key].to_document(full=False))
+        for outcome in changes.outcomes:
+            self.put("outcomes", outcome.to_document())
+        if changes.log:
+            self.put(
+                "log", {"_id": state.log.log, "time": state.log.time, "partitions": state.log.partitions}
+            )  # fmt: skip
+
+    def put(self, collection, document):
+        """Insert or replace a document."""
+        self.documents[collection][document["_id"]] = bson.encode(document)
+
+    def read(self, collection, uid):
+        """A document, or None."""
+        stored = self.documents[collection].get(uid)
+        return stored and bson.decode(stored)
+
+    def parsed(self, collection, uid, from_document):
+        """What a document holds, or None."""
+        found = self.read(collection, uid)
+        return found and from_document(found)
+
+
+def project(log, cuts=(), *, reload=False):
+    """Fold a log in batches that end at the cuts; with `reload` each batch begins with a state read from documents."""
+    projection, state = Projection(), State()
+    bounds = [0, *sorted(set(cuts)), len(log)]
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        batch = copy.deepcopy(log[start:stop])
+        state = projection.fold(batch, None if reload else state)
+    return projection
