@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 WORKERS = 4
-EPOCHS = 40
+EPOCHS = 20
 BATCH_SIZE = 16
 STEPS = EPOCHS * TRAINING_IMAGES // BATCH_SIZE
 
@@ -103,14 +103,13 @@ async def plan(protocol: ts.Protocol) -> ts.TrialGroup:
 # --- The workers: claim, train, log
 
 
-def work(worker: int, group_id: str) -> Counts:
-    """Run trials of the group until none is left to claim; returns how much was logged. This is a process's main."""
-    return asyncio.run(run_trials(worker, group_id))
+def work(worker: int, group_id: str, training: Images, test: Images) -> Counts:
+    """Run trials until none is left to claim, and return how much was logged: what each of the processes does."""
+    return asyncio.run(run_trials(worker, group_id, training, test))
 
 
-async def run_trials(worker: int, group_id: str) -> Counts:
-    """Run the trials that this worker gets hold of."""
-    training, test = load_images()
+async def run_trials(worker: int, group_id: str, training: Images, test: Images) -> Counts:
+    """Run the trials of the group that this worker gets hold of."""
     logged: Counts = Counter()
     async with ts.connect() as protocol:
         async for trial in claim_trials(protocol, group_id):
@@ -201,9 +200,10 @@ async def train(run: Run, training: Images, test: Images) -> None:
 
 async def run_workers(protocol: ts.Protocol, group: ts.TrialGroup) -> Counts:
     """Let the workers run the trials; return how much they logged in all."""
-    loop = asyncio.get_running_loop()
+    loop, images = asyncio.get_running_loop(), load_images()
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
-        workers = asyncio.gather(*(loop.run_in_executor(pool, work, number, group.uid) for number in range(WORKERS)))
+        jobs = [loop.run_in_executor(pool, work, number, group.uid, *images) for number in range(WORKERS)]
+        workers = asyncio.gather(*jobs)
         await watch(protocol, group, workers)
         return sum(await workers, Counter())
 

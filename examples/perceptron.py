@@ -1,4 +1,4 @@
-"""The pictures of handwritten digits that come with scikit-learn, and a small network in numpy that learns to read them.
+"""Pictures of handwritten digits, which come with scikit-learn, and a small network that learns to read them.
 
 Nothing in here knows of trialstream: it stands for your own model and data.
 """
@@ -10,7 +10,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 
 __all__ = ["TRAINING_IMAGES", "Images", "Perceptron", "load_images", "mini_batches"]
 
@@ -38,6 +37,8 @@ class Images(NamedTuple):
 
 def load_images() -> tuple[Images, Images]:
     """Images to train with, and others to test with; always the same."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 (1.5 s of processor time, spared to the workers)
+
     pixels, digits = load_digits(return_X_y=True)
     images = Images((pixels / 16).astype(np.float32), digits)
     order = np.random.default_rng(0).permutation(len(digits))

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from trialstream_schemas.aggregators import Lazy
@@ -13,11 +14,17 @@ from trialstream_schemas.errors import ChronoError
 
 from trialstream.protocol import Callback
 
-__all__ = ["Chronos", "OpenChrono"]
+__all__ = ["Chronos", "OpenChrono", "caller"]
+
+
+# Set by who calls on behalf of another thread.
+caller: ContextVar[object] = ContextVar("caller", default=None)
 
 
 def _owner() -> object:
-    """The task that runs, or the thread where there is none."""
+    """Who calls: the task that runs, or the thread where there is none."""
+    if (on_behalf := caller.get()) is not None:
+        return on_behalf
     try:
         task = asyncio.current_task()
     except RuntimeError:

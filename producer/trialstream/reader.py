@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import anyio
+from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo.errors import PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.documents import group_from_document, project_from_document, trial_from_document
-from trialstream_schemas.errors import MongoUnavailable, ProjectionBehind
+from trialstream_schemas.errors import MongoUnavailable, ProjectionBehind, QueryError
 from trialstream_schemas.series import Bucket
 from trialstream_schemas.structure import Project, Trial, TrialGroup
 from trialstream_schemas.values import escape_key
@@ -26,6 +27,8 @@ Outcome: TypeAlias = Mapping[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Keys: TypeAlias = list[tuple[str, int]]
 
+# BadValue (sorting by two lists, say), and a pattern that Python takes and PCRE does not.
+_REFUSED = (2, 51091)
 # How often to look while something is waited for: often at first, since a fold takes a few milliseconds.
 _POLL_SECONDS = (0.001, 0.002, 0.002, 0.004, 0.004, 0.008, 0.008, 0.016, 0.016, 0.032, 0.05)
 
@@ -59,7 +62,11 @@ class Reader:
     async def _errors(self) -> AsyncIterator[None]:
         try:
             yield
+        except (InvalidDocument, DocumentTooLarge) as error:
+            raise QueryError(f"MongoDB cannot take the query: {error}") from error
         except PyMongoError as error:
+            if isinstance(error, OperationFailure) and error.code in _REFUSED:
+                raise QueryError(f"MongoDB refuses the query: {error}") from error
             raise MongoUnavailable(
                 f"MongoDB did not answer ({type(error).__name__}: {error}); start one with `trialstream up`, or set "
                 "TRIALSTREAM_MONGO"
@@ -150,12 +157,12 @@ class Reader:
                 polls += 1
                 await self._read_checkpoints(missing)
             return
-        raise ProjectionBehind(self._behind(missing, timeout))
+        raise ProjectionBehind(self._behind(missing))
 
     def _missing(self, marks: Mapping[Route, int]) -> dict[Route, int]:
         return {route: offset for route, offset in marks.items() if self._folded.get(route, 0) < offset}
 
-    def _behind(self, marks: Mapping[Route, int], timeout: float) -> str:
+    def _behind(self, marks: Mapping[Route, int]) -> str:
         """What to tell a user whose wait for the marks has ended."""
         events = sum(max(0, offset - self._folded.get(route, 0)) for route, offset in marks.items())
         where = ", ".join(
@@ -163,8 +170,8 @@ class Reader:
             for route, offset in sorted(marks.items())
         )
         return (
-            f"the projection is {events} events behind after {timeout:g} s ({where}): is a consumer running? start one "
-            "with `trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
+            f"the projection is {events} events behind ({where}): is a consumer running? start one with "
+            "`trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
         )
 
     async def _read_checkpoints(self, routes: Iterable[Route]) -> None:

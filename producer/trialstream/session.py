@@ -51,6 +51,7 @@ _ANNOUNCE_SECONDS = 1.0
 _ROOM_SECONDS = 5.0
 # What is not sent so many seconds after the protocol is left is reported and given up.
 _CLOSE_SECONDS = 10.0
+_STOP_SECONDS = 5.0
 
 
 class Session:
@@ -120,14 +121,18 @@ class Session:
         self.outbox = Outbox(
             self.writer, self._route, self.sender.wake, max_bytes=_OUTBOX_BYTES, linger=_LINGER_SECONDS
         )
+        self._stopped = anyio.Event()
         self._io.submit(self._run)
 
     async def _run(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            self._running = tasks.cancel_scope
-            for each in (self._beat, self._announce, self.reader.poll_outcomes):
-                tasks.start_soon(each)
-            await self.sender.run(self.outbox)
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._running = tasks.cancel_scope
+                for each in (self._beat, self._announce, self.reader.poll_outcomes):
+                    tasks.start_soon(each)
+                await self.sender.run(self.outbox)
+        finally:
+            self._stopped.set()
 
     async def close(self) -> None:
         """Send what is left, within a deadline, and let go of the connections; warn of what was not sent."""
@@ -147,6 +152,8 @@ class Session:
             await self.sender.flush(min(self.timeout, _CLOSE_SECONDS))
         finally:
             self._running.cancel()
+            with anyio.move_on_after(_STOP_SECONDS):  # its connections close meanwhile
+                await self._stopped.wait()
             self.reader.close()
 
     def check_open(self) -> None:

@@ -206,7 +206,8 @@ def logs(draw, max_size=40):
     )
     log = [FIRST] if draw(st.integers(0, 4)) else []
     sent: dict[tuple[str, str], int] = {}
-    for event, step in draw(st.lists(steps, max_size=max_size)):
+    length = draw(st.integers(0, max_size))
+    for event, step in draw(st.lists(steps, min_size=length, max_size=length)):
         if isinstance(event, e.SubjectEvent) and event.request is None:
             key = (event.writer, event.subject)
             event.seq = min(sent.get(key, 0) + step, 2**63 - 1)

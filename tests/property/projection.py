@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import bson
 from trialstream_consumer.fold import Changes, Outcome, Refused, State, fold, needs, resolve
@@ -92,7 +93,7 @@ def project(log, cuts=(), *, reload=False):
     """Fold a log in batches that end at the cuts; with `reload` each batch begins with a state read from documents."""
     projection, state = Projection(), State()
     bounds = [0, *sorted(set(cuts)), len(log)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         batch = copy.deepcopy(log[start:stop])
         state = projection.fold(batch, None if reload else state)
     return projection

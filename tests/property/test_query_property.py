@@ -80,7 +80,7 @@ def operators_of(x):
 
 @given(ANYTHING | st.dictionaries(ANY_KEYS, ANYTHING, max_size=3), FIELDS)
 def test_anything_is_translated_or_refused(query, fields):
-    """Whatever is asked: no operator but the allowed comes out, nothing but QueryError, and the query stays as it was."""
+    """Whatever is asked: only allowed operators come out, only QueryError is raised, and the query stays as it was."""
     before = repr(query)
     try:
         translated = translate(query, fields)

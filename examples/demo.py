@@ -1,0 +1,85 @@
+"""What `make demo` runs: `digits.py` on a Kafka, a MongoDB and a consumer of its own.
+
+They live in the folder `.demo` and on free ports, for as long as this takes. Each run has a prefix of its own, so it
+begins with empty topics and an empty database; what it wrote stays in the folder for a look: see docs/demo.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from trialstream_consumer.cli.progress import Steps
+from trialstream_consumer.local import LocalStack, LocalStackError, Ports
+from trialstream_consumer.local.consumer import environment
+
+HERE = Path(__file__).resolve().parent
+INTERRUPT_SECONDS = 15.0  # for the workers to log that their trials were interrupted; it takes them about one
+
+
+def main() -> int:
+    """Start the servers, run the search, stop the servers; the exit code is the search's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parent / ".demo", help="folder of the servers' data and logs")
+    options = parser.parse_args()
+    stop_on(signal.SIGTERM, signal.SIGHUP)
+    console = Console()
+    prefix = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    try:
+        with (
+            Steps(console) as steps,
+            LocalStack(options.data, ports=Ports.free(), prefix=prefix, progress=steps) as stack,
+        ):
+            console.quiet = True  # the last line is to be the search's
+            return search(stack)
+    except LocalStackError as error:
+        print(f"demo failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("demo failed: interrupted")
+        return 128 + signal.SIGINT
+
+
+def stop_on(*signals: signal.Signals) -> None:
+    """Let these stop everything in order as Ctrl-C does, unless they are ignored, as by `nohup`."""
+    for each in signals:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, signal.default_int_handler)
+
+
+def search(stack: LocalStack) -> int:
+    """Run `digits.py` on the stack, and return its exit code.
+
+    It gets a session of its own: Ctrl-C reaches this process only, which passes it on to the search and its workers,
+    waits for them, and then stops the servers.
+    """
+    command = [sys.executable, HERE / "digits.py"]
+    variables = {**os.environ, **environment(stack.config)}
+    child = subprocess.Popen(command, env=variables, start_new_session=True)  # noqa: S603 (our own)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        os.killpg(child.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(INTERRUPT_SECONDS)
+        raise
+    finally:
+        with suppress(ProcessLookupError):  # none is left, as it should be
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    if died := stack.died():
+        print(died, file=sys.stderr)
+    if code < 0:
+        print(f"demo failed: the search was killed by {signal.Signals(-code).name}")
+    return abs(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

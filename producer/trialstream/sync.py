@@ -1,0 +1,195 @@
+"""The same protocol for code that is not async.
+
+    import trialstream as ts
+    import trialstream.sync
+
+    with trialstream.sync.connect() as protocol:
+        trial = protocol.new_trial(ts.Trial(name="mlp"), auto_increment=True)
+        protocol.log_trial_metrics(trial, step=1, loss=0.5)
+
+Each method is the one of `Protocol` with the same name, parameters and errors; it blocks where that one waits. It may
+be shared between threads. Callbacks of chronos run in a background thread.
+"""
+
+# ruff: noqa: D102 (the methods are described in protocol.py)
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar
+
+from trialstream_schemas.aggregators import Lazy, StatAggregator, value_aggregator
+from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
+
+from trialstream.chronos import caller
+from trialstream.io_thread import IoThread
+from trialstream.kafka import connect as connect_async
+from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+
+__all__ = ["SyncProtocol", "connect"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SyncProtocol:
+    """See the module; a context manager.
+
+    Args:
+        protocol: The asynchronous protocol that does the work, not yet entered.
+    """
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+
+    def __enter__(self) -> Self:
+        self._thread = IoThread("trialstream-sync")
+        try:
+            self._run(self._protocol.__aenter__)
+        except BaseException:
+            self._thread.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        try:
+            self._run(self._protocol.__aexit__, exc_type, exc_val, exc_tb)
+        finally:
+            self._thread.stop()
+
+    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        # The coroutine runs in a copy of this thread's context, so a chrono knows which thread it belongs to.
+        token = caller.set(threading.get_ident())
+        try:
+            waiting = self._thread.submit(functools.partial(method, *args, **kwargs))
+        finally:
+            caller.reset(token)
+        try:
+            return waiting.result()
+        finally:
+            waiting.cancel()  # KeyboardInterrupt while it waited
+
+    def log_trial_start(self, trial: Trial) -> None:
+        self._run(self._protocol.log_trial_start, trial)
+
+    def log_trial_finish(
+        self,
+        trial: Trial,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        self._run(self._protocol.log_trial_finish, trial, exc_type, exc_val, exc_tb)
+
+    def log_trial_chrono_start(
+        self,
+        trial: Trial,
+        name: str,
+        aggregator: Lazy = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        start_callback: Callback | None = None,
+        end_callback: Callback | None = None,
+    ) -> None:
+        self._run(self._protocol.log_trial_chrono_start, trial, name, aggregator, start_callback, end_callback)
+
+    def log_trial_chrono_finish(
+        self,
+        trial: Trial,
+        name: str,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        self._run(self._protocol.log_trial_chrono_finish, trial, name, exc_type, exc_val, exc_tb)
+
+    def log_trial_arguments(self, trial: Trial, **kwargs: Any) -> None:
+        self._run(self._protocol.log_trial_arguments, trial, **kwargs)
+
+    def log_trial_metadata(self, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
+        self._run(self._protocol.log_trial_metadata, trial, aggregator, **kwargs)
+
+    def log_trial_metrics(
+        self, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
+    ) -> None:
+        self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
+
+    def set_trial_status(
+        self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
+    ) -> None:
+        self._run(self._protocol.set_trial_status, trial, status, error)
+
+    def add_trial_tags(self, trial: Trial, **kwargs: Any) -> None:
+        self._run(self._protocol.add_trial_tags, trial, **kwargs)
+
+    def get_project(self, project: Project) -> Project | None:
+        return self._run(self._protocol.get_project, project)
+
+    def new_project(self, project: Project) -> Project:
+        return self._run(self._protocol.new_project, project)
+
+    def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+        return self._run(self._protocol.get_trial_group, group)
+
+    def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+        return self._run(self._protocol.new_trial_group, group)
+
+    def add_project_trial(self, project: Project, trial: Trial) -> None:
+        self._run(self._protocol.add_project_trial, project, trial)
+
+    def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
+        self._run(self._protocol.add_group_trial, group, trial)
+
+    def set_group_metadata(self, group: TrialGroup, **kwargs: Any) -> None:
+        self._run(self._protocol.set_group_metadata, group, **kwargs)
+
+    def get_trial(self, trial: Trial) -> list[Trial]:
+        return self._run(self._protocol.get_trial, trial)
+
+    def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
+        return self._run(self._protocol.new_trial, trial, auto_increment)
+
+    def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
+        return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)
+
+    def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
+        return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
+
+    def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+        return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit)
+
+    def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit)
+
+    def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit)
+
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+    ) -> dict[str, MetricHistory]:
+        return self._run(
+            self._protocol.fetch_metrics, trial, *names, since_step=since_step, max_points=max_points, section=section
+        )
+
+    def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **kwargs: Any) -> None:
+        self._run(self._protocol.commit, level, timeout, **kwargs)
+
+
+def connect(
+    *,
+    kafka: str | None = None,
+    mongo: str | None = None,
+    prefix: str | None = None,
+    timeout: float = 30.0,
+    **settings: Any,
+) -> SyncProtocol:
+    """A protocol for code that is not async; arguments and errors as for `trialstream.connect`."""
+    return SyncProtocol(connect_async(kafka=kafka, mongo=mongo, prefix=prefix, timeout=timeout, **settings))

@@ -1,0 +1,140 @@
+"""The fold: pure, cut-free, exactly once, all or nothing, and equal to a plain model."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import bson
+import pytest
+from hypothesis import event as note
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from logs import logs
+from model import expected, meaning, reading
+from projection import Projection, project
+from strategies import EVENTS
+from trialstream_consumer.fold import Refused, State, fold
+from trialstream_schemas import documents, series
+from trialstream_schemas.events import SubjectEvent
+
+# Buckets of few rows, so that short logs fill some.
+CAPACITY = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_buckets():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series, "MAX_ROWS", CAPACITY)
+        yield
+
+
+def comparable(x):
+    """A form in which NaN equals NaN."""
+    if isinstance(x, dict):
+        return {key: comparable(each) for key, each in x.items()}
+    if isinstance(x, list | tuple):
+        return [comparable(each) for each in x]
+    return "NaN" if isinstance(x, float) and math.isnan(x) else x
+
+
+@settings(max_examples=400)
+@given(logs(), st.data())
+def test_fold_equals_the_model(log, data):
+    """The documents say what a plain model of the log says, field by field and row by row."""
+    cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=4))
+    projection = project(log, cuts, reload=True)
+
+    world = expected(meaning(log))
+    rows = max((trial["rows"] for trial in world["trials"].values()), default=0)
+    note(f"dead letters: {min(len(world['dead']), 3)}, rows: {rows // 8 * 8}")
+    assert comparable(reading(projection.documents, projection.dead_letters, CAPACITY)) == comparable(world)
+
+
+@settings(max_examples=200)
+@given(logs(), st.data())
+def test_fold_is_cut_free(log, data):
+    """However the log is cut, from memory or from documents read back, every document is the same to the byte."""
+    cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=6))
+    whole = project(log)
+
+    for other in (project(log, cuts), project(log, cuts, reload=True), project(log, range(len(log)), reload=True)):
+        assert other.documents == whole.documents
+        assert other.dead_letters == whole.dead_letters
+
+
+@settings(max_examples=100)
+@given(logs(), st.data())
+def test_what_was_folded_is_skipped(log, data):
+    """A stretch of the log that comes again, as after a resend, changes nothing."""
+    start = data.draw(st.integers(0, len(log)))
+    stop = data.draw(st.integers(start, len(log)))
+    whole = project(log[:stop])
+
+    again = project([*log[:stop], *log[start:stop]])
+
+    assert again.documents == whole.documents
+
+
+@settings(max_examples=100)
+@given(logs(max_size=25))
+def test_refused_events_change_nothing_but_the_mark(log):
+    """An event that is refused leaves all documents as they were, but for its writer's mark and its outcome."""
+    projection, state = Projection(), State()
+    for each in copy.deepcopy(log):
+        before = copy.deepcopy(projection.documents)
+        refused = len(projection.dead_letters)
+        projection.fold([each], state)
+        if len(projection.dead_letters) > refused:
+            assert unmarked(projection.documents, each) == unmarked(before, each)
+
+
+def unmarked(stored, event):
+    """The documents without what a refused event may change."""
+    given = {name: {uid: bson.decode(each) for uid, each in collection.items()} for name, collection in stored.items()}
+    given["outcomes"].pop(event.request, None)
+    for document in (*given["trials"].values(), *given["groups"].values()):
+        if event.request is None:
+            document["writers"].pop(event.writer, None)
+            document.pop("lost_events")
+    return comparable(given)
+
+
+@settings(max_examples=100)
+@given(logs())
+def test_size_bounds_the_document(log):
+    """The size that a trial's document is bounded by is no less than what BSON takes, errors and writers apart."""
+    projection = project(log)
+
+    for stored in projection.documents["trials"].values():
+        document = bson.decode(stored)
+        taken = len(bson.encode({**document, "errors": [], "writers": {}}))
+        assert taken <= document["size"]
+
+
+@settings(max_examples=300)
+@given(st.lists(EVENTS, max_size=6), logs(max_size=4), st.data())
+def test_any_event_is_folded_or_refused(wild, log, data):
+    """Whatever an event holds that its schema allows, it is folded or refused, and the documents can be stored."""
+    projection, state = Projection(), State()
+    projection.fold(copy.deepcopy(log), state)
+    subjects = sorted([*state.trials, *state.groups]) or ["none"]
+    for each in wild:
+        if isinstance(each, SubjectEvent):
+            setattr(each, each.SUBJECT, data.draw(st.sampled_from(subjects)))
+            each.writer = data.draw(st.sampled_from(["w", each.writer]))
+            each.seq = data.draw(st.sampled_from([1, 2, 2**62, 2**63 - 1, each.seq]))
+            each.request = None
+        projection.fold([each], state)
+
+    for uid, stored in projection.documents["trials"].items():
+        assert documents.trial_from_document(bson.decode(stored)) == state.trials[uid]
+
+
+@given(EVENTS)
+def test_fold_on_nothing(event):
+    """An event of any type on an empty state is folded or refused."""
+    try:
+        fold(State(), event)
+    except Refused as refused:
+        assert str(refused)  # noqa: PT017 (folded is as good)
