@@ -14,6 +14,8 @@ from trialstream_schemas.errors import SchemaError
 
 __all__ = ["SchemaTopic"]
 
+_STOP_SECONDS = 2.0
+
 
 class SchemaTopic:
     """Keeps a `SchemaStore` up to date with `<prefix>.schemas`; an async context manager."""
@@ -35,7 +37,8 @@ class SchemaTopic:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        with anyio.move_on_after(_STOP_SECONDS, shield=True):
+            await self._consumer.stop()
 
     async def refresh(self) -> None:
         """Read what was published since the last call, to the end of the topic.

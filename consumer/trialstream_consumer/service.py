@@ -19,7 +19,15 @@ from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
 from trialstream.topics import ensure_topics, kafka_errors
-from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
+from trialstream_schemas.errors import (
+    Fenced,
+    LogMismatch,
+    MongoUnavailable,
+    SchemaError,
+    ServerUnavailable,
+    TrialStreamError,
+    UnknownSchema,
+)
 from trialstream_schemas.events import Event
 
 from trialstream_consumer.fold import Refused, State, fold, needs
@@ -38,9 +46,14 @@ _FETCH_WAIT_MS = 10
 # State is a cache of the documents: past these bounds it is dropped and read again as needed.
 _CACHED_ITEMS = 8192
 _CACHED_BYTES = 128 * 1024 * 1024
+# aiokafka leaves the group when nobody reads for so long, and joins again only when somebody reads. Nobody does while
+# the partitions are revoked: with its 5 minutes, a longer outage of MongoDB ended the folding for ever.
+_READ_INTERVAL_MS = 2**31 - 1
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 10.0
 _REVOKE_SECONDS = 5.0
+# aiokafka tries to commit for as long as no broker answers.
+_COMMIT_SECONDS = 2.0
 _LAG_SECONDS = 1.0
 
 
@@ -81,6 +94,7 @@ class Service(ConsumerRebalanceListener):
             auto_offset_reset="earliest",
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_poll_interval_ms=_READ_INTERVAL_MS,
         )
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._folded: dict[TopicPartition, int] = {}
@@ -95,25 +109,33 @@ class Service(ConsumerRebalanceListener):
             MongoUnavailable: MongoDB does not answer at start.
             LogMismatch: the log is not the one that the projection was folded from.
         """
-        log = await ensure_topics(self._config)
-        await ensure_indexes(self._config)
         try:
-            await self._store.check_log(log)
-            async with self._schema_topic, anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._stop_on_signal)
-                async with kafka_errors(self._config):
-                    await self._consumer.start()
                 try:
-                    self._consumer.subscribe([self._config.trials_topic, self._config.registry_topic], listener=self)
-                    await self._report_lag()
-                finally:
-                    await self._stop()
+                    await self._run()
+                except TrialStreamError as error:  # raised below: here it would come out as a group of one
+                    self._fatal = error
+                    tasks.cancel_scope.cancel()
         finally:
             self._store.close()
         if self._fatal is not None:
             raise self._fatal
         self._log.info("stopped")
+
+    async def _run(self) -> None:
+        log = await ensure_topics(self._config)
+        await ensure_indexes(self._config)
+        await self._store.check_log(log)
+        async with self._schema_topic:
+            try:
+                async with kafka_errors(self._config):
+                    await self._consumer.start()
+                self._consumer.subscribe([self._config.trials_topic, self._config.registry_topic], listener=self)
+                await self._report_lag()
+            finally:
+                await self._stop()
 
     async def _stop_on_signal(self) -> None:
         assert self._tasks is not None
@@ -126,7 +148,8 @@ class Service(ConsumerRebalanceListener):
     async def _stop(self) -> None:
         with anyio.move_on_after(_STOP_SECONDS, shield=True) as deadline:
             await self.on_partitions_revoked(list(self._workers))
-            await self._commit()
+            with anyio.move_on_after(_COMMIT_SECONDS):
+                await self._commit()
             await self._consumer.stop()
         if deadline.cancelled_caught:
             self._log.warning("stop_timed_out", seconds=_STOP_SECONDS)
@@ -177,7 +200,7 @@ class Service(ConsumerRebalanceListener):
                         await self._fold_partition(partition, log)
                     except Fenced as error:
                         log.warning("fenced", reason=str(error))
-                    except (MongoUnavailable, KafkaError) as error:
+                    except (ServerUnavailable, KafkaError) as error:
                         log.warning("retrying", reason=str(error), seconds=_RETRY_SECONDS)
                     await anyio.sleep(_RETRY_SECONDS)
         except LogMismatch as error:
@@ -206,7 +229,7 @@ class Service(ConsumerRebalanceListener):
                     f"{checkpoint.id}: offset {checkpoint.offset} is next, and the log goes on with "
                     f"{records[0].offset} to {records[-1].offset} in {len(records)} records"
                 )
-            batch = _Batch(records, [await self._decode(record) for record in records])
+            batch = _Batch(records, await self._decode(records))
             checkpoint, state = await self._write(checkpoint, batch, state, log)
             self._folded[partition] = checkpoint.offset
             if _too_large(state):
@@ -220,16 +243,24 @@ class Service(ConsumerRebalanceListener):
                 f"{checkpoint.id} is folded up to offset {checkpoint.offset}, and the log reaches from {begin} to {end}"
             )
 
-    async def _decode(self, record: Record) -> Event | str:
+    async def _decode(self, records: list[Record]) -> list[Event | str]:
         schemas = self._schema_topic.schemas
-        try:
+        decoded: list[Event | str] = []
+        refreshed = False
+        for record in records:
+            value = record.value or b""
             try:
-                return schemas.decode(record.value or b"")
-            except UnknownSchema:
-                await self._schema_topic.refresh()
-                return schemas.decode(record.value or b"")
-        except SchemaError as error:
-            return str(error)
+                try:
+                    decoded.append(schemas.decode(value))
+                except UnknownSchema:
+                    # A schema is published before it is used: one look covers all that the batch holds.
+                    if not refreshed:
+                        await self._schema_topic.refresh()
+                        refreshed = True
+                    decoded.append(schemas.decode(value))
+            except SchemaError as error:
+                decoded.append(str(error))
+        return decoded
 
     async def _write(
         self, checkpoint: Checkpoint, batch: _Batch, state: State, log: structlog.BoundLogger
@@ -290,4 +321,9 @@ class _Poisoned(Exception):  # noqa: N818 (it names what the event is)
 
 def _too_large(state: State) -> bool:
     items = len(state.trials) + len(state.buckets) + len(state.outcomes) + len(state.groups) + len(state.revisions)
-    return items > _CACHED_ITEMS or sum(each.size for each in state.trials.values() if each) > _CACHED_BYTES
+    if items > _CACHED_ITEMS:
+        return True
+    trials = sum(each.size for each in state.trials.values() if each)
+    # 8 bytes for each value, step and time.
+    buckets = sum(8 * len(each) * (len(each.columns) + 2) for each in state.buckets.values() if each is not None)
+    return trials + buckets > _CACHED_BYTES

@@ -7,19 +7,21 @@ One transaction per batch, in this order, which is its correctness argument:
 3. insert the history buckets that it filled, its outcomes and its dead letters.
 
 So a batch is in the documents if and only if the checkpoint is past it. A worker that takes a partition over increments
-the epoch first: whoever had it before fails at step 1 and drops its state.
+the epoch first: whoever had it before fails at step 1 and drops its state. The checkpoint names the session of its
+owner's transactions too: MongoDB keeps one that a killed owner left open, and what it has locked, for 60 seconds
+unless the next owner ends it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
-from pymongo import ASCENDING, ReplaceOne, ReturnDocument
-from pymongo.errors import PyMongoError
+from pymongo import ASCENDING, ReplaceOne, ReturnDocument, timeout
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
@@ -58,6 +60,9 @@ _INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     "dead_letters": [[("time", ASCENDING), ("_id", ASCENDING)]],
 }
 _LOG_ID = "log"
+# What a call, and a transaction as a whole, may take: thousands of times what was measured, and the longest that a
+# consumer whose MongoDB hangs takes to stop.
+_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -149,12 +154,12 @@ class Store:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            config.mongo, serverSelectionTimeoutMS=10_000, socketTimeoutMS=30_000
-        )
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, timeoutMS=int(_SECONDS * 1000))
         self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
             config.database, write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
         )
+        # By checkpoint: all its transactions run in one session, so that each ends what is left of the one before.
+        self._sessions: dict[str, AsyncIOMotorClientSession] = {}
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -197,14 +202,22 @@ class Store:
         Raises:
             MongoUnavailable: MongoDB does not answer.
         """
+        id_ = f"{topic}/{partition}"
         async with mongo_errors(self._config):
+            session = await self._client.start_session()
+            session_id: Any = session.session_id  # the driver's stubs take it for a method
+            held = await self._database.checkpoints.find_one({"_id": id_})
+            if held is not None and "session" in held:
+                with suppress(OperationFailure):  # not allowed: then it ends by itself
+                    await self._client.admin.command("killSessions", [{"id": held["session"]}])
             document = await self._database.checkpoints.find_one_and_update(
-                {"_id": f"{topic}/{partition}"},
-                {"$inc": {"epoch": 1}, "$setOnInsert": {"offset": 0}},
+                {"_id": id_},
+                {"$inc": {"epoch": 1}, "$setOnInsert": {"offset": 0}, "$set": {"session": session_id["id"]}},
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
         assert document is not None
+        self._sessions[id_] = session
         return Checkpoint(topic, partition, document["offset"], document["epoch"])
 
     async def current(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -278,14 +291,15 @@ class Store:
             MongoUnavailable: MongoDB did not answer; `current` tells whether the batch was written.
         """
         writes = _writes(state, dead_letters)
-        async with (
-            mongo_errors(self._config),
-            await self._client.start_session() as session,
-            session.start_transaction(write_concern=WriteConcern("majority")),
-        ):
-            await self._advance(checkpoint, offset, session)
-            for collection, operations in writes.items():
-                await self._database[collection].bulk_write(operations, ordered=False, session=session)
+        session = self._sessions[checkpoint.id]
+        with timeout(_SECONDS):
+            async with (
+                mongo_errors(self._config),
+                session.start_transaction(write_concern=WriteConcern("majority")),
+            ):
+                await self._advance(checkpoint, offset, session)
+                for collection, operations in writes.items():
+                    await self._database[collection].bulk_write(operations, ordered=False, session=session)
         return replace(checkpoint, offset=offset)
 
     async def _advance(self, checkpoint: Checkpoint, offset: int, session: AsyncIOMotorClientSession) -> None:

@@ -58,7 +58,8 @@ def dead_letters(
     for each in found:
         time = from_micros(each.time * 1000).isoformat(sep=" ", timespec="seconds")
         table.add_row(time, each.topic, str(each.partition), str(each.offset), str(len(each.value)), each.reason)
-    console = Console()
+    # A reason may quote what somebody wrote into the log, such as "[/bold]".
+    console = Console(markup=False, highlight=False)
     console.print(table if found else "no dead letters")
 
 

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from trialstream_consumer.cli.progress import Steps
 from trialstream_consumer.local import LocalStack, LocalStackError, Ports, launcher
@@ -151,14 +150,11 @@ def _hints(data: Path, *, stop: str) -> dict[str, str]:
 
 def _show(console: Console, found: Status, hints: dict[str, str] | None = None) -> None:
     """Show where everything is, or why it is not there."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("State", f"{found.state} {found.step}")
-    for name, server in found.servers.items():
-        table.add_row(name, f"{server.state}, process {server.pid}, {server.log}")
-    for name, value in found.settings.items():
-        table.add_row(name, value)
-    for name, value in {"Data": found.data, **(hints or {})}.items():
-        table.add_row(name, value)
-    console.print(table, highlight=False, markup=False, soft_wrap=True)
+    lines = {"State": f"{found.state} {found.step}".strip()}
+    lines |= {name: f"{server.state}, process {server.pid}" for name, server in found.servers.items()}
+    lines |= {**found.settings, "Data and logs": found.data, **(hints or {})}
+    for name, value in lines.items():
+        # No table: it would break a line that somebody copies.
+        console.print(f"{name:<20}{value}", highlight=False, markup=False, soft_wrap=True)
     if found.error:
         console.print(f"The last run ended: {found.error}", highlight=False, markup=False, soft_wrap=True)

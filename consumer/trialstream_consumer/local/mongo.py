@@ -52,6 +52,11 @@ class MongoServer(Server):
         sizes = ["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "990"]
         return [parts.mongod(), "--replSet", REPLICA_SET, "--quiet", *where, *sizes]
 
+    def _log_end(self) -> str:
+        # mongod writes a screen of settings before it says what is wrong.
+        wrong = [line for line in self._log_text().splitlines() if '"s":"E"' in line or '"s":"F"' in line]
+        return f"{self.log} says:\n{chr(10).join(wrong[-5:])}" if wrong else super()._log_end()
+
     def _initiate(self, client: MongoClient[dict[str, Any]]) -> None:
         """Make the set, or tell it its new port."""
         member = {"_id": 0, "host": self.address}
