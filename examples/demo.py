@@ -7,6 +7,7 @@ begins with empty topics and an empty database; what it wrote stays in the folde
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=HERE.parent / ".demo", help="folder of the servers' data and logs")
     options = parser.parse_args()
     stop_on(signal.SIGTERM, signal.SIGHUP)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of what it then retries
     console = Console()
     prefix = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     try:
@@ -60,7 +62,7 @@ def search(stack: LocalStack) -> int:
     It gets a session of its own: Ctrl-C reaches this process only, which passes it on to the search and its workers,
     waits for them, and then stops the servers.
     """
-    command = [sys.executable, HERE / "digits.py"]
+    command = [sys.executable, str(HERE / "digits.py")]
     variables = {**os.environ, **environment(stack.config)}
     child = subprocess.Popen(command, env=variables, start_new_session=True)  # noqa: S603 (our own)
     try:
@@ -78,7 +80,8 @@ def search(stack: LocalStack) -> int:
         print(died, file=sys.stderr)
     if code < 0:
         print(f"demo failed: the search was killed by {signal.Signals(-code).name}")
-    return abs(code)
+        return 1
+    return code
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ _TIMESERIES = TimeSeries.lazy()
 _UNCOUNTED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
 
 
-class Refused(Exception):  # noqa: N818 (it is an answer, not a fault)
+class Refused(Exception):  # it is an answer, not a fault
     """The event cannot be folded; its message is the dead letter's reason."""
 
 
@@ -300,7 +300,7 @@ def _fold_group(state: State, event: GroupMetadataSet) -> None:
     group = state.groups.get(event.group)
     if group is None:
         raise _refuse(state, event, None, f"there is no group {event.group!r}")
-    if _seen(state, event, group):
+    if _seen(event, group):
         return
     state.changes.groups.add(group.uid)
     if _outdated(state, event, group):
@@ -320,7 +320,7 @@ def _fold_trial(state: State, event: TrialEvent) -> None:
     trial = state.trials.get(uid) if uid else None
     if trial is None:
         raise _refuse(state, event, None, f"there is no trial {event.trial!r}")
-    if _seen(state, event, trial):
+    if _seen(event, trial):
         return
     state.changes.trials.add(trial.uid)
     if _outdated(state, event, trial):
@@ -332,7 +332,7 @@ def _fold_trial(state: State, event: TrialEvent) -> None:
     _applied(state, event, trial)
 
 
-def _seen(state: State, event: SubjectEvent, subject: Trial | TrialGroup) -> bool:
+def _seen(event: SubjectEvent, subject: Trial | TrialGroup) -> bool:
     """Whether the event was folded before; if not, mark it."""
     if event.request is not None:  # its outcome is its mark
         return False

@@ -6,7 +6,7 @@ from typing import Self
 
 import anyio
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream.config import Config
 from trialstream.topics import kafka_errors, reading_consumer
 from trialstream_schemas.codec import SchemaStore
@@ -24,16 +24,21 @@ class SchemaTopic:
         self.schemas = SchemaStore()
         self._config = config
         self._partition = TopicPartition(config.schemas_topic, 0)
-        self._consumer = reading_consumer(config)
+        self._consumer: AIOKafkaConsumer
         self._lock = anyio.Lock()
         self._read_to = 0
         self._log = structlog.get_logger(__name__)
 
     async def __aenter__(self) -> Self:
-        async with kafka_errors(self._config):
-            await self._consumer.start()
+        self._consumer = reading_consumer(self._config)
+        try:
+            async with kafka_errors(self._config):
+                await self._consumer.start()
             self._consumer.assign([self._partition])
-        await self.refresh()
+            await self.refresh()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

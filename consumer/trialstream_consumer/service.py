@@ -86,16 +86,7 @@ class Service(ConsumerRebalanceListener):
         self._log = structlog.get_logger(__name__)
         self._store = Store(config)
         self._schema_topic = SchemaTopic(config)
-        self._consumer: AIOKafkaConsumer = AIOKafkaConsumer(
-            **config.kafka_client(),
-            group_id=config.consumer_group,
-            enable_auto_commit=False,
-            # A worker seeks to its checkpoint before it reads, and refuses every offset but the next one.
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-            max_poll_interval_ms=_READ_INTERVAL_MS,
-        )
+        self._consumer: AIOKafkaConsumer
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
@@ -129,6 +120,16 @@ class Service(ConsumerRebalanceListener):
         await ensure_indexes(self._config)
         await self._store.check_log(log)
         async with self._schema_topic:
+            self._consumer = AIOKafkaConsumer(
+                **self._config.kafka_client(),
+                group_id=self._config.consumer_group,
+                enable_auto_commit=False,
+                # A worker seeks to its checkpoint before it reads, and refuses every offset but the next one.
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
+                max_partition_fetch_bytes=4 * 1024 * 1024,
+                max_poll_interval_ms=_READ_INTERVAL_MS,
+            )
             try:
                 async with kafka_errors(self._config):
                     await self._consumer.start()
@@ -312,7 +313,7 @@ class Service(ConsumerRebalanceListener):
         return dead_letters
 
 
-class _Poisoned(Exception):  # noqa: N818 (it names what the event is)
+class _Poisoned(Exception):  # it names what the event is
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
         self.offset = offset

@@ -63,6 +63,7 @@ _LOG_ID = "log"
 # What a call, and a transaction as a whole, may take: thousands of times what was measured, and the longest that a
 # consumer whose MongoDB hangs takes to stop.
 _SECONDS = 8.0
+_CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class Store:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._client.close()
+        with timeout(_CLOSE_SECONDS):  # it tells MongoDB which sessions have ended, and would wait for it
+            self._client.close()
 
     async def check_log(self, log: LogCreated) -> None:
         """Bind the projection to the log, the first time, and later check that it is the same.

@@ -14,6 +14,7 @@ __all__ = ["Config"]
 
 # Kafka topic names allow dots, MongoDB database names do not; the prefix names both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
+_SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,9 @@ class Config:
             raise ConfigError("kafka: no bootstrap servers given")
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: a URI that begins with mongodb:// or mongodb+srv:// is needed")
+        if self.kafka_security_protocol not in _SECURITY_PROTOCOLS:
+            known = ", ".join(_SECURITY_PROTOCOLS)
+            raise ConfigError(f"kafka_security_protocol: one of {known}, not {self.kafka_security_protocol!r}")
         for name in ("partitions", "replication"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: at least 1, not {getattr(self, name)}")
@@ -105,7 +109,11 @@ class Config:
         return f"{self.prefix}.fold"
 
     def kafka_client(self) -> dict[str, Any]:
-        """Keyword arguments that every aiokafka client takes."""
+        """Keyword arguments that every aiokafka client takes.
+
+        Raises:
+            ConfigError: a certificate or key cannot be read.
+        """
         settings: dict[str, Any] = {
             "bootstrap_servers": self.kafka,
             "security_protocol": self.kafka_security_protocol,
@@ -113,12 +121,20 @@ class Config:
             "request_timeout_ms": 10_000,
         }
         if self.kafka_security_protocol.endswith("SSL"):
-            context = ssl.create_default_context(cafile=self.kafka_ssl_cafile or None)
-            if self.kafka_ssl_certfile:
-                context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile or None)
-            settings["ssl_context"] = context
+            settings["ssl_context"] = self._ssl_context()
         if self.kafka_security_protocol.startswith("SASL"):
             settings["sasl_mechanism"] = self.kafka_sasl_mechanism or "PLAIN"
             settings["sasl_plain_username"] = self.kafka_sasl_username
             settings["sasl_plain_password"] = self.kafka_sasl_password
         return settings
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        at = f"kafka_ssl_cafile {self.kafka_ssl_cafile!r}"
+        try:
+            context = ssl.create_default_context(cafile=self.kafka_ssl_cafile or None)
+            if self.kafka_ssl_certfile:
+                at = f"kafka_ssl_certfile {self.kafka_ssl_certfile!r}, kafka_ssl_keyfile {self.kafka_ssl_keyfile!r}"
+                context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile or None)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"{at}: {error}") from error
+        return context

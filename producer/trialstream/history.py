@@ -42,6 +42,8 @@ def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict
     """
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {}
     for bucket in buckets:
+        if not len(bucket):  # the open one of a shape whose last bucket has just been filled
+            continue
         shared = _shared_columns(bucket)
         kept = _since(bucket, shared[1], since_step)
         for name, column in zip(bucket.shape.names, bucket.columns, strict=True):

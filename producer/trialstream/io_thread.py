@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from trialstream_schemas.errors import ProtocolClosed
+
 __all__ = ["IoThread"]
 
 T = TypeVar("T")
@@ -38,8 +40,29 @@ class IoThread:
         return asyncio.run_coroutine_threadsafe(function(*args), self.loop)
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function there and return what it returns."""
-        return await asyncio.wrap_future(self.submit(function, *args))
+        """Run a coroutine function there and return what it returns.
+
+        Raises:
+            ProtocolClosed: the thread was stopped meanwhile.
+        """
+        return await self.result(self.submit(function, *args))
+
+    async def result(self, future: concurrent.futures.Future[T]) -> T:
+        """What a coroutine that was submitted returns.
+
+        Raises:
+            ProtocolClosed: the thread was stopped meanwhile.
+        """
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if future.cancelled() and task is not None and not task.cancelling():
+                # Cancelled there, by `stop`: here it would look as if somebody had cancelled the caller.
+                raise ProtocolClosed(
+                    "the protocol was closed during the call: leave its block after all calls"
+                ) from None
+            raise
 
     def stop(self) -> None:
         """End the loop and the thread; what still runs is cancelled."""

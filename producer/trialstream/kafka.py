@@ -173,16 +173,16 @@ class KafkaProtocol(Protocol):
             except Full:
                 await self._session.put_later(uid, add)
 
-    async def log_trial_arguments(self, trial: Trial, **kwargs: Any) -> None:
+    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         uid = await self._uid(trial)
         await self._session.put(updates.log_trial_arguments(self._session.writer, uid, **kwargs))
 
-    async def log_trial_metadata(self, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
+    async def log_trial_metadata(self, /, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
         uid = await self._uid(trial)
         await self._session.put(updates.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs))
 
     async def log_trial_metrics(
-        self, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
+        self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
         uid = await self._uid(trial)
         step = _step(step)
@@ -216,7 +216,7 @@ class KafkaProtocol(Protocol):
         uid = await self._uid(trial)
         await self._session.put(updates.set_trial_status(self._session.writer, uid, status, error))
 
-    async def add_trial_tags(self, trial: Trial, **kwargs: Any) -> None:
+    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
         uid = await self._uid(trial)
         await self._session.put(updates.add_trial_tags(self._session.writer, uid, **kwargs))
 
@@ -288,7 +288,7 @@ class KafkaProtocol(Protocol):
             TrialAttached(trial=uid, writer=self._session.writer, time=updates.now(), group_id=group_id)
         )
 
-    async def set_group_metadata(self, group: TrialGroup, **kwargs: Any) -> None:
+    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         uid = await self._group_uid(group)
         await self._session.put(updates.set_group_metadata(self._session.writer, uid, **kwargs))
 
@@ -474,8 +474,12 @@ def _claim(
     known: dict[str, updates.Update], attr: str, writer: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> SubjectEvent:
     """The update that a claim applies, checked before any candidate is looked for."""
-    if attr not in known:
+    if not isinstance(attr, str) or attr not in known:
         raise QueryError(f"attr: {attr!r} cannot claim; one of {', '.join(sorted(known))} can")
+    try:
+        inspect.signature(getattr(Protocol, attr)).bind(None, None, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{attr}: {error}") from None
     return known[attr](writer, "", *args, **kwargs)
 
 
@@ -487,7 +491,10 @@ def _step(step: Any, path: str = "step") -> Step | None:
         return check_name(step, path)
     item = getattr(step, "item", None)
     if not isinstance(step, (int, float)) and callable(item):
-        step = item()
+        try:
+            step = item()
+        except Exception as error:
+            raise InvalidType(f"{path}: item() of {type(step).__qualname__} failed: {error}") from error
     if isinstance(step, bool) or not isinstance(step, (int, float)):
         raise InvalidType(f"{path}: an int, a float, a str or None is needed, not {type(step).__name__}")
     if isinstance(step, int):

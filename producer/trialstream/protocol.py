@@ -126,16 +126,16 @@ class Protocol(ABC):
     # --- Trials: what they are and how they do
 
     @abstractmethod
-    async def log_trial_arguments(self, trial: Trial, **kwargs: Any) -> None:
+    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         """Merge values into the parameters; the uid stays."""
 
     @abstractmethod
-    async def log_trial_metadata(self, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
+    async def log_trial_metadata(self, /, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
         """Merge values into the metadata by key; an aggregator other than Value accumulates the values of its keys."""
 
     @abstractmethod
     async def log_trial_metrics(
-        self, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
+        self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
         """Log one row of numbers.
 
@@ -154,7 +154,7 @@ class Protocol(ABC):
         """Set the status; an error is appended to `errors`."""
 
     @abstractmethod
-    async def add_trial_tags(self, trial: Trial, **kwargs: Any) -> None:
+    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
         """Merge values into the tags."""
 
     # --- Projects and groups
@@ -196,7 +196,7 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def set_group_metadata(self, group: TrialGroup, **kwargs: Any) -> None:
+    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         """Merge values into the metadata of the group.
 
         Raises:

@@ -27,6 +27,8 @@ Outcome: TypeAlias = Mapping[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Keys: TypeAlias = list[tuple[str, int]]
 
+# A replica set elects a new primary within; who asks for less time gets less.
+_SELECTION_SECONDS = 5.0
 # BadValue (sorting by two lists, say), and a pattern that Python takes and PCRE does not.
 _REFUSED = (2, 51091)
 # How often to look while something is waited for: often at first, since a fold takes a few milliseconds.
@@ -38,13 +40,14 @@ class Reader:
 
     Args:
         config: Where MongoDB is.
+        timeout: Seconds that it is looked for at most.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            config.mongo, serverSelectionTimeoutMS=5_000, socketTimeoutMS=60_000
-        )
+    def __init__(self, config: Config, timeout: float) -> None:
+        settings: dict[str, Any] = {"socketTimeoutMS": 60_000}
+        if "serverselectiontimeoutms" not in config.mongo.lower():  # what the user set wins
+            settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **settings)
         self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
             config.database, read_concern=ReadConcern("majority")
         )
@@ -118,8 +121,9 @@ class Reader:
             filter_["names"] = {"$in": wanted}
             plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
             fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in wanted)), 1)
-        async with self._errors():
-            found = await self._database.series.find(filter_, fields).to_list(None)
+        # One snapshot: else a bucket that is filled while a long history is read would come twice, open and full.
+        async with self._errors(), await self._client.start_session(snapshot=True) as session:
+            found = await self._database.series.find(filter_, fields, session=session).to_list(None)
         if wanted:
             for each in found:
                 each["names"] = [name for name in each["names"] if name in wanted]
@@ -170,8 +174,8 @@ class Reader:
             for route, offset in sorted(marks.items())
         )
         return (
-            f"the projection is {events} events behind ({where}): is a consumer running? start one with "
-            "`trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
+            f"the projection is {events} event{'s' * (events != 1)} behind ({where}): is a consumer running? start "
+            "one with `trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
         )
 
     async def _read_checkpoints(self, routes: Iterable[Route]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -117,7 +116,7 @@ class Session:
                 "or set TRIALSTREAM_KAFKA"
             )
         self.sender = Sender(self._config, self._io.loop)
-        self.reader = Reader(self._config)
+        self.reader = Reader(self._config, self.timeout)
         self.outbox = Outbox(
             self.writer, self._route, self.sender.wake, max_bytes=_OUTBOX_BYTES, linger=_LINGER_SECONDS
         )
@@ -136,7 +135,7 @@ class Session:
 
     async def close(self) -> None:
         """Send what is left, within a deadline, and let go of the connections; warn of what was not sent."""
-        if self._state != "open":
+        if self._state != "open" or self._pid != os.getpid():  # a forked child has no I/O thread, and nothing to send
             return
         self._state = "closed"
         try:
@@ -261,7 +260,7 @@ class Session:
         waiting = self._io.submit(self.reader.outcome, event.request, self.timeout)
         try:
             await self.put(event)
-            outcome = await asyncio.wrap_future(waiting)
+            outcome = await self._io.result(waiting)
         finally:
             waiting.cancel()
         if outcome is None:

@@ -62,7 +62,7 @@ class SyncProtocol:
         finally:
             self._thread.stop()
 
-    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         # The coroutine runs in a copy of this thread's context, so a chrono knows which thread it belongs to.
         token = caller.set(threading.get_ident())
         try:
@@ -106,14 +106,14 @@ class SyncProtocol:
     ) -> None:
         self._run(self._protocol.log_trial_chrono_finish, trial, name, exc_type, exc_val, exc_tb)
 
-    def log_trial_arguments(self, trial: Trial, **kwargs: Any) -> None:
+    def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         self._run(self._protocol.log_trial_arguments, trial, **kwargs)
 
-    def log_trial_metadata(self, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
+    def log_trial_metadata(self, /, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
         self._run(self._protocol.log_trial_metadata, trial, aggregator, **kwargs)
 
     def log_trial_metrics(
-        self, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
+        self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
         self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
 
@@ -122,7 +122,7 @@ class SyncProtocol:
     ) -> None:
         self._run(self._protocol.set_trial_status, trial, status, error)
 
-    def add_trial_tags(self, trial: Trial, **kwargs: Any) -> None:
+    def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
         self._run(self._protocol.add_trial_tags, trial, **kwargs)
 
     def get_project(self, project: Project) -> Project | None:
@@ -143,7 +143,7 @@ class SyncProtocol:
     def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
         self._run(self._protocol.add_group_trial, group, trial)
 
-    def set_group_metadata(self, group: TrialGroup, **kwargs: Any) -> None:
+    def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         self._run(self._protocol.set_group_metadata, group, **kwargs)
 
     def get_trial(self, trial: Trial) -> list[Trial]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -33,6 +34,8 @@ _LOG_SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
 }
 _SCHEMAS_SETTINGS = {"cleanup.policy": "compact"}
+_CREATE_SECONDS = 10.0
+_STOP_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -68,10 +71,9 @@ async def ensure_topics(config: Config) -> LogCreated:
         try:
             await admin.start()
             await _create(admin, config)
-            [described] = await admin.describe_topics([config.trials_topic])
+            partitions = await _partitions(admin, config)
         finally:
             await admin.close()
-        partitions = len(described["partitions"])
         log = await _log(config, partitions)
     if log.partitions != partitions:
         raise LogMismatch(
@@ -101,6 +103,18 @@ async def _create(admin: AIOKafkaAdminClient, config: Config) -> None:
             )
 
 
+async def _partitions(admin: AIOKafkaAdminClient, config: Config) -> int:
+    deadline = time.monotonic() + _CREATE_SECONDS
+    while True:
+        [described] = await admin.describe_topics([config.trials_topic])
+        if not described["error_code"] and described["partitions"]:
+            return len(described["partitions"])
+        # A broker may not know yet what another caller has just created.
+        if time.monotonic() > deadline:
+            raise for_code(described["error_code"])(config.trials_topic)
+        await anyio.sleep(0.05)
+
+
 async def _log(config: Config, partitions: int) -> LogCreated:
     """The first record of the registry, written by whoever comes first."""
     producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
@@ -113,18 +127,24 @@ async def _log(config: Config, partitions: int) -> LogCreated:
             await each
         await consumer.start()
         consumer.assign([registry])
+        if begin := (await consumer.beginning_offsets([registry]))[registry]:
+            raise LogMismatch(
+                f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, "
+                "and with it which log this is"
+            )
         if not (await consumer.end_offsets([registry]))[registry]:
             mine = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
             await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
         consumer.seek(registry, 0)
         first = await consumer.getone(registry)
     finally:
-        await consumer.stop()
-        await producer.stop()
+        with anyio.move_on_after(_STOP_SECONDS, shield=True):
+            await consumer.stop()
+            await producer.stop()
     log = SchemaStore().decode(first.value or b"")
-    if first.offset or not isinstance(log, LogCreated):
+    if not isinstance(log, LogCreated):
         raise LogMismatch(
-            f"{config.registry_topic} begins at offset {first.offset} with {type(log).__name__} and not at 0 with "
-            "LogCreated: its beginning was deleted, or it is not a registry of trialstream"
+            f"{config.registry_topic} begins with {type(log).__name__} and not with LogCreated: it is not a "
+            "registry of trialstream"
         )
     return log

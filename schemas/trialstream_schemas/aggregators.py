@@ -391,14 +391,18 @@ class Stat(Aggregator):
         self.inf += later.inf
         self.neginf += later.neginf
         if later.count:
-            assert later.avg is not None and later.min is not None and later.max is not None
+            assert later.avg is not None
+            assert later.min is not None
+            assert later.max is not None
             self._combine(later.count, later.avg, later._m2, later.min, later.max, later.sum)
 
     def _combine(self, n: int, mean: float, m2: float, low: float, high: float, total: float) -> None:
         if not self.count:
             self.count, self.avg, self._m2, self.min, self.max, self.sum = n, mean, m2, low, high, total
             return
-        assert self.avg is not None and self.min is not None and self.max is not None
+        assert self.avg is not None
+        assert self.min is not None
+        assert self.max is not None
         count = self.count + n
         delta = mean - self.avg
         if math.isfinite(delta):

@@ -3,8 +3,9 @@
 `C3 01`, the eight bytes of the schema's CRC-64-AVRO fingerprint (little-endian), the Avro body
 (https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). Whoever writes a schema publishes it to the
 schemas topic first, so a reader needs nothing beside the log. Events are decoded with the schema they were written with
-and, if that is not this version's, resolved to it by Avro's rules: fields that this version does not know are dropped,
-fields that the writer did not know take their defaults, and a schema that cannot be resolved is an error.
+and upcast here: fields that this version does not know are dropped, fields that the writer did not know take their
+defaults, and what then does not fit this version's schema is an error. (Avro's own resolution would turn bytes in a
+union into text: https://avro.apache.org/docs/1.12.0/specification/#schema-resolution takes the first branch that fits.)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import fastavro
 from fastavro._read_py import schemaless_reader as read_in_python
 from fastavro.schema import fingerprint as fastavro_fingerprint
 from fastavro.schema import load_schema, parse_schema, to_parsing_canonical_form
+from fastavro.validation import validate
 
 from trialstream_schemas import values
 from trialstream_schemas.aggregators import Lazy
@@ -182,13 +184,14 @@ class SchemaStore:
             raise SchemaError(f"{name}: this version knows no such event; a newer consumer may")
         body = io.BytesIO(data)
         body.seek(HEADER_BYTES)
-        resolved = None if schema is _PARSED[event] else _PARSED[event]
         try:
             if recursive and len(data) > _SHALLOW_BYTES:
                 read_in_python(body, schema, None)  # raises RecursionError where the reader in C would crash
                 body.seek(HEADER_BYTES)
-            record: Any = fastavro.schemaless_reader(body, schema, resolved)
+            record: Any = fastavro.schemaless_reader(body, schema, None)
             made = _event(event, record)
+            if schema is not _PARSED[event]:
+                validate(record_of(made), _PARSED[event], strict=True)
         except Exception as error:
             raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
         if body.tell() != len(data):
@@ -197,4 +200,8 @@ class SchemaStore:
 
 
 def _event(event: type[Event], record: dict[str, Any]) -> Event:
-    return event(**{name: convert(record[name]) if convert else record[name] for name, convert in _DECODING[event]})
+    given = {}
+    for name, convert in _DECODING[event]:
+        if name in record:
+            given[name] = convert(record[name]) if convert else record[name]
+    return event(**given)

@@ -22,7 +22,8 @@ from trialstream_schemas.values import escape_key, unescape_key
 
 __all__ = ["Bucket", "Rows", "Shape"]
 
-# 1,024 rows of one metric are 24 KiB: a batch that adds few rows rewrites little, and a million rows are 1,000 documents.
+# 1,024 rows of one metric are 24 KiB: a batch that adds few rows rewrites little, and a million rows are a thousand
+# documents.
 MAX_ROWS = 1024
 # Wide shapes hold fewer rows, so that no bucket comes near MongoDB's 16 MB; one row always fits (an event is < 1 MiB).
 MAX_BYTES = 1024 * 1024

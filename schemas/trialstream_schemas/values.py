@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -41,7 +42,7 @@ __all__ = [
     "values",
 ]
 
-Value: TypeAlias = "None | bool | int | float | str | bytes | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 # One event holds at most MAX_EVENT_BYTES (see events.py); a value and its envelope always fit into it.
@@ -74,9 +75,10 @@ def check_name(name: object, path: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidType(f"{path}: a name must be a str, not {type(name).__name__}")
+    path = f"{path} {reprlib.repr(name)}"
     text = check_text(name, path)
     if "\0" in text:
-        raise InvalidValue(f"{path}: a name cannot hold NUL: {text!r}")
+        raise InvalidValue(f"{path}: a name cannot hold NUL")
     if len(text.encode()) > MAX_NAME_BYTES:
         raise InvalidValue(f"{path}: a name can have {MAX_NAME_BYTES} bytes at most, this one has {len(text.encode())}")
     return text
@@ -216,9 +218,7 @@ def from_avro(record: Mapping[str, Any]) -> Value:
 
 # --- MongoDB
 
-_ESCAPES = {"%": "%25", ".": "%2E", "$": "%24"}
-_UNESCAPES = {escaped: plain for plain, escaped in _ESCAPES.items()}
-_TO_ESCAPE = re.compile(r"[%.$]")
+_UNESCAPES = {"%25": "%", "%2E": ".", "%24": "$"}
 _ESCAPED = re.compile("|".join(_UNESCAPES))
 # No escaped key is a lone '%': it stands for the empty key, which no dotted path could name.
 _EMPTY = "%"
@@ -226,7 +226,7 @@ _EMPTY = "%"
 
 def escape_key(key: str) -> str:
     """The document key for a user's key: `%`, `.` and `$` are percent-encoded, the empty key becomes `%`."""
-    return _TO_ESCAPE.sub(lambda found: _ESCAPES[found[0]], key) if key else _EMPTY
+    return key.replace("%", "%25").replace(".", "%2E").replace("$", "%24") if key else _EMPTY
 
 
 def unescape_key(key: str) -> str:

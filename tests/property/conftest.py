@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "trialstream",
     deadline=None,
     derandomize=True,
     max_examples=150,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # to explain a failing log takes longer than to read it
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("trialstream")

@@ -1,6 +1,13 @@
-"""Random logs: several writers and trials, with all that goes wrong on the way."""
+"""Random logs: several writers and trials, with all that goes wrong on the way.
+
+Each event is made from one integer, its seed: hypothesis draws lists of integers, which is fast, and finds the shortest
+log by leaving some out.
+"""
 
 from __future__ import annotations
+
+import copy
+from random import Random
 
 from hypothesis import strategies as st
 from trialstream_schemas import events as e
@@ -8,209 +15,231 @@ from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.structure import group_uid
 
 HASHES = ["a" * 32, "b" * 32]
-CREATORS = ["new-0", "new-1", "new-2"]
-ADDRESSES = st.sampled_from(
-    [f"{HASHES[0]}_0"] * 6
-    + [f"{HASHES[0]}_1", f"{HASHES[1]}_0", f"{HASHES[0]}~new-0", f"{HASHES[1]}~new-1", f"{HASHES[0]}~none", "nowhere"]
-)
-NAMES = st.sampled_from(["loss"] * 4 + ["a.b", "$x", "", "%", "é", "runtime"])
-BAD = "bad\0name"
-FLOATS = st.sampled_from([0.5, -2.0, 3.25, 0.0, 1e6, float("nan"), float("inf"), float("-inf")])
-PLAIN = st.sampled_from([None, True, 1, 2**40, -1, 1.5, "text", b"\0", [1, {"k.": None}], {"$": [], "": 2}])
-VALUES = st.dictionaries(NAMES | st.sampled_from([BAD, "long" * 300]), PLAIN, min_size=1, max_size=3) | st.dictionaries(
-    NAMES, PLAIN | st.integers(0, 5), min_size=1, max_size=3
-)
-LAZIES = st.sampled_from(
-    [Lazy("timeseries")] * 4 + [Lazy("stat"), Lazy("stat", 2), Lazy("ring", 2), Lazy("value")]
-    + [Lazy("timeseries", 1), Lazy("ring"), Lazy("stat", -1), Lazy("median")]
-)  # fmt: skip
-ERRORS = st.none() | st.builds(e.Error, st.sampled_from(["ValueError", ""]), st.just("m" * 2050), st.just("t" * 8195))
-TIMES = st.integers(1_700_000_000_000_000, 1_700_000_000_000_100)
+TRIAL = f"{HASHES[0]}_0"
+ADDRESSES = [TRIAL] * 24 + [f"{HASHES[0]}~new-0"] * 4 + [
+    f"{HASHES[0]}_1", f"{HASHES[0]}_1", f"{HASHES[1]}_0", f"{HASHES[1]}_0", f"{HASHES[1]}~new-1", f"{HASHES[0]}~none",
+    "nowhere",
+]  # fmt: skip
+NAMES = ["loss", "a.b", "$x", "", "%", "é", "runtime"]
+BAD = ["bad\0name", "too long" * 150]
+FLOATS = [0.5, -2.0, 3.25, 0.0, 1e6, 1e6 + 1, float("nan"), float("inf"), float("-inf")]
+PLAIN = [None, True, 1, 2, 2**40, -1, 1.5, "text", b"\0", [1, {"k.": None}], {"$": [], "": 2}]
+KNOWN = [Lazy("timeseries"), Lazy("stat"), Lazy("stat", 2), Lazy("ring", 2), Lazy("value")]
+UNKNOWN = [Lazy("timeseries", 1), Lazy("ring"), Lazy("stat", -1), Lazy("stat", 4097), Lazy("median")]
+START = 1_700_000_000_000_000
 
 
-@st.composite
-def metrics(draw, **given):
+class Dice(Random):
+    """Chances in the words of the logs."""
+
+    def once_in(self, n):
+        """Whether it happens, once in n times."""
+        return self.randrange(n) == 0
+
+    def some(self, these, n):
+        """Several, perhaps the same more than once."""
+        return [self.choice(these) for _ in range(n)]
+
+    def name(self):
+        """A name, mostly one that others have too; seldom a bad one."""
+        return (
+            self.choice(BAD) if self.once_in(40) else self.choice(NAMES[:2]) if self.once_in(2) else self.choice(NAMES)
+        )
+
+    def names(self, most):
+        """Different good names."""
+        return list(dict.fromkeys(self.some(NAMES, self.randint(1, most))))
+
+    def lazy(self):
+        """An aggregator, mostly a time series; seldom one that nobody knows."""
+        if self.once_in(30):
+            return self.choice(UNKNOWN)
+        return KNOWN[0] if self.once_in(2) else self.choice(KNOWN)
+
+    def values(self, *, numbers=False):
+        """Values by key."""
+        plain = [1, 2.5, True, 7] if numbers else PLAIN
+        return {self.name(): self.choice(plain) for _ in range(self.randint(1, 3))}
+
+    def error(self):
+        """An error whose texts are longer than what is kept, or none."""
+        kind = self.choice(["ValueError", "E" * 300, ""])
+        return None if self.once_in(2) else e.Error(kind, "m" * 2049 + "!", "T" + "t" * 8192)
+
+    def time(self):
+        """A time; the clocks of writers differ."""
+        return START + self.randrange(1000)
+
+
+def metrics(dice, given):
     """A frame of metrics; now and then one that does not fit together."""
-    names = draw(st.lists(NAMES, min_size=1, max_size=2, unique=True))
-    rows = draw(st.integers(1, 6))
-    column = st.lists(FLOATS, min_size=rows, max_size=rows)
+    names, rows = dice.names(2), dice.randint(1, 7)
     frame = {
         "names": names,
-        "times": draw(st.lists(st.integers(0, 50), min_size=rows, max_size=rows)),
-        "columns": [draw(column) for _ in names],
+        "times": [dice.randint(-5, 50) for _ in range(rows)],
+        "columns": [dice.some(FLOATS, rows) for _ in names],
     }
-    kinds = {
-        "steps": st.integers(-5, 5),
-        "float_steps": st.sampled_from([0.5, -1.0, float("nan")]),
-        "text_steps": st.sampled_from(["one", "", "é"]),
-    }
-    kind = draw(st.sampled_from(["none", *kinds]))
-    if kind != "none":
-        frame[kind] = draw(st.lists(kinds[kind], min_size=rows, max_size=rows))
-    spoil = draw(st.integers(0, 30))
-    if spoil == 1:
-        frame["columns"] = frame["columns"][1:]
-    elif spoil == 2:
-        frame["columns"] = [[*each, 1.0] for each in frame["columns"]]
-    elif spoil == 3:
-        frame |= {"steps": [1] * rows, "float_steps": [1.0] * rows}
-    elif spoil == 4:
-        frame |= {"steps": [1] * (rows + 1), "float_steps": [], "text_steps": []}
-    elif spoil == 5:
-        frame |= {"names": [names[0]] * 2, "columns": [frame["columns"][0]] * 2}
-    elif spoil == 6:
-        frame |= {"names": [*names[1:], BAD]}
-    elif spoil == 7:
-        frame |= {"text_steps": [BAD] * rows, "steps": [], "float_steps": []}
-    elif spoil == 8:
-        frame |= {"times": [], "columns": [[] for _ in names], "steps": [], "float_steps": [], "text_steps": []}
-    elif spoil == 9:
-        frame |= {"names": [], "columns": []}
-    elif spoil == 10:
-        frame["times"] = [2**62] * rows
-    return e.MetricsLogged(aggregator=draw(LAZIES), **frame, **given)
+    kinds = {"steps": [1, 2, -(2**62), 7], "float_steps": [0.5, -1.0, float("nan")], "text_steps": ["one", "", "é"]}
+    if kind := dice.choice([None, *kinds]):
+        frame[kind] = dice.some(kinds[kind], rows)
+    no_steps = {"steps": [], "float_steps": [], "text_steps": []}
+    if dice.once_in(5):
+        frame |= dice.choice(
+            [
+                {"columns": frame["columns"][1:]},
+                {"columns": [[*each, 1.0] for each in frame["columns"]]},
+                no_steps | {"steps": [1] * rows, "float_steps": [1.0] * rows},
+                no_steps | {"steps": [1] * (rows + 1)},
+                {"names": [names[0]] * 2, "columns": [frame["columns"][0]] * 2},
+                {"names": [*names[1:], BAD[0]]},
+                no_steps | {"text_steps": ["one"] * (rows - 1) + [BAD[0]]},
+                no_steps | {"times": [], "columns": [[] for _ in names]},
+                {"names": [], "columns": []},
+                {"times": [0] * (rows - 1) + [2**62]},
+                {"times": [-(2**62)] + [0] * (rows - 1)},
+            ]
+        )
+    return e.MetricsLogged(aggregator=dice.lazy(), **frame, **given)
 
 
-@st.composite
-def chronos(draw, **given):
+def chronos(dice, given):
     """A frame of finished chronos; now and then one that does not fit together."""
-    names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    rows = draw(st.integers(1, 5))
-
-    def each_of(strategy, n):
-        return draw(st.lists(strategy, min_size=n, max_size=n))
-
+    names, rows = dice.names(3), dice.randint(1, 7)
+    n = len(names)
     frame = {
         "names": names,
-        "aggregators": each_of(LAZIES, len(names)),
-        "announced": each_of(st.integers(0, 1), len(names)),
-        "failed": each_of(st.integers(0, 1), len(names)),
-        "chronos": each_of(st.integers(0, len(names) - 1), rows),
-        "times": each_of(st.integers(0, 50), rows),
-        "elapsed": each_of(FLOATS, rows),
+        "aggregators": [dice.lazy() for _ in names],
+        "announced": dice.some([0, 0, 1], n),
+        "failed": dice.some([0, 0, 1], n),
+        "chronos": dice.some(range(n), rows),
+        "times": [dice.randint(-5, 50) for _ in range(rows)],
+        "elapsed": dice.some(FLOATS, rows),
     }
-    spoil = draw(st.integers(0, 30))
-    if spoil == 1:
-        frame["elapsed"] = frame["elapsed"][1:]
-    elif spoil == 2:
-        frame["names"] = [*names, "more"]
-    elif spoil == 3:
-        frame["chronos"] = [len(names)] * rows
-    elif spoil == 4:
-        frame["chronos"] = [-1] * rows
-    elif spoil == 5:
-        frame |= {"chronos": [], "times": [], "elapsed": []}
-    elif spoil == 6:
-        frame["announced"] = [-1] * len(names)
-    elif spoil == 7:
-        frame["failed"] = [2**62] * len(names)
-    elif spoil == 8:
-        frame["times"] = [-(2**62)] * rows
-    elif spoil == 9:
-        frame |= {key: frame[key] * 2 for key in ("names", "aggregators", "announced", "failed")}
+    if dice.once_in(5):
+        frame |= dice.choice(
+            [
+                {"elapsed": frame["elapsed"][1:]},
+                {"times": frame["times"][1:]},
+                {"names": [*names, "more"]},
+                {"names": [*names[1:], BAD[0]]},
+                {"chronos": [n] * rows},
+                {"chronos": [-1] * rows},
+                {"chronos": [], "times": [], "elapsed": []},
+                {"announced": [-1] * n},
+                {"failed": [2**62] * n},
+                {"times": [-(2**62)] * rows},
+                {key: frame[key] * 2 for key in ("names", "aggregators", "announced", "failed")},
+            ]
+        )
     return e.ChronosFinished(**frame, **given)
 
 
-@st.composite
-def updates(draw):
+def update(dice):
     """An event of a trial: addressed, with a writer, perhaps with a request and the version that it claims."""
     given = {
-        "trial": draw(ADDRESSES),
-        "writer": draw(st.sampled_from(["w1"] * 4 + ["w2", "w3"] + ["no writer"] * draw(st.integers(0, 1)))),
-        "time": draw(TIMES),
-        "if_version": draw(st.sampled_from([None] * 4 + [0, 1, 2, 3])),
-        "request": draw(st.sampled_from([None] * 4 + ["up-0", "up-1", "up-2"])),
+        "trial": dice.choice(ADDRESSES),
+        "writer": "no writer" if dice.once_in(50) else dice.choice(["w1", "w1", "w2", "w3"]),
+        "time": dice.time(),
+        "if_version": dice.randrange(6) if dice.once_in(5) else None,
+        "request": f"up-{dice.randrange(8)}" if dice.once_in(4) else None,
     }
-    match draw(st.integers(0, 13)):
-        case 0 | 1 | 2:
-            return draw(metrics(**given))
-        case 3 | 4:
-            return draw(chronos(**given))
-        case 5:
-            return e.ChronoStarted(name=draw(NAMES | st.just(BAD)), aggregator=draw(LAZIES), **given)
+    match dice.randrange(16):
+        case 0 | 1 | 2 | 3:
+            return metrics(dice, given)
+        case 4 | 5:
+            return chronos(dice, given)
         case 6:
-            return e.TrialStarted(**given)
+            return e.ChronoStarted(name=dice.name(), aggregator=dice.lazy(), **given)
         case 7:
-            elapsed = draw(st.none() | FLOATS)
-            return e.TrialFinished(interrupted=draw(st.booleans()), elapsed=elapsed, error=draw(ERRORS), **given)
+            return e.TrialStarted(**given)
         case 8:
-            return e.ArgumentsLogged(values=draw(VALUES), **given)
-        case 9 | 10:
-            return e.MetadataLogged(values=draw(VALUES), aggregator=draw(LAZIES), **given)
-        case 11:
-            return e.TagsAdded(values=draw(VALUES), **given)
-        case 12:
-            status = draw(st.sampled_from([("Suspended", 301), ("Completed", -1), ("Paused", 7), (BAD, 1)]))
-            return e.StatusSet(status=e.StatusRecord(*status), error=draw(ERRORS), **given)
-    ids = st.sampled_from([None, "p", "g", "q" * 2000])
-    if draw(st.booleans()):
+            elapsed = dice.choice([None, None, *FLOATS])
+            return e.TrialFinished(interrupted=dice.once_in(3), elapsed=elapsed, error=dice.error(), **given)
+        case 9:
+            return e.ArgumentsLogged(values=dice.values(), **given)
+        case 10 | 11 | 12:
+            return e.MetadataLogged(values=dice.values(numbers=not dice.once_in(3)), aggregator=dice.lazy(), **given)
+        case 13:
+            return e.TagsAdded(values=dice.values(), **given)
+        case 14:
+            status = dice.choice([("Suspended", 301), ("Completed", -1), ("Paused", 2**40), (BAD[0], 1)])
+            return e.StatusSet(status=e.StatusRecord(*status), error=dice.error(), **given)
+    if dice.once_in(2):
         return e.Heartbeat(**given)
-    return e.TrialAttached(project_id=draw(ids), group_id=draw(ids), **given)
+    return e.TrialAttached(project_id=dice.choice([None, "p", *BAD]), group_id=dice.choice([None, "g", *BAD]), **given)
 
 
-@st.composite
-def creations(draw, requests=(*CREATORS, None)):
+def creation(dice):
     """A trial is asked for."""
-    request = draw(st.sampled_from(requests))
+    request = None if dice.once_in(10) else f"new-{dice.randrange(4)}"
     return e.TrialCreated(
-        trial=f"{draw(st.sampled_from([*HASHES, HASHES[0], 'no hash']))}~{request}",
+        trial=f"{'no hash' if dice.once_in(10) else dice.choice(HASHES)}~{request}",
         writer="w1",
-        time=draw(TIMES),
+        time=dice.time(),
         request=request,
-        name=draw(st.sampled_from(["t", "t", BAD])),
-        parameters=draw(VALUES),
-        auto_increment=draw(st.booleans()),
-        metadata=draw(VALUES),
+        name=BAD[0] if dice.once_in(10) else "t",
+        parameters=dice.values(),
+        auto_increment=dice.once_in(2),
+        metadata=dice.values(),
+        tags=dice.values(),
         description="d",
-        version=draw(st.sampled_from([None, "1", BAD])),
-        project_id=draw(st.sampled_from([None, "p"])),
+        version=dice.choice([None, "1"]),
+        project_id=BAD[1] if dice.once_in(10) else dice.choice([None, "p"]),
+        group_id=dice.choice([None, "g"]),
     )
 
 
-@st.composite
-def registry(draw):
+def registry(dice):
     """An event of the registry."""
-    given = {"writer": draw(st.sampled_from(["w1", "w2"])), "time": draw(TIMES)}
-    request = draw(st.sampled_from([None, *(f"reg-{i}" for i in range(6))]))
-    groups = [group_uid("g", None), group_uid("g", "p"), "no group"]
-    match draw(st.integers(0, 6)):
+    given = {"writer": dice.choice(["w1", "w2"]), "time": dice.time()}
+    request = None if dice.once_in(8) else f"reg-{dice.randrange(12)}"
+    match dice.randrange(9):
         case 0:
-            return e.LogCreated(log=draw(st.sampled_from(["l1", "l2"])), partitions=4, time=given["time"])
+            return e.LogCreated(log=dice.choice(["l1", "l2"]), partitions=4, time=given["time"])
         case 1 | 2:
-            name = draw(st.sampled_from(["p", "q"]))
-            return e.ProjectCreated(project="p", name=name, tags=draw(VALUES), request=request, **given)
-        case 3 | 4:
-            name, project = draw(st.sampled_from([("g", None), ("g", "p"), ("h", None)]))
-            uid = draw(st.sampled_from([group_uid("g", project), group_uid(name, project)]))
+            name = "q" if dice.once_in(5) else "p"
+            return e.ProjectCreated(project="p", name=name, tags=dice.values(), request=request, **given)
+        case 3 | 4 | 5:
+            name, project = dice.choice([("g", None), ("g", "p"), ("h", None)])
+            uid = group_uid("g" if dice.once_in(5) else name, project)
             return e.GroupCreated(
-                group=uid, name=name, project_id=project, metadata=draw(VALUES), request=request, **given
+                group=uid, name=name, project_id=project, metadata=dice.values(), request=request, **given
             )
-    version = draw(st.sampled_from([None, None, 0, 1]))
-    return e.GroupMetadataSet(
-        group=draw(st.sampled_from(groups)), values=draw(VALUES), if_version=version, request=request, **given
-    )
+    group = "no group" if dice.once_in(10) else group_uid("g", dice.choice([None, "p"]))
+    version = dice.choice([None, None, 0, 1])
+    return e.GroupMetadataSet(group=group, values=dice.values(), if_version=version, request=request, **given)
+
+
+def an_event(dice):
+    """Mostly an update of a trial."""
+    chance = dice.randrange(20)
+    return creation(dice) if chance == 0 else registry(dice) if chance < 4 else update(dice)
 
 
 FIRST = e.TrialCreated(
-    trial=f"{HASHES[0]}~new-0", writer="w1", time=1_700_000_000_000_000, request="new-0", name="t",
-    parameters={"lr": 0.1}, auto_increment=False,
+    trial=f"{HASHES[0]}~new-0", writer="w1", time=START, request="new-0", name="t", parameters={"lr": 0.1},
+    auto_increment=False,
 )  # fmt: skip
 
 
-@st.composite
-def logs(draw, max_size=40):
-    """A log: mostly what is well numbered and of one trial, with duplicates, gaps and reorderings in between."""
-    steps = st.tuples(
-        updates() | updates() | updates() | updates() | creations() | registry(),
-        st.sampled_from([1] * 10 + [0, 0, -1, 2, 5, 2**62]),
-    )
-    log = [FIRST] if draw(st.integers(0, 4)) else []
+def log_of(seeds, *, begun):
+    """The log of these seeds: mostly well numbered, with duplicates, gaps and reorderings in between."""
+    log: list[e.Event] = [copy.deepcopy(FIRST)] if begun else []
     sent: dict[tuple[str, str], int] = {}
-    length = draw(st.integers(0, max_size))
-    for event, step in draw(st.lists(steps, min_size=length, max_size=length)):
+    for seed in seeds:
+        dice = Dice(seed)
+        event = an_event(dice)
         if isinstance(event, e.SubjectEvent) and event.request is None:
             key = (event.writer, event.subject)
+            step = dice.choice([-1, 0, 2, 5, 2**62]) if dice.once_in(5) else 1
             event.seq = min(sent.get(key, 0) + step, 2**63 - 1)
-            sent[key] = max(sent.get(key, 0), event.seq)
+            sent[key] = max(sent.get(key, 0), event.seq % 2**62)
         log.append(event)
     return log
+
+
+def logs(max_size=100):
+    """Logs of up to so many events."""
+    lengths = st.integers(0, max_size)
+    seeds = lengths.flatmap(lambda n: st.lists(st.integers(0, 2**32), min_size=n // 2, max_size=n))
+    return st.builds(log_of, seeds, begun=st.integers(0, 4).map(bool))

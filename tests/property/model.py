@@ -22,7 +22,7 @@ STATUSES = {
 UNCOUNTED = {"MetricsLogged", "ChronoStarted", "ChronosFinished", "Heartbeat"}
 
 
-class No(Exception):  # noqa: N818 (an answer)
+class No(Exception):
     """The event is refused."""
 
 

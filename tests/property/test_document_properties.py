@@ -6,7 +6,7 @@ import dataclasses
 
 import bson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DICTS, FLOATS, INT64, NAMES, TEXTS, TIMES, VALUES, exact
 from trialstream_schemas import documents
@@ -87,6 +87,7 @@ TRIALS = st.builds(
         pytest.param(TRIALS, documents.trial_to_document, documents.trial_from_document, id="Trial"),
     ],
 )
+@settings(max_examples=75)
 @given(data=st.data())
 def test_structure_comes_back(structures, to_document, from_document, data):
     """structure(document(s)) == s and document(structure(d)) == d, to the byte, through real BSON."""

@@ -66,7 +66,12 @@ def test_fold_is_cut_free(log, data):
 @settings(max_examples=100)
 @given(logs(), st.data())
 def test_what_was_folded_is_skipped(log, data):
-    """A stretch of the log that comes again, as after a resend, changes nothing."""
+    """A stretch of the log that comes again, as after a resend, changes nothing.
+
+    An event whose trial or group was not there yet is not among them: nothing could hold its mark.
+    """
+    early = {position for position, reason in project(log).dead_letters if reason.startswith("there is no ")}
+    log = [each for position, each in enumerate(log) if position not in early]
     start = data.draw(st.integers(0, len(log)))
     stop = data.draw(st.integers(start, len(log)))
     whole = project(log[:stop])
@@ -128,7 +133,9 @@ def test_any_event_is_folded_or_refused(wild, log, data):
         projection.fold([each], state)
 
     for uid, stored in projection.documents["trials"].items():
-        assert documents.trial_from_document(bson.decode(stored)) == state.trials[uid]
+        back = documents.trial_from_document(bson.decode(stored))
+        assert bson.encode(documents.trial_to_document(back)) == stored
+        assert bson.encode(documents.trial_to_document(state.trials[uid])) == stored
 
 
 @given(EVENTS)

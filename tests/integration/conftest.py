@@ -1,0 +1,54 @@
+"""What the tests of the Protocol run on: one log with one consumer for all of them, told apart by fresh names."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import trialstream as ts
+from contract import connected
+from trialstream_consumer.local import LocalStack
+from trialstream_consumer.local.consumer import ConsumerService
+
+
+@pytest.fixture(scope="session")
+def served(stack: LocalStack, tmp_path_factory) -> Iterator[ts.Config]:
+    """Settings of a log that a consumer folds for as long as the tests run."""
+    prefix = f"protocol-{uuid.uuid4().hex[:12]}"
+    config = ts.Config(kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=prefix, partitions=4)
+    service = ConsumerService(tmp_path_factory.mktemp("consumer"), config)
+    service.start()
+    yield config
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+async def protocol(served: ts.Config) -> AsyncIterator[ts.Protocol]:
+    """A Protocol on that log, the same for all tests of a file."""
+    async with connected(served) as protocol:
+        yield protocol
+
+
+@pytest.fixture
+def name(request) -> str:
+    """A name that nothing else on that log has."""
+    return f"{request.node.originalname} {uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def trial(protocol: ts.Protocol, name: str) -> ts.Trial:
+    """A trial that has just been created."""
+    created = await protocol.new_trial(ts.Trial(name=name))
+    assert created is not None
+    return created
+
+
+@pytest.fixture
+def environment(monkeypatch, served: ts.Config) -> None:
+    """The environment leads to that log."""
+    for field in dataclasses.fields(served):
+        monkeypatch.delenv(f"TRIALSTREAM_{field.name.upper()}", raising=False)
+    for key in ("kafka", "mongo", "prefix"):
+        monkeypatch.setenv(f"TRIALSTREAM_{key.upper()}", getattr(served, key))

@@ -1,0 +1,222 @@
+"""The contract of the Protocol as data: its methods, what it takes as a value, and what it refuses."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import numpy as np
+import trialstream as ts
+
+__all__ = [
+    "KEYS",
+    "METHODS",
+    "NOT_NUMBERS",
+    "NUMBERS",
+    "REFUSED",
+    "TRIAL_METHODS",
+    "VALUES",
+    "again",
+    "arguments_of",
+    "connected",
+    "exactly",
+    "until",
+]
+
+# The table of the issue, parameter by parameter.
+METHODS = {
+    "log_trial_start": "trial",
+    "log_trial_finish": "trial, exc_type=None, exc_val=None, exc_tb=None",
+    "log_trial_chrono_start": (
+        "trial, name, aggregator=StatAggregator.lazy(1), start_callback=None, end_callback=None"
+    ),
+    "log_trial_chrono_finish": "trial, name, exc_type=None, exc_val=None, exc_tb=None",
+    "log_trial_arguments": "trial, **kwargs",
+    "log_trial_metadata": "trial, aggregator=value_aggregator, **kwargs",
+    "log_trial_metrics": "trial, step=None, aggregator=None, **kwargs",
+    "set_trial_status": "trial, status, error=None",
+    "add_trial_tags": "trial, **kwargs",
+    "get_project": "project",
+    "new_project": "project",
+    "get_trial_group": "group",
+    "new_trial_group": "group",
+    "add_project_trial": "project, trial",
+    "add_group_trial": "group, trial",
+    "set_group_metadata": "group, **kwargs",
+    "commit": "level='acked', timeout=None, **kwargs",
+    "get_trial": "trial",
+    "new_trial": "trial, auto_increment=False",
+    "fetch_and_update_trial": "query, attr, *args, **kwargs",
+    "fetch_and_update_group": "query, attr, *args, **kwargs",
+    "fetch_trials": "query",
+    "fetch_groups": "query",
+    "fetch_projects": "query",
+    "fetch_metrics": "trial, *names, since_step=None, max_points=None",
+}
+# Those that speak of a trial that must exist.
+TRIAL_METHODS = [
+    *("log_trial_start", "log_trial_finish", "log_trial_chrono_start", "log_trial_chrono_finish"),
+    *("log_trial_arguments", "log_trial_metadata", "log_trial_metrics", "set_trial_status", "add_trial_tags"),
+    *("add_project_trial", "add_group_trial", "fetch_metrics"),
+]
+
+
+def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> dict[str, dict[str, Any]]:
+    """A good call of every method, in an order in which they succeed, with every parameter by keyword."""
+    ended = {"exc_type": None, "exc_val": None, "exc_tb": None}
+    callbacks = {"start_callback": None, "end_callback": None}
+    pages = {"sort": "-created", "limit": 1}
+    return {
+        "new_project": {"project": project},
+        "get_project": {"project": project},
+        "new_trial_group": {"group": group},
+        "get_trial_group": {"group": group},
+        "set_group_metadata": {"group": group, "space": "grid"},
+        "new_trial": {"trial": trial, "auto_increment": False},
+        "get_trial": {"trial": trial},
+        "add_project_trial": {"project": project, "trial": trial},
+        "add_group_trial": {"group": group, "trial": trial},
+        "log_trial_start": {"trial": trial},
+        "log_trial_chrono_start": {"trial": trial, "name": "step", "aggregator": ts.Stat.lazy(0), **callbacks},
+        "log_trial_chrono_finish": {"trial": trial, "name": "step", **ended},
+        "log_trial_arguments": {"trial": trial, "lr": 0.1},
+        "log_trial_metadata": {"trial": trial, "aggregator": ts.Ring.lazy(2), "note": "a"},
+        "log_trial_metrics": {"trial": trial, "step": 1, "aggregator": ts.TimeSeries.lazy(), "loss": 0.5},
+        "add_trial_tags": {"trial": trial, "good": True},
+        "set_trial_status": {"trial": trial, "status": ts.Status.Suspended, "error": "out of quota"},
+        "log_trial_finish": {"trial": trial, **ended},
+        "commit": {"level": "folded", "timeout": 30.0, "message": "done"},
+        "fetch_and_update_trial": {"query": {"uid": trial.uid}, "attr": "add_trial_tags", "claimed": True},
+        "fetch_and_update_group": {"query": {"uid": group.uid}, "attr": "set_group_metadata", "claimed": True},
+        "fetch_trials": {"query": {"uid": trial.uid}, **pages},
+        "fetch_groups": {"query": {"uid": group.uid}, **pages},
+        "fetch_projects": {"query": {"uid": project.uid}, **pages},
+        "fetch_metrics": {"trial": trial, "since_step": 0, "max_points": 100},
+    }
+
+
+# What a key may be called: dots and dollars, what looks like our own escapes, and any Unicode.
+KEYS = [
+    *("a.b", ".", "$lr", "$gt", "a$b", "a b", " ", "", "%", "%2E", "%kind", "_id", "0", "a\\b", "A", "a"),
+    *("é", "e\u0301", "𝄞", "日本語", "\u202e", "\n", "x" * 1024),
+]
+
+# By what it is: what goes in, and what comes back.
+VALUES: dict[str, tuple[Any, Any]] = {
+    "None": (None, None),
+    "True": (True, True),
+    "False": (False, False),
+    "zero": (0, 0),
+    "the largest integer": (2**63 - 1, 2**63 - 1),
+    "the smallest integer": (-(2**63), -(2**63)),
+    "an integer beyond a double's precision": (2**53 + 1, 2**53 + 1),
+    "a float": (0.1, 0.1),
+    "a whole float": (1.0, 1.0),
+    "a negative zero": (-0.0, -0.0),
+    "the smallest float": (5e-324, 5e-324),
+    "the largest float": (1.7976931348623157e308, 1.7976931348623157e308),
+    "NaN": (math.nan, math.nan),
+    "infinity": (math.inf, math.inf),
+    "minus infinity": (-math.inf, -math.inf),
+    "text": ("a.b $c é 𝄞", "a.b $c é 𝄞"),
+    "an empty text": ("", ""),
+    "a text with NUL": ("a\0b", "a\0b"),
+    "a long text": ("x" * 500_000, "x" * 500_000),
+    "bytes": (b"\0\xff", b"\0\xff"),
+    "no bytes": (b"", b""),
+    "a bytearray": (bytearray(b"ab"), b"ab"),
+    "a list": ([1, 1.0, True, None, "a", b"a", [], {}], [1, 1.0, True, None, "a", b"a", [], {}]),
+    "a tuple": ((1, (2, 3)), [1, [2, 3]]),
+    "an empty list": ([], []),
+    "an empty dict": ({}, {}),
+    "a dict": ({"b": {"a.b": [{"$": 1}]}, "a": 2}, {"b": {"a.b": [{"$": 1}]}, "a": 2}),
+    "a dict like our aggregators": ({"%kind": "stat", "argument": 0}, {"%kind": "stat", "argument": 0}),
+    "a numpy integer": (np.int64(-7), -7),
+    "a numpy float": (np.float32(0.5), 0.5),
+    "a numpy bool": (np.bool_(True), True),
+    "a numpy text": (np.str_("a"), "a"),
+    "an array of one": (np.array(3), 3),
+    "a scalar of another library": (type("Tensor", (), {"item": lambda _: 4})(), 4),
+}
+
+# By why it is refused: key, value, and whether the type or the value is wrong.
+REFUSED: dict[str, tuple[str, Any, type[ts.TrialStreamError]]] = {
+    "NUL in a name": ("a\0b", 1, ts.InvalidValue),
+    "a name that is too long": ("x" * 1025, 1, ts.InvalidValue),
+    "a lone surrogate in a name": ("\ud800", 1, ts.InvalidValue),
+    "NUL in the name of a part": ("bad", {"a\0b": 1}, ts.InvalidValue),
+    "a part whose name is no text": ("bad", {1: 1}, ts.InvalidType),
+    "an integer beyond 64 bits": ("bad", 2**63, ts.InvalidValue),
+    "a negative integer beyond 64 bits": ("bad", -(2**63) - 1, ts.InvalidValue),
+    "a huge integer inside": ("bad", [{"a": 10**400}], ts.InvalidValue),
+    "a lone surrogate": ("bad", "\ud800", ts.InvalidValue),
+    "a lone surrogate inside": ("bad", [{"a": "\udfff"}], ts.InvalidValue),
+    "more than 512 KiB": ("bad", "x" * (512 * 1024), ts.InvalidValue),
+    "more than 512 KiB in parts": ("bad", ["x" * 1024] * 512, ts.InvalidValue),
+    "too many levels": ("bad", functools.reduce(lambda inner, _: [inner], range(65), 1), ts.InvalidValue),
+    "an object": ("bad", object(), ts.InvalidType),
+    "a set": ("bad", {1}, ts.InvalidType),
+    "a complex number": ("bad", 1j, ts.InvalidType),
+    "a time": ("bad", datetime(2026, 1, 1, tzinfo=UTC), ts.InvalidType),
+    "a class": ("bad", int, ts.InvalidType),
+    "an array of several": ("bad", np.array([1, 2]), ts.InvalidType),
+    "an object inside": ("bad", [{"a": object()}], ts.InvalidType),
+}
+
+# What a metric may be: what goes in, and the double that it is.
+NUMBERS: dict[str, tuple[Any, float]] = {
+    "int": (3, 3.0),
+    "float": (0.5, 0.5),
+    "bool": (True, 1.0),
+    "numpy float": (np.float32(0.25), 0.25),
+    "numpy integer": (np.uint8(255), 255.0),
+    "numpy bool": (np.bool_(False), 0.0),
+    "an array of one": (np.array([2.0]), 2.0),
+    "a scalar of another library": (type("Tensor", (), {"item": lambda _: 1.5})(), 1.5),
+    "a large integer": (2**70, 2.0**70),
+}
+NOT_NUMBERS: dict[str, Any] = {
+    "text": "0.5",
+    "None": None,
+    "a list": [0.5],
+    "a dict": {"a": 0.5},
+    "a complex number": 1j,
+    "bytes": b"1",
+    "an object": object(),
+    "an array of several": np.array([1.0, 2.0]),
+    "an array of text": np.array("a"),
+}
+
+
+def connected(config: ts.Config, **settings: Any) -> ts.KafkaProtocol:
+    """A Protocol by these settings, to be entered."""
+    return ts.connect(kafka=config.kafka, mongo=config.mongo, prefix=config.prefix, **settings)
+
+
+async def again(protocol: ts.Protocol, trial: ts.Trial) -> ts.Trial:
+    """The trial as the projection shows it."""
+    [found] = await protocol.fetch_trials({"uid": trial.uid})
+    return found
+
+
+def exactly(x: Any) -> str:
+    """A form that tells apart what `==` does not (True and 1, 0.0 and -0.0), and in which NaN is NaN."""
+    return repr(x)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+    """Return as soon as the condition holds.
+
+    Raises:
+        TimeoutError: it does not within that many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {seconds} s")
+        await anyio.sleep(0.02)

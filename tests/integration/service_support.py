@@ -1,0 +1,229 @@
+"""What the tests of the consumer share: looking at the log, at the projection and at the consumer's processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import bson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.group import LeaveGroupRequest
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from trialstream.config import Config
+from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_consumer.local.consumer import environment as settings
+
+COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "dead_letters")
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = 30.0) -> None:
+    """Wait for a condition, with a deadline."""
+    with anyio.fail_after(seconds):
+        while True:
+            met = condition()
+            if met if isinstance(met, bool) else await met:
+                return
+            await anyio.sleep(0.02)
+
+
+# --- The log
+
+
+@asynccontextmanager
+async def admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Kafka's administration."""
+    client = AIOKafkaAdminClient(**config.kafka_client())
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def log_reader(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
+    """A plain consumer outside of any group."""
+    consumer = AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def partitions_of(config: Config, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic."""
+    async with admin(config) as client:
+        [described] = await client.describe_topics([topic])
+    return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
+
+
+async def ends_of(config: Config, *topics: str) -> dict[TopicPartition, int]:
+    """The offsets behind the last records."""
+    partitions = [each for topic in topics for each in await partitions_of(config, topic)]
+    async with log_reader(config) as consumer:
+        consumer.assign(partitions)
+        return await consumer.end_offsets(partitions)
+
+
+async def records_of(config: Config, topic: str) -> list[ConsumerRecord]:
+    """All records of a topic, by partition and offset."""
+    ends = await ends_of(config, topic)
+    found: list[ConsumerRecord] = []
+    async with log_reader(config) as consumer:
+        consumer.assign(list(ends))
+        with anyio.fail_after(30):
+            while any([await consumer.position(each) < end for each, end in ends.items()]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found.extend(records)
+    return sorted(found, key=lambda each: (each.partition, each.offset))
+
+
+async def send(
+    config: Config, values: Iterable[bytes | None], *, topic: str = "", partition: int = 0, key: bytes | None = None
+) -> list[int]:
+    """Write records as they are, into the trials topic by default; return their offsets."""
+    producer = AIOKafkaProducer(**config.kafka_client(), acks="all")
+    await producer.start()
+    try:
+        topic = topic or config.trials_topic
+        sent = [await producer.send(topic, value=each, key=key, partition=partition) for each in values]
+        return [(await each).offset for each in sent]
+    finally:
+        await producer.stop()
+
+
+async def delete_topics(config: Config) -> None:
+    """Delete all topics of a log, and wait until they are gone."""
+    names = {config.trials_topic, config.registry_topic, config.schemas_topic}
+    async with admin(config) as client:
+        await client.delete_topics(sorted(names))
+
+        async def gone() -> bool:
+            return not names & set(await client.list_topics())
+
+        await until(gone)
+
+
+async def bury(config: Config) -> None:
+    """Tell the group coordinator that its members are dead, instead of waiting for the end of their sessions."""
+    async with admin(config) as client:
+        node = await client.find_coordinator(config.consumer_group)
+        for response in await client.describe_consumer_groups([config.consumer_group], node):
+            for group in response.groups:
+                for member, *_ in group[5]:
+                    await client._send_request(LeaveGroupRequest(config.consumer_group, member), node)
+
+
+async def members(config: Config) -> int:
+    """How many members share the partitions; 0 while they are being shared out anew."""
+    async with admin(config) as client:
+        node = await client.find_coordinator(config.consumer_group)
+        [response] = await client.describe_consumer_groups([config.consumer_group], node)
+    [group] = response.groups
+    return len(group[5]) if group[2] == "Stable" else 0
+
+
+# --- The projection
+
+
+def checkpoints(config: Config) -> dict[str, int]:
+    """By partition, the offset up to which it is folded."""
+    with MongoClient(config.mongo) as client:
+        found = client[config.database].checkpoints.find({"offset": {"$exists": True}})
+        return {each["_id"]: each["offset"] for each in found}
+
+
+async def caught_up(config: Config, seconds: float = 40.0) -> None:
+    """Wait until all that lies in the log is folded."""
+    ends = await ends_of(config, config.trials_topic, config.registry_topic)
+    wanted = {f"{each.topic}/{each.partition}": end for each, end in ends.items()}
+
+    def met() -> bool:
+        reached = checkpoints(config)
+        return all(reached.get(each, -1) >= end for each, end in wanted.items())
+
+    await until(met, seconds)
+
+
+def folded(config: Config) -> int:
+    """How many events are folded."""
+    return sum(checkpoints(config).values())
+
+
+async def folds_on(config: Config, events: int) -> None:
+    """Wait until so many more events are folded."""
+    before = folded(config)
+    await until(lambda: folded(config) >= before + events)
+
+
+def snapshot(config: Config) -> dict[str, dict[str, bytes]]:
+    """Every document of every collection as BSON bytes; of the checkpoints all but who holds them."""
+    with MongoClient(config.mongo, document_class=RawBSONDocument) as client:
+        database = client[config.database]
+        found = {name: {each["_id"]: each.raw for each in database[name].find()} for name in COLLECTIONS}
+    with MongoClient(config.mongo) as client:
+        positions = client[config.database].checkpoints.find({}, {"epoch": 0, "session": 0})
+        found["checkpoints"] = {each["_id"]: bson.encode(each) for each in positions}
+    return found
+
+
+def differences(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, bytes]]) -> list[str]:
+    """Which documents differ, for a readable failure."""
+    return [
+        f"{name} {id_}: {_decoded(documents.get(id_))} -> {_decoded(after[name].get(id_))}"
+        for name, documents in before.items()
+        for id_ in documents.keys() | after[name].keys()
+        if documents.get(id_) != after[name].get(id_)
+    ]
+
+
+def _decoded(raw: bytes | None) -> str:
+    return "nothing" if raw is None else str(bson.decode(raw))[:600]
+
+
+def drop(config: Config) -> None:
+    """Drop the database of the projection."""
+    with MongoClient(config.mongo) as client:
+        client.drop_database(config.database)
+
+
+# --- Processes
+
+
+def log_lines(service: ConsumerService) -> list[dict[str, object]]:
+    """What a consumer has logged, each line parsed; a line that is not JSON fails."""
+    return [json.loads(line) for line in service.log.read_text().splitlines()]
+
+
+def told(service: ConsumerService, event: str) -> list[dict[str, object]]:
+    """The lines of one event."""
+    return [line for line in log_lines(service) if line["event"] == event]
+
+
+def terminate(service: ConsumerService, seconds: float) -> tuple[int, float]:
+    """SIGTERM; return the exit code and after how many seconds it came."""
+    process = service._process
+    assert process is not None
+    started = time.monotonic()
+    service.signal(signal.SIGTERM)
+    code = process.wait(seconds)
+    return code, time.monotonic() - started
+
+
+def cli(
+    config: Config, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `trialstream` to its end."""
+    env = {**os.environ, **settings(config), **(environment or {})}
+    command: Sequence[str] = [sys.executable, "-m", "trialstream_consumer.cli", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)

@@ -1,0 +1,207 @@
+"""The consumer service: partitions are shared, members come, leave and die, and it stops cleanly."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import pytest
+import trialstream as ts
+from anyio.to_thread import run_sync
+from service_load import connected, load
+from service_support import (
+    bury,
+    caught_up,
+    differences,
+    drop,
+    folds_on,
+    log_lines,
+    members,
+    snapshot,
+    terminate,
+    told,
+    until,
+)
+
+# A stop that has to wait for a transaction takes as long as the transaction may (store._SECONDS), and a little.
+STOP_SECONDS = 14.0
+
+
+def folding(service):
+    """The partitions that a consumer has taken over so far."""
+    return {f"{line['topic']}/{line['partition']}" for line in told(service, "folding")}
+
+
+async def shared_by_two(config, first, second):
+    """Wait until both consumers fold some of the partitions."""
+    assert await members(config) == 2
+
+    await until(lambda: bool(folding(second)) and bool(told(first, "ready")[-1]["partitions"]))
+
+
+@pytest.mark.parametrize("how", ["leaves", "is killed"])
+async def test_two_consumers_share_the_partitions_and_when_one_goes_the_other_folds_on(config, consumer, how):
+    """Nothing is lost and nothing is folded twice, whether a member leaves in good order or dies."""
+    first = consumer(config)
+    async with load(config) as writing:
+        second = await run_sync(consumer, config)
+        await until(partial(_is_stable, config, 2))
+        await shared_by_two(config, first, second)
+        theirs = set(told(second, "ready")[-1]["partitions"])
+        mine = set(told(first, "ready")[-1]["partitions"])
+
+        assert len(theirs) + len(mine) == config.partitions + 1
+        assert not theirs & mine
+
+        await folds_on(config, 20)
+        if how == "leaves":
+            code, _ = await run_sync(terminate, second, STOP_SECONDS)
+
+            assert code == 0
+        else:
+            await run_sync(second.kill)
+        await until(lambda: len(told(first, "ready")[-1]["partitions"]) == config.partitions + 1)
+        await writing.grow(300)
+    await caught_up(config)
+    await writing.check()
+    live = snapshot(config)
+    first.stop()
+    drop(config)
+    consumer(config)
+    await caught_up(config)
+
+    assert differences(live, snapshot(config)) == []
+
+
+async def _is_stable(config, count):
+    return await members(config) == count
+
+
+async def test_a_consumer_that_is_killed_again_and_again_loses_nothing(config, consumer):
+    """Whatever moment kill -9 meets: the documents equal what the writers had acknowledged."""
+    service = consumer(config)
+    async with load(config) as writing:
+        for _ in range(4):
+            await writing.grow(100)
+            await folds_on(config, 5)
+            await run_sync(service.kill)
+            await bury(config)
+            await run_sync(service.start)
+    await caught_up(config)
+    await writing.check()
+    live = snapshot(config)
+    service.stop()
+    drop(config)
+    service.start()
+    await caught_up(config)
+
+    assert differences(live, snapshot(config)) == []
+
+
+async def test_an_idle_consumer_stops_on_sigterm(config, consumer):
+    """Exit code 0, at once, every line of its log a JSON object, the last one `stopped`."""
+    service = consumer(config)
+    code, seconds = terminate(service, STOP_SECONDS)
+    lines = log_lines(service)
+
+    assert code == 0
+    assert seconds < 5
+    assert [line["event"] for line in lines][-2:] == ["stopping", "stopped"]
+    assert all({"event", "level", "logger", "timestamp"} <= line.keys() for line in lines)
+    assert not [line for line in lines if line["level"] in ("error", "critical")]
+
+
+async def test_a_consumer_under_load_stops_on_sigterm(config, consumer):
+    """It finishes the transactions that it is in, and its successor goes on without a gap."""
+    service = consumer(config)
+    async with load(config) as writing:
+        await writing.grow(300)
+        code, seconds = await run_sync(terminate, service, STOP_SECONDS)
+
+        assert code == 0
+        assert seconds < 5
+        assert log_lines(service)[-1]["event"] == "stopped"
+
+        await run_sync(service.start)
+    await caught_up(config)
+    await writing.check()
+
+
+@pytest.mark.parametrize(
+    ("busy", "how"),
+    [
+        pytest.param(True, "killed", id="killed under load"),
+        pytest.param(True, "paused", id="paused under load"),
+        pytest.param(False, "paused", id="paused, idle"),
+    ],
+)
+async def test_a_consumer_stops_on_sigterm_while_mongodb_is_away(config, consumer, stack, busy, how):
+    """What it cannot write any more stays in Kafka: its successor folds it."""
+    service = consumer(config)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+        await protocol.commit("folded")
+        if how == "killed":
+            await run_sync(stack.mongo.kill)
+        else:
+            stack.mongo.signal(signal.SIGSTOP)
+        try:
+            if busy:
+                await protocol.log_trial_metrics(trial, step=1, loss=1.0)
+                await protocol.commit()
+            code, seconds = await run_sync(terminate, service, STOP_SECONDS)
+        finally:
+            if how == "killed":
+                await run_sync(stack.mongo.start)
+            else:
+                stack.mongo.signal(signal.SIGCONT)
+        await run_sync(service.start)
+        [again] = await protocol.fetch_trials({"uid": trial.uid})
+
+    assert code == 0
+    assert seconds < STOP_SECONDS
+    assert told(service, "stopped")
+    assert ("loss" in again.metrics) == busy
+
+
+async def test_a_consumer_stops_on_sigterm_while_kafka_is_away(config, consumer, stack):
+    """Nobody can be told that it leaves, and it leaves."""
+    service = consumer(config)
+    stack.kafka.kill()
+    try:
+        code, seconds = terminate(service, STOP_SECONDS)
+    finally:
+        stack.kafka.start()
+
+    assert code == 0
+    assert seconds < STOP_SECONDS
+    assert told(service, "stopped")
+
+
+async def test_mongodb_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
+    """The consumer waits and goes on by itself; nothing is lost or doubled."""
+    service = consumer(config)
+    async with load(config) as writing:
+        await writing.grow(150)
+        await run_sync(stack.mongo.kill)
+        await writing.grow(150)
+        await run_sync(stack.mongo.start)
+        await folds_on(config, 1)
+    await caught_up(config)
+    await writing.check()
+
+    assert service.running
+
+
+async def test_kafka_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
+    """The consumer joins again by itself; nothing is lost or doubled."""
+    service = consumer(config)
+    async with load(config) as writing:
+        await writing.grow(150)
+        await run_sync(stack.kafka.kill)
+        await writing.grow(150)
+        await run_sync(stack.kafka.start)
+    await caught_up(config)
+    await writing.check()
+
+    assert service.running

@@ -1,0 +1,137 @@
+"""The demo as a newcomer runs it, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import AsyncMock, Mock
+
+import psutil
+import pytest
+import trialstream as ts
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+OK = r"demo ok: 8 trials \(7 completed, 1 failed\), (\d+) points logged, \1 folded, 0 dead letters"
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Start the demo on a folder of its own, with a mark that all its processes inherit."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "demo.py", "--data", tmp_path / "demo"],
+        env={**os.environ, "TRIALSTREAM_TEST_DEMO": mark},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    process.mark = mark
+    with process:
+        yield process
+        process.terminate()
+
+
+def left_behind(demo) -> list[psutil.Process]:
+    """Whatever still runs of what the demo started."""
+    return [each for each in psutil.process_iter() if _environment(each).get("TRIALSTREAM_TEST_DEMO") == demo.mark]
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:  # ended meanwhile, a zombie, or of another user
+        return {}
+
+
+@pytest.mark.timeout(300)
+def test_ends_well_and_leaves_no_process(demo):
+    """All that was logged is folded, one trial has failed, and nothing runs any more."""
+    output, _ = demo.communicate()
+
+    assert re.fullmatch(OK, output.splitlines()[-1]), output
+    assert demo.returncode == 0
+    assert left_behind(demo) == []
+
+
+@pytest.mark.timeout(300)
+def test_leaves_no_process_when_it_is_stopped(demo):
+    """Stopped in the midst of the training, it takes its workers and servers with it."""
+    for line in demo.stdout:
+        if "Running" in line:
+            break
+    demo.send_signal(signal.SIGTERM)  # as Ctrl-C, which a test that runs in the background may ignore
+    output, _ = demo.communicate()
+
+    assert output.splitlines()[-1] == "demo failed: interrupted"
+    assert demo.returncode == 130
+    assert left_behind(demo) == []
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """The search as a module, for a search of one trial and without servers."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = importlib.import_module("digits")
+    monkeypatch.setattr(module, "SEARCH", module.SEARCH[:1])
+    monkeypatch.setattr(module, "dead_letters", Mock(return_value=0))
+    return module
+
+
+class Projection:
+    """Has one trial, which logged ten losses."""
+
+    def __init__(self, folded=10, history=10, **fields) -> None:
+        losses = ts.TimeSeries()
+        losses.extend([0.5] * folded)
+        self.fetch_metrics = AsyncMock(return_value={"loss": range(history)})
+        self.trial = ts.Trial(
+            name="perceptron",
+            parameters={"learning_rate": 0.1, "hidden": 16},
+            metrics={"loss": losses},
+            **{"status": ts.Status.Completed, "starts": 1, "created": datetime.now(UTC)} | fields,
+        )
+        self.logged = Counter({(self.trial.uid, "metrics", "loss"): 10})
+
+
+async def test_says_what_was_compared(digits):
+    """When all agrees, the summary has the numbers."""
+    found = Projection()
+
+    summary = await digits.check(found, [found.trial], found.logged)
+
+    assert summary == "1 trials (1 completed, 0 failed), 10 points logged, 10 folded, 0 dead letters"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        pytest.param({"folded": 9}, "metrics loss: 10 logged, 9 folded", id="a point was not folded"),
+        pytest.param({"folded": 11}, "metrics loss: 10 logged, 11 folded", id="a point was folded twice"),
+        pytest.param({"history": 9}, "metrics loss: 10 logged, 9 in the history", id="a point is not in the history"),
+        pytest.param({"lost_events": 1}, "1 events lost", id="an event never reached the log"),
+        pytest.param({"starts": 2}, "started 2 times", id="a trial was claimed twice"),
+        pytest.param({"status": ts.Status.Running}, "0 of 1 trials ended", id="a trial has not ended"),
+    ],
+)
+async def test_fails_when(digits, found, said):
+    """Whatever differs is named."""
+    projection = Projection(**found)
+
+    with pytest.raises(digits.Mismatch, match=said):
+        await digits.check(projection, [projection.trial], projection.logged)
+
+
+async def test_fails_when_there_is_a_dead_letter(digits, monkeypatch):
+    """A record that could not be folded is a failure, even if no count differs."""
+    monkeypatch.setattr(digits, "dead_letters", Mock(return_value=1))
+    found = Projection()
+
+    with pytest.raises(digits.Mismatch, match="1 dead letters"):
+        await digits.check(found, [found.trial], found.logged)

@@ -1,0 +1,158 @@
+"""The topics: made once with the right settings, and refused when they are not the ones that were folded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import anyio
+import pytest
+import trialstream as ts
+from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import TopicPartition
+from pymongo import MongoClient
+from service_load import connected
+from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of
+from trialstream.topics import ensure_topics
+from trialstream_schemas.codec import SCHEMAS, SchemaStore
+
+
+async def settings_of(config, topic):
+    """The settings of a topic, as the broker has them."""
+    async with admin(config) as client:
+        [response] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    [(_, _, _, _, entries)] = response.resources
+    return {entry[0]: entry[1] for entry in entries}
+
+
+async def test_any_number_of_callers_at_once_make_one_log(config):
+    """All return the same id, over the partitions that the topic really has."""
+    logs = []
+
+    async def ensure(wanted):
+        logs.append(await ensure_topics(wanted))
+
+    async with anyio.create_task_group() as tasks:
+        for i in range(6):
+            tasks.start_soon(ensure, replace(config, partitions=3 + i % 2))
+    first = (await records_of(config, config.registry_topic))[0]
+    partitions = len(await ends_of(config, config.trials_topic))
+
+    assert len({each.log for each in logs}) == 1
+    assert {each.partitions for each in logs} == {partitions}
+    assert SchemaStore().decode(first.value) == logs[0]
+    assert await ensure_topics(config) == logs[0]
+
+
+async def test_the_log_is_kept_for_ever_and_ordered_by_the_brokers_clock(config):
+    """Nothing of it is compacted or expires; only the schemas are compacted."""
+    await ensure_topics(config)
+    for topic in (config.trials_topic, config.registry_topic):
+        settings = await settings_of(config, topic)
+
+        assert settings["cleanup.policy"] == "delete"
+        assert settings["retention.ms"] == settings["retention.bytes"] == "-1"
+        assert settings["message.timestamp.type"] == "LogAppendTime"
+    assert (await settings_of(config, config.schemas_topic))["cleanup.policy"] == "compact"
+    published = Counter(each.key for each in await records_of(config, config.schemas_topic))
+
+    assert published.keys() == SCHEMAS.keys()
+
+
+async def fold_some(config, consumer):
+    """A folded log, its consumer stopped; returns a partition that has records, and its end."""
+    service = consumer(config)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+        for i in range(20):
+            await protocol.add_trial_tags(trial, i=i)
+        await protocol.commit("folded")
+    await caught_up(config)
+    service.stop()
+    ends = await ends_of(config, config.trials_topic)
+    partition = max(ends, key=lambda each: ends[each])
+    return partition, ends[partition]
+
+
+def refused(config, *words):
+    """`trialstream consume` must end by itself, with exit code 1 and one message."""
+    found = cli(config, "consume")
+    [*_, last] = found.stderr.splitlines()
+
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert "Unclosed" not in found.stderr
+    assert last.startswith("error: ")
+    for word in words:
+        assert word in last
+
+
+async def test_recreated_topics_are_refused(config, consumer):
+    """The projection is of another log: it names both, and nothing is written."""
+    await fold_some(config, consumer)
+    before = checkpoints(config)
+    await delete_topics(config)
+    await ensure_topics(config)
+
+    refused(config, config.registry_topic, config.database, "recreated")
+    assert checkpoints(config) == before
+
+
+async def test_a_log_that_begins_after_the_checkpoint_is_refused(config, consumer):
+    """Records that were never folded are gone: topic and both offsets are named."""
+    partition, end = await fold_some(config, consumer)
+    with MongoClient(config.mongo) as client:
+        client[config.database].checkpoints.update_one(
+            {"_id": f"{partition.topic}/{partition.partition}"}, {"$set": {"offset": 3}}
+        )
+    async with admin(config) as client:
+        await client.delete_records({partition: RecordsToDelete(10)})
+
+    refused(config, f"{partition.topic}/{partition.partition}", "offset 3", "from 10", f"to {end}")
+
+
+async def test_a_log_that_ends_before_the_checkpoint_is_refused(config, consumer):
+    """What was folded is not in the log any more: topic and both offsets are named."""
+    partition, end = await fold_some(config, consumer)
+    with MongoClient(config.mongo) as client:
+        client[config.database].checkpoints.update_one(
+            {"_id": f"{partition.topic}/{partition.partition}"}, {"$set": {"offset": end + 5}}
+        )
+
+    refused(config, f"{partition.topic}/{partition.partition}", f"offset {end + 5}", f"to {end}")
+
+
+async def test_a_log_of_which_only_folded_records_were_deleted_is_folded_on(config, consumer):
+    """Its beginning may be gone as long as the checkpoint is not before it."""
+    partition, end = await fold_some(config, consumer)
+    async with admin(config) as client:
+        await client.delete_records({partition: RecordsToDelete(end)})
+    consumer(config)
+    async with connected(config) as protocol:
+        [trial] = await protocol.get_trial(ts.Trial(name="a"))
+        await protocol.add_trial_tags(trial, more=True)
+        [again] = await protocol.fetch_trials({"uid": trial.uid})
+
+    assert again.tags == {"i": 19, "more": True}
+
+
+async def test_a_registry_without_its_beginning_is_refused(config):
+    """It does not say any more which log it is."""
+    await ensure_topics(config)
+    async with admin(config) as client:
+        await client.delete_records({TopicPartition(config.registry_topic, 0): RecordsToDelete(1)})
+
+    with pytest.raises(ts.LogMismatch, match="its beginning was deleted"):
+        await ensure_topics(config)
+
+
+async def test_a_changed_partition_count_is_refused_by_writers_and_consumers(config):
+    """It would tear the events of a trial apart: both counts are named."""
+    await ensure_topics(config)
+    async with admin(config) as client:
+        await client.create_partitions({config.trials_topic: NewPartitions(6)})
+
+    refused(config, config.trials_topic, "6 partitions", "created with 4")
+    with pytest.raises(ts.LogMismatch, match="has 6 partitions and was created with 4"):
+        await connected(config).__aenter__()

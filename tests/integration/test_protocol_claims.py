@@ -1,0 +1,217 @@
+"""Claiming: each trial for exactly one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+
+import pytest
+import trialstream as ts
+from contract import again, connected
+from workers import claim_all, in_processes
+
+WAITING = {"status": None}
+
+
+async def test_a_claim_applies_the_update_and_returns_the_trial(protocol, trial):
+    """As it is after the update."""
+    claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "set_trial_status", ts.Status.Running)
+
+    assert claimed.uid == trial.uid
+    assert claimed.status is ts.Status.Running
+    assert await again(protocol, trial) == claimed
+
+
+@pytest.mark.parametrize(
+    ("attr", "args", "kwargs", "check"),
+    [
+        pytest.param("log_trial_start", (), {}, lambda each: each.starts == 1, id="log_trial_start"),
+        pytest.param(
+            *("log_trial_finish", (), {"exc_type": ValueError, "exc_val": None}),
+            lambda each: each.errors[0].type == "ValueError",
+            id="log_trial_finish",
+        ),
+        pytest.param(
+            "log_trial_arguments", (), {"a": 1}, lambda each: each.parameters == {"a": 1}, id="log_trial_arguments"
+        ),
+        pytest.param(
+            *("log_trial_metadata", (ts.Ring.lazy(2),), {"a": 1}),
+            lambda each: each.metadata["a"].values == [1],
+            id="log_trial_metadata",
+        ),
+        pytest.param("add_trial_tags", (), {"a": 1}, lambda each: each.tags == {"a": 1}, id="add_trial_tags"),
+        pytest.param(
+            *("set_trial_status", (ts.CustomStatus("Queued", 1), "why"), {}),
+            lambda each: (each.status.name, each.errors[0].message) == ("Queued", "why"),
+            id="set_trial_status",
+        ),
+    ],
+)
+async def test_every_update_of_a_trial_can_claim(protocol, trial, attr, args, kwargs, check):
+    """With the arguments that the method takes after the trial."""
+    claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, attr, *args, **kwargs)
+
+    assert check(claimed)
+    assert claimed.state_version == 1
+
+
+async def test_a_trial_that_was_claimed_by_its_start_has_a_runtime(protocol, trial):
+    """The clock of the worker runs from the claim."""
+    claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "log_trial_start")
+    await protocol.log_trial_finish(claimed)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Completed
+    assert found.chronos["runtime"].count == 1
+
+
+async def test_a_trial_can_be_claimed_by_its_finish(protocol, trial):
+    """The clock of the worker that started it stops."""
+    await protocol.log_trial_start(trial)
+    claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "log_trial_finish", KeyboardInterrupt)
+
+    assert claimed.status is ts.Status.Interrupted
+    assert claimed.chronos["runtime"].count == 1
+
+
+async def test_exactly_one_is_claimed(protocol, name):
+    """The oldest that matches; the others stay as they are."""
+    trials = [await protocol.new_trial(ts.Trial(name=name), auto_increment=True) for _ in range(3)]
+    claimed = [await protocol.fetch_and_update_trial({"name": name} | WAITING, "log_trial_start") for _ in range(2)]
+
+    assert [each.uid for each in claimed] == [each.uid for each in trials[:2]]
+    assert [each.starts for each in await protocol.get_trial(trials[0])] == [1, 1, 0]
+
+
+async def test_many_tasks_that_claim(protocol, name):
+    """Each trial goes to one of them; who comes too late gets an ItemNotFound."""
+    trials = [await protocol.new_trial(ts.Trial(name=name), auto_increment=True) for _ in range(10)]
+    claims = (protocol.fetch_and_update_trial({"name": name} | WAITING, "log_trial_start") for _ in range(15))
+    claimed = await asyncio.gather(*claims, return_exceptions=True)
+
+    won = [each for each in claimed if isinstance(each, ts.Trial)]
+    assert sorted(each.uid for each in won) == sorted(each.uid for each in trials)
+    assert all(isinstance(each, ts.ItemNotFound) for each in claimed if each not in won)
+    assert {each.starts for each in await protocol.get_trial(trials[0])} == {1}
+
+
+async def test_twelve_processes_that_claim(served, protocol, name):
+    """No trial of 200 is claimed twice, and none is left."""
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name))
+    given = [ts.Trial(name=name, parameters={"i": i}, group_id=group.uid) for i in range(200)]
+    trials = await asyncio.gather(*map(protocol.new_trial, given))
+    shares = await in_processes(claim_all, [(served, group.uid)] * 12)
+    found = await protocol.fetch_trials({"group_id": group.uid})
+
+    claimed = collections.Counter(uid for share in shares for uid in share)
+    assert claimed == dict.fromkeys((each.uid for each in trials), 1)
+    assert {(each.starts, each.state_version, each.lost_events) for each in found} == {(1, 1, 0)}
+    assert {each.uid: list(each.tags) for each in found} == {each.uid: [] for each in trials}
+
+
+async def test_no_trial_matches(protocol, trial):
+    """It is an ItemNotFound, and nothing changes."""
+    with pytest.raises(ts.ItemNotFound, match="no trial matches"):
+        await protocol.fetch_and_update_trial({"uid": trial.uid, "starts": 1}, "log_trial_start")
+
+    assert await again(protocol, trial) == trial
+
+
+@pytest.mark.parametrize(
+    "attr",
+    [
+        *("log_trial_metrics", "log_trial_chrono_start", "add_project_trial", "new_trial", "fetch_trials"),
+        *("set_group_metadata", "commit", "__init__", "nothing", "", None, 1, ["log_trial_start"]),
+    ],
+    ids=repr,
+)
+async def test_what_cannot_claim(protocol, trial, attr):
+    """It is a QueryError that names it and what can, and nothing changes."""
+    with pytest.raises(ts.QueryError, match="log_trial_start") as caught:
+        await protocol.fetch_and_update_trial({"uid": trial.uid}, attr)
+
+    assert repr(attr) in str(caught.value)
+    assert await again(protocol, trial) == trial
+
+
+@pytest.mark.parametrize(
+    ("attr", "args", "kwargs"),
+    [
+        pytest.param("log_trial_start", (1,), {}, id="one too many"),
+        pytest.param("log_trial_start", (), {"step": 1}, id="an unknown name"),
+        pytest.param("set_trial_status", (), {}, id="one missing"),
+        pytest.param("set_trial_status", ("Running",), {}, id="one of the wrong type"),
+        pytest.param("add_trial_tags", (1,), {}, id="a value without a key"),
+        pytest.param("add_trial_tags", (), {"a": object()}, id="a value that cannot be logged"),
+    ],
+)
+async def test_a_claim_with_wrong_arguments(protocol, trial, attr, args, kwargs):
+    """It is a TypeError as of the method itself, and nothing changes."""
+    with pytest.raises(TypeError):
+        await protocol.fetch_and_update_trial({"uid": trial.uid}, attr, *args, **kwargs)
+
+    assert await again(protocol, trial) == trial
+
+
+async def test_a_claim_with_a_query_that_is_not_supported(protocol, trial):
+    """It is a QueryError that names the operator, and nothing changes."""
+    with pytest.raises(ts.QueryError, match=r"\$where"):
+        await protocol.fetch_and_update_trial({"uid": trial.uid, "$where": "1"}, "log_trial_start")
+
+    assert await again(protocol, trial) == trial
+
+
+async def test_a_claim_that_finds_no_room_in_the_trial(protocol, trial):
+    """The refusal of the fold comes back to who asked."""
+    for i in range(31):
+        await protocol.log_trial_metadata(trial, **{f"k{i}": "x" * 400_000})
+
+    with pytest.raises(ts.InvalidValue, match="would pass"):
+        await protocol.fetch_and_update_trial({"uid": trial.uid}, "add_trial_tags", big="x" * 500_000)
+
+
+# --- Groups
+
+
+async def test_a_group_is_claimed(protocol, name):
+    """Its metadata is set, and it comes back as it is then, with its trials."""
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name))
+    trial = await protocol.new_trial(ts.Trial(name=name, group_id=group.uid))
+    claimed = await protocol.fetch_and_update_group({"name": name}, "set_group_metadata", owner="ada")
+
+    assert (claimed.uid, claimed.metadata, claimed.trials) == (group.uid, {"owner": "ada"}, [trial.uid])
+    assert await protocol.get_trial_group(group) == claimed
+
+
+async def test_a_group_that_many_claim(served, name):
+    """Exactly one gets it."""
+
+    async def claim(i):
+        async with connected(served) as protocol:
+            query = {"name": name, "metadata.owner": {"$exists": False}}
+            return await protocol.fetch_and_update_group(query, "set_group_metadata", owner=i)
+
+    async with connected(served) as protocol:
+        group = await protocol.new_trial_group(ts.TrialGroup(name=name))
+        claimed = await asyncio.gather(*map(claim, range(6)), return_exceptions=True)
+        found = await protocol.get_trial_group(group)
+
+    [won] = [each for each in claimed if isinstance(each, ts.TrialGroup)]
+    assert sum(isinstance(each, ts.ItemNotFound) for each in claimed) == 5
+    assert found == won
+
+
+async def test_a_claim_of_a_group_that_cannot_be(protocol, name):
+    """Errors as for trials."""
+    await protocol.new_trial_group(ts.TrialGroup(name=name))
+
+    with pytest.raises(ts.ItemNotFound, match="no group matches"):
+        await protocol.fetch_and_update_group({"name": name + "2"}, "set_group_metadata", a=1)
+    with pytest.raises(ts.QueryError, match="'log_trial_start' cannot claim"):
+        await protocol.fetch_and_update_group({"name": name}, "log_trial_start")
+    with pytest.raises(TypeError):
+        await protocol.fetch_and_update_group({"name": name}, "set_group_metadata", 1)
+    with pytest.raises(ts.QueryError, match="parameters"):
+        await protocol.fetch_and_update_group({"parameters.lr": 1}, "set_group_metadata", a=1)
+    with pytest.raises(ts.InvalidType, match="a"):
+        await protocol.fetch_and_update_group({"name": name}, "set_group_metadata", a=object())

@@ -1,0 +1,159 @@
+"""Reading: lists of trials, groups and projects; queries themselves are tested in test_query.py."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import trialstream as ts
+
+FETCHES = ["fetch_trials", "fetch_groups", "fetch_projects"]
+
+
+@pytest.fixture
+async def trials(protocol, name):
+    """Five trials with a loss each; the third and the last are finished."""
+    project = await protocol.new_project(ts.Project(name=name))
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name, project_id=project.uid))
+    made = []
+    for i, loss in enumerate([3.0, 1.0, 2.0, 1.0, 5.0]):
+        trial = await protocol.new_trial(
+            ts.Trial(name=name, parameters={"i": i, "a.b": i % 2}, project_id=project.uid, group_id=group.uid)
+        )
+        await protocol.log_trial_metrics(trial, step=i, loss=loss)
+        if i in (2, 4):
+            await protocol.log_trial_finish(trial)
+        made.append(trial)
+    return made
+
+
+async def found(protocol, query, **pages):
+    """The parameter `i` of the trials that match."""
+    return [each.parameters["i"] for each in await protocol.fetch_trials(query, **pages)]
+
+
+async def test_all_operators(protocol, name, trials):
+    """Each that the table names, over dotted paths."""
+    queries = {
+        "$eq": ({"parameters.i": {"$eq": 1}}, [1]),
+        "$ne": ({"parameters.i": {"$ne": 1}}, [0, 2, 3, 4]),
+        "$gt": ({"metrics.loss.last": {"$gt": 2}}, [0, 4]),
+        "$gte": ({"metrics.loss.last": {"$gte": 2}}, [0, 2, 4]),
+        "$lt": ({"metrics.loss.last": {"$lt": 2}}, [1, 3]),
+        "$lte": ({"metrics.loss.last": {"$lte": 2}}, [1, 2, 3]),
+        "$in": ({"parameters.i": {"$in": [0, 4, 9]}}, [0, 4]),
+        "$nin": ({"parameters.i": {"$nin": [0, 4, 9]}}, [1, 2, 3]),
+        "$and": ({"$and": [{"parameters.i": {"$gt": 0}}, {"parameters.i": {"$lt": 2}}]}, [1]),
+        "$or": ({"$or": [{"parameters.i": 0}, {"parameters.i": 3}]}, [0, 3]),
+        "$nor": ({"$nor": [{"parameters.i": 0}, {"parameters.i": 3}]}, [1, 2, 4]),
+        "$not": ({"parameters.i": {"$not": {"$gt": 1}}}, [0, 1]),
+        "$exists": ({"chronos.runtime": {"$exists": False}}, [0, 1, 2, 3, 4]),
+        "$regex": ({"hash": {"$regex": "^[0-9a-f]{32}$"}}, [0, 1, 2, 3, 4]),
+        "$size": ({"errors": {"$size": 0}}, [0, 1, 2, 3, 4]),
+        "$all": ({"parameters.i": {"$all": [2]}}, [2]),
+        "$elemMatch": ({"errors": {"$elemMatch": {"type": "ValueError"}}}, []),
+    }
+
+    for query, wanted in queries.values():
+        assert await found(protocol, {"name": name} | query) == wanted
+
+
+async def test_a_status_a_time_and_a_key_with_a_dot(protocol, name, trials):
+    """A status by itself, its name or a list; times as they are; keys by `ts.path`."""
+    noon = trials[2].created
+
+    assert await found(protocol, {"name": name, "status": ts.Status.Completed}) == [2, 4]
+    assert await found(protocol, {"name": name, "status": "Completed"}) == [2, 4]
+    assert await found(protocol, {"name": name, "status": [None, ts.Status.Running]}) == [0, 1, 3]
+    assert await found(protocol, {"name": name, "created": {"$gt": noon}}) == [3, 4]
+    assert await found(protocol, {"name": name, "created": {"$lt": noon - timedelta(days=1)}}) == []
+    assert await found(protocol, {"name": name, ts.path("parameters", "a.b"): 1}) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("pages", "wanted"),
+    [
+        pytest.param({}, [0, 1, 2, 3, 4], id="by creation"),
+        pytest.param({"sort": "-created"}, [4, 3, 2, 1, 0], id="the latest first"),
+        pytest.param({"sort": "metrics.loss.last", "limit": 3}, [1, 3, 2], id="the best three"),
+        pytest.param({"sort": ["metrics.loss.last", "-parameters.i"]}, [3, 1, 2, 0, 4], id="by two paths"),
+        pytest.param({"sort": [("parameters.i", -1)], "limit": 2}, [4, 3], id="by path and direction"),
+        pytest.param({"limit": 1}, [0], id="one"),
+        pytest.param({"limit": 100}, [0, 1, 2, 3, 4], id="more than there are"),
+    ],
+)
+async def test_sort_and_limit(protocol, name, trials, pages, wanted):
+    """By any path, both ways; by creation if nothing is said."""
+    if "metrics.loss.last" in str(pages) and "limit" in pages:
+        got = await found(protocol, {"name": name}, **pages)
+        assert sorted(got[:2]) == wanted[:2]
+        assert got[2:] == wanted[2:]
+    else:
+        assert await found(protocol, {"name": name}, **pages) == wanted
+
+
+@pytest.mark.parametrize("method", ["fetch_groups", "fetch_projects"])
+async def test_sort_and_limit_of_groups_and_projects(protocol, name, method):
+    """As for trials."""
+    make = protocol.new_project if method == "fetch_projects" else protocol.new_trial_group
+    kind = ts.Project if method == "fetch_projects" else ts.TrialGroup
+    for i in range(3):
+        await make(kind(name=f"{name} {i}", tags={"of": name, "i": -i}))
+    fetch = getattr(protocol, method)
+
+    assert [each.tags["i"] for each in await fetch({"tags.of": name})] == [0, -1, -2]
+    assert [each.tags["i"] for each in await fetch({"tags.of": name}, sort="tags.i", limit=2)] == [-2, -1]
+    assert [each.tags["i"] for each in await fetch({"name": {"$regex": f"^{name}"}}, sort="-name")] == [-2, -1, 0]
+    assert await fetch({"name": name}) == []
+
+
+async def test_groups_and_projects_show_their_trials(protocol, name, trials):
+    """Each its own, in the order in which they were made."""
+    other = await protocol.new_project(ts.Project(name=name + "2"))
+    projects = await protocol.fetch_projects({"name": {"$in": [name, other.name]}})
+    [group] = await protocol.fetch_groups({"name": name})
+
+    assert [each.trials for each in projects] == [[trial.uid for trial in trials], []]
+    assert [each.groups for each in projects] == [[group.uid], []]
+    assert group.trials == [trial.uid for trial in trials]
+
+
+@pytest.mark.parametrize("method", FETCHES)
+@pytest.mark.parametrize(
+    ("query", "pages", "named"),
+    [
+        pytest.param({"$where": "true"}, {}, "$where", id="code"),
+        pytest.param({"$expr": {}}, {}, "$expr", id="expressions"),
+        pytest.param({"name": {"$function": {}}}, {}, "$function", id="functions"),
+        pytest.param({"name": {"$mod": [2, 0]}}, {}, "$mod", id="an operator that is not in the table"),
+        pytest.param({"colour": 1}, {}, "colour", id="a field that there is not"),
+        pytest.param({"name": object()}, {}, "name", id="a value that cannot be"),
+        pytest.param([], {}, "query", id="a list"),
+        pytest.param({}, {"sort": "colour"}, "colour", id="a field to sort by that there is not"),
+        pytest.param({}, {"sort": 1}, "sort", id="a number to sort by"),
+        pytest.param({}, {"limit": 0}, "limit", id="a limit of none"),
+        pytest.param({}, {"limit": -1}, "limit", id="a negative limit"),
+        pytest.param({}, {"limit": "1"}, "limit", id="a text for a limit"),
+    ],
+)
+async def test_what_cannot_be_asked(protocol, method, query, pages, named):
+    """It is a QueryError that names it."""
+    with pytest.raises(ts.QueryError) as caught:
+        await getattr(protocol, method)(query, **pages)
+
+    assert named in str(caught.value)
+
+
+async def test_an_empty_query_finds_everything(protocol, trial):
+    """Here: at least what was just made."""
+    assert trial.uid in {each.uid for each in await protocol.fetch_trials({})}
+
+
+async def test_reads_see_own_writes(protocol, trial):
+    """Each read shows all that this protocol logged before it, without a commit."""
+    for i in range(50):
+        await protocol.log_trial_metrics(trial, step=i, loss=i)
+        await protocol.add_trial_tags(trial, i=i)
+        [each] = await protocol.fetch_trials({"uid": trial.uid, "tags.i": i})
+
+        assert each.metrics["loss"].last == i

@@ -1,0 +1,364 @@
+"""Metrics: what a number is, steps in any order, aggregators, and their history."""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+import numpy as np
+import pytest
+import trialstream as ts
+from contract import NOT_NUMBERS, NUMBERS, again, connected
+
+BUCKET = 1024  # rows of one bucket of history
+
+
+async def log_all(protocol, trial, rows):
+    """Log rows of (step, metrics)."""
+    for step, metrics in rows:
+        await protocol.log_trial_metrics(trial, step, **metrics)
+
+
+# --- Numbers
+
+
+@pytest.mark.parametrize(("given", "wanted"), NUMBERS.values(), ids=NUMBERS)
+async def test_a_metric_is_any_number(protocol, trial, given, wanted):
+    """It is kept as a double."""
+    await protocol.log_trial_metrics(trial, loss=given)
+    found = await again(protocol, trial)
+    history = await protocol.fetch_metrics(trial, "loss")
+
+    assert repr(found.metrics["loss"].last) == repr(wanted)
+    assert history["loss"].values.tolist() == [wanted]
+
+
+@pytest.mark.parametrize("given", NOT_NUMBERS.values(), ids=NOT_NUMBERS)
+async def test_a_metric_that_is_no_number(protocol, trial, given):
+    """It is a TypeError that names the metric, and nothing of the call is logged."""
+    with pytest.raises(TypeError, match="'loss'"):
+        await protocol.log_trial_metrics(trial, step=1, accuracy=1, loss=given)
+    await protocol.log_trial_metrics(trial, step=2, fine=1)
+    found = await again(protocol, trial)
+
+    assert list(found.metrics) == ["fine"]
+    assert found.rows == 1
+    assert found.lost_events == 0
+
+
+async def test_a_number_too_large_for_a_double(protocol, trial):
+    """It is refused, since no double is near it."""
+    with pytest.raises(ts.InvalidValue, match="'loss'"):
+        await protocol.log_trial_metrics(trial, loss=10**400)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param("a\0b", id="NUL"), pytest.param("\ud800", id="a surrogate"), pytest.param("x" * 1025, id="1025")],
+)
+async def test_a_metric_whose_name_cannot_be_kept(protocol, trial, key):
+    """It is refused at the call."""
+    with pytest.raises(ts.InvalidValue, match="metric"):
+        await protocol.log_trial_metrics(trial, good=1, **{key: 1})
+
+    assert (await again(protocol, trial)).metrics == {}
+
+
+async def test_no_metrics_at_all(protocol, trial):
+    """There is nothing to log."""
+    await protocol.log_trial_metrics(trial, step=1)
+
+    assert (await again(protocol, trial)).rows == 0
+
+
+async def test_nan_and_infinities_are_kept_and_counted_apart(protocol, trial):
+    """They come back as such, and poison neither minimum nor maximum nor mean."""
+    logged = [1.0, math.nan, math.inf, -math.inf, math.nan, 3.0]
+    await log_all(protocol, trial, enumerate({"loss": x} for x in logged))
+    loss = (await again(protocol, trial)).metrics["loss"]
+    history = await protocol.fetch_metrics(trial, "loss")
+
+    assert (loss.nan, loss.inf, loss.neginf) == (2, 1, 1)
+    assert (loss.count, loss.avg, loss.sd, loss.min, loss.max, loss.sum) == (2, 2.0, 1.0, 1.0, 3.0, 4.0)
+    assert np.array_equal(history["loss"].values, logged, equal_nan=True)
+
+
+async def test_the_last_value_can_be_nan(protocol, trial):
+    """The latest observation is what it is."""
+    await log_all(protocol, trial, [(0, {"loss": 1.0}), (1, {"loss": math.nan})])
+    loss = (await again(protocol, trial)).metrics["loss"]
+
+    assert math.isnan(loss.last)
+    assert loss.last_step == 1
+
+
+async def test_the_summary_of_a_metric(protocol, trial):
+    """Population standard deviation, as numpy computes it, over all that was logged."""
+    logged = np.random.default_rng(1).normal(1e6, 1e-3, 3000).tolist()
+    await log_all(protocol, trial, enumerate({"loss": x} for x in logged))
+    loss = (await again(protocol, trial)).metrics["loss"]
+
+    assert (loss.count, loss.min, loss.max) == (3000, min(logged), max(logged))
+    assert (loss.last, loss.last_step) == (logged[-1], 2999)
+    assert loss.avg == pytest.approx(np.mean(logged), rel=1e-12)
+    assert loss.sd == pytest.approx(np.std(logged), rel=1e-6)
+    assert loss.sum == pytest.approx(math.fsum(logged), rel=1e-12)
+
+
+# --- Steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted", "kind"),
+    [
+        pytest.param([3, 1, 2, 1, -5, 2**53 + 1], [3, 1, 2, 1, -5, 2**53 + 1], "i", id="int"),
+        pytest.param([0.5, 0.25, 1e300], [0.5, 0.25, 1e300], "f", id="float"),
+        pytest.param(["epoch 2", "", "epoch 1", "é"], ["epoch 2", "", "epoch 1", "é"], "O", id="text"),
+        pytest.param([None, None], [None, None], "O", id="none"),
+        pytest.param([np.int32(4), np.array(2)], [4, 2], "i", id="numpy integers"),
+        pytest.param([np.float32(0.5), np.float64(0.25)], [0.5, 0.25], "f", id="numpy floats"),
+        pytest.param([1, 0.5, 2], [1.0, 0.5, 2.0], "f", id="numbers of both kinds"),
+        pytest.param([1, "a", None, 0.5, 2], [1, "a", None, 0.5, 2], "O", id="all kinds"),
+    ],
+)
+async def test_steps_are_of_any_type_and_in_any_order(protocol, trial, steps, wanted, kind):
+    """The history keeps them in the order in which they were logged."""
+    await log_all(protocol, trial, [(step, {"loss": i}) for i, step in enumerate(steps)])
+    loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
+
+    assert loss.steps.tolist() == wanted
+    assert loss.steps.dtype.kind == kind
+    assert loss.values.tolist() == list(range(len(steps)))
+    assert (await again(protocol, trial)).metrics["loss"].last_step == steps[-1]
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        pytest.param(True, TypeError, id="a bool"),
+        pytest.param(np.bool_(True), TypeError, id="a numpy bool"),
+        pytest.param([1], TypeError, id="a list"),
+        pytest.param(1j, TypeError, id="a complex number"),
+        pytest.param(object(), TypeError, id="an object"),
+        pytest.param(np.array([1, 2]), TypeError, id="an array of several"),
+        pytest.param(math.nan, ts.InvalidValue, id="NaN"),
+        pytest.param(-math.inf, ts.InvalidValue, id="minus infinity"),
+        pytest.param(2**63, ts.InvalidValue, id="an integer beyond 64 bits"),
+        pytest.param("a\0b", ts.InvalidValue, id="NUL"),
+        pytest.param("\ud800", ts.InvalidValue, id="a lone surrogate"),
+        pytest.param("x" * 1025, ts.InvalidValue, id="a text that is too long"),
+    ],
+)
+async def test_what_is_no_step(protocol, trial, step, error):
+    """It is refused at the call, and nothing is logged."""
+    with pytest.raises(error, match="step"):
+        await protocol.log_trial_metrics(trial, step=step, loss=1)
+    await protocol.log_trial_metrics(trial, step=1, loss=2)
+    found = await again(protocol, trial)
+
+    assert (found.rows, found.metrics["loss"].last, found.lost_events) == (1, 2.0, 0)
+
+
+# --- Aggregators
+
+
+async def test_metrics_of_other_aggregators(protocol, trial):
+    """Each keeps what it is made for; only time series have a history."""
+    for x in (4, 1, 2):
+        await protocol.log_trial_metrics(trial, x, ts.Stat.lazy(1), stat=x)
+        await protocol.log_trial_metrics(trial, step=x, aggregator=ts.Ring.lazy(2), ring=x)
+        await protocol.log_trial_metrics(trial, x, ts.value_aggregator, value=x)
+        await protocol.log_trial_metrics(trial, x, series=x)
+    metrics = (await again(protocol, trial)).metrics
+    history = await protocol.fetch_metrics(trial)
+
+    assert (metrics["stat"].count, metrics["stat"].min, metrics["stat"].max) == (2, 1.0, 2.0)
+    assert metrics["ring"].values == [1.0, 2.0]
+    assert (metrics["value"].last, metrics["value"].count) == (2.0, 3)
+    assert (metrics["series"].last, metrics["series"].last_step) == (2.0, 2)
+    assert list(history) == ["series"]
+
+
+async def test_the_first_aggregator_of_a_name_stays(protocol, trial):
+    """Later calls for another one add to it."""
+    await protocol.log_trial_metrics(trial, aggregator=ts.Ring.lazy(3), loss=1)
+    await protocol.log_trial_metrics(trial, aggregator=ts.Stat.lazy(0), loss=2)
+    found = await again(protocol, trial)
+
+    assert found.metrics["loss"].values == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("given", [ts.Stat, "stat", 1, ts.Stat(1)], ids=["a class", "text", "int", "an instance"])
+async def test_what_is_no_aggregator(protocol, trial, given):
+    """It is a TypeError that says what to pass."""
+    with pytest.raises(TypeError, match=r"aggregator: pass for example StatAggregator.lazy\(1\)"):
+        await protocol.log_trial_metrics(trial, aggregator=given, loss=1)
+
+
+# --- History
+
+
+async def test_the_history_of_a_metric_that_was_logged_in_several_shapes(protocol, trial):
+    """Rows with other neighbours and other steps lie apart in the database and come back in one order."""
+    await log_all(
+        protocol,
+        trial,
+        [
+            (0, {"loss": 0}),
+            (1, {"loss": 1, "accuracy": 10}),
+            (2, {"accuracy": 20, "loss": 2}),
+            ("end of epoch", {"loss": 3}),
+            (3, {"loss": 4}),
+            (None, {"accuracy": 30, "loss": 5}),
+        ],
+    )
+    history = await protocol.fetch_metrics(trial)
+    loss = await protocol.fetch_metrics(trial, "loss")
+
+    assert list(history) == ["accuracy", "loss"]
+    assert history["loss"].values.tolist() == [0, 1, 2, 3, 4, 5]
+    assert history["loss"].steps.tolist() == [0, 1, 2, "end of epoch", 3, None]
+    assert history["accuracy"].values.tolist() == [10, 20, 30]
+    assert history["accuracy"].steps.tolist() == [1, 2, None]
+    assert list(loss) == ["loss"]
+    assert loss["loss"].values.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+async def test_times_and_writers_of_a_history(protocol, trial):
+    """When each row was logged, in UTC, and by whom."""
+    before = np.datetime64("now", "us") - np.timedelta64(1, "s")
+    await log_all(protocol, trial, [(i, {"loss": i}) for i in range(10)])
+    loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
+
+    assert (loss.times[1:] >= loss.times[:-1]).all()
+    assert before <= loss.times[0] <= loss.times[-1] <= np.datetime64("now", "us") + np.timedelta64(1, "s")
+    assert set(loss.writers) == {protocol.writer}
+    assert len(loss) == len(loss.writers) == 10
+
+
+@pytest.mark.parametrize("rows", [1, BUCKET - 1, BUCKET, BUCKET + 1, 2 * BUCKET, 3 * BUCKET + 7])
+async def test_a_history_of_any_length(protocol, trial, rows):
+    """Buckets are filled to the brim and the next one begins; no row is missing or doubled."""
+    await log_all(protocol, trial, [(i, {"loss": i}) for i in range(rows)])
+    loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
+    found = await again(protocol, trial)
+
+    assert loss.steps.tolist() == list(range(rows))
+    assert loss.values.tolist() == list(range(rows))
+    assert (found.rows, found.metrics["loss"].count, found.lost_events) == (rows, rows, 0)
+
+
+async def test_a_history_that_is_read_while_it_grows(protocol, trial):
+    """What is read is what was logged before, every row of it once."""
+    rows = 0
+    for _ in range(20):
+        await log_all(protocol, trial, [(i, {"loss": i}) for i in range(rows, rows + 300)])
+        rows += 300
+        loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
+
+        assert loss.steps.tolist() == list(range(rows))
+
+
+async def test_a_long_history_that_others_read_while_it_grows(served, protocol, trial):
+    """They see a beginning of it, no row missing and none doubled, though its buckets move meanwhile."""
+    # MongoDB sends 101 documents at first, and looks again for the rest.
+    rows, more = 110 * BUCKET, 30 * BUCKET
+    await log_all(protocol, trial, ((i, {"loss": i}) for i in range(rows)))
+    await protocol.commit("folded")
+    seen = []
+
+    async def read(other):
+        while not seen or seen[-1] < rows + more:
+            loss = (await other.fetch_metrics(trial, "loss"))["loss"]
+            assert (loss.steps == np.arange(len(loss))).all()
+            seen.append(len(loss))
+
+    async with connected(served) as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(read, other)
+        for i in range(rows, rows + more):
+            await protocol.log_trial_metrics(trial, step=i, loss=i)
+            if i % 500 == 0:
+                await protocol.commit()
+
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("since", "wanted"),
+    [
+        pytest.param(2, [2, 3, 2.5, 7], id="an int"),
+        pytest.param(2.5, [3, 2.5, 7], id="a float"),
+        pytest.param(np.int64(3), [3, 7], id="a numpy integer"),
+        pytest.param(100, [], id="beyond the last"),
+        pytest.param("b", ["b", "c"], id="a text"),
+    ],
+)
+async def test_the_history_since_a_step(protocol, trial, since, wanted):
+    """Rows of smaller steps, of no step, and of steps of the other type are left out."""
+    steps = [0, 2, 3, 1, None, 2.5, "a", "b", "c", 7]
+    await log_all(protocol, trial, [(step, {"loss": 1}) for step in steps])
+    loss = (await protocol.fetch_metrics(trial, "loss", since_step=since))["loss"]
+
+    assert loss.steps.tolist() == wanted
+    assert len(loss.times) == len(loss.writers) == len(loss.values) == len(wanted)
+
+
+@pytest.mark.parametrize("points", [3, 4, 5, 10, 100, 999])
+async def test_a_history_for_a_plot(protocol, trial, points):
+    """At most so many points, taken from those logged, with the ends and the extremes that a plot must show."""
+    values = np.sin(np.arange(2000) / 50)
+    values[777], values[1300] = 40.0, -40.0
+    await log_all(protocol, trial, [(i, {"loss": x}) for i, x in enumerate(values.tolist())])
+    loss = (await protocol.fetch_metrics(trial, "loss", max_points=points))["loss"]
+
+    assert 3 <= len(loss) <= points
+    assert (loss.values == values[loss.steps]).all()
+    assert (np.diff(loss.steps) > 0).all()
+    assert (loss.steps[0], loss.steps[-1]) == (0, 1999)
+    if points >= 10:
+        assert {40.0, -40.0} <= set(loss.values)
+
+
+async def test_a_history_for_a_plot_with_nan_in_it(protocol, trial):
+    """What has no place on an axis is left out; a history that is short enough is left as it is."""
+    values = [math.nan if i % 3 == 0 else math.inf if i % 3 == 1 else float(i) for i in range(300)]
+    await log_all(protocol, trial, [(i, {"loss": x, "nothing": math.nan}) for i, x in enumerate(values)])
+    history = await protocol.fetch_metrics(trial, max_points=20)
+    whole = await protocol.fetch_metrics(trial, "loss", max_points=300)
+
+    assert 3 <= len(history["loss"]) <= 20
+    assert np.isfinite(history["loss"].values).all()
+    assert len(history["nothing"]) == 0
+    assert np.array_equal(whole["loss"].values, values, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        pytest.param({"max_points": 2}, ts.InvalidValue, "max_points", id="too few points"),
+        pytest.param({"max_points": -1}, ts.InvalidValue, "max_points", id="a negative number of points"),
+        pytest.param({"max_points": 2.5}, TypeError, "max_points", id="half a point"),
+        pytest.param({"max_points": True}, TypeError, "max_points", id="a bool for points"),
+        pytest.param({"since_step": [1]}, TypeError, "since_step", id="a list for a step"),
+        pytest.param({"since_step": math.nan}, ts.InvalidValue, "since_step", id="NaN for a step"),
+        pytest.param({"section": "tags"}, ts.InvalidValue, "section", id="a section without history"),
+    ],
+)
+async def test_a_history_that_cannot_be_asked_for(protocol, trial, arguments, error, named):
+    """It is refused at the call; the error names the parameter."""
+    with pytest.raises(error, match=named):
+        await protocol.fetch_metrics(trial, **arguments)
+
+
+async def test_the_history_of_a_metric_that_was_never_logged(protocol, trial):
+    """It is an ItemNotFound that names the metric; asking for all of none is not."""
+    await protocol.log_trial_metrics(trial, aggregator=ts.Stat.lazy(), stat=1)
+
+    assert await protocol.fetch_metrics(trial) == {}
+    with pytest.raises(ts.ItemNotFound, match="stat"):
+        await protocol.fetch_metrics(trial, "stat")
+    await protocol.log_trial_metrics(trial, loss=1)
+    with pytest.raises(ts.ItemNotFound, match="accuracy, f1"):
+        await protocol.fetch_metrics(trial, "loss", "f1", "accuracy")
+    with pytest.raises(TypeError, match="metric"):
+        await protocol.fetch_metrics(trial, 1)

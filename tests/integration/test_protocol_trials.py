@@ -1,0 +1,291 @@
+"""Start, end, arguments, metadata, status and tags of trials."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import trialstream as ts
+from contract import TRIAL_METHODS, again, arguments_of, connected
+
+# --- Start and finish
+
+
+async def test_a_started_trial_is_running(protocol, trial):
+    """Status `Running`, and the time of the start."""
+    await protocol.log_trial_start(trial)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Running
+    assert found.starts == 1
+    assert found.created <= found.started <= found.last_seen
+    assert found.finished is None
+
+
+async def test_a_second_start_is_a_resume(protocol, trial):
+    """It is counted, and the trial is running again; the first start stays its start."""
+    await protocol.log_trial_start(trial)
+    await protocol.log_trial_finish(trial)
+    first = await again(protocol, trial)
+    await protocol.log_trial_start(trial)
+    await protocol.log_trial_start(trial)
+    found = await again(protocol, trial)
+
+    assert found.starts == 3
+    assert found.started == first.started
+    assert found.status is ts.Status.Running
+    assert found.finished is None
+    assert found.errors == []
+
+
+async def test_a_finished_trial_is_completed(protocol, trial):
+    """The elapsed time is its chrono `runtime`, one observation per finish."""
+    for _ in range(2):
+        await protocol.log_trial_start(trial)
+        await protocol.log_trial_finish(trial)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Completed
+    assert found.finished >= found.started
+    assert found.chronos["runtime"].count == 2
+    assert 0 < found.chronos["runtime"].sum < 30
+    assert found.errors == []
+
+
+async def test_the_runtime_of_a_trial_that_another_process_started(served, protocol, trial):
+    """Without the clock of the start, the two times in the log tell."""
+    await protocol.log_trial_start(trial)
+    await protocol.commit()
+    async with connected(served) as other:
+        await other.log_trial_finish(trial)
+        found = await again(other, trial)
+
+    assert found.chronos["runtime"].max == (found.finished - found.started).total_seconds()
+
+
+async def test_a_finish_without_a_start(protocol, trial):
+    """The trial has ended; nobody knows how long it ran."""
+    await protocol.log_trial_finish(trial)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Completed
+    assert (found.starts, found.started, found.chronos) == (0, None, {})
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError])
+async def test_an_interrupted_trial(protocol, trial, interruption):
+    """An interruption is no error of the trial."""
+    await protocol.log_trial_start(trial)
+    try:
+        raise interruption
+    except interruption as error:
+        await protocol.log_trial_finish(trial, type(error), error, error.__traceback__)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Interrupted
+    assert found.errors == []
+    assert found.chronos["runtime"].count == 1
+
+
+async def test_a_trial_that_raised(protocol, trial):
+    """Status `Exception`, with type, message and traceback of the exception in `errors`."""
+    await protocol.log_trial_start(trial)
+    try:
+        raise FloatingPointError("loss is NaN \ud800")
+    except FloatingPointError as error:
+        await protocol.log_trial_finish(trial, exc_type=type(error), exc_val=error, exc_tb=error.__traceback__)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Exception
+    [error] = found.errors
+    assert (error.type, error.message) == ("FloatingPointError", "loss is NaN \\ud800")
+    assert "test_protocol_trials.py" in error.traceback
+    assert error.time == found.finished
+    assert found.chronos["runtime"].count == 1
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"exc_type": ValueError}, id="the class alone"),
+        pytest.param({"exc_val": ValueError("no")}, id="the exception alone"),
+    ],
+)
+async def test_a_trial_that_raised_is_told_by_any_part_of_the_exception(protocol, trial, how):
+    """Class and exception may be given without each other."""
+    await protocol.log_trial_finish(trial, **how)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Exception
+    assert found.errors[0].type == "ValueError"
+
+
+async def test_an_exception_type_that_is_none(protocol, trial):
+    """What is no exception's class is refused, and the trial goes on."""
+    await protocol.log_trial_start(trial)
+    with pytest.raises(TypeError, match="exc_type"):
+        await protocol.log_trial_finish(trial, exc_type="ValueError")
+    await protocol.log_trial_finish(trial)
+    found = await again(protocol, trial)
+
+    assert found.status is ts.Status.Completed
+    assert found.chronos["runtime"].count == 1
+    assert found.lost_events == 0
+
+
+# --- Arguments, metadata, tags
+
+
+async def test_arguments_are_merged_and_the_uid_stays(protocol, name):
+    """Later values replace earlier ones of the same key; identity was settled at the creation."""
+    trial = await protocol.new_trial(ts.Trial(name=name, parameters={"lr": 0.1, "depth": 2}))
+    await protocol.log_trial_arguments(trial, lr=0.2, width=64)
+    await protocol.log_trial_arguments(trial, width=[64, 32])
+    found = await again(protocol, trial)
+
+    assert found.parameters == {"lr": 0.2, "depth": 2, "width": [64, 32]}
+    assert found.uid == trial.uid
+    assert [each.uid for each in await protocol.get_trial(trial)] == [trial.uid]
+
+
+async def test_metadata_is_merged(protocol, name):
+    """Later values replace earlier ones of the same key."""
+    trial = await protocol.new_trial(ts.Trial(name=name, metadata={"host": "a", "gpu": None}))
+    await protocol.log_trial_metadata(trial, host="b")
+    await protocol.log_trial_metadata(trial, commit="c")
+    found = await again(protocol, trial)
+
+    assert found.metadata == {"host": "b", "gpu": None, "commit": "c"}
+
+
+async def test_metadata_can_accumulate(protocol, trial):
+    """An aggregator other than Value takes every observation of its key, and stays."""
+    for i in range(4):
+        await protocol.log_trial_metadata(trial, ts.Ring.lazy(2), batch=f"b{i}")
+        await protocol.log_trial_metadata(trial, aggregator=ts.StatAggregator.lazy(1), memory=10.0 * i)
+        await protocol.log_trial_metadata(trial, aggregator=ts.timeseries_aggregator, power=i)
+        await protocol.log_trial_metadata(trial, note=i)
+    await protocol.log_trial_metadata(trial, memory=40.0)
+    found = await again(protocol, trial)
+    history = await protocol.fetch_metrics(trial, section="metadata")
+
+    assert found.metadata["batch"].values == ["b2", "b3"]
+    memory = found.metadata["memory"]
+    assert (memory.count, memory.min, memory.max, memory.avg) == (4, 10.0, 40.0, 25.0)
+    assert (found.metadata["power"].last, found.metadata["power"].count) == (3.0, 4)
+    assert found.metadata["note"] == 3
+    assert history["power"].values.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "given", "named"),
+    [
+        pytest.param(ts.Stat.lazy(), {"memory": "10 MB"}, "memory", id="a text for Stat"),
+        pytest.param(ts.timeseries_aggregator, {"power": None}, "power", id="None for TimeSeries"),
+        pytest.param(ts.Stat, {"memory": 1}, "aggregator", id="a class for an aggregator"),
+        pytest.param(None, {"memory": 1}, "aggregator", id="None for an aggregator"),
+        pytest.param("stat", {"memory": 1}, "aggregator", id="a text for an aggregator"),
+    ],
+)
+async def test_metadata_that_cannot_accumulate(protocol, trial, aggregator, given, named):
+    """It is a TypeError at the call, and nothing is logged."""
+    with pytest.raises(TypeError, match=named):
+        await protocol.log_trial_metadata(trial, aggregator, good=1, **given)
+    await protocol.log_trial_metadata(trial, fine=True)
+    found = await again(protocol, trial)
+
+    assert found.metadata == {"fine": True}
+    assert found.lost_events == 0
+
+
+async def test_tags_are_merged(protocol, name):
+    """Later values replace earlier ones of the same key, and trials are found by them."""
+    trial = await protocol.new_trial(ts.Trial(name=name, tags={"user": "ada", "old": True}))
+    await protocol.add_trial_tags(trial, user="grace", **{"a.b": [1]})
+    [found] = await protocol.fetch_trials({"name": name, "tags.user": "grace"})
+
+    assert found.tags == {"user": "grace", "old": True, "a.b": [1]}
+
+
+async def test_what_is_logged_is_what_it_was_at_the_call(protocol, trial):
+    """Changing a value afterwards changes nothing."""
+    layers = [64, 32]
+    await protocol.log_trial_arguments(trial, layers=layers)
+    await protocol.log_trial_metadata(trial, ts.Ring.lazy(2), layers=layers)
+    layers.append(16)
+    found = await again(protocol, trial)
+
+    assert found.parameters == {"layers": [64, 32]}
+    assert found.metadata["layers"].values == [[64, 32]]
+
+
+# --- Status
+
+
+@pytest.mark.parametrize("status", [*ts.Status, ts.CustomStatus("Paused by ops.", -7)], ids=lambda each: each.name)
+async def test_any_status_can_be_set(protocol, trial, status):
+    """It comes back as it was, and trials are found by it."""
+    await protocol.set_trial_status(trial, status)
+    found = await protocol.fetch_trials({"uid": trial.uid, "status": status})
+
+    assert [each.status for each in found] == [status]
+
+
+async def test_errors_of_a_status_are_appended(protocol, trial):
+    """An error is a text or an exception."""
+    try:
+        raise MemoryError("4 GB")
+    except MemoryError as error:
+        await protocol.set_trial_status(trial, ts.Status.Broken, error)
+    await protocol.set_trial_status(trial, status=ts.Status.Broken, error="node lost")
+    await protocol.set_trial_status(trial, ts.Status.Suspended)
+    found = await again(protocol, trial)
+
+    assert [(each.type, each.message) for each in found.errors] == [("MemoryError", "4 GB"), ("", "node lost")]
+    assert "raise MemoryError" in found.errors[0].traceback
+    assert found.status is ts.Status.Suspended
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        pytest.param({"status": "Running"}, "status", id="a name for a status"),
+        pytest.param({"status": 101}, "status", id="a code for a status"),
+        pytest.param({"status": ts.Status.Broken, "error": 3}, "error", id="a number for an error"),
+    ],
+)
+async def test_what_is_no_status(protocol, trial, given, named):
+    """It is a TypeError at the call, and nothing is logged."""
+    with pytest.raises(TypeError, match=named):
+        await protocol.set_trial_status(trial, **given)
+    await protocol.add_trial_tags(trial, fine=True)
+    found = await again(protocol, trial)
+
+    assert (found.status, found.errors, found.lost_events) == (None, [], 0)
+
+
+# --- Trials that there are not
+
+
+@pytest.mark.parametrize("method", TRIAL_METHODS)
+async def test_a_trial_that_was_never_created(protocol, name, method):
+    """It is an ItemNotFound that names the trial, at the call."""
+    project = await protocol.new_project(ts.Project(name=name))
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name))
+    arguments = arguments_of(project, group, ts.Trial(name=name))[method]
+
+    with pytest.raises(ts.ItemNotFound, match=name):
+        await getattr(protocol, method)(**arguments)
+
+
+@pytest.mark.parametrize("method", [*TRIAL_METHODS, "new_trial", "get_trial"])
+@pytest.mark.parametrize("given", ["a name", None, ts.Project(name="a project")], ids=["text", "None", "a project"])
+async def test_what_is_no_trial(protocol, name, method, given):
+    """It is a TypeError that names the parameter."""
+    project, group = ts.Project(name=name), ts.TrialGroup(name=name)
+    if method == "add_group_trial":
+        await protocol.new_trial_group(group)
+    arguments = {**arguments_of(project, group, ts.Trial(name=name))[method], "trial": given}
+
+    with pytest.raises(TypeError, match="trial"):
+        await getattr(protocol, method)(**arguments)

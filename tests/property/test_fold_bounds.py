@@ -1,0 +1,202 @@
+"""However much is logged, every document stays under MongoDB's 16 MB, and what does not fit is told to the user."""
+
+from __future__ import annotations
+
+import bson
+import pytest
+from logs import FIRST, HASHES, TRIAL
+from projection import Projection, project
+from trialstream_consumer import fold as fold_module
+from trialstream_consumer.fold import MAX_ERRORS, MAX_WRITERS, State
+from trialstream_schemas import events as e
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.structure import group_uid
+
+MONGODB_BYTES = 16 * 1024 * 1024
+GIVEN = {"trial": TRIAL, "writer": "w", "time": 1_700_000_000_000_000}
+BIG = "x" * 500_000
+
+
+def arguments(i):
+    """A large argument."""
+    return e.ArgumentsLogged(values={f"key{i}": BIG}, **GIVEN)
+
+
+def dotted(i):
+    """Many arguments whose keys take three times their length in a document."""
+    return e.ArgumentsLogged(values={"." * 1000 + f"{i}.{j}": None for j in range(600)}, **GIVEN)
+
+
+def rings(i):
+    """A large value for a ring of one, whose document holds it as its value and as its last."""
+    return e.MetadataLogged(values={f"key{i}": BIG}, aggregator=Lazy("ring", 1), **GIVEN)
+
+
+def growing_ring(i):
+    """A large value more for one long ring."""
+    return e.MetadataLogged(values={"key": BIG}, aggregator=Lazy("ring", 4096), **GIVEN)
+
+
+def replaced(i):
+    """Values that replace smaller ones."""
+    return e.MetadataLogged(values={f"key{i // 2}": BIG if i % 2 else 0}, aggregator=Lazy("value"), **GIVEN)
+
+
+def metric_names(i):
+    """Many metrics with names of dots."""
+    names = ["." * 1000 + f"{i}-{j}" for j in range(600)]
+    return e.MetricsLogged(names=names, times=[0], columns=[[1.0]] * 600, aggregator=Lazy("stat"), **GIVEN)
+
+
+def text_steps(i):
+    """Many time series, each of which keeps a long text as its last step; short at first, long later."""
+    names, step = [f"{i % 30}-{j}" for j in range(500)], "s" * (1 if i < 30 else 1024)
+    return e.MetricsLogged(
+        names=names, times=[0], columns=[[1.0]] * 500, text_steps=[step], aggregator=Lazy("timeseries"), **GIVEN
+    )
+
+
+def skipped(i):
+    """Statistics that skip, and keep what they skip."""
+    names = [f"{i}-{j}" for j in range(10)]
+    return e.MetricsLogged(
+        names=names, times=[0] * 4096, columns=[[1.0] * 4096] * 10, aggregator=Lazy("stat", 4096), **GIVEN
+    )
+
+
+def chronos(i):
+    """Many chronos with long names, all open once more and failed."""
+    names = [f"{i}-{j}" + "n" * 1000 for j in range(600)]
+    counts = {"announced": [0] * 600, "failed": [1] * 600, "times": [0] * 600, "elapsed": [1.0] * 600}
+    return e.ChronosFinished(names=names, aggregators=[Lazy("stat")] * 600, chronos=range(600), **counts, **GIVEN)
+
+
+def tags(i):
+    """A large tag that holds many small values."""
+    return e.TagsAdded(values={f"key{i}": [None] * 30_000}, **GIVEN)
+
+
+def number(log):
+    """The same events with their sequence numbers."""
+    for i, event in enumerate(log):
+        event.seq = i + 1
+    return log
+
+
+@pytest.mark.parametrize(
+    "make",
+    [arguments, dotted, rings, growing_ring, replaced, metric_names, text_steps, skipped, chronos, tags],
+    ids=lambda make: make.__doc__.rstrip("."),
+)
+def test_trial_is_bounded(make):
+    """What would make a trial too large is a dead letter that says so, and the trial can still be ended."""
+    error = e.Error("\U0001f600" * 300, "\U0001f600" * 3000, "\U0001f600" * 9000)
+    log = number([make(i) for i in range(60)])
+    ends = [{**GIVEN, "writer": f"w{i}"} for i in range(40)]
+    last = [e.TrialFinished(interrupted=False, elapsed=1.0, error=error, **each) for each in ends]
+    for event in last:
+        event.seq = 1
+
+    projection = project([FIRST, *log, *last])
+    document = bson.decode(projection.documents["trials"][TRIAL])
+
+    assert {reason for _, reason in projection.dead_letters} == {
+        f"the document of trial {TRIAL} would pass {fold_module.MAX_DOCUMENT_BYTES} bytes"
+    }
+    assert all(1 < position <= 60 for position, _ in projection.dead_letters)
+    assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES
+    assert document["status"]["name"] == "Exception"
+    assert document["chronos"]["runtime"]["count"] == 40
+    assert (len(document["errors"]), document["errors_dropped"]) == (MAX_ERRORS, 8)
+    assert max(len(each) for each in projection.documents["series"].values() or [b""]) < MONGODB_BYTES
+
+
+def test_refused_value_leaves_room_for_smaller_ones():
+    """A value that does not fit is refused alone; smaller ones that come later are taken."""
+    log = number([*(arguments(i) for i in range(30)), e.ArgumentsLogged(values={"small": 1}, **GIVEN)])
+
+    projection = project([FIRST, *log])
+
+    assert projection.dead_letters
+    assert bson.decode(projection.documents["trials"][TRIAL])["parameters"]["small"] == 1
+
+
+def test_replaced_values_free_their_room():
+    """A large value that is replaced by another does not count twice."""
+    log = number([e.ArgumentsLogged(values={"same": BIG}, **GIVEN) for _ in range(100)])
+
+    assert project([FIRST, *log]).dead_letters == []
+
+
+def test_writers_are_bounded():
+    """A trial takes so many writers, and the next is told; those that it has go on."""
+    log = [e.Heartbeat(**GIVEN | {"writer": f"{i:064}"}, seq=1) for i in range(MAX_WRITERS + 1)]
+    again = e.Heartbeat(**GIVEN | {"writer": f"{0:064}"}, seq=2)
+
+    projection = project([FIRST, *log, again])
+
+    assert projection.dead_letters == [(MAX_WRITERS + 1, f"{TRIAL} has {MAX_WRITERS} writers already")]
+    assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES - fold_module.MAX_DOCUMENT_BYTES
+
+
+def test_group_is_bounded():
+    """The metadata of a group is bounded too."""
+    uid = group_uid("g", None)
+    given = {"group": uid, "writer": "w", "time": 0}
+    metadata = [{"." * 1000 + f"{i}-{j}": None for j in range(600)} for i in range(10)]
+    log = number([e.GroupMetadataSet(values=each, **given) for each in metadata])
+
+    projection = project([e.GroupCreated(name="g", request="r", **given), *log])
+
+    assert {reason for _, reason in projection.dead_letters} == {
+        f"the document of group {uid} would pass {fold_module.MAX_DOCUMENT_BYTES} bytes"
+    }
+    assert len(projection.documents["groups"][uid]) < MONGODB_BYTES
+
+
+def test_lost_events_stop_at_64_bits():
+    """Gaps that no counter holds, from a writer gone wild, are a large number and no crash."""
+    log = [e.Heartbeat(**GIVEN | {"writer": each}, seq=2**63 - 1) for each in "abc"]
+
+    document = bson.decode(project([FIRST, *log]).documents["trials"][TRIAL])
+
+    assert document["lost_events"] == 2**63 - 1
+
+
+def test_many_chronos_in_one_frame_are_folded_at_once():
+    """A frame of as many names as rows takes time in proportion to its rows, not to their square."""
+    n = 30_000
+    frame = e.ChronosFinished(
+        names=[str(i) for i in range(n)], aggregators=[Lazy("value")] * n, announced=[0] * n, failed=[0] * n,
+        chronos=list(range(n)), times=[0] * n, elapsed=[1.0] * n, **GIVEN, seq=1,
+    )  # fmt: skip
+    looked_at = 0
+
+    class Counted(list):
+        def __iter__(self):
+            nonlocal looked_at
+            looked_at += len(self)
+            return super().__iter__()
+
+    frame.chronos = Counted(frame.chronos)
+    projection = Projection()
+    projection.fold([FIRST, frame], State())
+
+    assert looked_at <= 3 * n
+
+
+def test_revisions_of_many_requests():
+    """Each request with auto_increment gets the next revision, and without it none, at one place of the log."""
+    log = [
+        e.TrialCreated(
+            trial=f"{HASHES[1]}~r{i}", writer="w", time=0, request=f"r{i}", name="t", parameters={},
+            auto_increment=i % 3 != 1,
+        )
+        for i in range(6)
+    ]  # fmt: skip
+
+    outcomes = project([*log, *log]).documents["outcomes"]
+
+    assert [bson.decode(outcomes[f"r{i}"])["uid"] for i in range(6)] == [
+        f"{HASHES[1]}_0", None, f"{HASHES[1]}_1", f"{HASHES[1]}_2", None, f"{HASHES[1]}_3",
+    ]  # fmt: skip

@@ -1,0 +1,334 @@
+"""What becomes of a stream of observations."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from trialstream_schemas.aggregators import (
+    MAX_KEPT,
+    Aggregator,
+    Lazy,
+    Ring,
+    RingAggregator,
+    Stat,
+    StatAggregator,
+    TimeSeries,
+    TimeSeriesAggregator,
+    Value,
+    ValueAggregator,
+    is_aggregator_document,
+    timeseries_aggregator,
+    value_aggregator,
+)
+from trialstream_schemas.errors import InvalidType, InvalidValue, SchemaError
+
+NAN, INF = math.nan, math.inf
+KINDS = [
+    pytest.param(Value.lazy(), id="Value"),
+    pytest.param(Stat.lazy(1), id="Stat"),
+    pytest.param(Ring.lazy(3), id="Ring"),
+    pytest.param(TimeSeries.lazy(), id="TimeSeries"),
+]
+
+
+def fed(lazy, xs, step=None):
+    """An aggregator that has taken these observations."""
+    made = lazy()
+    made.extend(xs, step)
+    return made
+
+
+def test_value_keeps_the_last():
+    """Value keeps the last observation, whatever it is, and counts them."""
+    value = Value()
+    assert (value.last, value.count) == (None, 0)
+
+    value.extend([1, "two"])
+    value.extend([])
+    value.extend([{"three": 3}])
+
+    assert value.value == value.last == {"three": 3}
+    assert value.count == 3
+
+
+def test_ring_keeps_the_last_n():
+    """Ring keeps the last n, oldest first, also when more than n come at once."""
+    ring = Ring(3)
+    assert ring.last is None
+
+    ring.extend([1, 2])
+    ring.extend([3, 4])
+
+    assert ring.values == [2, 3, 4]
+    assert ring.last == 4
+    ring.extend(range(10, 20))
+    assert ring.values == [17, 18, 19]
+
+
+def test_stat_is_what_numpy_says():
+    """Stat keeps count, mean, population standard deviation, minimum, maximum and sum."""
+    xs = np.random.default_rng(7).normal(5, 3, 1000)
+    stat = Stat()
+    for part in np.array_split(xs, 7):
+        stat.extend(part.tolist())
+
+    assert stat.count == 1000
+    assert stat.avg == pytest.approx(xs.mean(), rel=1e-13)
+    assert stat.sd == pytest.approx(xs.std(ddof=0), rel=1e-13)
+    assert (stat.min, stat.max) == (xs.min(), xs.max())
+    assert stat.sum == pytest.approx(xs.sum(), rel=1e-13)
+
+
+def test_stat_is_stable_far_from_zero():
+    """A small deviation around a large mean is not lost in rounding."""
+    stat = Stat()
+    for x in (1e9 + 1, 1e9 + 2, 1e9 + 3):
+        stat.extend([x])
+
+    assert stat.avg == 1e9 + 2
+    assert stat.sd == pytest.approx(math.sqrt(2 / 3), rel=1e-9)
+
+
+def test_stat_of_nothing():
+    """Without observations there is no mean, deviation, minimum or maximum, and no NaN in their place."""
+    stat = Stat()
+
+    assert (stat.count, stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (0, None, None, None, None, 0.0)
+
+
+def test_stat_of_one():
+    """One observation has no deviation."""
+    stat = fed(Stat.lazy(), [2.5])
+
+    assert (stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (2.5, 0.0, 2.5, 2.5, 2.5)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        pytest.param([[100.0, -100.0, 1.0, 3.0]], id="at once"),
+        pytest.param([[100.0], [-100.0], [1.0], [3.0]], id="one by one"),
+        pytest.param([[100.0], [-100.0, 1.0, 3.0]], id="cut among the skipped"),
+        pytest.param([[100.0, -100.0], [1.0, 3.0]], id="cut after the skipped"),
+    ],
+)
+def test_skipped_observations_count_in_no_statistic(runs):
+    """The first skip_obs observations are in no statistic, not in minimum, maximum, count and sum either."""
+    stat = Stat(2)
+    for xs in runs:
+        stat.extend(xs)
+
+    assert (stat.count, stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (2, 2.0, 1.0, 1.0, 3.0, 4.0)
+
+
+def test_skipped_nan_is_not_counted():
+    """A NaN among the skipped is skipped like any other."""
+    stat = fed(Stat.lazy(2), [NAN, INF, 1.0, NAN])
+
+    assert (stat.count, stat.nan, stat.inf) == (1, 1, 0)
+
+
+def test_stat_that_skipped_all():
+    """While all are skipped, there is no statistic."""
+    stat = fed(Stat.lazy(5), [1.0, 2.0])
+
+    assert (stat.count, stat.min, stat.avg) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    "lazy", [pytest.param(Stat.lazy(), id="Stat"), pytest.param(TimeSeries.lazy(), id="TimeSeries")]
+)
+def test_nan_and_inf_are_counted_apart(lazy):
+    """NaN and ±inf are counted, and leave the statistics of the finite ones as they are."""
+    stat = fed(lazy, [1.0, NAN, INF, 3.0, -INF, -INF])
+
+    assert (stat.nan, stat.inf, stat.neginf) == (1, 1, 2)
+    assert (stat.count, stat.avg, stat.min, stat.max, stat.sum) == (2, 2.0, 1.0, 3.0, 4.0)
+
+
+def test_only_nan():
+    """A metric that is nothing but NaN has counts and no statistic."""
+    stat = fed(Stat.lazy(), [NAN, NAN])
+
+    assert (stat.count, stat.nan, stat.avg, stat.min, stat.max, stat.sd) == (0, 2, None, None, None, None)
+
+
+def test_largest_doubles():
+    """A sum beyond a double is inf, and the mean still is what it is."""
+    largest = 1.7976931348623157e308
+
+    stat = fed(Stat.lazy(), [largest] * 3)
+
+    assert (stat.avg, stat.min, stat.max, stat.sum) == (largest, largest, largest, INF)
+
+
+def test_timeseries_keeps_the_last_with_its_step():
+    """TimeSeries keeps, beside the statistics, the last observation in the order of the log, and its step."""
+    series = TimeSeries()
+    assert (series.last, series.last_step) == (None, None)
+
+    series.extend([1.0, 2.0], 10)
+    series.extend([], 11)
+    series.extend([-5.0], 3)
+
+    assert (series.last, series.last_step) == (-5.0, 3)
+    assert (series.count, series.max) == (3, 2.0)
+
+
+@pytest.mark.parametrize("step", [None, 7, -(2**63), 0.5, "warm-up"], ids=repr)
+def test_timeseries_takes_any_step(step):
+    """A step is an integer, a float or a text, or there is none."""
+    series = fed(TimeSeries.lazy(), [NAN], step)
+
+    assert math.isnan(series.last)
+    assert series.last_step == step
+
+
+def test_merge_counts_what_the_whole_would_not_have_skipped():
+    """Merging gives to each what one pass would: the later one's skipped observations count, if they are not first."""
+    merged = fed(Stat.lazy(2), [1.0])
+    merged.merge(fed(Stat.lazy(2), [2.0, 3.0, 4.0]))
+
+    assert (merged.count, merged.avg, merged.min, merged.max, merged.sum) == (2, 3.5, 3.0, 4.0, 7.0)
+    assert merged.sd == pytest.approx(0.5)
+
+
+def test_merge_of_nothing():
+    """Merging one that has seen nothing changes nothing."""
+    for lazy in (Value.lazy(), Stat.lazy(1), Ring.lazy(2), TimeSeries.lazy()):
+        merged = fed(lazy, [1.0, 2.0], 5)
+        merged.merge(lazy())
+
+        assert merged == fed(lazy, [1.0, 2.0], 5)
+
+
+def test_lazy_names_an_aggregator():
+    """`lazy` names an aggregator; calling it makes a new one each time."""
+    lazy = Stat.lazy(1)
+
+    assert lazy == Lazy("stat", 1) == StatAggregator.lazy(1)
+    assert isinstance(lazy(), Stat)
+    assert lazy().skip_obs == 1
+    assert lazy() is not lazy()
+    assert Ring.lazy(5)().size == 5
+    assert (value_aggregator, timeseries_aggregator) == (Value.lazy(), TimeSeries.lazy())
+
+
+def test_long_names():
+    """The names ending in Aggregator are the same classes."""
+    assert (ValueAggregator, StatAggregator, RingAggregator, TimeSeriesAggregator) == (Value, Stat, Ring, TimeSeries)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "reason"),
+    [
+        pytest.param(lambda: Ring.lazy(0), InvalidValue, "between 1 and 4096, not 0", id="ring of nothing"),
+        pytest.param(lambda: Ring(MAX_KEPT + 1), InvalidValue, "not 4097", id="ring too large"),
+        pytest.param(lambda: Ring.lazy(2.0), InvalidType, "an int is needed, not float", id="ring of a float"),
+        pytest.param(lambda: Stat.lazy(-1), InvalidValue, "between 0 and 4096, not -1", id="negative skip_obs"),
+        pytest.param(lambda: Stat(True), InvalidType, "an int is needed, not bool", id="skip_obs of True"),
+        pytest.param(Lazy("median"), SchemaError, "no aggregator is called 'median'", id="unknown kind"),
+        pytest.param(Lazy("ring", 0), InvalidValue, "between 1 and 4096", id="a ring of nothing from the wire"),
+        pytest.param(lambda: Lazy.check(Stat, "p"), InvalidType, r"^p: .*StatAggregator.lazy\(1\), not", id="a class"),
+        pytest.param(lambda: Lazy.check("stat", "p"), InvalidType, r"^p: .*not str", id="a text"),
+    ],
+)
+def test_lazy_refuses(make, error, reason):
+    """An aggregator that cannot be is refused when it is named, with a message that says what can be."""
+    with pytest.raises(error, match=reason):
+        make()
+
+
+@pytest.mark.parametrize("lazy", KINDS)
+def test_json_comes_back(lazy):
+    """Each comes back from strict JSON as it was, at any time, with NaN and ±inf."""
+    for xs in ([], [1.0], [NAN, 2.0, INF, -INF, 5.0]):
+        made = fed(lazy, xs, "s")
+        text = json.dumps(made.to_json(), allow_nan=False)
+        back = Aggregator.from_json(json.loads(text))
+
+        assert type(back) is type(made)
+        assert back == made
+        assert type(made).from_json(json.loads(text)) == made
+
+
+@pytest.mark.parametrize("lazy", KINDS)
+def test_document_comes_back(lazy):
+    """Each comes back from its document as it was, and its document is known as one."""
+    made = fed(lazy, [NAN, 2.0, INF], 4)
+    document = made.to_document()
+
+    assert Aggregator.from_document(document) == made
+    assert is_aggregator_document(document)
+    assert not is_aggregator_document({"kind": "stat"})
+    assert not is_aggregator_document("%kind")
+
+
+@pytest.mark.parametrize(
+    ("lazy", "xs", "short"),
+    [
+        pytest.param(Value.lazy(), [NAN], "nan", id="Value"),
+        pytest.param(Ring.lazy(2), [1.0, b"\0", {"a": [INF]}], [{"%bytes": "AA=="}, {"a": ["inf"]}], id="Ring"),
+        pytest.param(
+            Stat.lazy(),
+            [1.0, 3.0],
+            {"count": 2, "avg": 2.0, "sd": 1.0, "min": 1.0, "max": 3.0, "sum": 4.0},
+            id="Stat",
+        ),
+        pytest.param(
+            TimeSeries.lazy(),
+            [3.0, NAN],
+            {"count": 1, "avg": 3.0, "sd": 0.0, "min": 3.0, "max": 3.0, "sum": 3.0, "nan": 1}
+            | {"last": "nan", "last_step": 9},
+            id="TimeSeries",
+        ),
+    ],
+)  # fmt: skip
+def test_short_json_is_for_reading(lazy, xs, short):
+    """The short form holds what a person reads, and is strict JSON too."""
+    made = fed(lazy, xs, 9)
+
+    assert made.to_json(short=True) == short
+    json.dumps(made.to_json(short=True), allow_nan=False)
+    assert str(short) in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        pytest.param(Ring, Stat(), id="a Stat for a Ring"),
+        pytest.param(Value, TimeSeries(), id="a TimeSeries for a Value"),
+        pytest.param(TimeSeries, Stat(), id="a Stat for a TimeSeries"),
+    ],
+)
+def test_wrong_kind(wanted, given):
+    """The state of one kind is not taken for another."""
+    with pytest.raises(SchemaError, match=f"not the JSON of {wanted.__name__}: kind '{given.kind}'"):
+        wanted.from_json(given.to_json())
+    with pytest.raises(SchemaError, match=f"not the document of {wanted.__name__}: kind '{given.kind}'"):
+        wanted.from_document(given.to_document())
+
+
+@pytest.mark.parametrize("given", [{}, {"kind": "median"}, {"kind": None}], ids=repr)
+def test_no_kind(given):
+    """What is not the state of an aggregator is a clear error."""
+    with pytest.raises(SchemaError, match="not the JSON of Aggregator"):
+        Aggregator.from_json(given)
+
+
+def test_a_timeseries_is_a_stat():
+    """Whoever asks for statistics may get the ones of a time series."""
+    assert type(Stat.from_json(TimeSeries().to_json())) is TimeSeries
+
+
+def test_equality():
+    """Two are equal if their state is; NaN equals NaN, and kinds and arguments count."""
+    assert fed(Value.lazy(), [NAN]) == fed(Value.lazy(), [NAN])
+    assert Stat(1) != Stat(2)
+    assert Stat() != TimeSeries()
+    assert Ring(2) != [1]
+    with pytest.raises(TypeError):
+        hash(Stat())

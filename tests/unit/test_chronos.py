@@ -1,0 +1,155 @@
+"""Open chronos: which start a finish belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from trialstream.chronos import Chronos, OpenChrono
+from trialstream_schemas.aggregators import Stat
+from trialstream_schemas.errors import ChronoError
+
+
+def chrono(trial="t_0", name="step"):
+    """One that runs from now on."""
+    return OpenChrono(trial, name, Stat.lazy(1), None)
+
+
+def in_thread(function):
+    """Run a function in a thread of its own and return what it returns."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_finish_belongs_to_its_start():
+    """By trial and name."""
+    chronos = Chronos()
+    first, second, third = chrono(), chrono(name="load"), chrono(trial="t_1")
+    for each in (first, second, third):
+        chronos.start(each)
+
+    assert chronos.finish("t_1", "step") is third
+    assert chronos.finish("t_0", "load") is second
+    assert chronos.finish("t_0", "step") is first
+
+
+def test_chronos_of_one_task_nest():
+    """The latest start is finished first."""
+    chronos = Chronos()
+    outer, inner = chrono(), chrono()
+    chronos.start(outer)
+    chronos.start(inner)
+
+    assert chronos.finish("t_0", "step") is inner
+    assert chronos.finish("t_0", "step") is outer
+
+
+def test_a_finish_without_a_start():
+    """Never started, or finished already."""
+    chronos = Chronos()
+    with pytest.raises(ChronoError, match="'step' of trial t_0 was never started"):
+        chronos.finish("t_0", "step")
+    chronos.start(chrono())
+    chronos.finish("t_0", "step")
+
+    with pytest.raises(ChronoError, match="never started"):
+        chronos.finish("t_0", "step")
+
+
+def test_threads_finish_what_they_started():
+    """Each its own, whatever the order."""
+    chronos, together = Chronos(), threading.Barrier(8)
+    wrong = []
+
+    def work():
+        mine = chrono()
+        chronos.start(mine)
+        together.wait(10)
+        if chronos.finish("t_0", "step") is not mine:
+            wrong.append(mine)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert wrong == []
+
+
+def test_tasks_finish_what_they_started():
+    """Each its own, whatever the order."""
+    chronos = Chronos()
+
+    async def work(started, may_finish):
+        mine = chrono()
+        chronos.start(mine)
+        started.set()
+        await may_finish.wait()
+        return chronos.finish("t_0", "step") is mine
+
+    async def main():
+        events = [(asyncio.Event(), asyncio.Event()) for _ in range(4)]
+        tasks = [asyncio.create_task(work(*each)) for each in events]
+        for started, _ in events:
+            await started.wait()
+        for i in (1, 3, 0, 2):
+            events[i][1].set()
+            await tasks[i]
+        return [each.result() for each in tasks]
+
+    assert asyncio.run(main()) == [True] * 4
+
+
+def test_the_only_one_can_be_finished_from_anywhere():
+    """A chrono that one thread starts and another finishes, as callbacks of frameworks do."""
+    chronos, mine = Chronos(), chrono()
+    chronos.start(mine)
+
+    assert in_thread(lambda: chronos.finish("t_0", "step")) is mine
+
+
+def test_which_of_several_is_meant_must_be_known():
+    """Several are open, and none was started here."""
+    chronos = Chronos()
+    for _ in range(2):
+        in_thread(lambda: chronos.start(OpenChrono("t_0", "step", Stat.lazy(1), None, owner=object())))
+
+    with pytest.raises(ChronoError, match="open in 2 other tasks"):
+        chronos.finish("t_0", "step")
+
+
+def test_chronos_are_announced_once_they_run_for_long():
+    """Each once, and those that have just been started later."""
+    chronos, told = Chronos(), []
+    old, young = chrono(), chrono()
+    young.started = old.started + 10
+    chronos.start(old)
+    chronos.start(young)
+    chronos.announce(old.started + 5, told.append)
+    chronos.announce(old.started + 5, told.append)
+    assert told == [old]
+    chronos.announce(old.started + 10, told.append)
+
+    assert told == [old, young]
+    assert old.announced
+    assert young.announced
+
+
+def test_what_could_not_be_told_is_told_later():
+    """There was no room: the next time there may be."""
+    chronos, told = Chronos(), []
+    chronos.start(chrono())
+
+    def fail(_):
+        raise BufferError
+
+    with pytest.raises(BufferError):
+        chronos.announce(float("inf"), fail)
+    chronos.announce(float("inf"), told.append)
+
+    assert len(told) == 1

@@ -1,0 +1,395 @@
+"""Events to bytes and back: Avro single-object encoding."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import subprocess
+import sys
+
+import fastavro
+import pytest
+from trialstream_schemas import codec
+from trialstream_schemas import events as e
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode, fingerprint, record_of
+from trialstream_schemas.errors import SchemaError, UnknownSchema
+
+ENVELOPE = {"writer": "w", "seq": 3, "time": 1_700_000_000_123_456}
+ASKED = {**ENVELOPE, "seq": 0, "request": "r"}
+TRIAL = {"trial": "0" * 32 + "_0", **ENVELOPE}
+STAT = Lazy("stat", 1)
+ERROR = e.Error("ValueError", "no", "at line 1")
+VALUES = {"a.b": [None, True, 2**63 - 1, -1, 0.5, -math.inf, "é", b"\0", {"": {}}]}
+
+# One of each type, with something in every field, and its bytes: what lies in logs must be read for ever.
+GOLDEN = [
+    e.TrialCreated(
+        trial="0" * 32 + "~r", **ASKED, name="t", parameters=VALUES, auto_increment=True, version="1", description="d",
+        project_id="p", group_id="g", metadata={"m": 1}, tags={"t": 2.0},
+    ),
+    e.TrialStarted(**TRIAL, if_version=7, request="r"),
+    e.TrialFinished(**TRIAL, interrupted=True, elapsed=1.5, error=ERROR),
+    e.ChronoStarted(**TRIAL, name="epoch", aggregator=STAT),
+    e.ChronosFinished(
+        **TRIAL, names=["a", "b"], aggregators=[STAT, Lazy("timeseries")], announced=[1, 0], failed=[0, 1],
+        chronos=[0, 1, 1], times=[0, 5, -5], elapsed=[0.1, 0.2, math.inf],
+    ),
+    e.ArgumentsLogged(**TRIAL, values=VALUES),
+    e.MetadataLogged(**TRIAL, values={"k": 1}, aggregator=Lazy("ring", 5)),
+    e.MetricsLogged(
+        **TRIAL, aggregator=Lazy("timeseries"), names=["x", "y"], steps=[1, 2], float_steps=[0.5], text_steps=["s"],
+        times=[0, 9], columns=[[1.0, -0.0], [math.inf, 5e-324]],
+    ),
+    e.TagsAdded(**TRIAL, values={"k": "v"}),
+    e.StatusSet(**TRIAL, status=e.StatusRecord("Paused", 150), error=ERROR),
+    e.TrialAttached(**TRIAL, project_id="p", group_id="g"),
+    e.Heartbeat(**TRIAL),
+    e.LogCreated(time=1, log="l", partitions=12),
+    e.ProjectCreated(**ASKED, project="p", name="p", description="d", metadata={"m": 1}, tags={"t": 2}),
+    e.GroupCreated(**ASKED, group="g", name="n", project_id="p", description="d", metadata={"m": 1}, tags={"t": 2}),
+    e.GroupMetadataSet(**ENVELOPE, group="g", values={"k": None}),
+]  # fmt: skip
+BYTES = {
+    "TrialCreated": (
+        "c3019293ae9b2f9d21214430303030303030303030303030303030303030303030303030303030303030307e72027700808981828389"
+        "850600020272027402640202310206612e620c1200020104feffffffffffffffff01040106000000000000e03f06000000000000f0ff"
+        "0804c3a90a02000e02000e0000000002027002026702026d0402000202740600000000000000400001"
+    ),
+    "TrialStarted": (
+        "c3019d45243ef5c2ff5c4430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "8506020e020272"
+    ),
+    "TrialFinished": (
+        "c3014665702fa9cd70554430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "8506000002000000000000f83f01021456616c75654572726f72046e6f126174206c696e652031"
+    ),
+    "ChronoStarted": (
+        "c30121a9587398e8b11f4430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "850600000a65706f6368087374617402"
+    ),
+    "ChronosFinished": (
+        "c301539f6dde765b0d2e4430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "85060000040261026200040873746174021474696d6573657269657300000402000004000200060002020006000a0900069a99999999"
+        "99b93f9a9999999999c93f000000000000f07f00"
+    ),
+    "ArgumentsLogged": (
+        "c3018e1575f6b8d3ca3d4430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "850600000206612e620c1200020104feffffffffffffffff01040106000000000000e03f06000000000000f0ff0804c3a90a02000e02"
+        "000e00000000"
+    ),
+    "MetadataLogged": (
+        "c3019b863ded52c50a654430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "8506000002026b0402000872696e670a"
+    ),
+    "MetricsLogged": (
+        "c3010efb0393ad167e5f4430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "850600001474696d65736572696573000402780279000402040002000000000000e03f0002027300040012000404000000000000f03f"
+        "00000000000000800004000000000000f07f01000000000000000000"
+    ),
+    "TagsAdded": (
+        "c301d5c70e35561f5be24430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "8506000002026b08027600"
+    ),
+    "StatusSet": (
+        "c301d05a4b24eed5c80f4430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "850600000c506175736564ac02021456616c75654572726f72046e6f126174206c696e652031"
+    ),
+    "TrialAttached": (
+        "c301a740082b618b59674430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "85060000020270020267"
+    ),
+    "Heartbeat": (
+        "c301090b8f93bb46ed094430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "85060000"
+    ),
+    "LogCreated": (
+        "c301182cd90404104f39026c1802"
+    ),
+    "ProjectCreated": (
+        "c301cb32e155542cac7e02700277008089818283898506000202720270026402026d040200020274040400"
+    ),
+    "GroupCreated": (
+        "c301d379865e2e6efb5a0267027700808981828389850600020272026e026402027002026d040200020274040400"
+    ),
+    "GroupMetadataSet": (
+        "c30144f42e242950216102670277068089818283898506000002026b0000"
+    ),
+}  # fmt: skip
+EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=type(each).__name__) for each in GOLDEN])
+
+
+def plain(event):
+    """An event's fields, sequences as lists."""
+    return {
+        each.name: list(field) if isinstance(field := getattr(event, each.name), tuple) else field
+        for each in dataclasses.fields(event)
+    }
+
+
+def foreign(event, change):
+    """A store that knows an event's schema as another version has it, and a way to encode with that."""
+    [text] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == f"trialstream.{event.__name__}"]
+    schema = json.loads(text)
+    change(schema)
+    store = SchemaStore()
+    key = store.add(json.dumps(schema).encode())
+
+    def encoded(record):
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, fastavro.parse_schema(schema), record)
+        return b"\xc3\x01" + key + out.getvalue()
+
+    return store, encoded
+
+
+def test_golden_events_are_complete():
+    """Every event type is among the golden ones."""
+    assert {type(each) for each in GOLDEN} == set(e.EVENTS)
+    assert set(BYTES) == {each.__name__ for each in e.EVENTS}
+
+
+@EVERY_EVENT
+def test_wire_format(event):
+    """The bytes of an event are those that the first release wrote."""
+    assert encode(event).hex() == BYTES[type(event).__name__]
+
+
+@EVERY_EVENT
+def test_event_comes_back(event):
+    """What was encoded is decoded to the same event."""
+    assert plain(SchemaStore().decode(encode(event))) == plain(event)
+
+
+@EVERY_EVENT
+def test_single_object_encoding(event):
+    """C3 01, then the CRC-64-AVRO of the canonical form, little-endian, then the body."""
+    data = encode(event)
+
+    assert data[:2] == b"\xc3\x01"
+    assert json.loads(SCHEMAS[data[2:10]])["name"] == f"trialstream.{type(event).__name__}"
+
+
+@EVERY_EVENT
+def test_fastavro_alone_reads_it(event):
+    """With nothing but the schemas' texts, as they lie in the schemas topic, fastavro reads an event."""
+    data = encode(event)
+    schema = fastavro.parse_schema(json.loads(SCHEMAS[data[2:10]]))
+    body = io.BytesIO(data[10:])
+
+    record = fastavro.schemaless_reader(body, schema, None)
+
+    assert body.read() == b""
+    assert {**record, "time": event.time} == record_of(event)
+
+
+def test_fingerprint_of_the_specification():
+    """The fingerprint is the one that the Avro specification defines: this one is from its own test vectors."""
+    assert fingerprint("int") == bytes.fromhex("8f5c393f1ad57572")
+    assert SchemaStore().add(b'{"type": "int"}') == fingerprint("int")
+
+
+@EVERY_EVENT
+def test_cut_off(event):
+    """An event that was cut off anywhere is a SchemaError."""
+    data = encode(event)
+
+    for n in range(len(data)):
+        with pytest.raises(SchemaError):
+            SchemaStore().decode(data[:n])
+
+
+@EVERY_EVENT
+def test_bytes_left_over(event):
+    """Bytes after the body are a SchemaError that says how many."""
+    with pytest.raises(SchemaError, match=f"{type(event).__name__}: 2 bytes are left over after the body"):
+        SchemaStore().decode(encode(event) + b"\0\0")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc3", b"\xc3\x01", b"\xc3\x01" + b"\0" * 7, b"{}" * 20, b"\xc3\x02" + b"\0" * 20, b"\0" * 1000],
+    ids=lambda data: f"{len(data)} bytes {data[:3].hex(' ')}",
+)
+def test_garbage(data):
+    """What is not in single-object encoding is a SchemaError."""
+    with pytest.raises(SchemaError, match="not in Avro single-object encoding"):
+        SchemaStore().decode(data)
+
+
+def test_unknown_fingerprint():
+    """An event of a schema that was never published is an UnknownSchema that names the fingerprint."""
+    with pytest.raises(UnknownSchema, match="no schema with fingerprint 0102030405060708 is known"):
+        SchemaStore().decode(b"\xc3\x01" + bytes(range(1, 9)) + b"body")
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        pytest.param(e.Heartbeat(**{**TRIAL, "seq": 2**63}), "Heartbeat does not fit", id="seq beyond 64 bits"),
+        pytest.param(e.Heartbeat(**{**TRIAL, "trial": None}), "Heartbeat does not fit", id="no trial"),
+        pytest.param(e.Heartbeat(**{**TRIAL, "trial": "\ud800"}), "Heartbeat does not fit", id="lone surrogate"),
+        pytest.param(e.TagsAdded(**TRIAL, values={"k": object()}), "TagsAdded does not fit", id="object as a value"),
+        pytest.param(
+            e.MetricsLogged(**TRIAL, aggregator=STAT, names=["x"], times=[0], columns=[["1"]]),
+            "MetricsLogged does not fit", id="text as a metric",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit(event, reason):
+    """An event that its schema does not allow is a SchemaError, not a wrong event."""
+    with pytest.raises(SchemaError, match=reason):
+        encode(event)
+
+
+# --- Other versions
+
+
+def test_older_writer():
+    """An event of a writer that did not know a field takes the field's default."""
+    store, encoded = foreign(e.ProjectCreated, lambda schema: schema["fields"].pop())
+    old = e.ProjectCreated(**ASKED, project="p", name="p", description="d", metadata={"m": 1})
+    record = {key: each for key, each in record_of(old).items() if key != "tags"}
+
+    assert store.decode(encoded(record)) == old
+
+
+def test_newer_writer():
+    """A field that this version does not know is dropped."""
+    more = {"name": "load", "type": {"type": "array", "items": "double"}, "default": []}
+    store, encoded = foreign(e.Heartbeat, lambda schema: schema["fields"].insert(2, more))
+    event = e.Heartbeat(**TRIAL)
+
+    assert store.decode(encoded({**record_of(event), "load": [1.0, 2.0]})) == event
+
+
+def test_narrower_writer():
+    """A narrower type is widened, as Avro's rules say."""
+    store, encoded = foreign(e.Heartbeat, lambda schema: schema["fields"][2].update(type="int"))
+
+    assert store.decode(encoded(record_of(e.Heartbeat(**TRIAL)))) == e.Heartbeat(**TRIAL)
+
+
+def test_values_of_another_version():
+    """Values, which are recursive, are read from another version too."""
+    store, encoded = foreign(e.TagsAdded, lambda schema: schema["fields"].append({"name": "x", "type": "int"}))
+    event = e.TagsAdded(**TRIAL, values={"a": [{"b": [VALUES]}]})
+
+    assert store.decode(encoded({**record_of(event), "x": 1})) == event
+
+
+@pytest.mark.parametrize(
+    ("change", "record"),
+    [
+        pytest.param({"type": "string"}, {"time": "noon"}, id="another type"),
+        pytest.param({"name": "when"}, {"when": 1}, id="a field that is missing"),
+    ],
+)
+def test_incompatible_writer(change, record):
+    """A schema that cannot be resolved to this version's makes its events SchemaErrors, and nothing worse."""
+    store, encoded = foreign(e.Heartbeat, lambda schema: schema["fields"][3].update(change))
+
+    with pytest.raises(SchemaError, match="Heartbeat: the body does not fit its schema"):
+        store.decode(encoded({**record_of(e.Heartbeat(**TRIAL)), **record}))
+
+
+def test_text_is_no_list():
+    """A text in place of a list of texts is not taken for its letters."""
+    store, encoded = foreign(e.MetricsLogged, lambda schema: schema["fields"][7].update(type="string"))
+    [event] = [each for each in GOLDEN if isinstance(each, e.MetricsLogged)]
+
+    with pytest.raises(SchemaError, match="MetricsLogged: the body does not fit its schema"):
+        store.decode(encoded({**record_of(event), "names": "xy"}))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"type": "record", "name": "trialstream.Dreamt", "fields": []}, id="an event of the future"),
+        pytest.param({"type": "record", "name": "other.Heartbeat", "fields": []}, id="an event of somebody else"),
+        pytest.param("string", id="a text"),
+        pytest.param(["null", "string"], id="a union"),
+        pytest.param({"type": "map", "values": "int"}, id="a map"),
+    ],
+)
+def test_event_that_this_version_does_not_know(schema):
+    """A schema that is none of our events is taken, and its data is a SchemaError that says so."""
+    store = SchemaStore()
+    key = store.add(json.dumps(schema).encode())
+
+    assert key in store
+    with pytest.raises(SchemaError, match="this version knows no such event"):
+        store.decode(b"\xc3\x01" + key + b"\0")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"null", b"3", b"{}", b'{"type": "nothing"}', b"\xff", b"[" * 100_000])
+def test_no_schema(text):
+    """What is not an Avro schema is a SchemaError."""
+    with pytest.raises(SchemaError, match="not an Avro schema"):
+        SchemaStore().add(text)
+
+
+def test_own_schemas_are_known():
+    """The schemas that this version writes are known from the start, and adding them changes nothing."""
+    store = SchemaStore()
+
+    for key, text in SCHEMAS.items():
+        assert key in store
+        assert store.add(text) == key
+    assert b"\0" * 8 not in store
+    assert plain(store.decode(encode(GOLDEN[0]))) == plain(GOLDEN[0])
+
+
+# --- What nobody should write
+
+
+def nested(depth, padding):
+    """An event with a value nested so deep; Avro's own writer would give up, so the bytes are put together here."""
+    data = encode(e.TagsAdded(**TRIAL, values={"p": "x" * padding, "k": None}))
+    at = data.rindex(b"\x02k\x00")
+    return data[: at + 2] + b"\x0c\x02" * depth + b"\0" + b"\0" * depth + data[at + 3 :]
+
+
+@pytest.mark.parametrize("padding", [0, 2000], ids=["short event", "long event"])
+def test_deep_values_are_read(padding):
+    """A value nested as deep as it may be is read, whatever else is in the event."""
+    found = SchemaStore().decode(nested(64, padding)).values["k"]
+    depth = 0
+    while found:
+        [found] = found
+        depth += 1
+
+    assert depth == 64
+    assert found is None
+
+
+@pytest.mark.parametrize("depth", [450, 1000, 5000, 300_000])
+def test_deeper_values_do_not_kill(depth):
+    """A value nested so deep that reading it would overflow the stack is a SchemaError; the process lives on.
+
+    In a process of its own, since it would take the tests with it.
+    """
+    code = """if True:
+        import sys
+        from trialstream_schemas.codec import SchemaStore
+        try:
+            SchemaStore().decode(sys.stdin.buffer.read())
+        except Exception as error:
+            print(type(error).__name__)"""
+
+    done = subprocess.run([sys.executable, "-c", code], input=nested(depth, 0), capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout.strip()) == (0, b"SchemaError"), done.stderr[-500:]
+
+
+def test_recursion_is_found():
+    """What tells recursive schemas apart, for the check above, sees only those."""
+    recursive = {name for name in BYTES if codec._is_recursive(codec._PARSED[getattr(e, name)])}
+
+    assert recursive == {
+        "ArgumentsLogged", "GroupCreated", "GroupMetadataSet", "MetadataLogged", "ProjectCreated", "TagsAdded",
+        "TrialCreated",
+    }  # fmt: skip
+    assert not codec._is_recursive(["null", {"type": "map", "values": "string"}])

@@ -1,0 +1,147 @@
+"""Settings: from arguments or from the environment, checked once."""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+
+import pytest
+from trialstream.config import Config
+from trialstream_schemas.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    """No setting comes from outside of the test."""
+    for field in dataclasses.fields(Config):
+        monkeypatch.delenv(f"TRIALSTREAM_{field.name.upper()}", raising=False)
+
+
+def test_the_defaults_lead_to_the_local_stack():
+    """Nothing is set: servers on this machine."""
+    config = Config.from_env()
+
+    assert config == Config()
+    assert config.kafka == "127.0.0.1:9092"
+    assert config.mongo.startswith("mongodb://127.0.0.1:27017/")
+
+
+def test_every_setting_can_come_from_the_environment(monkeypatch):
+    """By `TRIALSTREAM_` and its name in capitals; numbers become numbers."""
+    wanted = {field.name: 3 if field.type == "int" else f"given-{field.name}" for field in dataclasses.fields(Config)}
+    wanted |= {"mongo": "mongodb://a", "prefix": "p-1_A", "kafka_security_protocol": "SASL_SSL"}
+    for name, value in wanted.items():
+        monkeypatch.setenv(f"TRIALSTREAM_{name.upper()}", str(value))
+
+    assert dataclasses.asdict(Config.from_env()) == wanted
+
+
+def test_arguments_come_before_the_environment(monkeypatch):
+    """None stands for not given."""
+    monkeypatch.setenv("TRIALSTREAM_KAFKA", "a:1")
+    monkeypatch.setenv("TRIALSTREAM_PREFIX", "env")
+    config = Config.from_env(kafka="b:2", prefix=None)
+
+    assert (config.kafka, config.prefix) == ("b:2", "env")
+
+
+def test_names_of_topics_database_and_group_follow_the_prefix():
+    """One word names everything of a log."""
+    config = Config(prefix="lab")
+
+    assert (config.trials_topic, config.registry_topic, config.schemas_topic) == (
+        "lab.trials",
+        "lab.registry",
+        "lab.schemas",
+    )
+    assert (config.database, config.consumer_group) == ("lab", "lab.fold")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        pytest.param({"prefix": ""}, "prefix", id="an empty prefix"),
+        pytest.param({"prefix": "a.b"}, "prefix", id="a prefix with a dot"),
+        pytest.param({"prefix": "a b"}, "prefix", id="a prefix with a space"),
+        pytest.param({"prefix": "é"}, "prefix", id="a prefix with an accent"),
+        pytest.param({"prefix": "a\n"}, "prefix", id="a prefix with a line break"),
+        pytest.param({"prefix": "x" * 49}, "prefix", id="a long prefix"),
+        pytest.param({"kafka": ""}, "kafka", id="no broker"),
+        pytest.param({"mongo": ""}, "mongo", id="no MongoDB"),
+        pytest.param({"mongo": "http://a"}, "mongo", id="another kind of URI"),
+        pytest.param({"partitions": 0}, "partitions", id="no partitions"),
+        pytest.param({"replication": -1}, "replication", id="less than one replica"),
+        pytest.param({"kafka_security_protocol": "TLS"}, "kafka_security_protocol", id="an unknown kind of security"),
+    ],
+)
+def test_settings_that_make_no_sense(given, named):
+    """They are refused; the error names the setting."""
+    with pytest.raises(ConfigError, match=named):
+        Config(**given)
+
+
+@pytest.mark.parametrize("text", ["", "four", "4.5"])
+def test_a_number_in_the_environment_that_is_none(monkeypatch, text):
+    """The error names the variable and what it holds."""
+    monkeypatch.setenv("TRIALSTREAM_PARTITIONS", text)
+
+    with pytest.raises(ConfigError, match="TRIALSTREAM_PARTITIONS") as caught:
+        Config.from_env()
+    assert repr(text) in str(caught.value)
+
+
+def test_secrets_are_not_shown():
+    """Neither the SASL password nor the MongoDB URI, which may hold one, and the error of a bad URI neither."""
+    config = Config(kafka_sasl_password="hunter2", mongo="mongodb://ada:hunter2@a")
+    with pytest.raises(ConfigError) as caught:
+        Config(mongo="ada:hunter2@a")
+
+    assert "hunter2" not in repr(config) + str(config) + str(caught.value)
+
+
+def test_plain_connections():
+    """Nothing of TLS or SASL is passed to Kafka."""
+    client = Config(kafka="a:1,b:2").kafka_client()
+
+    assert (client["bootstrap_servers"], client["security_protocol"]) == ("a:1,b:2", "PLAINTEXT")
+    assert not {key for key in client if key.startswith(("ssl", "sasl"))}
+
+
+def test_sasl_connections():
+    """Mechanism, user and password are passed on; PLAIN if no mechanism is given."""
+    user = {"kafka_sasl_username": "ada", "kafka_sasl_password": "hunter2"}
+    plain = Config(kafka_security_protocol="SASL_PLAINTEXT", **user).kafka_client()
+    scram = Config(kafka_security_protocol="SASL_SSL", kafka_sasl_mechanism="SCRAM-SHA-512", **user).kafka_client()
+
+    assert (plain["sasl_mechanism"], plain["sasl_plain_username"], plain["sasl_plain_password"]) == (
+        "PLAIN",
+        "ada",
+        "hunter2",
+    )
+    assert "ssl_context" not in plain
+    assert scram["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert isinstance(scram["ssl_context"], ssl.SSLContext)
+
+
+def test_tls_connections():
+    """Servers are checked: their certificates, and their names in them."""
+    system = Config(kafka_security_protocol="SSL").kafka_client()["ssl_context"]
+
+    assert system.verify_mode is ssl.CERT_REQUIRED
+    assert system.check_hostname
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        pytest.param({"kafka_ssl_cafile": "/nowhere.pem"}, "kafka_ssl_cafile.*nowhere", id="a missing authority"),
+        pytest.param({"kafka_ssl_cafile": __file__}, "kafka_ssl_cafile.*test_config", id="no certificate"),
+        pytest.param({"kafka_ssl_certfile": "/nowhere.pem"}, "kafka_ssl_certfile.*nowhere", id="a missing certificate"),
+    ],
+)
+def test_certificates_that_cannot_be_read(given, named):
+    """They are a ConfigError that names the setting and the file."""
+    config = Config(kafka_security_protocol="SSL", **given)
+
+    with pytest.raises(ConfigError, match=named):
+        config.kafka_client()

@@ -1,0 +1,103 @@
+"""Structures to MongoDB documents and back; arbitrary ones are in the property tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import bson
+import pytest
+from trialstream_schemas import documents
+from trialstream_schemas.aggregators import Ring, Stat, TimeSeries
+from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialError, TrialGroup
+
+NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+MICROS = 1795435200123456
+
+
+def full_trial():
+    """A trial with something in every field."""
+    loss, epoch, last = TimeSeries(), Stat(1), Ring(2)
+    loss.extend([0.5, 0.25], 2)
+    epoch.extend([9.0, 1.0])
+    last.extend(["a", {"b.c": 1}])
+    return Trial(
+        name="mlp", version="1", hash="0" * 32, revision=3, description="d", project_id="p", group_id="g",
+        parameters={"lr": 0.1, "a.b": {"$x": None}}, metadata={"plain": 1, "last": last}, tags={"": [True]},
+        metrics={"loss": loss}, chronos={"epoch": epoch}, open_chronos={"a.b": 1}, failed_chronos={"epoch": 2},
+        status=Status.Completed, errors=[TrialError("ValueError", "m", "t", NOON)], errors_dropped=4, starts=2,
+        created=NOON, started=NOON, finished=NOON, last_seen=NOON, writers={"w": 5}, lost_events=1, state_version=7,
+        rows=2, size=2000,
+    )  # fmt: skip
+
+
+def test_trial_document():
+    """A trial's document has the names and forms that queries rely on."""
+    document = documents.trial_to_document(full_trial())
+
+    assert document["_id"] == "0" * 32 + "_3"
+    assert document["status"] == {"name": "Completed", "code": 302}
+    assert document["created"] == document["started"] == document["finished"] == document["last_seen"] == MICROS
+    assert document["parameters"] == {"lr": 0.1, "a%2Eb": {"%24x": None}}
+    assert document["metadata"]["plain"] == 1
+    assert document["metadata"]["last"]["last"] == {"b%2Ec": 1}
+    assert document["tags"] == {"%": [True]}
+    assert document["metrics"]["loss"]["last"] == 0.25
+    assert document["metrics"]["loss"]["last_step"] == 2
+    assert document["chronos"]["epoch"]["avg"] == 1.0
+    assert document["open_chronos"] == {"a%2Eb": 1}
+    assert document["errors"] == [{"type": "ValueError", "message": "m", "traceback": "t", "time": MICROS}]
+
+
+def test_trial_document_has_every_field():
+    """No field of a trial is left out of its document."""
+    fields = set(vars(full_trial()))
+
+    assert set(documents.trial_to_document(full_trial())) == fields | {"_id"}
+
+
+@pytest.mark.parametrize(
+    ("structure", "to_document", "from_document"),
+    [
+        pytest.param(full_trial(), documents.trial_to_document, documents.trial_from_document, id="full trial"),
+        pytest.param(Trial(name="t"), documents.trial_to_document, documents.trial_from_document, id="new trial"),
+        pytest.param(
+            TrialGroup(name="g", project_id="p", metadata={"a.b": 1}, created=NOON, writers={"w": 1}, state_version=1),
+            documents.group_to_document, documents.group_from_document, id="group",
+        ),
+        pytest.param(
+            Project(name="p.$", metadata={"a.b": [b"\0"]}, tags={"": 1}, created=NOON),
+            documents.project_to_document, documents.project_from_document, id="project",
+        ),
+    ],
+)  # fmt: skip
+def test_structure_comes_back(structure, to_document, from_document):
+    """A structure comes back from its document, through real BSON, and its document is the same again."""
+    document = bson.decode(bson.encode(to_document(structure)))
+
+    assert from_document(document) == structure
+    assert to_document(from_document(document)) == document
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(None, id="none"),
+        *(pytest.param(each, id=each.name) for each in Status),
+        pytest.param(CustomStatus("Paused", 150), id="custom"),
+        pytest.param(CustomStatus("", 0), id="custom without a name"),
+        pytest.param(CustomStatus("Large", 2**40), id="custom beyond 32 bits"),
+    ],
+)
+def test_status_comes_back(status):
+    """Every status comes back as it was, also the one whose code is 0."""
+    trial = Trial(name="t", status=status)
+    document = bson.decode(bson.encode(documents.trial_to_document(trial)))
+
+    assert documents.trial_from_document(document).status == status
+
+
+def test_user_dict_is_no_aggregator():
+    """Metadata that looks like an aggregator's document comes back as the dict that it is."""
+    trial = Trial(name="t", metadata={"a": {"%kind": "stat", "argument": 0}})
+
+    assert documents.trial_from_document(documents.trial_to_document(trial)).metadata == trial.metadata

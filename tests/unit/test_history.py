@@ -1,0 +1,164 @@
+"""Buckets of history to arrays, in the order of the log."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from trialstream.history import check_points, downsampled, histories
+from trialstream.protocol import MetricHistory
+from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.series import Bucket, Rows, Shape
+
+KINDS = {int: "int", float: "float", str: "text", type(None): "none"}
+
+
+def buckets_of(rows):
+    """What the fold makes of rows of (writer, step, metrics): full buckets and open ones, through their documents."""
+    held, full = {}, []
+    for first, (writer, step, metrics) in enumerate(rows):
+        shape = Shape("metrics", tuple(metrics), KINDS[type(step)])
+        bucket = held.setdefault(shape, Bucket("t_0", shape))
+        steps = [] if step is None else [step]
+        row = Rows(shape, first, writer, steps, [1_000_000 + first], [[x] for x in metrics.values()])
+        full.extend(each.to_document(full=True) for each in bucket.append(row))
+    return [Bucket.from_document(each) for each in (*full, *(each.to_document(full=False) for each in held.values()))]
+
+
+def plain(steps, values):
+    """A history of these."""
+    n = len(values)
+    times = np.arange(n).astype("datetime64[us]")
+    return MetricHistory(np.array(steps), times, np.array(["w"] * n, dtype=object), np.array(values, dtype=float))
+
+
+def test_nothing():
+    """No buckets, no histories."""
+    assert histories([]) == {}
+
+
+def test_four_arrays_of_one_length():
+    """Steps, times, writers, values, with their types."""
+    loss = histories(buckets_of([("a", 1, {"loss": 0.5}), ("b", 2, {"loss": 0.25})]))["loss"]
+
+    assert (loss.steps.dtype, loss.steps.tolist()) == (np.int64, [1, 2])
+    assert (loss.values.dtype, loss.values.tolist()) == (np.float64, [0.5, 0.25])
+    assert loss.writers.tolist() == ["a", "b"]
+    assert loss.times.tolist() == np.array([1_000_000, 1_000_001], dtype="datetime64[us]").tolist()
+    assert len(loss) == 2
+
+
+def test_rows_of_several_shapes_come_in_the_order_of_the_log():
+    """Whatever their names, steps and writers, and whatever the order of the buckets."""
+    rows = [
+        (f"w{i % 3}", [i, float(i), str(i), None][i % 4], {"a": i} | ({"b": -i} if i % 5 else {})) for i in range(99)
+    ]
+    buckets = buckets_of(rows)
+
+    for each in (buckets, buckets[::-1]):
+        found = histories(each)
+        assert list(found) == ["a", "b"]
+        assert found["a"].values.tolist() == list(range(99))
+        assert found["a"].steps.tolist() == [step for _, step, _ in rows]
+        assert found["a"].writers.tolist() == [writer for writer, _, _ in rows]
+        assert found["b"].values.tolist() == [-i for i in range(99) if i % 5]
+
+
+@pytest.mark.parametrize("rows", [1, 1023, 1024, 1025, 2048, 2049])
+def test_buckets_follow_each_other(rows):
+    """The open bucket of a shape is empty when the last one has just been filled."""
+    found = histories(buckets_of([("w", i, {"loss": i}) for i in range(rows)]))
+
+    assert found["loss"].steps.tolist() == list(range(rows))
+    assert found["loss"].values.tolist() == list(range(rows))
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [
+        pytest.param([1, 2], "i", id="int"),
+        pytest.param([0.5, 1.5], "f", id="float"),
+        pytest.param([1, 0.5], "f", id="numbers of both kinds"),
+        pytest.param(["a", "b"], "O", id="text"),
+        pytest.param([None, None], "O", id="none"),
+        pytest.param([1, "a", None], "O", id="all kinds"),
+    ],
+)
+def test_the_type_of_the_steps(steps, kind):
+    """Numbers where all are; objects, each as it was logged, where some are not."""
+    loss = histories(buckets_of([("w", step, {"loss": 1}) for step in steps]))["loss"]
+
+    assert loss.steps.dtype.kind == kind
+    assert loss.steps.tolist() == steps
+
+
+@pytest.mark.parametrize(
+    ("since", "wanted"),
+    [
+        (2, [2, 3, 2.5]),
+        (2.5, [3, 2.5]),
+        (2**63 - 1, []),
+        ("b", ["b"]),
+        ("", ["a", "b"]),
+        (None, [1, 2, None, 3, 2.5, "a", "b"]),
+    ],
+)
+def test_since_a_step(since, wanted):
+    """Smaller ones, missing ones and those of the other type are left out, in all four arrays."""
+    rows = [("w", step, {"loss": 1}) for step in (1, 2, None, 3, 2.5, "a", "b")]
+    loss = histories(buckets_of(rows), since)["loss"]
+
+    assert loss.steps.tolist() == wanted
+    assert {len(each) for each in (loss.times, loss.writers, loss.values)} == {len(wanted)}
+
+
+@pytest.mark.parametrize("points", [3, 4, 7, 10, 99])
+def test_downsampling_keeps_what_a_plot_shows(points):
+    """The ends and the extremes, in order; never more points than asked for."""
+    values = np.sin(np.arange(1000) / 9)
+    values[100], values[200] = 9.0, -9.0
+    found = downsampled(plain(range(1000), values), points)
+
+    assert 3 <= len(found) <= points
+    assert (np.diff(found.steps) > 0).all()
+    assert (found.values == values[found.steps]).all()
+    assert found.times.astype(int).tolist() == found.steps.tolist()
+    assert (found.steps[0], found.steps[-1]) == (0, 999)
+    if points >= 10:
+        assert {9.0, -9.0} <= set(found.values)
+
+
+def test_downsampling_leaves_out_what_has_no_place():
+    """NaN and ±inf hide nothing; of nothing else nothing is left."""
+    values = np.arange(100.0)
+    values[::2], values[1::20] = math.nan, math.inf
+    found = downsampled(plain(range(100), values), 10)
+    nothing = downsampled(plain(range(100), [math.nan] * 100), 10)
+
+    assert np.isfinite(found.values).all()
+    assert 3 <= len(found) <= 10
+    assert len(nothing) == 0
+
+
+def test_what_is_short_enough_is_left_as_it_is():
+    """NaN too."""
+    history = plain(range(3), [1.0, math.nan, 2.0])
+
+    assert downsampled(history, 3) is history
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [(2, InvalidValue), (0, InvalidValue), (-5, InvalidValue), (3.0, InvalidType), (True, InvalidType)],
+)
+def test_numbers_of_points_that_draw_nothing(given, error):
+    """They are refused; the error names the parameter."""
+    with pytest.raises(error, match="max_points"):
+        check_points(given)
+
+
+def test_numbers_of_points():
+    """From three up, or none given."""
+    check_points(None)
+    check_points(3)

@@ -1,0 +1,448 @@
+"""The outbox: frames, order, sequence numbers, bounds, and use from any thread."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+from trialstream.outbox import FRAME_BYTES, FRAME_ROWS, Full, Outbox, Route
+from trialstream_schemas.aggregators import Stat, TimeSeries
+from trialstream_schemas.codec import encode
+from trialstream_schemas.events import (
+    ArgumentsLogged,
+    ChronosFinished,
+    GroupMetadataSet,
+    Heartbeat,
+    MetricsLogged,
+    SubjectEvent,
+    TagsAdded,
+    TrialCreated,
+)
+
+SERIES = TimeSeries.lazy()
+LONG = 3600.0  # a linger that no test outlives
+
+
+class Box:
+    """An outbox whose events all go to one route by subject, and a count of how often the sender was woken."""
+
+    def __init__(self, *, max_bytes=10**9, linger=LONG):
+        self.woken = 0
+        self.outbox = Outbox("w", self.route, self.wake, max_bytes=max_bytes, linger=linger)
+
+    def wake(self):
+        """Count."""
+        self.woken += 1
+
+    @staticmethod
+    def route(event: SubjectEvent) -> Route:
+        """One partition per subject."""
+        return Route("topic", int(event.subject[:1] or 0))
+
+    def metrics(self, step=1, uid="0_0", aggregator=SERIES, time_us=1000, **row):
+        """Log a row."""
+        self.outbox.add_metrics(uid, step, time_us, tuple(row), list(row.values()), aggregator)
+
+    def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
+        """Log a chrono."""
+        self.outbox.add_chrono(uid, name, 1000, elapsed, Stat.lazy(1), announced=announced, failed=failed)
+
+    def events(self, *, seal=True):
+        """All that is queued, in its order."""
+        if seal:
+            self.outbox.seal()
+        return [each.event for route in self.outbox.routes() for each in self.outbox.peek(route, 10**9)]
+
+
+@pytest.fixture
+def box():
+    """One with room, that seals nothing by itself."""
+    return Box()
+
+
+def tags(uid="0_0", **values):
+    """An event that is no frame."""
+    return TagsAdded(trial=uid, writer="w", time=1, values=values)
+
+
+# --- Frames
+
+
+def test_consecutive_rows_make_one_frame(box):
+    """Of the same trial, names, aggregator and type of step."""
+    for i in range(3):
+        box.metrics(step=i, time_us=1000 + i, loss=i / 2, accuracy=i)
+    [frame] = box.events()
+
+    assert isinstance(frame, MetricsLogged)
+    assert (frame.trial, frame.writer, frame.seq, frame.time) == ("0_0", "w", 1, 1000)
+    assert (list(frame.names), frame.aggregator) == (["loss", "accuracy"], SERIES)
+    assert list(frame.times) == [0, 1, 2]
+    assert [list(each) for each in frame.columns] == [[0.0, 0.5, 1.0], [0, 1, 2]]
+    assert (list(frame.steps), list(frame.float_steps), list(frame.text_steps)) == ([0, 1, 2], [], [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"accuracy": 1.0}, id="other names"),
+        pytest.param({"loss": 1.0, "accuracy": 1.0}, id="more names"),
+        pytest.param({"loss": 1.0, "step": 1.5}, id="a float for a step"),
+        pytest.param({"loss": 1.0, "step": "a"}, id="a text for a step"),
+        pytest.param({"loss": 1.0, "step": None}, id="no step"),
+        pytest.param({"loss": 1.0, "aggregator": Stat.lazy(1)}, id="another aggregator"),
+    ],
+)
+def test_a_row_of_another_shape_begins_a_frame(box, other):
+    """The rows stay in their order."""
+    box.metrics(loss=0.0)
+    box.metrics(**other)
+    box.metrics(loss=2.0)
+    frames = box.events()
+
+    assert [each.seq for each in frames] == [1, 2, 3]
+    assert [len(each.times) for each in frames] == [1, 1, 1]
+
+
+def test_names_in_another_order_begin_a_frame(box):
+    """A row's order is its shape."""
+    box.metrics(a=1.0, b=2.0)
+    box.metrics(b=2.0, a=1.0)
+
+    assert [list(each.names) for each in box.events()] == [["a", "b"], ["b", "a"]]
+
+
+@pytest.mark.parametrize(
+    ("steps", "column"), [([1, 2], "steps"), ([0.5, 1.5], "float_steps"), (["a", "b"], "text_steps"), ([None] * 2, "")]
+)
+def test_steps_lie_in_the_column_of_their_type(box, steps, column):
+    """The other columns are empty."""
+    for each in steps:
+        box.metrics(step=each, loss=1.0)
+    [frame] = box.events()
+
+    found = {name: list(getattr(frame, name)) for name in ("steps", "float_steps", "text_steps")}
+    assert found == {"steps": [], "float_steps": [], "text_steps": []} | ({column: steps} if column else {})
+
+
+def test_a_frame_has_so_many_rows_at_most(box):
+    """A full one is queued at once."""
+    for i in range(2 * FRAME_ROWS + 1):
+        box.metrics(step=i, loss=1.0)
+
+    assert [len(each.times) for each in box.events(seal=False)] == [FRAME_ROWS, FRAME_ROWS]
+    assert [len(each.times) for each in box.events()] == [FRAME_ROWS, FRAME_ROWS, 1]
+
+
+@pytest.mark.parametrize(("names", "step"), [(500, 1), (5000, 1), (1, "x" * 1024), (20_000, 1.5)])
+def test_a_wide_frame_has_fewer_rows(box, names, step):
+    """It can be encoded in far less than what Kafka takes."""
+    row = {f"metric {i}": 1.0 for i in range(names)}
+    for _ in range(40):
+        box.metrics(step=step, **row)
+    frames = box.events()
+
+    assert sum(len(each.times) for each in frames) == 40
+    assert max(len(encode(each)) for each in frames) < 2 * FRAME_BYTES + 30 * names
+
+
+def test_chronos_make_frames_of_all_names(box):
+    """With how many of each name had been announced, and how many failed."""
+    box.chrono("step", elapsed=1.0)
+    box.chrono("load", elapsed=2.0, announced=True)
+    box.chrono("step", elapsed=3.0, failed=True)
+    [frame] = box.events()
+
+    assert isinstance(frame, ChronosFinished)
+    assert (list(frame.names), list(frame.chronos), list(frame.elapsed)) == (["step", "load"], [0, 1, 0], [1, 2, 3])
+    assert (list(frame.announced), list(frame.failed)) == ([0, 1], [1, 0])
+    assert list(frame.aggregators) == [Stat.lazy(1)] * 2
+
+
+def test_a_frame_of_chronos_has_so_many_rows_at_most(box):
+    """A full one is queued at once."""
+    for _ in range(FRAME_ROWS + 1):
+        box.chrono()
+
+    assert [len(each.chronos) for each in box.events(seal=False)] == [FRAME_ROWS]
+
+
+def test_metrics_and_chronos_do_not_cut_each_other(box):
+    """A training loop logs both in turn."""
+    for i in range(10):
+        box.metrics(step=i, loss=1.0)
+        box.chrono()
+    frames = box.events()
+
+    assert sorted(type(each).__name__ for each in frames) == ["ChronosFinished", "MetricsLogged"]
+    assert sorted(each.seq for each in frames) == [1, 2]
+
+
+# --- Order
+
+
+def test_any_other_event_of_the_trial_comes_after_what_was_logged_before(box):
+    """It seals the frames; what is logged after it is in new ones."""
+    box.metrics(step=1, loss=1.0)
+    box.chrono()
+    box.outbox.put(tags(a=1))
+    box.metrics(step=2, loss=2.0)
+    events = box.events()
+
+    assert [type(each) for each in events] == [MetricsLogged, ChronosFinished, TagsAdded, MetricsLogged]
+    assert [each.seq for each in events] == [1, 2, 3, 4]
+
+
+def test_events_of_another_trial_cut_no_frame(box):
+    """Each trial has frames and numbers of its own."""
+    for i in range(3):
+        box.metrics(step=i, uid="0_0", loss=1.0)
+        box.metrics(step=i, uid="0_1", loss=1.0)
+        box.outbox.put(tags("0_2", i=i))
+    events = box.events()
+
+    assert [(each.subject, each.seq) for each in events if isinstance(each, MetricsLogged)] == [("0_0", 1), ("0_1", 1)]
+    assert [each.seq for each in events if isinstance(each, TagsAdded)] == [1, 2, 3]
+
+
+def test_sequence_numbers_have_no_hole(box):
+    """Whatever is logged in whatever order."""
+    for i in range(500):
+        if i % 7 == 0:
+            box.outbox.put(ArgumentsLogged(trial="0_0", writer="w", time=1, values={}))
+        elif i % 3 == 0:
+            box.chrono(name=str(i % 5))
+        else:
+            box.metrics(step=(i if i % 2 else str(i)), loss=1.0)
+
+    seqs = [each.seq for each in box.events()]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_a_request_has_no_number(box):
+    """Its id is its mark, so it leaves no hole when it is not folded."""
+    box.metrics(loss=1.0)
+    claim = Heartbeat(trial="0_0", writer="w", time=1, request="r", if_version=0)
+    box.outbox.put(claim)
+    box.outbox.put(tags())
+    events = box.events()
+
+    assert [each.seq for each in events] == [1, 0, 2]
+    assert events[1] is claim
+
+
+def test_events_go_where_their_subject_belongs(box):
+    """Each route has a queue."""
+    box.metrics(uid="1_0", loss=1.0)
+    box.outbox.put(tags("2_0"))
+    box.outbox.put(GroupMetadataSet(group="", writer="w", time=1, values={}))
+    box.outbox.seal()
+
+    assert {each.partition for each in box.outbox.routes()} == {0, 1, 2}
+
+
+# --- What the sender does
+
+
+def test_entries_stay_until_they_are_acknowledged(box):
+    """Looking at them takes nothing away."""
+    for i in range(5):
+        box.outbox.put(tags(i=i))
+    [route] = box.outbox.routes()
+
+    assert [each.event.values["i"] for each in box.outbox.peek(route, 2)] == [0, 1]
+    box.outbox.acked(route, 2)
+    assert [each.event.values["i"] for each in box.outbox.peek(route, 10)] == [2, 3, 4]
+    assert box.outbox.statistics()[::2] == (3, 2)
+    box.outbox.acked(route, 3)
+    assert box.outbox.routes() == []
+    assert box.outbox.statistics() == (0, 0, 5, 0)
+
+
+def test_marks_are_reached_when_what_was_queued_before_is_gone(box):
+    """What comes later does not count."""
+    box.outbox.put(tags("1_0"))
+    box.outbox.put(tags("2_0"))
+    marks = box.outbox.marks()
+    box.outbox.put(tags("1_0"))
+    one, two = sorted(box.outbox.routes())
+
+    assert not box.outbox.reached(marks)
+    box.outbox.acked(one, 1)
+    assert not box.outbox.reached(marks)
+    box.outbox.acked(two, 1)
+    assert box.outbox.reached(marks)
+    assert not box.outbox.reached(box.outbox.marks())
+
+
+def test_an_entry_that_cannot_be_sent_is_discarded(box):
+    """It counts as dropped, and its number is missing."""
+    for i in range(3):
+        box.outbox.put(tags(i=i))
+    [route] = box.outbox.routes()
+    box.outbox.acked(route, 1)
+    box.outbox.discard(route)
+
+    assert [each.seq for each in box.events()] == [3]
+    assert box.outbox.statistics().dropped == 1
+    assert box.outbox.reached({route: 2})
+
+
+def test_frames_are_sealed_when_they_are_due():
+    """A frame is due a linger after its first row."""
+    box = Box(linger=10)
+    before = time.monotonic()
+    box.metrics(uid="0_0", loss=1.0)
+    box.chrono(uid="0_1")
+    after = time.monotonic()
+    upcoming = box.outbox.seal(due=before)
+    assert before + 10 <= upcoming <= after + 10
+    assert box.events(seal=False) == []
+
+    assert box.outbox.seal(due=after + 10) == float("inf")
+    assert len(box.events(seal=False)) == 2
+
+
+def test_sealing_everything_leaves_nothing(box):
+    """What a commit does."""
+    box.metrics(loss=1.0)
+    box.chrono()
+
+    assert box.outbox.seal() == float("inf")
+    assert len(box.events(seal=False)) == 2
+    assert box.outbox.seal() == float("inf")
+
+
+def test_the_sender_is_woken_once_for_what_is_due(box):
+    """By the first row of a frame, and not again before it has looked."""
+    box.metrics(loss=1.0)
+    assert box.woken == 1
+    for i in range(FRAME_ROWS * 3):
+        box.metrics(step=i, loss=1.0)
+    box.outbox.put(tags())
+    assert box.woken == 1
+    box.outbox.seal(due=time.monotonic())
+    box.outbox.put(tags())
+
+    assert box.woken == 2
+
+
+def test_the_sender_is_not_woken_for_what_it_knows(box):
+    """It looks by itself when the first open frame is due; a later one needs no waking."""
+    box.metrics(uid="0_0", loss=1.0)
+    box.outbox.seal(due=time.monotonic())
+    box.metrics(uid="0_0", loss=1.0)
+    box.metrics(uid="0_1", loss=1.0)
+    assert box.woken == 1
+    box.outbox.put(tags("0_2"))
+
+    assert box.woken == 2
+
+
+# --- Bounds
+
+
+def fill(add):
+    """Add until there is no room; return how often there was."""
+    for n in range(100_000):
+        try:
+            add()
+        except Full:
+            return n
+    raise AssertionError("it has no bound")
+
+
+def test_a_full_outbox_takes_nothing():
+    """Nothing was appended, no number is used; acknowledged entries make room."""
+    box = Box(max_bytes=10_000)
+    queued = fill(lambda: box.outbox.put(tags(a=1)))
+    for add in (lambda: box.metrics(loss=1.0), box.chrono, lambda: box.outbox.put(tags())):
+        with pytest.raises(Full):
+            add()
+    assert 1 < queued == box.outbox.statistics().queued < 100
+    [route] = box.outbox.routes()
+    box.outbox.acked(route, queued)
+    box.metrics(loss=1.0)
+
+    assert [each.seq for each in box.events()] == [queued + 1]
+
+
+@pytest.mark.parametrize("kind", ["metrics", "chronos", "values", "definitions"])
+def test_what_waits_is_bounded(kind):
+    """In bytes, of whatever it is: many small rows as well as few large values."""
+    box = Box(max_bytes=1_000_000)
+    trial = {"name": "a", "auto_increment": True, "request": "r", "parameters": {"a": "x" * 10_000}}
+    add = {
+        "metrics": lambda: box.metrics(loss=1.0),
+        "chronos": box.chrono,
+        "values": lambda: box.outbox.put(tags(a="x" * 10_000)),
+        "definitions": lambda: box.outbox.put(TrialCreated(trial="0~r", writer="w", time=1, **trial)),
+    }[kind]
+    fill(add)
+
+    assert 900_000 < box.outbox.statistics().bytes < 1_100_000
+    [route] = box.outbox.routes() or [None]
+    if route:
+        box.outbox.seal()
+        box.outbox.acked(route, box.outbox.statistics().queued)
+        assert box.outbox.statistics().bytes == 0
+
+
+def test_a_dropped_event_leaves_a_gap(box):
+    """The fold counts it: its number is missing, and it stands between what came before and after."""
+    box.metrics(loss=1.0)
+    box.outbox.drop("0_0")
+    box.metrics(loss=2.0)
+
+    assert [each.seq for each in box.events()] == [1, 3]
+    assert box.outbox.statistics().dropped == 1
+
+
+# --- Threads
+
+
+def test_any_number_of_threads_log_at_once():
+    """No row is lost or doubled, the numbers have no hole, and the rows of a thread keep their order."""
+    box, each_logs, done = Box(linger=0.0), 2000, threading.Event()
+    trials = ["0_0", "0_1"]
+    sent: dict[str, list[SubjectEvent]] = {uid: [] for uid in trials}
+
+    def work(thread):
+        for i in range(each_logs):
+            uid = trials[i % 2]
+            box.metrics(step=i, uid=uid, thread=float(thread))
+            if i % 5 == 0:
+                box.chrono(uid=uid, name=str(thread))
+            if i % 11 == 0:
+                box.outbox.put(tags(uid))
+
+    def send():
+        for last in itertools.chain(iter(done.is_set, True), [True]):
+            box.outbox.seal(due=float("inf") if last else time.monotonic())
+            for route in box.outbox.routes():
+                entries = box.outbox.peek(route, 7 if not last else 10**9)
+                for entry in entries:
+                    sent[entry.event.subject].append(entry.event)
+                box.outbox.acked(route, len(entries))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    sender = threading.Thread(target=send)
+    for each in (*threads, sender):
+        each.start()
+    for each in threads:
+        each.join()
+    done.set()
+    sender.join()
+
+    assert box.outbox.statistics()[:2] == (0, 0)
+    rows = {thread: [] for thread in range(6)}
+    for events in sent.values():
+        assert [each.seq for each in events] == list(range(1, len(events) + 1))
+        for frame in events:
+            if isinstance(frame, MetricsLogged):
+                for step, thread in zip(frame.steps, frame.columns[0], strict=True):
+                    rows[int(thread)].append(step)
+    for steps in rows.values():
+        assert steps == [*range(0, each_logs, 2), *range(1, each_logs, 2)]

@@ -1,0 +1,201 @@
+"""History in bounded documents."""
+
+from __future__ import annotations
+
+import struct
+
+import bson
+import pytest
+from trialstream_schemas.events import MAX_EVENT_BYTES
+from trialstream_schemas.series import MAX_ROWS, Bucket, Rows, Shape
+
+LOSS = Shape("metrics", ("loss",), "int")
+
+
+def rows(shape, first, n, writer="w", step=None):
+    """So many rows, numbered from the first, each with its number in every column."""
+    numbers = range(first, first + n)
+    steps = {
+        "int": list(numbers),
+        "float": [i / 2 for i in numbers],
+        "text": [step or f"s{i}" for i in numbers],
+        "none": [],
+    }[shape.steps]
+    return Rows(shape, first, writer, steps, [i * 10 for i in numbers], [list(map(float, numbers))] * len(shape.names))
+
+
+def test_bucket_of_one_column():
+    """A bucket packs its columns little-endian, so that any language can read them."""
+    bucket = Bucket("t_0", LOSS)
+
+    assert list(bucket.append(rows(LOSS, 5, 3))) == []
+    document = bucket.to_document(full=False)
+
+    assert document == {
+        "_id": f"t_0/{LOSS.uid}/open",
+        "trial": "t_0",
+        "section": "metrics",
+        "names": ["loss"],
+        "step_type": "int",
+        "number": 0,
+        "rows": 3,
+        "segments": [[5, 3, "w"]],
+        "steps": struct.pack("<3q", 5, 6, 7),
+        "times": struct.pack("<3q", 50, 60, 70),
+        "values": {"loss": struct.pack("<3d", 5, 6, 7)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "stored"),
+    [
+        pytest.param("int", struct.pack("<2q", 0, 1), id="integers"),
+        pytest.param("float", struct.pack("<2d", 0, 0.5), id="floats"),
+        pytest.param("text", ["s0", "s1"], id="texts"),
+        pytest.param("none", b"", id="none"),
+    ],
+)
+def test_steps(steps, stored):
+    """Steps are packed by their type; texts are a list, and rows without steps have none."""
+    shape = Shape("metrics", ("loss",), steps)
+    bucket = Bucket("t_0", shape)
+
+    list(bucket.append(rows(shape, 0, 2)))
+
+    assert bucket.to_document(full=False)["steps"] == stored
+
+
+def test_bucket_fills():
+    """A full bucket is given away under its number, and the next one begins empty."""
+    bucket = Bucket("t_0", LOSS)
+
+    assert list(bucket.append(rows(LOSS, 0, MAX_ROWS - 1))) == []
+    [full] = bucket.append(rows(LOSS, MAX_ROWS - 1, 2))
+
+    assert (full.number, len(full)) == (0, MAX_ROWS)
+    assert full.to_document(full=True)["_id"] == f"t_0/{LOSS.uid}/0"
+    assert full.to_document(full=True)["values"]["loss"] == struct.pack(f"<{MAX_ROWS}d", *range(MAX_ROWS))
+    assert (bucket.number, len(bucket)) == (1, 1)
+    assert bucket.to_document(full=False)["segments"] == [[MAX_ROWS, 1, "w"]]
+
+
+def test_exactly_full():
+    """A bucket that is exactly full is given away at once, and an empty one is open."""
+    bucket = Bucket("t_0", LOSS)
+
+    [full] = bucket.append(rows(LOSS, 0, MAX_ROWS))
+
+    assert len(full) == MAX_ROWS
+    assert (bucket.number, len(bucket), bucket.segments) == (1, 0, [])
+
+
+def test_one_frame_fills_several():
+    """A frame larger than a bucket fills one after the other, and no row is lost or moved."""
+    bucket = Bucket("t_0", LOSS)
+
+    full = list(bucket.append(rows(LOSS, 7, 3 * MAX_ROWS + 5)))
+
+    assert [each.number for each in full] == [0, 1, 2]
+    assert [x for each in [*full, bucket] for x in each.columns[0]] == list(range(7, 3 * MAX_ROWS + 12))
+    assert [each.segments[0].first for each in [*full, bucket]] == [7 + i * MAX_ROWS for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "segments"),
+    [
+        pytest.param([("a", 0, 2), ("a", 2, 3)], [[0, 5, "a"]], id="a writer that goes on"),
+        pytest.param(
+            [("a", 0, 2), ("b", 2, 1), ("a", 3, 1)], [[0, 2, "a"], [2, 1, "b"], [3, 1, "a"]], id="two writers"
+        ),
+        pytest.param([("a", 0, 2), ("a", 5, 1)], [[0, 2, "a"], [5, 1, "a"]], id="rows of another shape in between"),
+    ],
+)
+def test_segments(runs, segments):
+    """A segment is a run of rows of one writer that follow one another in the trial."""
+    bucket = Bucket("t_0", LOSS)
+
+    for writer, first, n in runs:
+        list(bucket.append(rows(LOSS, first, n, writer)))
+
+    assert bucket.to_document(full=False)["segments"] == segments
+
+
+def test_bucket_goes_on_after_a_document():
+    """A bucket read back from its document goes on where it was, also in its last segment."""
+    bucket = Bucket("t_0", LOSS)
+    list(bucket.append(rows(LOSS, 0, 5)))
+
+    back = Bucket.from_document(bson.decode(bson.encode(bucket.to_document(full=False))))
+    for each in (bucket, back):
+        list(each.append(rows(LOSS, 5, 2)))
+
+    assert back.to_document(full=False) == bucket.to_document(full=False)
+    assert back.to_document(full=False)["segments"] == [[0, 7, "w"]]
+
+
+def test_odd_names():
+    """Names with dots, dollars and spaces are escaped as keys, and come back."""
+    shape = Shape("metrics", ("a.b", "", "$x", "a b"), "none")
+    bucket = Bucket("t_0", shape)
+    list(bucket.append(rows(shape, 0, 1)))
+
+    document = bson.decode(bson.encode(bucket.to_document(full=False)))
+
+    assert document["names"] == ["a.b", "", "$x", "a b"]
+    assert list(document["values"]) == ["a%2Eb", "%", "%24x", "a b"]
+    assert Bucket.from_document(document).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(Shape("metrics", ("a",), "int"), Shape("chronos", ("a",), "int"), id="sections"),
+        pytest.param(Shape("metrics", ("a",), "int"), Shape("metrics", ("a",), "float"), id="steps"),
+        pytest.param(Shape("metrics", ("a", "b"), "int"), Shape("metrics", ("b", "a"), "int"), id="order of names"),
+        pytest.param(Shape("metrics", ("ab",), "int"), Shape("metrics", ("a", "b"), "int"), id="names"),
+    ],
+)
+def test_shapes_differ(one, other):
+    """Shapes that differ never share a bucket."""
+    assert one.uid != other.uid
+
+
+WIDE = tuple(f"layer.{i:05}.weight.grad.norm" for i in range(20_000))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(LOSS, id="one metric"),
+        pytest.param(Shape("metrics", tuple("abcdefgh"), "float"), id="eight metrics"),
+        pytest.param(Shape("metrics", WIDE[:500], "int"), id="500 metrics"),
+        pytest.param(Shape("metrics", WIDE[:5000], "none"), id="5,000 metrics"),
+        pytest.param(Shape("metrics", ("loss",), "text"), id="text steps as long as they may be"),
+    ],
+)
+def test_bucket_documents_are_bounded(shape):
+    """However wide a shape is and however long its steps, a full bucket is under 2 MB, each row by another writer."""
+    bucket, full, first = Bucket("0" * 32 + "_0", shape), [], 0
+    while not full:
+        full = list(bucket.append(rows(shape, first, 1, writer="w" * 60 + f"{first % 1000:04}", step="s" * 1024)))
+        first += 1
+
+    assert 1 <= len(full[0]) == shape.capacity <= MAX_ROWS
+    assert len(bson.encode(full[0].to_document(full=True))) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("character", "steps"),
+    [
+        pytest.param(".", "none", id="names of dots"),
+        pytest.param("x", "text", id="text steps"),
+    ],
+)
+def test_widest_event_fits(character, steps):
+    """Names as long and many as an event can hold make buckets far below MongoDB's 16 MB, escapes and all."""
+    names = tuple(character * 1020 + f"{i:04}" for i in range(MAX_EVENT_BYTES // 1024))
+    shape = Shape("metrics", names, steps)
+
+    [full] = Bucket("0" * 32 + "_0", shape).append(rows(shape, 0, shape.capacity, step="s" * 1024))
+
+    assert len(bson.encode(full.to_document(full=True))) < 5_000_000
