@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from trialstream_schemas.errors import ProtocolClosed
 
 __all__ = ["IoThread"]
 
+log = logging.getLogger("trialstream")
 T = TypeVar("T")
 _JOIN_SECONDS = 5.0
 
@@ -25,6 +27,10 @@ class IoThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        # aiokafka leaves failed futures behind when a broker goes away; what becomes of events is told elsewhere.
+        self.loop.set_exception_handler(
+            lambda _, context: log.debug("%s", context["message"], exc_info=context.get("exception"))
+        )
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import random
@@ -40,6 +41,9 @@ __all__ = ["KafkaProtocol", "connect"]
 
 T = TypeVar("T")
 
+# A loop of nothing but metrics calls lets other tasks, and Ctrl-C, in so often. No other log call does: the end of a
+# trial is logged in one go, also by a task that is being cancelled.
+_YIELD_MICROSECONDS = 50_000
 # Rows of so many different names are remembered as checked.
 _KNOWN_NAMES = 10_000
 # Claims look at so many candidates at once; with fewer than workers, losers would meet again on the next.
@@ -60,6 +64,8 @@ class KafkaProtocol(Protocol):
         self._session = Session(config, timeout)
         # Whether this worker lost a race for a claim: from then on it takes candidates at random.
         self._contended = False
+        # When the next metrics call lets others run.
+        self._yield_at = 0
         # Names of rows that were checked.
         self._names: set[tuple[str, ...]] = set()
 
@@ -194,6 +200,9 @@ class KafkaProtocol(Protocol):
             self._check_names(names)
         row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in kwargs.items()]
         time_us = time.time_ns() // 1000
+        if time_us >= self._yield_at:
+            self._yield_at = time_us + _YIELD_MICROSECONDS
+            await asyncio.sleep(0)
         try:
             self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy)
         except Full:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import os
 import secrets
@@ -121,7 +122,7 @@ class Session:
             self.writer, self._route, self.sender.wake, max_bytes=_OUTBOX_BYTES, linger=_LINGER_SECONDS
         )
         self._stopped = anyio.Event()
-        self._io.submit(self._run)
+        self._io.submit(self._run).add_done_callback(_report)
 
     async def _run(self) -> None:
         try:
@@ -305,3 +306,9 @@ class Session:
             if not exists:
                 raise ItemNotFound(message)
         self._known[collection].add(uid)
+
+
+def _report(ended: concurrent.futures.Future[None]) -> None:
+    """Say it where what runs all the time has ended by a fault: nothing would be sent any more."""
+    if not ended.cancelled() and (error := ended.exception()) is not None:
+        log.critical("trialstream has stopped sending by a fault of its own; please report this", exc_info=error)

@@ -7,6 +7,7 @@ events of a trial apart.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +23,10 @@ from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, TrialStrea
 from trialstream_schemas.events import LogCreated
 
 from trialstream.config import Config
+
+# What aiokafka says of every attempt during an outage goes to the handlers that the user configured, and is not
+# poured onto stderr where there are none.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 __all__ = ["ensure_topics", "kafka_errors", "reading_consumer"]
 

@@ -350,6 +350,11 @@ class Stat(Aggregator):
         return self.skip_obs
 
     @property
+    def skipped(self) -> int:
+        """How many observations it has skipped so far."""
+        return len(self._skipped)
+
+    @property
     def sd(self) -> float | None:
         """Population standard deviation (divided by the count, not by the count less one)."""
         return math.sqrt(self._m2 / self.count) if self.count else None

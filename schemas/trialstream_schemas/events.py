@@ -140,7 +140,7 @@ class TrialFinished(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class ChronoStarted(TrialEvent):
-    """A chrono was started that outlives the frame in which it began."""
+    """A chrono was started and has run for a while since; one that is finished sooner is not announced."""
 
     name: str
     aggregator: Lazy

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from trialstream_schemas.aggregators import Aggregator
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.values import INT64_MAX, INT64_MIN, Value, check_name, check_text, values
 
@@ -253,8 +252,8 @@ class Trial:
         tags: Free values to find it by.
         hash: Of the definition; taken at creation, never again.
         revision: 0, 1, 2 … among the trials of this hash.
-        metrics: Aggregator of each metric.
-        chronos: Aggregator of the elapsed seconds of each chrono; `runtime` is the trial's own.
+        metrics: The `Aggregator` of each metric; which one depends on what it was logged with.
+        chronos: The `Aggregator` of the elapsed seconds of each chrono; `runtime` is the trial's own.
         open_chronos: How many of each are running that have been announced to the log.
         failed_chronos: How many of each ended with an exception.
         status: A `Status` or `CustomStatus`; None until one is set.
@@ -282,8 +281,8 @@ class Trial:
     tags: dict[str, Any] = field(default_factory=dict)
     hash: str = ""
     revision: int = 0
-    metrics: dict[str, Aggregator] = field(default_factory=dict)
-    chronos: dict[str, Aggregator] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    chronos: dict[str, Any] = field(default_factory=dict)
     open_chronos: dict[str, int] = field(default_factory=dict)
     failed_chronos: dict[str, int] = field(default_factory=dict)
     status: Status | CustomStatus | None = None

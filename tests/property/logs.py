@@ -143,7 +143,7 @@ def update(dice):
         "if_version": dice.randrange(6) if dice.once_in(5) else None,
         "request": f"up-{dice.randrange(8)}" if dice.once_in(4) else None,
     }
-    match dice.randrange(16):
+    match dice.randrange(17):
         case 0 | 1 | 2 | 3:
             return metrics(dice, given)
         case 4 | 5:
@@ -164,9 +164,10 @@ def update(dice):
         case 14:
             status = dice.choice([("Suspended", 301), ("Completed", -1), ("Paused", 2**40), (BAD[0], 1)])
             return e.StatusSet(status=e.StatusRecord(*status), error=dice.error(), **given)
-    if dice.once_in(2):
-        return e.Heartbeat(**given)
-    return e.TrialAttached(project_id=dice.choice([None, "p", *BAD]), group_id=dice.choice([None, "g", *BAD]), **given)
+        case 15:
+            project_id, group_id = (dice.choice(BAD) if dice.once_in(9) else dice.choice([None, each]) for each in "pg")
+            return e.TrialAttached(project_id=project_id, group_id=group_id, **given)
+    return e.Heartbeat(**given)
 
 
 def creation(dice):
