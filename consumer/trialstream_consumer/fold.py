@@ -419,7 +419,7 @@ def _apply_finish(trial: Trial, event: TrialFinished) -> None:
     finished = from_micros(event.time)
     elapsed = event.elapsed
     if elapsed is None and trial.started is not None:
-        elapsed = (finished - trial.started).total_seconds()
+        elapsed = max(0.0, (finished - trial.started).total_seconds())  # two clocks: they may disagree
     if elapsed is not None:
         trial.chronos.setdefault("runtime", _RUNTIME()).extend([elapsed])
     _add_error(trial, event.error, event.time)

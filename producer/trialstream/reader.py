@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import anyio
 from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import timeout
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.documents import group_from_document, project_from_document, trial_from_document
@@ -29,6 +30,7 @@ Keys: TypeAlias = list[tuple[str, int]]
 
 # A replica set elects a new primary within; who asks for less time gets less.
 _SELECTION_SECONDS = 5.0
+_CLOSE_SECONDS = 1.0
 # BadValue (sorting by two lists, say), and a pattern that Python takes and PCRE does not.
 _REFUSED = (2, 51091)
 # How often to look while something is waited for: often at first, since a fold takes a few milliseconds.
@@ -59,7 +61,8 @@ class Reader:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._client.close()
+        with timeout(_CLOSE_SECONDS):  # it tells MongoDB which sessions have ended, and would wait for it
+            self._client.close()
 
     @asynccontextmanager
     async def _errors(self) -> AsyncIterator[None]:

@@ -178,7 +178,7 @@ def change(it, event, kind):
         case "TrialFinished":
             elapsed = event.elapsed
             if elapsed is None and it["started"] is not None:
-                elapsed = (event.time - it["started"]) / 1_000_000
+                elapsed = max(0.0, (event.time - it["started"]) / 1_000_000)
             if elapsed is not None:
                 it["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
             it["finished"] = event.time
