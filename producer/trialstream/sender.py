@@ -136,23 +136,28 @@ class Sender:
         self._progress = anyio.Event()
 
     def _encoded(self, route: Route) -> list[Entry]:
-        """The first entries that wait, encoded; one that cannot be is given up, and its gap counts as lost."""
+        """The first entries that wait, encoded, as many as a batch may take; one that cannot be encoded is given up."""
         assert self._outbox is not None
         while True:
-            entries = self._outbox.peek(route, _BATCH_ENTRIES)
-            for i, entry in enumerate(entries):
+            ready: list[Entry] = []
+            total = 0
+            for entry in self._outbox.peek(route, _BATCH_ENTRIES):
                 if entry.encoded is None:
                     try:
                         entry.encoded = encode(entry.event)
                     except SchemaError:
                         log.exception("an event cannot be encoded and is lost; please report this")
-                        if i:
-                            return entries[:i]
-                        self._outbox.discard(route)
-                        self._made_progress()
                         break
+                total += len(entry.encoded)
+                ready.append(entry)
+                if total >= _BATCH_BYTES:
+                    return ready
             else:
-                return entries
+                return ready
+            if ready:
+                return ready
+            self._outbox.discard(route)
+            self._made_progress()
 
     async def _send(self, route: Route, entries: list[Entry]) -> tuple[int, int]:
         """Send what fits one batch; return how many entries that is, and the offset behind the last."""

@@ -1,0 +1,76 @@
+"""While Kafka is away: what a full outbox, a close and a heartbeat do (until there is a spool)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trialstream as ts
+from anyio.to_thread import run_sync
+from contract import again, connected, until
+from trialstream import session
+
+
+async def test_what_finds_no_room_is_dropped_counted_and_shown(config, consumer, stack, monkeypatch):
+    """Log calls wait for room by a deadline and never raise; the gap is the trial's lost_events."""
+    monkeypatch.setattr(session, "_OUTBOX_BYTES", 200_000)
+    monkeypatch.setattr(session, "_ROOM_SECONDS", 0.1)
+    consumer(config)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+        await run_sync(stack.kafka.kill)
+        with pytest.warns(RuntimeWarning, match="new events are dropped and counted in lost_events"):
+            while protocol.statistics().dropped < 3:
+                await protocol.add_trial_tags(trial, filler="x" * 10_000)
+        held = protocol.statistics().bytes
+        await run_sync(stack.kafka.start)
+        await protocol.commit("folded", timeout=60)
+        await protocol.add_trial_tags(trial, last=True)
+        found = await again(protocol, trial)
+        statistics = protocol.statistics()
+
+    assert held < 300_000
+    assert found.tags["last"] is True
+    assert found.lost_events == statistics.dropped == 3
+    assert found.writers == {protocol.writer: statistics.acked - 1 + 3}  # one was the creation, which has no number
+
+
+async def test_closing_while_kafka_is_away(config, consumer, stack, monkeypatch):
+    """It returns by its deadline and warns of how much was not sent."""
+    monkeypatch.setattr(session, "_CLOSE_SECONDS", 1.0)
+    consumer(config)
+    try:
+        with pytest.warns(RuntimeWarning, match="closed with events that were not sent: .* 2 events"):
+            async with connected(config) as protocol:
+                trial = await protocol.new_trial(ts.Trial(name="a"))
+                await run_sync(stack.kafka.kill)
+                await protocol.add_trial_tags(trial, a=1)
+                await protocol.add_trial_tags(trial, b=2)
+                started = time.monotonic()
+        seconds = time.monotonic() - started
+    finally:
+        await run_sync(stack.kafka.start)
+
+    assert seconds < 20  # 1 s, and what its connections take to close
+
+
+async def test_a_started_trial_beats(served, name, monkeypatch):
+    """Its last_seen grows though nothing is logged, until it is finished."""
+    monkeypatch.setattr(session, "_HEARTBEAT_SECONDS", 0.1)
+    async with connected(served) as protocol, connected(served) as other:
+        trial = await protocol.new_trial(ts.Trial(name=name))
+        await protocol.log_trial_start(trial)
+        started = await again(protocol, trial)
+
+        async def has_beaten():
+            return (await again(other, trial)).last_seen > started.last_seen
+
+        await until(has_beaten)
+        await protocol.log_trial_finish(trial)
+        finished = await again(protocol, trial)
+        await run_sync(time.sleep, 0.3)  # three beats that must not come
+        later = await again(protocol, trial)
+
+    assert finished.state_version == 2  # the start and the end: beats do not count
+    assert later.writers == finished.writers
+    assert later.last_seen == finished.last_seen
