@@ -68,7 +68,7 @@ _TIMESERIES = TimeSeries.lazy()
 _UNCOUNTED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
 
 
-class Refused(Exception):  # it is an answer, not a fault
+class Refused(Exception):
     """The event cannot be folded; its message is the dead letter's reason."""
 
 
@@ -103,7 +103,6 @@ class Changes:
     buckets: set[BucketKey] = field(default_factory=set)
     filled: list[Bucket] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    log: bool = False
 
 
 @dataclass
@@ -117,7 +116,6 @@ class State:
         projects: By uid (registry).
         buckets: The open one of each trial and shape.
         outcomes: By request.
-        log: The log's own id and partition count (registry).
         changes: What has changed since the last write.
     """
 
@@ -127,13 +125,12 @@ class State:
     projects: dict[str, Project | None] = field(default_factory=dict)
     buckets: dict[BucketKey, Bucket | None] = field(default_factory=dict)
     outcomes: dict[str, Outcome | None] = field(default_factory=dict)
-    log: LogCreated | None = None
     changes: Changes = field(default_factory=Changes)
 
 
 @dataclass
 class Needs:
-    """What has to be loaded before events can be folded; `creators` are the requests in trial addresses."""
+    """What has to be loaded before events can be folded; the requests include those in trial addresses."""
 
     trials: set[str] = field(default_factory=set)
     hashes: set[str] = field(default_factory=set)
@@ -188,9 +185,7 @@ def fold(state: State, event: Event) -> None:
         return
     match event:
         case LogCreated():
-            if state.log is None:
-                state.log = event
-                state.changes.log = True
+            pass  # says which log this is: whoever folds has compared it already
         case TrialCreated():
             _command(state, event, _create_trial)
         case TrialEvent():

@@ -28,7 +28,7 @@ class No(Exception):
 
 def meaning(log):
     """What a log means: its trials, groups, projects, outcomes, the log's id, and which events are dead letters."""
-    world = {"trials": {}, "groups": {}, "projects": {}, "outcomes": {}, "log": None, "dead": []}
+    world = {"trials": {}, "groups": {}, "projects": {}, "outcomes": {}, "dead": []}
     for position, event in enumerate(log):
         world["answer"] = None
         try:
@@ -44,10 +44,10 @@ def take(world, event):
     """Apply one event."""
     kind = type(event).__name__
     if kind == "LogCreated":
-        world["log"] = world["log"] or (event.log, event.partitions, event.time)
-    elif event.request is not None and event.request in world["outcomes"]:
         return
-    elif kind in ("TrialCreated", "ProjectCreated", "GroupCreated"):
+    if event.request is not None and event.request in world["outcomes"]:
+        return
+    if kind in ("TrialCreated", "ProjectCreated", "GroupCreated"):
         if event.request is None:
             raise No
         creating = {"TrialCreated": new_trial, "ProjectCreated": new_project, "GroupCreated": new_group}[kind]
@@ -386,7 +386,6 @@ def expected(world):
         "groups": world["groups"],
         "projects": world["projects"],
         "outcomes": world["outcomes"],
-        "log": world["log"],
         "dead": world["dead"],
     }
 
@@ -417,7 +416,6 @@ def reading(documents, dead_letters, capacity):
             document["metadata"], document["tags"] = read_value(document["metadata"]), read_value(document["tags"])
     for document in parsed["projects"].values():
         assert document.pop("name") == document["uid"]
-    log = next(iter(parsed["log"].values()), None)
     return {
         "trials": trials,
         "groups": parsed["groups"],
@@ -426,7 +424,6 @@ def reading(documents, dead_letters, capacity):
             uid: (each["uid"], each["applied"], each["reason"] and "refused")
             for uid, each in parsed["outcomes"].items()
         },
-        "log": log and (log["_id"], log["partitions"], log["time"]),
         "dead": [position for position, _ in dead_letters],
     }
 

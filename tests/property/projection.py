@@ -8,7 +8,6 @@ import itertools
 import bson
 from trialstream_consumer.fold import Changes, Outcome, Refused, State, fold, needs, resolve
 from trialstream_schemas import documents
-from trialstream_schemas.events import LogCreated
 from trialstream_schemas.series import Bucket
 
 
@@ -16,7 +15,7 @@ class Projection:
     """Loads what a batch needs, folds it, writes what it changed."""
 
     def __init__(self):
-        self.documents = {each: {} for each in ("trials", "groups", "projects", "series", "outcomes", "log")}
+        self.documents = {each: {} for each in ("trials", "groups", "projects", "series", "outcomes")}
         self.dead_letters = []
         self.folded = 0
 
@@ -49,9 +48,6 @@ class Projection:
             uid = resolve(state, address)
             if uid is not None:
                 state.buckets[uid, shape] = self.parsed("series", Bucket(uid, shape).open_id, Bucket.from_document)
-        for name in self.documents["log"]:
-            found = self.read("log", name)
-            state.log = LogCreated(time=found["time"], log=name, partitions=found["partitions"])
         return state
 
     def write(self, state):
@@ -69,10 +65,6 @@ class Projection:
             self.put("series", state.buckets[key].to_document(full=False))
         for outcome in changes.outcomes:
             self.put("outcomes", outcome.to_document())
-        if changes.log:
-            self.put(
-                "log", {"_id": state.log.log, "time": state.log.time, "partitions": state.log.partitions}
-            )  # fmt: skip
 
     def put(self, collection, document):
         """Insert or replace a document."""
