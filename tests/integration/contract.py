@@ -102,7 +102,7 @@ def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> 
 
 # What a key may be called: dots and dollars, what looks like our own escapes, and any Unicode.
 KEYS = [
-    *("a.b", ".", "$lr", "$gt", "a$b", "a b", " ", "", "%", "%2E", "%kind", "_id", "0", "a\\b", "A", "a"),
+    *("a.b", ".", "$lr", "$gt", "a$b", "a b", " ", "", "%", "%2E", "%kind", "_id", "0", "a\\b", "A", "a", "self"),
     *("é", "e\u0301", "𝄞", "日本語", "\u202e", "\n", "x" * 1024),
 ]
 

@@ -301,7 +301,7 @@ async def unserved(config) -> ts.Config:
 
 async def test_no_consumer_runs(unserved, consumer):
     """Waits end at their timeout, and tell how far behind the projection is and what to start; nothing is lost."""
-    behind = r"projection is 1 events behind .*trials/\d at offset 0 of 1.*trialstream consume"
+    behind = r"projection is 1 event behind .*trials/\d at offset 0 of 1.*trialstream consume"
     async with connected(unserved, timeout=2) as protocol:
         started = time.monotonic()
         with pytest.raises(ts.ProjectionBehind, match=behind):
