@@ -65,6 +65,40 @@ def _is_recursive(schema: Any, inside: tuple[str, ...] = ()) -> bool:
     return any(_is_recursive(each, names) for each in (*parts, *(field["type"] for field in schema.get("fields", ()))))
 
 
+def _is_free(schema: Any, named: dict[str, bool]) -> bool:
+    """Whether a datum of the schema takes no bytes; five bytes could then claim an array of millions of them.
+
+    Raises:
+        SchemaError: there is an array of such items in it.
+    """
+    if isinstance(schema, str):
+        return named.get(schema, schema == "null")
+    if isinstance(schema, list):
+        for each in schema:
+            _is_free(each, named)
+        return False
+    match schema["type"]:
+        case "array":
+            if _is_free(schema["items"], named):
+                raise SchemaError("it has an array of items that take no bytes")
+            return False
+        case "map":
+            _is_free(schema["values"], named)
+            return False
+        case "record" | "error":
+            named[schema["name"]] = False  # inside itself it can only stand in a union, an array or a map
+            free = [_is_free(field["type"], named) for field in schema["fields"]]
+            named[schema["name"]] = all(free)
+            return named[schema["name"]]
+        case "fixed":
+            named[schema["name"]] = schema["size"] == 0
+            return named[schema["name"]]
+        case "enum":
+            return False
+        case kind:
+            return _is_free(kind, named)
+
+
 def _as_json(schema: Any) -> bytes:
     plain = {key: each for key, each in schema.items() if not key.startswith("__")}
     return json.dumps(plain, sort_keys=True).encode()
@@ -152,15 +186,16 @@ class SchemaStore:
         """Take a schema as it lies in the schemas topic and return its fingerprint.
 
         Raises:
-            SchemaError: it is not an Avro schema.
+            SchemaError: it is not an Avro schema, or one whose data could be of any size in a few bytes.
         """
         try:
             raw = json.loads(text)
             parsed = parse_schema(raw)
             key = fingerprint(raw)
             recursive = _is_recursive(parsed)
+            _is_free(parsed, {})
         except Exception as error:
-            raise SchemaError(f"not an Avro schema: {error}") from error
+            raise SchemaError(f"not a schema that can be read: {error}") from error
         name = parsed.get("name", "") if isinstance(parsed, dict) else ""
         self._known.setdefault(key, (_BY_NAME.get(name), parsed, recursive))
         return key
