@@ -199,11 +199,7 @@ class Outbox:
             Full: there is no room; nothing was appended.
         """
         with self._lock:
-            if self._bytes >= self._max_bytes:
-                raise Full
-            opened = self._open.get(uid)
-            if opened is None:
-                opened = self._open[uid] = _Open()
+            opened = self._opened(uid)
             frame = opened.metrics
             if frame is None or frame.names != names or frame.step_type is not type(step) or frame.aggregator != lazy:
                 self._seal_metrics(uid, opened)
@@ -227,11 +223,7 @@ class Outbox:
             Full: there is no room; nothing was appended.
         """
         with self._lock:
-            if self._bytes >= self._max_bytes:
-                raise Full
-            opened = self._open.get(uid)
-            if opened is None:
-                opened = self._open[uid] = _Open()
+            opened = self._opened(uid)
             frame = opened.chronos
             if frame is None:
                 due = time.monotonic() + self._linger
@@ -327,6 +319,15 @@ class Outbox:
             return Statistics(queued, self._bytes, self._acked, self._dropped)
 
     # --- Under the lock
+
+    def _opened(self, uid: str) -> _Open:
+        """The open frames of a trial, to add to."""
+        if self._bytes >= self._max_bytes:
+            raise Full
+        opened = self._open.get(uid)
+        if opened is None:
+            opened = self._open[uid] = _Open()
+        return opened
 
     def _ring(self, due: float) -> None:
         """Wake the sender, unless it looks by itself by then."""
