@@ -10,7 +10,7 @@ import anyio
 import typer
 from aiokafka import TopicPartition
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from trialstream.config import Config
 from trialstream.outbox import Route
 from trialstream.query import TRIAL_FIELDS, translate
@@ -53,9 +53,10 @@ def trials(
         for each in found:
             print(json.dumps(_row(each)))  # noqa: T201 (this is the output)
         return
-    table = Table("uid", "name", "project", "status", "starts", "started", "last seen", "lost events")
+    table = Table(Column("uid", no_wrap=True), "status", Column("last seen (UTC)", no_wrap=True), "name", box=None)
     for each in found:
-        table.add_row(*("" if cell is None else str(cell) for cell in _row(each).values()))
+        row = _row(each)
+        table.add_row(row["uid"], row["status"] or "", (row["last_seen"] or "")[:19], row["name"])
     console = Console(markup=False, highlight=False)
     console.print(table if found else "no trials")
 
