@@ -91,9 +91,9 @@ class KafkaProtocol(Protocol):
     async def _uid(self, trial: Trial) -> str:
         """Uid of a trial that exists."""
         uid = _checked(trial, Trial, "trial").uid
-        await self._session.require(
-            "trials", uid, f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
-        )
+        if not self._session.knows("trials", uid):  # asked first: this is the way of every log call
+            message = f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
+            await self._session.require("trials", uid, message)
         return uid
 
     async def _group_uid(self, group: TrialGroup) -> str:

@@ -201,7 +201,12 @@ class Outbox:
         with self._lock:
             opened = self._opened(uid)
             frame = opened.metrics
-            if frame is None or frame.names != names or frame.step_type is not type(step) or frame.aggregator != lazy:
+            if (
+                frame is None
+                or frame.names != names
+                or frame.step_type is not type(step)
+                or (frame.aggregator is not lazy and frame.aggregator != lazy)
+            ):
                 self._seal_metrics(uid, opened)
                 due = time.monotonic() + self._linger
                 frame = opened.metrics = _MetricsFrame(names, lazy, type(step), time_us, due)

@@ -288,14 +288,18 @@ class Session:
         """Remember that these exist."""
         self._known[collection].update(uids)
 
+    def knows(self, collection: Collection, uid: str) -> bool:
+        """Whether there is one of that uid for certain; that calls can be made is checked too."""
+        self.check_open()
+        return uid in self._known[collection]
+
     async def require(self, collection: Collection, uid: str, message: str) -> None:
         """Check that there is one of that uid.
 
         Raises:
             ItemNotFound: with the message.
         """
-        self.check_open()
-        if uid in self._known[collection]:
+        if self.knows(collection, uid):
             return
         try:
             exists = await self.call(self.reader.exists, collection, uid)
