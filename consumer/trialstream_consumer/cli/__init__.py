@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_consumer.cli import service, stack, trials
+from trialstream_consumer.cli import archive, service, stack, trials
 from trialstream_consumer.local.launcher import Interrupted
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app = typer.Typer(
 # Every group of commands registers itself here.
 stack.register(app)
 service.register(app)
+archive.register(app)
 trials.register(app)
 
 
