@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Self
 
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream.config import Config
-from trialstream.topics import kafka_errors, reading_consumer
+from trialstream.topics import kafka_errors, reading
 from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import SchemaError
 
 __all__ = ["SchemaTopic"]
-
-_STOP_SECONDS = 2.0
 
 
 class SchemaTopic:
@@ -30,20 +29,15 @@ class SchemaTopic:
         self._log = structlog.get_logger(__name__)
 
     async def __aenter__(self) -> Self:
-        self._consumer = reading_consumer(self._config)
-        try:
-            async with kafka_errors(self._config):
-                await self._consumer.start()
+        async with AsyncExitStack() as opening:
+            self._consumer = await opening.enter_async_context(reading(self._config))
             self._consumer.assign([self._partition])
             await self.refresh()
-        except BaseException:
-            await self.__aexit__()
-            raise
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with anyio.move_on_after(_STOP_SECONDS, shield=True):
-            await self._consumer.stop()
+        await self._open.aclose()
 
     async def refresh(self) -> None:
         """Read what was published since the last call, to the end of the topic.

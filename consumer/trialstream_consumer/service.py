@@ -30,7 +30,7 @@ from trialstream_schemas.errors import (
 )
 from trialstream_schemas.events import Event
 
-from trialstream_consumer.fold import Refused, State, fold, needs
+from trialstream_consumer.fold import Changes, Refused, State, fold, needs
 from trialstream_consumer.schema_topic import SchemaTopic
 from trialstream_consumer.store import Checkpoint, DeadLetter, Store, ensure_indexes
 
@@ -281,10 +281,11 @@ class Service(ConsumerRebalanceListener):
                 log.warning("write_failed", offset=batch.start, reason=str(error))
                 await anyio.sleep(_RETRY_SECONDS)
                 state = State()
-                if (await self._store.current(checkpoint)).offset == batch.end:  # it was written after all
-                    return Checkpoint(checkpoint.topic, checkpoint.partition, batch.end, checkpoint.epoch), state
+                current = await self._store.current(checkpoint)
+                if current.offset == batch.end:  # it was written after all
+                    return current, state
             else:
-                state.changes = type(state.changes)()
+                state.changes = Changes()
                 for each in dead_letters:
                     log.warning("dead_letter", offset=each.offset, reason=each.reason)
                 log.debug("folded", offset=written.offset, events=len(batch.records))
@@ -313,7 +314,9 @@ class Service(ConsumerRebalanceListener):
         return dead_letters
 
 
-class _Poisoned(Exception):  # it names what the event is
+class _Poisoned(Exception):
+    """The fold has a fault that this event brings out; it becomes a dead letter."""
+
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
         self.offset = offset

@@ -41,7 +41,7 @@ _FLOAT_BYTES = 40
 _ROW_BYTES = 200
 
 
-class Full(Exception):  # not a fault: the caller waits
+class Full(Exception):
     """The outbox has no room."""
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 import anyio
-from aiokafka.partitioner import murmur2
 from trialstream_schemas.errors import (
     CommitTimeout,
     InvalidValue,
@@ -30,7 +29,7 @@ from trialstream.io_thread import IoThread
 from trialstream.outbox import Full, Outbox, Route
 from trialstream.reader import Outcome, Reader
 from trialstream.sender import Sender
-from trialstream.topics import ensure_topics
+from trialstream.topics import ensure_topics, partition_of
 from trialstream.updates import now
 
 __all__ = ["Session"]
@@ -178,8 +177,7 @@ class Session:
 
     def _route(self, event: SubjectEvent) -> Route:
         if isinstance(event, TrialEvent):
-            # Kafka's own partitioner, so that any client finds the events of a trial by its hash.
-            return Route(self._config.trials_topic, (murmur2(event.hash.encode()) & 0x7FFFFFFF) % self._partitions)
+            return Route(self._config.trials_topic, partition_of(event.hash.encode(), self._partitions))
         return Route(self._config.registry_topic, 0)
 
     # --- In the background

@@ -18,6 +18,7 @@ import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
 from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, TrialStreamError
 from trialstream_schemas.events import LogCreated
@@ -28,7 +29,7 @@ from trialstream.config import Config
 # poured onto stderr where there are none.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
-__all__ = ["ensure_topics", "kafka_errors", "reading_consumer"]
+__all__ = ["ensure_topics", "kafka_errors", "partition_of", "reading"]
 
 # The log is the only truth: nothing in it ever expires. The broker's clock orders it, so that replay to a time is well
 # defined.
@@ -59,9 +60,26 @@ async def kafka_errors(config: Config) -> AsyncIterator[None]:
         ) from error
 
 
-def reading_consumer(config: Config) -> AIOKafkaConsumer:
-    """A consumer outside of any group, to be started and stopped by the caller."""
-    return AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
+@asynccontextmanager
+async def reading(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer outside of any group, for as long as the block runs; stopping it has a deadline.
+
+    Raises:
+        KafkaUnavailable: no broker answers.
+    """
+    consumer = AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        async with kafka_errors(config):
+            await consumer.start()
+        yield consumer
+    finally:
+        with anyio.move_on_after(_STOP_SECONDS, shield=True):
+            await consumer.stop()
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's own partitioner (murmur2) gives to a key, so that any client finds what it keys."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def ensure_topics(config: Config) -> LogCreated:
@@ -122,29 +140,27 @@ async def _partitions(admin: AIOKafkaAdminClient, config: Config) -> int:
 
 async def _log(config: Config, partitions: int) -> LogCreated:
     """The first record of the registry, written by whoever comes first."""
-    producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
-    consumer = reading_consumer(config)
     registry = TopicPartition(config.registry_topic, 0)
+    producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
     try:
         await producer.start()
         sent = [await producer.send(config.schemas_topic, key=key, value=text) for key, text in SCHEMAS.items()]
         for each in sent:
             await each
-        await consumer.start()
-        consumer.assign([registry])
-        if begin := (await consumer.beginning_offsets([registry]))[registry]:
-            raise LogMismatch(
-                f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, "
-                "and with it which log this is"
-            )
-        if not (await consumer.end_offsets([registry]))[registry]:
-            mine = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
-            await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
-        consumer.seek(registry, 0)
-        first = await consumer.getone(registry)
+        async with reading(config) as consumer:
+            consumer.assign([registry])
+            if begin := (await consumer.beginning_offsets([registry]))[registry]:
+                raise LogMismatch(
+                    f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, "
+                    "and with it which log this is"
+                )
+            if not (await consumer.end_offsets([registry]))[registry]:
+                mine = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
+                await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
+            consumer.seek(registry, 0)
+            first = await consumer.getone(registry)
     finally:
         with anyio.move_on_after(_STOP_SECONDS, shield=True):
-            await consumer.stop()
             await producer.stop()
     log = SchemaStore().decode(first.value or b"")
     if not isinstance(log, LogCreated):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from trialstream.config import Config
-from trialstream.topics import kafka_errors, reading_consumer
+from trialstream.topics import kafka_errors, reading
 from trialstream_schemas import events
 from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
@@ -25,7 +23,6 @@ __all__ = ["Exported", "export_log"]
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 _WAIT_SECONDS = 30.0
-_STOP_SECONDS = 2.0
 
 
 @dataclass
@@ -49,7 +46,7 @@ async def export_log(
     """
     _refuse_existing(file, force=force)
     exported = Exported()
-    async with _reading(config) as consumer:
+    async with kafka_errors(config), reading(config) as consumer:
         ends = await _ends(consumer, config)
         texts = await _schemas(consumer, config)  # after the ends: a schema is published before it is used
         store, members = store_of(texts), Members(selection)
@@ -96,18 +93,6 @@ def _row(kind: str, record: Record) -> Row:
 def _refuse_existing(file: Path, *, force: bool) -> None:
     if file.exists() and not force:
         raise ArchiveError(f"{file} exists already: name another file, or give --force to replace it")
-
-
-@asynccontextmanager
-async def _reading(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = reading_consumer(config)
-    async with kafka_errors(config):
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            with anyio.move_on_after(_STOP_SECONDS, shield=True):
-                await consumer.stop()
 
 
 async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartition, int]:

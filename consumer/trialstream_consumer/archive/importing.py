@@ -10,9 +10,8 @@ from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.partitioner import murmur2
 from trialstream.config import Config
-from trialstream.topics import ensure_topics, kafka_errors
+from trialstream.topics import ensure_topics, kafka_errors, partition_of
 from trialstream_schemas import events
 from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
@@ -64,8 +63,7 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
 
 def _partition(row: Row, partitions: int) -> int:
     """Kafka's own choice; a record without a key has no better place than the one it had."""
-    number = row["partition"] if row["key"] is None else murmur2(row["key"]) & 0x7FFFFFFF
-    return int(number) % partitions
+    return row["partition"] % partitions if row["key"] is None else partition_of(row["key"], partitions)
 
 
 def _names_a_log(store: SchemaStore, value: bytes) -> bool:

@@ -15,7 +15,7 @@ from trialstream.config import Config
 from trialstream.outbox import Route
 from trialstream.query import TRIAL_FIELDS, translate
 from trialstream.reader import Reader
-from trialstream.topics import ensure_topics, kafka_errors, reading_consumer
+from trialstream.topics import ensure_topics, kafka_errors, reading
 from trialstream_schemas.structure import Trial
 
 __all__ = ["register"]
@@ -74,13 +74,8 @@ async def _trials(config: Config, query: dict[str, Any], limit: int, caught_up: 
 async def _ends(config: Config) -> dict[Route, int]:
     """Of each partition of the trials topic, the offset behind its last event."""
     partitions = (await ensure_topics(config)).partitions
-    async with kafka_errors(config):
-        consumer = reading_consumer(config)
-        try:
-            await consumer.start()
-            ends = await consumer.end_offsets([TopicPartition(config.trials_topic, i) for i in range(partitions)])
-        finally:
-            await consumer.stop()
+    async with kafka_errors(config), reading(config) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(config.trials_topic, i) for i in range(partitions)])
     return {Route(each.topic, each.partition): offset for each, offset in ends.items()}
 
 
