@@ -33,15 +33,25 @@ def stack() -> Iterator[LocalStack]:
         yield stack
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _spools(tmp_path_factory) -> Iterator[None]:
+    """What tests spool goes to a temporary folder, in their child processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIALSTREAM_SPOOL_DIR", str(tmp_path_factory.mktemp("spool")))
+        yield
+
+
 @pytest.fixture
-def config(stack: LocalStack) -> Config:
+def config(stack: LocalStack, tmp_path) -> Config:
     """Settings with a prefix of its own: no topic and no database of another test is seen."""
     for server in stack.servers[:2]:
         if server.running:
             server.signal(signal.SIGCONT)
         server.start()  # a fault test that failed may have left it dead or paused
     prefix = f"test-{uuid.uuid4().hex[:12]}"
-    return Config(kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=prefix, partitions=4)
+    return Config(
+        kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=prefix, partitions=4, spool_dir=str(tmp_path / "spool")
+    )
 
 
 @pytest.fixture

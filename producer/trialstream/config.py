@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from trialstream_schemas.errors import ConfigError
@@ -14,7 +17,29 @@ __all__ = ["Config"]
 
 # Kafka topic names allow dots, MongoDB database names do not; the prefix names both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
+_FLAGS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+    "": False,
+}
+_SPOOL_MODES = ("overflow", "always", "off")
+_WHEN_FULL = ("block", "drop_oldest", "raise")
+# Below it, memory and spool could not hold a few of the largest events.
+_MIN_BYTES = 16 * 1024 * 1024
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+# By the type of a field: how its text is read, and what a text should be.
+_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "bool": (lambda text: _FLAGS[text.lower()], "true or false"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +54,16 @@ class Config:
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
         partitions: Partition count of `<prefix>.trials`; counts only when the topics are created.
         replication: Replication factor of the topics; counts only when they are created. Production wants 3.
+        offline: Whether to work without servers: everything goes into the spool, for `trialstream push`.
+        spool: When events go to disk. `overflow`: while Kafka is away or half of the memory is taken; `always`: before
+            they are sent, so that they survive a kill of the process; `off`: never.
+        spool_dir: Where; each writer gets a folder `<prefix>/<writer>` in it.
+        spool_bytes: What a writer may take there.
+        memory_bytes: What events may take in memory.
+        when_full: What becomes of a log call when memory and spool are full. `block`: it waits, up to `block_seconds`
+            in all until there is room again, then its event is dropped and counted; `drop_oldest`: the spool gives up
+            its oldest events, counted, for new ones; `raise`: it raises `SpoolFull`.
+        block_seconds: See `when_full`.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`, passed to Kafka as it is.
         kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         kafka_sasl_username: SASL user.
@@ -43,6 +78,13 @@ class Config:
     prefix: str = "trialstream"
     partitions: int = 8
     replication: int = 1
+    offline: bool = False
+    spool: str = "overflow"
+    spool_dir: str = "trialstream-spool"
+    spool_bytes: int = 4 * 1024**3
+    memory_bytes: int = 64 * 1024**2
+    when_full: str = "block"
+    block_seconds: float = 5.0
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = ""
     kafka_sasl_username: str = ""
@@ -58,9 +100,22 @@ class Config:
             raise ConfigError("kafka: no bootstrap servers given")
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: a URI that begins with mongodb:// or mongodb+srv:// is needed")
-        if self.kafka_security_protocol not in _SECURITY_PROTOCOLS:
-            known = ", ".join(_SECURITY_PROTOCOLS)
-            raise ConfigError(f"kafka_security_protocol: one of {known}, not {self.kafka_security_protocol!r}")
+        for name, known in (
+            ("kafka_security_protocol", _SECURITY_PROTOCOLS),
+            ("spool", _SPOOL_MODES),
+            ("when_full", _WHEN_FULL),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name}: one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.spool == "off" and self.offline:
+            raise ConfigError("spool: without servers (offline) everything goes into the spool, so it cannot be 'off'")
+        if self.spool == "off" and self.when_full == "drop_oldest":
+            raise ConfigError("when_full: 'drop_oldest' gives up what is in the spool, which is 'off'")
+        for name in ("spool_bytes", "memory_bytes"):
+            if getattr(self, name) < _MIN_BYTES:
+                raise ConfigError(f"{name}: at least {_MIN_BYTES} (16 MiB), not {getattr(self, name)}")
+        if not 0 <= self.block_seconds < math.inf:
+            raise ConfigError(f"block_seconds: 0 or more, not {self.block_seconds}")
         for name in ("partitions", "replication"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: at least 1, not {getattr(self, name)}")
@@ -77,10 +132,11 @@ class Config:
             text = os.environ.get(f"TRIALSTREAM_{each.name.upper()}")
             if text is None or each.name in settings:
                 continue
+            parse, wanted = _PARSERS[str(each.type)]
             try:
-                settings[each.name] = int(text) if each.type == "int" else text
-            except ValueError:
-                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: a whole number is needed, not {text!r}") from None
+                settings[each.name] = parse(text)
+            except (ValueError, KeyError):
+                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: {wanted} is needed, not {text!r}") from None
         return cls(**settings)
 
     @property
@@ -102,6 +158,11 @@ class Config:
     def database(self) -> str:
         """MongoDB database of the projection."""
         return self.prefix
+
+    @property
+    def spools(self) -> Path:
+        """Folder of the spools of this prefix, one folder a writer."""
+        return Path(self.spool_dir).expanduser().absolute() / self.prefix
 
     @property
     def consumer_group(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -33,6 +34,12 @@ class IoThread:
         )
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        self._pid = os.getpid()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it was started before this process was forked: then it does not run here."""
+        return self._pid != os.getpid()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -42,7 +49,13 @@ class IoThread:
             self.loop.close()
 
     def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> concurrent.futures.Future[T]:
-        """Start a coroutine function there; cancelling the future cancels it."""
+        """Start a coroutine function there; cancelling the future cancels it.
+
+        Raises:
+            ProtocolClosed: this process was forked from the one in which it runs.
+        """
+        if self.foreign:
+            raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
         return asyncio.run_coroutine_threadsafe(function(*args), self.loop)
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:

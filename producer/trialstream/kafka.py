@@ -14,7 +14,15 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from trialstream_schemas.aggregators import Aggregator, Lazy, StatAggregator, timeseries_aggregator, value_aggregator
-from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound, QueryError
+from trialstream_schemas.errors import (
+    CommitTimeout,
+    InvalidType,
+    InvalidValue,
+    ItemNotFound,
+    MongoUnavailable,
+    ProjectionBehind,
+    QueryError,
+)
 from trialstream_schemas.events import (
     MAX_EVENT_BYTES,
     GroupCreated,
@@ -25,17 +33,18 @@ from trialstream_schemas.events import (
     TrialFinished,
     TrialStarted,
 )
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
+from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup, from_micros, to_micros
 from trialstream_schemas.values import INT64_MAX, INT64_MIN, MAX_VALUE_BYTES, check_name, number, size
 
 from trialstream import updates
+from trialstream.backlog import Statistics
 from trialstream.chronos import OpenChrono
 from trialstream.config import Config
 from trialstream.history import check_points, downsampled, histories
-from trialstream.outbox import Full, Statistics
+from trialstream.outbox import Full
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, sort_keys, translate
-from trialstream.session import Session
+from trialstream.session import Session, new_request
 
 __all__ = ["KafkaProtocol", "connect"]
 
@@ -92,19 +101,23 @@ class KafkaProtocol(Protocol):
         """Uid of a trial that exists."""
         uid = _checked(trial, Trial, "trial").uid
         if not self._session.knows("trials", uid):  # asked first: this is the way of every log call
-            message = f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
-            await self._session.require("trials", uid, message)
+            if trial.request is not None:  # whoever logs to it brings the creation along: the log takes the first
+                await self._session.put(_creation(trial, self._session.writer, trial.request, auto_increment=True))
+                self._session.known("trials", uid)
+            else:
+                message = f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
+                await self._session.require("trials", uid, message, made=trial.created is not None)
         return uid
 
     async def _group_uid(self, group: TrialGroup) -> str:
         """Uid of a group that exists."""
         uid = _checked(group, TrialGroup, "group").uid
-        await self._require_group(uid, group.name)
+        await self._require_group(uid, group.name, made=group.created is not None)
         return uid
 
-    async def _require_group(self, uid: str, name: str) -> None:
+    async def _require_group(self, uid: str, name: str, *, made: bool = True) -> None:
         message = f"group {name!r} was never created: call new_trial_group first"
-        await self._session.require("groups", uid, message)
+        await self._session.require("groups", uid, message, made=made)
 
     async def _require_project(self, uid: str) -> None:
         await self._session.require("projects", uid, f"project {uid!r} was never created: call new_project first")
@@ -244,12 +257,17 @@ class KafkaProtocol(Protocol):
             project=project.uid,
             writer=self._session.writer,
             time=updates.now(),
+            request=new_request(),
             name=project.name,
             description=project.description,
             metadata=project.metadata,
             tags=project.tags,
         )
         _check_size("Project", event.metadata, event.tags)
+        if not self._session.connected:
+            await self._session.put(event)
+            self._session.known("projects", project.uid)
+            return replace(project, created=from_micros(event.time))
         await self._session.decide(event)
         self._session.known("projects", project.uid)
         [created] = await self._session.call(self._session.reader.projects, {"_id": project.uid})
@@ -268,6 +286,7 @@ class KafkaProtocol(Protocol):
             group=group.uid,
             writer=self._session.writer,
             time=updates.now(),
+            request=new_request(),
             name=group.name,
             project_id=group.project_id,
             description=group.description,
@@ -275,6 +294,10 @@ class KafkaProtocol(Protocol):
             tags=group.tags,
         )
         _check_size("TrialGroup", event.metadata, event.tags)
+        if not self._session.connected:
+            await self._session.put(event)
+            self._session.known("groups", group.uid)
+            return replace(group, created=from_micros(event.time))
         outcome = await self._session.decide(event)
         self._session.known("groups", group.uid)
         if not outcome["applied"]:
@@ -314,28 +337,31 @@ class KafkaProtocol(Protocol):
             await self._require_project(trial.project_id)
         if trial.group_id is not None:
             await self._require_group(trial.group_id, trial.group_id)
-        event = TrialCreated(
-            trial=trial.hash,
-            writer=self._session.writer,
-            time=updates.now(),
-            name=trial.name,
-            version=trial.version,
-            description=trial.description,
-            parameters=trial.parameters,
-            project_id=trial.project_id,
-            group_id=trial.group_id,
-            # What was accumulated by an earlier revision is not this one's.
-            metadata={key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)},
-            tags=trial.tags,
-            auto_increment=bool(auto_increment),
-        )
+        event = _creation(trial, self._session.writer, new_request(), auto_increment=auto_increment)
         _check_size("Trial", event.parameters, event.metadata, event.tags)
-        outcome = await self._session.decide(event)
+        if not self._session.connected:
+            event.auto_increment = True
+            await self._session.put(event)
+            return self._undecided(trial, event)
+        try:
+            outcome = await self._session.decide(event)
+        except (CommitTimeout, ProjectionBehind, MongoUnavailable) as error:
+            if not auto_increment:  # whether there is one already is what nobody can tell
+                raise
+            self._session.warn_once(f"trialstream: the trial goes on without its revision, which comes later: {error}")
+            return self._undecided(trial, event)
         if outcome["uid"] is None:
             return None
         [created] = await self._session.call(self._session.reader.trials, {"_id": outcome["uid"]})
         self._session.known("trials", created.uid)
         return created
+
+    def _undecided(self, trial: Trial, event: TrialCreated) -> Trial:
+        """The trial of a creation that the log has not decided: it is addressed by its request."""
+        created = from_micros(event.time)
+        addressed = replace(trial, request=event.request, created=created, last_seen=created)
+        self._session.known("trials", addressed.uid)
+        return addressed
 
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
         event = _claim(updates.TRIAL_UPDATES, attr, self._session.writer, args, kwargs)
@@ -412,6 +438,8 @@ class KafkaProtocol(Protocol):
             raise InvalidValue(f"section: metrics, chronos or metadata, not {section!r}")
         uid = await self._uid(trial)
         await self._catch_up()
+        if trial.request is not None:
+            uid = await self._decided(trial.request)
         found = histories(await self._session.call(self._session.reader.buckets, uid, section, names), since_step)
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
@@ -419,24 +447,31 @@ class KafkaProtocol(Protocol):
             found = {name: downsampled(each, max_points) for name, each in found.items()}
         return found
 
+    async def _decided(self, request: str) -> str:
+        """Uid of the trial that a request has created."""
+        outcome = await self._session.call(self._session.reader.outcome, request, self._session.timeout)
+        if outcome is None or outcome["uid"] is None:
+            raise ItemNotFound(f"the log has not decided on the creation {request} yet: it may wait in a spool")
+        return str(outcome["uid"])
+
     async def _trials_where(self, filter_: Query, sort: list[tuple[str, int]], limit: int = 0) -> list[Trial]:
         await self._catch_up()
         return await self._session.call(self._session.reader.trials, filter_, sort, limit)
 
     async def _catch_up(self) -> None:
+        self._session.check_open()
+        self._session.check_online()
         await self._session.call(self._session.catch_up, self._session.timeout)
 
     # --- Waiting
 
     async def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **_: Any) -> None:
         seconds = self._session.timeout if timeout is None else number(timeout, "timeout")
-        match level:
-            case "acked":
-                await self._session.call(self._session.sender.flush, seconds)
-            case "folded":
-                await self._session.call(self._session.catch_up, seconds)
-            case _:
-                raise InvalidValue(f"level: 'acked' or 'folded', not {level!r}")
+        waits = {"acked": self._session.flush, "folded": self._session.catch_up, "spooled": self._session.secure}
+        if level not in waits:
+            raise InvalidValue(f"level: {', '.join(map(repr, waits))}, not {level!r}")
+        self._session.check_open()
+        await self._session.call(self._session.secure if self._session.offline else waits[level], seconds)
 
 
 def connect(
@@ -444,6 +479,7 @@ def connect(
     kafka: str | None = None,
     mongo: str | None = None,
     prefix: str | None = None,
+    offline: bool | None = None,
     timeout: float = 30.0,
     **settings: Any,
 ) -> KafkaProtocol:
@@ -453,13 +489,17 @@ def connect(
         kafka: Bootstrap servers; `TRIALSTREAM_KAFKA` if not given.
         mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given.
         prefix: Names the topics and the database; `TRIALSTREAM_PREFIX` if not given.
+        offline: Work without servers: all goes into the spool, and `trialstream push` sends it; `TRIALSTREAM_OFFLINE`
+            if not given. A Kafka that cannot be reached at start has the same effect until it can, with a warning.
         timeout: Seconds that any wait takes at most.
-        **settings: Further fields of `Config`, such as `kafka_security_protocol`.
+        **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`.
 
     Raises:
         ConfigError: a setting makes no sense; the message names it.
     """
-    return KafkaProtocol(Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, **settings), timeout=timeout)
+    return KafkaProtocol(
+        Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, **settings), timeout=timeout
+    )
 
 
 def _checked(given: T, kind: type[T], path: str) -> T:
@@ -471,6 +511,26 @@ def _checked(given: T, kind: type[T], path: str) -> T:
 def _definition(trial: Trial) -> Trial:
     """What a trial was defined as: one that came from the log keeps its hash, one that did not is checked again."""
     return trial if trial.created is not None else replace(trial, hash="", revision=0)
+
+
+def _creation(trial: Trial, writer: str, request: str, *, auto_increment: bool) -> TrialCreated:
+    """The event that creates a trial, the same for whoever sends it."""
+    return TrialCreated(
+        trial=f"{trial.hash}~{request}",
+        writer=writer,
+        time=updates.now() if trial.request is None or trial.created is None else to_micros(trial.created),
+        request=request,
+        name=trial.name,
+        version=trial.version,
+        description=trial.description,
+        parameters=trial.parameters,
+        project_id=trial.project_id,
+        group_id=trial.group_id,
+        # What was accumulated by an earlier revision is not this one's.
+        metadata={key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)},
+        tags=trial.tags,
+        auto_increment=bool(auto_increment),
+    )
 
 
 def _check_size(what: str, *parts: dict[str, Any]) -> None:

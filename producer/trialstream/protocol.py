@@ -20,7 +20,7 @@ from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, 
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
 
 Callback: TypeAlias = Callable[[], Awaitable[object] | object]
-CommitLevel: TypeAlias = Literal["acked", "folded"]
+CommitLevel: TypeAlias = Literal["spooled", "acked", "folded"]
 Query: TypeAlias = Mapping[str, Any]
 Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | None
 Step: TypeAlias = int | float | str
@@ -291,11 +291,13 @@ class Protocol(ABC):
         """Wait until all that was logged so far is safe.
 
         Args:
-            level: `acked`: Kafka has it. `folded`: `fetch_*` shows it.
+            level: `spooled`: Kafka has it, or it is on disk and would survive a crash of the machine. `acked`: Kafka
+                has it. `folded`: `fetch_*` shows it. Offline, each of them means `spooled`.
             timeout: Seconds; None for the protocol's own.
             **kwargs: Taken and ignored, so that code written for other levels of other backends runs.
 
         Raises:
-            CommitTimeout: Kafka has not acknowledged in time; the events stay queued.
+            CommitTimeout: Kafka, or the disk, has not taken it in time; the events stay queued.
+            SpoolError: `spooled` without a spool, or on a disk that does not take it.
             ProjectionBehind: the consumer has not folded in time; the message says how far it is behind.
         """

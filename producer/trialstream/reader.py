@@ -18,8 +18,8 @@ from trialstream_schemas.series import Bucket
 from trialstream_schemas.structure import Project, Trial, TrialGroup
 from trialstream_schemas.values import escape_key
 
+from trialstream.backlog import Route
 from trialstream.config import Config
-from trialstream.outbox import Route
 
 __all__ = ["Outcome", "Reader"]
 

@@ -1,4 +1,4 @@
-"""The sender: from the outbox to Kafka, in order, until it is acknowledged.
+"""The sender: from the backlog to Kafka, in order, until it is acknowledged.
 
 Invariant: of each partition one batch is in flight at most, and it is the first that waits (go-back-N with N = 1), so
 what Kafka has of a writer is a prefix of what it queued, with repetitions at most; the fold skips these by their `seq`.
@@ -11,18 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from anyio.abc import TaskGroup
-from trialstream_schemas.codec import encode
-from trialstream_schemas.errors import CommitTimeout, SchemaError
-from trialstream_schemas.events import TrialEvent
+from trialstream_schemas.errors import CommitTimeout
 
+from trialstream.backlog import Backlog, Entry, Route
 from trialstream.config import Config
-from trialstream.outbox import Entry, Outbox, Route
 
 __all__ = ["Sender"]
 
@@ -38,24 +36,29 @@ _STOP_SECONDS = 2.0
 
 
 class Sender:
-    """Sends what an outbox holds. Lives in one event loop; `wake` may be called from any thread.
+    """Sends what a backlog's queues hold. Lives in one event loop; `wake` may be called from any thread.
 
     Args:
         config: Where Kafka is.
         loop: The event loop that it runs in.
+
+    Attributes:
+        backlog: What is sent; new entries wake the sender.
+        offsets: Of each partition, the offset behind the last event of ours that Kafka acknowledged.
+        progressed: When entries last left the memory, on the monotonic clock.
     """
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self._config = config
         self._loop = loop
         self._wake = asyncio.Event()
-        self._outbox: Outbox | None = None
+        self.backlog = Backlog(self.wake, direct=False)
         self._producer: AIOKafkaProducer | None = None
         self._connecting = anyio.Lock()
         self._draining: set[Route] = set()
         self._progress = anyio.Event()
-        # Of each partition, the offset behind the last event of ours that Kafka acknowledged.
         self.offsets: dict[Route, int] = {}
+        self.progressed = 0.0
         # The last reason why something could not be sent, for the messages of time-outs.
         self._trouble = ""
 
@@ -63,54 +66,48 @@ class Sender:
         """Make it look into the outbox; from any thread."""
         self._loop.call_soon_threadsafe(self._wake.set)
 
-    async def run(self, outbox: Outbox) -> None:
-        """Send until cancelled."""
-        self._outbox = outbox
+    async def run(self, seal: Callable[[float], float]) -> None:
+        """Send until cancelled.
+
+        Args:
+            seal: Queues what is due by a monotonic time, and returns when more will be.
+        """
         try:
             async with anyio.create_task_group() as tasks:
                 while True:
                     self._wake.clear()
-                    upcoming = outbox.seal(due=time.monotonic())
-                    self._start_drains(tasks)
+                    upcoming = seal(time.monotonic())
+                    for route in self.backlog.routes():
+                        if route not in self._draining:
+                            self._draining.add(route)
+                            tasks.start_soon(self._drain, route)
                     with anyio.move_on_after(upcoming - time.monotonic()):
                         await self._wake.wait()
         finally:
             await self._drop_producer(self._producer)
 
     async def flush(self, timeout: float) -> None:
-        """Return when Kafka has acknowledged all that was logged before the call.
+        """Return when Kafka has acknowledged all that was queued before the call.
 
         Raises:
             CommitTimeout: it has not in that many seconds; the events stay queued.
         """
-        assert self._outbox is not None
-        self._outbox.seal()
-        self._wake.set()
-        marks = self._outbox.marks()
+        mark = self.backlog.mark()
         with anyio.move_on_after(timeout):
-            while not self._outbox.reached(marks):
+            while not self.backlog.reached(mark):
                 await self._progress.wait()
             return
-        queued = self._outbox.statistics().queued
         raise CommitTimeout(
-            f"Kafka at {self._config.kafka} has not acknowledged {queued} events in {timeout:g} s; they stay queued"
-            + (f" (last trouble: {self._trouble})" if self._trouble else "")
+            f"Kafka at {self._config.kafka} has not acknowledged {self.backlog.statistics().queued} events in "
+            f"{timeout:g} s; they stay queued" + (f" (last trouble: {self._trouble})" if self._trouble else "")
         )
 
-    async def room(self) -> None:
-        """Return when entries have left the outbox."""
+    async def progress(self) -> None:
+        """Return when entries have left the memory."""
         await self._progress.wait()
-
-    def _start_drains(self, tasks: TaskGroup) -> None:
-        assert self._outbox is not None
-        for route in self._outbox.routes():
-            if route not in self._draining:
-                self._draining.add(route)
-                tasks.start_soon(self._drain, route)
 
     async def _drain(self, route: Route) -> None:
         """Send what waits for a partition, batch after batch."""
-        assert self._outbox is not None
         failures = 0
         try:
             while entries := self._encoded(route):
@@ -123,32 +120,30 @@ class Sender:
                     failures += 1
                     continue
                 failures = 0
-                self._outbox.acked(route, sent)
+                self.backlog.acked(route, sent)
                 self.offsets[route] = offset
-                self._made_progress()
+                self.made_progress()
         finally:
             self._draining.discard(route)
             # Something may have been queued between the last look and here.
             self._wake.set()
 
-    def _made_progress(self) -> None:
+    def made_progress(self) -> None:
+        """Tell who waits for room or for acknowledgements to look."""
+        self.progressed = time.monotonic()
         self._progress.set()
         self._progress = anyio.Event()
 
     def _encoded(self, route: Route) -> list[Entry]:
         """The first entries that wait, encoded, as many as a batch may take; one that cannot be encoded is given up."""
-        assert self._outbox is not None
         while True:
             ready: list[Entry] = []
             total = 0
-            for entry in self._outbox.peek(route, _BATCH_ENTRIES):
-                if entry.encoded is None:
-                    try:
-                        entry.encoded = encode(entry.event)
-                    except SchemaError:
-                        log.exception("an event cannot be encoded and is lost; please report this")
-                        break
-                total += len(entry.encoded)
+            for entry in self.backlog.peek(route, _BATCH_ENTRIES):
+                encoded = entry.wire()
+                if not encoded:
+                    break
+                total += len(encoded)
                 ready.append(entry)
                 if total >= _BATCH_BYTES:
                     return ready
@@ -156,8 +151,8 @@ class Sender:
                 return ready
             if ready:
                 return ready
-            self._outbox.discard(route)
-            self._made_progress()
+            self.backlog.discard(route)
+            self.made_progress()
 
     async def _send(self, route: Route, entries: list[Entry]) -> tuple[int, int]:
         """Send what fits one batch; return how many entries that is, and the offset behind the last."""
@@ -165,8 +160,7 @@ class Sender:
         batch = producer.create_batch()
         count = 0
         for entry in entries:
-            key = entry.event.hash.encode() if isinstance(entry.event, TrialEvent) else entry.event.subject.encode()
-            if batch.append(key=key, value=entry.encoded, timestamp=None) is None:
+            if batch.append(key=entry.key, value=entry.encoded, timestamp=None) is None:
                 break
             count += 1
         try:

@@ -18,39 +18,41 @@ from trialstream_schemas.errors import (
     ItemNotFound,
     KafkaUnavailable,
     MongoUnavailable,
+    Offline,
     ProjectionBehind,
     ProtocolClosed,
+    SpoolFull,
 )
-from trialstream_schemas.events import ChronoStarted, Heartbeat, SubjectEvent, TrialCreated, TrialEvent
+from trialstream_schemas.events import ChronoStarted, Heartbeat, SubjectEvent
 
 from trialstream.chronos import Chronos, OpenChrono
 from trialstream.config import Config
+from trialstream.exits import at_exit
 from trialstream.io_thread import IoThread
-from trialstream.outbox import Full, Outbox, Route
+from trialstream.outbox import Full, Outbox
 from trialstream.reader import Outcome, Reader
-from trialstream.sender import Sender
-from trialstream.topics import ensure_topics, partition_of
+from trialstream.spool import Spool, abandoned
 from trialstream.updates import now
+from trialstream.uplink import Uplink
 
-__all__ = ["Session"]
+__all__ = ["Session", "new_request"]
 
 log = logging.getLogger("trialstream")
 T = TypeVar("T")
 Collection = Literal["trials", "groups", "projects"]
 
-# A quarter of a million rows of four metrics wait in so much, as Python objects.
-_OUTBOX_BYTES = 64 * 1024 * 1024
 # A frame gathers what comes within; longer would be seen as delay by who watches a run.
 _LINGER_SECONDS = 0.05
 # A trial whose last_seen is a few of these old is not running any more.
 _HEARTBEAT_SECONDS = 10.0
 # A chrono that runs longer is announced to the log, so that a run that hangs shows where.
 _ANNOUNCE_SECONDS = 1.0
-# How long a log call waits for room in a full outbox before its event is dropped and counted.
-_ROOM_SECONDS = 5.0
-# What is not sent so many seconds after the protocol is left is reported and given up.
+# What is not sent so many seconds after the protocol is left stays in the spool, and is reported.
 _CLOSE_SECONDS = 10.0
-_STOP_SECONDS = 5.0
+# To stop the sender, which lets go of its connections, and to write what is left to the spool.
+_FINISH_SECONDS = 10.0
+# For the answer of an I/O thread that should have answered by then: it hangs, on a disk for example.
+_HANG_SECONDS = 2.0
 
 
 class Session:
@@ -65,14 +67,13 @@ class Session:
         timeout: As given.
         chronos: The open chronos.
         started: When each trial was started that runs here, by uid, on the clock `time.perf_counter`.
-        outbox: What waits to be sent.
+        outbox: What log calls append to.
         reader: The projection; its coroutines run in the I/O thread: `call` them.
-        sender: From the outbox to Kafka; likewise.
     """
 
     outbox: Outbox
     reader: Reader
-    sender: Sender
+    _uplink: Uplink
 
     def __init__(self, config: Config, timeout: float) -> None:
         self._config = config
@@ -82,7 +83,8 @@ class Session:
         self.started: dict[str, float] = {}
         self._state: Literal["new", "open", "closed"] = "new"
         self._pid = os.getpid()
-        self._partitions = 0
+        # Since when log calls have not been waiting for room any more, on the monotonic clock.
+        self._gave_up = 0.0
         # Uids that are known to exist, so that only the first call of each asks.
         self._known: dict[Collection, set[str]] = {"trials": set(), "groups": set(), "projects": set()}
         self._warned: set[str] = set()
@@ -93,7 +95,7 @@ class Session:
         """Connect, and start what runs all the time.
 
         Raises:
-            KafkaUnavailable: no broker answers.
+            KafkaUnavailable: no broker answers, and there is no spool to work without.
             LogMismatch: the topics are not what they were.
             ProtocolClosed: it was opened before.
         """
@@ -101,59 +103,132 @@ class Session:
             raise ProtocolClosed("a protocol can be entered once: make another with trialstream.connect()")
         self._io = IoThread(f"trialstream-{self.writer}")
         try:
-            await self._io.call(self._open)
+            trouble = await self._io.call(self._open)
         except BaseException:
             self._io.stop()
             raise
         self._state = "open"
-
-    async def _open(self) -> None:
-        with anyio.move_on_after(self.timeout) as deadline:
-            self._partitions = (await ensure_topics(self._config)).partitions
-        if deadline.cancelled_caught:
-            raise KafkaUnavailable(
-                f"Kafka at {self._config.kafka} did not answer in {self.timeout:g} s; start one with `trialstream up`, "
-                "or set TRIALSTREAM_KAFKA"
+        self._stay = at_exit(self._at_exit)
+        if trouble:
+            self.warn_once(f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}")
+        if left := abandoned(self._config.spools):
+            self.warn_once(
+                f"trialstream: events of {len(left)} processes that have ended were never sent: trialstream push "
+                f"{self._config.spools}"
             )
-        self.sender = Sender(self._config, self._io.loop)
-        self.reader = Reader(self._config, self.timeout)
+
+    async def _open(self) -> str:
+        """Open; return why Kafka was not reached, if it should have been."""
+        config = self._config
+        self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
+        self._uplink = Uplink(config, self._io.loop, None if config.spool == "off" else self._spool)
+        trouble = ""
+        if not config.offline:
+            try:
+                await self._uplink.connect(self.timeout)
+            except KafkaUnavailable as error:
+                if config.spool == "off":
+                    raise
+                trouble = str(error)
+        self.reader = Reader(config, self.timeout)
         self.outbox = Outbox(
-            self.writer, self._route, self.sender.wake, max_bytes=_OUTBOX_BYTES, linger=_LINGER_SECONDS
+            self.writer,
+            self._uplink.backlog,
+            self._uplink.sender.wake,
+            max_bytes=config.memory_bytes,
+            linger=_LINGER_SECONDS,
         )
-        self._stopped = anyio.Event()
         self._io.submit(self._run).add_done_callback(_report)
+        return trouble
 
     async def _run(self) -> None:
-        try:
-            async with anyio.create_task_group() as tasks:
-                self._running = tasks.cancel_scope
-                for each in (self._beat, self._announce, self.reader.poll_outcomes):
-                    tasks.start_soon(each)
-                await self.sender.run(self.outbox)
-        finally:
-            self._stopped.set()
+        async with anyio.create_task_group() as tasks:
+            for each in (self._beat, self._announce, self.reader.poll_outcomes):
+                tasks.start_soon(each)
+            await self._uplink.run(self.outbox.seal)
+            tasks.cancel_scope.cancel()
+
+    @property
+    def offline(self) -> bool:
+        """Whether it works without servers, as it was asked to."""
+        return self._config.offline
+
+    @property
+    def connected(self) -> bool:
+        """Whether Kafka was reached, at start or since."""
+        return self._uplink.backlog.connected
+
+    def check_online(self) -> None:
+        """Check that there are servers to ask.
+
+        Raises:
+            Offline: the protocol works without servers.
+        """
+        if self._config.offline:
+            raise Offline("the protocol works offline: it can log, and create trials, but neither read nor claim")
 
     async def close(self) -> None:
-        """Send what is left, within a deadline, and let go of the connections; warn of what was not sent."""
-        if self._state != "open" or self._pid != os.getpid():  # a forked child has no I/O thread, and nothing to send
+        """Send what is left, within a deadline, leave the rest in the spool, and warn of it."""
+        if not self._leave():
             return
-        self._state = "closed"
         try:
             with anyio.CancelScope(shield=True):  # a cancelled run still gets its last events out
-                await self._io.call(self._close)
-        except CommitTimeout as error:
-            warnings.warn(f"trialstream: closed with events that were not sent: {error}", RuntimeWarning, stacklevel=3)
+                trouble = await self._io.call(self._close, _CLOSE_SECONDS)
         finally:
             self._io.stop()
+        self._tell_left(trouble, stacklevel=4)
 
-    async def _close(self) -> None:
+    def _at_exit(self) -> None:
+        """Do the same at the end of a process that did not."""
+        if not self._leave():
+            return
+        closing = self._io.submit(self._close, _CLOSE_SECONDS)
         try:
-            await self.sender.flush(min(self.timeout, _CLOSE_SECONDS))
+            trouble = closing.result(_CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS)
+        except concurrent.futures.TimeoutError:
+            trouble = "the I/O thread does not answer"
+        self._tell_left(trouble, stacklevel=2)
+
+    def _leave(self) -> bool:
+        """Whether it is open, and this call's to close."""
+        if self._state != "open" or self._pid != os.getpid():  # a forked child has no I/O thread, and nothing to send
+            return False
+        self._state = "closed"
+        self._stay()
+        return True
+
+    async def _close(self, timeout: float) -> str:
+        """Close; return why Kafka has not taken everything."""
+        trouble = ""
+        try:
+            self.outbox.seal()
+            if self._config.offline:
+                trouble = "the protocol worked offline"
+            else:
+                await self._uplink.sender.flush(min(self.timeout, timeout))
+        except CommitTimeout as error:
+            trouble = str(error)
         finally:
-            self._running.cancel()
-            with anyio.move_on_after(_STOP_SECONDS):  # its connections close meanwhile
-                await self._stopped.wait()
+            await self._uplink.finish(_FINISH_SECONDS)
             self.reader.close()
+        return trouble
+
+    def _tell_left(self, trouble: str, stacklevel: int) -> None:
+        """Say what was not sent, and what becomes of it."""
+        left = self._uplink.backlog.statistics()
+        folder = self._spool.folder
+        said = []
+        if left.spooled:
+            said.append(f"{left.spooled} events wait in {folder}: send them with trialstream push {folder}")
+        if lost := left.queued - left.spooled:
+            said.append(f"{lost} events are lost")
+        if not said:
+            return
+        message = f"trialstream: closed with events that were not sent: {'; '.join(said)} ({trouble})"
+        if self._config.offline and not lost:
+            log.warning("%s", message)  # as it was meant to be: nothing that should fail who makes errors of warnings
+        else:
+            warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
 
     def check_open(self) -> None:
         """Check that calls can be made.
@@ -174,11 +249,6 @@ class Session:
         """Run a coroutine function in the I/O thread and return what it returns."""
         self.check_open()
         return await self._io.call(function, *args)
-
-    def _route(self, event: SubjectEvent) -> Route:
-        if isinstance(event, TrialEvent):
-            return Route(self._config.trials_topic, partition_of(event.hash.encode(), self._partitions))
-        return Route(self._config.registry_topic, 0)
 
     # --- In the background
 
@@ -213,33 +283,53 @@ class Session:
     # --- Putting events
 
     async def put(self, event: SubjectEvent) -> None:
-        """Queue an event; wait for room if there is none, and drop it, counted, if there is none in time."""
+        """Queue an event; what is done where there is no room is the setting `when_full`.
+
+        Raises:
+            SpoolFull: there is no room, and `when_full` is `raise` or the event is one that cannot be dropped.
+        """
         try:
             self.outbox.put(event)
         except Full:
-            await self.put_later(event.subject, lambda: self.outbox.put(event))
+            await self.put_later(event.subject, lambda: self.outbox.put(event), droppable=event.request is None)
 
-    async def put_later(self, uid: str, add: Callable[[], None]) -> None:
-        """Try again to add something of a subject that found the outbox full: see `put`."""
-        deadline = time.monotonic() + _ROOM_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            await self.call(self._room, left)
-            try:
-                return add()
-            except Full:
-                continue
+    async def put_later(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> None:
+        """Try again to add something of a subject that found the outbox full: see `put`.
+
+        Raises:
+            SpoolFull: as `put`.
+        """
+        config = self._config
+        held = f"{config.memory_bytes >> 20} MiB wait in memory"
+        if config.spool != "off":
+            held += f", and {self._spool.folder} takes no more"
+        if config.when_full == "raise":
+            raise SpoolFull(f"Kafka at {config.kafka} takes no events, {held}: nothing was logged")
+        sender = self._uplink.sender
+        if self._gave_up <= sender.progressed:  # something has moved since: this is another time without room
+            deadline = time.monotonic() + config.block_seconds
+            while (left := deadline - time.monotonic()) > 0:
+                await self.call(self._room, left)
+                try:
+                    return add()
+                except Full:
+                    continue
+            self._gave_up = time.monotonic()
+        if not droppable:
+            raise SpoolFull(f"Kafka at {config.kafka} takes no events, {held}: nothing was logged")
         self.outbox.drop(uid)
-        self._warn_once(
-            f"trialstream: Kafka at {self._config.kafka} takes no events and {_OUTBOX_BYTES >> 20} MiB wait: new "
-            "events are dropped and counted in lost_events"
+        self.warn_once(
+            f"trialstream: Kafka at {config.kafka} takes no events and {held}: new events are dropped and counted in "
+            "lost_events"
         )
         return None
 
     async def _room(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await self.sender.room()
+            await self._uplink.sender.progress()
 
-    def _warn_once(self, message: str) -> None:
+    def warn_once(self, message: str) -> None:
+        """Warn, once of each thing; from the caller's side."""
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
@@ -253,9 +343,8 @@ class Session:
             ProjectionBehind: the consumer has not folded it in time.
         """
         self.check_open()
-        event.request = secrets.token_hex(12)
-        if isinstance(event, TrialCreated):
-            event.trial = f"{event.hash}~{event.request}"
+        self.check_online()
+        event.request = event.request or new_request()
         waiting = self._io.submit(self.reader.outcome, event.request, self.timeout)
         try:
             await self.put(event)
@@ -279,8 +368,27 @@ class Session:
             ProjectionBehind: the consumer has not folded it in time.
         """
         deadline = time.monotonic() + timeout
-        await self.sender.flush(timeout)
-        await self.reader.folded(self.sender.offsets, max(0.0, deadline - time.monotonic()))
+        await self.flush(timeout)
+        await self.reader.folded(self._uplink.sender.offsets, max(0.0, deadline - time.monotonic()))
+
+    async def flush(self, timeout: float) -> None:
+        """In the I/O thread: return when Kafka has all that was logged before the call.
+
+        Raises:
+            CommitTimeout: it has not acknowledged it in time.
+        """
+        self.outbox.seal()
+        await self._uplink.sender.flush(timeout)
+
+    async def secure(self, timeout: float) -> None:
+        """In the I/O thread: return when all that was logged before the call is in Kafka or on disk.
+
+        Raises:
+            CommitTimeout: it is not in time.
+            SpoolError: there is no spool, or the disk does not say that it has it.
+        """
+        self.outbox.seal()
+        await self._uplink.secure(timeout)
 
     def known(self, collection: Collection, *uids: str) -> None:
         """Remember that these exist."""
@@ -291,8 +399,14 @@ class Session:
         self.check_open()
         return uid in self._known[collection]
 
-    async def require(self, collection: Collection, uid: str, message: str) -> None:
+    async def require(self, collection: Collection, uid: str, message: str, *, made: bool = True) -> None:
         """Check that there is one of that uid.
+
+        Args:
+            collection: Where.
+            uid: Its uid.
+            message: What to say if there is none.
+            made: Whether it looks like one that was created: without servers nothing else can be known.
 
         Raises:
             ItemNotFound: with the message.
@@ -300,14 +414,19 @@ class Session:
         if self.knows(collection, uid):
             return
         try:
-            exists = await self.call(self.reader.exists, collection, uid)
+            exists = await self.call(self.reader.exists, collection, uid) if self.connected else made
         except MongoUnavailable as error:
             # Logging does not hang on MongoDB: what belongs to nothing becomes a dead letter.
-            self._warn_once(f"trialstream: what is logged to could not be looked up and is taken as existing: {error}")
+            self.warn_once(f"trialstream: what is logged to could not be looked up and is taken as existing: {error}")
         else:
             if not exists:
                 raise ItemNotFound(message)
         self._known[collection].add(uid)
+
+
+def new_request() -> str:
+    """An id that no other request has."""
+    return secrets.token_hex(12)
 
 
 def _report(ended: concurrent.futures.Future[None]) -> None:

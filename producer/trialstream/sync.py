@@ -57,6 +57,8 @@ class SyncProtocol:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
+        if self._thread.foreign:  # a forked child leaves the block of its parent
+            return
         try:
             self._run(self._protocol.__aexit__, exc_type, exc_val, exc_tb)
         finally:
@@ -188,8 +190,11 @@ def connect(
     kafka: str | None = None,
     mongo: str | None = None,
     prefix: str | None = None,
+    offline: bool | None = None,
     timeout: float = 30.0,
     **settings: Any,
 ) -> SyncProtocol:
     """A protocol for code that is not async; arguments and errors as for `trialstream.connect`."""
-    return SyncProtocol(connect_async(kafka=kafka, mongo=mongo, prefix=prefix, timeout=timeout, **settings))
+    return SyncProtocol(
+        connect_async(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, timeout=timeout, **settings)
+    )

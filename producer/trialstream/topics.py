@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ from trialstream.config import Config
 # poured onto stderr where there are none.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
-__all__ = ["ensure_topics", "kafka_errors", "partition_of", "reading"]
+__all__ = ["ensure_topics", "kafka_errors", "partition_of", "publish_schemas", "reading"]
 
 # The log is the only truth: nothing in it ever expires. The broker's clock orders it, so that replay to a time is well
 # defined.
@@ -106,6 +106,32 @@ async def ensure_topics(config: Config) -> LogCreated:
     return log
 
 
+async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> None:
+    """Put schemas of another version into the log's topic (this one's are there): fingerprint → JSON.
+
+    Raises:
+        KafkaUnavailable: no broker answers.
+    """
+    async with kafka_errors(config), _writing(config) as producer:
+        await _publish(producer, config, {key: text for key, text in schemas.items() if key not in SCHEMAS})
+
+
+@asynccontextmanager
+async def _writing(config: Config) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        with anyio.move_on_after(_STOP_SECONDS, shield=True):
+            await producer.stop()
+
+
+async def _publish(producer: AIOKafkaProducer, config: Config, schemas: Mapping[bytes, bytes]) -> None:
+    for each in [await producer.send(config.schemas_topic, key=key, value=text) for key, text in schemas.items()]:
+        await each
+
+
 async def _create(admin: AIOKafkaAdminClient, config: Config) -> None:
     wanted = {
         config.schemas_topic: (1, _SCHEMAS_SETTINGS),
@@ -141,12 +167,8 @@ async def _partitions(admin: AIOKafkaAdminClient, config: Config) -> int:
 async def _log(config: Config, partitions: int) -> LogCreated:
     """The first record of the registry, written by whoever comes first."""
     registry = TopicPartition(config.registry_topic, 0)
-    producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
-    try:
-        await producer.start()
-        sent = [await producer.send(config.schemas_topic, key=key, value=text) for key, text in SCHEMAS.items()]
-        for each in sent:
-            await each
+    async with _writing(config) as producer:
+        await _publish(producer, config, SCHEMAS)
         async with reading(config) as consumer:
             consumer.assign([registry])
             if begin := (await consumer.beginning_offsets([registry]))[registry]:
@@ -159,9 +181,6 @@ async def _log(config: Config, partitions: int) -> LogCreated:
                 await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
             consumer.seek(registry, 0)
             first = await consumer.getone(registry)
-    finally:
-        with anyio.move_on_after(_STOP_SECONDS, shield=True):
-            await producer.stop()
     log = SchemaStore().decode(first.value or b"")
     if not isinstance(log, LogCreated):
         raise LogMismatch(

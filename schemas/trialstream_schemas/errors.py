@@ -11,6 +11,10 @@ TrialStreamError
 ├── ServerUnavailable       Kafka or MongoDB did not answer
 │   ├── KafkaUnavailable
 │   └── MongoUnavailable
+├── Offline                 the call needs servers, and the protocol works without (also a RuntimeError)
+├── SpoolError              the spool on disk cannot be written, read or sent
+│   ├── SpoolBusy           another process has it
+│   └── SpoolFull           it has reached its cap
 ├── CommitTimeout           events were not acknowledged in time (also a TimeoutError)
 ├── ProjectionBehind        the consumer has not folded in time what was asked for (also a TimeoutError)
 ├── SchemaError             bytes that are not an event, or a schema that cannot be read (also a ValueError)
@@ -34,11 +38,15 @@ __all__ = [
     "KafkaUnavailable",
     "LogMismatch",
     "MongoUnavailable",
+    "Offline",
     "ProjectionBehind",
     "ProtocolClosed",
     "QueryError",
     "SchemaError",
     "ServerUnavailable",
+    "SpoolBusy",
+    "SpoolError",
+    "SpoolFull",
     "TrialStreamError",
     "UnknownSchema",
 ]
@@ -86,6 +94,22 @@ class KafkaUnavailable(ServerUnavailable):
 
 class MongoUnavailable(ServerUnavailable):
     """MongoDB did not answer."""
+
+
+class Offline(TrialStreamError, RuntimeError):
+    """The call needs servers, and the protocol works without them."""
+
+
+class SpoolError(TrialStreamError):
+    """The spool on disk cannot be written, read or sent; the message names the path."""
+
+
+class SpoolBusy(SpoolError):
+    """Another process has the spool."""
+
+
+class SpoolFull(SpoolError):
+    """Memory and disk hold as much as they may; the message names the cap."""
 
 
 class CommitTimeout(TrialStreamError, TimeoutError):

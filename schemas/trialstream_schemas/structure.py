@@ -252,6 +252,7 @@ class Trial:
         tags: Free values to find it by.
         hash: Of the definition; taken at creation, never again.
         revision: 0, 1, 2 … among the trials of this hash.
+        request: Id of its creation as long as the log has not decided on the revision; it is addressed by this then.
         metrics: The `Aggregator` of each metric; which one depends on what it was logged with.
         chronos: The `Aggregator` of the elapsed seconds of each chrono; `runtime` is the trial's own.
         open_chronos: How many of each are running that have been announced to the log.
@@ -281,6 +282,7 @@ class Trial:
     tags: dict[str, Any] = field(default_factory=dict)
     hash: str = ""
     revision: int = 0
+    request: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     chronos: dict[str, Any] = field(default_factory=dict)
     open_chronos: dict[str, int] = field(default_factory=dict)
@@ -316,8 +318,8 @@ class Trial:
 
     @property
     def uid(self) -> str:
-        """`<hash>_<revision>`."""
-        return f"{self.hash}_{self.revision}"
+        """`<hash>_<revision>`, or `<hash>~<request>` as long as the log has not decided on the revision."""
+        return f"{self.hash}_{self.revision}" if self.request is None else f"{self.hash}~{self.request}"
 
 
 def _text(text: object, path: str) -> str:

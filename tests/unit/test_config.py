@@ -28,8 +28,10 @@ def test_the_defaults_lead_to_the_local_stack():
 
 def test_every_setting_can_come_from_the_environment(monkeypatch):
     """By `TRIALSTREAM_` and its name in capitals; numbers become numbers."""
-    wanted = {field.name: 3 if field.type == "int" else f"given-{field.name}" for field in dataclasses.fields(Config)}
+    given = {"int": 2**30, "float": 0.5, "bool": True}
+    wanted = {each.name: given.get(each.type, f"given-{each.name}") for each in dataclasses.fields(Config)}
     wanted |= {"mongo": "mongodb://a", "prefix": "p-1_A", "kafka_security_protocol": "SASL_SSL"}
+    wanted |= {"spool": "always", "when_full": "raise"}
     for name, value in wanted.items():
         monkeypatch.setenv(f"TRIALSTREAM_{name.upper()}", str(value))
 

@@ -7,7 +7,9 @@ import threading
 import time
 
 import pytest
-from trialstream.outbox import FRAME_BYTES, FRAME_ROWS, Full, Outbox, Route
+from trialstream.backlog import Backlog, Entry, Route
+from trialstream.frames import FRAME_BYTES, FRAME_ROWS
+from trialstream.outbox import Full, Outbox
 from trialstream_schemas.aggregators import Stat, TimeSeries
 from trialstream_schemas.codec import encode
 from trialstream_schemas.events import (
@@ -30,16 +32,18 @@ class Box:
 
     def __init__(self, *, max_bytes=10**9, linger=LONG):
         self.woken = 0
-        self.outbox = Outbox("w", self.route, self.wake, max_bytes=max_bytes, linger=linger)
+        self.backlog = Backlog(self.wake)
+        self.backlog.connect(self.route)
+        self.outbox = Outbox("w", self.backlog, self.wake, max_bytes=max_bytes, linger=linger)
 
     def wake(self):
         """Count."""
         self.woken += 1
 
     @staticmethod
-    def route(event: SubjectEvent) -> Route:
-        """One partition per subject."""
-        return Route("topic", int(event.subject[:1] or 0))
+    def route(entry: Entry) -> Route:
+        """One partition per hash."""
+        return Route("topic", int(entry.key[:1] or 0))
 
     def metrics(self, step=1, uid="0_0", aggregator=SERIES, time_us=1000, **row):
         """Log a row."""
@@ -53,7 +57,7 @@ class Box:
         """All that is queued, in its order."""
         if seal:
             self.outbox.seal()
-        return [each.event for route in self.outbox.routes() for each in self.outbox.peek(route, 10**9)]
+        return [each.event for route in self.backlog.routes() for each in self.backlog.peek(route, 10**9)]
 
 
 @pytest.fixture
@@ -240,7 +244,7 @@ def test_events_go_where_their_subject_belongs(box):
     box.outbox.put(GroupMetadataSet(group="", writer="w", time=1, values={}))
     box.outbox.seal()
 
-    assert {each.partition for each in box.outbox.routes()} == {0, 1, 2}
+    assert {each.partition for each in box.backlog.routes()} == {0, 1, 2}
 
 
 # --- What the sender does
@@ -250,44 +254,44 @@ def test_entries_stay_until_they_are_acknowledged(box):
     """Looking at them takes nothing away."""
     for i in range(5):
         box.outbox.put(tags(i=i))
-    [route] = box.outbox.routes()
+    [route] = box.backlog.routes()
 
-    assert [each.event.values["i"] for each in box.outbox.peek(route, 2)] == [0, 1]
-    box.outbox.acked(route, 2)
-    assert [each.event.values["i"] for each in box.outbox.peek(route, 10)] == [2, 3, 4]
-    assert box.outbox.statistics()[::2] == (3, 2)
-    box.outbox.acked(route, 3)
-    assert box.outbox.routes() == []
-    assert box.outbox.statistics() == (0, 0, 5, 0)
+    assert [each.event.values["i"] for each in box.backlog.peek(route, 2)] == [0, 1]
+    box.backlog.acked(route, 2)
+    assert [each.event.values["i"] for each in box.backlog.peek(route, 10)] == [2, 3, 4]
+    assert box.outbox.statistics()[:4:2] == (3, 2)
+    box.backlog.acked(route, 3)
+    assert box.backlog.routes() == []
+    assert box.outbox.statistics() == (0, 0, 5, 0, 0)
 
 
-def test_marks_are_reached_when_what_was_queued_before_is_gone(box):
+def test_a_mark_is_reached_when_what_was_queued_before_is_gone(box):
     """What comes later does not count."""
     box.outbox.put(tags("1_0"))
     box.outbox.put(tags("2_0"))
-    marks = box.outbox.marks()
+    mark = box.backlog.mark()
     box.outbox.put(tags("1_0"))
-    one, two = sorted(box.outbox.routes())
+    one, two = sorted(box.backlog.routes())
 
-    assert not box.outbox.reached(marks)
-    box.outbox.acked(one, 1)
-    assert not box.outbox.reached(marks)
-    box.outbox.acked(two, 1)
-    assert box.outbox.reached(marks)
-    assert not box.outbox.reached(box.outbox.marks())
+    assert not box.backlog.reached(mark)
+    box.backlog.acked(one, 1)
+    assert not box.backlog.reached(mark)
+    box.backlog.acked(two, 1)
+    assert box.backlog.reached(mark)
+    assert not box.backlog.reached(box.backlog.mark())
 
 
 def test_an_entry_that_cannot_be_sent_is_discarded(box):
     """It counts as dropped, and its number is missing."""
     for i in range(3):
         box.outbox.put(tags(i=i))
-    [route] = box.outbox.routes()
-    box.outbox.acked(route, 1)
-    box.outbox.discard(route)
+    [route] = box.backlog.routes()
+    box.backlog.acked(route, 1)
+    box.backlog.discard(route)
 
     assert [each.seq for each in box.events()] == [3]
     assert box.outbox.statistics().dropped == 1
-    assert box.outbox.reached({route: 2})
+    assert box.backlog.reached(2)
 
 
 def test_frames_are_sealed_when_they_are_due():
@@ -316,17 +320,18 @@ def test_sealing_everything_leaves_nothing(box):
 
 
 def test_the_sender_is_woken_once_for_what_is_due(box):
-    """By the first row of a frame, and not again before it has looked."""
+    """By the first row of a frame, by the first event that is queued, and not again before it has looked."""
     box.metrics(loss=1.0)
     assert box.woken == 1
     for i in range(FRAME_ROWS * 3):
         box.metrics(step=i, loss=1.0)
     box.outbox.put(tags())
-    assert box.woken == 1
+    assert box.woken == 2
     box.outbox.seal(due=time.monotonic())
+    box.backlog.routes()
     box.outbox.put(tags())
 
-    assert box.woken == 2
+    assert box.woken == 3
 
 
 def test_the_sender_is_not_woken_for_what_it_knows(box):
@@ -362,8 +367,8 @@ def test_a_full_outbox_takes_nothing():
         with pytest.raises(Full):
             add()
     assert 1 < queued == box.outbox.statistics().queued < 100
-    [route] = box.outbox.routes()
-    box.outbox.acked(route, queued)
+    [route] = box.backlog.routes()
+    box.backlog.acked(route, queued)
     box.metrics(loss=1.0)
 
     assert [each.seq for each in box.events()] == [queued + 1]
@@ -383,10 +388,10 @@ def test_what_waits_is_bounded(kind):
     fill(add)
 
     assert 900_000 < box.outbox.statistics().bytes < 1_100_000
-    [route] = box.outbox.routes() or [None]
+    [route] = box.backlog.routes() or [None]
     if route:
         box.outbox.seal()
-        box.outbox.acked(route, box.outbox.statistics().queued)
+        box.backlog.acked(route, box.outbox.statistics().queued)
         assert box.outbox.statistics().bytes == 0
 
 
@@ -421,11 +426,11 @@ def test_any_number_of_threads_log_at_once():
     def send():
         for last in itertools.chain(iter(done.is_set, True), [True]):
             box.outbox.seal(due=float("inf") if last else time.monotonic())
-            for route in box.outbox.routes():
-                entries = box.outbox.peek(route, 7 if not last else 10**9)
+            for route in box.backlog.routes():
+                entries = box.backlog.peek(route, 7 if not last else 10**9)
                 for entry in entries:
                     sent[entry.event.subject].append(entry.event)
-                box.outbox.acked(route, len(entries))
+                box.backlog.acked(route, len(entries))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
     sender = threading.Thread(target=send)

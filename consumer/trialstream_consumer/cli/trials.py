@@ -11,8 +11,8 @@ import typer
 from aiokafka import TopicPartition
 from rich.console import Console
 from rich.table import Column, Table
+from trialstream.backlog import Route
 from trialstream.config import Config
-from trialstream.outbox import Route
 from trialstream.query import TRIAL_FIELDS, translate
 from trialstream.reader import Reader
 from trialstream.topics import ensure_topics, kafka_errors, reading

@@ -1,0 +1,79 @@
+"""`spool`, `push`: what waits on disk, and sending it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+from rich.table import Table
+from trialstream.config import Config
+from trialstream.push import Waiting, push_spool, waiting
+from trialstream_schemas.errors import SpoolError
+
+from trialstream_consumer.archive import Progress
+from trialstream_consumer.cli.archive import _bar
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("spool")(spool)
+    app.command("push")(push)
+
+
+def spool(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Where; TRIALSTREAM_SPOOL_DIR if not given."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List the events that wait on disk, by writer."""
+    found = list(waiting(paths or [Path(Config.from_env().spool_dir).expanduser()]))
+    if as_json:
+        for each in found:
+            print(json.dumps({**vars(each), "folder": str(each.folder), "since": each.since.isoformat()}))  # noqa: T201
+        return
+    table = Table("folder", "prefix", "events", "bytes", "since (UTC)", "")
+    for each in found:
+        said = ["in use"] * each.busy + [f"{each.lost_bytes} bytes damaged"] * bool(each.lost_bytes)
+        since = each.since.isoformat(sep=" ", timespec="seconds")[:19]
+        table.add_row(str(each.folder), each.prefix, str(each.events), str(each.bytes), since, ", ".join(said))
+    Console(markup=False, highlight=False).print(table if found else "nothing waits")
+
+
+def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Spools, or folders of spools.")]) -> None:
+    """Send what waits on disk to the configured Kafka, and delete it there.
+
+    It can be interrupted and run again, and run twice: what is sent twice counts once. Spools of running processes are
+    left to these.
+    """
+    for path in paths:
+        if not path.exists():
+            raise SpoolError(f"there is no {path}")
+    found = list(waiting(paths))
+    if not found:
+        return _say("nothing waits")
+    with _bar() as progress:
+        for each in found:
+            if each.busy:
+                _say(f"left {each.folder} to the process that is using it")
+                continue
+            anyio.run(push_spool, Config.from_env(), each.folder, partial(_show, progress, each))
+            damage = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
+            _say(f"sent {each.events} events from {each.folder}{damage}")
+    return None
+
+
+def _show(progress: Progress, each: Waiting, done: int) -> None:
+    progress(f"sending {each.folder.name}", done, each.events)
+
+
+def _say(text: str) -> None:
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,163 @@
+"""A segment of the spool: an Avro object container of encoded events.
+
+Its codec is `snappy`, the one in Avro whose blocks carry a checksum (CRC-32 of the uncompressed bytes:
+https://avro.apache.org/docs/1.12.0/specification/#required-codecs names it beside the required ones), and its metadata
+hold the events' schemas: nothing but an Avro library is needed to read it. `read_segment` is stricter than such a
+library, which skips the checksum, and more patient: it goes on behind a damaged block.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cramjam
+import fastavro
+from fastavro.write import Writer
+from trialstream_schemas.codec import SCHEMAS
+from trialstream_schemas.errors import SpoolError
+
+__all__ = ["Container", "Contents", "Row", "read_segment"]
+
+SCHEMA: dict[str, Any] = {
+    "type": "record",
+    "name": "trialstream.SpooledEvent",
+    "doc": "An event that waits to be sent. Its value is in Avro single-object encoding: C3 01, a fingerprint, the "
+    "body; the schema of each fingerprint stands in the file's metadata, under trialstream.schemas.",
+    "fields": [
+        {"name": "topic", "type": {"type": "enum", "name": "trialstream.Topic", "symbols": ["registry", "trials"]}},
+        {"name": "key", "type": "bytes", "doc": "Hash of the trial, or uid of the project or group."},
+        {"name": "value", "type": "bytes"},
+    ],
+}
+_PARSED = fastavro.parse_schema(SCHEMA)
+_SCHEMAS, _WRITER, _PREFIX, _LOG = (f"trialstream.{each}" for each in ("schemas", "writer", "prefix", "log"))
+_TEXTS = json.dumps({key.hex(): json.loads(text) for key, text in SCHEMAS.items()})
+_SYNC_BYTES = 16
+_CRC_BYTES = 4
+# Blocks end where `block` says, long before fastavro would end them by their size.
+_NEVER = 2**40
+
+
+class Row(NamedTuple):
+    """An event on its way: which of the log's topics, the record's key, the encoded event."""
+
+    topic: Literal["registry", "trials"]
+    key: bytes
+    value: bytes
+
+
+class Contents(NamedTuple):
+    """What a segment holds.
+
+    Attributes:
+        rows: Its events.
+        schemas: Their schemas, fingerprint → JSON.
+        writer: Id of the writer.
+        prefix: Prefix of the log that they are for.
+        log: Id of that log; empty if it was not known when they were written.
+        lost_bytes: Bytes that are in no whole block: a torn tail, or damage.
+    """
+
+    rows: list[Row]
+    schemas: dict[bytes, bytes]
+    writer: str
+    prefix: str
+    log: str
+    lost_bytes: int
+
+
+class Container:
+    """The bytes of a segment: first the header, then block after block."""
+
+    def __init__(self, writer: str, prefix: str, log: str) -> None:
+        self._buffer = io.BytesIO()
+        metadata = {_SCHEMAS: _TEXTS, _WRITER: writer, _PREFIX: prefix, _LOG: log}
+        self._writer = Writer(self._buffer, _PARSED, "snappy", _NEVER, metadata)
+        self.header = self._taken()
+
+    def block(self, rows: Sequence[Row]) -> bytes:
+        """The next block, with these events."""
+        for row in rows:
+            self._writer.write(row._asdict())
+        self._writer.flush()
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        taken = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return taken
+
+
+def read_segment(path: Path) -> Contents:
+    """Read a segment as far as it is whole.
+
+    Raises:
+        SpoolError: it cannot be read, or is another file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be read: {error.strerror}") from error
+    source = io.BytesIO(data)
+    try:
+        metadata: dict[str, str] = fastavro.block_reader(source).metadata
+    except Exception as error:
+        if len(data) < len(Container("", "", "").header):  # killed before the header was written: no event was in it
+            return Contents([], {}, "", "", "", len(data))
+        raise SpoolError(f"{path} is no spool of trialstream: it is not an Avro object container") from error
+    if _SCHEMAS not in metadata:
+        raise SpoolError(f"{path} is no spool of trialstream: it is another Avro file")
+    schemas = {
+        bytes.fromhex(key): json.dumps(each, sort_keys=True).encode()
+        for key, each in json.loads(metadata[_SCHEMAS]).items()
+    }
+    body = source.tell()
+    rows: list[Row] = []
+    whole = body
+    for block, count, size in _blocks(data, body):
+        whole += size
+        source = io.BytesIO(block)
+        for _ in range(count):
+            record: Any = fastavro.schemaless_reader(source, _PARSED, None)
+            rows.append(Row(record["topic"], record["key"], record["value"]))
+    return Contents(rows, schemas, metadata[_WRITER], metadata[_PREFIX], metadata[_LOG], len(data) - whole)
+
+
+def _blocks(data: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """The whole blocks from there on: uncompressed, how many events, and how many bytes of the file it takes."""
+    sync = data[at - _SYNC_BYTES : at]
+    while at < len(data):
+        block = _block(data, at, sync)
+        if block is None:  # torn or damaged: what follows the next marker may be whole
+            marker = data.find(sync, at)
+            at = len(data) if marker < 0 else marker + _SYNC_BYTES
+            continue
+        yield block
+        at += block[2]
+
+
+def _block(data: bytes, at: int, sync: bytes) -> tuple[bytes, int, int] | None:
+    """The block at a place, if it is whole there."""
+    source = io.BytesIO(data)
+    source.seek(at)
+    try:
+        count: Any = fastavro.schemaless_reader(source, "long", None)
+        size: Any = fastavro.schemaless_reader(source, "long", None)
+    except EOFError:
+        return None
+    start, end = source.tell(), source.tell() + size
+    if count < 0 or size < _CRC_BYTES or data[end : end + _SYNC_BYTES] != sync:
+        return None
+    try:
+        plain = bytes(cramjam.snappy.decompress_raw(data[start : end - _CRC_BYTES]))
+    except cramjam.DecompressionError:
+        return None
+    if zlib.crc32(plain) != int.from_bytes(data[end - _CRC_BYTES : end], "big"):
+        return None
+    return plain, count, end + _SYNC_BYTES - at
