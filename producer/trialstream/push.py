@@ -37,7 +37,7 @@ class Waiting:
         prefix: Prefix of the log that it is for.
         events: How many wait; some of the oldest may have been sent already.
         bytes: What its files take.
-        lost_bytes: Bytes that are in no whole block: a torn tail, or damage.
+        lost_bytes: Bytes that are in no whole block: what a kill has torn, or damage.
         since: When its oldest file was begun, UTC.
         busy: Whether a running process has it, which sends it itself.
     """

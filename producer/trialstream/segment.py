@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -35,8 +35,25 @@ SCHEMA: dict[str, Any] = {
     ],
 }
 _PARSED = fastavro.parse_schema(SCHEMA)
+# https://avro.apache.org/docs/1.12.0/specification/#object-container-files
+_HEADER = fastavro.parse_schema(
+    {
+        "type": "record",
+        "name": "org.apache.avro.file.Header",
+        "fields": [
+            {"name": "magic", "type": {"type": "fixed", "name": "Magic", "size": 4}},
+            {"name": "meta", "type": {"type": "map", "values": "bytes"}},
+            {"name": "sync", "type": {"type": "fixed", "name": "Sync", "size": 16}},
+        ],
+    }
+)
+# What fastavro raises where the bytes end too soon.
+_ENDED = (EOFError, IndexError)
 _SCHEMAS, _WRITER, _PREFIX, _LOG = (f"trialstream.{each}" for each in ("schemas", "writer", "prefix", "log"))
 _TEXTS = json.dumps({key.hex(): json.loads(text) for key, text in SCHEMAS.items()})
+_MAGIC = b"Obj\x01"
+# More than any version's header takes: this one's has 33,000.
+_HEADER_BYTES = 1024 * 1024
 _SYNC_BYTES = 16
 _CRC_BYTES = 4
 # Blocks end where `block` says, long before fastavro would end them by their size.
@@ -60,7 +77,8 @@ class Contents(NamedTuple):
         writer: Id of the writer.
         prefix: Prefix of the log that they are for.
         log: Id of that log; empty if it was not known when they were written.
-        lost_bytes: Bytes that are in no whole block: a torn tail, or damage.
+        lost_bytes: Bytes that are in no whole block.
+        damaged: Whether they were whole once: not only the torn tail that a kill leaves.
     """
 
     rows: list[Row]
@@ -69,6 +87,7 @@ class Contents(NamedTuple):
     prefix: str
     log: str
     lost_bytes: int
+    damaged: bool
 
 
 class Container:
@@ -98,7 +117,7 @@ def read_segment(path: Path) -> Contents:
     """Read a segment as far as it is whole.
 
     Raises:
-        SpoolError: it cannot be read, or is another file.
+        SpoolError: it cannot be read, is another file, or so damaged that nobody can tell.
     """
     try:
         data = path.read_bytes()
@@ -106,53 +125,51 @@ def read_segment(path: Path) -> Contents:
         raise SpoolError(f"{path} cannot be read: {error.strerror}") from error
     source = io.BytesIO(data)
     try:
-        metadata: dict[str, str] = fastavro.block_reader(source).metadata
+        header: Any = fastavro.schemaless_reader(source, _HEADER, None)
+        if header["magic"] != _MAGIC:
+            raise ValueError("no Avro object container")
+        metadata, sync = header["meta"], header["sync"]
+        schemas = {
+            bytes.fromhex(key): json.dumps(each, sort_keys=True).encode()
+            for key, each in json.loads(metadata[_SCHEMAS]).items()
+        }
+        writer, prefix, log = (metadata[key].decode() for key in (_WRITER, _PREFIX, _LOG))
     except Exception as error:
-        if len(data) < len(Container("", "", "").header):  # killed before the header was written: no event was in it
-            return Contents([], {}, "", "", "", len(data))
-        raise SpoolError(f"{path} is no spool of trialstream: it is not an Avro object container") from error
-    if _SCHEMAS not in metadata:
-        raise SpoolError(f"{path} is no spool of trialstream: it is another Avro file")
-    schemas = {
-        bytes.fromhex(key): json.dumps(each, sort_keys=True).encode()
-        for key, each in json.loads(metadata[_SCHEMAS]).items()
-    }
-    body = source.tell()
+        begun = data.startswith(_MAGIC) or _MAGIC.startswith(data)
+        if begun and isinstance(error, _ENDED) and len(data) < _HEADER_BYTES:
+            return Contents([], {}, "", "", "", len(data), damaged=False)  # killed in its first write
+        raise SpoolError(f"{path} is no spool of trialstream, or its header is damaged: {error!r}") from error
     rows: list[Row] = []
-    whole = body
-    for block, count, size in _blocks(data, body):
-        whole += size
-        source = io.BytesIO(block)
-        for _ in range(count):
+    at, lost, damaged = source.tell(), 0, False
+    while at < len(data):
+        block = _block(data, at)
+        if block is None:  # what follows the next marker may be whole; without one it is the torn tail
+            marker = data.find(sync, at)
+            upcoming = len(data) if marker < 0 else marker + _SYNC_BYTES
+            damaged |= marker >= 0
+            lost += upcoming - at
+            at = upcoming
+            continue
+        plain, size = block
+        at += size
+        source = io.BytesIO(plain)
+        while source.tell() < len(plain):
             record: Any = fastavro.schemaless_reader(source, _PARSED, None)
             rows.append(Row(record["topic"], record["key"], record["value"]))
-    return Contents(rows, schemas, metadata[_WRITER], metadata[_PREFIX], metadata[_LOG], len(data) - whole)
+    return Contents(rows, schemas, writer, prefix, log, lost, damaged)
 
 
-def _blocks(data: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
-    """The whole blocks from there on: uncompressed, how many events, and how many bytes of the file it takes."""
-    sync = data[at - _SYNC_BYTES : at]
-    while at < len(data):
-        block = _block(data, at, sync)
-        if block is None:  # torn or damaged: what follows the next marker may be whole
-            marker = data.find(sync, at)
-            at = len(data) if marker < 0 else marker + _SYNC_BYTES
-            continue
-        yield block
-        at += block[2]
-
-
-def _block(data: bytes, at: int, sync: bytes) -> tuple[bytes, int, int] | None:
-    """The block at a place, if it is whole there."""
+def _block(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """The block at a place, if it is whole there: the checksum says so, whatever count and marker say."""
     source = io.BytesIO(data)
     source.seek(at)
     try:
-        count: Any = fastavro.schemaless_reader(source, "long", None)
+        fastavro.schemaless_reader(source, "long", None)
         size: Any = fastavro.schemaless_reader(source, "long", None)
-    except EOFError:
+    except _ENDED:
         return None
     start, end = source.tell(), source.tell() + size
-    if count < 0 or size < _CRC_BYTES or data[end : end + _SYNC_BYTES] != sync:
+    if size < _CRC_BYTES or end + _SYNC_BYTES > len(data):
         return None
     try:
         plain = bytes(cramjam.snappy.decompress_raw(data[start : end - _CRC_BYTES]))
@@ -160,4 +177,4 @@ def _block(data: bytes, at: int, sync: bytes) -> tuple[bytes, int, int] | None:
         return None
     if zlib.crc32(plain) != int.from_bytes(data[end - _CRC_BYTES : end], "big"):
         return None
-    return plain, count, end + _SYNC_BYTES - at
+    return plain, end + _SYNC_BYTES - at

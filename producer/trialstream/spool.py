@@ -46,6 +46,7 @@ class Segment:
         pending: Events of it that are in memory and not acknowledged.
         cold: Whether its events are on disk only.
         closed: Whether nothing will be added to it.
+        damaged: Whether there is more in it than could be read.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Segment:
     pending: int = 0
     cold: bool = False
     closed: bool = False
+    damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ class Spool:
         """
         for path in sorted(self.folder.glob(_PATTERN)):
             contents = read_segment(path)
-            segment = Segment(path, len(contents.rows), path.stat().st_size, closed=True)
+            segment = Segment(path, len(contents.rows), path.stat().st_size, closed=True, damaged=contents.damaged)
             self.bytes += segment.bytes
             yield segment, contents
 
@@ -195,7 +197,8 @@ class Spool:
             self._write(output, container.header)
             _sync_folder(self.folder)
         except SpoolError:
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
             path.unlink(missing_ok=True)
             raise
         self._number += 1
@@ -207,9 +210,12 @@ class Spool:
         try:
             _write_all(output.fd, data)
         except OSError as error:
-            # Where even this fails the torn tail stays and the next block follows it: readers find the way back.
-            with _errors(f"{output.segment.path} cannot be cut back to its whole blocks"):
+            try:
                 os.ftruncate(output.fd, output.segment.bytes)
+            except OSError:  # the torn tail stays, so nothing may come behind it
+                self._output = None
+                output.segment.closed = True
+                os.close(output.fd)
             raise SpoolError(f"spool {self.folder} cannot be written: {error.strerror}") from error
         output.segment.bytes += len(data)
         self.bytes += len(data)
@@ -224,7 +230,9 @@ class Spool:
         """
         if self._output is not None and self._output.segment is segment:
             self.close_segment()
-        return read_segment(segment.path)
+        contents = read_segment(segment.path)
+        segment.damaged = contents.damaged
+        return contents
 
     def keep(self, segment: Segment, rows: Sequence[Row]) -> None:
         """Let a closed segment hold no more than these of its events.
@@ -242,13 +250,16 @@ class Spool:
         segment.bytes, segment.records = len(data), len(rows)
 
     def remove(self, segment: Segment) -> None:
-        """Delete a segment that was sent.
+        """Delete a segment that was sent; a damaged one is set aside.
 
         Raises:
             SpoolError: the disk does not let it go; what it holds would be sent again, and skipped by the fold.
         """
         with _errors(f"{segment.path} cannot be deleted"):
-            segment.path.unlink(missing_ok=True)
+            if segment.damaged:
+                segment.path.replace(segment.path.with_suffix(".damaged"))
+            else:
+                segment.path.unlink(missing_ok=True)
         self.bytes -= segment.bytes
 
     def close(self) -> None:

@@ -199,7 +199,7 @@ class Spooler:
                 contents = await run_sync(self.spool.read, segment)
                 rows = contents.rows
                 if contents.lost_bytes:
-                    self._tell(f"{segment.path} is damaged: {contents.lost_bytes} bytes of it are in no whole block")
+                    self._tell(f"{segment.path}: {contents.lost_bytes} bytes of it are in no whole block")
             except SpoolError as error:
                 self._tell(f"{error}: its {segment.records} events are lost")
             backlog.loaded(segment, rows)

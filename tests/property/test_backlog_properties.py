@@ -1,0 +1,142 @@
+"""Whatever happens in whatever order, events leave the backlog as they came, and the disk holds the oldest of them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from random import Random
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trialstream import spooler as module
+from trialstream.backlog import Backlog, Entry, Route
+from trialstream.segment import read_segment
+from trialstream.spool import Spool
+from trialstream.spooler import Spooler
+from trialstream_schemas.codec import SchemaStore
+from trialstream_schemas.errors import SpoolError
+from trialstream_schemas.events import TagsAdded
+
+PARTITIONS = 3
+KIB = 1024
+
+
+class FlakySpool(Spool):
+    """A spool on a disk that takes nothing at times."""
+
+    broken = False
+
+    def append(self, *args, **kwargs):
+        """Append, if the disk does."""
+        if self.broken:
+            raise SpoolError("the disk is broken")
+        return super().append(*args, **kwargs)
+
+
+class World:
+    """A backlog with its spooler, a sender that is told how much to send, and who remembers everything."""
+
+    def __init__(self, folder, dice, mode, *, connected):
+        self.dice = dice
+        self.now = 100.0
+        self.spool = FlakySpool(folder, "p", "w", 10**9)
+        self.backlog = Backlog(lambda: None, direct=False)
+        self.spooler = Spooler(
+            self.spool, self.backlog, mode, memory_bytes=64 * KIB, drop_oldest=False, made_progress=lambda: None
+        )
+        self.put = 0
+        self.sent: dict[int, list[int]] = {i: [] for i in range(PARTITIONS)}
+        if connected:
+            self.connect()
+
+    def connect(self):
+        """Kafka is there from now on."""
+        self.backlog.connect(lambda entry: Route("t", entry.key[0]))
+
+    def log(self):
+        """Put some events."""
+        for _ in range(self.dice.randrange(20)):
+            event = TagsAdded(trial="a", writer="w", time=0, values={"n": self.put})
+            self.backlog.put(Entry("trials", bytes([self.dice.randrange(PARTITIONS)]), event, 1024))
+            self.put += 1
+
+    def send(self):
+        """Have some events acknowledged."""
+        for route in self.backlog.routes():
+            entries = self.backlog.peek(route, self.dice.randrange(15))
+            self.sent[route.partition] += [number(each.wire()) for each in entries]
+            self.backlog.acked(route, len(entries))
+
+    async def move(self):
+        """Let the spooler look; half of the time Kafka seems to be away."""
+        self.spooler._demands = self.dice.randrange(2)
+        await self.spooler._step()
+
+    def break_disk(self):
+        """It breaks, or is mended."""
+        self.spool.broken = not self.spool.broken
+
+    def on_disk(self):
+        """Numbers of the events in the files, in their order."""
+        paths = sorted(self.spool.folder.glob("*.avro"))
+        return [number(row.value) for path in paths for row in read_segment(path).rows]
+
+    def check(self, mode):
+        """The disk holds the oldest of what was not sent, in order; always: before it can be sent."""
+        disk = self.on_disk()
+        assert disk == sorted(set(disk))
+        sent = {each for numbers in self.sent.values() for each in numbers}
+        waiting = [each for each in range(self.put) if each not in sent]
+        held = set(disk)
+        assert [each for each in waiting if each in held] == waiting[: sum(each in held for each in waiting)]
+        statistics = self.backlog.statistics()
+        assert (statistics.queued, statistics.acked, statistics.dropped) == (len(waiting), len(sent), 0)
+        assert statistics.spooled == sum(each in held for each in waiting)
+        if mode == "always" and not self.spool.broken:
+            sendable = [each for route in self.backlog.routes() for each in self.backlog.peek(route, 10**6)]
+            assert held.issuperset(number(each.wire()) for each in sendable if each.segment is not None)
+
+
+def number(value):
+    """Which event it was."""
+    return SchemaStore().decode(value).values["n"]
+
+
+async def live(folder, seed, mode, *, connected, flaky):
+    """Do this and that, and in the end send everything."""
+    dice = Random(seed)
+    world = World(folder, dice, mode, connected=connected)
+    for _ in range(dice.randrange(60)):
+        deeds = [world.log, world.log, world.send, world.send, world.move, world.move, world.move]
+        deeds += [world.break_disk] if flaky else []
+        deeds += [] if world.backlog.connected else [world.connect]
+        done = dice.choice(deeds)()
+        if done is not None:
+            await done
+            world.check(mode)
+    world.spool.broken = False
+    if not world.backlog.connected:
+        world.connect()
+    while world.backlog.statistics().queued:
+        world.send()
+        await world.spooler._step()
+    await world.spooler.finish()
+
+    assert sorted(each for numbers in world.sent.values() for each in numbers) == list(range(world.put))
+    assert all(numbers == sorted(numbers) for numbers in world.sent.values())
+    assert not folder.exists()
+    assert world.backlog.statistics() == (0, 0, world.put, 0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
+def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
+    """Through memory and disk, with a disk that breaks, a Kafka that comes late, and in either mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        patched = module._BLOCK_BYTES
+        module._BLOCK_BYTES = 4 * KIB
+        try:
+            anyio.run(lambda: live(Path(folder) / "p" / "w", seed, mode, connected=connected, flaky=flaky))
+        finally:
+            module._BLOCK_BYTES = patched

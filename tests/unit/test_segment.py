@@ -1,0 +1,134 @@
+"""Segments: what any Avro tool reads, and what is whole in a torn or damaged one."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import fastavro
+import pytest
+from trialstream.segment import Container, Row, read_segment
+from trialstream_schemas.codec import SCHEMAS
+from trialstream_schemas.errors import SpoolError
+
+ROWS = [Row("trials", b"a" * 32, bytes([i]) * (i + 1)) for i in range(40)]
+BLOCKS = [ROWS[:10], ROWS[10:11], ROWS[11:40]]
+
+
+@pytest.fixture
+def parts():
+    """The bytes of a segment: header, then blocks."""
+    container = Container("w", "p", "l")
+    return [container.header, *(container.block(rows) for rows in BLOCKS)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write bytes and read them as a segment."""
+
+    def write(data):
+        path = tmp_path / "00000001.avro"
+        path.write_bytes(data)
+        return read_segment(path)
+
+    return write
+
+
+def test_a_segment_comes_back(parts, written):
+    """With its events in order, whose they are and their schemas."""
+    contents = written(b"".join(parts))
+
+    assert contents.rows == ROWS
+    assert (contents.writer, contents.prefix, contents.log, contents.lost_bytes) == ("w", "p", "l", 0)
+    assert contents.schemas.keys() == SCHEMAS.keys()
+
+
+def test_other_avro_tools_read_it(parts):
+    """The events and the schemas, by the plain reader of a library."""
+    data = b"".join(parts)
+    reader = fastavro.reader(io.BytesIO(data))
+
+    assert reader.codec == "snappy"
+    assert [Row(**each) for each in reader] == ROWS
+    assert {bytes.fromhex(key) for key in json.loads(reader.metadata["trialstream.schemas"])} == SCHEMAS.keys()
+
+
+def test_every_torn_tail_is_cut_at_the_last_whole_block(parts, written):
+    """Wherever the file ends."""
+    whole = b"".join(parts)
+    ends = [sum(map(len, parts[: i + 1])) for i in range(len(parts))]
+    for length in range(len(parts[0]), len(whole)):
+        contents = written(whole[:length])
+        blocks = sum(end <= length for end in ends) - 1
+
+        assert contents.rows == [row for block in BLOCKS[:blocks] for row in block]
+        assert (contents.lost_bytes, contents.damaged) == (length - ends[blocks], False)
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 100, -1])
+def test_a_torn_header_holds_nothing(parts, written, length):
+    """Whoever was killed so early had not told anybody that an event is there."""
+    contents = written(parts[0][:length])
+
+    assert contents.rows == []
+    assert contents.lost_bytes == len(parts[0][:length])
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
+    """The checksum finds it; the blocks behind it are read."""
+    start, end = sum(map(len, parts[:block])), sum(map(len, parts[: block + 1]))
+    whole = b"".join(parts)
+    others = [row for number, rows in enumerate(BLOCKS, 1) if number != block for row in rows]
+    for at in range(start, end):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x10
+        contents = written(bytes(damaged))
+
+        if contents.rows == ROWS:  # the count and the marker, which are known without them
+            assert at == start or at >= end - 16
+            assert (contents.lost_bytes, contents.damaged) == (0, False)
+        else:
+            assert contents.rows == others, at
+            assert (contents.lost_bytes, contents.damaged) == (end - start, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"no Avro at all" * 10_000, id="something else"),
+        pytest.param(None, id="an Avro file of somebody else's"),
+    ],
+)
+def test_another_file_is_refused(data, written, tmp_path):
+    """By its name."""
+    if data is None:
+        out = io.BytesIO()
+        fastavro.writer(out, {"type": "record", "name": "a", "fields": []}, [])
+        data = out.getvalue()
+
+    with pytest.raises(SpoolError, match=r"00000001\.avro is no spool of trialstream"):
+        written(data)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    """By its name."""
+    with pytest.raises(SpoolError, match=r"nowhere\.avro cannot be read: No such file"):
+        read_segment(tmp_path / "nowhere.avro")
+
+
+def test_a_damaged_header_is_no_torn_one(parts, written):
+    """The file is refused and stays, whichever byte was changed, or it is read all the same."""
+    header, whole = len(parts[0]), b"".join(parts)
+    refused = 0
+    for at in range(4, header - 16, 97):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x80
+        try:
+            contents = written(bytes(damaged))
+        except SpoolError:
+            refused += 1
+        else:
+            assert contents.rows == ROWS
+
+    assert refused
