@@ -117,10 +117,13 @@ def read_segment(path: Path) -> Contents:
     """Read a segment as far as it is whole.
 
     Raises:
+        FileNotFoundError: it is not there.
         SpoolError: it cannot be read, is another file, or so damaged that nobody can tell.
     """
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise SpoolError(f"{path} cannot be read: {error.strerror}") from error
     source = io.BytesIO(data)

@@ -103,18 +103,19 @@ class Session:
             raise ProtocolClosed("a protocol can be entered once: make another with trialstream.connect()")
         self._io = IoThread(f"trialstream-{self.writer}")
         try:
-            trouble = await self._io.call(self._open)
+            if trouble := await self._io.call(self._open):
+                self.warn_once(
+                    f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}"
+                )
         except BaseException:
             self._io.stop()
             raise
         self._state = "open"
         self._stay = at_exit(self._at_exit)
-        if trouble:
-            self.warn_once(f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}")
-        if left := abandoned(self._config.spools):
-            self.warn_once(
-                f"trialstream: events of {len(left)} processes that have ended were never sent: trialstream push "
-                f"{self._config.spools}"
+        if left := abandoned(self._config.spools):  # of others, and so no reason for this run to fail
+            spools = self._config.spools
+            log.warning(
+                "processes that have ended left %d spools: send them with trialstream push %s", len(left), spools
             )
 
     async def _open(self) -> str:

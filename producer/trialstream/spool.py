@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
@@ -126,8 +127,12 @@ class Spool:
             SpoolError: one cannot be read.
         """
         for path in sorted(self.folder.glob(_PATTERN)):
-            contents = read_segment(path)
-            segment = Segment(path, len(contents.rows), path.stat().st_size, closed=True, damaged=contents.damaged)
+            try:
+                size = path.stat().st_size
+                contents = read_segment(path)
+            except FileNotFoundError:  # whoever has the folder has sent it meanwhile
+                continue
+            segment = Segment(path, len(contents.rows), size, closed=True, damaged=contents.damaged)
             self.bytes += segment.bytes
             yield segment, contents
 
@@ -230,7 +235,8 @@ class Spool:
         """
         if self._output is not None and self._output.segment is segment:
             self.close_segment()
-        contents = read_segment(segment.path)
+        with _errors(f"{segment.path} cannot be read"):
+            contents = read_segment(segment.path)
         segment.damaged = contents.damaged
         return contents
 
@@ -292,15 +298,9 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def find_spools(path: Path) -> Iterator[Path]:
-    """The folders at and below a path that hold segments."""
-    if not path.is_dir():
-        return
-    if any(path.glob(_PATTERN)):
-        yield path
-    for each in sorted(path.iterdir()):
-        if each.is_dir() and not each.is_symlink():
-            yield from find_spools(each)
+def find_spools(path: Path) -> list[Path]:
+    """The folders at and below a path that hold segments; processes that end take theirs away meanwhile."""
+    return sorted(Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, _PATTERN) for each in files))
 
 
 def abandoned(path: Path) -> list[Path]:

@@ -111,10 +111,11 @@ def test_another_file_is_refused(data, written, tmp_path):
         written(data)
 
 
-def test_a_missing_file_is_said(tmp_path):
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
     """By its name."""
-    with pytest.raises(SpoolError, match=r"nowhere\.avro cannot be read: No such file"):
-        read_segment(tmp_path / "nowhere.avro")
+    with pytest.raises(SpoolError, match=r"folder\.avro cannot be read: Is a directory"):
+        (tmp_path / "folder.avro").mkdir()
+        read_segment(tmp_path / "folder.avro")
 
 
 def test_a_damaged_header_is_no_torn_one(parts, written):

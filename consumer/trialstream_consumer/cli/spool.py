@@ -10,7 +10,6 @@ from typing import Annotated
 import anyio
 import typer
 from rich.console import Console
-from rich.table import Table
 from trialstream.config import Config
 from trialstream.push import Waiting, push_spool, waiting
 from trialstream_schemas.errors import SpoolError
@@ -40,12 +39,13 @@ def spool(
         for each in found:
             print(json.dumps({**vars(each), "folder": str(each.folder), "since": each.since.isoformat()}))  # noqa: T201
         return
-    table = Table("folder", "prefix", "events", "bytes", "since (UTC)", "")
     for each in found:
-        said = ["in use"] * each.busy + [f"{each.lost_bytes} bytes damaged"] * bool(each.lost_bytes)
+        said = ", in use" * each.busy + f", {each.lost_bytes} bytes torn or damaged" * bool(each.lost_bytes)
         since = each.since.isoformat(sep=" ", timespec="seconds")[:19]
-        table.add_row(str(each.folder), each.prefix, str(each.events), str(each.bytes), since, ", ".join(said))
-    Console(markup=False, highlight=False).print(table if found else "nothing waits")
+        # No table: it would break a path that somebody copies.
+        _say(f"{each.folder}: {each.events} events, {each.bytes} bytes, since {since} UTC{said}")
+    if not found:
+        _say("nothing waits")
 
 
 def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Spools, or folders of spools.")]) -> None:

@@ -1,0 +1,318 @@
+"""Runs without servers, and what becomes of them by `trialstream push`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trialstream as ts
+import trialstream.sync
+from anyio.to_thread import run_sync
+from contract import until
+from service_support import cli, records_of
+from trialstream.push import push_spool, waiting
+from trialstream.spool import find_spools
+from trialstream_schemas.codec import SchemaStore
+from trialstream_schemas.events import SubjectEvent, TrialCreated
+
+NOWHERE = "127.0.0.1:1"
+
+
+def offline(config):
+    """A protocol without servers: nothing is asked of these addresses."""
+    return ts.KafkaProtocol(replace(config, kafka=NOWHERE, mongo="mongodb://127.0.0.1:1", offline=True))
+
+
+async def run(protocol, plan, rows=600):
+    """What a training script does, from the project to the end."""
+    project = await protocol.new_project(ts.Project(name="p", description="of a run"))
+    group = await protocol.new_trial_group(ts.TrialGroup(name="g", project_id=project.uid))
+    trial = await protocol.new_trial(replace(plan, project_id=project.uid, hash=""))
+    await protocol.add_group_trial(group, trial)
+    await protocol.set_group_metadata(group, space="grid")
+    await protocol.log_trial_start(trial)
+    for i in range(rows):
+        await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0))
+        await protocol.log_trial_metrics(trial, step=i, loss=i / 4)
+        await protocol.log_trial_chrono_finish(trial, "step")
+    await protocol.log_trial_metadata(trial, host="a")
+    await protocol.log_trial_arguments(trial, extra=1)
+    await protocol.add_trial_tags(trial, good=True)
+    await protocol.set_trial_status(trial, ts.Status.Suspended)
+    await protocol.commit()
+    await protocol.log_trial_finish(trial)
+    return trial
+
+
+def assert_complete(trial, history, rows=600):
+    """Everything that `run` logs is there, once and in order."""
+    assert (trial.status, trial.starts, trial.lost_events) == (ts.Status.Completed, 1, 0)
+    assert (trial.metadata["host"], trial.parameters["extra"], trial.tags) == ("a", 1, {"good": True})
+    assert trial.metrics["loss"].count == trial.chronos["step"].count == rows
+    assert history["loss"].steps.tolist() == list(range(rows))
+    assert history["loss"].values.tolist() == [i / 4 for i in range(rows)]
+
+
+async def push(config):
+    """Send every spool there is; return how many events that were."""
+    return sum([await push_spool(config, each, lambda _: None) for each in find_spools(config.spools)])
+
+
+async def test_a_run_without_servers_is_complete_after_the_push(config, consumer, caplog):
+    """It starts, trains and ends; the push makes of it what a run with servers would have been."""
+    plan = ts.Trial(name="t", parameters={"lr": 0.1}, description="d", tags={})
+    with caplog.at_level(logging.WARNING, "trialstream"):
+        async with offline(config) as protocol:
+            trial = await run(protocol, plan)
+            waits = protocol.statistics().queued
+
+    assert f"wait in {config.spools / protocol.writer}: send them with trialstream push" in caplog.text
+    assert trial.uid == f"{trial.hash}~{trial.request}"
+    assert [each.events for each in waiting([config.spools])] == [waits]
+
+    consumer(config)
+    assert await push(config) == waits
+    assert not config.spools.exists()
+    async with ts.KafkaProtocol(config) as protocol:
+        [found] = await protocol.get_trial(trial)
+        assert_complete(found, await protocol.fetch_metrics(found))
+        by_request = await protocol.fetch_metrics(trial, "loss")
+        [group] = await protocol.fetch_groups({})
+        [project] = await protocol.fetch_projects({})
+
+    assert (found.uid, found.created) == (f"{trial.hash}_0", trial.created)
+    assert len(by_request["loss"]) == 600
+    assert (group.trials, group.metadata) == ([found.uid], {"space": "grid"})
+    assert (project.trials, project.description) == ([found.uid], "of a run")
+
+
+async def test_the_revision_is_decided_when_the_log_gets_the_run(config, consumer):
+    """Of two runs without servers and one with them, in the order of the pushes."""
+    plan = ts.Trial(name="t")
+    spools, trials = [], []
+    for _ in range(2):
+        async with offline(config) as protocol:
+            trials.append(await run(protocol, plan, rows=10))
+            spools.append(config.spools / protocol.writer)
+    consumer(config)
+    async with ts.KafkaProtocol(config) as protocol:
+        await run(protocol, plan, rows=10)
+        for spool in reversed(spools):
+            await push_spool(config, spool, lambda _: None)
+        await until(lambda: _revisions(protocol, trials[0], 3))
+        found = await protocol.get_trial(trials[0])
+
+    assert [each.revision for each in found] == [0, 1, 2]
+    assert [each.created for each in found[1:]] == [trials[1].created, trials[0].created]
+    assert all(each.status is ts.Status.Completed for each in found)
+
+
+async def _revisions(protocol, trial, count):
+    found = await protocol.get_trial(trial)
+    return len(found) == count and found[-1].status is ts.Status.Completed
+
+
+async def test_pushing_twice_changes_nothing(config, consumer):
+    """Copies of a spool, sent again, leave the documents as they are."""
+    async with offline(config) as protocol:
+        trial = await run(protocol, ts.Trial(name="t"), rows=300)
+    [spool] = find_spools(config.spools)
+    copies = {each.name: each.read_bytes() for each in spool.iterdir()}
+    consumer(config)
+    await push(config)
+    async with ts.KafkaProtocol(config) as reader:
+        await until(lambda: _revisions(reader, trial, 1))
+        before = await reader.fetch_trials({})
+        spool.mkdir(parents=True)
+        for name, data in copies.items():
+            (spool / name).write_bytes(data)
+        again = await push(config)
+        await reader.new_trial(ts.Trial(name="behind it"))
+        after = await reader.fetch_trials({"name": "t"})
+
+    assert again > 0
+    assert after == before
+
+
+async def test_whoever_logs_to_an_undecided_trial_brings_its_creation_along(config, consumer):
+    """A worker's spool may be pushed before the one of the process that created the trial, and without it."""
+    async with offline(config) as main, offline(config) as worker, offline(config) as other:
+        trial = await main.new_trial(ts.Trial(name="t", parameters={"a": 1}, metadata={"m": 2}, tags={"x": 3}))
+        for writer in (worker, other, main):
+            for i in range(50):
+                await writer.log_trial_metrics(trial, step=i, **{writer.writer: i})
+    consumer(config)
+    async with ts.KafkaProtocol(config) as reader:
+        for count, writer in enumerate((worker, other, main), 1):
+            await push_spool(config, config.spools / writer.writer, lambda _: None)
+            await until(lambda count=count: _writers(reader, trial, count))
+        [found] = await reader.get_trial(trial)
+
+    assert (found.revision, found.lost_events) == (0, 0)
+    assert (found.parameters, found.metadata, found.tags) == ({"a": 1}, {"m": 2}, {"x": 3})
+    assert {name: each.count for name, each in found.metrics.items()} == {
+        each.writer: 50 for each in (worker, other, main)
+    }
+
+
+async def _writers(reader, trial, count):
+    found = await reader.get_trial(trial)
+    return bool(found) and len(found[0].writers) == count
+
+
+async def test_what_needs_servers_says_so(config):
+    """Reading and claiming raise Offline; what is wrong is refused as ever, and nothing is written."""
+    async with offline(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        for call in (
+            lambda: protocol.fetch_trials({}),
+            lambda: protocol.get_trial(trial),
+            lambda: protocol.get_project(ts.Project(name="p")),
+            lambda: protocol.fetch_metrics(trial),
+            lambda: protocol.fetch_and_update_trial({}, "log_trial_start"),
+        ):
+            with pytest.raises(ts.Offline, match="works offline"):
+                await call()
+        with pytest.raises(ts.ItemNotFound, match=r"'never' .* was never created"):
+            await protocol.log_trial_start(ts.Trial(name="never"))
+        with pytest.raises(ts.ItemNotFound, match="group 'g' was never created"):
+            await protocol.add_group_trial(ts.TrialGroup(name="g"), trial)
+        with pytest.raises(ts.InvalidValue, match="'a\\\\x00b'"):
+            await protocol.log_trial_metrics(trial, **{"a\0b": 1})
+        queued = protocol.statistics().queued
+
+    assert queued == 1
+    with pytest.raises(ts.ConfigError, match="spool: without servers"):
+        ts.connect(offline=True, spool="off")
+
+
+async def test_kafka_away_at_start_is_no_reason_to_wait(config, consumer, stack):
+    """The run goes on with a warning, and by itself once Kafka is there; nothing has to be pushed."""
+    consumer(config)
+    await run_sync(stack.kafka.kill)
+    try:
+        with pytest.warns(RuntimeWarning, match="does not answer .* until it does, all that is logged goes to"):
+            protocol = await ts.KafkaProtocol(config, timeout=20).__aenter__()
+        trial = await run(_Uncommitted(protocol), ts.Trial(name="t"))
+        await protocol.commit("spooled")
+        spooled = [each.name for each in (config.spools / protocol.writer).iterdir()]
+    finally:
+        await run_sync(stack.kafka.start)
+    await protocol.commit("folded", timeout=60)
+    [found] = await protocol.get_trial(trial)
+    history = await protocol.fetch_metrics(trial)
+    second = await protocol.new_trial(ts.Trial(name="with servers"))
+    await protocol.__aexit__(None, None, None)
+
+    assert spooled
+    assert_complete(found, history)
+    assert (second.uid, second.request) == (f"{second.hash}_0", None)
+    assert not config.spools.exists()
+
+
+class _Uncommitted:
+    """A protocol whose commit does nothing: there is nobody who could acknowledge."""
+
+    def __init__(self, protocol):
+        self._protocol = protocol
+
+    def __getattr__(self, name):
+        return getattr(self._protocol, name)
+
+    async def commit(self):
+        """Do nothing."""
+
+
+async def test_a_trial_can_be_created_while_kafka_is_away(config, consumer, stack):
+    """With auto_increment, whose revision can be decided later; without it the call says that nobody knows."""
+    consumer(config)
+    async with ts.KafkaProtocol(config, timeout=3) as protocol:
+        await run_sync(stack.kafka.kill)
+        try:
+            with pytest.warns(RuntimeWarning, match="goes on without its revision"):
+                trial = await protocol.new_trial(ts.Trial(name="t"), auto_increment=True)
+            with pytest.raises(ts.CommitTimeout, match="has not acknowledged"):
+                await protocol.new_trial(ts.Trial(name="other"))
+            await protocol.log_trial_metrics(trial, step=1, loss=1.0)
+        finally:
+            await run_sync(stack.kafka.start)
+        await protocol.commit("folded", timeout=60)
+        [found] = await protocol.get_trial(trial)
+
+    assert found.metrics["loss"].count == 1
+
+
+def test_the_protocol_for_code_that_is_not_async_works_offline_too(config):
+    """With the same arguments."""
+    with (
+        warnings.catch_warnings(),
+        trialstream.sync.connect(kafka=NOWHERE, prefix=config.prefix, offline=True, spool_dir=config.spool_dir) as p,
+    ):
+        warnings.simplefilter("ignore")
+        trial = p.new_trial(ts.Trial(name="t"))
+        p.log_trial_metrics(trial, step=1, loss=1.0)
+        p.commit()
+
+    assert [each.events for each in waiting([Path(config.spool_dir)])] == [2]
+
+
+# --- The commands
+
+
+async def test_the_commands_list_and_send(config, consumer):
+    """As text and as JSON; a second push has nothing to do."""
+    async with offline(config) as protocol:
+        await run(protocol, ts.Trial(name="t"), rows=10)
+        busy = await run_sync(lambda: cli(config, "push", str(config.spools)))
+    listed = await run_sync(lambda: cli(config, "spool"))
+    as_json = await run_sync(lambda: cli(config, "spool", config.spool_dir, "--json"))
+    pushed = await run_sync(lambda: cli(config, "push", config.spool_dir))
+    again = await run_sync(lambda: cli(config, "push", config.spool_dir))
+    nowhere = await run_sync(lambda: cli(config, "push", "/nowhere/at/all"))
+
+    assert f"left {config.spools / protocol.writer} to the process that is using it" in busy.stdout
+    assert listed.stdout.startswith(f"{config.spools / protocol.writer}: 13 events, ")
+    line = json.loads(as_json.stdout)
+    assert (line["writer"], line["prefix"], line["busy"]) == (protocol.writer, config.prefix, False)
+    assert pushed.stdout == f"sent {line['events']} events from {config.spools / protocol.writer}\n", pushed.stderr
+    assert (again.stdout, again.returncode) == ("nothing waits\n", 0)
+    assert (nowhere.stderr, nowhere.returncode) == ("error: there is no /nowhere/at/all\n", 1)
+
+
+async def test_a_spool_goes_to_the_log_that_it_is_for(config, consumer):
+    """Another prefix and another log are refused, with what to set."""
+    consumer(config)
+    async with ts.KafkaProtocol(replace(config, spool="always")) as protocol:
+        await protocol.new_trial(ts.Trial(name="t"))
+        await protocol.commit("spooled")
+        [spool] = find_spools(config.spools)
+        copies = {each.name: each.read_bytes() for each in spool.iterdir()}
+    spool.mkdir(parents=True)
+    for name, data in copies.items():
+        (spool / name).write_bytes(data)
+    other = replace(config, prefix=f"{config.prefix}-b")
+
+    with pytest.raises(ts.SpoolError, match=f"set TRIALSTREAM_PREFIX={config.prefix}"):
+        await push_spool(other, spool, lambda _: None)
+    assert {each.name for each in spool.iterdir()} == copies.keys()
+    await push_spool(config, spool, lambda _: None)
+    schemas = SchemaStore()
+    events = [schemas.decode(each.value) for each in await records_of(config, config.trials_topic)]
+
+    assert [type(each) for each in events if isinstance(each, SubjectEvent)] == [TrialCreated] * 2
+
+
+async def test_kafka_away_keeps_a_spool_as_it_is(config):
+    """The push says so and can be run again."""
+    async with offline(config) as protocol:
+        await run(protocol, ts.Trial(name="t"), rows=10)
+    [before] = waiting([config.spools])
+    with pytest.raises(ts.KafkaUnavailable, match="does not answer"):
+        await push_spool(replace(config, kafka=NOWHERE), before.folder, lambda _: None)
+    [after] = waiting([config.spools])
+
+    assert after == before
