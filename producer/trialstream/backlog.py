@@ -118,10 +118,17 @@ class Statistics(NamedTuple):
 
 @dataclass(slots=True)
 class _Queue:
-    """Entries of a partition in the order in which they go out, and since when the first has been the first."""
+    """Entries of a partition in the order in which they go out.
+
+    Attributes:
+        entries: The entries.
+        since: Since when the first has been the first.
+        sending: How many of the first are being sent.
+    """
 
     entries: deque[Entry] = field(default_factory=deque)
     since: float = 0.0
+    sending: int = 0
 
 
 class Backlog:
@@ -130,10 +137,15 @@ class Backlog:
     Args:
         wake_sender: Called, from any thread, when something can be sent.
         direct: Whether events may go straight into the queues.
+
+    Attributes:
+        bytes: About what all of it takes in memory.
+        high: From so many on the spooler is needed.
     """
 
     def __init__(self, wake_sender: Callable[[], object], *, direct: bool = True) -> None:
         self.bytes = 0
+        self.high = 2**63
         self._wake_sender = wake_sender
         self._wake_spooler: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
@@ -160,13 +172,14 @@ class Backlog:
         with self._lock:
             entry.number = self._next
             self._next += 1
+            crosses = self.bytes < self.high <= self.bytes + entry.size
             self.bytes += entry.size
             if self._direct:
                 self._queue(entry)
-                return
-            first = not self._waiting
-            self._waiting.append(entry)
-        if first:
+            else:
+                crosses |= not self._waiting
+                self._waiting.append(entry)
+        if crosses:
             self._wake_spooler()
 
     def give_up(self) -> None:
@@ -192,6 +205,11 @@ class Backlog:
         """The first entries that wait there; they stay."""
         with self._lock:
             return list(islice(self._queues[route].entries, limit))
+
+    def sending(self, route: Route, count: int) -> None:
+        """So many of the first that wait there are being sent."""
+        with self._lock:
+            self._queues[route].sending = count
 
     def acked(self, route: Route, count: int) -> None:
         """Kafka has the first entries that wait there."""
@@ -324,6 +342,31 @@ class Backlog:
                     entry.segment = segment
                     segment.pending += 1
 
+    def evict(self) -> bool:
+        """Let the newest segment in memory be on disk only; whether that could be done."""
+        with self._lock:
+            if self._unwritten or not self._loaded:
+                return False
+            newest = self._loaded[-1]
+            mine = [
+                [i for i, each in enumerate(queue.entries) if each.segment is newest] for queue in self._queues.values()
+            ]
+            free = all(i[0] >= queue.sending for i, queue in zip(mine, self._queues.values(), strict=True) if i)
+            if not newest.closed or not free or not newest.pending or newest.pending != newest.records:
+                return False  # of what is sent already, nothing may come back
+            numbers = []
+            for places, queue in zip(mine, self._queues.values(), strict=True):
+                for _ in places:  # nothing is behind them
+                    entry = queue.entries.pop()
+                    assert entry.segment is newest
+                    numbers.append(entry.number)
+                    self.bytes -= entry.size
+                    self._queue_bytes -= entry.size
+            self._loaded.pop()
+            newest.first, newest.pending, newest.cold = min(numbers), 0, True
+            self._cold.appendleft(newest)
+            return True
+
     def unwritable(self) -> None:
         """The spool takes nothing: what waits goes on without it, unless older events are cold."""
         with self._lock:
@@ -394,6 +437,7 @@ class Backlog:
 
     def _remove(self, route: Route, count: int) -> None:
         queue = self._queues[route]
+        queue.sending = max(0, queue.sending - count)
         for _ in range(count):
             entry = queue.entries.popleft()
             entry.gone = True

@@ -147,7 +147,7 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
 async def _watch(config: Config, uplink: Uplink, progress: Callable[[int], object]) -> None:
     """Return when everything is acknowledged."""
     mark, began = uplink.backlog.mark(), time.monotonic()
-    while not uplink.backlog.reached(mark):
+    while uplink.backlog.colds() or not uplink.backlog.reached(mark):  # a segment may hold nothing
         if time.monotonic() - max(began, uplink.sender.progressed) > _STALL_SECONDS:
             raise KafkaUnavailable(
                 f"Kafka at {config.kafka} has taken nothing for {_STALL_SECONDS:g} s: what is not sent stays in the "

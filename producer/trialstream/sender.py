@@ -111,6 +111,7 @@ class Sender:
         failures = 0
         try:
             while entries := self._encoded(route):
+                self.backlog.sending(route, len(entries))
                 try:
                     sent, offset = await self._send(route, entries)
                 except (KafkaError, TimeoutError, OSError) as error:

@@ -51,6 +51,8 @@ _ANNOUNCE_SECONDS = 1.0
 _CLOSE_SECONDS = 10.0
 # To stop the sender, which lets go of its connections, and to write what is left to the spool.
 _FINISH_SECONDS = 10.0
+# How often who waits for room looks whether there will be any.
+_ROOM_SECONDS = 0.2
 # For the answer of an I/O thread that should have answered by then: it hangs, on a disk for example.
 _HANG_SECONDS = 2.0
 
@@ -300,23 +302,21 @@ class Session:
         Raises:
             SpoolFull: as `put`.
         """
-        config = self._config
-        held = f"{config.memory_bytes >> 20} MiB wait in memory"
-        if config.spool != "off":
-            held += f", and {self._spool.folder} takes no more"
-        if config.when_full == "raise":
-            raise SpoolFull(f"Kafka at {config.kafka} takes no events, {held}: nothing was logged")
-        sender = self._uplink.sender
-        if self._gave_up <= sender.progressed:  # something has moved since: this is another time without room
+        config, uplink = self._config, self._uplink
+        at_once = config.when_full == "raise"
+        if self._gave_up <= uplink.sender.progressed:  # something has moved since: this is another time without room
             deadline = time.monotonic() + config.block_seconds
-            while (left := deadline - time.monotonic()) > 0:
-                await self.call(self._room, left)
+            while (left := deadline - time.monotonic()) > 0 and not (at_once and uplink.stuck):
+                await self.call(self._room, min(left, _ROOM_SECONDS))
                 try:
                     return add()
                 except Full:
                     continue
             self._gave_up = time.monotonic()
-        if not droppable:
+        held = f"{config.memory_bytes >> 20} MiB wait in memory"
+        if config.spool != "off":
+            held += f", and {self._spool.folder} takes no more"
+        if at_once or not droppable:
             raise SpoolFull(f"Kafka at {config.kafka} takes no events, {held}: nothing was logged")
         self.outbox.drop(uid)
         self.warn_once(

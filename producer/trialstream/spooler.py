@@ -68,6 +68,7 @@ class Spooler:
         self._backlog = backlog
         self._mode = mode
         self._memory_bytes = memory_bytes
+        backlog.high = memory_bytes // 2
         self._segment_bytes = min(_SEGMENT_BYTES, memory_bytes // 8)
         self._drop_oldest = drop_oldest
         self._made_progress = made_progress
@@ -77,6 +78,11 @@ class Spooler:
         self._written = 0.0
         self._trouble = ""
         self._warned: set[str] = set()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the disk does not take anything."""
+        return bool(self._trouble)
 
     def wake(self) -> None:
         """Make it look; from its own loop."""
@@ -136,6 +142,7 @@ class Spooler:
             await self._close_segment()
         if not backlog.direct:
             await self._write()
+            await self._evict()
             await self._load()
             if time.monotonic() - self._written > _IDLE_SECONDS and backlog.reached(backlog.mark()):
                 await self._close_segment()
@@ -167,7 +174,7 @@ class Spooler:
                 backlog.unwritable()
                 break
             backlog.written(entries, segment)
-        self._made_progress()
+            self._made_progress()
 
     async def _append(self, entries: list[Entry], *, cold: bool) -> Segment | None:
         try:
@@ -188,6 +195,14 @@ class Spooler:
 
     def _add(self, rows: list[Row], cold: bool) -> Segment:
         return self.spool.append(rows, cold=cold, segment_bytes=self._segment_bytes)
+
+    async def _evict(self) -> None:
+        """Let what is in memory and on disk be on disk only, newest first, as far as memory is short."""
+        backlog = self._backlog
+        if backlog.queue_bytes > self._memory_bytes // 2:
+            await self._close_segment()
+            while backlog.queue_bytes > self._memory_bytes // 2 and backlog.evict():
+                self._made_progress()
 
     async def _load(self) -> None:
         """Read cold segments into memory, oldest first, while there is room."""

@@ -108,6 +108,11 @@ class Uplink:
             except TrialStreamError as error:
                 log.debug("not connected: %s", error)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether what Kafka does not take has nowhere to go."""
+        return self._spooler is None or self._spooler.stuck
+
     async def secure(self, timeout: float) -> None:
         """Return when all that was queued is acknowledged or on disk: see `Spooler.secure`."""
         if self._spooler is None:

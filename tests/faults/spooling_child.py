@@ -1,0 +1,92 @@
+"""A process that kills itself at a step of the spool: `python spooling_child.py STEP N CONFIG train NAME`.
+
+It trains, and writes to stdout, a line each, how many rows of its trial the spool has acknowledged so far; with `push`
+instead it sends what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import trialstream as ts
+from trialstream import backlog, sender, spool, spooler
+from trialstream.push import push_spool
+
+
+def die() -> None:
+    """As the kernel's out-of-memory killer does it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(owner: Any, name: str, at: int, *, after: bool = False, half: bool = False) -> None:
+    """Die at the n-th call of a function: before it, after it, or when half of what it writes is written."""
+    real, calls = getattr(owner, name), 0
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            if half:
+                os.write(args[0], bytes(args[1])[: len(args[1]) // 2])
+            if after:
+                real(*args, **kwargs)
+            die()
+        return real(*args, **kwargs)
+
+    setattr(owner, name, dying)
+
+
+STEPS: dict[str, Any] = {
+    "before a write": lambda n: arm(spool, "_write_all", n),
+    "in a write": lambda n: arm(spool, "_write_all", n, half=True),
+    "after a write": lambda n: arm(spool, "_write_all", n, after=True),
+    "before a new file is in its folder": lambda n: arm(spool, "_sync_folder", n),
+    "before what was written counts": lambda n: arm(backlog.Backlog, "written", n),
+    "after what was written counts": lambda n: arm(backlog.Backlog, "written", n, after=True),
+    "before a segment is closed": lambda n: arm(spool.Spool, "close_segment", n),
+    "after a segment is closed": lambda n: arm(spool.Spool, "close_segment", n, after=True),
+    "before a segment is deleted": lambda n: arm(spool.Spool, "remove", n),
+    "after a segment is deleted": lambda n: arm(spool.Spool, "remove", n, after=True),
+}
+
+
+PUSH_STEPS: dict[str, Any] = {
+    "before a segment is loaded": lambda n: arm(backlog.Backlog, "loaded", n),
+    "after a segment is loaded": lambda n: arm(backlog.Backlog, "loaded", n, after=True),
+    "before Kafka is asked": lambda n: arm(sender.Sender, "_send", n),
+    "before what Kafka has counts": lambda n: arm(backlog.Backlog, "acked", n),
+    "before a segment is deleted": lambda n: arm(spool.Spool, "remove", n),
+    "after a segment is deleted": lambda n: arm(spool.Spool, "remove", n, after=True),
+}
+
+
+async def train(config: ts.Config, name: str) -> None:
+    """Train until it is over."""
+    async with ts.KafkaProtocol(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name=name), auto_increment=True)
+        assert trial is not None
+        for row in range(20_000):
+            await protocol.log_trial_metrics(trial, step=row, loss=row / 4, noise=hash((row, "noise")))
+            if row % 100 == 99:
+                await protocol.commit("spooled")
+                sys.stdout.write(f"{row + 1}\n")
+                sys.stdout.flush()
+
+
+async def push(config: ts.Config) -> None:
+    """Send what waits."""
+    for each in spool.abandoned(config.spools):
+        await push_spool(config, each, lambda _: None)
+
+
+if __name__ == "__main__":
+    spooler._SEGMENT_BYTES = 40_000  # a few blocks behind the header
+    sender._BATCH_ENTRIES = 10
+    step, at, config, job, *names = sys.argv[1:]
+    (STEPS if job == "train" else PUSH_STEPS)[step](int(at))
+    asyncio.run({"train": train, "push": push}[job](ts.Config(**json.loads(config)), *names))

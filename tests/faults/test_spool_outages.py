@@ -1,0 +1,216 @@
+"""Kafka away for longer than memory lasts: the disk takes it, up to its cap, and then the policy decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import pytest
+import trialstream as ts
+from anyio.to_thread import run_sync
+from trialstream.push import push_spool, waiting
+from trialstream.spool import find_spools
+
+MIB = 2**20
+# 16 MiB in memory and 16 on disk hold 300 of these.
+FILLER = 100_000
+
+
+def small(config, **settings):
+    """A protocol whose memory and disk are soon full."""
+    return ts.KafkaProtocol(
+        replace(config, memory_bytes=16 * MIB, spool_bytes=16 * MIB, block_seconds=0.5, **settings), timeout=20
+    )
+
+
+def filler():
+    """Text that does not compress."""
+    return os.urandom(FILLER // 2).hex()
+
+
+async def test_an_outage_goes_to_disk_and_comes_back_in_order(config, consumer, stack):
+    """Three times as much as memory holds: every row and every update once, in order; memory stays under its bound."""
+    consumer(config)
+    async with ts.KafkaProtocol(replace(config, memory_bytes=16 * MIB), timeout=60) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        await protocol.log_trial_metrics(trial, step=0, loss=0.0)
+        await run_sync(stack.kafka.kill)
+        most = slowest = 0.0
+        try:
+            for i in range(1, 500):
+                started = time.perf_counter()
+                await protocol.add_trial_tags(trial, filler=filler(), last=i)
+                await protocol.log_trial_metrics(trial, step=i, loss=i / 4)
+                slowest = max(slowest, time.perf_counter() - started)
+                most = max(most, protocol.statistics().bytes)
+            statistics = protocol.statistics()
+        finally:
+            await run_sync(stack.kafka.start)
+        for i in range(500, 520):
+            await protocol.log_trial_metrics(trial, step=i, loss=i / 4)
+        await protocol.commit("folded", timeout=90)
+        [found] = await protocol.fetch_trials({"uid": trial.uid})
+        history = await protocol.fetch_metrics(trial)
+
+    assert most < 17 * MIB
+    assert statistics.spooled > 150
+    assert (found.lost_events, found.state_version, found.tags["last"]) == (0, 499, 499)
+    assert history["loss"].steps.tolist() == list(range(520))
+    assert not config.spools.exists()
+    assert slowest < 5  # the disk of a busy machine; nobody waited for room
+
+
+async def test_what_a_close_leaves_is_pushed_later(config, consumer, stack):
+    """Kafka stays away through the close: one warning says where the rest is, and the push completes the run."""
+    consumer(config)
+    try:
+        with pytest.warns(RuntimeWarning) as warned:
+            async with ts.KafkaProtocol(config, timeout=3) as protocol:
+                trial = await protocol.new_trial(ts.Trial(name="t"))
+                await protocol.log_trial_start(trial)
+                await run_sync(stack.kafka.kill)
+                for i in range(1000):
+                    await protocol.log_trial_metrics(trial, step=i, loss=i / 4)
+                await protocol.log_trial_finish(trial)
+                started = time.monotonic()
+        seconds = time.monotonic() - started
+    finally:
+        await run_sync(stack.kafka.start)
+    [message] = [str(each.message) for each in warned]
+    folder = re.search(r"events wait in (\S+): send them with trialstream push (\S+) ", message)
+    assert folder[1] == folder[2] == str(config.spools / protocol.writer)
+    await push_spool(config, config.spools / protocol.writer, lambda _: None)
+    async with ts.KafkaProtocol(config) as reader:
+        await reader.new_trial(ts.Trial(name="t"), auto_increment=True)  # behind all of it in the partition
+        [found, _] = await reader.get_trial(trial)
+        history = await reader.fetch_metrics(found)
+
+    assert seconds < 3 + 10 + 5
+    assert (found.status, found.lost_events) == (ts.Status.Completed, 0)
+    assert history["loss"].steps.tolist() == list(range(1000))
+
+
+async def test_a_full_disk_blocks_once_and_then_drops_what_is_new(config, consumer, stack):
+    """The default: each dropped event is counted, and shows as a gap on the trial; nothing else is missing."""
+    consumer(config)
+    async with small(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        await run_sync(stack.kafka.kill)
+        logged = waited = 0
+        try:
+            with pytest.warns(RuntimeWarning, match="takes no more: new events are dropped and counted"):
+                while protocol.statistics().dropped < 5:
+                    started = time.monotonic()
+                    await protocol.add_trial_tags(trial, filler=filler(), last=logged)
+                    waited += time.monotonic() - started > 0.4
+                    logged += 1
+            taken = sum(each.stat().st_size for each in (config.spools / protocol.writer).iterdir())
+        finally:
+            await run_sync(stack.kafka.start)
+        await protocol.commit("folded", timeout=90)
+        await protocol.add_trial_tags(trial, behind=True)
+        [found] = await protocol.fetch_trials({"uid": trial.uid})
+        dropped = protocol.statistics().dropped
+
+    assert 250 < logged < 400
+    assert waited <= 2
+    assert taken <= 16 * MIB
+    assert found.lost_events == dropped == 5
+    assert found.state_version == logged - dropped + 1
+    assert found.tags["last"] == logged - dropped - 1
+
+
+async def test_a_full_disk_can_give_up_its_oldest_events(config, consumer, stack):
+    """Without a wait: what is new is kept, creations too, and what was dropped is counted and shows as a gap."""
+    consumer(config)
+    await run_sync(stack.kafka.kill)
+    try:
+        with pytest.warns(RuntimeWarning, match="does not answer"):
+            protocol = await small(config, when_full="drop_oldest").__aenter__()
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        logged = 0
+        while protocol.statistics().dropped < 100 or logged < 400:
+            await protocol.add_trial_tags(trial, filler=filler(), last=logged)
+            logged += 1
+            if logged % 20 == 0:
+                await protocol.commit("spooled")  # as fast as the disk
+    finally:
+        await run_sync(stack.kafka.start)
+    await protocol.commit("folded", timeout=90)
+    [found] = await protocol.get_trial(trial)
+    statistics = protocol.statistics()
+    await protocol.__aexit__(None, None, None)
+
+    assert statistics.queued == 0
+    assert found.lost_events == statistics.dropped >= 100
+    assert found.state_version == logged - statistics.dropped
+    assert found.tags["last"] == logged - 1
+
+
+async def test_a_full_disk_can_raise(config, consumer, stack):
+    """SpoolFull, at the call, with nothing of it logged; all that was taken arrives."""
+    consumer(config)
+    async with small(config, when_full="raise") as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        await run_sync(stack.kafka.kill)
+        logged = 0
+        try:
+            with pytest.raises(ts.SpoolFull, match=r"16 MiB wait in memory, and .* takes no more: nothing was logged"):
+                for _ in range(1000):
+                    await protocol.add_trial_tags(trial, filler=filler(), last=logged)
+                    logged += 1
+        finally:
+            await run_sync(stack.kafka.start)
+        await protocol.commit("folded", timeout=90)
+        await protocol.add_trial_tags(trial, behind=True)
+        [found] = await protocol.fetch_trials({"uid": trial.uid})
+
+    assert 250 < logged < 400
+    assert (found.lost_events, found.state_version, found.tags["last"]) == (0, logged + 1, logged - 1)
+
+
+async def test_a_disk_that_takes_no_more_is_said_and_loses_nothing_that_it_took(config, consumer):
+    """Here the system refuses larger files: the run goes on, and what the spool acknowledged is sent later."""
+    config = replace(config, offline=True)
+    script = (
+        "import asyncio, os, resource, sys, json\n"
+        "import trialstream as ts\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "async def main():\n"
+        "    async with ts.KafkaProtocol(ts.Config(**json.loads(sys.argv[1]))) as protocol:\n"
+        "        trial = await protocol.new_trial(ts.Trial(name='t'))\n"
+        "        for i in range(20):\n"
+        "            await protocol.add_trial_tags(trial, filler=os.urandom(50_000).hex(), last=i)\n"
+        "            try:\n"
+        "                await protocol.commit(timeout=1)\n"
+        "                print(i, flush=True)\n"
+        "            except ts.CommitTimeout as error:\n"
+        "                print('failed', error, file=sys.stderr)\n"
+        "                break\n"
+        "        for _ in range(100):\n"
+        "            await protocol.log_trial_metrics(trial, loss=1.0)\n"
+        "asyncio.run(main())\n"
+    )
+    run = [sys.executable, "-c", script, json.dumps(asdict(config))]
+    child = await run_sync(lambda: subprocess.run(run, capture_output=True, text=True, timeout=60, check=False))
+    acknowledged = int(child.stdout.split()[-1])
+    config = replace(config, offline=False)
+    consumer(config)
+    [found] = waiting([config.spools])
+    await push_spool(config, found.folder, lambda _: None)
+    async with ts.KafkaProtocol(config) as reader:
+        await reader.new_trial(ts.Trial(name="t"), auto_increment=True)
+        trial = (await reader.get_trial(ts.Trial(name="t")))[0]
+
+    assert child.returncode == 0, child.stderr
+    assert "cannot be written: File too large" in child.stderr
+    assert "events are lost" in child.stderr
+    assert acknowledged >= 0
+    assert trial.tags["last"] >= acknowledged
+    assert trial.lost_events == 0
+    assert find_spools(config.spools) == []
