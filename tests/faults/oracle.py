@@ -157,7 +157,7 @@ async def check(
     world = meaning([each.event or _Unreadable() for each in log])
     return Figures(
         events=len(log),
-        calls=sum(1 for each in unique for _ in calls_of(each)),
+        calls=sum(1 for each in unique if each.request is None for _ in calls_of(each)),
         duplicated=sum(isinstance(each.event, SubjectEvent) for each in log) - len(unique),
         dead=len(view.dead),
         lost=sum(each["lost_events"] for each in (*world["trials"].values(), *world["groups"].values())),
