@@ -32,6 +32,7 @@ from trialstream_schemas.errors import (
 from trialstream_schemas.events import Event
 
 from trialstream_consumer.fold import Changes, Refused, State, fold, needs
+from trialstream_consumer.placement import misplaced
 from trialstream_consumer.schema_topic import SchemaTopic
 from trialstream_consumer.store import Checkpoint, DeadLetter, Store, Unwritable, ensure_indexes
 
@@ -101,6 +102,7 @@ class Service(ConsumerRebalanceListener):
         self._store = Store(config)
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
+        self._partitions: int
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
@@ -131,6 +133,7 @@ class Service(ConsumerRebalanceListener):
 
     async def _run(self) -> None:
         log = await ensure_topics(self._config)
+        self._partitions = log.partitions
         await ensure_indexes(self._config)
         await self._store.check_log(log)
         async with self._schema_topic:
@@ -267,15 +270,20 @@ class Service(ConsumerRebalanceListener):
             value = record.value or b""
             try:
                 try:
-                    decoded.append(schemas.decode(value))
+                    event = schemas.decode(value)
                 except UnknownSchema:
                     # A schema is published before it is used: one look covers all that the batch holds.
                     if not refreshed:
                         await self._schema_topic.refresh()
                         refreshed = True
-                    decoded.append(schemas.decode(value))
+                    event = schemas.decode(value)
             except SchemaError as error:
                 decoded.append(str(error))
+            else:
+                reason = misplaced(
+                    event, record.topic, record.partition, config=self._config, partitions=self._partitions
+                )
+                decoded.append(reason or event)
         return decoded
 
     async def _write(

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import anyio
+from aiokafka.partitioner import murmur2
 from anyio.to_thread import run_sync
 from bson.raw_bson import RawBSONDocument
 from journal import Call, Journal, calls_of
@@ -28,14 +29,14 @@ from trialstream.config import Config
 from trialstream_schemas import series
 from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import SchemaError
-from trialstream_schemas.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated
+from trialstream_schemas.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated, TrialEvent
 
 KINDS = ("trials", "groups", "projects", "series", "outcomes")
 _SHOWN = 5
 
 
 class Record(NamedTuple):
-    """A record of the log; the event is None where the bytes hold none."""
+    """A record of the log; the event is None where the bytes hold none, or one that belongs elsewhere."""
 
     topic: str
     partition: int
@@ -95,7 +96,18 @@ async def read_log(config: Config) -> list[Record]:
             except SchemaError:
                 event = None
             found.append(Record(topic, record.partition, record.offset, event))
-    return found
+    first = found[0].event
+    assert isinstance(first, LogCreated)
+    return [each if _is_at_home(each, config, first.partitions) else each._replace(event=None) for each in found]
+
+
+def _is_at_home(record: Record, config: Config, partitions: int) -> bool:
+    """Whether a record lies where Kafka's partitioner puts it: only there does its partition's worker look after it."""
+    if isinstance(record.event, TrialEvent):
+        hash_ = record.event.trial.replace("~", "_").split("_")[0]
+        home = (murmur2(hash_.encode()) & 0x7FFFFFFF) % partitions
+        return (record.topic, record.partition) == (config.trials_topic, home)
+    return record.topic == config.registry_topic
 
 
 def look(config: Config) -> View:

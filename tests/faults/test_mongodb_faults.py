@@ -90,8 +90,8 @@ async def test_mongodb_is_away_for_a_minute(config, consumer, stack, how):
     assert service.running
 
 
-async def test_a_reader_and_a_consumer_that_find_no_mongodb_at_start_say_so(config, consumer, stack):
-    """The reader answers as soon as MongoDB is there; writers did not need it."""
+async def test_a_reader_says_that_mongodb_is_away_and_writers_do_not_need_it(config, consumer, stack):
+    """The error names it, and what was logged meanwhile is folded later."""
     service = consumer(config)
     async with load(config, writers=1) as running:
         await running.grow(20)
