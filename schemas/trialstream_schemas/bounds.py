@@ -79,8 +79,11 @@ def _long(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _skip_long(data: bytes, at: int, _: list[int]) -> int:
+    began = at
     while data[at] & 0x80:
         at += 1
+    if at - began >= _LONG_BYTES:
+        raise SchemaError("an integer of more than 64 bits")
     return at + 1
 
 

@@ -59,7 +59,7 @@ class Figures:
 
     Attributes:
         events: Records in the log.
-        calls: Log calls among them, each once.
+        calls: Log calls of the writers among them, each once.
         duplicated: Records that repeat an earlier one.
         dead: Dead letters.
         lost: Events that the trials report as lost.
@@ -165,11 +165,13 @@ async def check(
     assert {key: n for key, n in view.checkpoints.items() if n} == dict(ends)
     for each in (*views, view):
         check_documents(log, each)
+    strangers = set(strangers)
     unique = check_log(log, journals, strangers)
+    counted = [each for each in unique if each.request is None and each.writer not in strangers]
     world = meaning([each.event or _Unreadable() for each in log])
     return Figures(
         events=len(log),
-        calls=sum(1 for each in unique if each.request is None for _ in calls_of(each)),
+        calls=sum(1 for each in counted for _ in calls_of(each)),
         duplicated=sum(isinstance(each.event, SubjectEvent) for each in log) - len(unique),
         dead=len(view.dead),
         lost=sum(each["lost_events"] for each in (*world["trials"].values(), *world["groups"].values())),

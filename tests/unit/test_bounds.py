@@ -107,8 +107,9 @@ def test_blocks_are_read_as_the_specification_allows():
 
 def test_an_integer_of_more_than_64_bits_is_a_schema_error():
     """It would be cut to some other one."""
-    with pytest.raises(SchemaError, match="more than 64 bits"):
-        STORE.decode(with_value(b"\xff" * 12))
+    for branch in (b"", varint(2), varint(4), varint(6)):  # as an index, a value, a size, a count
+        with pytest.raises(SchemaError, match="more than 64 bits"):
+            STORE.decode(with_value(branch + b"\xff" * 12))
 
 
 def test_a_record_larger_than_any_event_is_not_looked_at():
