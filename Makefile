@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test up down lint fmt bench soak clean constraints install
+.PHONY: demo test faults up down lint fmt bench soak clean constraints install
 
 install: $(VENV)/.installed
 
@@ -19,6 +19,9 @@ demo: install
 
 test: lint
 	$(BIN)/python -m pytest
+
+faults: install
+	$(BIN)/python -m pytest tests/faults -m ""
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import anyio
@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
 from trialstream.topics import ensure_topics, kafka_errors
+from trialstream_schemas.bounds import MAX_RECORD_BYTES
 from trialstream_schemas.errors import (
     Fenced,
     LogMismatch,
@@ -31,8 +32,9 @@ from trialstream_schemas.errors import (
 from trialstream_schemas.events import Event
 
 from trialstream_consumer.fold import Changes, Refused, State, fold, needs
+from trialstream_consumer.placement import misplaced
 from trialstream_consumer.schema_topic import SchemaTopic
-from trialstream_consumer.store import Checkpoint, DeadLetter, Store, ensure_indexes
+from trialstream_consumer.store import Checkpoint, DeadLetter, Store, Unwritable, ensure_indexes
 
 __all__ = ["Service"]
 
@@ -55,6 +57,9 @@ _REVOKE_SECONDS = 5.0
 # aiokafka tries to commit for as long as no broker answers.
 _COMMIT_SECONDS = 2.0
 _LAG_SECONDS = 1.0
+# A reason may quote the event, all of it. Of a record that is larger than any event may be, its dead letter keeps as
+# much as an event may have: a document holds 16 MiB, and a compressed batch records of any size.
+_REASON_CHARACTERS = 2000
 
 
 @dataclass
@@ -73,6 +78,16 @@ class _Batch:
     def end(self) -> int:
         return int(self.records[-1].offset) + 1
 
+    def behind(self, offset: int) -> _Batch:
+        """The part from an offset on."""
+        done = offset - self.start
+        return replace(self, records=self.records[done:], decoded=self.decoded[done:])
+
+    def half(self) -> _Batch:
+        """The first half, or the one record that it holds."""
+        size = (len(self.records) + 1) // 2
+        return replace(self, records=self.records[:size], decoded=self.decoded[:size])
+
 
 class Service(ConsumerRebalanceListener):
     """One member of the consumer group.
@@ -87,6 +102,7 @@ class Service(ConsumerRebalanceListener):
         self._store = Store(config)
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
+        self._partitions: int
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
@@ -117,6 +133,7 @@ class Service(ConsumerRebalanceListener):
 
     async def _run(self) -> None:
         log = await ensure_topics(self._config)
+        self._partitions = log.partitions
         await ensure_indexes(self._config)
         await self._store.check_log(log)
         async with self._schema_topic:
@@ -231,8 +248,9 @@ class Service(ConsumerRebalanceListener):
                     f"{records[0].offset} to {records[-1].offset} in {len(records)} records"
                 )
             batch = _Batch(records, await self._decode(records))
-            checkpoint, state = await self._write(checkpoint, batch, state, log)
-            self._folded[partition] = checkpoint.offset
+            while checkpoint.offset < batch.end:
+                checkpoint, state = await self._write(checkpoint, batch.behind(checkpoint.offset), state, log)
+                self._folded[partition] = checkpoint.offset
             if _too_large(state):
                 state = State()
 
@@ -252,21 +270,30 @@ class Service(ConsumerRebalanceListener):
             value = record.value or b""
             try:
                 try:
-                    decoded.append(schemas.decode(value))
+                    event = schemas.decode(value)
                 except UnknownSchema:
                     # A schema is published before it is used: one look covers all that the batch holds.
                     if not refreshed:
                         await self._schema_topic.refresh()
                         refreshed = True
-                    decoded.append(schemas.decode(value))
+                    event = schemas.decode(value)
             except SchemaError as error:
                 decoded.append(str(error))
+            else:
+                reason = misplaced(
+                    event, record.topic, record.partition, config=self._config, partitions=self._partitions
+                )
+                decoded.append(reason or event)
         return decoded
 
     async def _write(
         self, checkpoint: Checkpoint, batch: _Batch, state: State, log: structlog.BoundLogger
     ) -> tuple[Checkpoint, State]:
-        """Fold a batch and write it; try again with fresh state, as long as the checkpoint still is ours."""
+        """Fold a batch and write it, or the first part of it; return the checkpoint behind that.
+
+        What cannot be written is tried again with fresh state, as long as the checkpoint still is ours, and each time
+        with half as much: what takes too long would take too long for ever.
+        """
         while True:
             try:
                 dead_letters = await self._fold(batch, state)
@@ -277,13 +304,19 @@ class Service(ConsumerRebalanceListener):
                 log.exception("fold_failed", offset=poison.offset, reason=poison.reason)
                 batch.poisoned[poison.offset] = poison.reason
                 state = State()
+            except Unwritable as error:
+                log.error("unwritable", offset=batch.start, events=len(batch.records), reason=str(error))
+                if len(batch.records) == 1:
+                    batch.poisoned[batch.start] = str(error)
+                batch, state = batch.half(), State()
             except MongoUnavailable as error:
-                log.warning("write_failed", offset=batch.start, reason=str(error))
+                log.warning("write_failed", offset=batch.start, events=len(batch.records), reason=str(error))
                 await anyio.sleep(_RETRY_SECONDS)
                 state = State()
                 current = await self._store.current(checkpoint)
                 if current.offset == batch.end:  # it was written after all
                     return current, state
+                batch = batch.half()
             else:
                 state.changes = Changes()
                 for each in dead_letters:
@@ -306,11 +339,7 @@ class Service(ConsumerRebalanceListener):
                     # A fault of the fold: half of the event may be in the state, so it starts over without the event.
                     raise _Poisoned(record.offset, f"the fold failed: {error!r}") from error
             if reason is not None:
-                dead_letters.append(
-                    DeadLetter(
-                        record.topic, record.partition, record.offset, reason, record.timestamp, record.value or b""
-                    )
-                )
+                dead_letters.append(_dead_letter(record, reason))
         return dead_letters
 
 
@@ -321,6 +350,13 @@ class _Poisoned(Exception):
         super().__init__(reason)
         self.offset = offset
         self.reason = reason
+
+
+def _dead_letter(record: Record, reason: str) -> DeadLetter:
+    value = (record.value or b"")[:MAX_RECORD_BYTES]
+    return DeadLetter(
+        record.topic, record.partition, record.offset, reason[:_REASON_CHARACTERS], record.timestamp, value
+    )
 
 
 def _too_large(state: State) -> bool:

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
 from pymongo import ASCENDING, ReplaceOne, ReturnDocument, timeout
 from pymongo.errors import OperationFailure, PyMongoError
@@ -39,7 +40,7 @@ from trialstream_schemas.series import Bucket
 
 from trialstream_consumer.fold import Needs, Outcome, State, resolve
 
-__all__ = ["Checkpoint", "DeadLetter", "Store", "ensure_indexes"]
+__all__ = ["Checkpoint", "DeadLetter", "Store", "Unwritable", "ensure_indexes"]
 
 Document: TypeAlias = dict[str, Any]
 
@@ -64,6 +65,12 @@ _LOG_ID = "log"
 # consumer whose MongoDB hangs takes to stop.
 _SECONDS = 8.0
 _CLOSE_SECONDS = 1.0
+# MongoDB's codes: nested too deep (Overflow), a key it does not take (DollarPrefixedFieldName), BSONObjectTooLarge.
+_UNWRITABLE = (15, 52, 10334)
+
+
+class Unwritable(Exception):
+    """MongoDB can hold no such document, so trying again is of no use; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +298,7 @@ class Store:
         Raises:
             Fenced: the checkpoint is no longer ours; nothing was written.
             MongoUnavailable: MongoDB did not answer; `current` tells whether the batch was written.
+            Unwritable: a document is too large or holds what BSON cannot; nothing was written.
         """
         writes = _writes(state, dead_letters)
         session = self._sessions[checkpoint.id]
@@ -301,8 +309,22 @@ class Store:
             ):
                 await self._advance(checkpoint, offset, session)
                 for collection, operations in writes.items():
-                    await self._database[collection].bulk_write(operations, ordered=False, session=session)
+                    await self._replace(collection, operations, session)
         return replace(checkpoint, offset=offset)
+
+    async def _replace(
+        self, collection: str, operations: list[ReplaceOne[Document]], session: AsyncIOMotorClientSession
+    ) -> None:
+        try:
+            await self._database[collection].bulk_write(operations, ordered=False, session=session)
+        except (BSONError, OverflowError) as error:
+            raise Unwritable(f"MongoDB cannot hold what becomes of it: {error!r}") from error
+        except OperationFailure as error:
+            if error.code not in _UNWRITABLE:
+                raise
+            raise Unwritable(
+                f"MongoDB cannot hold what becomes of it: {(error.details or {}).get('errmsg')}"
+            ) from error
 
     async def _advance(self, checkpoint: Checkpoint, offset: int, session: AsyncIOMotorClientSession) -> None:
         done = await self._database.checkpoints.update_one(

@@ -17,13 +17,13 @@ from importlib.resources import files
 from typing import Any
 
 import fastavro
-from fastavro._read_py import schemaless_reader as read_in_python
 from fastavro.schema import fingerprint as fastavro_fingerprint
 from fastavro.schema import load_schema, parse_schema, to_parsing_canonical_form
 from fastavro.validation import validate
 
 from trialstream_schemas import values
 from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.bounds import MAX_RECORD_BYTES, Checker, checker
 from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.events import EVENTS, Error, Event, StatusRecord
 from trialstream_schemas.structure import to_micros
@@ -33,9 +33,6 @@ __all__ = ["SCHEMAS", "SchemaStore", "encode", "fingerprint", "record_of"]
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 _NAMESPACE = "trialstream"
-# fastavro's reader in C recurses without a bound: values nested 5,000 deep, which 10 KB can be, overflow the stack and
-# kill the process (measured). A level takes two bytes at least, so shorter events cannot nest that deep.
-_SHALLOW_BYTES = 1024
 
 
 def fingerprint(schema: Any) -> bytes:
@@ -52,17 +49,6 @@ def _load(name: str) -> Any:
 _PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in _PARSED.items()}
 _BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": event for event in EVENTS}
-
-
-def _is_recursive(schema: Any, inside: tuple[str, ...] = ()) -> bool:
-    """Whether a record of the schema can hold itself."""
-    if isinstance(schema, str):
-        return schema in inside
-    if isinstance(schema, list):
-        return any(_is_recursive(each, inside) for each in schema)
-    names = (*inside, schema["name"]) if "name" in schema else inside
-    parts = [schema[key] for key in ("type", "items", "values") if key in schema]
-    return any(_is_recursive(each, names) for each in (*parts, *(field["type"] for field in schema.get("fields", ()))))
 
 
 def _is_free(schema: Any, named: dict[str, bool]) -> bool:
@@ -174,9 +160,9 @@ class SchemaStore:
     """The schemas that are known by fingerprint: this version's, and those read from the schemas topic."""
 
     def __init__(self) -> None:
-        # By fingerprint: the event, the schema it was written with, whether that is recursive.
-        self._known: dict[bytes, tuple[type[Event] | None, Any, bool]] = {
-            _PREFIXES[event][2:]: (event, schema, _is_recursive(schema)) for event, schema in _PARSED.items()
+        # By fingerprint: the event, the schema it was written with, and what checks a body of that schema.
+        self._known: dict[bytes, tuple[type[Event] | None, Any, Checker | None]] = {
+            _PREFIXES[event][2:]: (event, schema, checker(schema)) for event, schema in _PARSED.items()
         }
 
     def __contains__(self, key: bytes) -> bool:
@@ -192,12 +178,12 @@ class SchemaStore:
             raw = json.loads(text)
             parsed = parse_schema(raw)
             key = fingerprint(raw)
-            recursive = _is_recursive(parsed)
             _is_free(parsed, {})
+            event = _BY_NAME.get(parsed.get("name", "")) if isinstance(parsed, dict) else None
+            check = checker(parsed) if event is not None else None
         except Exception as error:
             raise SchemaError(f"not a schema that can be read: {error}") from error
-        name = parsed.get("name", "") if isinstance(parsed, dict) else ""
-        self._known.setdefault(key, (_BY_NAME.get(name), parsed, recursive))
+        self._known.setdefault(key, (event, parsed, check))
         return key
 
     def decode(self, data: bytes) -> Event:
@@ -205,24 +191,24 @@ class SchemaStore:
 
         Raises:
             UnknownSchema: no schema of that fingerprint is known.
-            SchemaError: not single-object encoding, a body that its schema does not fit, bytes left over, or an event
-                that this version does not know.
+            SchemaError: not single-object encoding, larger than any event, a body that its schema does not fit or that
+                holds more items than any event, bytes left over, or an event that this version does not know.
         """
+        if len(data) > MAX_RECORD_BYTES:
+            raise SchemaError(f"{len(data)} bytes, and an event can have {MAX_RECORD_BYTES} at most")
         if len(data) < HEADER_BYTES or data[:2] != MAGIC:
             raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
         key = data[2:HEADER_BYTES]
         if key not in self._known:
             raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known")
-        event, schema, recursive = self._known[key]
-        if event is None:
+        event, schema, check = self._known[key]
+        if event is None or check is None:
             name = schema.get("name") if isinstance(schema, dict) else schema
             raise SchemaError(f"{name}: this version knows no such event; a newer consumer may")
         body = io.BytesIO(data)
         body.seek(HEADER_BYTES)
         try:
-            if recursive and len(data) > _SHALLOW_BYTES:
-                read_in_python(body, schema, None)  # raises RecursionError where the reader in C would crash
-                body.seek(HEADER_BYTES)
+            check(data, HEADER_BYTES)
             record: Any = fastavro.schemaless_reader(body, schema, None)
             made = _event(event, record)
             if schema is not _PARSED[event]:

@@ -14,12 +14,23 @@ from service_load import connected
 from service_support import caught_up, cli, send, told
 from trialstream_schemas.aggregators import TimeSeries
 from trialstream_schemas.codec import SCHEMAS, encode, fingerprint, record_of
-from trialstream_schemas.events import MetricsLogged
+from trialstream_schemas.events import LogCreated, MetricsLogged
 
 
 def partition_of(config, trial):
     """Where Kafka's partitioner puts a trial."""
     return (murmur2(trial.hash.encode()) & 0x7FFFFFFF) % config.partitions
+
+
+def beside(config, trial, start):
+    """An address that begins so, of no trial, which belongs into the partition of a trial."""
+    names = (f"{start}{i}" for i in range(1000))
+    found = next(
+        each
+        for each in names
+        if (murmur2(each.encode()) & 0x7FFFFFFF) % config.partitions == partition_of(config, trial)
+    )
+    return f"{found}_0"
 
 
 def frame(of, seq=1, **changes):
@@ -38,7 +49,7 @@ def frame(of, seq=1, **changes):
     return replace(event, **changes)
 
 
-def poison(trial):
+def poison(config, trial):
     """Records that nobody can fold, by what must be said of them."""
     whole = encode(frame(trial))
     return {
@@ -46,8 +57,9 @@ def poison(trial):
         "not in Avro single-object encoding": b"",
         "the body does not fit its schema": whole[:-6],
         "no schema with fingerprint": b"\xc3\x01" + b"\x11" * 8 + b"body",
-        "there is no trial": encode(frame(trial, trial="f" * 32 + "_0")),
-        "there is no trial '[/bold]": encode(frame(trial, trial="[/bold]_0")),
+        "there is no trial": encode(frame(trial, trial=beside(config, trial, "f" * 30))),
+        "there is no trial '[/bold]": encode(frame(trial, trial=beside(config, trial, "[/bold]"))),
+        f"belongs into {config.registry_topic}/0": encode(LogCreated(time=1, log="l", partitions=1)),
         "4 bytes are left over": whole + b"more",
         "columns have other lengths": encode(frame(trial, seq=1, columns=[[0.5, 0.6]])),
         "names a metric twice": encode(frame(trial, seq=2, names=["a", "a"], columns=[[1.0], [2.0]])),
@@ -60,7 +72,7 @@ async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_goes_on(
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
-        given = poison(trial)
+        given = poison(config, trial)
         partition = partition_of(config, trial)
         offsets = await send(config, [*given.values(), encode(frame(trial, seq=4))], partition=partition)
         await caught_up(config)

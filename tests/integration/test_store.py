@@ -11,7 +11,7 @@ import pytest
 from pymongo import MongoClient
 from service_support import snapshot
 from trialstream_consumer.fold import State, fold
-from trialstream_consumer.store import DeadLetter, Store, ensure_indexes
+from trialstream_consumer.store import DeadLetter, Store, Unwritable, ensure_indexes
 from trialstream_schemas.aggregators import TimeSeries
 from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
 from trialstream_schemas.events import LogCreated, MetricsLogged, TrialCreated
@@ -150,7 +150,7 @@ async def test_a_transaction_that_is_cut_off_leaves_nothing(config, stores):
     found = snapshot(config)
     too_large = DeadLetter(TOPIC, 0, 8, "too large for a document", 1, bytes(17 * 2**20))
 
-    with pytest.raises(MongoUnavailable):
+    with pytest.raises(Unwritable, match="Size must be between"):
         await store.write(checkpoint, 3, created(), [too_large])
     assert snapshot(config) == found
 

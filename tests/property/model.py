@@ -6,7 +6,6 @@ end. `meaning(log)` and `reading(documents)` give the same form.
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import struct
@@ -147,12 +146,19 @@ def update(world, event, kind):
             world["outcomes"][event.request] = (subject["uid"], False, None)
         return
     world["answer"] = subject["uid"]
-    draft = copy.deepcopy(subject)
+    draft = draft_of(subject)
     change(draft, event, kind)
     draft["state_version"] += kind not in UNCOUNTED
     subject.update(draft)
     if event.request is not None:
         world["outcomes"][event.request] = (subject["uid"], True, None)
+
+
+def draft_of(x):
+    """A copy to change: what stands in lists is only added to, or replaced as a whole."""
+    if isinstance(x, dict):
+        return {key: draft_of(each) for key, each in x.items()}
+    return list(x) if isinstance(x, list) else x
 
 
 def change(it, event, kind):
@@ -366,6 +372,15 @@ class Rough:
 
 
 # --- The same form, of a log's meaning and of documents
+
+
+def comparable(x):
+    """A form in which NaN equals NaN."""
+    if isinstance(x, dict):
+        return {key: comparable(each) for key, each in x.items()}
+    if isinstance(x, list | tuple):
+        return [comparable(each) for each in x]
+    return "NaN" if isinstance(x, float) and math.isnan(x) else x
 
 
 def expected(world):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import bson
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import logs
-from model import expected, meaning, reading
+from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
 from trialstream_consumer.fold import Refused, State, fold
@@ -27,15 +26,6 @@ def _small_buckets():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "MAX_ROWS", CAPACITY)
         yield
-
-
-def comparable(x):
-    """A form in which NaN equals NaN."""
-    if isinstance(x, dict):
-        return {key: comparable(each) for key, each in x.items()}
-    if isinstance(x, list | tuple):
-        return [comparable(each) for each in x]
-    return "NaN" if isinstance(x, float) and math.isnan(x) else x
 
 
 @settings(max_examples=400)

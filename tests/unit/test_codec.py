@@ -11,7 +11,6 @@ import sys
 
 import fastavro
 import pytest
-from trialstream_schemas import codec
 from trialstream_schemas import events as e
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode, fingerprint, record_of
@@ -412,14 +411,3 @@ def test_deeper_values_do_not_kill(depth):
     done = subprocess.run([sys.executable, "-c", code], input=nested(depth, 0), capture_output=True, check=False)
 
     assert (done.returncode, done.stdout.strip()) == (0, b"SchemaError"), done.stderr[-500:]
-
-
-def test_recursion_is_found():
-    """What tells recursive schemas apart, for the check above, sees only those."""
-    recursive = {name for name in BYTES if codec._is_recursive(codec._PARSED[getattr(e, name)])}
-
-    assert recursive == {
-        "ArgumentsLogged", "GroupCreated", "GroupMetadataSet", "MetadataLogged", "ProjectCreated", "TagsAdded",
-        "TrialCreated",
-    }  # fmt: skip
-    assert not codec._is_recursive(["null", {"type": "map", "values": "string"}])

@@ -1,0 +1,72 @@
+"""What the check of a body costs beside decoding it: `python benchmarks/decode.py`.
+
+For each kind of event, microseconds of the check alone and of decoding with it, the best of several runs.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+
+from trialstream_schemas import events as e
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.codec import HEADER_BYTES, SchemaStore, encode
+
+TRIAL = {"trial": "0" * 32 + "_0", "writer": "f" * 16, "seq": 300, "time": 1_700_000_000_000_000}
+
+
+def frame(rows: int) -> e.MetricsLogged:
+    """A frame of two metrics."""
+    times = [i * 1000 for i in range(rows)]
+    columns = [[i / 7 for i in range(rows)]] * 2
+    return e.MetricsLogged(
+        **TRIAL,
+        aggregator=Lazy("timeseries"),
+        names=["loss", "accuracy"],
+        steps=range(rows),
+        times=times,
+        columns=columns,
+    )
+
+
+EVENTS = {
+    "frame of 1 row": frame(1),
+    "frame of 256 rows": frame(256),
+    "heartbeat": e.Heartbeat(**TRIAL),
+    "tags, 3 values": e.TagsAdded(**TRIAL, values={"a": 1, "b": "text", "c": 0.5}),
+    "arguments, list of 20,000 floats": e.ArgumentsLogged(**TRIAL, values={"a": [0.5] * 20_000}),
+}
+
+
+def best(call: Callable[[], object]) -> float:
+    """Microseconds of a call, the best of seven runs of about 50 ms."""
+    call()
+    started = time.perf_counter()
+    call()
+    calls = max(1, int(0.05 / (time.perf_counter() - started)))
+    found = []
+    for _ in range(7):
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        found.append((time.perf_counter() - started) / calls)
+    return min(found) * 1e6
+
+
+def main() -> None:
+    """Print the table."""
+    store = SchemaStore()
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
+    print(f"{'':34}{'check':>10}{'decode':>10}   share")
+    for name, event in EVENTS.items():
+        data = encode(event)
+        _, _, check = store._known[data[2:HEADER_BYTES]]  # noqa: SLF001 (what decode itself calls)
+        assert check is not None
+        alone = best(lambda data=data, check=check: check(data, HEADER_BYTES))
+        whole = best(lambda data=data: store.decode(data))
+        print(f"{name:34}{alone:>8.1f}µs{whole:>8.1f}µs{alone / whole:>8.0%}")
+
+
+if __name__ == "__main__":
+    main()

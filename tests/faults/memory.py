@@ -1,0 +1,37 @@
+"""How much memory a process took at most."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+
+class Peak:
+    """The largest resident size seen so far, in bytes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+@contextmanager
+def peak_memory(pid: int) -> Iterator[Peak]:
+    """Look at a process every 10 ms while the block runs."""
+    process, peak, stop = psutil.Process(pid), Peak(), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.01):
+            try:
+                peak.bytes = max(peak.bytes, process.memory_info().rss)
+            except psutil.NoSuchProcess:
+                return
+
+    thread = threading.Thread(target=look, name="peak memory", daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,48 @@
+"""The consumer is killed at each of its steps, and does not hear what became of its commit."""
+
+from __future__ import annotations
+
+import pytest
+from anyio.to_thread import run_sync
+from dying_consumer import POINTS
+from injectors import DyingConsumer, mongo_through_proxy
+from oracle import check, watched
+from service_support import bury, caught_up, folds_on, told, until
+from writers import load
+
+
+async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_it(config, consumer, tmp_path):
+    """At no moment is the checkpoint ahead of the documents or behind them, and its successor loses nothing."""
+    service = consumer(config)
+    async with load(config, writers=2, pause=0.02) as running, watched(config) as views:
+        await run_sync(service.stop)
+        for point in POINTS:
+            dying = DyingConsumer(tmp_path, config, point, passes=2)
+            await run_sync(dying.start)
+            await dying.dies()
+            await bury(config)
+        await run_sync(service.start)
+        await folds_on(config, 20)
+    figures = await check(config, running.journals, views=views)
+
+    assert (figures.lost, figures.dead) == (0, 0)
+    assert len(views) > len(POINTS) / 2
+
+
+@pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(10**6, id="until the transaction ends")])
+async def test_a_commit_whose_result_is_unknown_counts_once(config, consumer, stack, times):
+    """The connection breaks after the commit was carried out and before its answer: the checkpoint tells."""
+    with mongo_through_proxy(config, stack) as (through, proxy):
+        service = consumer(through)
+        async with load(config, writers=2, pause=0.02) as running, watched(config) as views:
+            await running.grow(50)
+            proxy.cut_after(b"commitTransaction", times)
+            await until(lambda: proxy.cuts == times or bool(told(service, "write_failed")))
+            proxy.heal()
+            await folds_on(config, 20)
+        await caught_up(config)
+        await run_sync(service.stop)
+    figures = await check(config, running.journals, views=views)
+
+    assert (figures.lost, figures.dead) == (0, 0)
+    assert bool(told(service, "write_failed")) == (times > 1)

@@ -1,0 +1,267 @@
+"""Bytes that nobody should have written: one dead letter each, the partition goes on, memory stays bounded."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sys
+
+import pytest
+import trialstream as ts
+from aiokafka import AIOKafkaProducer
+from anyio.to_thread import run_sync
+from injectors import mongo_through_proxy
+from memory import peak_memory
+from oracle import check, check_documents, look, read_log
+from pymongo import MongoClient
+from service_support import caught_up, send, told
+from trialstream.topics import partition_of
+from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_schemas.aggregators import TimeSeries
+from trialstream_schemas.bounds import MAX_RECORD_BYTES
+from trialstream_schemas.codec import SCHEMAS, encode, fingerprint
+from trialstream_schemas.events import ArgumentsLogged, Heartbeat, LogCreated, MetricsLogged, TagsAdded, TrialCreated
+from writers import connected, load
+
+STRANGER = "by-hand"
+# The interpreter with all that is imported takes 120 MB. A megabyte of empty arrays becomes 64 MB, and a fetch of a
+# partition holds four of them.
+RSS_BYTES = 700 * 2**20
+
+
+def varint(n):
+    """A zigzag varint."""
+    n = (n << 1) ^ (n >> 63)
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes([*out, n])
+
+
+SEQS = itertools.count(1)
+
+
+def envelope(trial):
+    """What the events of one writer have in common; each has the next number."""
+    return {"trial": trial, "writer": STRANGER, "seq": next(SEQS), "time": 1_700_000_000_000_000}
+
+
+def request(trial):
+    """The same for an event that asks for something."""
+    return {**envelope(trial), "seq": 0, "request": f"{next(SEQS)}\0" * 10_000}
+
+
+def frame(trial, **changes):
+    """A frame of two rows."""
+    rows = {"times": [0, 9], "columns": [[0.5, 1.5]], "steps": [1, 2]}
+    return MetricsLogged(**envelope(trial), aggregator=TimeSeries.lazy(), names=["loss"], **{**rows, **changes})
+
+
+def with_value(trial, body):
+    """An event that has one value with this body."""
+    data = encode(TagsAdded(**envelope(trial), values={"k": None}))
+    return data[: data.rindex(b"\x02k\x00") + 2] + body + b"\0"
+
+
+def stranger_to(config, partition, start):
+    """The address of no trial, which belongs into a partition and begins so."""
+    names = (f"{start}{i}" for i in range(1000))
+    return next(each for each in names if partition_of(each.encode(), config.partitions) == partition) + "_0"
+
+
+def wrong(config, trial, home):
+    """The kinds of the plain sort, by what must be said of them."""
+    whole = encode(frame(trial))
+    return [
+        ("not in Avro single-object encoding", b""),
+        ("not in Avro single-object encoding", b"\0garbage" * 100),
+        ("no schema with fingerprint", b"\xc3\x01" + b"\x33" * 8 + b"body"),
+        ("the body does not fit its schema", whole[:-6]),
+        ("2 bytes are left over", whole + b"\0\0"),
+        ("there is no trial", encode(frame(stranger_to(config, home, "f" * 30)))),
+        ("one per row", encode(frame(trial, steps=[1]))),
+        ("belongs into", encode(frame(stranger_to(config, (home + 1) % config.partitions, "e" * 30)))),
+        ("belongs into", encode(LogCreated(time=1, log="other", partitions=1))),
+    ]
+
+
+def absurd(config, trial, home):
+    """Bodies that fit their schema, or begin as if they did, and are far from any event."""
+    whole = encode(frame(trial))
+    before_columns = whole[: whole.rindex(varint(1) + varint(2))]
+    million = 1_000_000
+    return [
+        ("has no index -6", with_value(trial, varint(-6) + varint(7))),
+        ("has no index 9223372036854775807", with_value(trial, varint(2**63 - 1))),
+        ("more than 98304 items", with_value(trial, varint(6) + varint(million) + bytes(million) + b"\0")),
+        ("more than 98304 items", with_value(trial, varint(7) + varint(2**62) + b"\0\0" * 100)),
+        ("more than 98304 items", with_value(trial, varint(6) + varint(-(2**62)) + varint(5) + bytes(100))),
+        ("columns have other lengths", before_columns + varint(million) + bytes(million) + b"\0"),
+        ("EOFError", before_columns + varint(2**62) + b"\0" * 100),
+        ("a text or bytes of 1099511627776 bytes", with_value(trial, varint(4) + varint(2**40) + b"x")),
+        ("maximum recursion depth", with_value(trial, b"\x0c\x02" * 300_000 + bytes(300_001))),
+        ("an integer of more than 64 bits", with_value(trial, varint(2) + b"\xff" * 20)),
+        ("there is no trial", encode(Heartbeat(**request(stranger_to(config, home, "x" * 900_000))))),
+        ("not the hash of a trial", encode(creation(stranger_to(config, home, "Z" * 500_000)))),
+        ("1048577 bytes, and an event can have", bytes(MAX_RECORD_BYTES + 1)),
+        ("31457280 bytes, and an event can have", bytes(30 * 2**20)),
+    ]
+
+
+def creation(address):
+    """A trial is asked for."""
+    return TrialCreated(**request(address), name="n", parameters={}, auto_increment=False)
+
+
+async def send_compressed(config, values, partition):
+    """Write records of any size in a compressed batch; return their offsets."""
+    producer = AIOKafkaProducer(
+        **config.kafka_client(), compression_type="gzip", max_request_size=2**28, max_batch_size=2**28
+    )
+    await producer.start()
+    try:
+        return [
+            (await producer.send_and_wait(config.trials_topic, each, partition=partition)).offset for each in values
+        ]
+    finally:
+        await producer.stop()
+
+
+async def test_poison_of_each_kind_is_one_dead_letter_and_all_else_is_folded(config, consumer):
+    """In every partition, between the events of writers; and the consumer's memory stays bounded."""
+    service = consumer(config)
+    expected = {}
+    with peak_memory(service.pid) as peak:
+        async with load(config, writers=2) as running:
+            trial = running.trials[0]
+            home = partition_of(trial.hash.encode(), config.partitions)
+            for partition in range(config.partitions):
+                await running.grow(50)
+                # An event of this trial that lies elsewhere is poison too.
+                kinds = wrong(config, trial.uid, home)
+                if partition == home:
+                    kinds += absurd(config, trial.uid, home)
+                offsets = await send_compressed(config, [value for _, value in kinds], partition)
+                for offset, (reason, _) in zip(offsets, kinds, strict=True):
+                    expected[partition, offset] = reason if partition == home else ""
+            await running.grow(50)
+    figures = await check(config, running.journals, strangers=[STRANGER])
+    with MongoClient(config.mongo) as client:
+        letters = list(client[config.database].dead_letters.find())
+    found = {(each["partition"], each["offset"]): each for each in letters}
+
+    for place, reason in expected.items():
+        assert reason in found[place]["reason"]
+        assert len(found[place]["reason"]) <= 2000
+        assert len(found[place]["value"]) <= MAX_RECORD_BYTES
+    assert figures.dead == len(expected)
+    assert len(told(service, "dead_letter")) == figures.dead
+    assert service.running
+    assert peak.bytes < RSS_BYTES
+
+
+async def test_any_flipped_bit_is_folded_as_what_it_says_or_is_a_dead_letter(config, consumer):
+    """Kafka's checksum finds what is damaged on the way; what was written so means something else, or nothing."""
+    service = consumer(config)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+    events = [encode(frame(trial.uid)), encode(ArgumentsLogged(**envelope(trial.uid), values={"a": [1, "b", None]}))]
+    flipped = []
+    for data in events:
+        for bit in range(8 * len(data)):
+            damaged = bytearray(data)
+            damaged[bit // 8] ^= 1 << bit % 8
+            flipped.append(bytes(damaged))
+    random.Random(7).shuffle(flipped)
+    [partition] = [each.partition for each in await read_log(config) if isinstance(each.event, TrialCreated)]
+    await send(config, flipped, partition=partition)
+    await caught_up(config)
+    log, view = await read_log(config), look(config)
+    check_documents(log, view)
+
+    assert len(flipped) / 4 < len(view.dead) < len(flipped)
+    assert service.running
+
+
+async def test_an_unknown_fingerprint_reads_the_schema_topic_to_its_end_first(config, consumer):
+    """However much was published before it, and in the same moment: the event behind it is no dead letter."""
+    consumer(config)
+    newer = next(json.loads(each) for each in SCHEMAS.values() if json.loads(each)["name"].endswith("Heartbeat"))
+    newer["fields"].append({"name": "host", "type": "string", "default": ""})
+    key = fingerprint(newer)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+    [partition] = [each.partition for each in await read_log(config) if isinstance(each.event, TrialCreated)]
+    junk = [b"no schema"] * 3000
+    event = b"\xc3\x01" + key + encode(Heartbeat(**envelope(trial.uid)))[10:] + b"\x08host"
+    await send(config, [*junk, json.dumps(newer).encode()], topic=config.schemas_topic, key=b"k")
+    unknown, _ = await send(config, [b"\xc3\x01" + b"\x44" * 8, event], partition=partition)
+    await caught_up(config)
+    log, view = await read_log(config), look(config)
+    check_documents(log, view)
+
+    assert view.dead == [(config.trials_topic, partition, unknown)]
+    assert any(isinstance(each.event, Heartbeat) for each in log)
+
+
+@pytest.mark.slow
+async def test_a_batch_that_takes_too_long_to_write_is_halved(config, consumer, stack):
+    """It would be tried for ever otherwise: over a slow line to MongoDB the partition gets on all the same."""
+    with mongo_through_proxy(config, stack) as (through, proxy):
+        service = consumer(through)
+        await caught_up(config)
+        proxy.rate = 250_000
+        await send(config, [b"x" * 800] * 3500)
+        await caught_up(config, 120)
+        proxy.heal()
+        await run_sync(service.stop)
+
+    sizes = [line["events"] for line in told(service, "write_failed")]
+
+    assert sizes
+    assert len(look(config).dead) == 3500
+    check_documents(await read_log(config), look(config))
+
+
+UNBOUNDED = """
+import sys
+from trialstream_consumer import fold
+from trialstream_consumer.cli import main
+fold.MAX_DOCUMENT_BYTES = 10**9
+sys.argv = ["trialstream", "consume"]
+main()
+"""
+
+
+class Unbounded(ConsumerService):
+    """A consumer whose fold lets documents grow past what MongoDB takes, as if a bound of ours were wrong."""
+
+    def _command(self):
+        return [sys.executable, "-c", UNBOUNDED]
+
+
+async def test_an_event_whose_document_mongodb_cannot_hold_is_one_dead_letter(config, tmp_path):
+    """The batch is halved down to it, and the rest is folded."""
+    service = Unbounded(tmp_path, config)
+    await run_sync(service.start)
+    try:
+        async with connected(config) as protocol:
+            trial = await protocol.new_trial(ts.Trial(name="a"))
+            other = await protocol.new_trial(ts.Trial(name="b"))
+            for i in range(45):
+                await protocol.log_trial_arguments(trial, **{f"a{i}": "x" * 400_000})
+                await protocol.add_trial_tags(other, i=i)
+            await protocol.add_trial_tags(trial, behind=True)
+            await protocol.commit("folded", timeout=60)
+            [again] = await protocol.fetch_trials({"uid": trial.uid})
+            [beside] = await protocol.fetch_trials({"uid": other.uid})
+    finally:
+        await run_sync(service.stop)
+    dead = look(config).dead
+
+    assert 3 <= len(dead) <= 6
+    assert len(again.parameters) == 45 - len(dead)
+    assert again.tags == {"behind": True}
+    assert beside.tags == {"i": 44}

@@ -1,0 +1,159 @@
+"""What is checked of a body before it is decoded: indices, sizes, numbers of items."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import time
+
+import fastavro
+import pytest
+from trialstream_schemas import events as e
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.bounds import MAX_RECORD_BYTES, checker
+from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode, fingerprint
+from trialstream_schemas.errors import SchemaError
+
+TRIAL = {"trial": "0" * 32 + "_0", "writer": "w", "seq": 3, "time": 1}
+STORE = SchemaStore()
+
+
+def varint(n):
+    """A zigzag varint."""
+    n = (n << 1) ^ (n >> 63)
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def with_value(body):
+    """An event that has one value with this body."""
+    data = encode(e.TagsAdded(**TRIAL, values={"k": None}))
+    return data[: data.rindex(b"\x02k\x00") + 2] + body + b"\0"
+
+
+def test_a_negative_index_means_nothing_to_avro():
+    """Fastavro takes it for one that counts from the end, without an error."""
+    out = io.BytesIO(varint(-1) + varint(7))
+
+    assert fastavro.schemaless_reader(out, fastavro.parse_schema(["null", "long"]), None) == 7
+
+
+@pytest.mark.parametrize("index", [-1, -6, -8, -(2**63), 8, 2**62])
+def test_an_index_of_no_branch_is_a_schema_error(index):
+    """Of the union of values, negative or too large."""
+    with pytest.raises(SchemaError, match="has no index"):
+        STORE.decode(with_value(varint(index) + varint(7)))
+
+
+@pytest.mark.parametrize("index", [-1, -2, 2])
+def test_an_index_of_no_branch_in_the_envelope_is_a_schema_error(index):
+    """Every event has unions there, also those that have no other."""
+    data = encode(e.Heartbeat(**TRIAL))
+
+    with pytest.raises(SchemaError, match="has no index"):
+        STORE.decode(data[:-2] + varint(index) + b"\0\0")
+
+
+def test_an_index_of_no_symbol_is_a_schema_error():
+    """An enum, which another version may have, is read by index too."""
+    enum = {"type": "enum", "name": "E", "symbols": ["x", "y"]}
+    check = checker(fastavro.parse_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": enum}]}))
+    check(varint(1), 0)
+
+    for index in (-1, 2):
+        with pytest.raises(SchemaError, match="has no index"):
+            check(varint(index), 0)
+
+
+@pytest.mark.parametrize("size", [-1, 2**40, 2**62])
+def test_a_text_of_absurd_size_is_a_schema_error(size):
+    """Whatever it claims, nothing is reserved for it."""
+    with pytest.raises(SchemaError):
+        STORE.decode(with_value(varint(4) + varint(size) + b"x"))
+
+
+@pytest.mark.parametrize("negative", [False, True], ids=["a count", "a count and a size"])
+@pytest.mark.parametrize("branch", [6, 7], ids=["array", "map"])
+def test_more_items_than_any_event_are_a_schema_error(branch, negative):
+    """A megabyte of nulls would become 230 MB of Python objects; it is refused in milliseconds."""
+    count = 900_000
+    start = varint(-count) + varint(count) if negative else varint(count)
+    item = b"\0" if branch == 6 else b"\0\0"
+    began = time.process_time()
+
+    with pytest.raises(SchemaError, match="more than 98304 items"):
+        STORE.decode(with_value(varint(branch) + start + (item * count)[:900_000] + b"\0"))
+    assert time.process_time() - began < 0.5
+
+
+def test_many_small_arrays_are_counted_together():
+    """The bound is of the event, not of one array in it."""
+    inner = varint(6) + varint(1000) + b"\0" * 1000 + b"\0"
+
+    with pytest.raises(SchemaError, match="more than 98304 items"):
+        STORE.decode(with_value(varint(6) + varint(200) + inner * 200 + b"\0"))
+
+
+def test_blocks_are_read_as_the_specification_allows():
+    """An array in several blocks, with and without sizes, is an array."""
+    blocks = varint(1) + varint(2) + varint(7) + varint(-2) + varint(2) + b"\0" + b"\0"
+
+    assert STORE.decode(with_value(varint(6) + blocks + b"\0")).values == {"k": [7, None, None]}
+
+
+def test_an_integer_of_more_than_64_bits_is_a_schema_error():
+    """It would be cut to some other one."""
+    for branch in (b"", varint(2), varint(4), varint(6)):  # as an index, a value, a size, a count
+        with pytest.raises(SchemaError, match="more than 64 bits"):
+            STORE.decode(with_value(branch + b"\xff" * 12))
+
+
+def test_a_record_larger_than_any_event_is_not_looked_at():
+    """A compressed batch can unpack to records of any size."""
+    with pytest.raises(SchemaError, match=f"{MAX_RECORD_BYTES + 1} bytes, and an event can have"):
+        STORE.decode(bytes(MAX_RECORD_BYTES + 1))
+
+
+def test_the_largest_events_pass():
+    """The bounds leave what a Protocol can write."""
+    tags = e.TagsAdded(**TRIAL, values={"k": [None] * 49_000})
+    frame = e.MetricsLogged(
+        **TRIAL,
+        aggregator=Lazy("timeseries"),
+        names=[str(i) for i in range(60)],
+        times=range(256),
+        columns=[[0.5] * 256] * 60,
+    )
+
+    assert STORE.decode(encode(tags)).values == tags.values
+    assert STORE.decode(encode(frame)).columns == frame.columns
+
+
+def test_a_frame_is_checked_no_further_than_its_envelope():
+    """What has no union behind it is left to the reader: the cost does not grow with the rows."""
+    [schema] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.MetricsLogged"]
+    check = checker(fastavro.parse_schema(json.loads(schema)))
+    envelope = b"\x02t\x02w" + varint(1) + varint(5) + b"\0\0"
+
+    check(envelope, 0)  # the rows are missing
+
+    with pytest.raises(IndexError):
+        check(envelope[:-1], 0)
+
+
+def test_a_field_of_another_version_is_checked_too():
+    """A schema from the log has its own checker."""
+    [text] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.Heartbeat"]
+    schema = json.loads(text)
+    schema["fields"].append({"name": "more", "type": {"type": "array", "items": ["double", "null"]}, "default": []})
+    store = SchemaStore()
+    store.add(json.dumps(schema).encode())
+    start = b"\xc3\x01" + fingerprint(schema) + encode(e.Heartbeat(**TRIAL))[10:]
+
+    assert store.decode(start + varint(1) + varint(0) + struct.pack("<d", 1.0) + b"\0") == e.Heartbeat(**TRIAL)
+    with pytest.raises(SchemaError, match="has no index -2"):
+        store.decode(start + varint(1) + varint(-2) + struct.pack("<d", 1.0) + b"\0")
