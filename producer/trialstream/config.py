@@ -14,6 +14,9 @@ __all__ = ["Config"]
 
 # Kafka topic names allow dots, MongoDB database names do not; the prefix names both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
+# Those that begin with a digit are the rebuilt ones. MongoDB takes database names of less than 64 bytes.
+_PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_DATABASE_BYTES = 63
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
@@ -29,6 +32,8 @@ class Config:
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
         partitions: Partition count of `<prefix>.trials`; counts only when the topics are created.
         replication: Replication factor of the topics; counts only when they are created. Production wants 3.
+        projection: Name of a projection to read as it is, made by `trialstream rebuild --until`; empty means the live
+            one. A protocol with one cannot log; consumers take no notice of it.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`, passed to Kafka as it is.
         kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         kafka_sasl_username: SASL user.
@@ -43,6 +48,7 @@ class Config:
     prefix: str = "trialstream"
     partitions: int = 8
     replication: int = 1
+    projection: str = ""
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = ""
     kafka_sasl_username: str = ""
@@ -54,6 +60,13 @@ class Config:
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(f"prefix {self.prefix!r}: 1 to 48 letters, digits, '_' or '-'")
+        if self.projection:
+            longest = _DATABASE_BYTES - len(self.prefix) - 1
+            if not _PROJECTION.fullmatch(self.projection) or len(self.projection) > longest:
+                raise ConfigError(
+                    f"projection {self.projection!r}: a letter, then letters, digits, '_' or '-', {longest} characters "
+                    "at most"
+                )
         if not self.kafka:
             raise ConfigError("kafka: no bootstrap servers given")
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
@@ -100,8 +113,13 @@ class Config:
 
     @property
     def database(self) -> str:
-        """MongoDB database of the projection."""
+        """MongoDB database of the first projection; it names the live one."""
         return self.prefix
+
+    @property
+    def named_projection(self) -> str:
+        """MongoDB database of the projection to read as it is."""
+        return f"{self.prefix}~{self.projection}"
 
     @property
     def consumer_group(self) -> str:

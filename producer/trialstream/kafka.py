@@ -454,12 +454,18 @@ def connect(
         mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given.
         prefix: Names the topics and the database; `TRIALSTREAM_PREFIX` if not given.
         timeout: Seconds that any wait takes at most.
-        **settings: Further fields of `Config`, such as `kafka_security_protocol`.
+        **settings: Further fields of `Config`, such as `kafka_security_protocol`; with `projection="name"` it reads
+            that projection and cannot log.
 
     Raises:
         ConfigError: a setting makes no sense; the message names it.
     """
-    return KafkaProtocol(Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, **settings), timeout=timeout)
+    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, **settings)
+    if config.projection:
+        from trialstream.projection import ProjectionProtocol  # noqa: PLC0415 (it is a KafkaProtocol)
+
+        return ProjectionProtocol(config, timeout=timeout)
+    return KafkaProtocol(config, timeout=timeout)
 
 
 def _checked(given: T, kind: type[T], path: str) -> T:

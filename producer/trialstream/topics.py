@@ -61,13 +61,19 @@ async def kafka_errors(config: Config) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def reading(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
+async def reading(config: Config, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside of any group, for as long as the block runs; stopping it has a deadline.
+
+    Args:
+        config: Where Kafka is.
+        **settings: Further ones of the consumer.
 
     Raises:
         KafkaUnavailable: no broker answers.
     """
-    consumer = AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        **config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest", **settings
+    )
     try:
         async with kafka_errors(config):
             await consumer.start()
