@@ -122,13 +122,15 @@ class Comparison:
             cursor = cursor.sort([("_id", 1)]).hint([("_id", 1)])
             if last:
                 cursor = cursor.min([("_id", last[0])]).skip(1)
-            while not self._is_old():
+            while True:
                 async with mongo_errors(self._config):
                     batch = await cursor.to_list(_DOCUMENTS)
                 if not batch:
                     return
                 yield batch, session
                 last = [batch[-1]["_id"]]
+                if self._is_old():
+                    break
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._since > _SNAPSHOT_SECONDS

@@ -410,9 +410,14 @@ class Store:
             MongoUnavailable: MongoDB did not answer; `live` tells whether it has switched.
         """
         session = self._sessions[held[0].id]
+        session_id: Any = session.session_id
         other = self._majority(to)
         try:
             with timeout(_SECONDS):
+                # Whoever goes on with the other one after a kill ends the transaction that was left open.
+                await other.checkpoints.update_many(
+                    {"_id": {"$in": [each.id for each in reached]}}, {"$set": {"session": session_id["id"]}}
+                )
                 async with session.start_transaction(write_concern=WriteConcern("majority")):
                     if not all([await self._fence(self._database, each, session) for each in held]):
                         await session.abort_transaction()
