@@ -14,6 +14,7 @@ from functools import partial
 import anyio
 import structlog
 from trialstream.config import Config
+from trialstream_consumer import folding
 from trialstream_consumer.rebuild import rebuild_until
 from trialstream_consumer.verify import verify
 
@@ -45,6 +46,8 @@ def arm(place, call):
 def main(task, place, call):
     """Arm and run."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    if place.endswith("Store.write"):
+        folding._BATCH_RECORDS = 3  # else a small log is one batch
     config = Config.from_env()
     arm(place, int(call))
     rebuilding = importlib.import_module("trialstream_consumer.rebuild")

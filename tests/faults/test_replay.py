@@ -16,11 +16,10 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
 from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
-from trialstream_consumer.archive import Archive, Selection, export_log
 from trialstream_consumer.local.consumer import environment
 from trialstream_consumer.rebuild import rebuild, rebuild_until
 from trialstream_consumer.verify import verify
-from trialstream_schemas.errors import Fenced, KafkaUnavailable
+from trialstream_schemas.errors import Fenced
 
 STORE = "trialstream_consumer.store:Store"
 # Each step of a rebuild, in their order, at which it dies.
@@ -28,7 +27,7 @@ STEPS = {
     "before there is a database": ("trialstream_consumer.projections:Projections._describe", 1),
     "before the indexes": ("trialstream_consumer.rebuild:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
-    "between batches": (f"{STORE}.write", 4),
+    "between batches": (f"{STORE}.write", 8),
     "before the consumers are held": (f"{STORE}.hold", 1),
     "while the consumers are being held": (f"{STORE}.acquire", 8),
     "before the switch": (f"{STORE}.switch", 1),
@@ -149,8 +148,8 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
 async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_run_again(config, consumer):
     """Whatever it has left, consumers fold on at once, no reader sees less, and the next run ends well."""
     service = consumer(config)
-    async with load(config) as writing:
-        await writing.grow(100)
+    async with load(config, writers=1) as writing:
+        await writing.grow(50)
         async with watching(config) as polls:
             for step, (place, call) in STEPS.items():
                 before = live(config), polls()
@@ -160,7 +159,7 @@ async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_
                 assert (live(config) != before[0]) == switched, step
 
                 with anyio.fail_after(10):
-                    await folds_on(config, 10)
+                    await folds_on(config, 5)
                     await until(lambda before=before: polls() >= before[1] + 2)
             rebuilt = await rebuild(config, ignore)
     await caught_up(config)
@@ -222,7 +221,7 @@ async def test_until_and_verify_that_were_killed_can_be_run_again(config, consum
     consumer(config)
     async with load(config) as writing:
         await writing.grow(100)
-        await run_sync(die, config, "until", f"{STORE}.write", 3)
+        await run_sync(die, config, "until", f"{STORE}.write", 8)
         with pytest.raises(ts.ItemNotFound, match="not finished"):
             await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
         await run_sync(die, config, "verify", "trialstream_consumer.comparing:Comparison.differences", 1)
@@ -264,30 +263,3 @@ async def test_a_rebuild_outlives_a_killed_mongodb_or_is_run_again(config, consu
 def _answers(config):
     with MongoClient(config.mongo) as client:
         return client.admin.command("ping")["ok"] == 1.0
-
-
-async def test_an_export_during_which_the_broker_dies_says_so_and_leaves_no_file(config, stack, tmp_path, monkeypatch):
-    """With the broker back, it exports all of it."""
-    monkeypatch.setattr("trialstream_consumer.archive.exporting._WAIT_SECONDS", 2.0)
-    from test_archive import ignore as quiet
-    from trialstream.topics import ensure_topics
-
-    await ensure_topics(config)
-
-    def kill(step, *_):
-        if step == "writing" and stack.kafka.running:
-            stack.kafka.kill()
-
-    from service_support import send
-
-    for partition in range(config.partitions):
-        await send(config, [b"no event"] * 3, partition=partition)
-    with pytest.raises(KafkaUnavailable):
-        await export_log(config, tmp_path / "log.avro", Selection(), kill)
-
-    assert list(tmp_path.iterdir()) == []
-
-    await run_sync(stack.kafka.start)
-    await export_log(config, tmp_path / "log.avro", Selection(), quiet)
-
-    assert Archive.check(tmp_path / "log.avro", quiet).records == 1 + 3 * config.partitions
