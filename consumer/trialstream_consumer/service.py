@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.topics import ensure_topics, kafka_errors
+from trialstream.topics import ensure_topics, kafka_errors, log_of
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.events import LogCreated
 
@@ -54,6 +54,8 @@ class Service(ConsumerRebalanceListener):
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
+        self._checking = anyio.Lock()
+        self._is_checked = False
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
         self._fatal: Exception | None = None
@@ -136,6 +138,7 @@ class Service(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a worker for each partition."""
         assert self._tasks is not None
+        self._is_checked = False
         partitions = sorted(assigned)
         for partition in partitions:
             self._workers[partition] = scope, done = anyio.CancelScope(), anyio.Event()
@@ -169,6 +172,7 @@ class Service(ConsumerRebalanceListener):
                         log.warning("fenced", reason=str(error))
                     except (ServerUnavailable, KafkaError) as error:
                         log.warning("retrying", reason=str(error), seconds=RETRY_SECONDS)
+                        self._is_checked = False
                     await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:
             log.error("log_mismatch", reason=str(error))
@@ -181,6 +185,7 @@ class Service(ConsumerRebalanceListener):
     async def _fold_partition(self, partition: TopicPartition, log: structlog.BoundLogger) -> None:
         """Take the partition over and fold it from its checkpoint, until something goes wrong."""
         store = await self._live_store()
+        await self._check_identity(store)
         checkpoint = await store.acquire(partition.topic, partition.partition)
         folding = Folding(self._consumer, self._schema_topic, store, checkpoint, log)
         await folding.begin()
@@ -188,6 +193,13 @@ class Service(ConsumerRebalanceListener):
         while True:
             if await folding.step(_FETCH_SECONDS):
                 self._folded[partition] = folding.checkpoint.offset
+
+    async def _check_identity(self, store: Store) -> None:
+        """Check, once for each assignment and each failure, that the topics were not recreated under this consumer."""
+        async with self._checking:
+            if not self._is_checked:
+                await store.check_log(await log_of(self._config))
+                self._is_checked = True
 
     async def _live_store(self) -> Store:
         """The store of the live projection: a rebuild may have switched to another one."""
