@@ -11,7 +11,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream.config import Config
 from trialstream.topics import kafka_errors, reading
-from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
+from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
 from trialstream_consumer.folding import FETCHING, Folding, check_range
 from trialstream_consumer.schema_topic import SchemaTopic
@@ -129,6 +129,12 @@ class Replay:
                                 f"{_SILENT_SECONDS:g} s, and offset {folding.checkpoint.offset} is next: is it running?"
                             )
                         told()
+            except Fenced as error:
+                other = (
+                    f"another process has taken over {self._store.database}: let it end, or end it and run this again"
+                )
+                errors.append(Fenced(f"{other} ({error})"))
+                tasks.cancel_scope.cancel()
             except TrialStreamError as error:  # raised below: from here it would come out as a group
                 errors.append(error)
                 tasks.cancel_scope.cancel()

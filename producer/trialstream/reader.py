@@ -95,13 +95,15 @@ class Reader:
         return self._client.get_database(database, read_concern=ReadConcern("majority"))
 
     async def check_named(self) -> None:
-        """Check that the named projection can be read.
+        """Check that the named projection can be read, if there is to be one.
 
         Raises:
             ItemNotFound: there is none of that name, or it is not finished.
             MongoUnavailable: MongoDB does not answer.
         """
         name = self._config.projection
+        if not name:
+            return
         async with self._errors():
             about = await self._database[CATALOG].find_one({"_id": ABOUT})
         if about is None or about["kind"] != "until":
