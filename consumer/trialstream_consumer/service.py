@@ -1,92 +1,42 @@
 """The consumer service: shares the partitions with its kind, one worker for each, until it is told to stop.
 
-A worker takes a batch, decodes and folds it in memory and writes it in one transaction (`store.py`). Where anything
-goes wrong it drops its state and asks the checkpoint: that alone says what has been folded. The group's committed
-offsets are written for tools that show the lag; nothing here reads them.
+A worker takes its partition over in the live projection and folds it batch by batch (`folding.py`). Where anything goes
+wrong, a rebuild that has switched to another projection included, it looks which one is live and takes the partition
+over again: the checkpoint alone says what has been folded. The group's committed offsets are written for tools that
+show the lag; nothing here reads them.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import anyio
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.topics import ensure_topics, kafka_errors
-from trialstream_schemas.bounds import MAX_RECORD_BYTES
-from trialstream_schemas.errors import (
-    Fenced,
-    LogMismatch,
-    MongoUnavailable,
-    SchemaError,
-    ServerUnavailable,
-    TrialStreamError,
-    UnknownSchema,
-)
-from trialstream_schemas.events import Event
+from trialstream.topics import ensure_topics, kafka_errors, log_of
+from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
+from trialstream_schemas.events import LogCreated
 
-from trialstream_consumer.fold import Changes, Refused, State, fold, needs
-from trialstream_consumer.placement import misplaced
+from trialstream_consumer.folding import FETCHING, RETRY_SECONDS, Folding
 from trialstream_consumer.schema_topic import SchemaTopic
-from trialstream_consumer.store import Checkpoint, DeadLetter, Store, Unwritable, ensure_indexes
+from trialstream_consumer.store import Store, ensure_indexes
 
 __all__ = ["Service"]
 
-Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
-
-# A batch is one transaction; measured, 4,000 events over 100 trials fold at 130,000 events/s.
-_BATCH_RECORDS = 4000
-# aiokafka has one fetch in flight per broker, and what arrives for a partition that was being drained waits until that
-# one returns: this bounds how long an event can lie unseen. At 10 ms an idle broker took a quarter of a core for it.
-_FETCH_WAIT_MS = 25
-# State is a cache of the documents: past these bounds it is dropped and read again as needed.
-_CACHED_ITEMS = 8192
-_CACHED_BYTES = 128 * 1024 * 1024
 # aiokafka leaves the group when nobody reads for so long, and joins again only when somebody reads. Nobody does while
 # the partitions are revoked: with its 5 minutes, a longer outage of MongoDB ended the folding for ever.
 _READ_INTERVAL_MS = 2**31 - 1
-_RETRY_SECONDS = 1.0
+# Longer than any broker's own wait for new records.
+_FETCH_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _REVOKE_SECONDS = 5.0
 # aiokafka tries to commit for as long as no broker answers.
 _COMMIT_SECONDS = 2.0
 _LAG_SECONDS = 1.0
-# A reason may quote the event, all of it. Of a record that is larger than any event may be, its dead letter keeps as
-# much as an event may have: a document holds 16 MiB, and a compressed batch records of any size.
-_REASON_CHARACTERS = 2000
-
-
-@dataclass
-class _Batch:
-    """Records of a partition, decoded: an event or the reason why there is none."""
-
-    records: list[Record]
-    decoded: list[Event | str]
-    poisoned: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def start(self) -> int:
-        return int(self.records[0].offset)
-
-    @property
-    def end(self) -> int:
-        return int(self.records[-1].offset) + 1
-
-    def behind(self, offset: int) -> _Batch:
-        """The part from an offset on."""
-        done = offset - self.start
-        return replace(self, records=self.records[done:], decoded=self.decoded[done:])
-
-    def half(self) -> _Batch:
-        """The first half, or the one record that it holds."""
-        size = (len(self.records) + 1) // 2
-        return replace(self, records=self.records[:size], decoded=self.decoded[:size])
 
 
 class Service(ConsumerRebalanceListener):
@@ -100,10 +50,12 @@ class Service(ConsumerRebalanceListener):
         self._config = config
         self._log = structlog.get_logger(__name__)
         self._store = Store(config)
+        self._identity: LogCreated
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
-        self._partitions: int
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
+        self._checking = anyio.Lock()
+        self._is_checked = False
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
         self._fatal: Exception | None = None
@@ -132,10 +84,10 @@ class Service(ConsumerRebalanceListener):
         self._log.info("stopped")
 
     async def _run(self) -> None:
-        log = await ensure_topics(self._config)
-        self._partitions = log.partitions
-        await ensure_indexes(self._config)
-        await self._store.check_log(log)
+        self._identity = await ensure_topics(self._config)
+        self._store = self._store.of(await self._store.live())
+        await ensure_indexes(self._config, self._store.database)
+        await self._store.check_log(self._identity)
         async with self._schema_topic:
             self._consumer = AIOKafkaConsumer(
                 **self._config.kafka_client(),
@@ -143,8 +95,7 @@ class Service(ConsumerRebalanceListener):
                 enable_auto_commit=False,
                 # A worker seeks to its checkpoint before it reads, and refuses every offset but the next one.
                 auto_offset_reset="earliest",
-                fetch_max_wait_ms=_FETCH_WAIT_MS,
-                max_partition_fetch_bytes=4 * 1024 * 1024,
+                **FETCHING,
                 max_poll_interval_ms=_READ_INTERVAL_MS,
             )
             try:
@@ -187,6 +138,7 @@ class Service(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a worker for each partition."""
         assert self._tasks is not None
+        self._is_checked = False
         partitions = sorted(assigned)
         for partition in partitions:
             self._workers[partition] = scope, done = anyio.CancelScope(), anyio.Event()
@@ -219,8 +171,9 @@ class Service(ConsumerRebalanceListener):
                     except Fenced as error:
                         log.warning("fenced", reason=str(error))
                     except (ServerUnavailable, KafkaError) as error:
-                        log.warning("retrying", reason=str(error), seconds=_RETRY_SECONDS)
-                    await anyio.sleep(_RETRY_SECONDS)
+                        log.warning("retrying", reason=str(error), seconds=RETRY_SECONDS)
+                        self._is_checked = False
+                    await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:
             log.error("log_mismatch", reason=str(error))
             self._fatal = error
@@ -231,139 +184,36 @@ class Service(ConsumerRebalanceListener):
 
     async def _fold_partition(self, partition: TopicPartition, log: structlog.BoundLogger) -> None:
         """Take the partition over and fold it from its checkpoint, until something goes wrong."""
-        checkpoint = await self._store.acquire(partition.topic, partition.partition)
-        await self._check_range(partition, checkpoint)
-        self._consumer.seek(partition, checkpoint.offset)
+        store = await self._live_store()
+        await self._check_identity(store)
+        checkpoint = await store.acquire(partition.topic, partition.partition)
+        folding = Folding(
+            self._consumer,
+            self._schema_topic,
+            store,
+            checkpoint,
+            log,
+            config=self._config,
+            partitions=self._identity.partitions,
+        )
+        await folding.begin()
         log.info("folding", offset=checkpoint.offset, epoch=checkpoint.epoch)
-        state = State()
         while True:
-            records = (await self._consumer.getmany(partition, timeout_ms=60_000, max_records=_BATCH_RECORDS)).get(
-                partition
-            )
-            if not records:
-                continue
-            if records[0].offset != checkpoint.offset or records[-1].offset - records[0].offset != len(records) - 1:
-                raise LogMismatch(
-                    f"{checkpoint.id}: offset {checkpoint.offset} is next, and the log goes on with "
-                    f"{records[0].offset} to {records[-1].offset} in {len(records)} records"
-                )
-            batch = _Batch(records, await self._decode(records))
-            while checkpoint.offset < batch.end:
-                checkpoint, state = await self._write(checkpoint, batch.behind(checkpoint.offset), state, log)
-                self._folded[partition] = checkpoint.offset
-            if _too_large(state):
-                state = State()
+            if await folding.step(_FETCH_SECONDS):
+                self._folded[partition] = folding.checkpoint.offset
 
-    async def _check_range(self, partition: TopicPartition, checkpoint: Checkpoint) -> None:
-        begin = (await self._consumer.beginning_offsets([partition]))[partition]
-        end = (await self._consumer.end_offsets([partition]))[partition]
-        if not begin <= checkpoint.offset <= end:
-            raise LogMismatch(
-                f"{checkpoint.id} is folded up to offset {checkpoint.offset}, and the log reaches from {begin} to {end}"
-            )
+    async def _check_identity(self, store: Store) -> None:
+        """Check, once for each assignment and each failure, that the topics were not recreated under this consumer."""
+        async with self._checking:
+            if not self._is_checked:
+                await store.check_log(await log_of(self._config))
+                self._is_checked = True
 
-    async def _decode(self, records: list[Record]) -> list[Event | str]:
-        schemas = self._schema_topic.schemas
-        decoded: list[Event | str] = []
-        refreshed = False
-        for record in records:
-            value = record.value or b""
-            try:
-                try:
-                    event = schemas.decode(value)
-                except UnknownSchema:
-                    # A schema is published before it is used: one look covers all that the batch holds.
-                    if not refreshed:
-                        await self._schema_topic.refresh()
-                        refreshed = True
-                    event = schemas.decode(value)
-            except SchemaError as error:
-                decoded.append(str(error))
-            else:
-                reason = misplaced(
-                    event, record.topic, record.partition, config=self._config, partitions=self._partitions
-                )
-                decoded.append(reason or event)
-        return decoded
-
-    async def _write(
-        self, checkpoint: Checkpoint, batch: _Batch, state: State, log: structlog.BoundLogger
-    ) -> tuple[Checkpoint, State]:
-        """Fold a batch and write it, or the first part of it; return the checkpoint behind that.
-
-        What cannot be written is tried again with fresh state, as long as the checkpoint still is ours, and each time
-        with half as much: what takes too long would take too long for ever.
-        """
-        while True:
-            try:
-                dead_letters = await self._fold(batch, state)
-                # A transaction that has begun is finished; the driver's own time-outs bound it.
-                with anyio.CancelScope(shield=True):
-                    written = await self._store.write(checkpoint, batch.end, state, dead_letters)
-            except _Poisoned as poison:
-                log.exception("fold_failed", offset=poison.offset, reason=poison.reason)
-                batch.poisoned[poison.offset] = poison.reason
-                state = State()
-            except Unwritable as error:
-                log.error("unwritable", offset=batch.start, events=len(batch.records), reason=str(error))
-                if len(batch.records) == 1:
-                    batch.poisoned[batch.start] = str(error)
-                batch, state = batch.half(), State()
-            except MongoUnavailable as error:
-                log.warning("write_failed", offset=batch.start, events=len(batch.records), reason=str(error))
-                await anyio.sleep(_RETRY_SECONDS)
-                state = State()
-                current = await self._store.current(checkpoint)
-                if current.offset == batch.end:  # it was written after all
-                    return current, state
-                batch = batch.half()
-            else:
-                state.changes = Changes()
-                for each in dead_letters:
-                    log.warning("dead_letter", offset=each.offset, reason=each.reason)
-                log.debug("folded", offset=written.offset, events=len(batch.records))
-                return written, state
-
-    async def _fold(self, batch: _Batch, state: State) -> list[DeadLetter]:
-        await self._store.load(state, needs(each for each in batch.decoded if isinstance(each, Event)))
-        dead_letters = []
-        for record, event in zip(batch.records, batch.decoded, strict=True):
-            reason = batch.poisoned.get(record.offset) or (event if isinstance(event, str) else None)
-            if reason is None:
-                assert isinstance(event, Event)
-                try:
-                    fold(state, event)
-                except Refused as refused:
-                    reason = str(refused)
-                except Exception as error:
-                    # A fault of the fold: half of the event may be in the state, so it starts over without the event.
-                    raise _Poisoned(record.offset, f"the fold failed: {error!r}") from error
-            if reason is not None:
-                dead_letters.append(_dead_letter(record, reason))
-        return dead_letters
-
-
-class _Poisoned(Exception):
-    """The fold has a fault that this event brings out; it becomes a dead letter."""
-
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(reason)
-        self.offset = offset
-        self.reason = reason
-
-
-def _dead_letter(record: Record, reason: str) -> DeadLetter:
-    value = (record.value or b"")[:MAX_RECORD_BYTES]
-    return DeadLetter(
-        record.topic, record.partition, record.offset, reason[:_REASON_CHARACTERS], record.timestamp, value
-    )
-
-
-def _too_large(state: State) -> bool:
-    items = len(state.trials) + len(state.buckets) + len(state.outcomes) + len(state.groups) + len(state.revisions)
-    if items > _CACHED_ITEMS:
-        return True
-    trials = sum(each.size for each in state.trials.values() if each)
-    # 8 bytes for each value, step and time.
-    buckets = sum(8 * len(each) * (len(each.columns) + 2) for each in state.buckets.values() if each is not None)
-    return trials + buckets > _CACHED_BYTES
+    async def _live_store(self) -> Store:
+        """The store of the live projection: a rebuild may have switched to another one."""
+        live = await self._store.live()
+        if live != self._store.database:
+            self._log.info("projection_switched", database=live)
+            self._store = self._store.of(live)
+            await self._store.check_log(self._identity)
+        return self._store

@@ -10,6 +10,15 @@ So a batch is in the documents if and only if the checkpoint is past it. A worke
 the epoch first: whoever had it before fails at step 1 and drops its state. The checkpoint names the session of its
 owner's transactions too: MongoDB keeps one that a killed owner left open, and what it has locked, for 60 seconds
 unless the next owner ends it.
+
+A projection is a database. The live one is named by a pointer in the database `<prefix>`, and is `<prefix>` itself
+where there is none. `switch` moves the pointer in one transaction that also increments the epochs of both, so:
+
+- whoever folded into the old one fails at step 1 from then on, and takes its partition over in the new one, at the new
+  one's checkpoint: no event is folded twice into a projection, or left out of it;
+- `acquire` increments the epoch first and reads the pointer then, both by majority. If the switch came between or
+  before, the pointer tells, and nothing is written; if it comes later, its epoch fences. The order holds whether or not
+  the old database is there any more.
 """
 
 from __future__ import annotations
@@ -26,6 +35,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
+from trialstream.reader import CATALOG, LIVE
 from trialstream_schemas.documents import (
     group_from_document,
     group_to_document,
@@ -40,7 +50,7 @@ from trialstream_schemas.series import Bucket
 
 from trialstream_consumer.fold import Needs, Outcome, State, resolve
 
-__all__ = ["Checkpoint", "DeadLetter", "Store", "Unwritable", "ensure_indexes"]
+__all__ = ["COLLECTIONS", "Checkpoint", "DeadLetter", "Store", "Unwritable", "ensure_indexes", "mongo_errors"]
 
 Document: TypeAlias = dict[str, Any]
 
@@ -60,7 +70,9 @@ _INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     "checkpoints": [],
     "dead_letters": [[("time", ASCENDING), ("_id", ASCENDING)]],
 }
+COLLECTIONS = tuple(_INDEXES)
 _LOG_ID = "log"
+_INTERRUPTED = 11601
 # What a call, and a transaction as a whole, may take: thousands of times what was measured, and the longest that a
 # consumer whose MongoDB hangs takes to stop.
 _SECONDS = 8.0
@@ -136,8 +148,12 @@ async def mongo_errors(config: Config) -> AsyncIterator[None]:
         ) from error
 
 
-async def ensure_indexes(config: Config) -> None:
-    """Create the collections and indexes of the projection where they are missing.
+async def ensure_indexes(config: Config, projection: str | None = None) -> None:
+    """Create the collections and indexes of a projection where they are missing.
+
+    Args:
+        config: Where MongoDB is.
+        projection: Its database; `<prefix>` if not given.
 
     Raises:
         MongoUnavailable: MongoDB does not answer.
@@ -145,7 +161,7 @@ async def ensure_indexes(config: Config) -> None:
     async with mongo_errors(config):
         client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, serverSelectionTimeoutMS=10_000)
         try:
-            database = client[config.database]
+            database = client[projection or config.database]
             existing = await database.list_collection_names()
             for name, indexes in _INDEXES.items():
                 if name not in existing:
@@ -158,14 +174,30 @@ async def ensure_indexes(config: Config) -> None:
 
 
 class Store:
-    """Loads state and writes batches. One for all partitions of a consumer; safe to share between their workers."""
+    """Loads state and writes batches. One for all partitions of a consumer; safe to share between their workers.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: Where MongoDB is.
+        database: The projection; `<prefix>` if not given.
+        live: Whether it may be written only while it is the live one; else only while it is not.
+        client: Shared with another store, which closes it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        database: str | None = None,
+        *,
+        live: bool = True,
+        client: AsyncIOMotorClient[Document] | None = None,
+    ) -> None:
+        self.database = database or config.database
         self._config = config
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, timeoutMS=int(_SECONDS * 1000))
-        self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
-            config.database, write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+        self._must_be_live = live
+        self._client: AsyncIOMotorClient[Document] = client or AsyncIOMotorClient(
+            config.mongo, timeoutMS=int(_SECONDS * 1000)
         )
+        self._database = self._majority(self.database)
         # By checkpoint: all its transactions run in one session, so that each ends what is left of the one before.
         self._sessions: dict[str, AsyncIOMotorClientSession] = {}
 
@@ -173,6 +205,36 @@ class Store:
         """Let go of the connections."""
         with timeout(_CLOSE_SECONDS):  # it tells MongoDB which sessions have ended, and would wait for it
             self._client.close()
+
+    def _majority(self, database: str) -> AsyncIOMotorDatabase[Document]:
+        return self._client.get_database(
+            database, write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+        )
+
+    def of(self, database: str, *, live: bool = True) -> Store:
+        """A store of another projection that shares the connections of this one."""
+        return Store(self._config, database, live=live, client=self._client)
+
+    async def live(self) -> str:
+        """Database of the live projection.
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            pointer = await self._majority(self._config.database)[CATALOG].find_one({"_id": LIVE})
+        return str(pointer["database"]) if pointer else self._config.database
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        """How far each partition is folded that was ever taken over.
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            found = await self._database.checkpoints.find({"offset": {"$exists": True}}).to_list(None)
+        places = [(each["_id"].rpartition("/"), each) for each in found]
+        return [Checkpoint(topic, int(number), each["offset"], each["epoch"]) for (topic, _, number), each in places]
 
     async def check_log(self, log: LogCreated) -> None:
         """Bind the projection to the log, the first time, and later check that it is the same.
@@ -191,7 +253,7 @@ class Store:
         assert known is not None
         if known["log"] != log.log:
             raise LogMismatch(
-                f"{self._config.registry_topic} is log {log.log}, and database {self._config.database} was folded from "
+                f"{self._config.registry_topic} is log {log.log}, and database {self.database} was folded from "
                 f"log {known['log']}: the topics were recreated; drop the database to fold the new log"
             )
 
@@ -205,15 +267,21 @@ class Store:
             found = self._database.dead_letters.find({}, {"_id": 0}).sort([("time", -1), ("_id", -1)]).limit(limit)
             return [DeadLetter(**each) async for each in found]
 
-    async def acquire(self, topic: str, partition: int) -> Checkpoint:
+    async def acquire(self, topic: str, partition: int, session: AsyncIOMotorClientSession | None = None) -> Checkpoint:
         """Take a partition over: whoever had it before is fenced from now on.
 
+        Args:
+            topic: Its topic.
+            partition: Its number.
+            session: To use for the transactions to come; one of its own if not given.
+
         Raises:
+            Fenced: the projection is not the live one any more (or has become it).
             MongoUnavailable: MongoDB does not answer.
         """
         id_ = f"{topic}/{partition}"
         async with mongo_errors(self._config):
-            session = await self._client.start_session()
+            session = session or await self._client.start_session()
             session_id: Any = session.session_id  # the driver's stubs take it for a method
             held = await self._database.checkpoints.find_one({"_id": id_})
             if held is not None and "session" in held:
@@ -226,6 +294,8 @@ class Store:
                 return_document=ReturnDocument.AFTER,
             )
         assert document is not None
+        if ((live := await self.live()) == self.database) != self._must_be_live:
+            raise Fenced(f"{id_}: a rebuild has switched from another projection to {live}")
         self._sessions[id_] = session
         return Checkpoint(topic, partition, document["offset"], document["epoch"])
 
@@ -334,6 +404,66 @@ class Store:
         )
         if not done.matched_count:
             raise Fenced(f"{checkpoint.id} is no longer at offset {checkpoint.offset} in epoch {checkpoint.epoch}")
+
+    async def hold(self, partitions: Iterable[tuple[str, int]]) -> list[Checkpoint]:
+        """Take partitions over in one session, to `switch` from here to another projection.
+
+        Whoever folded them stays fenced until it takes them over again; that ends the session, and with it a switch
+        that a killed process left open.
+
+        Raises:
+            Fenced: the projection is not the live one any more.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with mongo_errors(self._config):
+            session = await self._client.start_session()
+        return [await self.acquire(topic, partition, session) for topic, partition in partitions]
+
+    async def switch(self, held: list[Checkpoint], to: str, reached: list[Checkpoint]) -> bool:
+        """Make another projection the live one, in one transaction; False if a consumer has come between.
+
+        Args:
+            held: Checkpoints of this one, as `hold` returned them.
+            to: The other one's database.
+            reached: Its checkpoints, each at least as far.
+
+        Raises:
+            Fenced: the other one was taken over by another rebuild.
+            MongoUnavailable: MongoDB did not answer; `live` tells whether it has switched.
+        """
+        session = self._sessions[held[0].id]
+        session_id: Any = session.session_id
+        other = self._majority(to)
+        try:
+            with timeout(_SECONDS):
+                # Whoever goes on with the other one after a kill ends the transaction that was left open.
+                await other.checkpoints.update_many(
+                    {"_id": {"$in": [each.id for each in reached]}}, {"$set": {"session": session_id["id"]}}
+                )
+                async with session.start_transaction(write_concern=WriteConcern("majority")):
+                    if not all([await self._fence(self._database, each, session) for each in held]):
+                        await session.abort_transaction()
+                        return False
+                    if not all([await self._fence(other, each, session) for each in reached]):
+                        raise Fenced(f"another rebuild has taken over {to}")
+                    await self._majority(self._config.database)[CATALOG].replace_one(
+                        {"_id": LIVE}, {"database": to}, upsert=True, session=session
+                    )
+        except PyMongoError as error:
+            # A consumer takes a partition over, and has ended our session for it.
+            if error.has_error_label("TransientTransactionError") or getattr(error, "code", None) == _INTERRUPTED:
+                return False
+            async with mongo_errors(self._config):
+                raise
+        return True
+
+    async def _fence(
+        self, database: AsyncIOMotorDatabase[Document], checkpoint: Checkpoint, session: AsyncIOMotorClientSession
+    ) -> bool:
+        done = await database.checkpoints.update_one(
+            {"_id": checkpoint.id, "epoch": checkpoint.epoch}, {"$inc": {"epoch": 1}}, session=session
+        )
+        return bool(done.matched_count)
 
 
 def _writes(state: State, dead_letters: list[DeadLetter]) -> dict[str, list[ReplaceOne[Document]]]:

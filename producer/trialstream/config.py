@@ -32,6 +32,9 @@ _SPOOL_MODES = ("overflow", "always", "off")
 _WHEN_FULL = ("block", "drop_oldest", "raise")
 # Below it, memory and spool could not hold a few of the largest events.
 _MIN_BYTES = 16 * 1024 * 1024
+# Those that begin with a digit are the rebuilt ones. MongoDB takes database names of less than 64 bytes.
+_PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_DATABASE_BYTES = 63
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 # By the type of a field: how its text is read, and what a text should be.
 _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -64,6 +67,8 @@ class Config:
             in all until there is room again, then its event is dropped and counted; `drop_oldest`: the spool gives up
             its oldest events, counted, for new ones; `raise`: it raises `SpoolFull`.
         block_seconds: See `when_full`.
+        projection: Name of a projection to read as it is, made by `trialstream rebuild --until`; empty means the live
+            one. A protocol with one cannot log; consumers take no notice of it.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`, passed to Kafka as it is.
         kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         kafka_sasl_username: SASL user.
@@ -85,6 +90,7 @@ class Config:
     memory_bytes: int = 64 * 1024**2
     when_full: str = "block"
     block_seconds: float = 5.0
+    projection: str = ""
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = ""
     kafka_sasl_username: str = ""
@@ -96,6 +102,13 @@ class Config:
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(f"prefix {self.prefix!r}: 1 to 48 letters, digits, '_' or '-'")
+        if self.projection:
+            longest = _DATABASE_BYTES - len(self.prefix) - 1
+            if not _PROJECTION.fullmatch(self.projection) or len(self.projection) > longest:
+                raise ConfigError(
+                    f"projection {self.projection!r}: a letter, then letters, digits, '_' or '-', {longest} characters "
+                    "at most"
+                )
         if not self.kafka:
             raise ConfigError("kafka: no bootstrap servers given")
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
@@ -156,13 +169,18 @@ class Config:
 
     @property
     def database(self) -> str:
-        """MongoDB database of the projection."""
+        """MongoDB database of the first projection; it names the live one."""
         return self.prefix
 
     @property
     def spools(self) -> Path:
         """Folder of the spools of this prefix, one folder a writer."""
         return Path(self.spool_dir).expanduser().absolute() / self.prefix
+
+    @property
+    def named_projection(self) -> str:
+        """MongoDB database of the projection to read as it is."""
+        return f"{self.prefix}~{self.projection}"
 
     @property
     def consumer_group(self) -> str:

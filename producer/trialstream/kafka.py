@@ -492,14 +492,18 @@ def connect(
         offline: Work without servers: all goes into the spool, and `trialstream push` sends it; `TRIALSTREAM_OFFLINE`
             if not given. A Kafka that cannot be reached at start has the same effect until it can, with a warning.
         timeout: Seconds that any wait takes at most.
-        **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`.
+        **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`; with `projection="name"`
+            it reads that projection and cannot log.
 
     Raises:
         ConfigError: a setting makes no sense; the message names it.
     """
-    return KafkaProtocol(
-        Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, **settings), timeout=timeout
-    )
+    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, **settings)
+    if config.projection:
+        from trialstream.projection import ProjectionProtocol  # noqa: PLC0415 (it is a KafkaProtocol)
+
+        return ProjectionProtocol(config, timeout=timeout)
+    return KafkaProtocol(config, timeout=timeout)
 
 
 def _checked(given: T, kind: type[T], path: str) -> T:

@@ -1,19 +1,24 @@
-"""Reads the projection: the only module of the producer's side that talks to MongoDB."""
+"""Reads the projection: the only module of the producer's side that talks to MongoDB.
+
+A rebuild may switch from one projection, a database, to another at any time and drop the old one. So each read looks
+*afterwards* whether the projection that it read is still the live one, and is made again where it is not: what it
+returns was live all the time, and is never part of a database that was being dropped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import timeout
+from pymongo import ReadPreference, timeout
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.documents import group_from_document, project_from_document, trial_from_document
-from trialstream_schemas.errors import MongoUnavailable, ProjectionBehind, QueryError
+from trialstream_schemas.errors import ItemNotFound, MongoUnavailable, ProjectionBehind, QueryError
 from trialstream_schemas.series import Bucket
 from trialstream_schemas.structure import Project, Trial, TrialGroup
 from trialstream_schemas.values import escape_key
@@ -21,13 +26,17 @@ from trialstream_schemas.values import escape_key
 from trialstream.backlog import Route
 from trialstream.config import Config
 
-__all__ = ["Outcome", "Reader"]
+__all__ = ["ABOUT", "CATALOG", "LIVE", "Outcome", "Reader"]
 
+T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
+Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 Outcome: TypeAlias = Mapping[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Keys: TypeAlias = list[tuple[str, int]]
 
+# The collection that says of each projection what it is, and in `<prefix>` which one is live.
+CATALOG, ABOUT, LIVE = "projection", "about", "live"
 # A replica set elects a new primary within; who asks for less time gets less.
 _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
@@ -50,9 +59,11 @@ class Reader:
         if "serverselectiontimeoutms" not in config.mongo.lower():  # what the user set wins
             settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **settings)
-        self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
-            config.database, read_concern=ReadConcern("majority")
-        )
+        self._config = config
+        # Until the first look: a rebuild may have made another one the live one.
+        self._database = self._of(config.named_projection if config.projection else config.database)
+        # From the primary, whatever the URI prefers: one that lags could call a projection live that is being dropped.
+        self._catalog = self._of(config.database).get_collection(CATALOG, read_preference=ReadPreference.PRIMARY)
         # Waiting requests share one query: 32 that polled one by one would starve each other on the driver's threads.
         self._waiting: dict[str, anyio.Event] = {}
         self._outcomes: dict[str, Outcome] = {}
@@ -78,42 +89,107 @@ class Reader:
                 "TRIALSTREAM_MONGO"
             ) from error
 
+    # --- The projection
+
+    def _of(self, database: str) -> Database:
+        return self._client.get_database(database, read_concern=ReadConcern("majority"))
+
+    async def check_named(self) -> None:
+        """Check that the named projection can be read, if there is to be one.
+
+        Raises:
+            ItemNotFound: there is none of that name, or it is not finished.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        name = self._config.projection
+        if not name:
+            return
+        async with self._errors():
+            about = await self._database[CATALOG].find_one({"_id": ABOUT})
+        if about is None or about["kind"] != "until":
+            raise ItemNotFound(
+                f"there is no projection {name!r} of {self._config.prefix}: `trialstream projections` lists them, "
+                f"`trialstream rebuild --until TIME --name {name}` makes it"
+            )
+        if not about["ready"]:
+            raise ItemNotFound(
+                f"projection {name!r} of {self._config.prefix} is not finished: run its `trialstream rebuild --until` "
+                "again"
+            )
+
+    async def _switched(self) -> bool:
+        """Look which projection is live; whether it is another one than before."""
+        if self._config.projection:
+            return False
+        pointer = await self._catalog.find_one({"_id": LIVE})
+        live = pointer["database"] if pointer else self._config.database
+        if live == self._database.name:
+            return False
+        self._database = self._of(live)
+        return True
+
+    async def _read(self, read: Callable[[Database], Awaitable[T]]) -> T:
+        """Run a read on the live projection, and again if another one was live at its end."""
+        async with self._errors():
+            while True:
+                database = self._database
+                try:
+                    found = await read(database)
+                except PyMongoError:  # it may have been dropped meanwhile
+                    if not await self._switched() and database is self._database:
+                        raise
+                else:
+                    if not await self._switched() and database is self._database:
+                        return found
+
     # --- Documents
 
     async def trials(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Trial]:
         """Trials."""
-        return [trial_from_document(each) for each in await self._documents("trials", filter_, sort, limit)]
+        found = await self._read(lambda database: _documents(database, "trials", filter_, sort, limit))
+        return [trial_from_document(each) for each in found]
 
     async def groups(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[TrialGroup]:
         """Groups, with the uids of their trials."""
-        groups = [group_from_document(each) for each in await self._documents("groups", filter_, sort, limit)]
-        trials = await self._members("trials", "group_id", [each.uid for each in groups])
-        for group in groups:
-            group.trials = trials.get(group.uid, [])
-        return groups
+
+        async def read(database: Database) -> list[TrialGroup]:
+            groups = [group_from_document(each) for each in await _documents(database, "groups", filter_, sort, limit)]
+            trials = await _members(database, "trials", "group_id", [each.uid for each in groups])
+            for group in groups:
+                group.trials = trials.get(group.uid, [])
+            return groups
+
+        return await self._read(read)
 
     async def projects(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Project]:
         """Projects, with the uids of their groups and trials."""
-        projects = [project_from_document(each) for each in await self._documents("projects", filter_, sort, limit)]
-        uids = [each.uid for each in projects]
-        groups = await self._members("groups", "project_id", uids)
-        trials = await self._members("trials", "project_id", uids)
-        for project in projects:
-            project.groups = groups.get(project.uid, [])
-            project.trials = trials.get(project.uid, [])
-        return projects
+
+        async def read(database: Database) -> list[Project]:
+            documents = await _documents(database, "projects", filter_, sort, limit)
+            projects = [project_from_document(each) for each in documents]
+            uids = [each.uid for each in projects]
+            groups = await _members(database, "groups", "project_id", uids)
+            trials = await _members(database, "trials", "project_id", uids)
+            for project in projects:
+                project.groups = groups.get(project.uid, [])
+                project.trials = trials.get(project.uid, [])
+            return projects
+
+        return await self._read(read)
 
     async def exists(self, collection: str, uid: str) -> bool:
         """Whether there is a document of that id."""
-        async with self._errors():
-            return await self._database[collection].find_one({"_id": uid}, {"_id": 1}) is not None
+        return await self._read(lambda database: database[collection].find_one({"_id": uid}, {"_id": 1})) is not None
 
     async def versions(self, collection: str, filter_: Filter, limit: int) -> list[tuple[str, int]]:
         """Uids and state versions of the oldest that match."""
-        async with self._errors():
-            cursor = self._database[collection].find(filter_, {"state_version": 1})
+
+        async def read(database: Database) -> list[tuple[str, int]]:
+            cursor = database[collection].find(filter_, {"state_version": 1})
             cursor = cursor.sort([("created", 1), ("_id", 1)]).limit(limit)
             return [(each["_id"], each["state_version"]) async for each in cursor]
+
+        return await self._read(read)
 
     async def buckets(self, uid: str, section: str, names: Iterable[str]) -> list[Bucket]:
         """The history of a trial, with no other columns than the names (all if there are none)."""
@@ -124,27 +200,17 @@ class Reader:
             filter_["names"] = {"$in": wanted}
             plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
             fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in wanted)), 1)
-        # One snapshot: else a bucket that is filled while a long history is read would come twice, open and full.
-        async with self._errors(), await self._client.start_session(snapshot=True) as session:
-            found = await self._database.series.find(filter_, fields, session=session).to_list(None)
+
+        async def read(database: Database) -> list[Document]:
+            # One snapshot: else a bucket that is filled while a long history is read would come twice, open and full.
+            async with await self._client.start_session(snapshot=True) as session:
+                return await database.series.find(filter_, fields, session=session).to_list(None)
+
+        found = await self._read(read)
         if wanted:
             for each in found:
                 each["names"] = [name for name in each["names"] if name in wanted]
         return [Bucket.from_document(each) for each in found]
-
-    async def _documents(self, collection: str, filter_: Filter, sort: Keys | None, limit: int) -> list[Document]:
-        async with self._errors():
-            cursor = self._database[collection].find(filter_, sort=sort, limit=limit)
-            return await cursor.to_list(None)
-
-    async def _members(self, collection: str, field: str, uids: list[str]) -> dict[str, list[str]]:
-        members: dict[str, list[str]] = {}
-        if uids:
-            async with self._errors():
-                cursor = self._database[collection].find({field: {"$in": uids}}, {field: 1})
-                async for each in cursor.sort([("created", 1), ("_id", 1)]):
-                    members.setdefault(each[field], []).append(each["_id"])
-        return members
 
     # --- Waiting for the fold
 
@@ -154,6 +220,8 @@ class Reader:
         Raises:
             ProjectionBehind: it has not in that many seconds; the message says how far it is behind.
         """
+        if self._config.projection:
+            return  # it is what it is, and nothing more will be folded into it
         missing = self._missing(marks)
         polls = 0
         if missing:
@@ -181,11 +249,14 @@ class Reader:
             "one with `trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
         )
 
-    async def _read_checkpoints(self, routes: Iterable[Route]) -> None:
+    async def _read_checkpoints(self, routes: Mapping[Route, int]) -> None:
         ids = {f"{route.topic}/{route.partition}": route for route in routes}
         async with self._errors():
             async for each in self._database.checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}):
                 self._folded[ids[each["_id"]]] = each["offset"]
+            # A projection that takes over is at least as far, so what was found stays true; the next look is there.
+            if any(self._folded.get(route, 0) < offset for route, offset in routes.items()):
+                await self._switched()
 
     # --- Outcomes
 
@@ -224,4 +295,21 @@ class Reader:
                     self._outcomes[each["_id"]] = each
                     self._waiting[each["_id"]].set()
                     found += 1
+            if not found:  # an outcome is the same in every projection, so only who has none looks for another one
+                await self._switched()
         return found
+
+
+async def _documents(
+    database: Database, collection: str, filter_: Filter, sort: Keys | None, limit: int
+) -> list[Document]:
+    return await database[collection].find(filter_, sort=sort, limit=limit).to_list(None)
+
+
+async def _members(database: Database, collection: str, field: str, uids: list[str]) -> dict[str, list[str]]:
+    members: dict[str, list[str]] = {}
+    if uids:
+        cursor = database[collection].find({field: {"$in": uids}}, {field: 1})
+        async for each in cursor.sort([("created", 1), ("_id", 1)]):
+            members.setdefault(each[field], []).append(each["_id"])
+    return members

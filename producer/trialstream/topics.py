@@ -29,7 +29,7 @@ from trialstream.config import Config
 # poured onto stderr where there are none.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
-__all__ = ["ensure_topics", "kafka_errors", "partition_of", "publish_schemas", "reading"]
+__all__ = ["ensure_topics", "kafka_errors", "log_of", "partition_of", "publish_schemas", "reading"]
 
 # The log is the only truth: nothing in it ever expires. The broker's clock orders it, so that replay to a time is well
 # defined.
@@ -61,13 +61,19 @@ async def kafka_errors(config: Config) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def reading(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
+async def reading(config: Config, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside of any group, for as long as the block runs; stopping it has a deadline.
+
+    Args:
+        config: Where Kafka is.
+        **settings: Further ones of the consumer.
 
     Raises:
         KafkaUnavailable: no broker answers.
     """
-    consumer = AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        **config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest", **settings
+    )
     try:
         async with kafka_errors(config):
             await consumer.start()
@@ -179,8 +185,27 @@ async def _log(config: Config, partitions: int) -> LogCreated:
             if not (await consumer.end_offsets([registry]))[registry]:
                 mine = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
                 await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
-            consumer.seek(registry, 0)
-            first = await consumer.getone(registry)
+            return await _first(config, consumer)
+
+
+async def log_of(config: Config) -> LogCreated:
+    """Which log the topics are that there are now; none is created.
+
+    Raises:
+        KafkaUnavailable: no broker answers, or none says which log this is in time.
+        LogMismatch: the registry is not one of trialstream.
+    """
+    async with kafka_errors(config), reading(config) as consumer:
+        with anyio.move_on_after(_CREATE_SECONDS):
+            return await _first(config, consumer)
+    raise KafkaUnavailable(f"Kafka at {config.kafka} has no record of {config.registry_topic}: was the topic deleted?")
+
+
+async def _first(config: Config, consumer: AIOKafkaConsumer) -> LogCreated:
+    registry = TopicPartition(config.registry_topic, 0)
+    consumer.assign([registry])
+    consumer.seek(registry, 0)
+    first = await consumer.getone(registry)
     log = SchemaStore().decode(first.value or b"")
     if not isinstance(log, LogCreated):
         raise LogMismatch(

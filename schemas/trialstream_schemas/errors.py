@@ -7,6 +7,7 @@ TrialStreamError
 ├── QueryError              a query with an operator or a field that is not supported (also a ValueError)
 ├── ChronoError             a chrono was finished that was not started (also a RuntimeError)
 ├── ProtocolClosed          the protocol was used before it was entered or after it was left (also a RuntimeError)
+├── ProjectionIsReadOnly    a projection that is only read cannot be logged to (also a RuntimeError)
 ├── ConfigError             a setting is missing or makes no sense (also a ValueError)
 ├── ServerUnavailable       Kafka or MongoDB did not answer
 │   ├── KafkaUnavailable
@@ -40,6 +41,7 @@ __all__ = [
     "MongoUnavailable",
     "Offline",
     "ProjectionBehind",
+    "ProjectionIsReadOnly",
     "ProtocolClosed",
     "QueryError",
     "SchemaError",
@@ -78,6 +80,10 @@ class ChronoError(TrialStreamError, RuntimeError):
 
 class ProtocolClosed(TrialStreamError, RuntimeError):
     """The protocol was used before it was entered or after it was left."""
+
+
+class ProjectionIsReadOnly(TrialStreamError, RuntimeError):
+    """A protocol that reads a named projection was asked to log; connect without `projection` for that."""
 
 
 class ConfigError(TrialStreamError, ValueError):

@@ -136,10 +136,25 @@ async def members(config: Config) -> int:
 # --- The projection
 
 
+def live(config: Config) -> str:
+    """Database of the live projection."""
+    with MongoClient(config.mongo) as client:
+        pointer = client[config.database].projection.find_one({"_id": "live"})
+    return pointer["database"] if pointer else config.database
+
+
+def databases(config: Config) -> set[str]:
+    """Databases of all projections that have documents."""
+    with MongoClient(config.mongo) as client:
+        names = [each for each in client.list_database_names() if each.split("~")[0] == config.database]
+        return {each for each in names if set(client[each].list_collection_names()) != {"projection"}}
+
+
 def checkpoints(config: Config) -> dict[str, int]:
     """By partition, the offset up to which it is folded."""
+    database = live(config)
     with MongoClient(config.mongo) as client:
-        found = client[config.database].checkpoints.find({"offset": {"$exists": True}})
+        found = client[database].checkpoints.find({"offset": {"$exists": True}})
         return {each["_id"]: each["offset"] for each in found}
 
 
@@ -166,13 +181,17 @@ async def folds_on(config: Config, events: int) -> None:
     await until(lambda: folded(config) >= before + events)
 
 
-def snapshot(config: Config) -> dict[str, dict[str, bytes]]:
-    """Every document of every collection as BSON bytes; of the checkpoints all but who holds them."""
+def snapshot(config: Config, projection: str | None = None) -> dict[str, dict[str, bytes]]:
+    """Every document of every collection as BSON bytes; of the checkpoints all but who holds them.
+
+    Of the live projection, or of the database given.
+    """
+    name = projection or live(config)
     with MongoClient(config.mongo, document_class=RawBSONDocument) as client:
-        database = client[config.database]
+        database = client[name]
         found = {name: {each["_id"]: each.raw for each in database[name].find()} for name in COLLECTIONS}
     with MongoClient(config.mongo) as client:
-        positions = client[config.database].checkpoints.find({}, {"epoch": 0, "session": 0})
+        positions = client[name].checkpoints.find({}, {"epoch": 0, "session": 0})
         found["checkpoints"] = {each["_id"]: bson.encode(each) for each in positions}
     return found
 
@@ -192,9 +211,10 @@ def _decoded(raw: bytes | None) -> str:
 
 
 def drop(config: Config) -> None:
-    """Drop the database of the projection."""
+    """Drop the databases of all projections."""
     with MongoClient(config.mongo) as client:
-        client.drop_database(config.database)
+        for name in [each for each in client.list_database_names() if each.split("~")[0] == config.database]:
+            client.drop_database(name)
 
 
 # --- Processes

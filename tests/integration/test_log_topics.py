@@ -13,8 +13,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 from pymongo import MongoClient
 from service_load import connected
-from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of
+from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of, send, until
 from trialstream.topics import ensure_topics
+from trialstream_consumer.folding import FETCHING
+from trialstream_consumer.service import Service
 from trialstream_schemas.codec import SCHEMAS, SchemaStore
 
 
@@ -97,6 +99,39 @@ async def test_recreated_topics_are_refused(config, consumer):
 
     refused(config, config.registry_topic, config.database, "recreated")
     assert checkpoints(config) == before
+
+
+async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(config, consumer, monkeypatch):
+    """Also when the new log is longer than what was folded: nothing of it is folded, and the consumer ends."""
+    _, end = await fold_some(config, consumer)
+    before = checkpoints(config)
+    monkeypatch.setitem(FETCHING, "metadata_max_age_ms", 500)  # it learns of topics that are back after 5 minutes else
+    refusals = []
+
+    async def consume():
+        try:
+            await Service(config).run()
+        except ts.LogMismatch as error:
+            refusals.append(str(error))
+
+    epochs = epochs_of(config)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(consume)
+        await until(lambda: all(epoch > epochs[id_] for id_, epoch in epochs_of(config).items()))
+        await delete_topics(config)
+        await ensure_topics(config)
+        for number in range(config.partitions):
+            await send(config, [b"no event"] * (end + 50), partition=number)
+        await until(lambda: bool(refusals), 60)
+
+    assert checkpoints(config) == before
+    assert "recreated" in refusals[0]
+
+
+def epochs_of(config):
+    """How often each partition was taken over."""
+    with MongoClient(config.mongo) as client:
+        return {each["_id"]: each["epoch"] for each in client[config.database].checkpoints.find({"epoch": {"$gt": 0}})}
 
 
 async def test_a_log_that_begins_after_the_checkpoint_is_refused(config, consumer):

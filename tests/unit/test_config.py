@@ -147,3 +147,26 @@ def test_certificates_that_cannot_be_read(given, named):
 
     with pytest.raises(ConfigError, match=named):
         config.kafka_client()
+
+
+@pytest.mark.parametrize("name", ["july", "a", "u260701T120000", "x" * 48])
+def test_a_named_projection_lies_in_a_database_beside_the_live_one(name):
+    """No prefix has a `~` in its name, so it can be mistaken for nothing else."""
+    config = Config(prefix="lab", projection=name)
+
+    assert config.named_projection == f"lab~{name}"
+    assert config.database == "lab"
+
+
+@pytest.mark.parametrize("name", ["1", "1st", "_a", "a b", "a.b", "a~b", "é", "x" * 60])
+def test_a_projection_that_no_database_can_be_called_after_is_refused(name):
+    """The message names it and says what there may be."""
+    with pytest.raises(ConfigError, match=f"projection '{name}': a letter.* 59 characters"):
+        Config(prefix="lab", projection=name)
+
+
+def test_the_longest_prefix_leaves_room_for_the_name_of_a_time():
+    """MongoDB takes names of less than 64 bytes."""
+    config = Config(prefix="p" * 48, projection="u260701T120000")
+
+    assert len(config.named_projection) == 63

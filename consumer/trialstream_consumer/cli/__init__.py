@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_consumer.cli import archive, service, spool, stack, trials
+from trialstream_consumer.cli import archive, replay, service, spool, stack, trials
 from trialstream_consumer.local.launcher import Interrupted
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 stack.register(app)
 service.register(app)
 archive.register(app)
+replay.register(app)
 trials.register(app)
 spool.register(app)
 

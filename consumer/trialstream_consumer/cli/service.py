@@ -66,7 +66,7 @@ def dead_letters(
 async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:
     store = Store(config)
     try:
-        return await store.dead_letters(limit)
+        return await store.of(await store.live()).dead_letters(limit)
     finally:
         store.close()
 

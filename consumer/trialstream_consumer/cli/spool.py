@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 import typer
 from rich.console import Console
 from trialstream.config import Config
@@ -15,7 +14,8 @@ from trialstream.push import Waiting, push_spool, waiting
 from trialstream_schemas.errors import SpoolError
 
 from trialstream_consumer.archive import Progress
-from trialstream_consumer.cli.archive import _bar
+from trialstream_consumer.cli.progress import counting
+from trialstream_consumer.cli.running import run
 
 __all__ = ["register"]
 
@@ -60,12 +60,12 @@ def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sp
     found = list(waiting(paths))
     if not found:
         return _say("nothing waits")
-    with _bar() as progress:
+    with counting() as progress:
         for each in found:
             if each.busy:
                 _say(f"left {each.folder} to the process that is using it")
                 continue
-            anyio.run(push_spool, Config.from_env(), each.folder, partial(_show, progress, each))
+            run(partial(push_spool, Config.from_env(), each.folder, partial(_show, progress, each)))
             damage = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
             _say(f"sent {each.events} events from {each.folder}{damage}")
     return None

@@ -64,6 +64,7 @@ def trials(
 async def _trials(config: Config, query: dict[str, Any], limit: int, caught_up: bool) -> list[Trial]:
     reader = Reader(config, _CATCH_UP_SECONDS)
     try:
+        await reader.check_named()
         if caught_up:
             await reader.folded(await _ends(config), _CATCH_UP_SECONDS)
         return await reader.trials(translate(query, TRIAL_FIELDS), [("created", -1), ("_id", -1)], limit)

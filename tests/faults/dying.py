@@ -1,0 +1,63 @@
+"""A process that replays and kills itself with -9 where it is told to: `dying.py TASK MODULE:NAME[.METHOD] CALL`.
+
+It dies at the CALL-th call of that function, before anything of it is done.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from functools import partial
+
+import anyio
+import structlog
+from trialstream.config import Config
+from trialstream_consumer import folding
+from trialstream_consumer.rebuild import rebuild_until
+from trialstream_consumer.verify import verify
+
+
+def ignore(*_):
+    """Show nothing."""
+
+
+def arm(place, call):
+    """Replace the function by one that kills at that call."""
+    module, _, path = place.partition(":")
+    *owners, name = path.split(".")
+    owner = importlib.import_module(module)
+    for each in owners:
+        owner = getattr(owner, each)
+    original = getattr(owner, name)
+    calls = 0
+
+    def dying(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **named)
+
+    setattr(owner, name, dying)
+
+
+def main(task, place, call):
+    """Arm and run."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    if place.endswith("Store.write"):
+        folding._BATCH_RECORDS = 3  # else a small log is one batch
+    config = Config.from_env()
+    arm(place, int(call))
+    rebuilding = importlib.import_module("trialstream_consumer.rebuild")
+    tasks = {
+        "rebuild": partial(rebuilding.rebuild, config, ignore),
+        "until": partial(rebuild_until, config, "then", 2**42, ignore),
+        "verify": partial(verify, config, ignore, ignore),
+    }
+    anyio.run(tasks[task])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,79 @@
+"""Export while the broker dies, and while somebody ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+from anyio.to_thread import run_sync
+from service_support import send, until
+from trialstream.topics import ensure_topics
+from trialstream_consumer.archive import Archive, Selection, export_log
+from trialstream_consumer.local.consumer import environment
+from trialstream_schemas.errors import KafkaUnavailable
+
+
+def ignore(*_):
+    """No progress bar."""
+
+
+async def some_log(config):
+    """A log with something in each partition; returns how many records it has."""
+    await ensure_topics(config)
+    for partition in range(config.partitions):
+        await send(config, [b"no event"] * 3, partition=partition)
+    return 1 + 3 * config.partitions
+
+
+async def test_an_export_during_which_the_broker_dies_says_so_and_leaves_no_file(config, stack, tmp_path, monkeypatch):
+    """With the broker back, it exports all of it."""
+    monkeypatch.setattr("trialstream_consumer.archive.exporting._WAIT_SECONDS", 2.0)
+    records = await some_log(config)
+
+    def kill(step, *_):
+        if step == "writing" and stack.kafka.running:
+            stack.kafka.kill()
+
+    with pytest.raises(KafkaUnavailable):
+        await export_log(config, tmp_path / "log.avro", Selection(), kill)
+
+    assert list(tmp_path.iterdir()) == []
+
+    await run_sync(stack.kafka.start)
+    await export_log(config, tmp_path / "log.avro", Selection(), ignore)
+
+    assert Archive.check(tmp_path / "log.avro", ignore).records == records
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_export_that_is_ended_by_a_signal_leaves_no_file(config, stack, tmp_path, number):
+    """Its exit code names the signal."""
+    await ensure_topics(config)
+    for partition in range(config.partitions):  # to compress them takes a second
+        await send(config, [os.urandom(900_000)] * 10, partition=partition)
+    command = [sys.executable, "-m", "trialstream_consumer.cli", "export", str(tmp_path / "log.avro")]
+    env = {**os.environ, **environment(config)}
+    process = await run_sync(partial(subprocess.Popen, command, env=env, stderr=subprocess.PIPE))
+    stopped = False
+
+    def began():
+        nonlocal stopped
+        if not stopped and (tmp_path / "log.avro.partial").exists():
+            stack.kafka.signal(signal.SIGSTOP)
+            stopped = True
+        return stopped or process.poll() is not None
+
+    try:
+        await until(began)
+        process.send_signal(number)
+        _, said = await run_sync(partial(process.communicate, timeout=10))
+    finally:
+        stack.kafka.signal(signal.SIGCONT)
+        process.kill()
+
+    assert (process.returncode, said) == (128 + number, b"")
+    assert list(tmp_path.iterdir()) == []

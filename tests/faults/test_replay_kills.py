@@ -1,0 +1,265 @@
+"""Rebuild, until and verify while everything runs, killed at each of their steps and run again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+import trialstream as ts
+from anyio.to_thread import run_sync
+from pymongo import MongoClient
+from service_load import connected, load
+from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
+from trialstream_consumer.local.consumer import environment
+from trialstream_consumer.rebuild import rebuild, rebuild_until
+from trialstream_consumer.verify import verify
+from trialstream_schemas.errors import Fenced
+
+STORE = "trialstream_consumer.store:Store"
+# Each step of a rebuild, in their order, at which it dies.
+STEPS = {
+    "before there is a database": ("trialstream_consumer.projections:Projections._describe", 1),
+    "before the indexes": ("trialstream_consumer.rebuild:ensure_indexes", 1),
+    "before the first batch": (f"{STORE}.write", 1),
+    "between batches": (f"{STORE}.write", 8),
+    "before the consumers are held": (f"{STORE}.hold", 1),
+    "while the consumers are being held": (f"{STORE}.acquire", 8),
+    "before the switch": (f"{STORE}.switch", 1),
+    "in the transaction of the switch": (f"{STORE}._fence", 7),
+    "after the switch": ("trialstream_consumer.projections:Projections.clean", 2),
+    "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorClient.drop_database", 1),
+}
+
+
+def ignore(*_):
+    """No progress bar, or no difference to note."""
+
+
+def die(config, task, place, call):
+    """Run a task that dies there."""
+    command = [sys.executable, str(Path(__file__).with_name("dying.py")), task, place, str(call)]
+    env = {**os.environ, **environment(config)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+async def equals_the_log(config):
+    """Compare every document with a fold of the log from its beginning."""
+    found = []
+    verified = await verify(config, found.append, ignore)
+
+    assert found == []
+    assert verified.documents > 0
+
+
+@asynccontextmanager
+async def watching(config):
+    """Readers that poll all the time, one of them connected anew each time: none ever sees less than before."""
+    seen = {"trials": 0, "rows": 0, "members": 0}
+    polls = 0
+
+    async def look(protocol):
+        trials = await protocol.fetch_trials({})
+        [project] = await protocol.fetch_projects({})
+        shared = next(each for each in trials if each.name == "shared")
+        history = await protocol.fetch_metrics(shared)
+        return {
+            "trials": len(trials),
+            "rows": sum(len(each.values) for each in history.values()),
+            "members": len(project.trials),
+        }
+
+    async def watch(protocol, least):
+        nonlocal polls
+        now = await look(protocol)
+
+        assert all(now[name] >= least[name] for name in now), (least, now)
+
+        seen.update({name: max(seen[name], now[name]) for name in now})
+        polls += 1
+        return now
+
+    async def keep_watching():
+        async with connected(config) as protocol:
+            least = dict(seen)
+            while True:
+                least = await watch(protocol, least)
+
+    async def come_anew():
+        while True:
+            least = dict(seen)
+            async with connected(config) as protocol:
+                await watch(protocol, least)
+
+    async with connected(config) as protocol:
+        await protocol.new_project(ts.Project(name="watched"))
+        await protocol.new_trial(ts.Trial(name="member", project_id="watched"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_watching)
+        tasks.start_soon(come_anew)
+        await until(lambda: polls >= 4)
+        yield lambda: polls
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_sees_less(config, consumer):
+    """Nothing is lost, nothing is folded twice, creations and claims go on, and the old projection is gone."""
+    first = consumer(config)
+    second = await run_sync(consumer, config)
+
+    async def both():
+        return await members(config) == 2
+
+    await until(both)
+    async with load(config) as writing:
+        await writing.grow(150)
+        async with watching(config) as polls:
+            for number in (1, 2):
+                rebuilt = await rebuild(config, ignore)
+                before = polls()
+                async with connected(config) as protocol:
+                    created = await protocol.new_trial(ts.Trial(name="made", parameters={"number": number}))
+                    claimed = await protocol.fetch_and_update_trial({"uid": created.uid}, "log_trial_start")
+
+                assert claimed.status == ts.Status.Running
+                assert live(config) == rebuilt.database == f"{config.prefix}~{number}"
+
+                await folds_on(config, 20)
+                await until(lambda before=before: polls() >= before + 4)
+        await writing.grow(50)
+    await caught_up(config)
+    await writing.check()
+    await equals_the_log(config)
+
+    assert first.running
+    assert second.running
+    assert told(first, "projection_switched")
+    assert told(second, "projection_switched")
+    assert databases(config) == {live(config)}
+
+
+async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_run_again(config, consumer):
+    """Whatever it has left, consumers fold on at once, no reader sees less, and the next run ends well."""
+    service = consumer(config)
+    async with load(config, writers=1) as writing:
+        await writing.grow(50)
+        async with watching(config) as polls:
+            for step, (place, call) in STEPS.items():
+                before = live(config), polls()
+                await run_sync(die, config, "rebuild", place, call)
+                switched = step in ("after the switch", "while the old one is being dropped")
+
+                assert (live(config) != before[0]) == switched, step
+
+                with anyio.fail_after(10):
+                    await folds_on(config, 5)
+                    await until(lambda before=before: polls() >= before[1] + 2)
+            rebuilt = await rebuild(config, ignore)
+    await caught_up(config)
+    await writing.check()
+    await equals_the_log(config)
+
+    assert service.running
+    assert live(config) == rebuilt.database
+    assert databases(config) == {rebuilt.database}
+
+
+@pytest.mark.parametrize("step", ["between batches", "in the transaction of the switch"])
+async def test_without_any_consumer_a_killed_rebuild_goes_on_from_its_own_checkpoints(config, consumer, step):
+    """What it has folded is not folded again, and what it has locked does not hold up the next run."""
+    service = consumer(config)
+    async with load(config) as writing:
+        await writing.grow(100)
+    await caught_up(config)
+    before = snapshot(config)
+    await run_sync(service.stop)
+    await run_sync(die, config, "rebuild", *STEPS[step])
+    steps = []
+    with anyio.fail_after(10):
+        rebuilt = await rebuild(config, lambda *each: steps.append(each))
+
+    assert rebuilt.database == f"{config.prefix}~1"
+    assert steps[0][1] > 0
+    assert differences(before, snapshot(config)) == []
+
+
+async def test_of_two_rebuilds_at_once_one_ends_and_the_other_is_told(config, consumer):
+    """They are fenced like consumers: one projection is built, and it is right."""
+    consumer(config)
+    results = []
+
+    async def run():
+        try:
+            results.append(await rebuild(config, ignore))
+        except Fenced as error:
+            results.append(error)
+
+    async with load(config) as writing:
+        await writing.grow(100)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            tasks.start_soon(run)
+    await caught_up(config)
+    await writing.check()
+    await equals_the_log(config)
+    rebuilt = [each for each in results if not isinstance(each, Fenced)]
+
+    assert len(results) == 2
+    assert rebuilt
+    assert live(config) in {each.database for each in rebuilt}
+
+
+async def test_until_and_verify_that_were_killed_can_be_run_again(config, consumer):
+    """Until goes on and is not read before it is finished; what verify has left is dropped by the next."""
+    consumer(config)
+    async with load(config) as writing:
+        await writing.grow(100)
+        await run_sync(die, config, "until", f"{STORE}.write", 8)
+        with pytest.raises(ts.ItemNotFound, match="not finished"):
+            await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
+        await run_sync(die, config, "verify", "trialstream_consumer.comparing:Comparison.differences", 1)
+
+        assert f"{config.prefix}~verify" in databases(config)
+
+        await rebuild_until(config, "then", 2**42, ignore)
+        await equals_the_log(config)
+    async with ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then") as protocol:
+        assert len(await protocol.fetch_trials({})) == 4
+    assert databases(config) == {live(config), f"{config.prefix}~then"}
+
+
+async def test_a_rebuild_outlives_a_killed_mongodb_or_is_run_again(config, consumer, stack):
+    """It loses nothing, whether it waits for MongoDB to come back or ends with an error."""
+    consumer(config)
+    async with load(config) as writing:
+        await writing.grow(100)
+        killed = False
+
+        def kill(*_):
+            nonlocal killed
+            if not killed:
+                killed = True
+                stack.mongo.kill()
+                stack.mongo.start()
+
+        while live(config) == config.prefix:
+            try:
+                await rebuild(config, kill)
+            except ts.MongoUnavailable:
+                await until(lambda: _answers(config))
+        await folds_on(config, 10)
+    await caught_up(config)
+    await writing.check()
+    await equals_the_log(config)
+
+
+def _answers(config):
+    with MongoClient(config.mongo) as client:
+        return client.admin.command("ping")["ok"] == 1.0

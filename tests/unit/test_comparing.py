@@ -1,0 +1,30 @@
+"""Which paths of two documents differ."""
+
+from __future__ import annotations
+
+import math
+
+import bson
+import pytest
+from trialstream_consumer.comparing import _paths
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "paths"),
+    [
+        pytest.param({"a": 1, "b": {"c": [1, 2]}}, {"a": 1, "b": {"c": [1, 2]}}, [], id="nothing"),
+        pytest.param({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 4}, ["a.b", "c"], id="values, at any depth"),
+        pytest.param({"a": 1}, {"b": 1}, ["a", "b"], id="fields that only one has"),
+        pytest.param({"a": 1}, {"a": 1.0}, ["a"], id="a type"),
+        pytest.param({"a": 1}, {"a": bson.Int64(1)}, ["a"], id="the width of an integer"),
+        pytest.param({"a": math.nan}, {"a": math.nan}, [], id="NaN is NaN"),
+        pytest.param({"a": 0.0}, {"a": -0.0}, ["a"], id="the sign of a zero"),
+        pytest.param({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, ["a.1.b"], id="an item"),
+        pytest.param({"a": [1]}, {"a": [1, 2]}, ["a"], id="lists of other lengths"),
+        pytest.param({"a": {}}, {"a": None}, ["a"], id="a document and none"),
+        pytest.param({"a": 1, "b": 2}, {"b": 2, "a": 1}, [], id="the order of fields, told apart"),
+    ],
+)
+def test_paths_that_differ(ours, theirs, paths):
+    """Dotted, in the order of the live document, then what only the log has."""
+    assert list(_paths("", bson.decode(bson.encode(ours)), bson.decode(bson.encode(theirs)))) == paths
