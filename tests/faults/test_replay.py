@@ -158,7 +158,7 @@ async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_
 
                 assert (live(config) != before[0]) == switched, step
 
-                with anyio.fail_after(10):
+                with anyio.fail_after(20):  # an open transaction that nobody ends would last a minute
                     await folds_on(config, 5)
                     await until(lambda before=before: polls() >= before[1] + 2)
             rebuilt = await rebuild(config, ignore)
