@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DURATION ?= 60
+SEED     ?= 1
 
 .PHONY: demo test faults up down lint fmt bench soak clean constraints install
 
@@ -42,8 +44,9 @@ down: install
 bench: install
 	@echo "benchmarks/ holds nothing yet: see docs/roadmap.md"
 
+# Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install
-	@echo "tests/faults/ holds nothing yet: see docs/roadmap.md"
+	PYTHONPATH=tests/faults:tests/integration:tests/property $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
 
 constraints:
 	$(PYTHON) -m venv $(VENV)

@@ -24,7 +24,7 @@ from journal import Call, Journal, calls_of
 from model import comparable, expected, meaning, reading
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from service_support import caught_up, records_of
+from service_support import caught_up, live, records_of
 from trialstream.config import Config
 from trialstream_schemas import series
 from trialstream_schemas.codec import SchemaStore
@@ -116,7 +116,7 @@ def look(config: Config) -> View:
         MongoClient(config.mongo, document_class=RawBSONDocument, serverSelectionTimeoutMS=2000) as client,
         client.start_session(snapshot=True) as session,
     ):
-        database = client[config.database]
+        database = client[live(config)]
         documents = {kind: {each["_id"]: each.raw for each in database[kind].find(session=session)} for kind in KINDS}
         letters = [
             (each["topic"], each["partition"], each["offset"]) for each in database.dead_letters.find(session=session)

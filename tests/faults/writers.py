@@ -161,6 +161,12 @@ class Writer:
         await self.protocol.commit("acked", timeout=seconds)
         self.journal.add("acked", made)
 
+    async def secure(self, seconds=COMMIT_SECONDS):
+        """Wait until all that was logged is acknowledged or on disk, and take that down: nothing of it may be lost."""
+        made = len(self.journal.calls)
+        await self.protocol.commit("spooled", timeout=seconds)
+        self.journal.add("acked", made)
+
     async def create(self, trial, **kwargs):
         """Create a trial."""
         created = await self._ask(self.protocol.new_trial(trial, **kwargs))
@@ -299,12 +305,13 @@ class WriterProcess:
         calls: How many steps at most; it can be told to `stop` earlier.
         pause: Seconds between them.
         claims: Whether it claims trials called "job" on the side.
+        secures: After how many steps it waits until all is at least on disk; 0 for never.
     """
 
-    def __init__(self, config, path, trial, *, calls, pause=0.0, claims=False):
+    def __init__(self, config, path, trial, *, calls, pause=0.0, claims=False, secures=0):
         self.path = path
         self._stop = _CONTEXT.Event()
-        arguments = (config, path, trial, calls, pause, claims, self._stop)
+        arguments = (config, path, trial, calls, pause, claims, secures, self._stop)
         self._process = _CONTEXT.Process(target=_run, args=arguments, daemon=True)
         self._process.start()
 
@@ -333,11 +340,11 @@ class WriterProcess:
         assert self._process.exitcode == 0, f"the writer ended with {self._process.exitcode}"
 
 
-def _run(config, path, trial, calls, pause, claims, stop):
-    asyncio.run(_write(config, path, trial, calls, pause, claims, stop))
+def _run(*arguments):
+    asyncio.run(_write(*arguments))
 
 
-async def _write(config, path, trial, calls, pause, claims, stop):
+async def _write(config, path, trial, calls, pause, claims, secures, stop):
     journal = Journal(path=path)
     async with connected(config) as protocol:
         writer = Writer(protocol, journal)
@@ -351,6 +358,8 @@ async def _write(config, path, trial, calls, pause, claims, stop):
                     if stop.is_set():
                         break
                     await writer.mixed(trial, i)
+                    if secures and i % secures == secures - 1:
+                        await writer.secure()
                     if pause:
                         await anyio.sleep(pause)
             stop.set()
