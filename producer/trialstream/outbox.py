@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.events import SubjectEvent
 from trialstream_schemas.values import size
 
@@ -75,6 +76,7 @@ class Outbox:
         self._bytes = 0
         # When the sender looks by itself: never before it is woken, or at once since it was.
         self._alarm = math.inf
+        self._closed = False
 
     # --- What log calls do
 
@@ -85,6 +87,7 @@ class Outbox:
 
         Raises:
             Full: there is no room; nothing was appended.
+            ProtocolClosed: it was closed meanwhile; nothing was appended.
         """
         with self._lock:
             opened = self._opened(uid)
@@ -114,6 +117,7 @@ class Outbox:
 
         Raises:
             Full: there is no room; nothing was appended.
+            ProtocolClosed: it was closed meanwhile; nothing was appended.
         """
         with self._lock:
             opened = self._opened(uid)
@@ -137,18 +141,23 @@ class Outbox:
 
         Raises:
             Full: there is no room; nothing was queued.
+            ProtocolClosed: it was closed meanwhile; nothing was queued.
         """
         held = ("values", "parameters", "metadata", "tags")
         bytes_ = EVENT_BYTES + sum(size(getattr(event, name)) for name in held if hasattr(event, name))
         with self._lock:
-            if self._bytes + self._backlog.bytes >= self._max_bytes:
-                raise Full
+            self._check_room()
             self._seal(event.subject)
             self._enqueue(event, bytes_)
 
     def drop(self, uid: str) -> None:
-        """Give up an event for which there was no room: the fold sees the gap in the `seq` and counts it."""
+        """Give up an event for which there was no room: the fold sees the gap in the `seq` and counts it.
+
+        Raises:
+            ProtocolClosed: it was closed meanwhile; nothing is counted.
+        """
         with self._lock:
+            self._check_open()
             self._seal(uid)
             self._seqs[uid] = self._seqs.get(uid, 0) + 1
             self._backlog.give_up()
@@ -172,6 +181,12 @@ class Outbox:
             self._alarm = upcoming
             return upcoming
 
+    def close(self) -> None:
+        """Seal all frames, and take nothing more: what came later would be lost without a word."""
+        with self._lock:
+            self._closed = True
+        self.seal()
+
     def statistics(self) -> Statistics:
         """What waits, in open frames too, and what was."""
         found = self._backlog.statistics()
@@ -179,10 +194,18 @@ class Outbox:
 
     # --- Under the lock
 
-    def _opened(self, uid: str) -> _Open:
-        """The open frames of a trial, to add to."""
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ProtocolClosed("the protocol was closed during the call: leave its block after all calls")
+
+    def _check_room(self) -> None:
+        self._check_open()
         if self._bytes + self._backlog.bytes >= self._max_bytes:
             raise Full
+
+    def _opened(self, uid: str) -> _Open:
+        """The open frames of a trial, to add to."""
+        self._check_room()
         opened = self._open.get(uid)
         if opened is None:
             opened = self._open[uid] = _Open()

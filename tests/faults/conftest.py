@@ -1,0 +1,8 @@
+"""The fault tests share what the integration tests are made of."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
