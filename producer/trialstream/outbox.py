@@ -3,6 +3,8 @@
 Log calls append here and return. Rows gather in open frames; what is sealed goes into the backlog. Invariants:
 
 - the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a hole unless one was dropped;
+- an exception that a signal handler raises inside leaves nothing half done: what was begun is done again by whoever
+  comes next, with the same `seq`, so that the fold skips what is there twice;
 - metrics and chronos of a trial are gathered in open frames, and any other event of the trial seals them first. The two
   frames of a trial may overtake each other: they touch different parts of its state.
 
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.errors import ProtocolClosed
@@ -42,6 +45,26 @@ class _Open:
 
     metrics: MetricsFrame | None = None
     chronos: ChronosFrame | None = None
+
+
+class _Move(NamedTuple):
+    """An event on its way to the backlog.
+
+    Attributes:
+        event: The event.
+        size: About what it takes in memory.
+        seq: Its number; None for a creation.
+        opened: Where its frame was open, if it was one.
+        frame: Its frame.
+        bytes_left: What the open frames hold without it.
+    """
+
+    event: SubjectEvent
+    size: int
+    seq: int | None
+    opened: _Open | None
+    frame: MetricsFrame | ChronosFrame | None
+    bytes_left: int
 
 
 class Outbox:
@@ -77,6 +100,8 @@ class Outbox:
         # When the sender looks by itself: never before it is woken, or at once since it was.
         self._alarm = math.inf
         self._closed = False
+        # What is on its way, or was when an exception came.
+        self._move: _Move | None = None
 
     # --- What log calls do
 
@@ -167,6 +192,7 @@ class Outbox:
     def seal(self, due: float = math.inf) -> float:
         """Seal the frames that are due by then, all of them by default; return when the next one is."""
         with self._lock:
+            self._finish_move()
             upcoming = math.inf
             for uid, opened in list(self._open.items()):
                 if opened.metrics and opened.metrics.due <= due:
@@ -195,6 +221,7 @@ class Outbox:
     # --- Under the lock
 
     def _check_open(self) -> None:
+        self._finish_move()
         if self._closed:
             raise ProtocolClosed("the protocol was closed during the call: leave its block after all calls")
 
@@ -224,19 +251,36 @@ class Outbox:
             self._seal_chronos(uid, opened)
 
     def _seal_metrics(self, uid: str, opened: _Open) -> None:
-        frame, opened.metrics = opened.metrics, None
-        if frame is not None:
-            self._bytes -= frame.size
-            self._enqueue(frame.event(self.writer, uid), frame.size)
+        if (frame := opened.metrics) is not None and frame.rows:  # an exception may have come before its first row
+            self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
 
     def _seal_chronos(self, uid: str, opened: _Open) -> None:
-        frame, opened.chronos = opened.chronos, None
-        if frame is not None:
-            self._bytes -= frame.size
-            self._enqueue(frame.event(self.writer, uid), frame.size)
+        if (frame := opened.chronos) is not None and frame.rows:
+            self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
 
-    def _enqueue(self, event: SubjectEvent, bytes_: int) -> None:
-        if event.request is None:
-            event.seq = self._seqs.get(event.subject, 0) + 1
-            self._seqs[event.subject] = event.seq
-        self._backlog.put(Entry.of(event, bytes_))
+    def _enqueue(
+        self,
+        event: SubjectEvent,
+        bytes_: int,
+        opened: _Open | None = None,
+        frame: MetricsFrame | ChronosFrame | None = None,
+    ) -> None:
+        seq = self._seqs.get(event.subject, 0) + 1 if event.request is None else None
+        left = self._bytes - (0 if frame is None else frame.size)
+        self._move = _Move(event, bytes_, seq, opened, frame, left)
+        self._finish_move()
+
+    def _finish_move(self) -> None:
+        """Bring the last event to the backlog, if it is not there for certain."""
+        if (move := self._move) is None:
+            return
+        if (opened := move.opened) is not None:
+            if opened.metrics is move.frame:
+                opened.metrics = None
+            if opened.chronos is move.frame:
+                opened.chronos = None
+        self._bytes = move.bytes_left
+        if move.seq is not None:
+            self._seqs[move.event.subject] = move.event.seq = move.seq
+        self._backlog.put(Entry.of(move.event, move.size))
+        self._move = None

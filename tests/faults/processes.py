@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,7 @@ class Child:
         options: Options of Python.
     """
 
-    def __init__(
-        self, config: Config, folder: Path, script: str, *arguments: Any, options: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, config: Config, folder: Path, script: str, *arguments: Any, options: Sequence[str] = ()) -> None:
         self._out, self._err = (folder / f"{uuid.uuid4().hex}.{each}" for each in ("out", "err"))
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
@@ -131,9 +130,7 @@ class Child:
 
     def kill(self) -> None:
         """End it and whatever it has started, if it still runs."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         self.process.stdin.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +63,11 @@ class Cases(NamedTuple):
     repeated: list[tuple[str, str, int]]
 
 
+def ending_of(case: str) -> str:
+    """How it ends."""
+    return case.partition(", ")[0]
+
+
 def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
     """Run a child for each case; with an outage Kafka is killed while they run, and what waits is pushed later."""
     config = Config(
@@ -85,7 +89,7 @@ def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
     def end(case: str) -> Ended:
         child = children[case]
         child.go()
-        if number := SIGNALS.get(case.split(", ")[0]):
+        if number := SIGNALS.get(ending_of(case)):
             child.hears("waiting")
             child.signal(number)
         return child.end(END_SECONDS)
@@ -124,7 +128,7 @@ def kafka_down(stack, tmp_path_factory) -> Cases:
 
 def check(case: str, found: Case) -> None:
     """What holds with Kafka and without."""
-    ending, _ = case.split(", ")
+    ending = ending_of(case)
 
     assert found.ended.code == CODES[ending]
     assert found.ended.mess == []
@@ -154,7 +158,7 @@ def test_without_kafka_it_ends_in_time_and_says_where_the_rest_waits(kafka_down,
     found = kafka_down.by_name[case]
 
     check(case, found)
-    if case.split(", ")[0] not in KILLED:
+    if ending_of(case) not in KILLED:
         [warning] = found.ended.warnings
         assert "closed with events that were not sent" in warning
         assert f"trialstream push {kafka_down.config.spools}/" in warning

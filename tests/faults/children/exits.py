@@ -22,7 +22,12 @@ BLOCKING = ("SIGINT", "SIGINT twice", "SIGTERM", "SIGTERM handled")
 
 api, ending, name = sys.argv[1:4]
 timeout = float(sys.argv[4])
-logged = 0
+
+
+class Done:
+    """How many calls have returned."""
+
+    steps = 0
 
 
 def installed() -> list[Any]:
@@ -41,7 +46,7 @@ def prepare() -> None:
         signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     before = installed()
-    atexit.register(lambda: tell("ended", logged=logged, kept=installed() == before))
+    atexit.register(lambda: tell("ended", logged=Done.steps, kept=installed() == before))
 
 
 def watch(protocol: Any) -> None:
@@ -68,70 +73,66 @@ def act() -> None:
 
 def train(protocol: trialstream.sync.SyncProtocol) -> None:
     """Log, wait, log on, end."""
-    global logged
     trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
     protocol.log_trial_start(trial)
-    while logged < 500:
-        protocol.log_trial_metrics(trial, step=logged, loss=logged)
-        logged += 1
+    while Done.steps < 500:
+        protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
     protocol.commit("spooled")
     tell("ready")
     wait_for_go()
-    while logged < 1000:
-        protocol.log_trial_metrics(trial, step=logged, loss=logged)
-        logged += 1
+    while Done.steps < 1000:
+        protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
     if ending == "threads":
         threading.Thread(target=log_on, args=(protocol, trial)).start()
     if ending in BLOCKING:
         watch(protocol)
         tell("waiting")
     while ending in BLOCKING:
-        protocol.log_trial_metrics(trial, step=logged, loss=logged)
-        logged += 1
+        protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
     act()
 
 
 def log_on(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial) -> None:
     """Log more, when the main thread has ended."""
-    global logged
     threading.main_thread().join()
-    protocol.log_trial_metrics(trial, step=logged, loss=logged)
+    protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
     protocol.commit("spooled")
-    logged += 1
+    Done.steps += 1
 
 
 async def train_async(protocol: ts.Protocol) -> None:
     """The same, asynchronously."""
-    global logged
     trial = await protocol.new_trial(ts.Trial(name=name), auto_increment=True)
     await protocol.log_trial_start(trial)
-    while logged < 500:
-        await protocol.log_trial_metrics(trial, step=logged, loss=logged)
-        logged += 1
+    while Done.steps < 500:
+        await protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
     await protocol.commit("spooled")
     tell("ready")
     wait_for_go()
-    while logged < 1000:
-        await protocol.log_trial_metrics(trial, step=logged, loss=logged)
-        logged += 1
+    while Done.steps < 1000:
+        await protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
     if ending == "threads":
         threading.Thread(target=lambda: asyncio.run(log_on_async(protocol, trial))).start()
     if ending in BLOCKING:
         watch(protocol)
         tell("waiting")
     while ending in BLOCKING:
-        await protocol.log_trial_metrics(trial, step=logged, loss=logged)
-        logged += 1
+        await protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
     act()
 
 
 async def log_on_async(protocol: ts.Protocol, trial: ts.Trial) -> None:
     """Log more, when the main thread has ended."""
-    global logged
     threading.main_thread().join()
-    await protocol.log_trial_metrics(trial, step=logged, loss=logged)
+    await protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
     await protocol.commit("spooled")
-    logged += 1
+    Done.steps += 1
 
 
 def main() -> None:
