@@ -227,6 +227,7 @@ class Session:
         if self._state != "open" or self._pid != os.getpid():  # a forked child has no I/O thread, and nothing to send
             return None
         self._state = "closed"
+        self.outbox.close()  # here, so that what it holds is counted even where the I/O thread hangs
         self._closing = self._io.submit(self._close)
         return self._closing
 
@@ -238,7 +239,6 @@ class Session:
         """Close; return why Kafka has not taken everything."""
         trouble = "interrupted"
         try:
-            self.outbox.close()
             with self._patience:
                 if self._config.offline:
                     trouble = "the protocol worked offline"
