@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from log_checks import logged
-from processes import Child
+from processes import Child, until
 from service_support import cli
 from trialstream import session
 from trialstream.config import Config
@@ -42,7 +43,9 @@ def swallowing() -> Iterator[str]:
 def paused(server: Server) -> Iterator[None]:
     """SIGSTOP: connections stay open and nobody answers; it goes on when the block is left."""
     server.signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{server.pid}/task")
     try:
+        until(lambda: all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir()))
         yield
     finally:
         server.signal(signal.SIGCONT)

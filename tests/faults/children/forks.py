@@ -15,6 +15,7 @@ from typing import Any
 
 import trialstream as ts
 import trialstream.sync
+from aiokafka.conn import AIOKafkaConnection
 from telling import tell, wait_for_go
 
 # A forked child that calls the protocol of its parent has its error within; one that waits for a lock never has.
@@ -81,7 +82,6 @@ def in_child(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial, way: str)
         refused=[refused(each) for each in [*calls_of(protocol, trial), *asynchronous]],
         statistics=refused(inner.statistics),
     )
-    gc.collect()
     if way == "connects itself":
         with trialstream.sync.connect() as own:
             tell("own", writer=own._protocol.writer)
@@ -95,8 +95,9 @@ def in_child(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial, way: str)
     elif way == "exception":
         raise ZeroDivisionError
     elif way == "sys.exit":
-        del protocol, inner, asynchronous
-        gc.collect()
+        for each in gc.get_objects():
+            if type(each) is AIOKafkaConnection and each.connected():
+                each.close()  # as its finalizer does
         sys.exit(3)
     if way == "os._exit":
         os._exit(5)
