@@ -223,8 +223,9 @@ class Session:
         self._end(closing, may_raise=False, stacklevel=3)
 
     def _leave(self) -> concurrent.futures.Future[str] | None:
-        """Begin to close, if it is open and this call is the first."""
-        if self._state != "open" or self._pid != os.getpid():  # a forked child has no I/O thread, and nothing to send
+        """Begin to close, if it was opened here and has not begun."""
+        # A forked child has no I/O thread, and nothing to send.
+        if self._state == "new" or self._closing is not None or self._pid != os.getpid():
             return None
         self._state = "closed"
         self.outbox.close()  # here, so that what it holds is counted even where the I/O thread hangs

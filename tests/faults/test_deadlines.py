@@ -133,6 +133,7 @@ async def test_a_broker_that_is_paused(config, consumer, stack, monkeypatch):
     assert (await logged(config, ["paused"]))["paused"][1] == list(range(200))
 
 
+@pytest.mark.slow
 def test_heavy_logging_without_kafka(config, consumer, start):
     """Memory stays under its bound, calls stay fast, nothing is dropped; a push brings everything in."""
     consumer(config)
@@ -151,7 +152,7 @@ def test_heavy_logging_without_kafka(config, consumer, start):
 
 
 @pytest.mark.parametrize("left", ["left", "never left"])
-@pytest.mark.parametrize("what", ["disk", "I/O thread"])
+@pytest.mark.parametrize("what", ["disk", pytest.param("I/O thread", marks=pytest.mark.slow)])
 def test_a_disk_or_a_thread_that_hangs(config, start, what, left):
     """Leaving the block and the end of the process return by their deadlines, and say how much is lost."""
     ended = start(replace(config, kafka=NOBODY), "deadlines.py", "hanging", "hanging", what, left).end(

@@ -17,7 +17,8 @@ from trialstream.config import Config
 from trialstream_consumer.local.consumer import ConsumerService
 
 END_SECONDS = 60.0
-METHODS = ("fork", "spawn", "forkserver")
+# Processes of forkserver begin by a fork of another process, and end as those of spawn do.
+METHODS = ("fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver")
 # A fresh connection takes milliseconds; one on which no answer is seen takes the sender's attempt of 8 s.
 PROMPT_SECONDS = 6.0
 
