@@ -2,6 +2,8 @@
 
 Training code blocks its event loop for as long as a step takes, and is often not async at all. With its own loop the
 sender sends, heartbeats beat and connections live on meanwhile, and calls may come from any loop or thread.
+
+Nothing that it starts keeps the interpreter from exiting, and all of it still works in exit handlers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
 
+from trialstream.daemon_loop import DaemonLoop
+
 __all__ = ["IoThread"]
 
 log = logging.getLogger("trialstream")
@@ -27,7 +31,7 @@ class IoThread:
     """Runs coroutines in a daemon thread, so that it can never keep the interpreter from exiting."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = DaemonLoop()
         # aiokafka leaves failed futures behind when a broker goes away; what becomes of events is told elsewhere.
         self.loop.set_exception_handler(
             lambda _, context: log.debug("%s", context["message"], exc_info=context.get("exception"))

@@ -95,7 +95,7 @@ class KafkaProtocol(Protocol):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        await self._session.close()
+        await self._session.close(failed=exc_type is not None)
 
     async def _uid(self, trial: Trial) -> str:
         """Uid of a trial that exists."""

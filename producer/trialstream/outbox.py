@@ -3,6 +3,8 @@
 Log calls append here and return. Rows gather in open frames; what is sealed goes into the backlog. Invariants:
 
 - the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a hole unless one was dropped;
+- an exception that a signal handler raises inside leaves nothing half done: what was begun is done again by whoever
+  comes next, with the same `seq`, so that the fold skips what is there twice;
 - metrics and chronos of a trial are gathered in open frames, and any other event of the trial seals them first. The two
   frames of a trial may overtake each other: they touch different parts of its state.
 
@@ -16,8 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.events import SubjectEvent
 from trialstream_schemas.values import size
 
@@ -41,6 +45,26 @@ class _Open:
 
     metrics: MetricsFrame | None = None
     chronos: ChronosFrame | None = None
+
+
+class _Move(NamedTuple):
+    """An event on its way to the backlog.
+
+    Attributes:
+        event: The event.
+        size: About what it takes in memory.
+        seq: Its number; None for a creation.
+        opened: Where its frame was open, if it was one.
+        frame: Its frame.
+        bytes_left: What the open frames hold without it.
+    """
+
+    event: SubjectEvent
+    size: int
+    seq: int | None
+    opened: _Open | None
+    frame: MetricsFrame | ChronosFrame | None
+    bytes_left: int
 
 
 class Outbox:
@@ -75,6 +99,9 @@ class Outbox:
         self._bytes = 0
         # When the sender looks by itself: never before it is woken, or at once since it was.
         self._alarm = math.inf
+        self._closed = False
+        # What is on its way, or was when an exception came.
+        self._move: _Move | None = None
 
     # --- What log calls do
 
@@ -85,6 +112,7 @@ class Outbox:
 
         Raises:
             Full: there is no room; nothing was appended.
+            ProtocolClosed: it was closed meanwhile; nothing was appended.
         """
         with self._lock:
             opened = self._opened(uid)
@@ -114,6 +142,7 @@ class Outbox:
 
         Raises:
             Full: there is no room; nothing was appended.
+            ProtocolClosed: it was closed meanwhile; nothing was appended.
         """
         with self._lock:
             opened = self._opened(uid)
@@ -137,18 +166,23 @@ class Outbox:
 
         Raises:
             Full: there is no room; nothing was queued.
+            ProtocolClosed: it was closed meanwhile; nothing was queued.
         """
         held = ("values", "parameters", "metadata", "tags")
         bytes_ = EVENT_BYTES + sum(size(getattr(event, name)) for name in held if hasattr(event, name))
         with self._lock:
-            if self._bytes + self._backlog.bytes >= self._max_bytes:
-                raise Full
+            self._check_room()
             self._seal(event.subject)
             self._enqueue(event, bytes_)
 
     def drop(self, uid: str) -> None:
-        """Give up an event for which there was no room: the fold sees the gap in the `seq` and counts it."""
+        """Give up an event for which there was no room: the fold sees the gap in the `seq` and counts it.
+
+        Raises:
+            ProtocolClosed: it was closed meanwhile; nothing is counted.
+        """
         with self._lock:
+            self._check_open()
             self._seal(uid)
             self._seqs[uid] = self._seqs.get(uid, 0) + 1
             self._backlog.give_up()
@@ -158,6 +192,7 @@ class Outbox:
     def seal(self, due: float = math.inf) -> float:
         """Seal the frames that are due by then, all of them by default; return when the next one is."""
         with self._lock:
+            self._finish_move()
             upcoming = math.inf
             for uid, opened in list(self._open.items()):
                 if opened.metrics and opened.metrics.due <= due:
@@ -172,6 +207,12 @@ class Outbox:
             self._alarm = upcoming
             return upcoming
 
+    def close(self) -> None:
+        """Seal all frames, and take nothing more: what came later would be lost without a word."""
+        with self._lock:
+            self._closed = True
+        self.seal()
+
     def statistics(self) -> Statistics:
         """What waits, in open frames too, and what was."""
         found = self._backlog.statistics()
@@ -179,10 +220,19 @@ class Outbox:
 
     # --- Under the lock
 
-    def _opened(self, uid: str) -> _Open:
-        """The open frames of a trial, to add to."""
+    def _check_open(self) -> None:
+        self._finish_move()
+        if self._closed:
+            raise ProtocolClosed("the protocol was closed during the call: leave its block after all calls")
+
+    def _check_room(self) -> None:
+        self._check_open()
         if self._bytes + self._backlog.bytes >= self._max_bytes:
             raise Full
+
+    def _opened(self, uid: str) -> _Open:
+        """The open frames of a trial, to add to."""
+        self._check_room()
         opened = self._open.get(uid)
         if opened is None:
             opened = self._open[uid] = _Open()
@@ -201,19 +251,36 @@ class Outbox:
             self._seal_chronos(uid, opened)
 
     def _seal_metrics(self, uid: str, opened: _Open) -> None:
-        frame, opened.metrics = opened.metrics, None
-        if frame is not None:
-            self._bytes -= frame.size
-            self._enqueue(frame.event(self.writer, uid), frame.size)
+        if (frame := opened.metrics) is not None and frame.rows:  # an exception may have come before its first row
+            self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
 
     def _seal_chronos(self, uid: str, opened: _Open) -> None:
-        frame, opened.chronos = opened.chronos, None
-        if frame is not None:
-            self._bytes -= frame.size
-            self._enqueue(frame.event(self.writer, uid), frame.size)
+        if (frame := opened.chronos) is not None and frame.rows:
+            self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
 
-    def _enqueue(self, event: SubjectEvent, bytes_: int) -> None:
-        if event.request is None:
-            event.seq = self._seqs.get(event.subject, 0) + 1
-            self._seqs[event.subject] = event.seq
-        self._backlog.put(Entry.of(event, bytes_))
+    def _enqueue(
+        self,
+        event: SubjectEvent,
+        bytes_: int,
+        opened: _Open | None = None,
+        frame: MetricsFrame | ChronosFrame | None = None,
+    ) -> None:
+        seq = self._seqs.get(event.subject, 0) + 1 if event.request is None else None
+        left = self._bytes - (0 if frame is None else frame.size)
+        self._move = _Move(event, bytes_, seq, opened, frame, left)
+        self._finish_move()
+
+    def _finish_move(self) -> None:
+        """Bring the last event to the backlog, if it is not there for certain."""
+        if (move := self._move) is None:
+            return
+        if (opened := move.opened) is not None:
+            if opened.metrics is move.frame:
+                opened.metrics = None
+            if opened.chronos is move.frame:
+                opened.chronos = None
+        self._bytes = move.bytes_left
+        if move.seq is not None:
+            self._seqs[move.event.subject] = move.event.seq = move.seq
+        self._backlog.put(Entry.of(move.event, move.size))
+        self._move = None

@@ -64,6 +64,7 @@ class _ReadingSession(Session):
     @property
     def connected(self) -> bool:
         """Whether what exists can be looked up: always."""
+        self.check_open()
         return True
 
     async def _open(self) -> str:
@@ -75,11 +76,14 @@ class _ReadingSession(Session):
             raise
         return ""
 
-    async def _close(self, timeout: float) -> str:  # noqa: ARG002 (nothing is sent)
+    def _shut(self) -> None:
+        """Do nothing: no events were taken."""
+
+    async def _close(self) -> str:
         self.reader.close()
         return ""
 
-    def _tell_left(self, trouble: str, stacklevel: int) -> None:
+    def _tell_left(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
         """Say nothing: nothing was logged."""
 
     async def catch_up(self, timeout: float) -> None:

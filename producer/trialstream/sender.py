@@ -206,5 +206,10 @@ class Sender:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     """Stop a producer that may be unable to: aiokafka waits for batches that nobody takes."""
-    with anyio.move_on_after(_STOP_SECONDS, shield=True):
+    with anyio.move_on_after(_STOP_SECONDS, shield=True) as stopping:
         await producer.stop()
+    if stopping.cancelled_caught:  # then it goes on sending, over connections that stay open
+        # What `stop` has not got to; together, since requests in flight, which the first waits for, end by the second.
+        rest = producer._sender.close(), producer.client.close()  # noqa: SLF001
+        with anyio.move_on_after(_STOP_SECONDS, shield=True):
+            await asyncio.wait([asyncio.ensure_future(each) for each in rest])

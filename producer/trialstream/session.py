@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import os
@@ -76,6 +77,8 @@ class Session:
     outbox: Outbox
     reader: Reader
     _uplink: Uplink
+    # Ends the wait for Kafka when closing.
+    _patience: anyio.CancelScope
 
     def __init__(self, config: Config, timeout: float) -> None:
         self._config = config
@@ -85,6 +88,7 @@ class Session:
         self.started: dict[str, float] = {}
         self._state: Literal["new", "open", "closed"] = "new"
         self._pid = os.getpid()
+        self._closing: concurrent.futures.Future[str] | None = None
         # Since when log calls have not been waiting for room any more, on the monotonic clock.
         self._gave_up = 0.0
         # Uids that are known to exist, so that only the first call of each asks.
@@ -105,10 +109,7 @@ class Session:
             raise ProtocolClosed("a protocol can be entered once: make another with trialstream.connect()")
         self._io = IoThread(f"trialstream-{self.writer}")
         try:
-            if trouble := await self._io.call(self._open):
-                self.warn_once(
-                    f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}"
-                )
+            trouble = await self._io.call(self._open)
         except BaseException:
             self._io.stop()
             raise
@@ -119,10 +120,19 @@ class Session:
             log.warning(
                 "processes that have ended left %d spools: send them with trialstream push %s", len(left), spools
             )
+        if trouble:
+            try:
+                self.warn_once(
+                    f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}"
+                )
+            except RuntimeWarning:  # warnings are errors here, and nobody will leave what was not entered
+                await self.close(failed=True)
+                raise
 
     async def _open(self) -> str:
         """Open; return why Kafka was not reached, if it should have been."""
         config = self._config
+        self._patience = anyio.CancelScope()
         self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
         self._uplink = Uplink(config, self._io.loop, None if config.spool == "off" else self._spool)
         trouble = ""
@@ -158,7 +168,12 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """Whether Kafka was reached, at start or since."""
+        """Whether Kafka was reached, at start or since.
+
+        Raises:
+            ProtocolClosed: see `check_open`.
+        """
+        self.check_open()
         return self._uplink.backlog.connected
 
     def check_online(self) -> None:
@@ -170,45 +185,72 @@ class Session:
         if self._config.offline:
             raise Offline("the protocol works offline: it can log, and create trials, but neither read nor claim")
 
-    async def close(self) -> None:
-        """Send what is left, within a deadline, leave the rest in the spool, and warn of it."""
-        if not self._leave():
+    async def close(self, *, failed: bool = False) -> None:
+        """Send what is left, within a deadline, leave the rest in the spool, and warn of it.
+
+        Who is cancelled meanwhile (a second Ctrl-C) does not wait for Kafka any more, but for the disk.
+
+        Args:
+            failed: Whether an exception is on its way: then no warning takes its place.
+        """
+        closing = self._leave()
+        if closing is None:
             return
-        try:
-            with anyio.CancelScope(shield=True):  # a cancelled run still gets its last events out
-                trouble = await self._io.call(self._close, _CLOSE_SECONDS)
-        finally:
-            self._io.stop()
-        self._tell_left(trouble, stacklevel=4)
+        ended = asyncio.wrap_future(closing)
+        deadline = time.monotonic() + _CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):  # a cancelled run still gets its last events out
+            while not ended.done() and (left := deadline - time.monotonic()) > 0:
+                try:
+                    await asyncio.wait([ended], timeout=left)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self._hurry()
+                    deadline = min(deadline, time.monotonic() + _FINISH_SECONDS + _HANG_SECONDS)
+        self._end(closing, may_raise=not failed and cancelled is None, stacklevel=5)
+        if cancelled is not None:
+            raise cancelled
 
     def _at_exit(self) -> None:
-        """Do the same at the end of a process that did not."""
-        if not self._leave():
+        """Do the same at the end of a process that did not, or whose closing was interrupted."""
+        closing = self._leave() or self._closing
+        if closing is None or self._pid != os.getpid():
             return
-        closing = self._io.submit(self._close, _CLOSE_SECONDS)
         try:
-            trouble = closing.result(_CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS)
-        except concurrent.futures.TimeoutError:
-            trouble = "the I/O thread does not answer"
-        self._tell_left(trouble, stacklevel=2)
+            concurrent.futures.wait([closing], _CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS)
+        except KeyboardInterrupt:
+            self._hurry()
+            concurrent.futures.wait([closing], _FINISH_SECONDS + _HANG_SECONDS)
+        self._end(closing, may_raise=False, stacklevel=3)
 
-    def _leave(self) -> bool:
-        """Whether it is open, and this call's to close."""
-        if self._state != "open" or self._pid != os.getpid():  # a forked child has no I/O thread, and nothing to send
-            return False
+    def _leave(self) -> concurrent.futures.Future[str] | None:
+        """Begin to close, if it was opened here and has not begun."""
+        # A forked child has no I/O thread, and nothing to send.
+        if self._state == "new" or self._closing is not None or self._pid != os.getpid():
+            return None
         self._state = "closed"
-        self._stay()
-        return True
+        self._shut()  # here, so that what was logged is counted even where the I/O thread hangs
+        self._closing = self._io.submit(self._close)
+        return self._closing
 
-    async def _close(self, timeout: float) -> str:
+    def _shut(self) -> None:
+        """Take no more events."""
+        self.outbox.close()
+
+    def _hurry(self) -> None:
+        """Let the closing wait for Kafka no longer."""
+        self._io.loop.call_soon_threadsafe(self._patience.cancel)
+
+    async def _close(self) -> str:
         """Close; return why Kafka has not taken everything."""
-        trouble = ""
+        trouble = "interrupted"
         try:
-            self.outbox.seal()
-            if self._config.offline:
-                trouble = "the protocol worked offline"
-            else:
-                await self._uplink.sender.flush(min(self.timeout, timeout))
+            with self._patience:
+                if self._config.offline:
+                    trouble = "the protocol worked offline"
+                else:
+                    await self._uplink.sender.flush(min(self.timeout, _CLOSE_SECONDS))
+                    trouble = ""
         except CommitTimeout as error:
             trouble = str(error)
         finally:
@@ -216,7 +258,18 @@ class Session:
             self.reader.close()
         return trouble
 
-    def _tell_left(self, trouble: str, stacklevel: int) -> None:
+    def _end(self, closing: concurrent.futures.Future[str], *, may_raise: bool, stacklevel: int) -> None:
+        """Stop, and say what was not sent."""
+        try:
+            trouble = closing.result(0)
+        except concurrent.futures.TimeoutError:
+            trouble = "the I/O thread does not answer"
+        finally:
+            self._stay()
+            self._io.stop()
+        self._tell_left(trouble, may_raise=may_raise, stacklevel=stacklevel + 1)
+
+    def _tell_left(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
         """Say what was not sent, and what becomes of it."""
         left = self._uplink.backlog.statistics()
         folder = self._spool.folder
@@ -230,8 +283,13 @@ class Session:
         message = f"trialstream: closed with events that were not sent: {'; '.join(said)} ({trouble})"
         if self._config.offline and not lost:
             log.warning("%s", message)  # as it was meant to be: nothing that should fail who makes errors of warnings
-        else:
+            return
+        try:
             warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+        except RuntimeWarning:  # warnings are errors here; all that can be saved is on disk by now
+            if may_raise:
+                raise
+            log.warning("%s", message)
 
     def check_open(self) -> None:
         """Check that calls can be made.
@@ -261,7 +319,7 @@ class Session:
             for uid in list(self.started):
                 try:
                     self.outbox.put(Heartbeat(trial=uid, writer=self.writer, time=now()))
-                except Full:  # then others of its events wait, and tell as much when they arrive
+                except (Full, ProtocolClosed):  # then others of its events wait, and tell as much when they arrive
                     log.debug("no room for a heartbeat")
 
     async def _announce(self) -> None:
@@ -269,7 +327,7 @@ class Session:
             await anyio.sleep(_ANNOUNCE_SECONDS)
             try:
                 self.chronos.announce(time.perf_counter() - _ANNOUNCE_SECONDS, self._announce_one)
-            except Full:
+            except (Full, ProtocolClosed):
                 log.debug("no room to announce chronos")
 
     def _announce_one(self, chrono: OpenChrono) -> None:

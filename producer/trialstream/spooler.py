@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import anyio
-from anyio.to_thread import run_sync
 from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import CommitTimeout, SchemaError, SpoolError, SpoolFull
 from trialstream_schemas.events import GroupCreated, ProjectCreated, TrialCreated
 
 from trialstream.backlog import Backlog, Entry
+from trialstream.daemon_loop import run_sync
 from trialstream.segment import Row
 from trialstream.spool import Segment, Spool
 

@@ -1,0 +1,170 @@
+"""However a process ends: it ends in time, and what it logged is in Kafka or in its spool.
+
+Children that end in different ways run at the same time; the tests look at what became of each.
+"""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import pytest
+from log_checks import logged, repeated
+from processes import Child, Ended
+from service_support import cli
+from trialstream.config import Config
+from trialstream_consumer.local import LocalStack
+from trialstream_consumer.local.consumer import ConsumerService
+
+# By ending: the exit code.
+CODES = {
+    "end of the block": 0,
+    "sys.exit": 3,
+    "exception": 1,
+    "SIGINT": -signal.SIGINT,
+    "SIGTERM handled": 4,
+    "interpreter exit": 0,
+    "threads": 0,
+    "SIGTERM": -signal.SIGTERM,
+    "os._exit": 5,
+}
+# No code of Python's runs at these ends: they are like a kill.
+KILLED = ("SIGTERM", "os._exit")
+SIGNALS = {
+    "SIGINT": signal.SIGINT,
+    "SIGTERM": signal.SIGTERM,
+    "SIGTERM handled": signal.SIGTERM,
+}
+CASES = [f"{ending}, {api}" for ending in CODES for api in ("sync", "async")]
+# What a child takes to end at most on a busy machine, when its time-out is `TIMEOUT`: that, stopping the sender, the
+# disk, and Python's own end.
+TIMEOUT = 3.0
+END_SECONDS = 20.0
+# So many run at a time: they load 1 s of Python modules each.
+TOGETHER = 6
+
+
+class Case(NamedTuple):
+    """What became of a child."""
+
+    ended: Ended
+    steps: list[int]
+
+
+class Cases(NamedTuple):
+    """What became of all of them."""
+
+    config: Config
+    by_name: dict[str, Case]
+    repeated: list[tuple[str, str, int]]
+
+
+def ending_of(case: str) -> str:
+    """How it ends."""
+    return case.partition(", ")[0]
+
+
+def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
+    """Run a child for each case; with an outage Kafka is killed while they run, and what waits is pushed later."""
+    config = Config(
+        kafka=stack.kafka.address,
+        mongo=stack.mongo.uri,
+        prefix=f"exits-{uuid.uuid4().hex[:8]}",
+        partitions=4,
+        spool_dir=str(folder / "spool"),
+    )
+    consumer = ConsumerService(folder, config)
+    consumer.start()
+    children: dict[str, Child] = {}
+
+    def begin(case: str) -> None:
+        ending, api = case.split(", ")
+        child = children[case] = Child(config, folder, "exits.py", api, ending, case, TIMEOUT)
+        child.hears("ready")
+
+    def end(case: str) -> Ended:
+        child = children[case]
+        child.go()
+        if number := SIGNALS.get(ending_of(case)):
+            child.hears("waiting")
+            child.signal(number)
+        return child.end(END_SECONDS)
+
+    try:
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            list(pool.map(begin, CASES))
+            if outage:
+                stack.kafka.kill()
+            ended = list(pool.map(end, CASES))
+        if outage:
+            stack.kafka.start()
+            pushed = cli(config, "push", config.spool_dir)
+            assert pushed.returncode == 0, pushed.stderr
+        found = anyio.run(logged, config, CASES)
+        by_name = {case: Case(each, found[case][1]) for case, each in zip(CASES, ended, strict=True)}
+        return Cases(config, by_name, anyio.run(repeated, config))
+    finally:
+        stack.kafka.start()
+        for child in children.values():
+            child.kill()
+        consumer.stop()
+
+
+@pytest.fixture(scope="module")
+def kafka_up(stack, tmp_path_factory) -> Cases:
+    """All cases, with Kafka."""
+    return run(stack, tmp_path_factory.mktemp("up"), outage=False)
+
+
+@pytest.fixture(scope="module")
+def kafka_down(stack, tmp_path_factory) -> Cases:
+    """All cases, with a Kafka that is killed half-way."""
+    return run(stack, tmp_path_factory.mktemp("down"), outage=True)
+
+
+def check(case: str, found: Case) -> None:
+    """What holds with Kafka and without."""
+    ending = ending_of(case)
+
+    assert found.ended.code == CODES[ending]
+    assert found.ended.mess == []
+    assert ("Traceback" in found.ended.stderr) == (ending in ("exception", "SIGINT"))
+    if ending in KILLED:
+        assert found.steps == list(range(len(found.steps)))
+        assert len(found.steps) >= 500  # what was committed
+    else:
+        told = found.ended.last("ended")
+        assert told["kept"]  # the handlers of signals are the user's
+        assert found.steps == list(range(len(found.steps)))
+        assert told["logged"] <= len(found.steps) <= told["logged"] + 1  # a signal may come when one is half-way
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_with_kafka_nothing_is_lost_and_nothing_is_said(kafka_up, case):
+    """It ends at once with its exit code and without a word; all that it logged is there, each event once."""
+    found = kafka_up.by_name[case]
+
+    check(case, found)
+    assert found.ended.warnings == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_kafka_it_ends_in_time_and_says_where_the_rest_waits(kafka_down, case):
+    """It ends with its exit code and one warning; a push later brings everything in, each event once."""
+    found = kafka_down.by_name[case]
+
+    check(case, found)
+    if ending_of(case) not in KILLED:
+        [warning] = found.ended.warnings
+        assert "closed with events that were not sent" in warning
+        assert f"trialstream push {kafka_down.config.spools}/" in warning
+        assert "lost" not in warning
+
+
+def test_no_event_lies_in_the_log_twice(kafka_up):
+    """Nothing was sent again on the way out."""
+    assert kafka_up.repeated == []

@@ -1,0 +1,152 @@
+"""Forks and processes: a child has none of its parent's events, and harms nothing; with its own protocol it can log."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import anyio
+import pytest
+import trialstream as ts
+from log_checks import logged, repeated
+from processes import Child
+from service_support import caught_up, cli
+from trialstream.config import Config
+from trialstream_consumer.local.consumer import ConsumerService
+
+END_SECONDS = 60.0
+# Processes of forkserver begin by a fork of another process, and end as those of spawn do.
+METHODS = ("fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver")
+# A fresh connection takes milliseconds; one on which no answer is seen takes the sender's attempt of 8 s.
+PROMPT_SECONDS = 6.0
+
+
+@pytest.fixture(scope="module")
+def served(stack, tmp_path_factory) -> Iterator[Config]:
+    """A log that a consumer folds for as long as these tests run."""
+    folder = tmp_path_factory.mktemp("forks")
+    config = Config(
+        kafka=stack.kafka.address,
+        mongo=stack.mongo.uri,
+        prefix=f"forks-{uuid.uuid4().hex[:8]}",
+        partitions=4,
+        spool_dir=str(folder / "spool"),
+    )
+    consumer = ConsumerService(folder, config)
+    consumer.start()
+    yield config
+    consumer.stop()
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., Child]]:
+    """Start a child; it is killed with all that it started after the test."""
+    children: list[Child] = []
+
+    def start(config: Config, *arguments: str, script: str = "forks.py") -> Child:
+        children.append(Child(config, tmp_path, script, *arguments))
+        return children[-1]
+
+    yield start
+    for each in children:
+        each.kill()
+
+
+async def steps_of(config: Config, name: str) -> dict[str, list[int]]:
+    """By metric, the steps of the one trial of that name."""
+    await caught_up(config)
+    async with ts.KafkaProtocol(replace(config, spool="off")) as protocol:
+        [trial] = await protocol.fetch_trials({"name": name})
+        assert trial.lost_events == 0
+        return {key: list(each.steps) for key, each in (await protocol.fetch_metrics(trial)).items()}
+
+
+def test_forks_in_the_middle_of_heavy_logging(served, start):
+    """Children refuse the parent's protocol at once, log with their own, and end in every way; the parent goes on."""
+    child = start(served, "fork_while_logging", "forked")
+    ended = child.end(END_SECONDS)
+    told = ended.last("ended")
+    found = anyio.run(steps_of, served, "forked")
+    own = [each["writer"] for each in ended.told if each["word"] == "own"]
+    commits = [each["seconds"] for each in ended.told if each["word"] == "committed"]
+
+    assert ended.code == 0
+    assert told["codes"] == {
+        "falls off the end": 0,
+        "os._exit": 5,
+        "sys.exit": 3,
+        "exception": 1,
+        "connects itself": 0,
+        "connects itself and does not close": 0,
+    }
+    assert all(all(each["refused"]) and each["statistics"] for each in ended.told if each["word"] == "child")
+    assert ended.warnings == []
+    assert ended.mess == []
+    assert max(commits) < PROMPT_SECONDS
+    assert [found[f"loss{rank}"] for rank in range(3)] == [list(range(count)) for count in told["counts"]]
+    assert sorted(found["child"]) == sorted(list(range(100)) * 4)
+    assert len({*own, told["writer"]}) == 5
+    assert anyio.run(repeated, served) == []
+
+
+def test_a_lock_that_is_held_at_the_fork(served, start):
+    """Calls on the parent's protocol are refused before any lock is taken, offline too."""
+    ended = start(served, "fork_offline", "locked").end(END_SECONDS)
+
+    assert ended.last("child")["statistics"]
+    assert all(ended.last("child")["refused"])
+    assert ended.last("ended")["code"] == 5
+
+
+def test_a_child_that_outlives_its_parent(served, start):
+    """The parent's spool is free as soon as the parent is dead: a push takes it while the child still runs."""
+    parent = start(replace(served, kafka="127.0.0.1:1"), "outlived", "outlived")
+    parent.hears("child")
+    parent.signal(signal.SIGKILL)
+    parent.process.wait()
+    pushed = cli(served, "push", served.spool_dir)
+    found = anyio.run(logged, served, ["outlived"])
+    parent.go()
+
+    assert "sent" in pushed.stdout
+    assert "left" not in pushed.stdout
+    assert found["outlived"][1] == list(range(100))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_processes_that_log_to_the_trial_of_their_parent(served, start, method):
+    """A trial can be passed on; what a process logged is there, also when it does not leave its block."""
+    ended = start(served, "processes", f"by {method}", method).end(END_SECONDS)
+    found = anyio.run(steps_of, served, f"by {method}")
+
+    assert (ended.code, ended.mess, ended.warnings) == (0, [], [])
+    assert ended.last("ended")["codes"] == [0] * 4
+    assert found == {key: list(range(100)) for key in ("loss", *(f"rank{rank}" for rank in range(6)))}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_processes_that_log_to_a_trial_that_is_not_decided(served, start, method, tmp_path):
+    """A trial that was made offline can be passed on too: both parts of it become one trial."""
+    config = replace(served, spool_dir=str(tmp_path / "spool"))
+    ended = start(config, "undecided", f"offline by {method}", method).end(END_SECONDS)
+    pushed = cli(config, "push", config.spool_dir)
+    found = anyio.run(steps_of, served, f"offline by {method}")
+
+    assert (ended.code, ended.mess) == (0, [])
+    assert ended.last("ended")["codes"] == [0]
+    assert pushed.returncode == 0
+    assert found == {key: list(range(100)) for key in ("loss", "rank0")}
+
+
+def test_workers_of_a_data_loader_come_and_go(served, start):
+    """The parent logs on unharmed, without a word, and each event once."""
+    ended = start(served, "data_loader", "loader").end(END_SECONDS)
+    told = ended.last("ended")
+    found = anyio.run(logged, served, ["loader"])
+
+    assert (ended.code, ended.mess, ended.warnings) == (0, [], [])
+    assert told["slowest"] < PROMPT_SECONDS
+    assert told["codes"] == [0] * 3
+    assert found["loader"][1] == list(range(told["steps"]))

@@ -1,0 +1,106 @@
+"""A signal handler that raises inside a log call: nothing that was logged is lost, and nothing counts twice."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trialstream import outbox as outbox_module
+from trialstream.backlog import Backlog, Route
+from trialstream.outbox import Outbox
+from trialstream_schemas.aggregators import StatAggregator, timeseries_aggregator
+from trialstream_schemas.events import ChronosFinished, MetricsLogged, SubjectEvent, TagsAdded
+
+TRIAL = "h_0"
+ROUTE = Route("trials", 0)
+FOLDER = str(Path(outbox_module.__file__).parent)
+
+
+class Interrupt(BaseException):
+    """What the handler raises."""
+
+
+class Interrupter:
+    """Raises once, at the n-th place at which Python would run a handler: entering a function, and after a C call."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self.done = False
+
+    def look(self, frame: FrameType, event: str, _: Any) -> None:
+        """Be told by `sys.setprofile` what happens."""
+        if not self.done and event in ("call", "c_return") and frame.f_code.co_filename.startswith(FOLDER):
+            self._left -= 1
+            if self._left < 0:
+                self.done = True
+                raise Interrupt
+
+
+def calls(outbox: Outbox) -> list[Callable[[], None]]:
+    """Log calls of all kinds that open, fill and seal frames."""
+
+    def metrics(i: int) -> None:
+        outbox.add_metrics(TRIAL, i, i, ("a" if i % 3 else "b",), (float(i),), timeseries_aggregator)
+
+    def chrono(i: int) -> None:
+        outbox.add_chrono(TRIAL, "step", i, float(i), StatAggregator.lazy(0), announced=False, failed=False)
+
+    def tags(i: int) -> None:
+        outbox.put(TagsAdded(trial=TRIAL, writer="w", time=i, values={"i": i}))
+
+    kinds = (metrics, metrics, chrono, metrics, tags, metrics)
+    return [lambda i=i, kind=kind: kind(i) for i, kind in enumerate(itertools.islice(itertools.cycle(kinds), 15))]
+
+
+def places(event: SubjectEvent) -> list[int]:
+    """Which calls an event holds."""
+    match event:
+        case MetricsLogged():
+            return list(event.steps)
+        case ChronosFinished():
+            return [event.time + each for each in event.times]
+        case TagsAdded():
+            return [event.values["i"]]
+    raise AssertionError(event)
+
+
+def run(interrupter: Interrupter) -> tuple[set[int], int | None, list[SubjectEvent]]:
+    """Make the calls; which of them returned, which was interrupted, and what was queued."""
+    backlog = Backlog(lambda: None)
+    backlog.connect(lambda _: ROUTE)
+    outbox = Outbox("w", backlog, lambda: None, max_bytes=2**30, linger=60.0)
+    returned, interrupted = set(), None
+    for i, call in enumerate(calls(outbox)):
+        sys.setprofile(interrupter.look)
+        try:
+            call()
+            returned.add(i)
+        except Interrupt:
+            interrupted = i
+        finally:
+            sys.setprofile(None)
+    outbox.close()
+    return returned, interrupted, [entry.event for entry in backlog.peek(ROUTE, 1000)]
+
+
+def test_an_exception_of_a_signal_handler_at_every_place():
+    """Calls that returned are there once, in sequence without a gap; of the interrupted one all or nothing is."""
+    for at in itertools.count():
+        interrupter = Interrupter(at)
+        returned, interrupted, events = run(interrupter)
+        # What is there twice has its number twice, and the fold skips it.
+        first = {event.seq: event for event in reversed(events)}
+        held = [i for seq in sorted(first) for i in places(first[seq])]
+
+        assert sorted(first) == list(range(1, len(first) + 1)), at
+        assert all(event == first[event.seq] for event in events), at
+        assert len(held) == len(set(held)), at
+        assert set(held) - {interrupted} == returned, at
+        if not interrupter.done:
+            break
+
+    assert at > 200  # places at which it could have come
