@@ -76,10 +76,13 @@ class _ReadingSession(Session):
             raise
         return ""
 
+    def _tell_opened(self, trouble: str) -> None:
+        """Say nothing: no log call is made."""
+
     def _shut(self) -> None:
         """Do nothing: no events were taken."""
 
-    async def _close(self) -> str:
+    async def _close(self, sending: float, finishing: float) -> str:  # noqa: ARG002 (nothing is sent)
         self.reader.close()
         return ""
 

@@ -1,16 +1,14 @@
-"""One open connection: the I/O thread with what runs in it, and the ways in which calls wait for it."""
+"""One open connection: what runs in its I/O thread, and the ways in which calls wait for it."""
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import logging
-import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Literal
 
 import anyio
 from trialstream_schemas.errors import (
@@ -28,8 +26,7 @@ from trialstream_schemas.events import ChronoStarted, Heartbeat, SubjectEvent
 
 from trialstream.chronos import Chronos, OpenChrono
 from trialstream.config import Config
-from trialstream.exits import at_exit
-from trialstream.io_thread import IoThread
+from trialstream.lifecycle import Lifecycle
 from trialstream.outbox import Full, Outbox
 from trialstream.reader import Outcome, Reader
 from trialstream.spool import Spool, abandoned
@@ -39,7 +36,6 @@ from trialstream.uplink import Uplink
 __all__ = ["Session", "new_request"]
 
 log = logging.getLogger("trialstream")
-T = TypeVar("T")
 Collection = Literal["trials", "groups", "projects"]
 
 # A frame gathers what comes within; longer would be seen as delay by who watches a run.
@@ -48,17 +44,11 @@ _LINGER_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 10.0
 # A chrono that runs longer is announced to the log, so that a run that hangs shows where.
 _ANNOUNCE_SECONDS = 1.0
-# What is not sent so many seconds after the protocol is left stays in the spool, and is reported.
-_CLOSE_SECONDS = 10.0
-# To stop the sender, which lets go of its connections, and to write what is left to the spool.
-_FINISH_SECONDS = 10.0
 # How often who waits for room looks whether there will be any.
 _ROOM_SECONDS = 0.2
-# For the answer of an I/O thread that should have answered by then: it hangs, on a disk for example.
-_HANG_SECONDS = 2.0
 
 
-class Session:
+class Session(Lifecycle):
     """See the module.
 
     Args:
@@ -66,7 +56,6 @@ class Session:
         timeout: Seconds that any wait takes at most.
 
     Attributes:
-        writer: Id of this protocol and process, as it stands in `Trial.writers`.
         timeout: As given.
         chronos: The open chronos.
         started: When each trial was started that runs here, by uid, on the clock `time.perf_counter`.
@@ -77,57 +66,19 @@ class Session:
     outbox: Outbox
     reader: Reader
     _uplink: Uplink
-    # Ends the wait for Kafka when closing.
-    _patience: anyio.CancelScope
 
     def __init__(self, config: Config, timeout: float) -> None:
+        super().__init__()
         self._config = config
         self.timeout = timeout
-        self.writer = secrets.token_hex(8)
         self.chronos = Chronos()
         self.started: dict[str, float] = {}
-        self._state: Literal["new", "open", "closed"] = "new"
-        self._pid = os.getpid()
-        self._closing: concurrent.futures.Future[str] | None = None
         # Since when log calls have not been waiting for room any more, on the monotonic clock.
         self._gave_up = 0.0
         # Uids that are known to exist, so that only the first call of each asks.
         self._known: dict[Collection, set[str]] = {"trials": set(), "groups": set(), "projects": set()}
-        self._warned: set[str] = set()
 
     # --- Opening and closing
-
-    async def open(self) -> None:
-        """Connect, and start what runs all the time.
-
-        Raises:
-            KafkaUnavailable: no broker answers, and there is no spool to work without.
-            LogMismatch: the topics are not what they were.
-            ProtocolClosed: it was opened before.
-        """
-        if self._state != "new":
-            raise ProtocolClosed("a protocol can be entered once: make another with trialstream.connect()")
-        self._io = IoThread(f"trialstream-{self.writer}")
-        try:
-            trouble = await self._io.call(self._open)
-        except BaseException:
-            self._io.stop()
-            raise
-        self._state = "open"
-        self._stay = at_exit(self._at_exit)
-        if left := abandoned(self._config.spools):  # of others, and so no reason for this run to fail
-            spools = self._config.spools
-            log.warning(
-                "processes that have ended left %d spools: send them with trialstream push %s", len(left), spools
-            )
-        if trouble:
-            try:
-                self.warn_once(
-                    f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}"
-                )
-            except RuntimeWarning:  # warnings are errors here, and nobody will leave what was not entered
-                await self.close(failed=True)
-                raise
 
     async def _open(self) -> str:
         """Open; return why Kafka was not reached, if it should have been."""
@@ -153,6 +104,15 @@ class Session:
         )
         self._io.submit(self._run).add_done_callback(_report)
         return trouble
+
+    def _tell_opened(self, trouble: str) -> None:
+        if left := abandoned(self._config.spools):  # of others, and so no reason for this run to fail
+            spools = self._config.spools
+            log.warning(
+                "processes that have ended left %d spools: send them with trialstream push %s", len(left), spools
+            )
+        if trouble:
+            self.warn_once(f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}")
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -185,89 +145,25 @@ class Session:
         if self._config.offline:
             raise Offline("the protocol works offline: it can log, and create trials, but neither read nor claim")
 
-    async def close(self, *, failed: bool = False) -> None:
-        """Send what is left, within a deadline, leave the rest in the spool, and warn of it.
-
-        Who is cancelled meanwhile (a second Ctrl-C) does not wait for Kafka any more, but for the disk.
-
-        Args:
-            failed: Whether an exception is on its way: then no warning takes its place.
-        """
-        closing = self._leave()
-        if closing is None:
-            return
-        ended = asyncio.wrap_future(closing)
-        deadline = time.monotonic() + _CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):  # a cancelled run still gets its last events out
-            while not ended.done() and (left := deadline - time.monotonic()) > 0:
-                try:
-                    await asyncio.wait([ended], timeout=left)
-                except asyncio.CancelledError as error:
-                    cancelled = error
-                    self._hurry()
-                    deadline = min(deadline, time.monotonic() + _FINISH_SECONDS + _HANG_SECONDS)
-        self._end(closing, may_raise=not failed and cancelled is None, stacklevel=5)
-        if cancelled is not None:
-            raise cancelled
-
-    def _at_exit(self) -> None:
-        """Do the same at the end of a process that did not, or whose closing was interrupted."""
-        closing = self._leave() or self._closing
-        if closing is None or self._pid != os.getpid():
-            return
-        try:
-            concurrent.futures.wait([closing], _CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS)
-        except KeyboardInterrupt:
-            self._hurry()
-            concurrent.futures.wait([closing], _FINISH_SECONDS + _HANG_SECONDS)
-        self._end(closing, may_raise=False, stacklevel=3)
-
-    def _leave(self) -> concurrent.futures.Future[str] | None:
-        """Begin to close, if it was opened here and has not begun."""
-        # A forked child has no I/O thread, and nothing to send.
-        if self._state == "new" or self._closing is not None or self._pid != os.getpid():
-            return None
-        self._state = "closed"
-        self._shut()  # here, so that what was logged is counted even where the I/O thread hangs
-        self._closing = self._io.submit(self._close)
-        return self._closing
-
     def _shut(self) -> None:
         """Take no more events."""
         self.outbox.close()
 
-    def _hurry(self) -> None:
-        """Let the closing wait for Kafka no longer."""
-        self._io.loop.call_soon_threadsafe(self._patience.cancel)
-
-    async def _close(self) -> str:
-        """Close; return why Kafka has not taken everything."""
+    async def _close(self, sending: float, finishing: float) -> str:
         trouble = "interrupted"
         try:
             with self._patience:
                 if self._config.offline:
                     trouble = "the protocol worked offline"
                 else:
-                    await self._uplink.sender.flush(min(self.timeout, _CLOSE_SECONDS))
+                    await self._uplink.sender.flush(min(self.timeout, sending))
                     trouble = ""
         except CommitTimeout as error:
             trouble = str(error)
         finally:
-            await self._uplink.finish(_FINISH_SECONDS)
+            await self._uplink.finish(finishing)
             self.reader.close()
         return trouble
-
-    def _end(self, closing: concurrent.futures.Future[str], *, may_raise: bool, stacklevel: int) -> None:
-        """Stop, and say what was not sent."""
-        try:
-            trouble = closing.result(0)
-        except concurrent.futures.TimeoutError:
-            trouble = "the I/O thread does not answer"
-        finally:
-            self._stay()
-            self._io.stop()
-        self._tell_left(trouble, may_raise=may_raise, stacklevel=stacklevel + 1)
 
     def _tell_left(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
         """Say what was not sent, and what becomes of it."""
@@ -290,26 +186,6 @@ class Session:
             if may_raise:
                 raise
             log.warning("%s", message)
-
-    def check_open(self) -> None:
-        """Check that calls can be made.
-
-        Raises:
-            ProtocolClosed: it was not opened, or closed, or opened in another process.
-        """
-        if self._state != "open":
-            raise ProtocolClosed(
-                "the protocol is not open: use it inside `async with trialstream.connect() as protocol:`"
-                if self._state == "new"
-                else "the protocol is closed: log inside its `async with` block"
-            )
-        if self._pid != os.getpid():
-            raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
-
-    async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function in the I/O thread and return what it returns."""
-        self.check_open()
-        return await self._io.call(function, *args)
 
     # --- In the background
 
@@ -386,12 +262,6 @@ class Session:
     async def _room(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
             await self._uplink.sender.progress()
-
-    def warn_once(self, message: str) -> None:
-        """Warn, once of each thing; from the caller's side."""
-        if message not in self._warned:
-            self._warned.add(message)
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     async def decide(self, event: SubjectEvent) -> Outcome:
         """Send a request and return what the fold decided.

@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 from log_checks import logged
 from processes import Child, until
 from service_support import cli
-from trialstream import session
+from trialstream import lifecycle
 from trialstream.config import Config
 from trialstream_consumer.local.server import Server
 
@@ -107,7 +107,7 @@ async def test_an_address_that_swallows_packets(config, consumer):
 
 async def test_a_broker_that_is_paused(config, consumer, stack, monkeypatch):
     """Log calls stay fast, a commit returns by its deadline, leaving too; what waits is pushed later."""
-    monkeypatch.setattr(session, "_CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr(lifecycle, "_CLOSE_SECONDS", 1.0)
     consumer(config)
     protocol = await ts.KafkaProtocol(config).__aenter__()
     trial = await protocol.new_trial(ts.Trial(name="paused"))

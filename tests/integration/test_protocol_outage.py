@@ -8,7 +8,7 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from contract import again, connected, until
-from trialstream import session
+from trialstream import lifecycle, session
 
 MIB = 2**20
 
@@ -41,7 +41,7 @@ async def test_what_finds_no_room_is_dropped_counted_and_shown(config, consumer,
 
 async def test_closing_while_kafka_is_away(config, consumer, stack, monkeypatch):
     """It returns by its deadline and warns of how much is lost."""
-    monkeypatch.setattr(session, "_CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr(lifecycle, "_CLOSE_SECONDS", 1.0)
     consumer(config)
     try:
         with pytest.warns(RuntimeWarning, match="closed with events that were not sent: 2 events are lost"):

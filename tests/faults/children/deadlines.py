@@ -16,7 +16,7 @@ import psutil
 import trialstream as ts
 import trialstream.sync
 from telling import tell
-from trialstream import session
+from trialstream import lifecycle
 from trialstream.spool import Spool
 
 ROWS = 400_000
@@ -76,7 +76,7 @@ def hang_of(what: str, protocol: Any) -> None:
 
 def hanging(name: str, what: str, left: str) -> None:
     """End while the disk hangs, or the I/O thread, by leaving the block or without."""
-    session._CLOSE_SECONDS = session._FINISH_SECONDS = session._HANG_SECONDS = 1.0
+    lifecycle._CLOSE_SECONDS = lifecycle._FINISH_SECONDS = lifecycle._HANG_SECONDS = 1.0
     protocol = trialstream.sync.connect(timeout=1)
     protocol.__enter__()
     trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
