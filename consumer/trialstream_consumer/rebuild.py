@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 from trialstream.config import Config
 from trialstream.topics import ensure_topics
+from trialstream_schemas.errors import Fenced
 
 from trialstream_consumer.projections import Projections
 from trialstream_consumer.replay import Progress, Replay
@@ -67,7 +68,13 @@ async def _switch(live: Store, store: Store, replay: Replay, progress: Progress)
     """
     held = await live.hold([(each.topic, each.partition) for each in replay.checkpoints])
     await replay.fold_to({TopicPartition(each.topic, each.partition): each.offset for each in held}, progress)
-    return await live.switch(held, store.database, replay.checkpoints)
+    try:
+        return await live.switch(held, store.database, replay.checkpoints)
+    except Fenced:
+        if not await replay.leads():
+            raise
+        await replay.take()
+        return False
 
 
 async def rebuild_until(config: Config, name: str, until: int, progress: Progress) -> Rebuilt:

@@ -44,31 +44,54 @@ class Replay:
         self._partitions = [TopicPartition(config.registry_topic, 0), *trials]
         self._foldings: dict[TopicPartition, Folding] = {}
         self._consumer: AIOKafkaConsumer
+        self._schemas: SchemaTopic
 
     async def __aenter__(self) -> Self:
-        log = structlog.get_logger(__name__)
         async with AsyncExitStack() as opening:
-            schemas = await opening.enter_async_context(SchemaTopic(self._config))
+            self._schemas = await opening.enter_async_context(SchemaTopic(self._config))
             self._consumer = await opening.enter_async_context(reading(self._config, **FETCHING))
             self._consumer.assign(self._partitions)
-            for each in self._partitions:
-                checkpoint = await self._store.acquire(each.topic, each.partition)
-                self._foldings[each] = folding = Folding(
-                    self._consumer,
-                    schemas,
-                    self._store,
-                    checkpoint,
-                    log.bind(topic=each.topic, partition=each.partition),
-                    config=self._config,
-                    partitions=len(self._partitions) - 1,
-                )
-                async with kafka_errors(self._config):
-                    await folding.begin()
+            await self.take()
             self._open = opening.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    async def take(self) -> None:
+        """Take all partitions over, in their order.
+
+        Raises:
+            Fenced: the projection has become the live one.
+            KafkaUnavailable, MongoUnavailable: a server does not answer.
+            LogMismatch: the log does not have what comes after the checkpoints.
+        """
+        log = structlog.get_logger(__name__)
+        for each in self._partitions:
+            checkpoint = await self._store.acquire(each.topic, each.partition)
+            self._foldings[each] = folding = Folding(
+                self._consumer,
+                self._schemas,
+                self._store,
+                checkpoint,
+                log.bind(topic=each.topic, partition=each.partition),
+                config=self._config,
+                partitions=len(self._partitions) - 1,
+            )
+            async with kafka_errors(self._config):
+                await folding.begin()
+
+    async def leads(self) -> bool:
+        """Whether it was the last to take the first partition: of several that take over in turn exactly one was.
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer.
+        """
+        try:
+            await self._store.current(self._foldings[self._partitions[0]].checkpoint)
+        except Fenced:
+            return False
+        return True
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -108,12 +131,23 @@ class Replay:
     async def fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
         """Fold each partition up to an offset, all of them at once.
 
+        Two that do the same fence each other; the one that leads goes on.
+
         Raises:
             Fenced: somebody else does the same, and has taken a partition over.
             KafkaUnavailable: Kafka does not answer.
             LogMismatch: the log lacks an offset.
             MongoUnavailable: MongoDB does not answer.
         """
+        while True:
+            try:
+                return await self._fold_to(ends, progress)
+            except Fenced:
+                if not await self.leads():
+                    raise
+                await self.take()
+
+    async def _fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
         errors: list[Exception] = []
 
         def told() -> None:

@@ -16,8 +16,12 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
 from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
+from trialstream.topics import ensure_topics
 from trialstream_consumer.local.consumer import environment
+from trialstream_consumer.projections import Projections
 from trialstream_consumer.rebuild import rebuild, rebuild_until
+from trialstream_consumer.replay import Replay
+from trialstream_consumer.store import ensure_indexes
 from trialstream_consumer.verify import verify
 from trialstream_schemas.errors import Fenced
 
@@ -217,6 +221,29 @@ async def test_of_two_rebuilds_at_once_one_ends_and_the_other_is_told(config, co
     assert len(results) == 2
     assert rebuilt
     assert live(config) in {each.database for each in rebuilt}
+
+
+async def test_of_two_that_have_fenced_each_other_the_last_to_begin_goes_on(config, consumer):
+    """The first one has taken some partitions after the second one had begun: else both would end."""
+    service = consumer(config)
+    async with load(config) as writing:
+        await writing.grow(50)
+    await caught_up(config)
+    await run_sync(service.stop)
+    log = await ensure_topics(config)
+    async with Projections(config) as projections:
+        store = projections.store.of(await projections.begin_rebuild(), live=False)
+        await ensure_indexes(config, store.database)
+        async with Replay(config, store, log.partitions) as first, Replay(config, store, log.partitions) as second:
+            await store.acquire(config.trials_topic, 0)
+            await store.acquire(config.trials_topic, 1)
+            ends = await second.ends()
+            with pytest.raises(Fenced, match="another process has taken over"):
+                await first.fold_to(ends, ignore)
+            await second.fold_to(ends, ignore)
+
+            assert sum(each.offset for each in second.checkpoints) == sum(ends.values())
+            assert await second.leads()
 
 
 async def test_until_and_verify_that_were_killed_can_be_run_again(config, consumer):

@@ -68,22 +68,29 @@ def port(*, listens):
     ("listens", "within"), [pytest.param(False, 5, id="nobody listens"), pytest.param(True, 8, id="nobody answers")]
 )
 async def test_no_kafka_at_the_address(served, listens, within):
-    """Soon, a KafkaUnavailable that names the address and what to do."""
+    """Soon, a KafkaUnavailable that names the address and what to do; where there is a spool, the same as a warning."""
     started = time.monotonic()
+    said = r"{}.*trialstream up.*TRIALSTREAM_KAFKA"
     with port(listens=listens) as address:
-        protocol = ts.connect(kafka=address, mongo=served.mongo, prefix=served.prefix, timeout=2)
-        with pytest.raises(ts.KafkaUnavailable, match=f"{address}.*trialstream up.*TRIALSTREAM_KAFKA"):
+        protocol = ts.connect(kafka=address, mongo=served.mongo, prefix=served.prefix, timeout=2, spool="off")
+        with pytest.raises(ts.KafkaUnavailable, match=said.format(address)):
             await protocol.__aenter__()
+        took = time.monotonic() - started
+        with pytest.warns(RuntimeWarning, match=said.format(address)):
+            async with ts.connect(kafka=address, mongo=served.mongo, prefix=served.prefix, timeout=2):
+                pass
 
-    assert time.monotonic() - started < within
+    assert took < within
 
 
 async def test_an_address_that_is_none(served):
     """A host that nobody knows is no broker either."""
-    protocol = ts.connect(kafka="nowhere.invalid:9092", mongo=served.mongo, prefix=served.prefix, timeout=2)
-
+    away = {"kafka": "nowhere.invalid:9092", "mongo": served.mongo, "prefix": served.prefix, "timeout": 2}
     with pytest.raises(ts.KafkaUnavailable, match=r"nowhere\.invalid"):
-        await protocol.__aenter__()
+        await ts.connect(**away, spool="off").__aenter__()
+    with pytest.warns(RuntimeWarning, match=r"nowhere\.invalid"):
+        async with ts.connect(**away):
+            pass
 
 
 async def test_no_mongo_at_the_address(served, name):

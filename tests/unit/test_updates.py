@@ -57,7 +57,7 @@ def test_what_an_update_makes_can_be_encoded(event):
 
     assert read == event
     assert (event.writer, event.subject) in {("w", UID), ("w", "g")}
-    assert abs(event.time - time.time_ns() // 1000) < 600_000_000
+    assert 0 <= time.time_ns() // 1000 - event.time < 3600_000_000  # made when the tests were collected
 
 
 # --- Finish
