@@ -24,7 +24,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: install
-	$(BIN)/python -m pytest tests/faults -m ""
+	$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
