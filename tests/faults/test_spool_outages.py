@@ -17,7 +17,7 @@ from trialstream.push import push_spool, waiting
 from trialstream.spool import find_spools
 
 MIB = 2**20
-# 16 MiB in memory and 16 on disk hold 300 of these.
+# 16 MiB in memory hold 165 of these, and twice as many with 16 on disk, less what is in both.
 FILLER = 100_000
 
 
@@ -117,7 +117,7 @@ async def test_a_full_disk_blocks_once_and_then_drops_what_is_new(config, consum
         [found] = await protocol.fetch_trials({"uid": trial.uid})
         dropped = protocol.statistics().dropped
 
-    assert 250 < logged < 400
+    assert 180 < logged < 400
     assert waited <= 2
     assert taken <= 16 * MIB
     assert found.lost_events == dropped == 5
@@ -170,7 +170,7 @@ async def test_a_full_disk_can_raise(config, consumer, stack):
         await protocol.add_trial_tags(trial, behind=True)
         [found] = await protocol.fetch_trials({"uid": trial.uid})
 
-    assert 250 < logged < 400
+    assert 180 < logged < 400
     assert (found.lost_events, found.state_version, found.tags["last"]) == (0, logged + 1, logged - 1)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import trialstream as ts
 import trialstream.sync
+from trialstream import sender
 from telling import tell, wait_for_go
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)
@@ -160,6 +161,7 @@ async def main_async() -> None:
 
 
 if __name__ == "__main__":
+    sender._ATTEMPT_SECONDS = 60.0  # a machine that stalls is no reason to send again where that is looked for
     prepare()
     if api == "sync":
         main()

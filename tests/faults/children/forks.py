@@ -15,6 +15,7 @@ from typing import Any
 
 import trialstream as ts
 import trialstream.sync
+from trialstream import sender
 from aiokafka.conn import AIOKafkaConnection
 from telling import tell, wait_for_go
 
@@ -242,4 +243,5 @@ def data_loader(name: str) -> None:
 
 
 if __name__ == "__main__":
+    sender._ATTEMPT_SECONDS = 60.0  # a machine that stalls is no reason to send again where that is looked for
     globals()[sys.argv[1]](*sys.argv[2:])
