@@ -13,8 +13,8 @@ from typing import Any
 
 import trialstream as ts
 import trialstream.sync
-from trialstream import sender
 from telling import tell, wait_for_go
+from trialstream import sender
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)
 # Whose protocol is entered and never left.
