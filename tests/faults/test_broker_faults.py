@@ -17,7 +17,11 @@ from writers import Writer, WriterProcess, connected
 # The interpreter with all that is imported takes 120 MB, the outbox 64 MB at most, and what is being sent is there
 # twice; nothing that grows with the length of an outage stays under it.
 RSS_BYTES = 400 * 2**20
-CALL_SECONDS = 0.05
+# What a call may take of a processor, and how long it may take by the clock, stalls of the machine apart. Of these not
+# all can be told: with 15 processes for each core 96 ms were seen, of a call that had used 1 ms. To wait for a broker,
+# in any way that there is, would take seconds.
+CALL_CPU_SECONDS = 0.05
+CALL_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -65,13 +69,13 @@ async def checked(config, running, author):
         assert each.acked == len(each.calls)
         assert each.notes["dropped"] == 0
         assert each.notes["slowest"] < CALL_SECONDS, each.notes
-        assert each.notes["busiest"] < CALL_SECONDS, each.notes
+        assert each.notes["busiest"] < CALL_CPU_SECONDS, each.notes
         assert each.notes["rss"] < RSS_BYTES, each.notes
     return claims
 
 
 async def test_a_broker_that_is_killed_in_mid_stream_costs_nothing(config, consumer, stack, tmp_path):
-    """Every acknowledged event is folded once, in order; no log call takes 50 ms; memory stays under its bound.
+    """Every acknowledged event is folded once, in order; no log call waits for the broker; memory stays bounded.
 
     A call's time is its duration without the parts in which the machine let no thread of the process run, which a
     control thread in the same process notes; and, by itself, the processor time that the call took.

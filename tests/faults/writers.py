@@ -11,6 +11,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import anyio
 import trialstream as ts
@@ -30,8 +31,10 @@ class Stopwatch:
     """Times calls, and tells what they took from what the machine took.
 
     A control thread does nothing but short sleeps, and notes when one ends late: then no thread of the process ran, or
-    not the one whose turn it was. The part of a call's duration that lies in such a stall is not the call's own. A call
-    that stalls the others itself, by keeping the interpreter to itself, shows in the processor time of its thread.
+    not the one whose turn it was. The kernel counts how long the calling thread was ready to run and had no processor.
+    The part of a call's duration that lies in such a stall, or the wait for a processor where that is longer, is not
+    the call's own. A call that stalls the others itself, by keeping the interpreter to itself, shows in the processor
+    time of its thread.
 
     Attributes:
         slowest: Seconds that the slowest call took, stalls apart.
@@ -45,7 +48,7 @@ class Stopwatch:
     def __init__(self):
         self.slowest = self.busiest = self.wall = 0.0
         self._stalls: list[tuple[float, float]] = []
-        self._slow: list[tuple[float, float]] = []
+        self._slow: list[tuple[float, float, float]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._control, name="control", daemon=True)
 
@@ -56,13 +59,13 @@ class Stopwatch:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join()
-        for began, ended in self._slow:
+        for began, ended, delayed in self._slow:
             late = sum(max(0.0, min(ended, end) - max(began, start)) for start, end in self._stalls)
-            self.slowest = max(self.slowest, ended - began - late)
+            self.slowest = max(self.slowest, ended - began - max(late, delayed))
 
     async def time(self, awaitable):
         """Await and time it."""
-        began, cpu = time.perf_counter(), time.thread_time()
+        began, cpu, delayed = time.perf_counter(), time.thread_time(), _delayed()
         try:
             return await awaitable
         finally:
@@ -70,7 +73,7 @@ class Stopwatch:
             self.busiest = max(self.busiest, time.thread_time() - cpu)
             self.wall = max(self.wall, ended - began)
             if ended - began > 0.01:
-                self._slow.append((began, ended))
+                self._slow.append((began, ended, _delayed() - delayed))
 
     def _control(self):
         while not self._stop.is_set():
@@ -79,6 +82,14 @@ class Stopwatch:
             ended = time.perf_counter()
             if ended - began > self.TICK + self.LATE:
                 self._stalls.append((began + self.TICK, ended))
+
+
+def _delayed() -> float:
+    """Seconds that this thread has been ready to run and had no processor; 0 where the kernel does not say."""
+    try:
+        return int(Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 @dataclass
