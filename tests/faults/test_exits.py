@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import anyio
 import pytest
+import trialstream as ts
 from log_checks import logged, repeated
 from processes import Child, Ended
 from service_support import cli
@@ -166,5 +167,7 @@ def test_without_kafka_it_ends_in_time_and_says_where_the_rest_waits(kafka_down,
 
 
 def test_no_event_lies_in_the_log_twice(kafka_up):
-    """Nothing was sent again on the way out."""
-    assert kafka_up.repeated == []
+    """Nothing was sent again on the way out, but for the event that a signal handler interrupted half-way."""
+    interrupted = {ts.Trial(name=case).hash for case in CASES if ending_of(case) in SIGNALS}
+
+    assert [each for each in kafka_up.repeated if each[1].partition("_")[0] not in interrupted] == []
