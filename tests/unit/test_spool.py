@@ -187,10 +187,13 @@ def test_a_killed_process_has_no_folder_any_more(tmp_path):
         "from trialstream.spool import Spool\n"
         "spool = Spool(Path(sys.argv[1]), 'p', 'w', 10**9)\n"
         "spool.append([Row('trials', b'a', b'b')], cold=False, segment_bytes=1)\n"
+        "begun, told = os.pipe()\n"
         "if os.fork() == 0:\n"
+        "    os.write(told, b'.')\n"
         "    os.close(1)\n"
         "    sys.stdin.read()\n"
         "    os._exit(0)\n"
+        "os.read(begun, 1)\n"
         "print('ready', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
