@@ -19,7 +19,7 @@ import fcntl
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -317,22 +317,17 @@ def abandoned(path: Path) -> list[Path]:
     return found
 
 
-class _errors:  # noqa: N801 (used as a function)
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
     """Translate errors of the operating system.
 
     Raises:
         SpoolError: with the reason.
     """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise SpoolError(f"{self._what}: {error.strerror or error}") from error
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"{what}: {error.strerror or error}") from error
 
 
 def _write_all(fd: int, data: bytes) -> None:
