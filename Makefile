@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DURATION ?= 60
 SEED     ?= 1
 
-.PHONY: demo test faults up down lint fmt bench soak clean constraints install
+.PHONY: demo test faults up down lint fmt bench bench-quick soak clean constraints install
 
 install: $(VENV)/.installed
 
@@ -42,8 +42,12 @@ up: install
 down: install
 	$(BIN)/trialstream down --data .trialstream
 
+# Beside other trackers and clients where `make peers` has installed them; SAVE=1 writes docs/performance.md.
 bench: install
-	@echo "benchmarks/ holds nothing yet: see docs/roadmap.md"
+	PYTHONPATH=. $(BIN)/python -m benchmarks $(if $(SAVE),--save)
+
+bench-quick: install
+	PYTHONPATH=. $(BIN)/python -m benchmarks --quick
 
 # Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install

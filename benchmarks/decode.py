@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{'':34}{'check':>10}{'decode':>10}   share")
     for name, event in EVENTS.items():
         data = encode(event)
-        _, _, check = store._known[data[2:HEADER_BYTES]]  # noqa: SLF001 (what decode itself calls)
+        _, _, check = store._known[data[2:HEADER_BYTES]]
         assert check is not None
         alone = best(lambda data=data, check=check: check(data, HEADER_BYTES))
         whole = best(lambda data=data: store.decode(data))

@@ -9,6 +9,7 @@ import inspect
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -77,6 +78,8 @@ class KafkaProtocol(Protocol):
         self._yield_at = 0
         # Names of rows that were checked.
         self._names: set[tuple[str, ...]] = set()
+        # `Outbox.add_row`, once there is an outbox.
+        self._add_row: Callable[[Trial, Step | None, Lazy | None, dict[str, Any]], bool] = lambda *_: False
 
     @property
     def writer(self) -> str:
@@ -90,6 +93,7 @@ class KafkaProtocol(Protocol):
 
     async def __aenter__(self) -> Self:
         await self._session.open()
+        self._add_row = self._session.outbox.add_row
         return self
 
     async def __aexit__(
@@ -203,25 +207,37 @@ class KafkaProtocol(Protocol):
     async def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
+        if not self._add_row(trial, step, aggregator, kwargs):
+            await self._log_row(trial, step, aggregator, kwargs)
+
+    def log_trial_metrics_nowait(
+        self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]
+    ) -> bool:
+        return self._add_row(trial, step, aggregator, values)
+
+    async def _log_row(self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]) -> None:
+        """Log a row that opens a frame, or needs anything else that `Outbox.add_row` does not do."""
         uid = await self._uid(trial)
         step = _step(step)
         lazy = timeseries_aggregator if aggregator is None else Lazy.check(aggregator, "aggregator")
-        if not kwargs:
+        if not values:
             return
-        names = tuple(kwargs)
+        names = tuple(values)
         if names not in self._names:
             self._check_names(names)
-        row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in kwargs.items()]
+        row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in values.items()]
         time_us = time.time_ns() // 1000
         if time_us >= self._yield_at:
             self._yield_at = time_us + _YIELD_MICROSECONDS
             await asyncio.sleep(0)
+
+        def add() -> None:
+            self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy, (trial, aggregator))
+
         try:
-            self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy)
+            add()
         except Full:
-            await self._session.put_later(
-                uid, lambda: self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy)
-            )
+            await self._session.put_later(uid, add)
 
     def _check_names(self, names: tuple[str, ...]) -> None:
         """Check the names of a row, once."""

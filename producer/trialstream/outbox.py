@@ -14,25 +14,28 @@ Safe to use from any thread: the lock is held for a few appends, never across I/
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.events import SubjectEvent
+from trialstream_schemas.structure import Trial
 from trialstream_schemas.values import size
 
 from trialstream.backlog import Backlog, Entry, Statistics
 from trialstream.frames import EVENT_BYTES, ChronosFrame, MetricsFrame
+from trialstream.protocol import Step
 
 __all__ = ["Full", "Outbox"]
 
-# What a float and a row take while they wait.
-_FLOAT_BYTES = 40
-_ROW_BYTES = 200
+# What a finished chrono takes while it waits.
+_CHRONO_BYTES = 200
 
 
 class Full(Exception):
@@ -94,6 +97,8 @@ class Outbox:
         self._linger = linger
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
+        # By id of a trial that its frame keeps alive: see `add_row`.
+        self._rows: dict[int, MetricsFrame] = {}
         self._seqs: dict[str, int] = {}
         # What the open frames hold.
         self._bytes = 0
@@ -102,13 +107,63 @@ class Outbox:
         self._closed = False
         # What is on its way, or was when an exception came.
         self._move: _Move | None = None
+        _outboxes.add(self)
 
     # --- What log calls do
 
+    def add_row(self, trial: Trial, step: Step | None, given: Lazy | None, row: dict[str, Any]) -> bool:
+        """Append a row to an open frame, if that needs nothing else: almost every log call ends here.
+
+        It does where `add_metrics` was called for this very trial, names and aggregator, the frame that it opened has
+        room, the step is an int or None, and all values are floats. Whatever is wrong with a row is so left to the
+        other way, which says so.
+
+        Args:
+            trial: The trial, as the user holds it.
+            step: Its step.
+            given: The aggregator, as the user gave it.
+            row: Names and values.
+        """
+        frame = self._rows.get(id(trial))
+        if (
+            frame is None
+            or frame.given is not given
+            or frame.step_type is not type(step)
+            or frame.names != tuple(row)
+            or frame.identity != (trial.hash, trial.revision, trial.request)
+        ):
+            return False
+        for x in row.values():
+            if type(x) is not float:
+                return False
+        with self._lock:
+            at = frame.at
+            if at >= frame.end:
+                return False
+            frame.pack(frame.buffer, at, step or 0, time.time_ns() // 1000, *row.values())
+            frame.at = at + frame.width
+        return True
+
     def add_metrics(
-        self, uid: str, step: float | str | None, time_us: int, names: tuple[str, ...], row: Sequence[float], lazy: Lazy
+        self,
+        uid: str,
+        step: Step | None,
+        time_us: int,
+        names: tuple[str, ...],
+        row: Sequence[float],
+        lazy: Lazy,
+        owner: tuple[Trial, Lazy | None] | None = None,
     ) -> None:
         """Append one row.
+
+        Args:
+            uid: Uid of the trial.
+            step: Step of the row.
+            time_us: When it was logged, microseconds since 1970 UTC.
+            names: The metrics.
+            row: A value for each.
+            lazy: What becomes of them.
+            owner: Trial and aggregator as the user gave them: further rows with the same can come by `add_row`.
 
         Raises:
             Full: there is no room; nothing was appended.
@@ -128,12 +183,12 @@ class Outbox:
                 frame = opened.metrics = MetricsFrame(names, lazy, type(step), time_us, due)
                 self._bytes += frame.size
                 self._ring(due)
-            frame.rows.append((step, time_us, row))
-            added = _ROW_BYTES + _FLOAT_BYTES * len(row)
-            frame.size += added
-            self._bytes += added
-            if len(frame.rows) >= frame.limit:
+            self._bytes += frame.add(step, time_us, row)
+            if frame.full:
                 self._seal_metrics(uid, opened)
+            elif owner is not None:
+                frame.own(*owner)
+                self._rows[id(owner[0])] = frame
 
     def add_chrono(
         self, uid: str, name: str, time_us: int, elapsed: float, lazy: Lazy, *, announced: bool, failed: bool
@@ -156,8 +211,8 @@ class Outbox:
             counts[1] += announced
             counts[2] += failed
             frame.rows.append((name, time_us, elapsed))
-            frame.size += _ROW_BYTES
-            self._bytes += _ROW_BYTES
+            frame.size += _CHRONO_BYTES
+            self._bytes += _CHRONO_BYTES
             if len(frame.rows) >= frame.limit:
                 self._seal_chronos(uid, opened)
 
@@ -213,6 +268,10 @@ class Outbox:
             self._closed = True
         self.seal()
 
+    def forget(self) -> None:
+        """In a forked child: let no row come without a look at whether it may."""
+        self._rows.clear()
+
     def statistics(self) -> Statistics:
         """What waits, in open frames too, and what was."""
         found = self._backlog.statistics()
@@ -251,7 +310,7 @@ class Outbox:
             self._seal_chronos(uid, opened)
 
     def _seal_metrics(self, uid: str, opened: _Open) -> None:
-        if (frame := opened.metrics) is not None and frame.rows:  # an exception may have come before its first row
+        if (frame := opened.metrics) is not None and frame.at:  # an exception may have come before its first row
             self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
 
     def _seal_chronos(self, uid: str, opened: _Open) -> None:
@@ -270,12 +329,20 @@ class Outbox:
         self._move = _Move(event, bytes_, seq, opened, frame, left)
         self._finish_move()
 
+    def _disown(self, frame: MetricsFrame) -> None:
+        """Let no further row come to a frame."""
+        frame.end = 0
+        for trial in frame.owners:
+            if self._rows.get(id(trial)) is frame:
+                del self._rows[id(trial)]
+
     def _finish_move(self) -> None:
         """Bring the last event to the backlog, if it is not there for certain."""
         if (move := self._move) is None:
             return
         if (opened := move.opened) is not None:
-            if opened.metrics is move.frame:
+            if (frame := opened.metrics) is not None and frame is move.frame:
+                self._disown(frame)
                 opened.metrics = None
             if opened.chronos is move.frame:
                 opened.chronos = None
@@ -284,3 +351,15 @@ class Outbox:
             self._seqs[move.event.subject] = move.event.seq = move.seq
         self._backlog.put(Entry.of(move.event, move.size))
         self._move = None
+
+
+_outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for outbox in list(_outboxes):
+        outbox.forget()
+
+
+# What a forked child added to a frame of its parent nobody would send.
+os.register_at_fork(after_in_child=_after_fork)

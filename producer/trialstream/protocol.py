@@ -147,6 +147,20 @@ class Protocol(ABC):
             **kwargs: Numbers by name: int, float, bool, numpy scalars, anything with `item()`.
         """
 
+    def log_trial_metrics_nowait(
+        self,
+        trial: Trial,  # noqa: ARG002 (for those that can)
+        step: Step | None,  # noqa: ARG002
+        aggregator: Lazy | None,  # noqa: ARG002
+        values: dict[str, Any],  # noqa: ARG002
+    ) -> bool:
+        """Do what `log_trial_metrics` does, from any thread, if nothing has to be waited for, looked up or refused.
+
+        Returns:
+            Whether it was done; if not, call `log_trial_metrics`.
+        """
+        return False
+
     @abstractmethod
     async def set_trial_status(
         self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None

@@ -117,7 +117,13 @@ class SyncProtocol:
     def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
-        self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
+        if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
+            self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
+
+    def log_trial_metrics_nowait(
+        self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]
+    ) -> bool:
+        return self._protocol.log_trial_metrics_nowait(trial, step, aggregator, values)
 
     def set_trial_status(
         self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None

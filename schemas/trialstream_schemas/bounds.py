@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.events import MAX_EVENT_BYTES
+from trialstream_schemas.varint import LONG_BYTES, read_long
 
 __all__ = ["MAX_RECORD_BYTES", "Checker", "checker"]
 
@@ -31,7 +32,6 @@ MAX_RECORD_BYTES = 1024 * 1024
 # An event of ours holds fewer: the values of a call are bounded by MAX_EVENT_BYTES, and `values.size` takes no value
 # for less than 8.
 _MAX_ITEMS = MAX_EVENT_BYTES // 8
-_LONG_BYTES = 10  # of the longest encoding of 64 bits, 7 in each byte
 
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
@@ -63,26 +63,11 @@ def _is_indexed(schema: Any) -> bool:
     return schema["type"] == "enum" or any(map(_is_indexed, parts))
 
 
-def _long(data: bytes, at: int) -> tuple[int, int]:
-    """A zigzag varint, and the offset behind it."""
-    byte = data[at]
-    found = byte & 0x7F
-    shift = 7
-    while byte & 0x80:
-        at += 1
-        byte = data[at]
-        found |= (byte & 0x7F) << shift
-        shift += 7
-        if shift > 7 * _LONG_BYTES:
-            raise SchemaError("an integer of more than 64 bits")
-    return (found >> 1) ^ -(found & 1), at + 1
-
-
 def _skip_long(data: bytes, at: int, _: list[int]) -> int:
     began = at
     while data[at] & 0x80:
         at += 1
-    if at - began >= _LONG_BYTES:
+    if at - began >= LONG_BYTES:
         raise SchemaError("an integer of more than 64 bits")
     return at + 1
 
@@ -91,7 +76,7 @@ def _skip_bytes(data: bytes, at: int, _: list[int]) -> int:
     size = data[at]
     at += 1
     if size & 0x80:
-        size, at = _long(data, at - 1)
+        size, at = read_long(data, at - 1)
     else:  # the way of almost all names
         size = (size >> 1) ^ -(size & 1)
     if not 0 <= size <= len(data) - at:
@@ -158,7 +143,7 @@ def _record(fields: list[_Step]) -> _Step:
 
 def _union(branches: list[_Step]) -> _Step:
     def step(data: bytes, at: int, left: list[int]) -> int:
-        index, at = _long(data, at)
+        index, at = read_long(data, at)
         if not 0 <= index < len(branches):
             raise SchemaError(f"a union or an enum of {len(branches)} has no index {index}")
         return branches[index](data, at, left)
@@ -171,7 +156,7 @@ def _blocks(item: _Step, key: _Step | None = None) -> _Step:
 
     def step(data: bytes, at: int, left: list[int]) -> int:
         while True:
-            count, at = _long(data, at)
+            count, at = read_long(data, at)
             if not count:
                 return at
             if count < 0:  # then the size of the block follows

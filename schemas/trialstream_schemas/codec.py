@@ -10,6 +10,7 @@ union into text: https://avro.apache.org/docs/1.12.0/specification/#schema-resol
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from dataclasses import fields
@@ -24,8 +25,9 @@ from fastavro.validation import validate
 from trialstream_schemas import values
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.bounds import MAX_RECORD_BYTES, Checker, checker
+from trialstream_schemas.columns import read_columns, write_columns
 from trialstream_schemas.errors import SchemaError, UnknownSchema
-from trialstream_schemas.events import EVENTS, Error, Event, StatusRecord
+from trialstream_schemas.events import EVENTS, Error, Event, MetricsLogged, StatusRecord
 from trialstream_schemas.structure import to_micros
 
 __all__ = ["SCHEMAS", "SchemaStore", "encode", "fingerprint", "record_of"]
@@ -49,6 +51,23 @@ def _load(name: str) -> Any:
 _PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in _PARSED.items()}
 _BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": event for event in EVENTS}
+
+
+def _head(event: type[Event]) -> Any:
+    """The schema of what fastavro reads and writes of an event of this version, in the same bytes.
+
+    That is all but the columns of a frame, which come last; and times are plain integers, not made into datetimes.
+    """
+    schema = copy.deepcopy(_PARSED[event])
+    for each in schema["fields"]:
+        if isinstance(each["type"], dict):
+            each["type"].pop("logicalType", None)
+    if event is MetricsLogged:
+        assert schema["fields"].pop()["name"] == "columns"
+    return schema
+
+
+_HEADS: dict[type[Event], Any] = {event: _head(event) for event in EVENTS}
 
 
 def _is_free(schema: Any, named: dict[str, bool]) -> bool:
@@ -120,7 +139,7 @@ _FROM_AVRO: dict[str, Any] = {
     "aggregators": lambda records: [Lazy(record["kind"], record["argument"]) for record in records],
     "status": lambda record: StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
-    "time": to_micros,  # fastavro reads timestamp-micros as a datetime
+    "time": lambda time: time if type(time) is int else to_micros(time),  # of other versions: see `_head`
 }
 
 
@@ -149,8 +168,12 @@ def encode(event: Event) -> bytes:
     """
     out = io.BytesIO()
     out.write(_PREFIXES[type(event)])
+    record = record_of(event)
+    columns = record.pop("columns", None)
     try:
-        fastavro.schemaless_writer(out, _PARSED[type(event)], record_of(event), strict=True)
+        fastavro.schemaless_writer(out, _HEADS[type(event)], record, strict=True)
+        if columns is not None:
+            write_columns(out, columns)
     except (TypeError, ValueError, OverflowError, AttributeError, UnicodeError) as error:
         raise SchemaError(f"{type(event).__name__} does not fit its schema: {error}") from error
     return out.getvalue()
@@ -209,14 +232,18 @@ class SchemaStore:
         body.seek(HEADER_BYTES)
         try:
             check(data, HEADER_BYTES)
-            record: Any = fastavro.schemaless_reader(body, schema, None)
+            is_ours = schema is _PARSED[event]
+            record: Any = fastavro.schemaless_reader(body, _HEADS[event] if is_ours else schema, None)
+            end = body.tell()
+            if is_ours and event is MetricsLogged:
+                record["columns"], end = read_columns(data, end)
             made = _event(event, record)
-            if schema is not _PARSED[event]:
+            if not is_ours:
                 validate(record_of(made), _PARSED[event], strict=True)
         except Exception as error:
             raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
-        if body.tell() != len(data):
-            raise SchemaError(f"{event.__name__}: {len(data) - body.tell()} bytes are left over after the body")
+        if end != len(data):
+            raise SchemaError(f"{event.__name__}: {len(data) - end} bytes are left over after the body")
         return made
 
 

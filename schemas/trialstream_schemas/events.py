@@ -186,6 +186,7 @@ class MetricsLogged(TrialEvent):
     """A frame of metrics: one row per call, one column per name.
 
     At most one of `steps`, `float_steps` and `text_steps` holds a step for each row; none where rows have no step.
+    Columns are arrays of doubles; other sequences can be written too.
     """
 
     aggregator: Lazy

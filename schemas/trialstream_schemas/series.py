@@ -11,12 +11,12 @@ The bucket that is being filled has the id `<uid>/<shape>/open` and moves to `<u
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trialstream_schemas.columns import pack, unpack
 from trialstream_schemas.structure import digest
 from trialstream_schemas.values import escape_key, unescape_key
 
@@ -168,10 +168,10 @@ class Bucket:
             "number": self.number,
             "rows": len(self),
             "segments": [[each.first, each.rows, each.writer] for each in self.segments],
-            "steps": self.steps if isinstance(self.steps, list) else _pack(self.steps),
-            "times": _pack(self.times),
+            "steps": self.steps if isinstance(self.steps, list) else pack(self.steps),
+            "times": pack(self.times),
             "values": {
-                escape_key(name): _pack(column) for name, column in zip(self.shape.names, self.columns, strict=True)
+                escape_key(name): pack(column) for name, column in zip(self.shape.names, self.columns, strict=True)
             },
         }
 
@@ -179,32 +179,14 @@ class Bucket:
     def from_document(cls, document: Mapping[str, Any]) -> Bucket:
         """The bucket of a document."""
         shape = Shape(document["section"], tuple(document["names"]), document["step_type"])
-        columns = {unescape_key(key): _unpack("d", packed) for key, packed in document["values"].items()}
+        columns = {unescape_key(key): unpack("d", packed) for key, packed in document["values"].items()}
         steps = document["steps"]
         return cls(
             document["trial"],
             shape,
             document["number"],
             [Segment(*each) for each in document["segments"]],
-            list(steps) if shape.steps == "text" else _unpack({"int": "q", "float": "d"}.get(shape.steps, "b"), steps),
-            _unpack("q", document["times"]),
+            list(steps) if shape.steps == "text" else unpack({"int": "q", "float": "d"}.get(shape.steps, "b"), steps),
+            unpack("q", document["times"]),
             [columns[name] for name in shape.names],
         )
-
-
-def _pack(column: array[Any]) -> bytes:
-    return _little_endian(column).tobytes()
-
-
-def _unpack(code: str, packed: bytes) -> array[Any]:
-    column: array[Any] = array(code)
-    column.frombytes(packed)
-    return _little_endian(column)
-
-
-def _little_endian(column: array[Any]) -> array[Any]:
-    if sys.byteorder == "little":
-        return column
-    swapped = column[:]
-    swapped.byteswap()
-    return swapped

@@ -212,8 +212,10 @@ async def test_a_batch_that_takes_too_long_to_write_is_halved(config, consumer, 
     with mongo_through_proxy(config, stack) as (through, proxy):
         service = consumer(through)
         await caught_up(config)
+        await run_sync(service.stop)
+        await send(config, [b"x" * 800] * 3500)  # while it is away, so that it finds all of them at once
         proxy.rate = 250_000
-        await send(config, [b"x" * 800] * 3500)
+        await run_sync(service.start)
         await caught_up(config, 120)
         proxy.heal()
         await run_sync(service.stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
+from array import array
 
 from hypothesis import strategies as st
 from trialstream_schemas import events
@@ -46,7 +47,7 @@ _FIELDS = {
     "aggregator": LAZIES,
     "aggregators": st.lists(LAZIES, max_size=4),
     "chronos": st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4),
-    "columns": st.lists(st.lists(FLOATS, max_size=4), max_size=4),
+    "columns": st.lists(st.lists(FLOATS, max_size=4).map(lambda column: array("d", column)), max_size=4),
     "status": st.builds(StatusRecord, TEXTS, INT64),
     "error": st.none() | st.builds(Error, TEXTS, TEXTS, TEXTS),
     "partitions": st.integers(-(2**31), 2**31 - 1),
@@ -71,6 +72,8 @@ def exact(x):
         return (type(x).__name__, [(each.name, exact(getattr(x, each.name))) for each in dataclasses.fields(x)])
     if isinstance(x, float):
         return ("float", "nan" if math.isnan(x) else struct.pack("<d", x))
+    if isinstance(x, array):
+        return ("array", x.typecode, x.tobytes())
     if isinstance(x, list | tuple):
         return ("list", [exact(each) for each in x])
     if isinstance(x, dict):

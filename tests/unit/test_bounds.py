@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import time
+from array import array
 
 import fastavro
 import pytest
@@ -126,7 +127,7 @@ def test_the_largest_events_pass():
         aggregator=Lazy("timeseries"),
         names=[str(i) for i in range(60)],
         times=range(256),
-        columns=[[0.5] * 256] * 60,
+        columns=[array("d", [0.5] * 256)] * 60,
     )
 
     assert STORE.decode(encode(tags)).values == tags.values

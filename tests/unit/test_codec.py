@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+from array import array
 
 import fastavro
 import pytest
@@ -40,7 +41,7 @@ GOLDEN = [
     e.MetadataLogged(**TRIAL, values={"k": 1}, aggregator=Lazy("ring", 5)),
     e.MetricsLogged(
         **TRIAL, aggregator=Lazy("timeseries"), names=["x", "y"], steps=[1, 2], float_steps=[0.5], text_steps=["s"],
-        times=[0, 9], columns=[[1.0, -0.0], [math.inf, 5e-324]],
+        times=[0, 9], columns=[array("d", [1.0, -0.0]), array("d", [math.inf, 5e-324])],
     ),
     e.TagsAdded(**TRIAL, values={"k": "v"}),
     e.StatusSet(**TRIAL, status=e.StatusRecord("Paused", 150), error=ERROR),
@@ -181,6 +182,8 @@ def test_fastavro_alone_reads_it(event):
     record = fastavro.schemaless_reader(body, schema, None)
 
     assert body.read() == b""
+    if "columns" in record:
+        record["columns"] = [array("d", column) for column in record["columns"]]
     assert {**record, "time": event.time} == record_of(event)
 
 

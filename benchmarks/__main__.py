@@ -1,0 +1,59 @@
+"""`python -m benchmarks`: real servers, all benchmarks in one run, one table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from trialstream_consumer.local import LocalStack
+
+from benchmarks import call, commands, folding, growth, produce, reading, replay, training, weight
+from benchmarks.bench import Bench
+from benchmarks.report import Row, machine, save, table, write_json
+
+_ALL = {
+    "call": call,
+    "produce": produce,
+    "training": training,
+    "folding": folding,
+    "replay": replay,
+    "commands": commands,
+    "reading": reading,
+    "growth": growth,
+    "weight": weight,
+}
+_QUICK = ("call", "produce", "folding", "commands")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("only", nargs="*", metavar="NAME", help=f"of {', '.join(_ALL)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="the essential rows, less thoroughly, in two minutes")
+    parser.add_argument("--save", action="store_true", help="write the table to docs/performance.md")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(_ALL):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(_ALL)}")
+    names = options.only or (_QUICK if options.quick else list(_ALL))
+    described = machine()
+    print(", ".join(f"{key} {each}" for key, each in described.items()), flush=True)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="trialstream-bench-") as folder, LocalStack(consumer=False) as stack:
+        bench = Bench(stack, options.quick, Path(folder))
+        for name in names:
+            began = time.perf_counter()
+            found = asyncio.run(_ALL[name].run(bench))
+            print(f"\n{name}, {time.perf_counter() - began:.0f} s\n{table(found)}", flush=True)
+            write_json(name, found)
+            rows += found
+    reached = [mark.reached for row in rows for mark in row.marks]
+    print(f"\n{sum(reached)} of {len(reached)} marks reached")
+    if options.save:
+        save(rows, described)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What the benchmarks run on: real servers, consumers as processes of their own, logs made to measure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from array import array
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trialstream as ts
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from motor.motor_asyncio import AsyncIOMotorClient
+from trialstream.config import Config
+from trialstream.topics import partition_of
+from trialstream_consumer.local import LocalStack
+from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_schemas.aggregators import timeseries_aggregator
+from trialstream_schemas.codec import encode
+from trialstream_schemas.events import MetricsLogged
+
+__all__ = ["NAMES", "Bench", "Log", "rate", "read_bare", "writing"]
+
+# The metrics of a row where nothing else is said: 4, as in all the figures of other trackers.
+NAMES = ("loss", "accuracy", "lr", "norm")
+_FULL_ROWS = 256
+_BATCH_BYTES = 900_000
+
+
+@dataclass(frozen=True)
+class Log:
+    """Frames that lie in a log and are not folded yet.
+
+    Attributes:
+        frames: How many.
+        points: How many values.
+        bytes: What the values of their records take.
+    """
+
+    frames: int
+    points: int
+    bytes: int
+
+
+@dataclass
+class Bench:
+    """The servers and how thorough to be.
+
+    Attributes:
+        stack: Kafka and MongoDB, without a consumer.
+        quick: Whether to do the essential in little time.
+        folder: For the logs of consumers.
+    """
+
+    stack: LocalStack
+    quick: bool
+    folder: Path
+
+    def config(self, partitions: int = 8) -> Config:
+        """Settings with topics and a database of their own."""
+        prefix = f"bench-{uuid.uuid4().hex[:12]}"
+        return Config(
+            kafka=self.stack.kafka.address,
+            mongo=self.stack.mongo.uri,
+            prefix=prefix,
+            partitions=partitions,
+            spool_dir=str(self.folder / "spool"),
+        )
+
+    @asynccontextmanager
+    async def consumer(self, config: Config) -> AsyncIterator[ConsumerService]:
+        """A consumer process, for as long as the block runs."""
+        service = ConsumerService(self.folder / uuid.uuid4().hex[:8], config)
+        service.folder.mkdir()
+        await asyncio.to_thread(service.start)
+        try:
+            yield service
+        finally:
+            await asyncio.to_thread(service.stop)
+
+    async def trials(self, config: Config, count: int) -> list[ts.Trial]:
+        """Trials that exist; no consumer runs after that."""
+        async with self.consumer(config), ts.KafkaProtocol(config) as protocol:
+            created: list[ts.Trial] = []
+            for start in range(0, count, 64):
+                asked = [
+                    protocol.new_trial(ts.Trial(name="bench", parameters={"n": n}))
+                    for n in range(start, min(count, start + 64))
+                ]
+                created += [each for each in await asyncio.gather(*asked) if each]
+        return created
+
+    @asynccontextmanager
+    async def mongo(self) -> AsyncIterator[AsyncIOMotorClient]:
+        """A client of MongoDB."""
+        client = AsyncIOMotorClient(self.stack.mongo.uri)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    async def fill(
+        self,
+        config: Config,
+        trials: Sequence[ts.Trial],
+        frames: int,
+        *,
+        rows: int = _FULL_ROWS,
+        names: Sequence[str] = NAMES,
+        writers: int = 1,
+        first_turn: int = 0,
+    ) -> Log:
+        """Append frames of metrics to the log, the trials and writers in turn."""
+        now = time.time_ns() // 1000
+        columns = [array("d", [0.5 + row / 7 for row in range(rows)]) for _ in names]
+        total = 0
+        async with writing(config) as send:
+            for n in range(frames):
+                trial = trials[n % len(trials)]
+                turn = first_turn + n // len(trials)
+                first = turn * rows
+                value = encode(
+                    MetricsLogged(
+                        trial=trial.uid,
+                        writer=f"writer{turn % writers}",
+                        seq=turn // writers + 1,
+                        time=now,
+                        aggregator=timeseries_aggregator,
+                        names=names,
+                        steps=range(first, first + rows),
+                        times=range(0, 1000 * rows, 1000),
+                        columns=columns,
+                    )
+                )
+                total += len(value)
+                await send(trial.hash.encode(), value)
+        return Log(frames, frames * rows * len(names), total)
+
+    async def folded(self, config: Config, events: int, *, seconds: float = 600.0) -> list[tuple[float, int]]:
+        """Wait until so many events more are folded; return when (seconds) how many were, from the first ones on.
+
+        The start of a consumer, which is the same for every log, is left out by that.
+        """
+        async with self.mongo() as client:
+            checkpoints = client[config.database].checkpoints
+            began = await _offsets(checkpoints, config)
+            deadline = time.monotonic() + seconds
+            reached: list[tuple[float, int]] = []
+            while not reached or reached[-1][1] < events:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{reached[-1:]} of {events} events were folded in {seconds:g} s")
+                now, done = time.perf_counter(), await _offsets(checkpoints, config) - began
+                if done > (reached[-1][1] if reached else 0):
+                    reached.append((now, done))
+                await asyncio.sleep(0.005)
+        return reached
+
+
+def rate(reached: Sequence[tuple[float, int]]) -> float:
+    """Events a second between the first and the last look; all at once if there was only one."""
+    (began, first), (ended, last) = reached[0], reached[-1]
+    return (last - first) / (ended - began) if ended > began else float("inf")
+
+
+async def _offsets(checkpoints: AsyncIOMotorClient, config: Config) -> int:
+    found = checkpoints.find({"_id": {"$regex": f"^{config.trials_topic}/"}}, {"offset": 1})
+    return sum([each.get("offset", 0) async for each in found])
+
+
+@asynccontextmanager
+async def writing(config: Config):
+    """A function that appends a record to the trials topic; all of them are acknowledged when the block ends."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=config.kafka, acks="all", max_batch_size=_BATCH_BYTES, max_request_size=2 * _BATCH_BYTES
+    )
+    await producer.start()
+    batches: dict[int, object] = {}
+    sent: dict[int, asyncio.Future] = {}
+
+    async def flush(partition: int) -> None:
+        if partition in sent:
+            await sent.pop(partition)
+        batch = batches.pop(partition)
+        sent[partition] = await producer.send_batch(batch, config.trials_topic, partition=partition)
+
+    async def send(key: bytes, value: bytes) -> None:
+        partition = partition_of(key, config.partitions)
+        if partition not in batches:
+            batches[partition] = producer.create_batch()
+        if batches[partition].append(key=key, value=value, timestamp=None) is None:
+            await flush(partition)
+            await send(key, value)
+
+    try:
+        yield send
+        for partition in list(batches):
+            await flush(partition)
+        for each in sent.values():
+            await each
+    finally:
+        await producer.stop()
+
+
+async def read_bare(config: Config, partitions: int) -> tuple[float, int]:
+    """Read the whole trials topic with a consumer that does nothing else; seconds and records."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=config.kafka,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        places = [TopicPartition(config.trials_topic, number) for number in range(partitions)]
+        consumer.assign(places)
+        left = sum((await consumer.end_offsets(places)).values())
+        total = left
+        began = time.perf_counter()
+        while left > 0:
+            found = await consumer.getmany(timeout_ms=1000, max_records=4000)
+            left -= sum(map(len, found.values()))
+        return time.perf_counter() - began, total
+    finally:
+        await consumer.stop()

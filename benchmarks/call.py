@@ -1,0 +1,121 @@
+"""One `log_trial_metrics` with 4 values, while the sender works: its cost beside a list's and other trackers'."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import trialstream as ts
+import trialstream.sync
+from trialstream.config import Config
+
+from benchmarks.bench import Bench
+from benchmarks.peers import run_peer
+from benchmarks.report import Mark, Row, median, ratio
+
+# A chunk is short beside the 5 ms after which another thread takes the interpreter, so most chunks are undisturbed:
+# their median is the cost of the call, and the mean over all is what logging as fast as one can costs.
+_CHUNK = 100
+_TRACKERS = ("sacred", "trackio", "wandb", "tensorboardx", "mlflow_async", "mlflow")
+_P99_MICROSECONDS = 50.0
+
+
+class _List:
+    """The floor: what any tracker would have to do at least."""
+
+    def __init__(self) -> None:
+        self.rows: list[object] = []
+
+    async def log(self, trial: ts.Trial, step: int | None = None, **kwargs: float) -> None:  # noqa: ARG002 (the same signature)
+        self.rows.append((step, time.time_ns(), kwargs))
+
+    def log_sync(self, trial: ts.Trial, step: int | None = None, **kwargs: float) -> None:  # noqa: ARG002
+        self.rows.append((step, time.time_ns(), kwargs))
+
+
+async def _chunks(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
+    """Microseconds of a call, chunk by chunk."""
+    found = []
+    for first in range(0, calls, _CHUNK):
+        began = time.perf_counter()
+        for step in range(first, first + _CHUNK):
+            await log(trial, step=step, loss=0.5, accuracy=0.25, lr=1e-3, norm=3.5)
+        found.append((time.perf_counter() - began) / _CHUNK * 1e6)
+    return found
+
+
+def _chunks_sync(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
+    found = []
+    for first in range(0, calls, _CHUNK):
+        began = time.perf_counter()
+        for step in range(first, first + _CHUNK):
+            log(trial, step=step, loss=0.5, accuracy=0.25, lr=1e-3, norm=3.5)
+        found.append((time.perf_counter() - began) / _CHUNK * 1e6)
+    return found
+
+
+async def _single(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
+    """Microseconds of each call."""
+    found = []
+    for step in range(calls):
+        began = time.perf_counter_ns()
+        await log(trial, step=step, loss=0.5, accuracy=0.25, lr=1e-3, norm=3.5)
+        found.append((time.perf_counter_ns() - began) / 1000)
+    return found
+
+
+async def run(bench: Bench) -> list[Row]:
+    """The rows of this benchmark."""
+    config = bench.config()
+    [trial] = await bench.trials(config, 1)
+    repeat, calls = (3, 20_000) if bench.quick else (7, 50_000)
+    ours: list[float] = []
+    all_in: list[float] = []
+    floor: list[float] = []
+    singles: list[float] = []
+    async with ts.KafkaProtocol(config) as protocol:
+        for _ in range(repeat):
+            floor.append(median(await _chunks(_List().log, trial, calls)))
+            chunks = await _chunks(protocol.log_trial_metrics, trial, calls)
+            ours.append(median(chunks))
+            all_in.append(sum(chunks) / len(chunks))
+            singles += await _single(protocol.log_trial_metrics, trial, calls)
+            await protocol.commit()
+    threaded, threaded_floor = await asyncio.to_thread(_from_thread, config, trial, repeat, calls)
+    peers = {} if bench.quick else {name: await asyncio.to_thread(run_peer, name, "call") for name in _TRACKERS}
+    costs = {name: each if isinstance(each, str) else [each["mean_us"]] for name, each in peers.items()}
+    cheapest = min((each[0] for each in costs.values() if not isinstance(each, str)), default=None)
+    marks = [Mark.most("× the floor", ratio(ours, floor), 3, "×")]
+    if cheapest is not None:
+        marks.append(Mark.least("× cheaper than the cheapest peer", cheapest / median(ours), 10, "×"))
+    singles.sort()
+    p50, p99, worst = (singles[int(len(singles) * q)] for q in (0.5, 0.99, 0.9999))
+    return [
+        Row("one call, 4 values, async", "µs", ours, {"appending to a list": floor, **costs}, marks),
+        Row(
+            "one call, 4 values, from a thread",
+            "µs",
+            threaded,
+            {"appending to a list": threaded_floor},
+            [Mark.most("× the floor", ratio(threaded, threaded_floor), 3, "×")],
+        ),
+        Row(
+            "one call, 99th percentile",
+            "µs",
+            [p99],
+            {"median": [p50], "99.99th percentile": [worst]},
+            [Mark.most("µs", p99, _P99_MICROSECONDS)],
+        ),
+        Row("one call, mean, the sender's share of the interpreter included", "µs", all_in),
+    ]
+
+
+def _from_thread(config: Config, trial: ts.Trial, repeat: int, calls: int) -> tuple[list[float], list[float]]:
+    ours, floor = [], []
+    with trialstream.sync.SyncProtocol(ts.KafkaProtocol(config)) as protocol:
+        for _ in range(repeat):
+            floor.append(median(_chunks_sync(_List().log_sync, trial, calls)))
+            ours.append(median(_chunks_sync(protocol.log_trial_metrics, trial, calls)))
+            protocol.commit()
+    return ours, floor

@@ -1,0 +1,82 @@
+"""Points that one consumer process folds, beside Kafka Connect with MongoDB's sink and a bare `insert_many`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from benchmarks.bench import NAMES, Bench, rate
+from benchmarks.peers import run_peer
+from benchmarks.report import Mark, Row, median
+
+_POINTS_PER_SECOND = 2_000_000
+_ROWS_PER_SECOND = 60_000
+_TIMES_CONNECT = 40
+
+
+async def _folded(bench: Bench, trials: int, frames: int, rows: int) -> tuple[float, float]:
+    """Rows a second that a fresh consumer folds of frames that lie in the log; MiB that it takes at its end."""
+    config = bench.config()
+    created = await bench.trials(config, trials)
+    await bench.fill(config, created, frames, rows=rows)
+    waiting = asyncio.create_task(bench.folded(config, frames))
+    async with bench.consumer(config) as service:
+        reached = await waiting
+        taken = _memory(service.pid)
+    return rate(reached) * rows, taken
+
+
+def _memory(pid: int) -> float:
+    import psutil  # noqa: PLC0415 (of the local stack)
+
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
+
+
+async def _insert_rate(bench: Bench, rows: int) -> float:
+    """Points a second of plain documents, one for each row."""
+    config = bench.config()
+    async with bench.mongo() as client:
+        collection = client[config.database].rows
+        values = dict.fromkeys(NAMES, 0.5)
+        made = [{"trial": "a" * 34, "step": n, "time": n, **values} for n in range(rows)]
+        began = time.perf_counter()
+        for first in range(0, rows, 10_000):
+            await collection.insert_many(made[first : first + 10_000])
+        seconds = time.perf_counter() - began
+        await client.drop_database(config.database)
+    return rows * len(NAMES) / seconds
+
+
+async def run(bench: Bench) -> list[Row]:
+    """The rows of this benchmark."""
+    repeat = 2 if bench.quick else 3
+    inserted = [await _insert_rate(bench, 50_000) for _ in range(repeat)]
+    connect: Sequence[float] | str = "not in the quick run"
+    if not bench.quick:
+        told = await asyncio.to_thread(
+            run_peer, "connect", "sink", kafka=bench.stack.kafka.address, mongo=bench.stack.mongo.uri
+        )
+        connect = told if isinstance(told, str) else [told["points_per_s"]]
+    beside = {"insert_many, a document for each row": inserted, "Kafka Connect, MongoDB's sink": connect}
+    rows = []
+    for trials in (64,) if bench.quick else (1, 64, 1000):
+        found = [await _folded(bench, trials, 3000, 256) for _ in range(repeat)]
+        points = [each * len(NAMES) for each, _ in found]
+        marks = [Mark.least("points/s", median(points), _POINTS_PER_SECOND)]
+        if not isinstance(connect, str):
+            marks.append(Mark.least("× Kafka Connect", median(points) / connect[0], _TIMES_CONNECT, "×"))
+        rows.append(Row(f"folded, {trials} active trials, frames of 256 rows", "points/s", points, beside, marks))
+        found = [await _folded(bench, trials, 100_000, 1) for _ in range(repeat)]
+        singles = [each for each, _ in found]
+        rows.append(
+            Row(
+                f"folded, {trials} active trials, frames of one row",
+                "rows/s",
+                singles,
+                {"MiB that the consumer takes": [taken for _, taken in found]},
+                [Mark.least("rows/s", median(singles), _ROWS_PER_SECOND)],
+            )
+        )
+        beside = {}
+    return rows

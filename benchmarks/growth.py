@@ -1,0 +1,79 @@
+"""Whether the cost of a call and of a point stays the same as work grows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import trialstream as ts
+
+from benchmarks.bench import NAMES, Bench, rate
+from benchmarks.report import Mark, Row
+
+# How many times dearer the largest may be: twice is the noise of a shared machine and the caches of a processor.
+_TIMES = 2.0
+
+
+async def run(bench: Bench) -> list[Row]:
+    """The rows of this benchmark."""
+    return [await _trials(bench), await _points(bench), await _writers(bench)]
+
+
+def _row(what: str, unit: str, costs: dict[str, float]) -> Row:
+    first, *_, last = costs.values()
+    named = {name: [each] for name, each in costs.items()}
+    return Row(what, unit, [last], named, [Mark.most("× of the smallest", last / first, _TIMES, "×")])
+
+
+async def _trials(bench: Bench) -> Row:
+    """Calls that go to many trials in turn: microseconds of a call, until Kafka has acknowledged all of them."""
+    config = bench.config()
+    calls = 50_000 if bench.quick else 200_000
+    costs = {}
+    values = dict.fromkeys(NAMES, 0.5)
+    async with ts.KafkaProtocol(config) as protocol:
+        for count in (1, 100, 1000) if bench.quick else (1, 100, 10_000):
+            # They need not exist for this: MongoDB is not asked for trials that look as if they had come from the log.
+            trials = [ts.Trial(name="bench", parameters={"n": n}) for n in range(count)]
+            protocol._session.known("trials", *(each.uid for each in trials))
+            began = time.perf_counter()
+            for step in range(calls // count):
+                for trial in trials:
+                    await protocol.log_trial_metrics(trial, step=step, **values)
+            await protocol.commit()
+            costs[f"{count:,} trials"] = (time.perf_counter() - began) / calls * 1e6
+    return _row("a call until acked, as trials grow", "µs", costs)
+
+
+async def _points(bench: Bench) -> Row:
+    """Nanoseconds to fold a point of a trial that holds many: the first tenth of a log beside the last."""
+    config = bench.config(partitions=1)
+    created = await bench.trials(config, 1)
+    frames = 1000 if bench.quick else 10_000
+    log = await bench.fill(config, created, frames)
+    waiting = asyncio.create_task(bench.folded(config, frames))
+    async with bench.consumer(config):
+        reached = await waiting
+    each = log.points / log.frames
+    first = [look for look in reached if look[1] <= frames / 10] or reached[:2]
+    last = [look for look in reached if look[1] >= frames * 9 / 10]
+    costs = {
+        f"the first of {log.points / 1e6:.0f} million": 1e9 / rate(first) / each,
+        "the last tenth": 1e9 / rate(last) / each,
+    }
+    return _row("folding a point, as a trial's points grow", "ns", costs)
+
+
+async def _writers(bench: Bench) -> Row:
+    """Nanoseconds to fold a point of a trial that many write to."""
+    costs = {}
+    frames = 1000 if bench.quick else 3000
+    for writers in (1, 64):
+        config = bench.config(partitions=1)
+        created = await bench.trials(config, 1)
+        log = await bench.fill(config, created, frames, writers=writers)
+        waiting = asyncio.create_task(bench.folded(config, frames))
+        async with bench.consumer(config):
+            reached = await waiting
+        costs[f"{writers} writers"] = 1e9 / rate(reached) / (log.points / log.frames)
+    return _row("folding a point, as writers grow", "ns", costs)

@@ -1,0 +1,102 @@
+"""Reading: queries over 100,000 trials beside the same ones by the bare driver, and long histories."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import trialstream as ts
+from trialstream.query import TRIAL_FIELDS, sort_keys, translate
+from trialstream_consumer.store import ensure_indexes
+from trialstream_schemas.aggregators import TimeSeries
+from trialstream_schemas.documents import trial_to_document
+
+from benchmarks.bench import Bench
+from benchmarks.report import Mark, Row, median, ratio
+
+_LIMIT = 50
+_TIMES_BARE = 1.5
+_SECONDS, _DOWNSAMPLED_SECONDS = 1.0, 0.2
+_QUERIES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "by parameter": ({"parameters.seed": 77}, None),
+    "by status": ({"status": ts.Status.Running}, None),
+    "by tag": ({"tags.team": "a7"}, None),
+    "sorted by a metric's last value": ({}, "-metrics.loss.last"),
+}
+
+
+def _trial(n: int) -> ts.Trial:
+    created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=n)
+    trial = ts.Trial(
+        name=f"study {n % 100}",
+        parameters={"seed": n % 1000, "lr": n / 1e5, "model": "mlp", "layers": [64, 64]},
+        tags={"team": f"a{n % 200}"},
+        metadata={"host": "node1", "git": "0" * 40},
+    )
+    for m, name in enumerate(("loss", "accuracy", "lr", "norm")):
+        trial.metrics[name] = each = TimeSeries()
+        each.extend([(n * (m + 1)) % 9973 / 9973], 1000)
+    trial.status = [ts.Status.Running, ts.Status.Completed, ts.Status.Completed, ts.Status.Exception][n % 4]
+    trial.created = trial.started = trial.last_seen = created
+    trial.writers = {"f" * 16: 300}
+    return trial
+
+
+async def _timed(call: Callable[[], Awaitable[Any]]) -> float:
+    began = time.perf_counter()
+    await call()
+    return 1000 * (time.perf_counter() - began)
+
+
+async def run(bench: Bench) -> list[Row]:
+    """The rows of this benchmark."""
+    return [*await _queries(bench), *await _histories(bench)]
+
+
+async def _queries(bench: Bench) -> list[Row]:
+    config = bench.config()
+    count, repeat = (20_000, 5) if bench.quick else (100_000, 11)
+    await ensure_indexes(config)
+    rows = []
+    async with bench.mongo() as client, bench.consumer(config), ts.KafkaProtocol(config) as protocol:
+        collection = client[config.database].trials
+        for first in range(0, count, 5000):
+            await collection.insert_many([trial_to_document(_trial(n)) for n in range(first, first + 5000)])
+        for what, (query, sort) in _QUERIES.items():
+            filter_, keys = translate(query, TRIAL_FIELDS), sort_keys(sort, TRIAL_FIELDS)
+            ours, bare = [], []
+            for _ in range(repeat):
+                bare.append(await _timed(lambda: collection.find(filter_, sort=keys, limit=_LIMIT).to_list(None)))  # noqa: B023
+                ours.append(await _timed(lambda: protocol.fetch_trials(query, sort=sort, limit=_LIMIT)))  # noqa: B023
+            marks = [Mark.most("× the bare find", ratio(ours, bare), _TIMES_BARE, "×")]
+            what = f"fetch_trials over {count:,}, {what}, limit {_LIMIT}"  # noqa: PLW2901
+            rows.append(Row(what, "ms", ours, {"bare find": bare}, marks))
+        await client.drop_database(config.database)
+    return rows
+
+
+async def _histories(bench: Bench) -> list[Row]:
+    config = bench.config()
+    [trial] = await bench.trials(config, 1)
+    rows, repeat = (256 * 400, 3) if bench.quick else (256 * 3907, 5)
+    await bench.fill(config, [trial], rows // 256, names=("loss",))
+    rows_read = []
+    async with bench.consumer(config), ts.KafkaProtocol(config) as protocol, bench.mongo() as client:
+        [seen] = await protocol.fetch_trials({"uid": trial.uid})
+        while seen.rows < rows:
+            [seen] = await protocol.fetch_trials({"uid": trial.uid})
+        bare, whole, sampled = [], [], []
+        buckets = client[config.database].series
+        for _ in range(repeat):
+            bare.append(await _timed(lambda: buckets.find({"trial": trial.uid}).to_list(None)))
+            whole.append(await _timed(lambda: protocol.fetch_metrics(trial, "loss")))
+            sampled.append(await _timed(lambda: protocol.fetch_metrics(trial, "loss", max_points=1000)))
+        for what, times, bound in (
+            (f"fetch_metrics of {rows:,} points", whole, _SECONDS),
+            (f"fetch_metrics of {rows:,} points, downsampled to 1,000", sampled, _DOWNSAMPLED_SECONDS),
+        ):
+            beside = {"bare find of the buckets": bare}
+            rows_read.append(Row(what, "ms", times, beside, [Mark.most("ms", median(times), 1000 * bound)]))
+    return rows_read

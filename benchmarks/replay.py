@@ -1,0 +1,36 @@
+"""A rebuild of a long log, beside reading it with a consumer that does nothing else."""
+
+from __future__ import annotations
+
+import time
+
+from trialstream_consumer.rebuild import rebuild
+
+from benchmarks.bench import Bench, read_bare
+from benchmarks.report import Mark, Row, ratio
+
+_POINTS = 20_000_000
+_QUICK_POINTS = 2_000_000
+
+
+async def run(bench: Bench) -> list[Row]:
+    """The rows of this benchmark."""
+    config = bench.config()
+    trials = await bench.trials(config, 64)
+    log = await bench.fill(config, trials, (_QUICK_POINTS if bench.quick else _POINTS) // 1024)
+    bare, rebuilt = [], []
+    for _ in range(1 if bench.quick else 3):
+        seconds, _ = await read_bare(config, config.partitions)
+        bare.append(log.points / seconds)
+        began = time.perf_counter()
+        await rebuild(config, lambda *_: None)
+        rebuilt.append(log.points / (time.perf_counter() - began))
+    return [
+        Row(
+            f"rebuild of {log.points / 1e6:.0f} million points",
+            "points/s",
+            rebuilt,
+            {"reading them with a bare consumer": bare},
+            [Mark.least("of the bare read", ratio(rebuilt, bare), 1 / 3)],
+        )
+    ]
