@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import statistics
@@ -79,13 +78,13 @@ def private_home() -> None:
     os.environ["HOME"] = str(Path.cwd())
 
 
-def entry(package: str, **functions: Callable[..., dict[str, Any]]) -> None:
+def entry(version: str, **functions: Callable[..., dict[str, Any]]) -> None:
     """The command line of a peer: `<function> ['<arguments as JSON>']`; prints one JSON line.
 
     It runs in a temporary folder, which is removed. What the peer prints itself goes to stderr.
 
     Args:
-        package: Distribution whose version is reported.
+        version: Of what is measured.
         **functions: What can be measured.
     """
     function = functions[sys.argv[1]]
@@ -95,4 +94,4 @@ def entry(package: str, **functions: Callable[..., dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.chdir(folder):
         measured = function(**arguments)
     with out:
-        print(json.dumps({"version": importlib.metadata.version(package)} | measured), file=out)
+        print(json.dumps({"version": version} | measured), file=out)

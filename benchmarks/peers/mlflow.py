@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from typing import Any
 
 from benchmarks.peers.measuring import entry, figures, private_home, time_calls
@@ -27,4 +28,4 @@ def call(*, synchronous: bool = True, rows: int = ROWS) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    entry("mlflow-skinny", call=call)
+    entry(version("mlflow-skinny"), call=call)

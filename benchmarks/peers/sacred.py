@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from pymongo import MongoClient
@@ -46,4 +47,4 @@ def call(mongo: str, rows: int = ROWS) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    entry("sacred", call=call)
+    entry(version("sacred"), call=call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -23,4 +24,4 @@ def call(rows: int = ROWS) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    entry("tensorboardX", call=call)
+    entry(version("tensorboardX"), call=call)

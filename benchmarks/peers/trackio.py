@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from typing import Any
 
 from benchmarks.peers.measuring import ROWS, entry, figures, private_home, time_calls
@@ -21,4 +22,4 @@ def call(rows: int = ROWS) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    entry("trackio", call=call)
+    entry(version("trackio"), call=call)
