@@ -18,6 +18,7 @@ from typing import Any
 __all__ = ["run_peer"]
 
 _ROOT = Path(__file__).parents[2]
+_MISSING = ("ModuleNotFoundError", "importlib.metadata.PackageNotFoundError")
 
 
 def run_peer(name: str, what: str, *, timeout: float = 300, **arguments: Any) -> dict[str, Any] | str:
@@ -56,7 +57,7 @@ def run_peer(name: str, what: str, *, timeout: float = 300, **arguments: Any) ->
     if process.returncode == 0:
         return dict(json.loads(out))
     last = (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-    return f"not installed ({last}): make peers" if last.startswith("ModuleNotFoundError") else f"failed: {last}"
+    return f"not installed ({last}): make peers" if last.startswith(_MISSING) else f"failed: {last}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -73,20 +74,20 @@ def sink(
         log = Path("connect.log")
         connect = process.on_lasting_thread(lambda: process.spawn(command, log=log, cwd=Path.cwd()))
         try:
-            return _watch(client[_DATABASE]["rows"], rows)
+            return _watch(connect, client[_DATABASE]["rows"], rows)
         except TimeoutError as error:
-            raise RuntimeError(f"{error}: {process.tail(log, lines=3)}") from error
+            raise RuntimeError(f"{error}: {process.tail(log, lines=1)}") from error
         finally:
             process.stop(connect, 15)
             client.drop_database(_DATABASE)
 
 
-def _watch(documents: Collection[dict[str, Any]], rows: int) -> dict[str, Any]:
+def _watch(connect: subprocess.Popen[bytes], documents: Collection[dict[str, Any]], rows: int) -> dict[str, Any]:
     """From the first documents that are visible to the last one; the first ones do not count, they came before."""
-    first, begun = _next(documents, 0, rows)
+    first, begun = _next(connect, documents, 0, rows)
     seen, ended = first, begun
     while seen < rows:
-        seen, ended = _next(documents, seen, rows)
+        seen, ended = _next(connect, documents, seen, rows)
     seconds = ended - begun
     rate = (rows - first) / seconds
     return {
@@ -97,11 +98,13 @@ def _watch(documents: Collection[dict[str, Any]], rows: int) -> dict[str, Any]:
     }
 
 
-def _next(documents: Collection[dict[str, Any]], seen: int, rows: int) -> tuple[int, float]:
+def _next(
+    connect: subprocess.Popen[bytes], documents: Collection[dict[str, Any]], seen: int, rows: int
+) -> tuple[int, float]:
     """Wait for more documents than were seen; how many there are, and when."""
     deadline = time.perf_counter() + _STALL_SECONDS
     while (count := documents.estimated_document_count()) <= seen:
-        if time.perf_counter() > deadline:
+        if time.perf_counter() > deadline or connect.poll() is not None:
             raise TimeoutError(f"{seen} of {rows} rows arrived")
         time.sleep(0.02)
     return count, time.perf_counter()

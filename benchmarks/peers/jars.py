@@ -36,10 +36,17 @@ def java_command(*arguments: str) -> list[str]:
 
     Args:
         *arguments: Options of Java, the class and its arguments.
+
+    Raises:
+        RuntimeError: the jars could not be fetched.
     """
-    artifacts = [artifact for whole in _WHOLE for artifact in jgo.resolve(whole)]
-    artifacts += [jgo.resolve(alone)[0] for alone in _ALONE]
-    class_path = os.pathsep.join(str(artifact.resolve()) for artifact in artifacts)
+    try:
+        artifacts = [artifact for whole in _WHOLE for artifact in jgo.resolve(whole)]
+        artifacts += [jgo.resolve(alone)[0] for alone in _ALONE]
+        class_path = os.pathsep.join(str(artifact.resolve()) for artifact in artifacts)
+    except Exception as error:
+        reason = type(error).__name__  # its text is a page about retries
+        raise RuntimeError(f"the jars could not be fetched from the Maven repository ({reason})") from error
     logging = Path("log4j2.properties").absolute()
     logging.write_text(_LOG4J)
     common = ["-XX:-UsePerfData", f"-Dlog4j2.configurationFile={logging}", "-cp", class_path]
