@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DURATION ?= 60
 SEED     ?= 1
 
-.PHONY: demo test faults up down lint fmt bench bench-quick soak clean constraints install
+.PHONY: demo test faults up down lint fmt bench bench-quick peers soak clean constraints install
 
 install: $(VENV)/.installed
 
@@ -49,6 +49,13 @@ bench: install
 bench-quick: install
 	PYTHONPATH=. $(BIN)/python -m benchmarks --quick
 
+# What the benchmarks compare with; without it they say that it is missing.
+peers: $(VENV)/.peers
+
+$(VENV)/.peers: $(VENV)/.installed constraints-peers.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -c constraints-peers.txt --group peers
+	touch $@
+
 # Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install
 	PYTHONPATH=tests/faults:tests/integration:tests/property $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
@@ -58,6 +65,8 @@ constraints:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --group dev -e '.[local]'
 	$(BIN)/python -m pip freeze --all --exclude-editable > constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group peers
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vxFf constraints.txt > constraints-peers.txt
 
 clean:
 	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,97 @@
+"""What the peers share: the process around a measurement, and the timing of a loop of logging calls."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["METRICS", "entry", "figures", "private_home", "time_calls"]
+
+METRICS = ("loss", "accuracy", "lr", "norm")
+
+ROWS = 20_000
+SECONDS = 5.0
+
+
+def time_calls(
+    log: Callable[[dict[str, float], int], object], rows: int = ROWS, seconds: float = SECONDS
+) -> tuple[float, list[float]]:
+    """Call `log(metrics, step)` for every row, one right after the other.
+
+    Args:
+        log: Logs one row of four metrics.
+        rows: How many.
+        seconds: Stop earlier, when this time is over.
+
+    Returns:
+        When the first call began, and the seconds that each took, both by `time.perf_counter`.
+    """
+    clock = time.perf_counter
+    taken = []
+    started = ended = clock()
+    for step in range(rows):
+        metrics = {"loss": 1 / (step + 1), "accuracy": step / rows, "lr": 1e-3, "norm": step % 7 / 7}
+        begun = clock()
+        log(metrics, step)
+        ended = clock()
+        taken.append(ended - begun)
+        if ended - started > seconds:
+            break
+    return started, taken
+
+
+def figures(started: float, taken: list[float]) -> dict[str, float]:
+    """Sum up; call it as soon as all rows are durable.
+
+    Returns:
+        rows, mean_us, p50_us, p99_us, max_us: of the calls. seconds: from the first call until now, and
+        points_per_second over these, four points a row.
+    """
+    seconds = time.perf_counter() - started
+    ordered = sorted(taken)
+    microseconds = {
+        "mean_us": statistics.fmean(ordered),
+        "p50_us": ordered[len(ordered) // 2],
+        "p99_us": ordered[len(ordered) * 99 // 100],
+        "max_us": ordered[-1],
+    }
+    return {
+        "rows": len(ordered),
+        **{name: round(value * 1e6, 2) for name, value in microseconds.items()},
+        "seconds": round(seconds, 3),
+        "points_per_second": round(len(METRICS) * len(ordered) / seconds),
+    }
+
+
+def private_home() -> None:
+    """Make the working folder the home, so that the user's configuration and caches are neither read nor written."""
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        del os.environ[name]
+    os.environ["HOME"] = str(Path.cwd())
+
+
+def entry(version: str, **functions: Callable[..., dict[str, Any]]) -> None:
+    """The command line of a peer: `<function> ['<arguments as JSON>']`; prints one JSON line.
+
+    It runs in a temporary folder, which is removed. What the peer prints itself goes to stderr.
+
+    Args:
+        version: Of what is measured.
+        **functions: What can be measured.
+    """
+    function = functions[sys.argv[1]]
+    arguments = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.chdir(folder):
+        measured = function(**arguments)
+    with out:
+        print(json.dumps({"version": version} | measured), file=out)

@@ -1,0 +1,31 @@
+"""MLflow on SQLite: `python -m benchmarks.peers.mlflow call ['{"synchronous": false}']`."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks.peers.measuring import entry, figures, private_home, time_calls
+
+# 250 rows a second are written, and what is logged asynchronously must all be written in the end.
+ROWS = 1000
+
+
+def call(*, synchronous: bool = True, rows: int = ROWS) -> dict[str, Any]:
+    """`mlflow.log_metrics`; durable when it returns, or when the asynchronous calls are flushed."""
+    private_home()
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    import mlflow  # noqa: PLC0415 - it reads the environment when it is imported
+
+    mlflow.set_experiment("peers")
+    with mlflow.start_run():
+        measured = time_calls(
+            lambda metrics, step: mlflow.log_metrics(metrics, step=step, synchronous=synchronous), rows
+        )
+        mlflow.flush_async_logging()
+    return figures(*measured)
+
+
+if __name__ == "__main__":
+    entry(version("mlflow-skinny"), call=call)

@@ -1,0 +1,44 @@
+"""aiokafka: `python -m benchmarks.peers.plain_aiokafka produce '{"kafka": "host:port"}'`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from importlib.metadata import version
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.peers.measuring import entry
+from benchmarks.peers.rows import encoded, temporary_topic, throughput
+
+ROWS = 100_000
+IN_FLIGHT = 20_000  # rows that may wait for their acknowledgement, the memory that this takes is bounded
+
+
+def produce(kafka: str, rows: int = ROWS, partitions: int = 8, linger_ms: int = 20) -> dict[str, Any]:
+    """One Avro record per row; done when all are acknowledged."""
+    with temporary_topic(kafka, partitions) as topic:
+        return asyncio.run(_produce(kafka, topic, rows, linger_ms))
+
+
+async def _produce(kafka: str, topic: str, rows: int, linger_ms: int) -> dict[str, Any]:
+    # One batch is in flight per partition: the default of 16 KiB would make the round trips the limit.
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka, acks="all", linger_ms=linger_ms, max_batch_size=256 * 1024
+    ) as producer:
+        waiting: deque[asyncio.Future[object]] = deque()
+        started = time.perf_counter()
+        for number in range(rows):
+            key, body = encoded(number)
+            waiting.append(await producer.send(topic, body, key))
+            if len(waiting) > IN_FLIGHT:
+                await waiting.popleft()
+        for future in waiting:
+            await future
+        return throughput(rows, started)
+
+
+if __name__ == "__main__":
+    entry(version("aiokafka"), produce=produce)

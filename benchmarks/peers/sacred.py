@@ -1,0 +1,50 @@
+"""Sacred with its MongoObserver: `python -m benchmarks.peers.sacred call '{"mongo": "mongodb://..."}'`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from pymongo import MongoClient
+from sacred import SETTINGS, Experiment
+from sacred.observers import MongoObserver
+from sacred.run import Run
+
+from benchmarks.peers.measuring import ROWS, entry, figures, time_calls
+
+_DATABASE = "peers_sacred"
+
+
+def call(mongo: str, rows: int = ROWS) -> dict[str, Any]:
+    """Four times `_run.log_scalar`, since a call takes one value; durable when the last heartbeat has written.
+
+    A heartbeat is due every ten seconds and at the end. A metric is one document: of 16 MB, so of some 200,000 rows.
+    """
+    # What it would find out about sources, packages and output has nothing to do with metrics.
+    SETTINGS.DISCOVER_SOURCES = SETTINGS.DISCOVER_DEPENDENCIES = "none"
+    SETTINGS.CAPTURE_MODE = "no"
+    client = MongoClient(mongo)
+    experiment = Experiment("peers", interactive=True, save_git_info=False)
+    experiment.observers.append(MongoObserver(client=client, db_name=_DATABASE))
+    measured = (0.0, [0.0])
+
+    @experiment.main
+    def train(_run: Run) -> None:
+        def log(metrics: dict[str, float], step: int) -> None:
+            for name, value in metrics.items():
+                _run.log_scalar(name, value, step)
+
+        nonlocal measured
+        measured = time_calls(log, rows)
+
+    try:
+        run = experiment.run()
+        run._heartbeat.join()  # noqa: SLF001 - the run gives up waiting for the last writes after two seconds
+        return figures(*measured)
+    finally:
+        client.drop_database(_DATABASE)
+        client.close()
+
+
+if __name__ == "__main__":
+    entry(version("sacred"), call=call)

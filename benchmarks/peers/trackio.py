@@ -1,0 +1,25 @@
+"""Trackio on this machine, without its dashboard: `python -m benchmarks.peers.trackio call`."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks.peers.measuring import ROWS, entry, figures, private_home, time_calls
+
+
+def call(rows: int = ROWS) -> dict[str, Any]:
+    """`trackio.log` with a step; durable when the run is finished, which leaves all in its SQLite file."""
+    private_home()
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    import trackio  # noqa: PLC0415 - it reads the environment when it is imported
+
+    trackio.init(project="peers", embed=False)
+    measured = time_calls(trackio.log, rows)
+    trackio.finish()
+    return figures(*measured)
+
+
+if __name__ == "__main__":
+    entry(version("trackio"), call=call)

@@ -1,0 +1,25 @@
+"""Weights & Biases in offline mode: `python -m benchmarks.peers.wandb call`."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks.peers.measuring import ROWS, entry, figures, private_home, time_calls
+
+
+def call(rows: int = ROWS) -> dict[str, Any]:
+    """`run.log` with a step; durable when the run is finished, which leaves all in its `.wandb` file."""
+    private_home()
+    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+    import wandb  # noqa: PLC0415 - it reads the environment when it is imported
+
+    run = wandb.init(project="peers")
+    measured = time_calls(lambda metrics, step: run.log(metrics, step=step), rows)
+    run.finish()
+    return figures(*measured)
+
+
+if __name__ == "__main__":
+    entry(version("wandb"), call=call)
