@@ -45,6 +45,7 @@ from trialstream.history import check_points, downsampled, histories
 from trialstream.outbox import Full
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, sort_keys, translate
+from trialstream.reader import Outcome
 from trialstream.session import Session, new_request
 
 __all__ = ["KafkaProtocol", "connect"]
@@ -316,7 +317,7 @@ class KafkaProtocol(Protocol):
             return replace(group, created=from_micros(event.time))
         outcome = await self._session.decide(event)
         self._session.known("groups", group.uid)
-        if not outcome["applied"]:
+        if not outcome.applied:
             return None
         [created] = await self._session.call(self._session.reader.groups, {"_id": group.uid})
         return created
@@ -366,11 +367,15 @@ class KafkaProtocol(Protocol):
                 raise
             self._session.warn_once(f"trialstream: the trial goes on without its revision, which comes later: {error}")
             return self._undecided(trial, event)
-        if outcome["uid"] is None:
-            return None
-        [created] = await self._session.call(self._session.reader.trials, {"_id": outcome["uid"]})
-        self._session.known("trials", created.uid)
-        return created
+        return None if outcome.uid is None else await self._trial_of(outcome)
+
+    async def _trial_of(self, outcome: Outcome) -> Trial:
+        """The trial that a command of ours was applied to."""
+        trial = outcome.trial
+        if trial is None:  # the projection was being dropped: the live one has it
+            [trial] = await self._session.call(self._session.reader.trials, {"_id": outcome.uid})
+        self._session.known("trials", trial.uid)
+        return trial
 
     def _undecided(self, trial: Trial, event: TrialCreated) -> Trial:
         """The trial of a creation that the log has not decided: it is addressed by its request."""
@@ -381,26 +386,23 @@ class KafkaProtocol(Protocol):
 
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
         event = _claim(updates.TRIAL_UPDATES, attr, self._session.writer, args, kwargs)
-        uid, won = await self._fetch_and_update("trials", translate(query, TRIAL_FIELDS), event, "trial")
-        self._session.known("trials", uid)
-        if isinstance(won, TrialStarted):
-            self._session.started[uid] = time.perf_counter()
-        elif isinstance(won, TrialFinished):
-            self._session.started.pop(uid, None)
-        [trial] = await self._session.call(self._session.reader.trials, {"_id": uid})
+        outcome = await self._fetch_and_update("trials", translate(query, TRIAL_FIELDS), event, "trial")
+        trial = await self._trial_of(outcome)
+        if isinstance(event, TrialStarted):
+            self._session.started[trial.uid] = time.perf_counter()
+        elif isinstance(event, TrialFinished):
+            self._session.started.pop(trial.uid, None)
         return trial
 
     async def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
         event = _claim(updates.GROUP_UPDATES, attr, self._session.writer, args, kwargs)
-        uid, _ = await self._fetch_and_update("groups", translate(query, GROUP_FIELDS), event, "group")
-        self._session.known("groups", uid)
-        [group] = await self._session.call(self._session.reader.groups, {"_id": uid})
+        outcome = await self._fetch_and_update("groups", translate(query, GROUP_FIELDS), event, "group")
+        [group] = await self._session.call(self._session.reader.groups, {"_id": outcome.uid})
+        self._session.known("groups", group.uid)
         return group
 
-    async def _fetch_and_update(
-        self, collection: str, filter_: Query, event: SubjectEvent, subject: str
-    ) -> tuple[str, SubjectEvent]:
-        """Claim one of the collection that matches; return its uid and the event that won it."""
+    async def _fetch_and_update(self, collection: str, filter_: Query, event: SubjectEvent, subject: str) -> Outcome:
+        """Claim one of the collection that matches."""
         await self._catch_up()
         while candidates := await self._session.call(self._session.reader.versions, collection, filter_, _CANDIDATES):
             # The oldest first, until others are after the same ones.
@@ -410,8 +412,8 @@ class KafkaProtocol(Protocol):
                 changes["elapsed"] = time.perf_counter() - self._session.started[uid]
             attempt = replace(event, **changes)
             outcome = await self._session.decide(attempt)
-            if outcome["applied"]:
-                return uid, attempt
+            if outcome.applied:
+                return outcome
             self._contended = True
         raise ItemNotFound(f"no {subject} matches the query")
 
@@ -466,9 +468,9 @@ class KafkaProtocol(Protocol):
     async def _decided(self, request: str) -> str:
         """Uid of the trial that a request has created."""
         outcome = await self._session.call(self._session.reader.outcome, request, self._session.timeout)
-        if outcome is None or outcome["uid"] is None:
+        if outcome is None or outcome.uid is None:
             raise ItemNotFound(f"the log has not decided on the creation {request} yet: it may wait in a spool")
-        return str(outcome["uid"])
+        return outcome.uid
 
     async def _trials_where(self, filter_: Query, sort: list[tuple[str, int]], limit: int = 0) -> list[Trial]:
         await self._catch_up()

@@ -283,8 +283,8 @@ class Session(Lifecycle):
         if outcome is None:
             await self.call(self.catch_up, 0.0)  # says how far behind the projection is
             raise ProjectionBehind(f"the outcome of a {type(event).__name__} could not be read in {self.timeout:g} s")
-        if outcome["reason"] is not None:
-            raise (ItemNotFound if outcome["uid"] is None else InvalidValue)(outcome["reason"])
+        if outcome.reason is not None:
+            raise (ItemNotFound if outcome.uid is None else InvalidValue)(outcome.reason)
         return outcome
 
     # --- Waiting and looking up
