@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import trialstream as ts
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -22,7 +23,7 @@ from trialstream_schemas.aggregators import timeseries_aggregator
 from trialstream_schemas.codec import encode
 from trialstream_schemas.events import MetricsLogged
 
-__all__ = ["NAMES", "Bench", "Log", "rate", "read_bare", "writing"]
+__all__ = ["NAMES", "Bench", "Fold", "Log", "read_bare", "writing"]
 
 # The metrics of a row where nothing else is said: 4, as in all the figures of other trackers.
 NAMES = ("loss", "accuracy", "lr", "norm")
@@ -43,6 +44,28 @@ class Log:
     frames: int
     points: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class Fold:
+    """How a consumer got on.
+
+    Attributes:
+        looks: When (seconds), and how many events were folded then.
+        before: MiB that it took at its start.
+        most: MiB that it took at most.
+    """
+
+    looks: Sequence[tuple[float, int]]
+    before: float
+    most: float
+
+    def rate(self, start: float = 0.0, end: float = 1.0) -> float:
+        """Events a second in a part of the log."""
+        total = self.looks[-1][1]
+        inside = [look for look in self.looks if start * total <= look[1] <= end * total]
+        (began, first), (ended, last) = inside[0], inside[-1]
+        return (last - first) / (ended - began)
 
 
 @dataclass
@@ -139,30 +162,23 @@ class Bench:
                 await send(trial.hash.encode(), value)
         return Log(frames, frames * rows * len(names), total)
 
-    async def folded(self, config: Config, events: int, *, seconds: float = 600.0) -> list[tuple[float, int]]:
-        """Wait until so many events more are folded; return when (seconds) how many were, from the first ones on.
-
-        The start of a consumer, which is the same for every log, is left out by that.
-        """
-        async with self.mongo() as client:
+    async def fold(self, config: Config, events: int, *, seconds: float = 600.0) -> Fold:
+        """Let a fresh consumer fold what lies in the log: so many events of the trials topic."""
+        looks = []
+        async with self.mongo() as client, self.consumer(config) as service:
+            began = time.perf_counter()  # it is ready now, and takes its partitions over
+            process = psutil.Process(service.pid)
             checkpoints = client[config.database].checkpoints
-            began = await _offsets(checkpoints, config)
-            deadline = time.monotonic() + seconds
-            reached: list[tuple[float, int]] = []
-            while not reached or reached[-1][1] < events:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{reached[-1:]} of {events} events were folded in {seconds:g} s")
-                now, done = time.perf_counter(), await _offsets(checkpoints, config) - began
-                if done > (reached[-1][1] if reached else 0):
-                    reached.append((now, done))
-                await asyncio.sleep(0.005)
-        return reached
-
-
-def rate(reached: Sequence[tuple[float, int]]) -> float:
-    """Events a second between the first and the last look; all at once if there was only one."""
-    (began, first), (ended, last) = reached[0], reached[-1]
-    return (last - first) / (ended - began) if ended > began else float("inf")
+            start = await _offsets(checkpoints, config)
+            looks.append((began, start))
+            memory = [process.memory_info().rss]
+            while looks[-1][1] < events:
+                await asyncio.sleep(0.01)
+                if time.perf_counter() > began + seconds:
+                    raise TimeoutError(f"{looks[-1][1]} of {events} events were folded in {seconds:g} s")
+                looks.append((time.perf_counter(), await _offsets(checkpoints, config)))
+                memory.append(process.memory_info().rss)
+        return Fold(looks, memory[0] / 2**20, max(memory) / 2**20)
 
 
 async def _offsets(checkpoints: AsyncIOMotorClient, config: Config) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from benchmarks.bench import NAMES, Bench, rate
+from benchmarks.bench import NAMES, Bench
 from benchmarks.peers import run_peer
 from benchmarks.report import Mark, Row, median
 
@@ -16,21 +16,12 @@ _TIMES_CONNECT = 40
 
 
 async def _folded(bench: Bench, trials: int, frames: int, rows: int) -> tuple[float, float]:
-    """Rows a second that a fresh consumer folds of frames that lie in the log; MiB that it takes at its end."""
+    """Rows a second that a fresh consumer folds of frames that lie in the log; MiB that it takes at most."""
     config = bench.config()
     created = await bench.trials(config, trials)
     await bench.fill(config, created, frames, rows=rows)
-    waiting = asyncio.create_task(bench.folded(config, frames))
-    async with bench.consumer(config) as service:
-        reached = await waiting
-        taken = _memory(service.pid)
-    return rate(reached) * rows, taken
-
-
-def _memory(pid: int) -> float:
-    import psutil  # noqa: PLC0415 (of the local stack)
-
-    return float(psutil.Process(pid).memory_info().rss / 2**20)
+    fold = await bench.fold(config, frames)
+    return fold.rate() * rows, fold.most
 
 
 async def _insert_rate(bench: Bench, rows: int) -> float:
@@ -50,24 +41,24 @@ async def _insert_rate(bench: Bench, rows: int) -> float:
 
 async def run(bench: Bench) -> list[Row]:
     """The rows of this benchmark."""
-    repeat = 2 if bench.quick else 3
+    repeat, full, single = (2, 4000, 50_000) if bench.quick else (3, 20_000, 200_000)
     inserted = [await _insert_rate(bench, 50_000) for _ in range(repeat)]
     connect: Sequence[float] | str = "not in the quick run"
     if not bench.quick:
         told = await asyncio.to_thread(
             run_peer, "connect", "sink", kafka=bench.stack.kafka.address, mongo=bench.stack.mongo.uri
         )
-        connect = told if isinstance(told, str) else [told["points_per_s"]]
+        connect = told if isinstance(told, str) else [told["points_per_second"]]
     beside = {"insert_many, a document for each row": inserted, "Kafka Connect, MongoDB's sink": connect}
     rows = []
     for trials in (64,) if bench.quick else (1, 64, 1000):
-        found = [await _folded(bench, trials, 3000, 256) for _ in range(repeat)]
+        found = [await _folded(bench, trials, full, 256) for _ in range(repeat)]
         points = [each * len(NAMES) for each, _ in found]
         marks = [Mark.least("points/s", median(points), _POINTS_PER_SECOND)]
         if not isinstance(connect, str):
             marks.append(Mark.least("× Kafka Connect", median(points) / connect[0], _TIMES_CONNECT, "×"))
         rows.append(Row(f"folded, {trials} active trials, frames of 256 rows", "points/s", points, beside, marks))
-        found = [await _folded(bench, trials, 100_000, 1) for _ in range(repeat)]
+        found = [await _folded(bench, trials, single, 1) for _ in range(repeat)]
         singles = [each for each, _ in found]
         rows.append(
             Row(

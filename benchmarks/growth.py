@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import trialstream as ts
 
-from benchmarks.bench import NAMES, Bench, rate
+from benchmarks.bench import NAMES, Bench
 from benchmarks.report import Mark, Row
 
 # How many times dearer the largest may be: twice is the noise of a shared machine and the caches of a processor.
@@ -49,17 +48,13 @@ async def _points(bench: Bench) -> Row:
     """Nanoseconds to fold a point of a trial that holds many: the first tenth of a log beside the last."""
     config = bench.config(partitions=1)
     created = await bench.trials(config, 1)
-    frames = 1000 if bench.quick else 10_000
+    frames = 4000 if bench.quick else 10_000
     log = await bench.fill(config, created, frames)
-    waiting = asyncio.create_task(bench.folded(config, frames))
-    async with bench.consumer(config):
-        reached = await waiting
+    fold = await bench.fold(config, frames)
     each = log.points / log.frames
-    first = [look for look in reached if look[1] <= frames / 10] or reached[:2]
-    last = [look for look in reached if look[1] >= frames * 9 / 10]
     costs = {
-        f"the first of {log.points / 1e6:.0f} million": 1e9 / rate(first) / each,
-        "the last tenth": 1e9 / rate(last) / each,
+        f"the first tenth of {log.points / 1e6:.0f} million": 1e9 / fold.rate(0, 0.1) / each,
+        "the last tenth": 1e9 / fold.rate(0.9, 1) / each,
     }
     return _row("folding a point, as a trial's points grow", "ns", costs)
 
@@ -72,8 +67,6 @@ async def _writers(bench: Bench) -> Row:
         config = bench.config(partitions=1)
         created = await bench.trials(config, 1)
         log = await bench.fill(config, created, frames, writers=writers)
-        waiting = asyncio.create_task(bench.folded(config, frames))
-        async with bench.consumer(config):
-            reached = await waiting
-        costs[f"{writers} writers"] = 1e9 / rate(reached) / (log.points / log.frames)
+        fold = await bench.fold(config, frames)
+        costs[f"{writers} writers"] = 1e9 / fold.rate() / (log.points / log.frames)
     return _row("folding a point, as writers grow", "ns", costs)

@@ -41,15 +41,8 @@ async def run(bench: Bench) -> list[Row]:
     trials = await bench.trials(config, 64)
     frames = 1000 if bench.quick else 5000
     log = await bench.fill(config, trials, frames)
-    waiting = asyncio.create_task(bench.folded(config, frames))
-    import psutil  # noqa: PLC0415 (of the local stack)
-
-    async with bench.consumer(config) as service, bench.mongo() as client:
-        consumer = [psutil.Process(service.pid).memory_info().rss / 2**20]
-        while not waiting.done():
-            await asyncio.sleep(0.05)
-            consumer.append(psutil.Process(service.pid).memory_info().rss / 2**20)
-        await waiting
+    fold = await bench.fold(config, frames)
+    async with bench.mongo() as client:
         held = await client[config.database].command("collStats", "series")
         await client.admin.command("fsync")
         packed = await client[config.database].command("collStats", "series")
@@ -89,8 +82,8 @@ async def run(bench: Bench) -> list[Row]:
         Row(
             f"memory of a consumer that folds {log.points / 1e6:.0f} million points of a backlog",
             "MiB",
-            [max(consumer)],
-            {"at its start": [consumer[0]]},
-            [Mark.most("MiB", max(consumer), _MOST_MIB)],
+            [fold.most],
+            {"at its start": [fold.before]},
+            [Mark.most("MiB", fold.most, _MOST_MIB)],
         ),
     ]

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import repeat
 from typing import Any, TypeAlias
 
 from trialstream_schemas.aggregators import Aggregator, Lazy, Ring, TimeSeries, Value
@@ -43,7 +45,7 @@ from trialstream_schemas.events import (
     TrialStarted,
 )
 from trialstream_schemas.series import Bucket, Rows, Shape
-from trialstream_schemas.structure import Project, Status, Trial, TrialError, TrialGroup, from_micros, status_of
+from trialstream_schemas.structure import Project, Status, Trial, TrialError, TrialGroup, check_micros, from_micros, status_of
 from trialstream_schemas.values import INT64_MAX, check_name, key_size, size, values
 
 __all__ = ["BucketKey", "Changes", "Needs", "Outcome", "Refused", "State", "fold", "needs"]
@@ -372,7 +374,7 @@ def _refuse(state: State, event: SubjectEvent, uid: str | None, reason: str) -> 
 def _apply(state: State, trial: Trial, event: TrialEvent) -> None:
     """Check all that can be refused, then change the trial."""
     time = event.time
-    from_micros(time)
+    check_micros(time)
     match event:
         case MetricsLogged():
             time += _apply_metrics(state, trial, event)
@@ -429,41 +431,43 @@ def _apply_finish(trial: Trial, event: TrialFinished) -> None:
 
 def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     """Fold a frame; return the latest of its `times`."""
-    rows = len(event.times)
+    times, names, columns = event.times, event.names, event.columns
+    rows = len(times)
     steps = event.steps or event.float_steps or event.text_steps
-    if not rows or not event.names:
+    if not rows or not names:
         raise Refused("a frame without rows or names")
-    if len(event.columns) != len(event.names) or any(len(column) != rows for column in event.columns):
-        raise Refused(f"a frame of {rows} rows and {len(event.names)} names whose columns have other lengths")
-    if len(set(event.names)) != len(event.names):
+    if len(columns) != len(names) or any([len(column) != rows for column in columns]):
+        raise Refused(f"a frame of {rows} rows and {len(names)} names whose columns have other lengths")
+    if len(set(names)) != len(names):
         raise Refused("a frame that names a metric twice")
-    if len(steps) not in (0, rows) or sum(map(bool, (event.steps, event.float_steps, event.text_steps))) > 1:
+    if len(steps) not in (0, rows) or bool(event.steps) + bool(event.float_steps) + bool(event.text_steps) > 1:
         raise Refused("a frame whose steps are not one per row and of one type")
     for step in event.text_steps:
         check_name(step, "step")
-    from_micros(event.time + min(event.times))
-    latest = max(event.times)
-    from_micros(event.time + latest)
+    latest = max(times)
+    check_micros(event.time + min(times))
+    check_micros(event.time + latest)
     last_step = steps[-1] if steps else None
-    aggregators = _aggregators(
-        trial, trial.metrics, event.names, [event.aggregator] * len(event.names), _step_growth(trial, event, last_step)
-    )
-    for aggregator, column in zip(aggregators, event.columns, strict=True):
+    growth = _step_growth(trial, event, last_step)
+    aggregators = _aggregators(trial, trial.metrics, names, repeat(event.aggregator), growth)
+    for aggregator, column in zip(aggregators, columns, strict=True):
         aggregator.extend(column, last_step)
     for shape in _shapes(event):
-        _keep(state, trial, event, shape, steps, [event.time + t for t in event.times], event.columns)
+        _keep(state, trial, event, shape, steps, [event.time + t for t in times], columns)
     return latest
 
 
 def _step_growth(trial: Trial, event: MetricsLogged, step: float | str | None) -> int:
     """Bytes by which the document grows for the last step, which each time series keeps and which may be a text."""
     growth = 0
+    taken = size(step) - size(None)
+    series = event.aggregator.kind == TimeSeries.kind
     for name in event.names:
         held = trial.metrics.get(name)
-        if held is None and event.aggregator.kind == TimeSeries.kind:
-            growth += size(step) - size(None)
+        if held is None:
+            growth += taken if series else 0
         elif isinstance(held, TimeSeries):
-            growth += size(step) - size(held.last_step)
+            growth += taken - (size(held.last_step) - size(None) if type(held.last_step) is str else 0)
     return growth
 
 
@@ -478,9 +482,9 @@ def _apply_chronos(state: State, trial: Trial, event: ChronosFinished) -> int:
         raise Refused("a frame of chronos with a row of no name")
     if not all(0 <= n <= rows for n in (*event.announced, *event.failed)):
         raise Refused("a frame of chronos with a count beyond its rows")
-    from_micros(event.time + min(event.times))
     latest = max(event.times)
-    from_micros(event.time + latest)
+    check_micros(event.time + min(event.times))
+    check_micros(event.time + latest)
     aggregators = _aggregators(trial, trial.chronos, names, event.aggregators)
     shapes = {shape.names[0]: shape for shape in _shapes(event)}
     rows_of: list[list[int]] = [[] for _ in names]
@@ -547,11 +551,13 @@ def _optional(name: str | None, path: str) -> str | None:
 
 
 def _aggregators(
-    trial: Trial, held: dict[str, Aggregator], names: Sequence[str], lazies: Sequence[Lazy], growth: int = 0
+    trial: Trial, held: dict[str, Aggregator], names: Sequence[str], lazies: Iterable[Lazy], growth: int = 0
 ) -> list[Aggregator]:
     """The aggregators of the names, made where the trial has none; the first that the log names for a name stays."""
+    if not growth and all([name in held for name in names]):  # the way of almost all frames
+        return [held[name] for name in names]
     made: dict[str, Aggregator] = {}
-    for name, lazy in zip(names, lazies, strict=True):
+    for name, lazy in zip(names, lazies, strict=False):
         if name not in held:
             made[check_name(name, "name")] = each = _known(lazy)
             # A chrono's name stands among the open and the failed ones too.
@@ -594,12 +600,16 @@ def _add_error(trial: Trial, error: Error | None, time: int) -> None:
         trial.errors_dropped += 1
 
 
+# Shapes know what is derived from them, which takes longer than a frame of one row.
+_shape = lru_cache(maxsize=4096)(Shape)
+
+
 def _shapes(event: TrialEvent) -> list[Shape]:
     """The shapes of the history that an event adds to; it is kept for what the event aggregates to a time series."""
     match event:
         case MetricsLogged() if event.aggregator == _TIMESERIES:
             kind = "int" if event.steps else "float" if event.float_steps else "text" if event.text_steps else "none"
-            return [Shape("metrics", tuple(event.names), kind)]
+            return [_shape("metrics", tuple(event.names), kind)]
         case ChronosFinished():
             pairs = zip(event.names, event.aggregators, strict=False)
             return [Shape("chronos", (name,), "none") for name, lazy in pairs if lazy == _TIMESERIES]

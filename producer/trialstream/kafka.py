@@ -52,9 +52,9 @@ __all__ = ["KafkaProtocol", "connect"]
 
 T = TypeVar("T")
 
-# A loop of nothing but metrics calls lets other tasks, and Ctrl-C, in so often. No other log call does: the end of a
-# trial is logged in one go, also by a task that is being cancelled.
-_YIELD_MICROSECONDS = 50_000
+# A loop of nothing but metrics calls lets other tasks, and Ctrl-C, in so often, at the next row that opens a frame. No
+# other log call does: the end of a trial is logged in one go, also by a task that is being cancelled.
+_YIELD_SECONDS = 0.05
 # Rows of so many different names are remembered as checked.
 _KNOWN_NAMES = 10_000
 # Claims look at so many candidates at once; with fewer than workers, losers would meet again on the next.
@@ -76,7 +76,7 @@ class KafkaProtocol(Protocol):
         # Whether this worker lost a race for a claim: from then on it takes candidates at random.
         self._contended = False
         # When the next metrics call lets others run.
-        self._yield_at = 0
+        self._yield_at = 0.0
         # Names of rows that were checked.
         self._names: set[tuple[str, ...]] = set()
         # `Outbox.add_row`, once there is an outbox.
@@ -208,37 +208,50 @@ class KafkaProtocol(Protocol):
     async def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
-        if not self._add_row(trial, step, aggregator, kwargs):
-            await self._log_row(trial, step, aggregator, kwargs)
+        if self._add_row(trial, step, aggregator, kwargs):
+            return
+        if (now := time.monotonic()) >= self._yield_at:
+            self._yield_at = now + _YIELD_SECONDS
+            await asyncio.sleep(0)
+        if not self._open_row(trial, step, aggregator, kwargs):
+            uid = await self._uid(trial)
+            add = self._row(trial, uid, step, aggregator, kwargs)
+            try:
+                add()
+            except Full:
+                await self._session.put_later(uid, add)
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]
     ) -> bool:
-        return self._add_row(trial, step, aggregator, values)
+        return self._add_row(trial, step, aggregator, values) or self._open_row(trial, step, aggregator, values)
 
-    async def _log_row(self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]) -> None:
-        """Log a row that opens a frame, or needs anything else that `Outbox.add_row` does not do."""
-        uid = await self._uid(trial)
-        step = _step(step)
+    def _open_row(self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]) -> bool:
+        """Log a row that opens a frame, or is not as plain as `Outbox.add_row` wants it; False if that has to wait."""
+        uid = _checked(trial, Trial, "trial").uid
+        if not self._session.knows("trials", uid):
+            return False
+        try:
+            self._row(trial, uid, step, aggregator, values)()
+        except Full:
+            return False
+        return True
+
+    def _row(
+        self, trial: Trial, uid: str, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]
+    ) -> Callable[[], None]:
+        """What appends a row, which is checked here, to the outbox; it may be called until it has."""
+        plain = _step(step)
         lazy = timeseries_aggregator if aggregator is None else Lazy.check(aggregator, "aggregator")
         if not values:
-            return
+            return lambda: None
         names = tuple(values)
         if names not in self._names:
             self._check_names(names)
         row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in values.items()]
-        time_us = time.time_ns() // 1000
-        if time_us >= self._yield_at:
-            self._yield_at = time_us + _YIELD_MICROSECONDS
-            await asyncio.sleep(0)
-
-        def add() -> None:
-            self._session.outbox.add_metrics(uid, step, time_us, names, row, lazy, (trial, aggregator))
-
-        try:
-            add()
-        except Full:
-            await self._session.put_later(uid, add)
+        time_us = updates.now()
+        owner = trial, aggregator
+        return lambda: self._session.outbox.add_metrics(uid, plain, time_us, names, row, lazy, owner)
 
     def _check_names(self, names: tuple[str, ...]) -> None:
         """Check the names of a row, once."""

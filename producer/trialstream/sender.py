@@ -125,9 +125,8 @@ class Sender:
                 self.offsets[route] = offset
                 self.made_progress()
         finally:
+            # What was queued since the last look has woken `run`, which runs after this.
             self._draining.discard(route)
-            # Something may have been queued between the last look and here.
-            self._wake.set()
 
     def made_progress(self) -> None:
         """Tell who waits for room or for acknowledgements to look."""

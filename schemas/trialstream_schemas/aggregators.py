@@ -365,29 +365,53 @@ class Stat(Aggregator):
         if missing > 0:
             self._skipped.extend(map(float, xs[:missing]))
             xs = xs[missing:]
-        if not xs:
+        n = len(xs)
+        if n == 1:
+            self._add(float(xs[0]))
             return
-        if not math.isfinite(sum(xs)):
+        xs = list(xs)  # of an array each pass would make its floats anew
+        total = _sum(xs)
+        if not math.isfinite(total):
             self.nan += sum(1 for x in xs if math.isnan(x))
             self.inf += sum(1 for x in xs if x == math.inf)
             self.neginf += sum(1 for x in xs if x == -math.inf)
             xs = [x for x in xs if math.isfinite(x)]
-            if not xs:
-                return
-        n = len(xs)
-        if n == 1:
-            x = float(xs[0])
-            self._combine(1, x, 0.0, x, x, x)
+            total = _sum(xs)
+            n = len(xs)
+        if n < 2:  # noqa: PLR2004
+            for x in xs:
+                self._add(float(x))
             return
-        try:
-            total = math.fsum(xs)  # the same bits whatever the interpreter's version, unlike sum()
+        if math.isfinite(total):
             mean = total / n
-        except OverflowError:  # halved, and halved again, since fsum rounds its parts up
+        else:  # halved, and halved again, since fsum rounds its parts up
             mean = math.fsum(x / n / 2 for x in xs) * 2
             mean = min(max(mean, min(xs)), max(xs))
             total = mean * n
         deviation = math.dist(xs, (mean,) * n)
         self._combine(n, mean, deviation * deviation, float(min(xs)), float(max(xs)), total)
+
+    def _add(self, x: float) -> None:
+        """Take one observation: what `_combine` does with a run of one, at half of its cost."""
+        if x - x != 0.0:  # NaN or infinite
+            self.nan += x != x  # noqa: PLR0124 (only NaN differs from itself)
+            self.inf += x == math.inf
+            self.neginf += x == -math.inf
+            return
+        before = self.count
+        delta = x - self.avg if before else 0.0  # type: ignore[operator]  # then it has an average, and the rest
+        if not before or delta - delta != 0.0:
+            self._combine(1, x, 0.0, x, x, x)
+            return
+        count = self.count = before + 1
+        average = self.avg = self.avg + delta * (1 / count)  # type: ignore[operator]
+        self._m2 += delta * delta * (before / count)
+        if not self.min < x:  # type: ignore[operator]
+            self.min = x
+        if not self.max > x:  # type: ignore[operator]
+            self.max = x
+        total = x + self.sum
+        self.sum = average * count if total != total else total  # noqa: PLR0124
 
     def merge(self, later: Self) -> None:
         """Take another's observations, those that it skipped first."""
@@ -475,6 +499,11 @@ class TimeSeries(Stat):
 
     def extend(self, xs: Sequence[float], step: float | str | None = None) -> None:
         """Take observations; `step` is the last one's."""
+        if len(xs) == 1:  # it skips nothing
+            x = float(xs[0])
+            self.last, self.last_step = x, step
+            self._add(x)
+            return
         super().extend(xs)
         if xs:
             self.last, self.last_step = float(xs[-1]), step
@@ -495,6 +524,14 @@ class TimeSeries(Stat):
     def _restore(self, state: Mapping[str, Any]) -> None:
         super()._restore(state)
         self.last, self.last_step = state["last"], state["last_step"]
+
+
+def _sum(xs: Sequence[float]) -> float:
+    """The exact sum, and so the same bits whatever the interpreter's version, unlike sum(); not finite if it is none."""
+    try:
+        return math.fsum(xs)
+    except (OverflowError, ValueError):  # beyond a double, or infinities of both signs
+        return math.inf
 
 
 def _kept(n: object, path: str, least: int) -> int:

@@ -25,9 +25,9 @@ from fastavro.validation import validate
 from trialstream_schemas import values
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.bounds import MAX_RECORD_BYTES, Checker, checker
-from trialstream_schemas.columns import read_columns, write_columns
 from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.events import EVENTS, Error, Event, MetricsLogged, StatusRecord
+from trialstream_schemas.frame_codec import FRAME_FIELDS, decode_frame, encode_frame
 from trialstream_schemas.structure import to_micros
 
 __all__ = ["SCHEMAS", "SchemaStore", "encode", "fingerprint", "record_of"]
@@ -50,24 +50,21 @@ def _load(name: str) -> Any:
 
 _PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in _PARSED.items()}
+_FRAME_PREFIX = _PREFIXES[MetricsLogged]
 _BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": event for event in EVENTS}
 
 
-def _head(event: type[Event]) -> Any:
-    """The schema of what fastavro reads and writes of an event of this version, in the same bytes.
-
-    That is all but the columns of a frame, which come last; and times are plain integers, not made into datetimes.
-    """
+def _plain(event: type[Event]) -> Any:
+    """The schema with which fastavro reads and writes an event of this version: times stay integers of microseconds."""
     schema = copy.deepcopy(_PARSED[event])
     for each in schema["fields"]:
         if isinstance(each["type"], dict):
             each["type"].pop("logicalType", None)
-    if event is MetricsLogged:
-        assert schema["fields"].pop()["name"] == "columns"
     return schema
 
 
-_HEADS: dict[type[Event], Any] = {event: _head(event) for event in EVENTS}
+_PLAIN: dict[type[Event], Any] = {event: _plain(event) for event in EVENTS}
+assert tuple(each["name"] for each in _PARSED[MetricsLogged]["fields"]) == FRAME_FIELDS
 
 
 def _is_free(schema: Any, named: dict[str, bool]) -> bool:
@@ -139,7 +136,7 @@ _FROM_AVRO: dict[str, Any] = {
     "aggregators": lambda records: [Lazy(record["kind"], record["argument"]) for record in records],
     "status": lambda record: StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
-    "time": lambda time: time if type(time) is int else to_micros(time),  # of other versions: see `_head`
+    "time": lambda time: time if type(time) is int else to_micros(time),  # of other versions: see `_plain`
 }
 
 
@@ -166,17 +163,15 @@ def encode(event: Event) -> bytes:
     Raises:
         SchemaError: a field that the schema does not allow; callers check values before they make events.
     """
-    out = io.BytesIO()
-    out.write(_PREFIXES[type(event)])
-    record = record_of(event)
-    columns = record.pop("columns", None)
     try:
-        fastavro.schemaless_writer(out, _HEADS[type(event)], record, strict=True)
-        if columns is not None:
-            write_columns(out, columns)
+        if type(event) is MetricsLogged:
+            return _FRAME_PREFIX + encode_frame(event)
+        out = io.BytesIO()
+        out.write(_PREFIXES[type(event)])
+        fastavro.schemaless_writer(out, _PLAIN[type(event)], record_of(event), strict=True)
+        return out.getvalue()
     except (TypeError, ValueError, OverflowError, AttributeError, UnicodeError) as error:
         raise SchemaError(f"{type(event).__name__} does not fit its schema: {error}") from error
-    return out.getvalue()
 
 
 class SchemaStore:
@@ -228,23 +223,29 @@ class SchemaStore:
         if event is None or check is None:
             name = schema.get("name") if isinstance(schema, dict) else schema
             raise SchemaError(f"{name}: this version knows no such event; a newer consumer may")
-        body = io.BytesIO(data)
-        body.seek(HEADER_BYTES)
         try:
-            check(data, HEADER_BYTES)
-            is_ours = schema is _PARSED[event]
-            record: Any = fastavro.schemaless_reader(body, _HEADS[event] if is_ours else schema, None)
-            end = body.tell()
-            if is_ours and event is MetricsLogged:
-                record["columns"], end = read_columns(data, end)
-            made = _event(event, record)
-            if not is_ours:
-                validate(record_of(made), _PARSED[event], strict=True)
+            if schema is _PARSED[MetricsLogged]:
+                made, end = decode_frame(data, HEADER_BYTES)
+            else:
+                check(data, HEADER_BYTES)
+                made, end = _decode(event, schema, data)
         except Exception as error:
             raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
         if end != len(data):
             raise SchemaError(f"{event.__name__}: {len(data) - end} bytes are left over after the body")
         return made
+
+
+def _decode(event: type[Event], schema: Any, data: bytes) -> tuple[Event, int]:
+    """The event that fastavro finds behind the header, and where it ends."""
+    is_ours = schema is _PARSED[event]
+    body = io.BytesIO(data)
+    body.seek(HEADER_BYTES)
+    record: Any = fastavro.schemaless_reader(body, _PLAIN[event] if is_ours else schema, None)
+    made = _event(event, record)
+    if not is_ours:
+        validate(record_of(made), _PARSED[event], strict=True)
+    return made, body.tell()
 
 
 def _event(event: type[Event], record: dict[str, Any]) -> Event:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from trialstream_schemas.columns import pack, unpack
@@ -43,12 +44,12 @@ class Shape:
     names: tuple[str, ...]
     steps: str
 
-    @property
+    @cached_property
     def uid(self) -> str:
         """Names the shape in ids of buckets."""
         return digest(self.section, list(self.names), self.steps)
 
-    @property
+    @cached_property
     def capacity(self) -> int:
         """Rows that a bucket of this shape holds (text steps count as their longest: see `values.MAX_NAME_BYTES`)."""
         width = 8 * (len(self.names) + 1) + {"int": 8, "float": 8, "text": 1024, "none": 0}[self.steps]
@@ -136,12 +137,13 @@ class Bucket:
 
     def append(self, rows: Rows) -> Iterator[Bucket]:
         """Take rows; yield every bucket that they fill, and be the next one after it."""
-        at = 0
-        while at < len(rows):
-            taken = rows.cut(at, at + self.shape.capacity - len(self))
-            at += len(taken)
+        at, total, capacity = 0, len(rows), self.shape.capacity
+        while at < total:
+            room = capacity - len(self.times)
+            taken = rows if not at and total <= room else rows.cut(at, at + room)
+            at += len(taken.times)
             self._take(taken)
-            if len(self) == self.shape.capacity:
+            if len(self.times) == capacity:
                 yield Bucket(self.trial, self.shape, self.number, self.segments, self.steps, self.times, self.columns)
                 # The fields of the full one go with it; this one begins anew.
                 self.__init__(self.trial, self.shape, self.number + 1)  # type: ignore[misc]

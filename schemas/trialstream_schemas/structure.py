@@ -27,6 +27,7 @@ __all__ = [
     "TrialGroup",
     "canonical",
     "digest",
+    "check_micros",
     "from_micros",
     "group_uid",
     "to_micros",
@@ -94,10 +95,23 @@ def from_micros(micros: int) -> datetime:
     Raises:
         InvalidValue: it is before the year 1 or after the year 9999.
     """
-    try:
-        return _EPOCH + timedelta(microseconds=micros)
-    except OverflowError:
-        raise InvalidValue(f"no calendar reaches {micros} microseconds from 1970") from None
+    check_micros(micros)
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def check_micros(micros: int) -> None:
+    """Check that a time lies in the calendar, without making it.
+
+    Raises:
+        InvalidValue: see `from_micros`.
+    """
+    if not _FIRST_MICROS <= micros <= _LAST_MICROS:
+        raise InvalidValue(f"no calendar reaches {micros} microseconds from 1970")
+
+
+# The first and the last microsecond of `datetime`.
+_FIRST_MICROS = to_micros(datetime.min.replace(tzinfo=UTC))
+_LAST_MICROS = to_micros(datetime.max.replace(tzinfo=UTC))
 
 
 class Status(Enum):

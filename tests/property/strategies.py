@@ -52,7 +52,14 @@ _FIELDS = {
     "error": st.none() | st.builds(Error, TEXTS, TEXTS, TEXTS),
     "partitions": st.integers(-(2**31), 2**31 - 1),
 }
-_OWN = {"TrialFinished": {"elapsed": st.none() | FLOATS}}
+_OWN = {
+    "TrialFinished": {"elapsed": st.none() | FLOATS},
+    "MetricsLogged": {
+        "names": st.lists(TEXTS, max_size=4).map(tuple),
+        **dict.fromkeys(("times", "steps"), st.lists(INT64, max_size=40).map(lambda column: array("q", column))),
+        "float_steps": st.lists(FLOATS, max_size=4).map(lambda column: array("d", column)),
+    },
+}
 
 
 def events_of(event):

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+from array import array
 
 import bson
+import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import NAMES, VALUES, events_of, exact
+from strategies import INT64, NAMES, VALUES, events_of, exact
+from trialstream_schemas import events as e
 from trialstream_schemas import values
-from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode
+from trialstream_schemas.aggregators import Lazy
+from trialstream_schemas.codec import HEADER_BYTES, SCHEMAS, SchemaStore, encode, record_of
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.events import EVENTS
+from trialstream_schemas.varint import long_bytes, longs_bytes, read_longs
 
 STORE = SchemaStore()
+[FRAME_TEXT] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.MetricsLogged"]
+# Without the logical type, which would make datetimes of times.
+FRAME_SCHEMA = fastavro.parse_schema(json.loads(FRAME_TEXT.replace(b'"logicalType": "timestamp-micros", ', b"")))
 EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__name__) for each in EVENTS])
 
 
@@ -41,6 +50,55 @@ def test_damaged_event_is_a_schema_error(event, data):
         STORE.decode(bytes(sent))
     except SchemaError as error:
         assert str(error)  # noqa: PT017 (an event is as good)
+
+
+def by_fastavro(data: bytes):
+    """What fastavro and the schema's text make of a frame."""
+    body = io.BytesIO(data[HEADER_BYTES:])
+    record = fastavro.schemaless_reader(body, FRAME_SCHEMA, None)
+    assert not body.read()
+    made = e.MetricsLogged(**{**record, "aggregator": Lazy(**record["aggregator"])})
+    made.names = tuple(made.names)
+    made.steps, made.times = array("q", made.steps), array("q", made.times)
+    made.float_steps, made.columns = array("d", made.float_steps), [array("d", each) for each in made.columns]
+    return made
+
+
+@given(sent=events_of(e.MetricsLogged))
+def test_a_frame_has_the_bytes_that_fastavro_writes(sent):
+    """They are made by hand, and are what the schema says."""
+    out = io.BytesIO()
+    record = {**record_of(sent), "names": list(sent.names), "columns": [list(each) for each in sent.columns]}
+    fastavro.schemaless_writer(out, FRAME_SCHEMA, record, strict=True)
+
+    assert encode(sent)[HEADER_BYTES:] == out.getvalue()
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_frame_is_what_fastavro_reads(data):
+    """Whatever bytes make a frame, by hand, make the same one by fastavro."""
+    sent = bytearray(encode(data.draw(events_of(e.MetricsLogged))))
+    at = data.draw(st.integers(HEADER_BYTES, len(sent)))
+    sent[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    try:
+        made = STORE.decode(bytes(sent))
+    except SchemaError:
+        return
+
+    assert exact(made) == exact(by_fastavro(bytes(sent)))
+
+
+@given(xs=st.lists(INT64 | st.integers(-70, 70), max_size=60), cut=st.integers(0, 60))
+def test_columns_of_integers_come_back(xs, cut):
+    """Few or many, and cut short they are an error."""
+    data = longs_bytes(xs)
+
+    assert data == b"".join(map(long_bytes, xs))
+    assert read_longs(b"x" + data, 1, len(xs)) == (array("q", xs), len(data) + 1)
+    if cut < len(data):
+        with pytest.raises((SchemaError, IndexError)):
+            read_longs(data[:cut], 0, len(xs))
 
 
 @given(key=st.sampled_from(sorted(SCHEMAS)), body=st.binary(max_size=60))
