@@ -45,7 +45,16 @@ from trialstream_schemas.events import (
     TrialStarted,
 )
 from trialstream_schemas.series import Bucket, Rows, Shape
-from trialstream_schemas.structure import Project, Status, Trial, TrialError, TrialGroup, check_micros, from_micros, status_of
+from trialstream_schemas.structure import (
+    Project,
+    Status,
+    Trial,
+    TrialError,
+    TrialGroup,
+    check_micros,
+    from_micros,
+    status_of,
+)
 from trialstream_schemas.values import INT64_MAX, check_name, key_size, size, values
 
 __all__ = ["BucketKey", "Changes", "Needs", "Outcome", "Refused", "State", "fold", "needs"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,8 +56,6 @@ T = TypeVar("T")
 _YIELD_SECONDS = 0.05
 # Rows of so many different names are remembered as checked.
 _KNOWN_NAMES = 10_000
-# Claims look at so many candidates at once; with fewer than workers, losers would meet again on the next.
-_CANDIDATES = 64
 
 
 class KafkaProtocol(Protocol):
@@ -73,8 +70,6 @@ class KafkaProtocol(Protocol):
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
         self._session = Session(config, timeout)
-        # Whether this worker lost a race for a claim: from then on it takes candidates at random.
-        self._contended = False
         # When the next metrics call lets others run.
         self._yield_at = 0.0
         # Names of rows that were checked.
@@ -416,18 +411,20 @@ class KafkaProtocol(Protocol):
 
     async def _fetch_and_update(self, collection: str, filter_: Query, event: SubjectEvent, subject: str) -> Outcome:
         """Claim one of the collection that matches."""
-        await self._catch_up()
-        while candidates := await self._session.call(self._session.reader.versions, collection, filter_, _CANDIDATES):
-            # The oldest first, until others are after the same ones.
-            uid, version = random.choice(candidates) if self._contended else candidates[0]  # noqa: S311 (no secret)
+        started = self._session.started
+        while candidate := await self._session.take(collection, filter_):
+            uid, version = candidate
             changes: dict[str, Any] = {subject: uid, "if_version": version, "time": updates.now()}
-            if isinstance(event, TrialFinished) and uid in self._session.started:
-                changes["elapsed"] = time.perf_counter() - self._session.started[uid]
-            attempt = replace(event, **changes)
-            outcome = await self._session.decide(attempt)
-            if outcome.applied:
-                return outcome
-            self._contended = True
+            if isinstance(event, TrialFinished) and uid in started:
+                changes["elapsed"] = time.perf_counter() - started[uid]
+            lost = False
+            try:
+                outcome = await self._session.decide(replace(event, **changes))
+                if outcome.applied:
+                    return outcome
+                lost = True
+            finally:
+                self._session.back(candidate, lost=lost)
         raise ItemNotFound(f"no {subject} matches the query")
 
     # --- Reading

@@ -29,9 +29,10 @@ from trialstream_schemas.structure import Project, Trial, TrialGroup
 from trialstream_schemas.values import escape_key
 
 from trialstream.backlog import Route
+from trialstream.claims import Candidate
 from trialstream.config import Config
 
-__all__ = ["ABOUT", "CATALOG", "LIVE", "Outcome", "Reader"]
+__all__ = ["ABOUT", "CATALOG", "LIVE", "Filter", "Outcome", "Reader"]
 
 log = logging.getLogger("trialstream")
 
@@ -218,13 +219,13 @@ class Reader:
         """Whether there is a document of that id."""
         return await self._read(lambda database: database[collection].find_one({"_id": uid}, {"_id": 1})) is not None
 
-    async def versions(self, collection: str, filter_: Filter, limit: int) -> list[tuple[str, int]]:
-        """Uids and state versions of the oldest that match, to be claimed."""
+    async def versions(self, collection: str, filter_: Filter, limit: int) -> list[Candidate]:
+        """The oldest that match, to be claimed."""
 
-        async def read(database: Database) -> list[tuple[str, int]]:
+        async def read(database: Database) -> list[Candidate]:
             cursor = database[collection].find(filter_, {"state_version": 1})
             cursor = cursor.sort([("created", 1), ("_id", 1)]).limit(limit)
-            return [(each["_id"], each["state_version"]) for each in await cursor.to_list(None)]
+            return [Candidate(each["_id"], each["state_version"]) for each in await cursor.to_list(None)]
 
         return await self._read(read, unless=bool)
 
