@@ -44,7 +44,7 @@ from trialstream.history import check_points, downsampled, histories
 from trialstream.outbox import Full
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, sort_keys, translate
-from trialstream.reader import Outcome
+from trialstream.reader import Outcome, Reader
 from trialstream.session import Session, new_request
 
 __all__ = ["KafkaProtocol", "connect"]
@@ -271,8 +271,7 @@ class KafkaProtocol(Protocol):
 
     async def get_project(self, project: Project) -> Project | None:
         _checked(project, Project, "project")
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.projects, {"_id": project.uid})
+        found = await self._session.read(Reader.projects, {"_id": project.uid})
         return found[0] if found else None
 
     async def new_project(self, project: Project) -> Project:
@@ -300,8 +299,7 @@ class KafkaProtocol(Protocol):
 
     async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
         _checked(group, TrialGroup, "group")
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.groups, {"_id": group.uid})
+        found = await self._session.read(Reader.groups, {"_id": group.uid})
         return found[0] if found else None
 
     async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
@@ -438,15 +436,13 @@ class KafkaProtocol(Protocol):
 
     async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
         asked = translate(query, GROUP_FIELDS), sort_keys(sort, GROUP_FIELDS), check_limit(limit)
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.groups, *asked)
+        found = await self._session.read(Reader.groups, *asked)
         self._session.known("groups", *(each.uid for each in found))
         return found
 
     async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
         asked = translate(query, PROJECT_FIELDS), sort_keys(sort, PROJECT_FIELDS), check_limit(limit)
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.projects, *asked)
+        found = await self._session.read(Reader.projects, *asked)
         self._session.known("projects", *(each.uid for each in found))
         return found
 
@@ -465,10 +461,9 @@ class KafkaProtocol(Protocol):
         if section not in ("metrics", "chronos", "metadata"):
             raise InvalidValue(f"section: metrics, chronos or metadata, not {section!r}")
         uid = await self._uid(trial)
-        await self._catch_up()
         if trial.request is not None:
             uid = await self._decided(trial.request)
-        found = histories(await self._session.call(self._session.reader.buckets, uid, section, names), since_step)
+        found = histories(await self._session.read(Reader.buckets, uid, section, names), since_step)
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
         if max_points is not None:
@@ -477,19 +472,13 @@ class KafkaProtocol(Protocol):
 
     async def _decided(self, request: str) -> str:
         """Uid of the trial that a request has created."""
-        outcome = await self._session.call(self._session.reader.outcome, request, self._session.timeout)
+        outcome = await self._session.read(Reader.outcome, request, self._session.timeout)
         if outcome is None or outcome.uid is None:
             raise ItemNotFound(f"the log has not decided on the creation {request} yet: it may wait in a spool")
         return outcome.uid
 
     async def _trials_where(self, filter_: Query, sort: list[tuple[str, int]], limit: int = 0) -> list[Trial]:
-        await self._catch_up()
-        return await self._session.call(self._session.reader.trials, filter_, sort, limit)
-
-    async def _catch_up(self) -> None:
-        self._session.check_open()
-        self._session.check_online()
-        await self._session.call(self._session.catch_up, self._session.timeout)
+        return await self._session.read(Reader.trials, filter_, sort, limit)
 
     # --- Waiting
 

@@ -7,8 +7,8 @@ import logging
 import secrets
 import time
 import warnings
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 import anyio
 from trialstream_schemas.errors import (
@@ -37,6 +37,7 @@ from trialstream.uplink import Uplink
 __all__ = ["Session", "new_request"]
 
 log = logging.getLogger("trialstream")
+T = TypeVar("T")
 Collection = Literal["trials", "groups", "projects"]
 
 # A frame gathers what comes within; longer would be seen as delay by who watches a run. Half of it would be twice the
@@ -303,8 +304,10 @@ class Session(Lifecycle):
         """What may be claimed, to be given `back`: see `Candidates`.
 
         Raises:
+            ProtocolClosed: see `check_open`.
             Offline: the protocol works without servers.
         """
+        self.check_open()
         self.check_online()
         return await self.call(self._claims.take, collection, filter_)
 
@@ -332,6 +335,24 @@ class Session(Lifecycle):
         sender = self._uplink.sender
         await sender.flush(timeout, self._uplink.backlog.logged())
         await self.reader.folded(sender.logged, max(0.0, deadline - time.monotonic()))
+
+    async def read(self, read: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Read the projection, by a method of `Reader`, as soon as it shows all that was logged before the call.
+
+        Raises:
+            ProtocolClosed: see `check_open`.
+            Offline: the protocol works without servers.
+            CommitTimeout: Kafka has not acknowledged it in time.
+            ProjectionBehind: the consumer has not folded it in time.
+        """
+
+        async def caught_up() -> T:
+            await self.catch_up(self.timeout)
+            return await read(self.reader, *args)
+
+        self.check_open()
+        self.check_online()
+        return await self.call(caught_up)
 
     async def flush(self, timeout: float) -> None:
         """In the I/O thread: return when Kafka has all that was logged before the call.
