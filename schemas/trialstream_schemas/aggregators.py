@@ -378,7 +378,7 @@ class Stat(Aggregator):
             xs = [x for x in xs if math.isfinite(x)]
             total = _sum(xs)
             n = len(xs)
-        if n < 2:  # noqa: PLR2004
+        if n < 2:
             for x in xs:
                 self._add(float(x))
             return

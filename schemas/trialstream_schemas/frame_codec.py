@@ -132,7 +132,7 @@ def _has_value(index: int) -> bool:
     """Which branch of a union of null and something else follows."""
     if index not in (0, 2):
         raise SchemaError("a union of 2 has no such index")
-    return index == 2  # noqa: PLR2004 (1, zigzag)
+    return index == 2
 
 
 def _read_text(data: bytes, at: int) -> tuple[str, int]:
@@ -187,7 +187,10 @@ def _read_integers(data: bytes, at: int) -> tuple[array[int], int]:
     count, at = _read_block(data, at)
     if not count:
         return array("q"), at
-    found, at = read_longs(data, at, count)
+    if count == 1 and not data[at] & 0x80:
+        found, at = array("q", [(data[at] >> 1) ^ -(data[at] & 1)]), at + 1
+    else:
+        found, at = read_longs(data, at, count)
     while data[at]:  # another block: not written by us
         count, at = _read_block(data, at)
         more, at = read_longs(data, at, count)
@@ -227,17 +230,16 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     if not count:
         return [], at
     rows, begin = _read_block(data, at)
-    head, stride = data[at:begin], begin - at + rows * _DOUBLE_BYTES + 1
+    head_bytes = begin - at
+    stride = head_bytes + rows * _DOUBLE_BYTES + 1
     end = at + count * stride
-    if rows and end < len(data) and not data[end]:  # one block of columns, each as long as the first, in one block too
-        head_bytes = len(head)
-        columns = []
-        for start in range(at, end, stride):
-            if not data.startswith(head, start) or data[start + stride - 1]:
-                break
-            columns.append(unpack("d", data[start + head_bytes : start + stride - 1]))
-        else:
-            return columns, end + 1
+    if rows and end < len(data) and not data[end]:
+        # One block of columns, each as long as the first and in one block too: whoever writes them knows how many.
+        body = data[at:end]
+        heads = [body[i::stride] == body[i : i + 1] * count for i in range(head_bytes)]
+        if all(heads) and body[stride - 1 :: stride] == bytes(count):
+            size = rows * _DOUBLE_BYTES
+            return [unpack("d", body[i : i + size]) for i in range(head_bytes, len(body), stride)], end + 1
     return _read_any_columns(data, at, count)
 
 
