@@ -527,7 +527,7 @@ class TimeSeries(Stat):
 
 
 def _sum(xs: Sequence[float]) -> float:
-    """The exact sum, and so the same bits whatever the interpreter's version, unlike sum(); not finite if it is none."""
+    """The exact sum, so the same bits in each version of the interpreter, unlike sum(); not finite if there is none."""
     try:
         return math.fsum(xs)
     except (OverflowError, ValueError):  # beyond a double, or infinities of both signs
