@@ -47,7 +47,7 @@ max.batch.size=5000
 """
 
 # By default a row replaces the one with its id, of which there is none, and the rows of a batch are written in order.
-# This is three to four times as fast, and no worse: either way a row that Connect delivers again becomes a second document.
+# This is three to four times as fast and no worse: either way a row that is delivered again becomes a second document.
 _INSERTS = """\
 writemodel.strategy=com.mongodb.kafka.connect.sink.writemodel.strategy.InsertOneDefaultStrategy
 bulk.write.ordered=false
