@@ -449,7 +449,7 @@ def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
         raise Refused("a frame without rows or names")
     if len(columns) != len(names) or any([len(column) != rows for column in columns]):
         raise Refused(f"a frame of {rows} rows and {len(names)} names whose columns have other lengths")
-    if len(set(names)) != len(names):
+    if not _are_distinct(tuple(names)):
         raise Refused("a frame that names a metric twice")
     if len(steps) not in (0, rows) or bool(event.steps) + bool(event.float_steps) + bool(event.text_steps) > 1:
         raise Refused("a frame whose steps are not one per row and of one type")
@@ -466,6 +466,11 @@ def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     for shape in _shapes(event):
         _keep(state, trial, event, shape, steps, shifted(times, event.time), columns)
     return latest
+
+
+@lru_cache(maxsize=4096)
+def _are_distinct(names: tuple[str, ...]) -> bool:
+    return len(set(names)) == len(names)
 
 
 def _step_growth(trial: Trial, event: MetricsLogged, step: float | str | None) -> int:
