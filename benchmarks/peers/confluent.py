@@ -14,7 +14,7 @@ from benchmarks.peers.rows import encoded, temporary_topic, throughput
 ROWS = 300_000
 
 
-def produce(kafka: str, rows: int = ROWS, partitions: int = 8, linger_ms: float = 20) -> dict[str, Any]:
+def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
     """One Avro record per row; done when all are acknowledged."""
     acked = 0
     failed = None
@@ -24,8 +24,8 @@ def produce(kafka: str, rows: int = ROWS, partitions: int = 8, linger_ms: float 
         acked += error is None
         failed = failed or error
 
-    with temporary_topic(kafka, partitions) as topic:
-        producer = Producer({"bootstrap.servers": kafka, "acks": "all", "linger.ms": linger_ms})
+    with temporary_topic(kafka) as topic:
+        producer = Producer({"bootstrap.servers": kafka, "acks": "all", "linger.ms": 20})
         started = time.perf_counter()
         for number in range(rows):
             key, body = encoded(number)

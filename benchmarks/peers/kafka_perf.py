@@ -16,9 +16,9 @@ ROWS = 2_000_000
 BYTES = 120  # about what a row of four metrics takes in Avro, with its key
 
 
-def produce(kafka: str, rows: int = ROWS, partitions: int = 8) -> dict[str, Any]:
+def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
     """Records of random bytes as fast as the Java client goes, with its own settings but for `acks=all`."""
-    with temporary_topic(kafka, partitions) as topic:
+    with temporary_topic(kafka) as topic:
         numbers = ["--num-records", str(rows), "--record-size", str(BYTES), "--throughput", "-1"]
         properties = ["--command-property", f"bootstrap.servers={kafka}", "acks=all"]
         command = java_command("org.apache.kafka.tools.ProducerPerformance", "--topic", topic, *numbers, *properties)

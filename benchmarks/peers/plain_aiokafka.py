@@ -17,16 +17,16 @@ ROWS = 100_000
 IN_FLIGHT = 20_000  # rows that may wait for their acknowledgement, the memory that this takes is bounded
 
 
-def produce(kafka: str, rows: int = ROWS, partitions: int = 8, linger_ms: int = 20) -> dict[str, Any]:
+def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
     """One Avro record per row; done when all are acknowledged."""
-    with temporary_topic(kafka, partitions) as topic:
-        return asyncio.run(_produce(kafka, topic, rows, linger_ms))
+    with temporary_topic(kafka) as topic:
+        return asyncio.run(_produce(kafka, topic, rows))
 
 
-async def _produce(kafka: str, topic: str, rows: int, linger_ms: int) -> dict[str, Any]:
+async def _produce(kafka: str, topic: str, rows: int) -> dict[str, Any]:
     # One batch is in flight per partition: the default of 16 KiB would make the round trips the limit.
     async with AIOKafkaProducer(
-        bootstrap_servers=kafka, acks="all", linger_ms=linger_ms, max_batch_size=256 * 1024
+        bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=256 * 1024
     ) as producer:
         waiting: deque[asyncio.Future[object]] = deque()
         started = time.perf_counter()

@@ -66,15 +66,10 @@ def throughput(rows: int, started: float) -> dict[str, float]:
 
 
 @contextmanager
-def temporary_topic(kafka: str, partitions: int) -> Iterator[str]:
-    """A new topic, deleted at the end.
-
-    Args:
-        kafka: `host:port` of a broker.
-        partitions: How many; replicated on one broker.
-    """
+def temporary_topic(kafka: str) -> Iterator[str]:
+    """A new topic on the broker at `host:port`, with as many partitions as ours has by default; deleted at the end."""
     name = f"peers.{secrets.token_hex(6)}"
-    asyncio.run(_administer(kafka, "create_topics", [NewTopic(name, partitions, 1)]))
+    asyncio.run(_administer(kafka, "create_topics", [NewTopic(name, 8, 1)]))
     try:
         yield name
     finally:

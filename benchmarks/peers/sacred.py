@@ -39,7 +39,7 @@ def call(mongo: str, rows: int = ROWS) -> dict[str, Any]:
 
     try:
         run = experiment.run()
-        run._heartbeat.join()  # noqa: SLF001 - the run gives up waiting for the last writes after two seconds
+        run._heartbeat.join()
         return figures(*measured)
     finally:
         client.drop_database(_DATABASE)

@@ -21,6 +21,7 @@ from itertools import repeat
 from typing import Any, TypeAlias
 
 from trialstream_schemas.aggregators import Aggregator, Lazy, Ring, TimeSeries, Value
+from trialstream_schemas.columns import extremes, shifted
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.events import (
     ArgumentsLogged,
@@ -328,7 +329,8 @@ def _fold_trial(state: State, event: TrialEvent) -> None:
         raise _refuse(state, event, None, f"there is no trial {event.trial!r}")
     if _seen(event, trial):
         return
-    state.changes.trials.add(trial.uid)
+    assert uid is not None
+    state.changes.trials.add(uid)
     if _outdated(state, event, trial):
         return
     try:
@@ -447,14 +449,14 @@ def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
         raise Refused("a frame without rows or names")
     if len(columns) != len(names) or any([len(column) != rows for column in columns]):
         raise Refused(f"a frame of {rows} rows and {len(names)} names whose columns have other lengths")
-    if len(set(names)) != len(names):
+    if not _are_distinct(tuple(names)):
         raise Refused("a frame that names a metric twice")
     if len(steps) not in (0, rows) or bool(event.steps) + bool(event.float_steps) + bool(event.text_steps) > 1:
         raise Refused("a frame whose steps are not one per row and of one type")
     for step in event.text_steps:
         check_name(step, "step")
-    latest = max(times)
-    check_micros(event.time + min(times))
+    earliest, latest = extremes(times)
+    check_micros(event.time + earliest)
     check_micros(event.time + latest)
     last_step = steps[-1] if steps else None
     growth = _step_growth(trial, event, last_step)
@@ -462,21 +464,26 @@ def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     for aggregator, column in zip(aggregators, columns, strict=True):
         aggregator.extend(column, last_step)
     for shape in _shapes(event):
-        _keep(state, trial, event, shape, steps, [event.time + t for t in times], columns)
+        _keep(state, trial, event, shape, steps, shifted(times, event.time), columns)
     return latest
+
+
+@lru_cache(maxsize=4096)
+def _are_distinct(names: tuple[str, ...]) -> bool:
+    return len(set(names)) == len(names)
 
 
 def _step_growth(trial: Trial, event: MetricsLogged, step: float | str | None) -> int:
     """Bytes by which the document grows for the last step, which each time series keeps and which may be a text."""
+    text = type(step) is str
     growth = 0
-    taken = size(step) - size(None)
-    series = event.aggregator.kind == TimeSeries.kind
     for name in event.names:
         held = trial.metrics.get(name)
-        if held is None:
-            growth += taken if series else 0
-        elif isinstance(held, TimeSeries):
-            growth += taken - (size(held.last_step) - size(None) if type(held.last_step) is str else 0)
+        if type(held) is TimeSeries:
+            if text or type(held.last_step) is str:  # else both take the same
+                growth += size(step) - size(held.last_step)
+        elif held is None and text and event.aggregator.kind == TimeSeries.kind:
+            growth += size(step) - size(None)
     return growth
 
 
@@ -637,11 +644,12 @@ def _keep(
     columns: Sequence[Sequence[float]],
 ) -> None:
     """Add rows to the history of a trial."""
-    key = (trial.uid, shape)
+    key = trial.uid, shape
     bucket = state.buckets.get(key)
     if bucket is None:
-        bucket = state.buckets[key] = Bucket(trial.uid, shape)
-    rows = Rows(shape, trial.rows, event.writer, steps, times, columns)
-    trial.rows += len(rows)
-    state.changes.filled.extend(bucket.append(rows))
+        bucket = state.buckets[key] = Bucket(*key)
+    filled = bucket.append(Rows(shape, trial.rows, event.writer, steps, times, columns))
+    trial.rows += len(times)
+    if filled:
+        state.changes.filled += filled
     state.changes.buckets.add(key)

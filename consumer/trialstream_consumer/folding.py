@@ -6,6 +6,7 @@ is dropped and the checkpoint is asked: that alone says what has been folded.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from trialstream_consumer.placement import misplaced
 from trialstream_consumer.schema_topic import SchemaTopic
 from trialstream_consumer.store import Checkpoint, DeadLetter, Store, Unwritable
 
-__all__ = ["FETCHING", "RETRY_SECONDS", "Folding", "check_range"]
+__all__ = ["FETCHING", "RETRY_SECONDS", "Folding", "check_range", "collect_rarely"]
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -42,6 +43,17 @@ _CHECKED_RECORDS = 500
 # A reason may quote the event, all of it. Of a record that is larger than any event may be, its dead letter keeps as
 # much as an event may have: a document holds 16 MiB, and a compressed batch records of any size.
 _REASON_CHARACTERS = 2000
+# More than a batch of frames makes.
+_COLLECT_OBJECTS = 200_000
+
+
+def collect_rarely() -> None:
+    """Let the interpreter look for cycles of garbage less often, in a process that folds.
+
+    A batch makes some ten thousand objects that live until its end, and no cycles; at the default of 700 each look
+    walks over them again. Measured: decoding frames of one row takes a third less.
+    """
+    gc.set_threshold(_COLLECT_OBJECTS)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from trialstream.config import Config
 from trialstream.topics import kafka_errors, reading
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
-from trialstream_consumer.folding import FETCHING, Folding, check_range
+from trialstream_consumer.folding import FETCHING, Folding, check_range, collect_rarely
 from trialstream_consumer.schema_topic import SchemaTopic
 from trialstream_consumer.store import Checkpoint, Store
 
@@ -47,6 +47,7 @@ class Replay:
         self._schemas: SchemaTopic
 
     async def __aenter__(self) -> Self:
+        collect_rarely()
         async with AsyncExitStack() as opening:
             self._schemas = await opening.enter_async_context(SchemaTopic(self._config))
             self._consumer = await opening.enter_async_context(reading(self._config, **FETCHING))

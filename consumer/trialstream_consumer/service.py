@@ -21,7 +21,7 @@ from trialstream.topics import ensure_topics, kafka_errors, log_of
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.events import LogCreated
 
-from trialstream_consumer.folding import FETCHING, RETRY_SECONDS, Folding
+from trialstream_consumer.folding import FETCHING, RETRY_SECONDS, Folding, collect_rarely
 from trialstream_consumer.schema_topic import SchemaTopic
 from trialstream_consumer.store import Store, ensure_indexes
 
@@ -68,6 +68,7 @@ class Service(ConsumerRebalanceListener):
             MongoUnavailable: MongoDB does not answer at start.
             LogMismatch: the log is not the one that the projection was folded from.
         """
+        collect_rarely()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks

@@ -8,6 +8,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any
 
+import numpy as np
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.events import ChronosFinished, MetricsLogged
 from trialstream_schemas.structure import Trial
@@ -19,8 +20,12 @@ __all__ = ["ChronosFrame", "MetricsFrame"]
 FRAME_ROWS = 256
 # Encoded size at which a wide frame is full: far enough below MAX_EVENT_BYTES for names and one more row.
 FRAME_BYTES = 128 * 1024
-# Room for so many rows at first, and for twice as many each time: many trials log a row at a time.
-_FIRST_ROWS = 8
+# What a packed row takes beside its fields: the bytes object and its place in the list.
+_ROW_BYTES = 41
+# Room for so many rows is allowed for at first, and for four times as many each time: many trials log a row at a time.
+_FIRST_ROWS = 16
+# With a row each of 64 threads beyond that it stays under MAX_EVENT_BYTES.
+_NARROW_ROWS = 16
 # About what an event and its queue entry take beside its values.
 EVENT_BYTES = 1024
 
@@ -28,116 +33,127 @@ EVENT_BYTES = 1024
 class MetricsFrame:
     """Rows of metrics with the same names, aggregator and type of step, due to be sealed at a monotonic time.
 
-    A row lies in the buffer as its step, its time and its values, 8 bytes each: one call of `struct` takes it in, and
-    the columns come out as slices, both at the speed of C (measured: 0.25 µs a row of 4 values, where a list of rows
-    took 1 µs more to make and to turn into columns).
+    A row is packed by `struct`, its step, its time and its values, 8 bytes each, and the columns are slices of all rows
+    together: both at the speed of C. Anyone may append to `rows` what `pack` gives, without a lock, as long as there is
+    `room`, and then looks whether the frame has been sealed meanwhile (`Outbox.add_row`).
 
     Attributes:
         names: The metrics.
         aggregator: What becomes of them.
         step_type: Of all steps: int, float, str or NoneType.
-        time: Of the first row, microseconds since 1970 UTC.
         due: When to seal it.
-        size: About what it takes in memory, in bytes.
-        at: Where in the buffer the next row goes.
-        end: Behind the last row that has room; 0 once it is sealed.
+        size: About what it takes in memory, in bytes, once its room is taken.
+        pack: Makes a row: of step (0 for a text or none), nanoseconds since 1970 UTC, and values.
+        rows: The rows.
+        room: So many rows have been allowed for.
+        is_sealed: Whether they are becoming an event.
+        sealed: How many of them have.
         owners: The trials, as the user holds them, whose rows may come without a look at anything else.
         given: The aggregator as they give it.
-        identity: Hash, revision and request of all of them.
+        hash: Of all of them, as are revision and request.
     """
 
     __slots__ = (
         "_limit",
+        "_row_bytes",
         "_texts",
         "aggregator",
-        "at",
-        "buffer",
         "due",
-        "end",
         "given",
-        "identity",
+        "hash",
+        "is_sealed",
         "names",
         "owners",
         "pack",
+        "request",
+        "revision",
+        "room",
+        "rows",
+        "sealed",
         "size",
         "step_type",
-        "time",
-        "width",
     )
 
-    def __init__(self, names: tuple[str, ...], aggregator: Lazy, step_type: type, time_us: int, due: float) -> None:
+    def __init__(self, names: tuple[str, ...], aggregator: Lazy, step_type: type, due: float) -> None:
         self.names = names
         self.aggregator = aggregator
         self.step_type = step_type
-        self.time = time_us
         self.due = due
         row = _row("d" if step_type is float else "q", len(names))
-        self.pack = row.pack_into
-        self.width = row.size
-        self.buffer = bytearray(_FIRST_ROWS * row.size)
-        self.at = 0
-        self.end = len(self.buffer)
-        self.size = EVENT_BYTES + sum(map(len, names)) + self.end
-        self._limit = row.size * max(
-            1, min(FRAME_ROWS, FRAME_BYTES // (row.size + (MAX_NAME_BYTES if step_type is str else 0)))
-        )
+        self.pack = row.pack
+        self._row_bytes = row.size + _ROW_BYTES
+        self.size = EVENT_BYTES + sum(map(len, names))
+        encoded = row.size + (MAX_NAME_BYTES if step_type is str else 0)
+        self._limit = max(1, min(FRAME_ROWS, FRAME_BYTES // encoded))
+        self.room = 0
+        self.rows: list[bytes] = []
         self._texts: list[str] = []
+        self.is_sealed = False
+        self.sealed = 0
         self.owners: list[Trial] = []
         self.given: Lazy | None = None
-        self.identity: tuple[str, int, str | None] = "", 0, None
+        self.hash = ""
+        self.revision = 0
+        self.request: str | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether a few rows more than it allows for, from as many threads at once, would make too large an event."""
+        return self._limit < _NARROW_ROWS
 
     @property
     def full(self) -> bool:
         """Whether it can take no more rows."""
-        return self.at >= self._limit
+        return len(self.rows) >= self._limit
 
     def own(self, trial: Trial, given: Lazy | None) -> None:
         """Let rows of this trial, with the aggregator given so, come by the short way."""
         self.given = given
-        self.identity = trial.hash, trial.revision, trial.request
+        self.hash, self.revision, self.request = trial.hash, trial.revision, trial.request
         if not any(each is trial for each in self.owners):
             self.owners.append(trial)
 
-    def add(self, step: float | str | None, time_us: int, row: Sequence[float]) -> int:
+    def add(self, step: float | str | None, time_ns: int, row: Sequence[float]) -> int:
         """Append a row; return by how many bytes the frame has grown."""
         grown = 0
-        if self.at >= self.end:
-            grown = len(self.buffer)
-            self.buffer.extend(bytes(grown))
-            self.end = min(len(self.buffer), self._limit)
+        if len(self.rows) >= self.room:
+            room = min(max(_FIRST_ROWS, 4 * self.room), self._limit)
+            grown = (room - self.room) * self._row_bytes
+            self.room = room
         if isinstance(step, str):
-            self._texts[self.at // self.width :] = [step]  # in this place, also after an exception before the last line
+            self._texts[len(self.rows) :] = [step]  # in this place, also after an exception before the last line
             grown += len(step)
             step = 0
         self.size += grown
-        self.pack(self.buffer, self.at, step or 0, time_us, *row)
-        self.at += self.width
+        self.rows.append(self.pack(step or 0, time_ns, *row))
         return grown
 
     def event(self, writer: str, uid: str) -> MetricsLogged:
         """The rows as one event, without its number."""
-        values = array("d")
-        values.frombytes(memoryview(self.buffer)[: self.at])
-        integers = array("q")
-        integers.frombytes(memoryview(self.buffer)[: self.at])
+        self.is_sealed = True
+        count = self.sealed = len(self.rows)
+        packed = b"".join(self.rows[:count])
+        values, integers = array("d", packed), array("q", packed)
         fields = 2 + len(self.names)
+        times = np.frombuffer(integers, np.int64)[1::fields] // 1000
+        time = int(times[0])
         return MetricsLogged(
             trial=uid,
             writer=writer,
-            time=self.time,
+            time=time,
             aggregator=self.aggregator,
             names=self.names,
-            times=[each - self.time for each in integers[1::fields]],
+            times=array("q", (times - time).tobytes()),
             columns=[values[i::fields] for i in range(2, fields)],
             steps=integers[::fields] if self.step_type is int else (),
             float_steps=values[::fields] if self.step_type is float else (),
-            text_steps=self._texts[: self.at // self.width],
+            text_steps=self._texts[:count],
         )
 
 
 @lru_cache(maxsize=1024)
 def _row(step: str, values: int) -> Struct:
-    """A row in the buffer: step, time, values."""
+    """A row: step, time, values."""
     return Struct(f"={step}q{values}d")
 
 

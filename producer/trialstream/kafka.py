@@ -244,9 +244,9 @@ class KafkaProtocol(Protocol):
         if names not in self._names:
             self._check_names(names)
         row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in values.items()]
-        time_us = updates.now()
+        now = time.time_ns()
         owner = trial, aggregator
-        return lambda: self._session.outbox.add_metrics(uid, plain, time_us, names, row, lazy, owner)
+        return lambda: self._session.outbox.add_metrics(uid, plain, now, names, row, lazy, owner)
 
     def _check_names(self, names: tuple[str, ...]) -> None:
         """Check the names of a row, once."""

@@ -5,6 +5,8 @@ Log calls append here and return. Rows gather in open frames; what is sealed goe
 - the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a hole unless one was dropped;
 - an exception that a signal handler raises inside leaves nothing half done: what was begun is done again by whoever
   comes next, with the same `seq`, so that the fold skips what is there twice;
+- a row that `add_row` appends without the lock is in the event of its frame, or goes the other way: once, never not at
+  all (the interpreter runs one thread at a time, and `append` is one step);
 - metrics and chronos of a trial are gathered in open frames, and any other event of the trial seals them first. The two
   frames of a trial may overtake each other: they touch different parts of its state.
 
@@ -20,6 +22,8 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from struct import error as StructError  # noqa: N812 (a class)
+from time import time_ns
 from typing import Any, NamedTuple
 
 from trialstream_schemas.aggregators import Lazy
@@ -129,26 +133,40 @@ class Outbox:
             frame is None
             or frame.given is not given
             or frame.step_type is not type(step)
+            or frame.revision is not trial.revision  # the user's own object: who changes it logs to another trial
+            or frame.request is not trial.request
+            or frame.hash is not trial.hash
             or frame.names != tuple(row)
-            or frame.identity != (trial.hash, trial.revision, trial.request)
         ):
             return False
         for x in row.values():
             if type(x) is not float:
                 return False
+        rows = frame.rows
+        if len(rows) >= frame.room:
+            return False
+        try:
+            packed = frame.pack(step or 0, time_ns(), *row.values())
+        except StructError:  # a step of more than 64 bits
+            return False
+        rows.append(packed)
+        # Who sees no seal after that has come before it: the sealer raises the flag first and counts the rows then.
+        return not frame.is_sealed or self._came_before_seal(frame, packed)
+
+    def _came_before_seal(self, frame: MetricsFrame, packed: bytes) -> bool:
+        """Whether a row that came while its frame was being sealed, or later, is in the event; it is out if not."""
         with self._lock:
-            at = frame.at
-            if at >= frame.end:
-                return False
-            frame.pack(frame.buffer, at, step or 0, time.time_ns() // 1000, *row.values())
-            frame.at = at + frame.width
+            for place in range(frame.sealed, len(frame.rows)):
+                if frame.rows[place] is packed:
+                    del frame.rows[place]
+                    return False
         return True
 
     def add_metrics(
         self,
         uid: str,
         step: Step | None,
-        time_us: int,
+        time_ns: int,
         names: tuple[str, ...],
         row: Sequence[float],
         lazy: Lazy,
@@ -159,7 +177,7 @@ class Outbox:
         Args:
             uid: Uid of the trial.
             step: Step of the row.
-            time_us: When it was logged, microseconds since 1970 UTC.
+            time_ns: When it was logged, nanoseconds since 1970 UTC.
             names: The metrics.
             row: A value for each.
             lazy: What becomes of them.
@@ -174,19 +192,20 @@ class Outbox:
             frame = opened.metrics
             if (
                 frame is None
+                or frame.full
                 or frame.names != names
                 or frame.step_type is not type(step)
                 or (frame.aggregator is not lazy and frame.aggregator != lazy)
             ):
                 self._seal_metrics(uid, opened)
                 due = time.monotonic() + self._linger
-                frame = opened.metrics = MetricsFrame(names, lazy, type(step), time_us, due)
+                frame = opened.metrics = MetricsFrame(names, lazy, type(step), due)
                 self._bytes += frame.size
                 self._ring(due)
-            self._bytes += frame.add(step, time_us, row)
+            self._bytes += frame.add(step, time_ns, row)
             if frame.full:
                 self._seal_metrics(uid, opened)
-            elif owner is not None:
+            elif owner is not None and not frame.wide:
                 frame.own(*owner)
                 self._rows[id(owner[0])] = frame
 
@@ -310,7 +329,7 @@ class Outbox:
             self._seal_chronos(uid, opened)
 
     def _seal_metrics(self, uid: str, opened: _Open) -> None:
-        if (frame := opened.metrics) is not None and frame.at:  # an exception may have come before its first row
+        if (frame := opened.metrics) is not None and frame.rows:  # an exception may have come before its first row
             self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
 
     def _seal_chronos(self, uid: str, opened: _Open) -> None:
@@ -330,8 +349,7 @@ class Outbox:
         self._finish_move()
 
     def _disown(self, frame: MetricsFrame) -> None:
-        """Let no further row come to a frame."""
-        frame.end = 0
+        """Let no further row find a frame."""
         for trial in frame.owners:
             if self._rows.get(id(trial)) is frame:
                 del self._rows[id(trial)]

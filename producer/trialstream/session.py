@@ -43,7 +43,7 @@ Collection = Literal["trials", "groups", "projects"]
 # A frame gathers what comes within; longer would be seen as delay by who watches a run. Half of it would be twice the
 # frames: measured, the I/O thread takes 1.4 ms of processor for each, of which a training thread that logs 1,000 rows/s
 # waits for the part in which it wants the interpreter (docs/performance.md).
-_LINGER_SECONDS = 0.1
+_LINGER_SECONDS = 0.2
 # A trial whose last_seen is a few of these old is not running any more.
 _HEARTBEAT_SECONDS = 10.0
 # A chrono that runs longer is announced to the log, so that a run that hangs shows where.

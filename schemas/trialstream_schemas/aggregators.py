@@ -376,7 +376,7 @@ class Stat(Aggregator):
             xs = [x for x in xs if math.isfinite(x)]
             total = _sum(xs)
             n = len(xs)
-        if n < 2:  # noqa: PLR2004
+        if n < 2:
             for x in xs:
                 self._add(float(x))
             return
@@ -527,7 +527,7 @@ class TimeSeries(Stat):
 
 
 def _sum(xs: Sequence[float]) -> float:
-    """The exact sum, and so the same bits whatever the interpreter's version, unlike sum(); not finite if it is none."""
+    """The exact sum, so the same bits in each version of the interpreter, unlike sum(); not finite if there is none."""
     try:
         return math.fsum(xs)
     except (OverflowError, ValueError):  # beyond a double, or infinities of both signs

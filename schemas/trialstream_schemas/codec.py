@@ -217,12 +217,14 @@ class SchemaStore:
         if len(data) < HEADER_BYTES or data[:2] != MAGIC:
             raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
         key = data[2:HEADER_BYTES]
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known")
-        event, schema, check = self._known[key]
+        event, schema, check = known
         if event is None or check is None:
             name = schema.get("name") if isinstance(schema, dict) else schema
             raise SchemaError(f"{name}: this version knows no such event; a newer consumer may")
+        made: Event
         try:
             if schema is _PARSED[MetricsLogged]:
                 made, end = decode_frame(data, HEADER_BYTES)

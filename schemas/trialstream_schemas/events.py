@@ -37,6 +37,7 @@ __all__ = [
     "TrialEvent",
     "TrialFinished",
     "TrialStarted",
+    "hash_of",
 ]
 
 # Kafka refuses batches over 1 MiB unless topics say otherwise; ours keep that default (message.max.bytes).
@@ -106,7 +107,12 @@ class TrialEvent(SubjectEvent):
     @property
     def hash(self) -> str:
         """Key of the record in Kafka: all revisions of a trial lie in one partition."""
-        return self.trial.partition("~")[0].partition("_")[0]
+        return hash_of(self.trial)
+
+
+def hash_of(trial: str) -> str:
+    """The hash in the address of a trial."""
+    return trial.partition("~")[0].partition("_")[0]
 
 
 @dataclass(slots=True, kw_only=True)

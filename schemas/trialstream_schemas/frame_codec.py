@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 from trialstream_schemas.aggregators import Lazy
@@ -29,9 +30,11 @@ FRAME_FIELDS = (
 )  # fmt: skip
 _DOUBLE_BYTES = 8
 _END = b"\0"
+_ONE = b"\2"  # of something: zigzag
 # Of aggregator and names, so many bytes say almost always which they are.
 _HINT_BYTES = 48
 _MOST_SHAPES = 4096
+_MOST_SUBJECTS = 16384
 
 
 def encode_frame(event: MetricsLogged) -> bytes:
@@ -91,8 +94,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     Raises:
         SchemaError, IndexError, UnicodeError: the bytes do not hold one.
     """
-    trial, at = _read_text(data, at)
-    writer, at = _read_text(data, at)
+    trial, writer, at = _read_subject(data, at)
     seq, at = read_long(data, at)
     time, at = read_long(data, at)
     if_version = request = None
@@ -132,7 +134,7 @@ def _has_value(index: int) -> bool:
     """Which branch of a union of null and something else follows."""
     if index not in (0, 2):
         raise SchemaError("a union of 2 has no such index")
-    return index == 2  # noqa: PLR2004 (1, zigzag)
+    return index == 2
 
 
 def _read_text(data: bytes, at: int) -> tuple[str, int]:
@@ -146,6 +148,25 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     if size < 0 or end > len(data):
         raise SchemaError(f"a text of {size} bytes where {len(data) - at} follow")
     return data[at:end].decode(), end
+
+
+# By their bytes, trials and writers: a text that is the same object each time is hashed once, wherever it is a key.
+_subjects: dict[bytes, tuple[str, str]] = {}
+
+
+def _read_subject(data: bytes, at: int) -> tuple[str, str, int]:
+    begin = at + 1 + (data[at] >> 1)  # of the writer, where both are texts of up to 63 bytes
+    end = begin + 1 + (data[begin] >> 1)
+    known = _subjects.get(data[at:end])
+    if known is not None:
+        return known[0], known[1], end
+    trial, middle = _read_text(data, at)
+    writer, behind = _read_text(data, middle)
+    if middle == begin and behind == end:  # else other bytes decide where they end
+        if len(_subjects) >= _MOST_SUBJECTS:
+            _subjects.clear()
+        _subjects[data[at:end]] = trial, writer
+    return trial, writer, behind
 
 
 # By the first bytes: all bytes of an aggregator and names, and what they say.
@@ -187,7 +208,10 @@ def _read_integers(data: bytes, at: int) -> tuple[array[int], int]:
     count, at = _read_block(data, at)
     if not count:
         return array("q"), at
-    found, at = read_longs(data, at, count)
+    if count == 1 and not data[at] & 0x80:
+        found, at = array("q", [(data[at] >> 1) ^ -(data[at] & 1)]), at + 1
+    else:
+        found, at = read_longs(data, at, count)
     while data[at]:  # another block: not written by us
         count, at = _read_block(data, at)
         more, at = read_longs(data, at, count)
@@ -227,18 +251,25 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     if not count:
         return [], at
     rows, begin = _read_block(data, at)
-    head, stride = data[at:begin], begin - at + rows * _DOUBLE_BYTES + 1
+    head_bytes = begin - at
+    stride = head_bytes + rows * _DOUBLE_BYTES + 1
     end = at + count * stride
-    if rows and end < len(data) and not data[end]:  # one block of columns, each as long as the first, in one block too
-        head_bytes = len(head)
-        columns = []
-        for start in range(at, end, stride):
-            if not data.startswith(head, start) or data[start + stride - 1]:
-                break
-            columns.append(unpack("d", data[start + head_bytes : start + stride - 1]))
-        else:
-            return columns, end + 1
+    if rows and end < len(data) and not data[end]:
+        # One block of columns, each as long as the first and in one block too: whoever writes them knows how many.
+        body = data[at:end]
+        if rows == 1 and body[::stride] == _ONE * count and body[stride - 1 :: stride] == bytes(count):
+            return [array("d", (x,)) for x in _single_row(count).unpack(body)], end + 1
+        heads = [body[i::stride] == body[i : i + 1] * count for i in range(head_bytes)]
+        if all(heads) and body[stride - 1 :: stride] == bytes(count):
+            size = rows * _DOUBLE_BYTES
+            return [unpack("d", body[i : i + size]) for i in range(head_bytes, len(body), stride)], end + 1
     return _read_any_columns(data, at, count)
+
+
+@lru_cache(maxsize=1024)
+def _single_row(columns: int) -> Struct:
+    """Columns of one value each: a head, the value, and the end of the block."""
+    return Struct("<" + "xdx" * columns)
 
 
 def _read_any_columns(data: bytes, at: int, count: int) -> tuple[list[Any], int]:

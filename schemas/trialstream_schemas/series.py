@@ -12,10 +12,10 @@ The bucket that is being filled has the id `<uid>/<shape>/open` and moves to `<u
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from trialstream_schemas.columns import pack, unpack
 from trialstream_schemas.structure import digest
@@ -30,19 +30,20 @@ MAX_ROWS = 1024
 MAX_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the rows of a bucket have in common.
+class _Shape(NamedTuple):
+    section: str
+    names: tuple[str, ...]
+    steps: str
+
+
+class Shape(_Shape):
+    """What the rows of a bucket have in common. A tuple: it is looked up for each frame, and hashed by C.
 
     Attributes:
         section: `metrics`, `chronos` or `metadata`.
         names: The columns.
         steps: Type of the steps: `int`, `float`, `text` or `none`.
     """
-
-    section: str
-    names: tuple[str, ...]
-    steps: str
 
     @cached_property
     def uid(self) -> str:
@@ -135,25 +136,34 @@ class Bucket:
         """Id of the bucket of this shape that is being filled."""
         return f"{self.trial}/{self.shape.uid}/open"
 
-    def append(self, rows: Rows) -> Iterator[Bucket]:
-        """Take rows; yield every bucket that they fill, and be the next one after it."""
-        at, total, capacity = 0, len(rows), self.shape.capacity
+    def append(self, rows: Rows) -> list[Bucket]:
+        """Take rows; return every bucket that they have filled, and be the next one after it."""
+        total, capacity = len(rows.times), self.shape.capacity
+        room = capacity - len(self.times)
+        if total < room:
+            self._take(rows)
+            return []
+        filled = []
+        at = 0
         while at < total:
-            room = capacity - len(self.times)
-            taken = rows if not at and total <= room else rows.cut(at, at + room)
+            taken = rows.cut(at, at + capacity - len(self.times))
             at += len(taken.times)
             self._take(taken)
             if len(self.times) == capacity:
-                yield Bucket(self.trial, self.shape, self.number, self.segments, self.steps, self.times, self.columns)
+                filled.append(
+                    Bucket(self.trial, self.shape, self.number, self.segments, self.steps, self.times, self.columns)
+                )
                 # The fields of the full one go with it; this one begins anew.
                 self.__init__(self.trial, self.shape, self.number + 1)  # type: ignore[misc]
+        return filled
 
     def _take(self, rows: Rows) -> None:
+        count = len(rows.times)
         last = self.segments[-1] if self.segments else None
-        if last and last.writer == rows.writer and last.first + last.rows == rows.first:
-            last.rows += len(rows)
+        if last is not None and last.writer == rows.writer and last.first + last.rows == rows.first:
+            last.rows += count
         else:
-            self.segments.append(Segment(rows.first, len(rows), rows.writer))
+            self.segments.append(Segment(rows.first, count, rows.writer))
         self.steps.extend(rows.steps)
         self.times.extend(rows.times)
         for column, more in zip(self.columns, rows.columns, strict=True):

@@ -28,6 +28,8 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
         IndexError: the bytes end before it does.
     """
     byte = data[at]
+    if byte < 0x80:
+        return (byte >> 1) ^ -(byte & 1), at + 1
     found = byte & 0x7F
     shift = 7
     while byte & 0x80:

@@ -44,7 +44,7 @@ def calls(outbox: Outbox) -> list[Callable[[], None]]:
     """Log calls of all kinds that open, fill and seal frames."""
 
     def metrics(i: int) -> None:
-        outbox.add_metrics(TRIAL, i, i, ("a" if i % 3 else "b",), (float(i),), timeseries_aggregator)
+        outbox.add_metrics(TRIAL, i, 1000 * i, ("a" if i % 3 else "b",), (float(i),), timeseries_aggregator)
 
     def chrono(i: int) -> None:
         outbox.add_chrono(TRIAL, "step", i, float(i), StatAggregator.lazy(0), announced=False, failed=False)

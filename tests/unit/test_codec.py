@@ -40,8 +40,9 @@ GOLDEN = [
     e.ArgumentsLogged(**TRIAL, values=VALUES),
     e.MetadataLogged(**TRIAL, values={"k": 1}, aggregator=Lazy("ring", 5)),
     e.MetricsLogged(
-        **TRIAL, aggregator=Lazy("timeseries"), names=("x", "y"), steps=array("q", [1, 2]), float_steps=array("d", [0.5]),
-        text_steps=["s"], times=array("q", [0, 9]), columns=[array("d", [1.0, -0.0]), array("d", [math.inf, 5e-324])],
+        **TRIAL, aggregator=Lazy("timeseries"), names=("x", "y"), steps=array("q", [1, 2]),
+        float_steps=array("d", [0.5]), text_steps=["s"], times=array("q", [0, 9]),
+        columns=[array("d", [1.0, -0.0]), array("d", [math.inf, 5e-324])],
     ),
     e.TagsAdded(**TRIAL, values={"k": "v"}),
     e.StatusSet(**TRIAL, status=e.StatusRecord("Paused", 150), error=ERROR),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 
@@ -22,6 +23,7 @@ from trialstream_schemas.events import (
     TagsAdded,
     TrialCreated,
 )
+from trialstream_schemas.structure import Trial
 
 SERIES = TimeSeries.lazy()
 LONG = 3600.0  # a linger that no test outlives
@@ -47,7 +49,16 @@ class Box:
 
     def metrics(self, step=1, uid="0_0", aggregator=SERIES, time_us=1000, **row):
         """Log a row."""
-        self.outbox.add_metrics(uid, step, time_us, tuple(row), list(row.values()), aggregator)
+        self.outbox.add_metrics(uid, step, 1000 * time_us, tuple(row), list(row.values()), aggregator)
+
+    def row(self, trial, step=1, given=None, **row):
+        """Log a row the short way if it can go it, which is returned."""
+        if self.outbox.add_row(trial, step, given, row):
+            return True
+        lazy = given or SERIES
+        values = [float(x) for x in row.values()]
+        self.outbox.add_metrics(trial.uid, step, time.time_ns(), tuple(row), values, lazy, (trial, given))
+        return False
 
     def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
         """Log a chrono."""
@@ -423,19 +434,135 @@ def test_a_dropped_event_leaves_a_gap(box):
     assert box.outbox.statistics().dropped == 1
 
 
+# --- The short way
+
+TRIAL = Trial(name="t", hash="0")
+
+
+def test_rows_of_an_open_frame_go_the_short_way(box):
+    """They make the same frame."""
+    ways = [box.row(TRIAL, step, loss=step / 2) for step in range(5)]
+    [frame] = box.events()
+
+    assert ways == [False, True, True, True, True]
+    assert (list(frame.steps), list(frame.columns[0])) == ([0, 1, 2, 3, 4], [0.0, 0.5, 1.0, 1.5, 2.0])
+    assert frame.time > 1_700_000_000_000_000
+    assert list(frame.times) == sorted(frame.times)
+
+
+@pytest.mark.parametrize(
+    ("trial", "step", "given", "row"),
+    [
+        pytest.param(Trial(name="t", hash="0"), 1, None, {"loss": 0.5}, id="another object of the trial"),
+        pytest.param(TRIAL, 1.5, None, {"loss": 0.5}, id="a float for a step"),
+        pytest.param(TRIAL, True, None, {"loss": 0.5}, id="a bool for a step"),
+        pytest.param(TRIAL, 2**63, None, {"loss": 0.5}, id="a step of more than 64 bits"),
+        pytest.param(TRIAL, None, None, {"loss": 0.5}, id="no step"),
+        pytest.param(TRIAL, 1, Stat.lazy(1), {"loss": 0.5}, id="another aggregator"),
+        pytest.param(TRIAL, 1, None, {"loss": 1}, id="an int"),
+        pytest.param(TRIAL, 1, None, {"loss": "0.5"}, id="a text"),
+        pytest.param(TRIAL, 1, None, {"accuracy": 0.5}, id="another name"),
+        pytest.param(TRIAL, 1, None, {}, id="no name"),
+    ],
+)
+def test_another_row_goes_the_other_way(box, trial, step, given, row):
+    """It is looked at there, and nothing of it is appended here."""
+    box.row(TRIAL, 0, loss=0.0)
+
+    assert not box.outbox.add_row(trial, step, given, row)
+    assert [list(each.steps) for each in box.events()] == [[0]]
+
+
+def test_a_trial_that_was_changed_goes_the_other_way(box):
+    """Its rows belong to another trial now."""
+    trial = Trial(name="t", hash="0")
+    box.row(trial, 0, loss=0.0)
+    trial.revision = 1
+    box.row(trial, 1, loss=1.0)
+
+    assert [(each.trial, list(each.steps)) for each in box.events()] == [("0_0", [0]), ("0_1", [1])]
+
+
+def test_a_full_frame_takes_no_row_the_short_way(box):
+    """It is sealed by the next row."""
+    for step in range(FRAME_ROWS + 1):
+        box.row(TRIAL, step, loss=0.0)
+
+    assert [len(each.times) for each in box.events()] == [FRAME_ROWS, 1]
+
+
+def test_a_row_that_comes_while_its_frame_is_sealed_goes_the_other_way(box):
+    """It found the frame open, and the event was made before it was appended."""
+    box.row(TRIAL, 0, loss=0.0)
+    frame = box.outbox._rows[id(TRIAL)]
+    pack = frame.pack
+
+    def late(*fields):
+        box.outbox.seal()
+        return pack(*fields)
+
+    frame.pack = late
+    taken = box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
+    box.row(TRIAL, 1, loss=1.0)
+
+    assert not taken
+    assert [list(each.steps) for each in box.events()] == [[0], [1]]
+
+
+def test_a_row_that_comes_just_before_its_frame_is_sealed_is_in_it(box):
+    """It is there, although the frame is sealed when it looks."""
+
+    class Rows(list):
+        def append(self, packed):
+            super().append(packed)
+            box.outbox.seal()
+
+    box.row(TRIAL, 0, loss=0.0)
+    frame = box.outbox._rows[id(TRIAL)]
+    frame.rows = Rows(frame.rows)
+
+    assert box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
+    assert [list(each.steps) for each in box.events()] == [[0, 1]]
+
+
+def test_a_closed_outbox_takes_no_row_the_short_way(box):
+    """Nobody would send it."""
+    box.row(TRIAL, 0, loss=0.0)
+    box.outbox.close()
+
+    assert not box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
+
+
+def test_what_a_full_outbox_has_no_room_for_goes_the_other_way():
+    """Which says that it is full: the short way takes no more than its frame has allowed for."""
+    box = Box(max_bytes=4000)
+
+    with pytest.raises(Full):
+        for step in range(FRAME_ROWS):
+            box.row(TRIAL, step, loss=0.0)
+    assert box.outbox.statistics().bytes < 8000
+
+
 # --- Threads
 
 
-def test_any_number_of_threads_log_at_once():
+@pytest.mark.parametrize("linger", [0.0, 0.001])
+def test_any_number_of_threads_log_at_once(linger):
     """No row is lost or doubled, the numbers have no hole, and the rows of a thread keep their order."""
-    box, each_logs, done = Box(linger=0.0), 2000, threading.Event()
+    box, each_logs, done = Box(linger=linger), 2000, threading.Event()
     trials = ["0_0", "0_1"]
+    held = {uid: Trial(name="t", hash="0", revision=i) for i, uid in enumerate(trials)}
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads meet at every place
     sent: dict[str, list[SubjectEvent]] = {uid: [] for uid in trials}
 
     def work(thread):
         for i in range(each_logs):
             uid = trials[i % 2]
-            box.metrics(step=i, uid=uid, thread=float(thread))
+            if thread % 3:
+                box.row(held[uid], i, thread=float(thread))
+            else:
+                box.metrics(step=i, uid=uid, thread=float(thread))
             if i % 5 == 0:
                 box.chrono(uid=uid, name=str(thread))
             if i % 11 == 0:
@@ -458,6 +585,7 @@ def test_any_number_of_threads_log_at_once():
         each.join()
     done.set()
     sender.join()
+    sys.setswitchinterval(switching)
 
     assert box.outbox.statistics()[:2] == (0, 0)
     rows = {thread: [] for thread in range(6)}

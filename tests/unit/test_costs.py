@@ -1,0 +1,168 @@
+"""What the hottest paths cost, in steps of the interpreter: the same on every machine, and no clock is needed.
+
+A step is one instruction of Python's byte code that the call, and all Python code that it calls, executes; what runs in
+C counts as the one step that calls it. So a loop over rows or values that slips into a path which has none shows at
+once, and so does a layer that is put on top. Bounds are about a quarter above what CPython 3.11 takes, since other
+versions compile differently; docs/performance.md says what a step is worth.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import tracemalloc
+from array import array
+
+import pytest
+import trialstream as ts
+from trialstream.backlog import Backlog, Route
+from trialstream.frames import FRAME_ROWS
+from trialstream.outbox import Outbox
+from trialstream_consumer.fold import Changes, State, fold, needs
+from trialstream_schemas.aggregators import TimeSeries
+from trialstream_schemas.codec import SchemaStore, encode
+from trialstream_schemas.events import MetricsLogged
+from trialstream_schemas.structure import Trial
+
+SERIES = TimeSeries.lazy()
+# What CPython 3.11 takes stands behind each.
+CALL_STEPS = 225  # 178: to find the frame, compare names and types, pack and append
+SEAL_STEPS = 320  # 249: a column at a time
+ROW_BYTES = 120  # 92: 48 packed, 33 of a bytes object, 8 of its place in a list
+ENCODE_STEPS = {1: 1075, FRAME_ROWS: 1800}  # 858, 1435: fields, of columns one call each
+DECODE_STEPS = {1: 1460, FRAME_ROWS: 2460}  # 1169, 1969: likewise
+FOLD_STEPS = {1: 2300, FRAME_ROWS: 2880}  # 1841, 2302: needs, writer's mark, four aggregators, history
+ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
+
+
+def steps(call) -> int:
+    """Instructions of byte code that a call executes."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    call()  # what is remembered from the first time on
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.fixture
+def outbox():
+    """One whose frames are sealed when they are full."""
+    backlog = Backlog(lambda: None)
+    backlog.connect(lambda _: Route("t", 0))
+    return Outbox("w" * 16, backlog, lambda: None, max_bytes=10**9, linger=3600.0)
+
+
+@pytest.fixture
+def protocol(outbox):
+    """A protocol that is not connected, with an outbox: log calls of known trials need no more."""
+    protocol = ts.KafkaProtocol(ts.Config())
+    protocol._add_row = outbox.add_row
+    return protocol
+
+
+def drive(coroutine) -> None:
+    """Run a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    pytest.fail("it waits")
+
+
+def frame(trial: Trial, seq: int, rows: int) -> MetricsLogged:
+    """A frame of four metrics."""
+    return MetricsLogged(
+        trial=trial.uid,
+        writer="w" * 16,
+        seq=seq,
+        time=1_700_000_000_000_000,
+        aggregator=SERIES,
+        names=tuple(ROW),
+        steps=array("q", range(rows)),
+        times=array("q", range(0, 1000 * rows, 1000)),
+        columns=[array("d", [i * x for i in range(rows)]) for x in ROW.values()],
+    )
+
+
+def test_a_metrics_call(protocol, outbox):
+    """Of four values, to a frame that is open: it does not grow with what was logged before."""
+    trial = Trial(name="t")
+    outbox.add_metrics(trial.uid, 0, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None))
+    outbox.add_metrics(trial.uid, 0, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None))
+
+    assert steps(lambda: drive(protocol.log_trial_metrics(trial, step=1, **ROW))) <= CALL_STEPS
+    assert len(outbox._rows[id(trial)].rows) == 4
+
+
+def test_memory_of_a_row(outbox):
+    """Four doubles, a step and a time are 48 bytes; as a tuple, a list and floats they would be 300."""
+    trial = Trial(name="t")
+
+    def fill():
+        for step in range(FRAME_ROWS - 1):
+            if not outbox.add_row(trial, step, None, ROW):
+                outbox.add_metrics(
+                    trial.uid, step, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None)
+                )
+
+    fill()
+    outbox.seal()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    fill()
+    taken = (tracemalloc.get_traced_memory()[0] - before) / FRAME_ROWS
+    tracemalloc.stop()
+
+    assert taken <= ROW_BYTES
+
+
+def test_sealing_a_frame(outbox):
+    """As many steps for 200 rows as for 20: it is done in C, column by column."""
+    trial = Trial(name="t")
+
+    def sealing(rows):
+        for step in range(rows):
+            outbox.add_metrics(trial.uid, step, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES)
+        return steps(lambda: outbox._open[trial.uid].metrics.event("w", trial.uid))
+
+    assert sealing(200) <= sealing(20) + 10 <= SEAL_STEPS
+
+
+def test_encoding_and_decoding_a_frame():
+    """Likewise, and not many more for a frame than for a row."""
+    trial = Trial(name="t")
+    store = SchemaStore()
+    for rows in (1, FRAME_ROWS):
+        event = frame(trial, 1, rows)
+        data = encode(event)
+
+        assert steps(lambda event=event: encode(event)) <= ENCODE_STEPS[rows]
+        assert steps(lambda data=data: store.decode(data)) <= DECODE_STEPS[rows]
+
+
+def test_folding_a_frame():
+    """A row costs a fixed number of steps, and a frame of 256 not twice as many."""
+    for rows in (1, FRAME_ROWS):
+        trial = Trial(name="t")
+        state = State(trials={trial.uid: trial})
+        events = iter([frame(trial, seq, rows) for seq in range(1, 4)])
+        fold(state, next(events))
+
+        def one(state=state, events=events):
+            event = next(events)
+            needs([event])
+            fold(state, event)
+            state.changes = Changes()
+
+        assert steps(one) <= FOLD_STEPS[rows]
