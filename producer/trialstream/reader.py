@@ -11,7 +11,6 @@ decides on, so only who finds none looks whether there is another projection.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -37,13 +36,11 @@ __all__ = ["ABOUT", "CATALOG", "LIVE", "Filter", "Outcome", "Reader"]
 
 log = logging.getLogger("trialstream")
 
-F = TypeVar("F")
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 Filter: TypeAlias = Mapping[str, Any]
 Keys: TypeAlias = list[tuple[str, int]]
-Members: TypeAlias = dict[str, list[str]]
 
 # The collection that says of each projection what it is, and in `<prefix>` which one is live.
 CATALOG, ABOUT, LIVE = "projection", "about", "live"
@@ -162,18 +159,12 @@ class Reader:
         self._database = self._of(live)
         return True
 
-    async def _read(
-        self,
-        read: Callable[[Database], Awaitable[F]],
-        make: Callable[[F], T],
-        unless: Callable[[F], object] = lambda _: False,
-    ) -> T:
+    async def _read(self, read: Callable[[Database], Awaitable[T]], sure: Callable[[T], object] = lambda _: False) -> T:
         """Run a read on the live projection, and again if another one was live at its end.
 
         Args:
             read: The read.
-            make: What it returns of what was found, without I/O: while MongoDB says which projection is live.
-            unless: Whether what was found is good whatever projection is live: see the module.
+            sure: Whether what was found is good without a look at which one is live: see the module.
         """
         async with self._errors():
             while True:
@@ -183,77 +174,58 @@ class Reader:
                 except PyMongoError:  # it may have been dropped meanwhile
                     if not await self._switched() and database is self._database:
                         raise
-                    continue
-                if unless(found):
-                    return make(found)
-                looking = asyncio.ensure_future(self._switched())
-                try:
-                    await asyncio.sleep(0)  # let it ask
-                    made = make(found)
-                    if not await looking and database is self._database:
-                        return made
-                finally:
-                    looking.cancel()
+                else:
+                    if sure(found) or (not await self._switched() and database is self._database):
+                        return found
 
     # --- Documents
 
     async def trials(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Trial]:
         """Trials."""
-        return await self._read(
-            lambda database: _documents(database, "trials", filter_, sort, limit),
-            lambda found: list(map(trial_from_document, found)),
-        )
+        found = await self._read(lambda database: _documents(database, "trials", filter_, sort, limit))
+        return [trial_from_document(each) for each in found]
 
     async def groups(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[TrialGroup]:
         """Groups, with the uids of their trials."""
 
-        async def read(database: Database) -> tuple[list[Document], Members]:
-            groups = await _documents(database, "groups", filter_, sort, limit)
-            return groups, await _members(database, "trials", "group_id", groups)
-
-        def make(found: tuple[list[Document], Members]) -> list[TrialGroup]:
-            documents, trials = found
-            groups = list(map(group_from_document, documents))
+        async def read(database: Database) -> list[TrialGroup]:
+            groups = [group_from_document(each) for each in await _documents(database, "groups", filter_, sort, limit)]
+            trials = await _members(database, "trials", "group_id", [each.uid for each in groups])
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
 
-        return await self._read(read, make)
+        return await self._read(read)
 
     async def projects(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Project]:
         """Projects, with the uids of their groups and trials."""
 
-        async def read(database: Database) -> tuple[list[Document], Members, Members]:
-            projects = await _documents(database, "projects", filter_, sort, limit)
-            groups = await _members(database, "groups", "project_id", projects)
-            return projects, groups, await _members(database, "trials", "project_id", projects)
-
-        def make(found: tuple[list[Document], Members, Members]) -> list[Project]:
-            documents, groups, trials = found
-            projects = list(map(project_from_document, documents))
+        async def read(database: Database) -> list[Project]:
+            documents = await _documents(database, "projects", filter_, sort, limit)
+            projects = [project_from_document(each) for each in documents]
+            uids = [each.uid for each in projects]
+            groups = await _members(database, "groups", "project_id", uids)
+            trials = await _members(database, "trials", "project_id", uids)
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])
             return projects
 
-        return await self._read(read, make)
+        return await self._read(read)
 
     async def exists(self, collection: str, uid: str) -> bool:
         """Whether there is a document of that id."""
-        return await self._read(
-            lambda database: database[collection].find_one({"_id": uid}, {"_id": 1}), lambda found: found is not None
-        )
+        return await self._read(lambda database: database[collection].find_one({"_id": uid}, {"_id": 1})) is not None
 
     async def versions(self, collection: str, filter_: Filter, limit: int) -> list[Candidate]:
         """The oldest that match, to be claimed."""
 
-        def read(database: Database) -> Awaitable[list[Document]]:
+        async def read(database: Database) -> list[Candidate]:
             cursor = database[collection].find(filter_, {"state_version": 1})
-            return cursor.sort([("created", 1), ("_id", 1)]).limit(limit).to_list(None)
+            cursor = cursor.sort([("created", 1), ("_id", 1)]).limit(limit)
+            return [Candidate(each["_id"], each["state_version"]) for each in await cursor.to_list(None)]
 
-        return await self._read(
-            read, lambda found: [Candidate(each["_id"], each["state_version"]) for each in found], unless=bool
-        )
+        return await self._read(read, sure=bool)
 
     async def buckets(self, uid: str, section: str, names: Iterable[str]) -> list[Bucket]:
         """The history of a trial, with no other columns than the names (all if there are none)."""
@@ -270,13 +242,11 @@ class Reader:
             async with await self._client.start_session(snapshot=True) as session:
                 return await database.series.find(filter_, fields, session=session).to_list(None)
 
-        def make(found: list[Document]) -> list[Bucket]:
-            if wanted:
-                for each in found:
-                    each["names"] = [name for name in each["names"] if name in wanted]
-            return list(map(Bucket.from_document, found))
-
-        return await self._read(read, make)
+        found = await self._read(read)
+        if wanted:
+            for each in found:
+                each["names"] = [name for name in each["names"] if name in wanted]
+        return [Bucket.from_document(each) for each in found]
 
     # --- Waiting for the fold
 
@@ -390,11 +360,10 @@ async def _documents(
     return await database[collection].find(filter_, sort=sort, limit=limit).to_list(None)
 
 
-async def _members(database: Database, collection: str, field: str, owners: list[Document]) -> Members:
-    """By the id of each owner that has any, the ids of what belongs to it."""
-    members: Members = {}
-    if owners:
-        cursor = database[collection].find({field: {"$in": [each["_id"] for each in owners]}}, {field: 1})
+async def _members(database: Database, collection: str, field: str, uids: list[str]) -> dict[str, list[str]]:
+    members: dict[str, list[str]] = {}
+    if uids:
+        cursor = database[collection].find({field: {"$in": uids}}, {field: 1})
         for each in await cursor.sort([("created", 1), ("_id", 1)]).to_list(None):
             members.setdefault(each[field], []).append(each["_id"])
     return members
