@@ -45,10 +45,10 @@ def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict
         if not len(bucket):  # the open one of a shape whose last bucket has just been filled
             continue
         shared = _shared_columns(bucket)
-        kept = _since(bucket, shared[1], since_step)
+        kept = None if since_step is None else _since(bucket, shared[1], since_step)
         for name, column in zip(bucket.shape.names, bucket.columns, strict=True):
-            values = np.frombuffer(column, dtype=np.float64) if len(column) else np.empty(0)
-            parts.setdefault(name, []).append(tuple(each[kept] for each in (*shared, values)))
+            rows = (*shared, np.frombuffer(column, dtype=np.float64))
+            parts.setdefault(name, []).append(rows if kept is None else tuple(each[kept] for each in rows))
     return {name: _joined(each) for name, each in sorted(parts.items())}
 
 
@@ -61,11 +61,13 @@ def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
         return history
     from tsdownsample import MinMaxLTTBDownsampler  # noqa: PLC0415 (only who plots pays for loading it)
 
-    finite = np.flatnonzero(np.isfinite(history.values))
-    if len(finite) > max_points:
-        values = np.ascontiguousarray(history.values[finite])
-        finite = finite[MinMaxLTTBDownsampler().downsample(values, n_out=max_points)]
-    chosen = finite
+    finite = np.isfinite(history.values)
+    if finite.all():  # as a rule: then nothing need be copied
+        chosen = MinMaxLTTBDownsampler().downsample(history.values, n_out=max_points)
+    else:
+        chosen = np.flatnonzero(finite)
+        if len(chosen) > max_points:
+            chosen = chosen[MinMaxLTTBDownsampler().downsample(history.values[chosen], n_out=max_points)]
     return MetricHistory(history.steps[chosen], history.times[chosen], history.writers[chosen], history.values[chosen])
 
 
@@ -75,12 +77,12 @@ def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray
     writers = np.repeat(
         np.array([each.writer for each in bucket.segments], dtype=object), [each.rows for each in bucket.segments]
     )
-    times = np.array(bucket.times, dtype=np.int64).view("datetime64[us]")
+    times = np.frombuffer(bucket.times, dtype=np.int64).view("datetime64[us]")
     match bucket.shape.steps:
         case "int":
-            steps: NDArray[Any] = np.array(bucket.steps, dtype=np.int64)
+            steps: NDArray[Any] = np.frombuffer(bucket.steps, dtype=np.int64)
         case "float":
-            steps = np.array(bucket.steps, dtype=np.float64)
+            steps = np.frombuffer(bucket.steps, dtype=np.float64)
         case "text":
             steps = np.array(bucket.steps, dtype=object)
         case _:
@@ -88,9 +90,7 @@ def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray
     return order, steps, times, writers
 
 
-def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step | None) -> NDArray[np.bool_]:
-    if since_step is None:
-        return np.ones(len(steps), dtype=bool)
+def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step) -> NDArray[np.bool_]:
     comparable = ("text",) if isinstance(since_step, str) else ("int", "float")
     if bucket.shape.steps not in comparable:
         return np.zeros(len(steps), dtype=bool)
@@ -99,6 +99,8 @@ def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step | None) -> NDAr
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
+    # MongoDB returns the open bucket, the last one, among the first; sorted here, the rows need no sorting as a rule.
+    parts = sorted(parts, key=lambda part: int(part[0][0]) if len(part[0]) else 0)
     order = np.concatenate([part[0] for part in parts])
     kinds = {part[1].dtype.kind for part in parts}
     # Joined with text or None, numbers stay what they are.
