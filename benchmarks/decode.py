@@ -1,6 +1,7 @@
 """What the check of a body costs beside decoding it: `python benchmarks/decode.py`.
 
-Frames of metrics are checked by what decodes them. For each other kind of event, microseconds of the check alone and of decoding with it, the best of several runs.
+Frames of metrics are checked by what decodes them. For each other kind of event, microseconds of the check alone and of
+decoding with it, the best of several runs.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ where there is none. `switch` moves the pointer in one transaction that also inc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -48,7 +49,7 @@ from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
 from trialstream_schemas.events import LogCreated
 from trialstream_schemas.series import Bucket
 
-from trialstream_consumer.fold import Needs, Outcome, State, resolve
+from trialstream_consumer.fold import BucketKey, Needs, Outcome, State, resolve
 
 __all__ = ["COLLECTIONS", "Checkpoint", "DeadLetter", "Store", "Unwritable", "ensure_indexes", "mongo_errors"]
 
@@ -59,7 +60,7 @@ _INDEXES: dict[str, list[list[tuple[str, int]]]] = {
         [("hash", ASCENDING), ("revision", ASCENDING)],
         [("project_id", ASCENDING)],
         [("group_id", ASCENDING)],
-        [("status.name", ASCENDING), ("created", ASCENDING)],
+        [("status.name", ASCENDING), ("created", ASCENDING), ("_id", ASCENDING)],
         [("name", ASCENDING)],
         [("created", ASCENDING), ("_id", ASCENDING)],
     ],
@@ -198,6 +199,8 @@ class Store:
             config.mongo, timeoutMS=int(_SECONDS * 1000)
         )
         self._database = self._majority(self.database)
+        # Made once: making one takes the driver 60 µs, a tenth of a round trip.
+        self._collections = {name: self._database[name] for name in COLLECTIONS}
         # By checkpoint: all its transactions run in one session, so that each ends what is left of the one before.
         self._sessions: dict[str, AsyncIOMotorClientSession] = {}
 
@@ -322,42 +325,60 @@ class Store:
             await self._load(state, needs)
 
     async def _load(self, state: State, needs: Needs) -> None:
-        found = await self._find("outcomes", needs.requests - state.outcomes.keys())
-        for request, each in found.items():
+        # What is addressed by a request waits for that request's outcome, and nothing else for anything.
+        plain = {each for each in needs.trials if "~" not in each}
+        shapes = {each for each in needs.shapes if each[0] in plain}
+        await _together(
+            (self._load_outcomes, state, needs.requests - state.outcomes.keys()),
+            (self._load_revisions, state, needs.hashes - state.revisions.keys()),
+            (self._load_groups, state, needs.groups - state.groups.keys()),
+            (self._load_projects, state, needs.projects - state.projects.keys()),
+            (self._load_trials, state, plain - state.trials.keys()),
+            (self._load_buckets, state, shapes - state.buckets.keys()),
+        )
+        uids = {uid for address in needs.trials - plain if (uid := resolve(state, address))}
+        keys = {(uid, shape) for address, shape in needs.shapes - shapes if (uid := resolve(state, address))}
+        await _together(
+            (self._load_trials, state, uids - state.trials.keys()),
+            (self._load_buckets, state, keys - state.buckets.keys()),
+        )
+
+    async def _load_outcomes(self, state: State, requests: set[str]) -> None:
+        for request, each in (await self._find("outcomes", requests)).items():
             state.outcomes[request] = Outcome(request, each["uid"], each["applied"], each["reason"]) if each else None
 
-        uids = {uid for address in needs.trials if (uid := resolve(state, address))}
-        found = await self._find("trials", uids - state.trials.keys())
+    async def _load_revisions(self, state: State, hashes: set[str]) -> None:
+        pipeline: list[Document] = [
+            {"$match": {"hash": {"$in": sorted(hashes)}}},
+            {"$group": {"_id": "$hash", "latest": {"$max": "$revision"}}},
+        ]
+        latest = await self._collections["trials"].aggregate(pipeline).to_list(None)
+        state.revisions.update(dict.fromkeys(hashes, 0))
+        state.revisions.update({each["_id"]: each["latest"] + 1 for each in latest})
+
+    async def _load_groups(self, state: State, uids: set[str]) -> None:
+        found = await self._find("groups", uids)
+        state.groups.update({uid: group_from_document(each) if each else None for uid, each in found.items()})
+
+    async def _load_projects(self, state: State, uids: set[str]) -> None:
+        found = await self._find("projects", uids)
+        state.projects.update({uid: project_from_document(each) if each else None for uid, each in found.items()})
+
+    async def _load_trials(self, state: State, uids: set[str]) -> None:
+        found = await self._find("trials", uids)
         state.trials.update({uid: trial_from_document(each) if each else None for uid, each in found.items()})
 
-        hashes = needs.hashes - state.revisions.keys()
-        if hashes:
-            latest = self._database.trials.aggregate(
-                [
-                    {"$match": {"hash": {"$in": sorted(hashes)}}},
-                    {"$group": {"_id": "$hash", "latest": {"$max": "$revision"}}},
-                ]
-            )
-            next_revisions = {each["_id"]: each["latest"] + 1 async for each in latest}
-            state.revisions.update({each: next_revisions.get(each, 0) for each in hashes})
-
-        keys = {(uid, shape) for address, shape in needs.shapes if (uid := resolve(state, address))}
-        buckets = {Bucket(*key).open_id: key for key in keys - state.buckets.keys()}
+    async def _load_buckets(self, state: State, keys: set[BucketKey]) -> None:
+        buckets = {Bucket(*key).open_id: key for key in keys}
         found = await self._find("series", buckets)
         state.buckets.update(
             {buckets[id_]: Bucket.from_document(each) if each else None for id_, each in found.items()}
         )
 
-        found = await self._find("groups", needs.groups - state.groups.keys())
-        state.groups.update({uid: group_from_document(each) if each else None for uid, each in found.items()})
-        found = await self._find("projects", needs.projects - state.projects.keys())
-        state.projects.update({uid: project_from_document(each) if each else None for uid, each in found.items()})
-
     async def _find(self, collection: str, ids: Iterable[str]) -> dict[str, Document | None]:
         found: dict[str, Document | None] = dict.fromkeys(ids)
-        if found:
-            async for document in self._database[collection].find({"_id": {"$in": list(found)}}):
-                found[document["_id"]] = document
+        cursor = self._collections[collection].find({"_id": {"$in": list(found)}})
+        found.update({document["_id"]: document for document in await cursor.to_list(None)})
         return found
 
     async def write(
@@ -386,7 +407,7 @@ class Store:
         self, collection: str, operations: list[ReplaceOne[Document]], session: AsyncIOMotorClientSession
     ) -> None:
         try:
-            await self._database[collection].bulk_write(operations, ordered=False, session=session)
+            await self._collections[collection].bulk_write(operations, ordered=False, session=session)
         except (BSONError, OverflowError) as error:
             raise Unwritable(f"MongoDB cannot hold what becomes of it: {error!r}") from error
         except OperationFailure as error:
@@ -397,7 +418,7 @@ class Store:
             ) from error
 
     async def _advance(self, checkpoint: Checkpoint, offset: int, session: AsyncIOMotorClientSession) -> None:
-        done = await self._database.checkpoints.update_one(
+        done = await self._collections["checkpoints"].update_one(
             {"_id": checkpoint.id, "epoch": checkpoint.epoch, "offset": checkpoint.offset},
             {"$set": {"offset": offset}},
             session=session,
@@ -464,6 +485,11 @@ class Store:
             {"_id": checkpoint.id, "epoch": checkpoint.epoch}, {"$inc": {"epoch": 1}}, session=session
         )
         return bool(done.matched_count)
+
+
+async def _together(*loads: tuple[Callable[[State, Any], Awaitable[None]], State, set[Any]]) -> None:
+    """Load what is missing, all at once: each takes a round trip."""
+    await asyncio.gather(*(load(state, missing) for load, state, missing in loads if missing))
 
 
 def _writes(state: State, dead_letters: list[DeadLetter]) -> dict[str, list[ReplaceOne[Document]]]:

@@ -61,6 +61,7 @@ class Entry:
         number: Its place among all of the backlog.
         segment: The segment that has it too.
         gone: Whether it was acknowledged or given up.
+        request: The event's, if it has one.
     """
 
     topic: Literal["registry", "trials"]
@@ -71,13 +72,14 @@ class Entry:
     number: int = 0
     segment: Segment | None = None
     gone: bool = False
+    request: str | None = None
 
     @classmethod
     def of(cls, event: SubjectEvent, size: int) -> Entry:
         """The entry of an event."""
         if isinstance(event, TrialEvent):
-            return cls("trials", event.hash.encode(), event, size)
-        return cls("registry", event.subject.encode(), event, size)
+            return cls("trials", event.hash.encode(), event, size, request=event.request)
+        return cls("registry", event.subject.encode(), event, size, request=event.request)
 
     def wire(self) -> bytes:
         """The event as it goes out; empty if it cannot be encoded, which callers of the Protocol have prevented."""
@@ -141,11 +143,13 @@ class Backlog:
     Attributes:
         bytes: About what all of it takes in memory.
         high: From so many on the spooler is needed.
+        awaited: Requests whose outcomes are waited for: until then nobody expects to read what they bring.
     """
 
     def __init__(self, wake_sender: Callable[[], object], *, direct: bool = True) -> None:
         self.bytes = 0
         self.high = 2**63
+        self.awaited: set[str] = set()
         self._wake_sender = wake_sender
         self._wake_spooler: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
@@ -162,6 +166,8 @@ class Backlog:
         # The sender was woken and has not looked since.
         self._rung = False
         self._next = 0
+        # Behind the last one that is not awaited.
+        self._logged = 0
         self._acked = 0
         self._dropped = 0
 
@@ -172,6 +178,8 @@ class Backlog:
         with self._lock:
             entry.number = self._next
             self._next += 1
+            if entry.request not in self.awaited:
+                self._logged = self._next
             crosses = self.bytes < self.high <= self.bytes + entry.size
             self.bytes += entry.size
             if self._direct:
@@ -231,6 +239,17 @@ class Backlog:
         """Stands for all that was queued so far."""
         with self._lock:
             return self._next
+
+    def logged(self) -> int:
+        """The mark of all that was queued so far and is not awaited."""
+        with self._lock:
+            return self._logged
+
+    def abandon(self, request: str) -> None:
+        """Nobody waits for a request any more, and it is not decided: see `Sender.abandon`."""
+        with self._lock:
+            self.awaited.discard(request)
+            self._logged = self._next
 
     def reached(self, mark: int) -> bool:
         """Whether all up to the mark is acknowledged (or given up)."""

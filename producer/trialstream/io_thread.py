@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
@@ -61,6 +62,11 @@ class IoThread:
         if self.foreign:
             raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
         return asyncio.run_coroutine_threadsafe(function(*args), self.loop)
+
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Run a function there before all that is submitted later; not at all if the thread was stopped."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function, *args)
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine function there and return what it returns.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,6 +44,7 @@ from trialstream.history import check_points, downsampled, histories
 from trialstream.outbox import Full
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, sort_keys, translate
+from trialstream.reader import Outcome, Reader
 from trialstream.session import Session, new_request
 
 __all__ = ["KafkaProtocol", "connect"]
@@ -56,8 +56,6 @@ T = TypeVar("T")
 _YIELD_SECONDS = 0.05
 # Rows of so many different names are remembered as checked.
 _KNOWN_NAMES = 10_000
-# Claims look at so many candidates at once; with fewer than workers, losers would meet again on the next.
-_CANDIDATES = 64
 
 
 class KafkaProtocol(Protocol):
@@ -72,8 +70,6 @@ class KafkaProtocol(Protocol):
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
         self._session = Session(config, timeout)
-        # Whether this worker lost a race for a claim: from then on it takes candidates at random.
-        self._contended = False
         # When the next metrics call lets others run.
         self._yield_at = 0.0
         # Names of rows that were checked.
@@ -275,8 +271,7 @@ class KafkaProtocol(Protocol):
 
     async def get_project(self, project: Project) -> Project | None:
         _checked(project, Project, "project")
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.projects, {"_id": project.uid})
+        found = await self._session.read(Reader.projects, {"_id": project.uid})
         return found[0] if found else None
 
     async def new_project(self, project: Project) -> Project:
@@ -304,8 +299,7 @@ class KafkaProtocol(Protocol):
 
     async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
         _checked(group, TrialGroup, "group")
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.groups, {"_id": group.uid})
+        found = await self._session.read(Reader.groups, {"_id": group.uid})
         return found[0] if found else None
 
     async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
@@ -329,7 +323,7 @@ class KafkaProtocol(Protocol):
             return replace(group, created=from_micros(event.time))
         outcome = await self._session.decide(event)
         self._session.known("groups", group.uid)
-        if not outcome["applied"]:
+        if not outcome.applied:
             return None
         [created] = await self._session.call(self._session.reader.groups, {"_id": group.uid})
         return created
@@ -379,11 +373,15 @@ class KafkaProtocol(Protocol):
                 raise
             self._session.warn_once(f"trialstream: the trial goes on without its revision, which comes later: {error}")
             return self._undecided(trial, event)
-        if outcome["uid"] is None:
-            return None
-        [created] = await self._session.call(self._session.reader.trials, {"_id": outcome["uid"]})
-        self._session.known("trials", created.uid)
-        return created
+        return None if outcome.uid is None else await self._trial_of(outcome)
+
+    async def _trial_of(self, outcome: Outcome) -> Trial:
+        """The trial that a command of ours was applied to."""
+        trial = outcome.trial
+        if trial is None:  # the projection was being dropped: the live one has it
+            [trial] = await self._session.call(self._session.reader.trials, {"_id": outcome.uid})
+        self._session.known("trials", trial.uid)
+        return trial
 
     def _undecided(self, trial: Trial, event: TrialCreated) -> Trial:
         """The trial of a creation that the log has not decided: it is addressed by its request."""
@@ -394,38 +392,37 @@ class KafkaProtocol(Protocol):
 
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
         event = _claim(updates.TRIAL_UPDATES, attr, self._session.writer, args, kwargs)
-        uid, won = await self._fetch_and_update("trials", translate(query, TRIAL_FIELDS), event, "trial")
-        self._session.known("trials", uid)
-        if isinstance(won, TrialStarted):
-            self._session.started[uid] = time.perf_counter()
-        elif isinstance(won, TrialFinished):
-            self._session.started.pop(uid, None)
-        [trial] = await self._session.call(self._session.reader.trials, {"_id": uid})
+        outcome = await self._fetch_and_update("trials", translate(query, TRIAL_FIELDS), event, "trial")
+        trial = await self._trial_of(outcome)
+        if isinstance(event, TrialStarted):
+            self._session.started[trial.uid] = time.perf_counter()
+        elif isinstance(event, TrialFinished):
+            self._session.started.pop(trial.uid, None)
         return trial
 
     async def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
         event = _claim(updates.GROUP_UPDATES, attr, self._session.writer, args, kwargs)
-        uid, _ = await self._fetch_and_update("groups", translate(query, GROUP_FIELDS), event, "group")
-        self._session.known("groups", uid)
-        [group] = await self._session.call(self._session.reader.groups, {"_id": uid})
+        outcome = await self._fetch_and_update("groups", translate(query, GROUP_FIELDS), event, "group")
+        [group] = await self._session.call(self._session.reader.groups, {"_id": outcome.uid})
+        self._session.known("groups", group.uid)
         return group
 
-    async def _fetch_and_update(
-        self, collection: str, filter_: Query, event: SubjectEvent, subject: str
-    ) -> tuple[str, SubjectEvent]:
-        """Claim one of the collection that matches; return its uid and the event that won it."""
-        await self._catch_up()
-        while candidates := await self._session.call(self._session.reader.versions, collection, filter_, _CANDIDATES):
-            # The oldest first, until others are after the same ones.
-            uid, version = random.choice(candidates) if self._contended else candidates[0]  # noqa: S311 (no secret)
+    async def _fetch_and_update(self, collection: str, filter_: Query, event: SubjectEvent, subject: str) -> Outcome:
+        """Claim one of the collection that matches."""
+        started = self._session.started
+        while candidate := await self._session.take(collection, filter_):
+            uid, version = candidate
             changes: dict[str, Any] = {subject: uid, "if_version": version, "time": updates.now()}
-            if isinstance(event, TrialFinished) and uid in self._session.started:
-                changes["elapsed"] = time.perf_counter() - self._session.started[uid]
-            attempt = replace(event, **changes)
-            outcome = await self._session.decide(attempt)
-            if outcome["applied"]:
-                return uid, attempt
-            self._contended = True
+            if isinstance(event, TrialFinished) and uid in started:
+                changes["elapsed"] = time.perf_counter() - started[uid]
+            lost = False
+            try:
+                outcome = await self._session.decide(replace(event, **changes))
+                if outcome.applied:
+                    return outcome
+                lost = True
+            finally:
+                self._session.back(candidate, lost=lost)
         raise ItemNotFound(f"no {subject} matches the query")
 
     # --- Reading
@@ -439,15 +436,13 @@ class KafkaProtocol(Protocol):
 
     async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
         asked = translate(query, GROUP_FIELDS), sort_keys(sort, GROUP_FIELDS), check_limit(limit)
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.groups, *asked)
+        found = await self._session.read(Reader.groups, *asked)
         self._session.known("groups", *(each.uid for each in found))
         return found
 
     async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
         asked = translate(query, PROJECT_FIELDS), sort_keys(sort, PROJECT_FIELDS), check_limit(limit)
-        await self._catch_up()
-        found = await self._session.call(self._session.reader.projects, *asked)
+        found = await self._session.read(Reader.projects, *asked)
         self._session.known("projects", *(each.uid for each in found))
         return found
 
@@ -466,10 +461,9 @@ class KafkaProtocol(Protocol):
         if section not in ("metrics", "chronos", "metadata"):
             raise InvalidValue(f"section: metrics, chronos or metadata, not {section!r}")
         uid = await self._uid(trial)
-        await self._catch_up()
         if trial.request is not None:
             uid = await self._decided(trial.request)
-        found = histories(await self._session.call(self._session.reader.buckets, uid, section, names), since_step)
+        found = histories(await self._session.read(Reader.buckets, uid, section, names), since_step)
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
         if max_points is not None:
@@ -478,19 +472,13 @@ class KafkaProtocol(Protocol):
 
     async def _decided(self, request: str) -> str:
         """Uid of the trial that a request has created."""
-        outcome = await self._session.call(self._session.reader.outcome, request, self._session.timeout)
-        if outcome is None or outcome["uid"] is None:
+        outcome = await self._session.read(Reader.outcome, request, self._session.timeout)
+        if outcome is None or outcome.uid is None:
             raise ItemNotFound(f"the log has not decided on the creation {request} yet: it may wait in a spool")
-        return str(outcome["uid"])
+        return outcome.uid
 
     async def _trials_where(self, filter_: Query, sort: list[tuple[str, int]], limit: int = 0) -> list[Trial]:
-        await self._catch_up()
-        return await self._session.call(self._session.reader.trials, filter_, sort, limit)
-
-    async def _catch_up(self) -> None:
-        self._session.check_open()
-        self._session.check_online()
-        await self._session.call(self._session.catch_up, self._session.timeout)
+        return await self._session.read(Reader.trials, filter_, sort, limit)
 
     # --- Waiting
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from trialstream_schemas.errors import ProjectionIsReadOnly
 
@@ -28,6 +28,10 @@ class ProjectionProtocol(KafkaProtocol):
         super().__init__(config, timeout=timeout)
         self._session = _ReadingSession(config, timeout)
         self._name = config.projection
+
+    async def __aenter__(self) -> Self:
+        await self._session.open()  # there is no outbox to log into
+        return self
 
     def _refuse_now(self) -> NoReturn:
         raise ProjectionIsReadOnly(

@@ -3,13 +3,19 @@
 A rebuild may switch from one projection, a database, to another at any time and drop the old one. So each read looks
 *afterwards* whether the projection that it read is still the live one, and is made again where it is not: what it
 returns was live all the time, and is never part of a database that was being dropped.
+
+Two reads need no such look. What the log decided is the same in every projection, and a trial that is found with its
+outcome, in one query, is whole and not older than the decision. A candidate for a claim is a proposal that the log
+decides on, so only who finds none looks whether there is another projection.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 from bson.errors import InvalidDocument
@@ -24,16 +30,20 @@ from trialstream_schemas.structure import Project, Trial, TrialGroup
 from trialstream_schemas.values import escape_key
 
 from trialstream.backlog import Route
+from trialstream.claims import Candidate
 from trialstream.config import Config
 
-__all__ = ["ABOUT", "CATALOG", "LIVE", "Outcome", "Reader"]
+__all__ = ["ABOUT", "CATALOG", "LIVE", "Filter", "Outcome", "Reader"]
 
+log = logging.getLogger("trialstream")
+
+F = TypeVar("F")
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
-Outcome: TypeAlias = Mapping[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Keys: TypeAlias = list[tuple[str, int]]
+Members: TypeAlias = dict[str, list[str]]
 
 # The collection that says of each projection what it is, and in `<prefix>` which one is live.
 CATALOG, ABOUT, LIVE = "projection", "about", "live"
@@ -42,8 +52,31 @@ _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 # BadValue (sorting by two lists, say), and a pattern that Python takes and PCRE does not.
 _REFUSED = (2, 51091)
-# How often to look while something is waited for: often at first, since a fold takes a few milliseconds.
-_POLL_SECONDS = (0.001, 0.002, 0.002, 0.004, 0.004, 0.008, 0.008, 0.016, 0.016, 0.032, 0.05)
+# How often to look while something is waited for. A fold takes 5 ms at least, and 10 as a rule: from then on often.
+_POLL_SECONDS = (0.004, *(0.001,) * 12, *(0.002,) * 8, 0.004, 0.008, 0.016, 0.032, 0.05)
+# After so many looks what is waited for is late, and may be folded into another projection.
+_PUNCTUAL_POLLS = 21
+# What was decided on is read along; a loser has no use for it.
+_WITH_TRIAL: list[Document] = [
+    {"$set": {"won": {"$cond": ["$applied", "$uid", None]}}},
+    {"$lookup": {"from": "trials", "localField": "won", "foreignField": "_id", "as": "trials"}},
+]
+
+
+class Outcome(NamedTuple):
+    """What became of a request.
+
+    Attributes:
+        uid: Uid of what was created or updated, or that existed already; None when there is none.
+        applied: Whether the event changed anything.
+        reason: Why the event was refused, or None.
+        trial: The trial of that uid, as of then or later; None if it is none, or nothing was applied.
+    """
+
+    uid: str | None
+    applied: bool
+    reason: str | None
+    trial: Trial | None
 
 
 class Reader:
@@ -66,7 +99,8 @@ class Reader:
         self._catalog = self._of(config.database).get_collection(CATALOG, read_preference=ReadPreference.PRIMARY)
         # Waiting requests share one query: 32 that polled one by one would starve each other on the driver's threads.
         self._waiting: dict[str, anyio.Event] = {}
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, Document] = {}
+        self._polls = 0
         self._wake = anyio.Event()
         self._folded: dict[Route, int] = {}
 
@@ -128,8 +162,19 @@ class Reader:
         self._database = self._of(live)
         return True
 
-    async def _read(self, read: Callable[[Database], Awaitable[T]]) -> T:
-        """Run a read on the live projection, and again if another one was live at its end."""
+    async def _read(
+        self,
+        read: Callable[[Database], Awaitable[F]],
+        make: Callable[[F], T],
+        unless: Callable[[F], object] = lambda _: False,
+    ) -> T:
+        """Run a read on the live projection, and again if another one was live at its end.
+
+        Args:
+            read: The read.
+            make: What it returns of what was found, without I/O: while MongoDB says which projection is live.
+            unless: Whether what was found is good whatever projection is live: see the module.
+        """
         async with self._errors():
             while True:
                 database = self._database
@@ -138,58 +183,77 @@ class Reader:
                 except PyMongoError:  # it may have been dropped meanwhile
                     if not await self._switched() and database is self._database:
                         raise
-                else:
-                    if not await self._switched() and database is self._database:
-                        return found
+                    continue
+                if unless(found):
+                    return make(found)
+                looking = asyncio.ensure_future(self._switched())
+                try:
+                    await asyncio.sleep(0)  # let it ask
+                    made = make(found)
+                    if not await looking and database is self._database:
+                        return made
+                finally:
+                    looking.cancel()
 
     # --- Documents
 
     async def trials(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Trial]:
         """Trials."""
-        found = await self._read(lambda database: _documents(database, "trials", filter_, sort, limit))
-        return [trial_from_document(each) for each in found]
+        return await self._read(
+            lambda database: _documents(database, "trials", filter_, sort, limit),
+            lambda found: list(map(trial_from_document, found)),
+        )
 
     async def groups(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[TrialGroup]:
         """Groups, with the uids of their trials."""
 
-        async def read(database: Database) -> list[TrialGroup]:
-            groups = [group_from_document(each) for each in await _documents(database, "groups", filter_, sort, limit)]
-            trials = await _members(database, "trials", "group_id", [each.uid for each in groups])
+        async def read(database: Database) -> tuple[list[Document], Members]:
+            groups = await _documents(database, "groups", filter_, sort, limit)
+            return groups, await _members(database, "trials", "group_id", groups)
+
+        def make(found: tuple[list[Document], Members]) -> list[TrialGroup]:
+            documents, trials = found
+            groups = list(map(group_from_document, documents))
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
 
-        return await self._read(read)
+        return await self._read(read, make)
 
     async def projects(self, filter_: Filter, sort: Keys | None = None, limit: int = 0) -> list[Project]:
         """Projects, with the uids of their groups and trials."""
 
-        async def read(database: Database) -> list[Project]:
-            documents = await _documents(database, "projects", filter_, sort, limit)
-            projects = [project_from_document(each) for each in documents]
-            uids = [each.uid for each in projects]
-            groups = await _members(database, "groups", "project_id", uids)
-            trials = await _members(database, "trials", "project_id", uids)
+        async def read(database: Database) -> tuple[list[Document], Members, Members]:
+            projects = await _documents(database, "projects", filter_, sort, limit)
+            groups = await _members(database, "groups", "project_id", projects)
+            return projects, groups, await _members(database, "trials", "project_id", projects)
+
+        def make(found: tuple[list[Document], Members, Members]) -> list[Project]:
+            documents, groups, trials = found
+            projects = list(map(project_from_document, documents))
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])
             return projects
 
-        return await self._read(read)
+        return await self._read(read, make)
 
     async def exists(self, collection: str, uid: str) -> bool:
         """Whether there is a document of that id."""
-        return await self._read(lambda database: database[collection].find_one({"_id": uid}, {"_id": 1})) is not None
+        return await self._read(
+            lambda database: database[collection].find_one({"_id": uid}, {"_id": 1}), lambda found: found is not None
+        )
 
-    async def versions(self, collection: str, filter_: Filter, limit: int) -> list[tuple[str, int]]:
-        """Uids and state versions of the oldest that match."""
+    async def versions(self, collection: str, filter_: Filter, limit: int) -> list[Candidate]:
+        """The oldest that match, to be claimed."""
 
-        async def read(database: Database) -> list[tuple[str, int]]:
+        def read(database: Database) -> Awaitable[list[Document]]:
             cursor = database[collection].find(filter_, {"state_version": 1})
-            cursor = cursor.sort([("created", 1), ("_id", 1)]).limit(limit)
-            return [(each["_id"], each["state_version"]) async for each in cursor]
+            return cursor.sort([("created", 1), ("_id", 1)]).limit(limit).to_list(None)
 
-        return await self._read(read)
+        return await self._read(
+            read, lambda found: [Candidate(each["_id"], each["state_version"]) for each in found], unless=bool
+        )
 
     async def buckets(self, uid: str, section: str, names: Iterable[str]) -> list[Bucket]:
         """The history of a trial, with no other columns than the names (all if there are none)."""
@@ -206,11 +270,13 @@ class Reader:
             async with await self._client.start_session(snapshot=True) as session:
                 return await database.series.find(filter_, fields, session=session).to_list(None)
 
-        found = await self._read(read)
-        if wanted:
-            for each in found:
-                each["names"] = [name for name in each["names"] if name in wanted]
-        return [Bucket.from_document(each) for each in found]
+        def make(found: list[Document]) -> list[Bucket]:
+            if wanted:
+                for each in found:
+                    each["names"] = [name for name in each["names"] if name in wanted]
+            return list(map(Bucket.from_document, found))
+
+        return await self._read(read, make)
 
     # --- Waiting for the fold
 
@@ -225,12 +291,12 @@ class Reader:
         missing = self._missing(marks)
         polls = 0
         if missing:
-            await self._read_checkpoints(missing)  # even without time: the error says how far behind
+            await self._read_checkpoints(missing, polls)  # even without time: the error says how far behind
         with anyio.move_on_after(timeout):
             while missing := self._missing(missing):
-                await anyio.sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
+                await anyio.sleep(_pause(polls))
                 polls += 1
-                await self._read_checkpoints(missing)
+                await self._read_checkpoints(missing, polls)
             return
         raise ProjectionBehind(self._behind(missing))
 
@@ -249,13 +315,13 @@ class Reader:
             "one with `trialstream consume` (or `trialstream up`); nothing is lost, the events lie in Kafka"
         )
 
-    async def _read_checkpoints(self, routes: Mapping[Route, int]) -> None:
-        ids = {f"{route.topic}/{route.partition}": route for route in routes}
+    async def _read_checkpoints(self, marks: Mapping[Route, int], polls: int) -> None:
+        ids = {f"{route.topic}/{route.partition}": route for route in marks}
         async with self._errors():
-            async for each in self._database.checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}):
+            for each in await self._database.checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}).to_list(None):
                 self._folded[ids[each["_id"]]] = each["offset"]
             # A projection that takes over is at least as far, so what was found stays true; the next look is there.
-            if any(self._folded.get(route, 0) < offset for route, offset in routes.items()):
+            if _look(polls) and self._missing(marks):
                 await self._switched()
 
     # --- Outcomes
@@ -263,11 +329,15 @@ class Reader:
     async def outcome(self, request: str, timeout: float) -> Outcome | None:
         """What became of a request, or None if the fold has not decided it in that many seconds."""
         decided = self._waiting[request] = anyio.Event()
+        self._polls = min(self._polls, 1)  # what is late makes nobody else wait
         self._wake.set()
         try:
             with anyio.move_on_after(timeout):
                 await decided.wait()
-            return self._outcomes.pop(request, None)
+            if (found := self._outcomes.pop(request, None)) is None:
+                return None
+            trial = trial_from_document(found["trials"][0]) if found["trials"] else None
+            return Outcome(found["uid"], found["applied"], found["reason"], trial)
         finally:
             del self._waiting[request]
 
@@ -277,27 +347,41 @@ class Reader:
             if not self._waiting:
                 self._wake = anyio.Event()
                 await self._wake.wait()
-            polls = 0
+            self._polls = 0
             while self._waiting:
+                await anyio.sleep(_pause(self._polls))
+                self._polls += 1
                 try:
-                    found = await self._decided()
+                    if await self._decided():
+                        self._polls = 1
+                    elif _look(self._polls):
+                        await self._switched()
                 except PyMongoError:  # who waits has a deadline; MongoDB may come back before it
-                    found = 0
-                polls = 0 if found else polls + 1
-                await anyio.sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
+                    log.debug("outcomes could not be read", exc_info=True)
 
     async def _decided(self) -> int:
+        """Look for outcomes; how many there were."""
         pending = [request for request, event in self._waiting.items() if not event.is_set()]
-        found = 0
-        if pending:
-            async for each in self._database.outcomes.find({"_id": {"$in": pending}}):
-                if each["_id"] in self._waiting:  # else its wait has ended
-                    self._outcomes[each["_id"]] = each
-                    self._waiting[each["_id"]].set()
-                    found += 1
-            if not found:  # an outcome is the same in every projection, so only who has none looks for another one
-                await self._switched()
-        return found
+        if not pending:
+            return 0
+        found = await self._database.outcomes.aggregate([{"$match": {"_id": {"$in": pending}}}, *_WITH_TRIAL]).to_list(
+            None
+        )
+        for each in found:
+            if (event := self._waiting.get(each["_id"])) is not None:  # else its wait has ended
+                self._outcomes[each["_id"]] = each
+                event.set()
+        return len(found)
+
+
+def _pause(polls: int) -> float:
+    """Seconds until the next look, after so many."""
+    return _POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)]
+
+
+def _look(polls: int) -> bool:
+    """Whether to look which projection is live, after so many looks for what a fold brings."""
+    return polls == 0 or polls > _PUNCTUAL_POLLS
 
 
 async def _documents(
@@ -306,10 +390,11 @@ async def _documents(
     return await database[collection].find(filter_, sort=sort, limit=limit).to_list(None)
 
 
-async def _members(database: Database, collection: str, field: str, uids: list[str]) -> dict[str, list[str]]:
-    members: dict[str, list[str]] = {}
-    if uids:
-        cursor = database[collection].find({field: {"$in": uids}}, {field: 1})
-        async for each in cursor.sort([("created", 1), ("_id", 1)]):
+async def _members(database: Database, collection: str, field: str, owners: list[Document]) -> Members:
+    """By the id of each owner that has any, the ids of what belongs to it."""
+    members: Members = {}
+    if owners:
+        cursor = database[collection].find({field: {"$in": [each["_id"] for each in owners]}}, {field: 1})
+        for each in await cursor.sort([("created", 1), ("_id", 1)]).to_list(None):
             members.setdefault(each[field], []).append(each["_id"])
     return members

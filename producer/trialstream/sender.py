@@ -45,6 +45,7 @@ class Sender:
     Attributes:
         backlog: What is sent; new entries wake the sender.
         offsets: Of each partition, the offset behind the last event of ours that Kafka acknowledged.
+        logged: The same without those whose outcomes are awaited.
         progressed: When entries last left the memory, on the monotonic clock.
     """
 
@@ -58,6 +59,7 @@ class Sender:
         self._draining: set[Route] = set()
         self._progress = anyio.Event()
         self.offsets: dict[Route, int] = {}
+        self.logged: dict[Route, int] = {}
         self.progressed = 0.0
         # The last reason why something could not be sent, for the messages of time-outs.
         self._trouble = ""
@@ -86,13 +88,14 @@ class Sender:
         finally:
             await self._drop_producer(self._producer)
 
-    async def flush(self, timeout: float) -> None:
-        """Return when Kafka has acknowledged all that was queued before the call.
+    async def flush(self, timeout: float, mark: int | None = None) -> None:
+        """Return when Kafka has acknowledged all that was queued before the call, or up to a mark.
 
         Raises:
             CommitTimeout: it has not in that many seconds; the events stay queued.
         """
-        mark = self.backlog.mark()
+        if mark is None:
+            mark = self.backlog.mark()
         with anyio.move_on_after(timeout):
             while not self.backlog.reached(mark):
                 await self._progress.wait()
@@ -105,6 +108,11 @@ class Sender:
     async def progress(self) -> None:
         """Return when entries have left the memory."""
         await self._progress.wait()
+
+    def abandon(self, request: str) -> None:
+        """Nobody waits for a request any more, and it is not decided: whoever reads next waits for all there is."""
+        self.backlog.abandon(request)
+        self.logged.update(self.offsets)
 
     async def _drain(self, route: Route) -> None:
         """Send what waits for a partition, batch after batch."""
@@ -123,6 +131,10 @@ class Sender:
                 failures = 0
                 self.backlog.acked(route, sent)
                 self.offsets[route] = offset
+                for behind, entry in enumerate(reversed(entries[:sent])):
+                    if entry.request not in self.backlog.awaited:
+                        self.logged[route] = offset - behind
+                        break
                 self.made_progress()
         finally:
             # What was queued since the last look has woken `run`, which runs after this.

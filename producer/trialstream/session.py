@@ -7,8 +7,8 @@ import logging
 import secrets
 import time
 import warnings
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 import anyio
 from trialstream_schemas.errors import (
@@ -25,10 +25,11 @@ from trialstream_schemas.errors import (
 from trialstream_schemas.events import ChronoStarted, Heartbeat, SubjectEvent
 
 from trialstream.chronos import Chronos, OpenChrono
+from trialstream.claims import Candidate, Candidates
 from trialstream.config import Config
 from trialstream.lifecycle import Lifecycle
 from trialstream.outbox import Full, Outbox
-from trialstream.reader import Outcome, Reader
+from trialstream.reader import Filter, Outcome, Reader
 from trialstream.spool import Spool, abandoned
 from trialstream.updates import now
 from trialstream.uplink import Uplink
@@ -36,6 +37,7 @@ from trialstream.uplink import Uplink
 __all__ = ["Session", "new_request"]
 
 log = logging.getLogger("trialstream")
+T = TypeVar("T")
 Collection = Literal["trials", "groups", "projects"]
 
 # A frame gathers what comes within; longer would be seen as delay by who watches a run. Half of it would be twice the
@@ -67,6 +69,7 @@ class Session(Lifecycle):
 
     outbox: Outbox
     reader: Reader
+    _claims: Candidates
     _uplink: Uplink
 
     def __init__(self, config: Config, timeout: float) -> None:
@@ -97,6 +100,7 @@ class Session(Lifecycle):
                     raise
                 trouble = str(error)
         self.reader = Reader(config, self.timeout)
+        self._claims = Candidates(self._candidates)
         self.outbox = Outbox(
             self.writer,
             self._uplink.backlog,
@@ -275,32 +279,80 @@ class Session(Lifecycle):
         """
         self.check_open()
         self.check_online()
-        event.request = event.request or new_request()
-        waiting = self._io.submit(self.reader.outcome, event.request, self.timeout)
+        event.request = request = event.request or new_request()
+        backlog = self._uplink.backlog
+        outcome = None
+        backlog.awaited.add(request)
+        waiting = self._io.submit(self.reader.outcome, request, self.timeout)
         try:
             await self.put(event)
             outcome = await self._io.result(waiting)
         finally:
             waiting.cancel()
+            if outcome is None:
+                self._io.soon(self._uplink.sender.abandon, request)
+            else:
+                backlog.awaited.discard(request)
         if outcome is None:
             await self.call(self.catch_up, 0.0)  # says how far behind the projection is
             raise ProjectionBehind(f"the outcome of a {type(event).__name__} could not be read in {self.timeout:g} s")
-        if outcome["reason"] is not None:
-            raise (ItemNotFound if outcome["uid"] is None else InvalidValue)(outcome["reason"])
+        if outcome.reason is not None:
+            raise (ItemNotFound if outcome.uid is None else InvalidValue)(outcome.reason)
         return outcome
+
+    async def take(self, collection: str, filter_: Filter) -> Candidate | None:
+        """What may be claimed, to be given `back`: see `Candidates`.
+
+        Raises:
+            ProtocolClosed: see `check_open`.
+            Offline: the protocol works without servers.
+        """
+        self.check_open()
+        self.check_online()
+        return await self.call(self._claims.take, collection, filter_)
+
+    def back(self, candidate: Candidate, *, lost: bool) -> None:
+        """It is not being claimed any more."""
+        self._io.soon(self._claims.back, candidate, lost)
+
+    async def _candidates(self, collection: str, filter_: Filter, limit: int) -> list[Candidate]:
+        await self.catch_up(self.timeout)
+        return await self.reader.versions(collection, filter_, limit)
 
     # --- Waiting and looking up
 
     async def catch_up(self, timeout: float) -> None:
         """In the I/O thread: return when the projection shows all that was logged before the call.
 
+        What a command brings it shows when that returns, so commands that others wait for are not waited for here.
+
         Raises:
             CommitTimeout: Kafka has not acknowledged it in time.
             ProjectionBehind: the consumer has not folded it in time.
         """
         deadline = time.monotonic() + timeout
-        await self.flush(timeout)
-        await self.reader.folded(self._uplink.sender.offsets, max(0.0, deadline - time.monotonic()))
+        self.outbox.seal()
+        sender = self._uplink.sender
+        await sender.flush(timeout, self._uplink.backlog.logged())
+        await self.reader.folded(sender.logged, max(0.0, deadline - time.monotonic()))
+
+    async def read(self, read: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Read the projection, by a method of `Reader`, as soon as it shows all that was logged before the call.
+
+        Raises:
+            ProtocolClosed: see `check_open`.
+            Offline: the protocol works without servers.
+            CommitTimeout: Kafka has not acknowledged it in time.
+            ProjectionBehind: the consumer has not folded it in time.
+        """
+
+        async def caught_up() -> T:
+            await self.catch_up(self.timeout)
+            return await read(self.reader, *args)
+
+        self.check_open()
+        self.check_online()
+        return await self.call(caught_up)
 
     async def flush(self, timeout: float) -> None:
         """In the I/O thread: return when Kafka has all that was logged before the call.

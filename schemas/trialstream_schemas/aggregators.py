@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from trialstream_schemas import values
 from trialstream_schemas.errors import InvalidType, InvalidValue, SchemaError
@@ -121,8 +121,8 @@ class Aggregator(ABC):
         """Plain values that `_restore` and a query need."""
 
     @abstractmethod
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state that `_state` gave."""
+    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        """Take the state that `_state` gave, each of its values by `plain` from the form that it has now."""
 
     def to_document(self) -> dict[str, Any]:
         """Its form in MongoDB."""
@@ -139,9 +139,8 @@ class Aggregator(ABC):
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
             raise SchemaError(f"not the document of {cls.__name__}: kind {kind!r}")
         made = _KINDS[kind].make(document["argument"])
-        made._restore({key: values.from_document(document[key]) for key in document})  # noqa: SLF001 (a subclass's)
-        assert isinstance(made, cls)
-        return made
+        made._restore(document, values.from_document)  # noqa: SLF001 (a subclass's)
+        return cast("Self", made)
 
     def to_json(self, short: bool = False) -> Any:
         """Strict JSON: the full state, or with `short` what a person reads (NaN and ±inf as text then)."""
@@ -164,9 +163,8 @@ class Aggregator(ABC):
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
             raise SchemaError(f"not the JSON of {cls.__name__}: kind {kind!r}")
         made = _KINDS[kind].make(given["argument"])
-        made._restore({key: values.from_json(given[key]) for key in given})  # noqa: SLF001 (a subclass's)
-        assert isinstance(made, cls)
-        return made
+        made._restore(given, values.from_json)  # noqa: SLF001 (a subclass's)
+        return cast("Self", made)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Aggregator):
@@ -237,8 +235,8 @@ class Value(Aggregator):
     def _state(self) -> dict[str, Any]:
         return {"value": self.value, "last": self.value, "count": self.count}
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.value, self.count = state["value"], state["count"]
+    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        self.value, self.count = plain(state["value"]), plain(state["count"])
 
 
 class Ring(Aggregator):
@@ -294,8 +292,8 @@ class Ring(Aggregator):
     def _state(self) -> dict[str, Any]:
         return {"values": self.values, "last": self.last}
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.values = list(state["values"])
+    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        self.values = [plain(each) for each in state["values"]]
 
 
 class Stat(Aggregator):
@@ -466,10 +464,12 @@ class Stat(Aggregator):
             "skipped": self._skipped,
         }
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.count, self.avg, self.min, self.max = state["count"], state["avg"], state["min"], state["max"]
-        self.sum, self.nan, self.inf, self.neginf = state["sum"], state["nan"], state["inf"], state["neginf"]
-        self._m2, self._skipped = state["m2"], list(state["skipped"])
+    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        self.count, self.nan = plain(state["count"]), plain(state["nan"])
+        self.inf, self.neginf = plain(state["inf"]), plain(state["neginf"])
+        self.avg, self.min, self.max = plain(state["avg"]), plain(state["min"]), plain(state["max"])
+        self.sum, self._m2 = plain(state["sum"]), plain(state["m2"])
+        self._skipped = [plain(each) for each in state["skipped"]]
 
 
 class TimeSeries(Stat):
@@ -521,9 +521,9 @@ class TimeSeries(Stat):
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"last": self.last, "last_step": self.last_step}
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        super()._restore(state)
-        self.last, self.last_step = state["last"], state["last_step"]
+    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        super()._restore(state, plain)
+        self.last, self.last_step = plain(state["last"]), plain(state["last_step"])
 
 
 def _sum(xs: Sequence[float]) -> float:

@@ -194,7 +194,7 @@ async def test_the_indexes_are_made_by_any_number_of_consumers_at_once(config):
     with MongoClient(config.mongo) as client:
         trials = client[config.database].trials.index_information()
 
-    assert {"hash_1_revision_1", "project_id_1", "group_id_1", "status.name_1_created_1"} <= trials.keys()
+    assert {"hash_1_revision_1", "project_id_1", "group_id_1", "status.name_1_created_1__id_1"} <= trials.keys()
 
 
 async def test_a_server_that_is_not_there_is_named(config):

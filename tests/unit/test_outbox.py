@@ -292,6 +292,24 @@ def test_a_mark_is_reached_when_what_was_queued_before_is_gone(box):
     assert not box.backlog.reached(box.backlog.mark())
 
 
+def test_what_is_awaited_is_not_logged(box):
+    """Who reads waits for what was logged, and for no other's command, until that is given up."""
+    command = tags("1_0")
+    command.request = "r"
+    box.backlog.awaited.add("r")
+    box.outbox.put(tags("1_0"))
+    box.outbox.put(command)
+    logged = box.backlog.logged()
+
+    assert logged < box.backlog.mark()
+    [route] = box.backlog.routes()
+    box.backlog.acked(route, 1)
+    assert box.backlog.reached(logged)
+    box.backlog.abandon("r")
+    assert box.backlog.logged() == box.backlog.mark()
+    assert not box.backlog.reached(box.backlog.logged())
+
+
 def test_an_entry_that_cannot_be_sent_is_discarded(box):
     """It counts as dropped, and its number is missing."""
     for i in range(3):
