@@ -12,10 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from bson import encode
-from bson.errors import InvalidDocument
-from trialstream_schemas.errors import QueryError
-
 __all__ = ["Candidate", "Candidates"]
 
 # A query finds so many beside those that are being claimed here; with fewer than there are workers in all processes,
@@ -64,7 +60,7 @@ class Candidates:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._questions: dict[tuple[str, bytes], _Question] = {}
+        self._questions: dict[tuple[str, str], _Question] = {}
         # How often each is being claimed here.
         self._taken: Counter[str] = Counter()
         self._contended = False
@@ -73,14 +69,8 @@ class Candidates:
         """One that matches, if there is any: the oldest, until others are after the same ones.
 
         Nobody else here gets it before it is given `back`, unless there is no other.
-
-        Raises:
-            QueryError: the filter is nothing that MongoDB takes.
         """
-        try:
-            key = collection, encode(filter_)  # as dicts, {"x": 1} would equal {"x": True}
-        except InvalidDocument as error:
-            raise QueryError(f"MongoDB cannot take the query: {error}") from error
+        key = collection, repr(filter_)  # as dicts, {"x": 1} would equal {"x": True}
         question = self._questions.setdefault(key, _Question())
         asker = _Asker()
         question.askers.append(asker)

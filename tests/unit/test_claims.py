@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from trialstream.claims import Candidate, Candidates
-from trialstream_schemas.errors import MongoUnavailable, QueryError
+from trialstream_schemas.errors import MongoUnavailable
 
 OLDEST = [Candidate(f"{n}_0", 1) for n in range(5)]
 
@@ -123,9 +123,3 @@ async def test_a_query_that_fails_fails_for_all_that_share_it(projection, claims
     assert len(projection.limits) == 2
     projection.error = None
     assert await claims.take("trials", {}) == OLDEST[0]
-
-
-async def test_a_filter_that_is_none(claims):
-    """It is refused before it is asked."""
-    with pytest.raises(QueryError, match="cannot take"):
-        await claims.take("trials", {"name": object()})
