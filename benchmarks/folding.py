@@ -15,13 +15,12 @@ _ROWS_PER_SECOND = 60_000
 _TIMES_CONNECT = 40
 
 
-async def _folded(bench: Bench, trials: int, frames: int, rows: int) -> tuple[float, float]:
-    """Rows a second that a fresh consumer folds of frames that lie in the log; MiB that it takes at most."""
+async def _folded(bench: Bench, trials: int, frames: int, rows: int) -> float:
+    """Rows a second that a fresh consumer folds of frames that lie in the log."""
     config = bench.config()
     created = await bench.trials(config, trials)
     await bench.fill(config, created, frames, rows=rows)
-    fold = await bench.fold(config, frames)
-    return fold.rate() * rows, fold.most
+    return rows * (await bench.fold(config, frames)).rate()
 
 
 async def _insert_rate(bench: Bench, rows: int) -> float:
@@ -58,22 +57,13 @@ async def run(bench: Bench) -> list[Row]:
     connect = None if bench.quick else await asyncio.to_thread(_connect, bench, beside)
     rows = []
     for trials in (64,) if bench.quick else (1, 64, 1000):
-        found = [await _folded(bench, trials, full, 256) for _ in range(repeat)]
-        points = [each * len(NAMES) for each, _ in found]
+        points = [len(NAMES) * await _folded(bench, trials, full, 256) for _ in range(repeat)]
         marks = [Mark.least("points/s", median(points), _POINTS_PER_SECOND)]
         if connect is not None:
             marks.append(Mark.least("× Kafka Connect", median(points) / connect, _TIMES_CONNECT, "×"))
         rows.append(Row(f"folded, {trials} active trials, frames of 256 rows", "points/s", points, beside, marks))
-        found = [await _folded(bench, trials, single, 1) for _ in range(repeat)]
-        singles = [each for each, _ in found]
-        rows.append(
-            Row(
-                f"folded, {trials} active trials, frames of one row",
-                "rows/s",
-                singles,
-                {"MiB that the consumer takes": [taken for _, taken in found]},
-                [Mark.least("rows/s", median(singles), _ROWS_PER_SECOND)],
-            )
-        )
+        singles = [await _folded(bench, trials, single, 1) for _ in range(repeat)]
+        marks = [Mark.least("rows/s", median(singles), _ROWS_PER_SECOND)]
+        rows.append(Row(f"folded, {trials} active trials, frames of one row", "rows/s", singles, {}, marks))
         beside = {}
     return rows
