@@ -13,6 +13,7 @@ from logs import logs
 from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
+from trialstream_consumer import fold as fold_module
 from trialstream_consumer.fold import Refused, State, fold
 from trialstream_schemas import documents, series
 from trialstream_schemas.events import SubjectEvent
@@ -25,6 +26,9 @@ CAPACITY = 4
 def _small_buckets():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "MAX_ROWS", CAPACITY)
+        # Shapes are remembered with their capacity.
+        patch.setattr(fold_module, "_shape", series.Shape)
+        patch.setattr(fold_module, "_shape", series.Shape)  # it remembers their capacity
         yield
 
 
