@@ -47,7 +47,7 @@ class MetricsFrame:
         rows: The rows.
         room: So many rows have been allowed for.
         is_sealed: Whether they are becoming an event.
-        sealed: How many of them have.
+        sealed: How many of them have become it; None until they are counted.
         owners: The trials, as the user holds them, whose rows may come without a look at anything else.
         given: The aggregator as they give it.
         hash: Of all of them, as are revision and request.
@@ -89,7 +89,7 @@ class MetricsFrame:
         self.rows: list[bytes] = []
         self._texts: list[str] = []
         self.is_sealed = False
-        self.sealed = 0
+        self.sealed: int | None = None
         self.owners: list[Trial] = []
         self.given: Lazy | None = None
         self.hash = ""
@@ -129,9 +129,11 @@ class MetricsFrame:
         return grown
 
     def event(self, writer: str, uid: str) -> MetricsLogged:
-        """The rows as one event, without its number."""
-        self.is_sealed = True
-        count = self.sealed = len(self.rows)
+        """The rows as one event, without its number; called again, the same one."""
+        self.is_sealed = True  # first: who appends after the rows are counted must see it
+        if self.sealed is None:
+            self.sealed = len(self.rows)
+        count = self.sealed
         packed = b"".join(self.rows[:count])
         values, integers = array("d", packed), array("q", packed)
         fields = 2 + len(self.names)

@@ -208,29 +208,17 @@ class KafkaProtocol(Protocol):
         if (now := time.monotonic()) >= self._yield_at:
             self._yield_at = now + _YIELD_SECONDS
             await asyncio.sleep(0)
-        if not self._open_row(trial, step, aggregator, kwargs):
-            uid = await self._uid(trial)
-            add = self._row(trial, uid, step, aggregator, kwargs)
-            try:
-                add()
-            except Full:
-                await self._session.put_later(uid, add)
+        uid = await self._uid(trial)
+        add = self._row(trial, uid, step, aggregator, kwargs)
+        try:
+            add()
+        except Full:
+            await self._session.put_later(uid, add)
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]
     ) -> bool:
-        return self._add_row(trial, step, aggregator, values) or self._open_row(trial, step, aggregator, values)
-
-    def _open_row(self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]) -> bool:
-        """Log a row that opens a frame, or is not as plain as `Outbox.add_row` wants it; False if that has to wait."""
-        uid = _checked(trial, Trial, "trial").uid
-        if not self._session.knows("trials", uid):
-            return False
-        try:
-            self._row(trial, uid, step, aggregator, values)()
-        except Full:
-            return False
-        return True
+        return self._add_row(trial, step, aggregator, values)
 
     def _row(
         self, trial: Trial, uid: str, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]

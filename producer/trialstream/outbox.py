@@ -40,6 +40,7 @@ __all__ = ["Full", "Outbox"]
 
 # What a finished chrono takes while it waits.
 _CHRONO_BYTES = 200
+_COUNTING_SECONDS = 0.0001
 
 
 class Full(Exception):
@@ -131,6 +132,7 @@ class Outbox:
         frame = self._rows.get(id(trial))
         if (
             frame is None
+            or frame.is_sealed
             or frame.given is not given
             or frame.step_type is not type(step)
             or frame.revision is not trial.revision  # the user's own object: who changes it logs to another trial
@@ -151,16 +153,7 @@ class Outbox:
             return False
         rows.append(packed)
         # Who sees no seal after that has come before it: the sealer raises the flag first and counts the rows then.
-        return not frame.is_sealed or self._came_before_seal(frame, packed)
-
-    def _came_before_seal(self, frame: MetricsFrame, packed: bytes) -> bool:
-        """Whether a row that came while its frame was being sealed, or later, is in the event; it is out if not."""
-        with self._lock:
-            for place in range(frame.sealed, len(frame.rows)):
-                if frame.rows[place] is packed:
-                    del frame.rows[place]
-                    return False
-        return True
+        return not frame.is_sealed or _is_in(frame, packed)
 
     def add_metrics(
         self,
@@ -192,6 +185,7 @@ class Outbox:
             frame = opened.metrics
             if (
                 frame is None
+                or frame.is_sealed  # which an exception has interrupted
                 or frame.full
                 or frame.names != names
                 or frame.step_type is not type(step)
@@ -369,6 +363,13 @@ class Outbox:
             self._seqs[move.event.subject] = move.event.seq = move.seq
         self._backlog.put(Entry.of(move.event, move.size))
         self._move = None
+
+
+def _is_in(frame: MetricsFrame, packed: bytes) -> bool:
+    """Whether a row that was appended while its frame was being sealed, or later, has become part of the event."""
+    while (count := frame.sealed) is None:  # whoever seals it is about to count
+        time.sleep(_COUNTING_SECONDS)
+    return any(each is packed for each in frame.rows[:count])
 
 
 _outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()

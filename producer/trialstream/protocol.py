@@ -154,10 +154,12 @@ class Protocol(ABC):
         aggregator: Lazy | None,  # noqa: ARG002
         values: dict[str, Any],  # noqa: ARG002
     ) -> bool:
-        """Do what `log_trial_metrics` does, from any thread, if nothing has to be waited for, looked up or refused.
+        """Do what `log_trial_metrics` does, from any thread, where that is to add a plain row to an open frame.
+
+        A row is plain whose step is an int or None, and whose values are floats. Nothing is waited for, not even a lock.
 
         Returns:
-            Whether it was done; if not, call `log_trial_metrics`.
+            Whether it was done; if not, call `log_trial_metrics`, which does what else there is to do, or to refuse.
         """
         return False
 

@@ -117,6 +117,7 @@ class SyncProtocol:
     def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
     ) -> None:
+        # In this thread, so without a lock: a signal handler that logs may interrupt it at any place.
         if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
             self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
 

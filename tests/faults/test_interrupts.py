@@ -14,8 +14,10 @@ from trialstream.backlog import Backlog, Route
 from trialstream.outbox import Outbox
 from trialstream_schemas.aggregators import StatAggregator, timeseries_aggregator
 from trialstream_schemas.events import ChronosFinished, MetricsLogged, SubjectEvent, TagsAdded
+from trialstream_schemas.structure import Trial
 
 TRIAL = "h_0"
+HELD = Trial(name="t", hash="h")
 ROUTE = Route("trials", 0)
 FOLDER = str(Path(outbox_module.__file__).parent)
 
@@ -44,7 +46,10 @@ def calls(outbox: Outbox) -> list[Callable[[], None]]:
     """Log calls of all kinds that open, fill and seal frames."""
 
     def metrics(i: int) -> None:
-        outbox.add_metrics(TRIAL, i, 1000 * i, ("a" if i % 3 else "b",), (float(i),), timeseries_aggregator)
+        row = {"a" if i % 5 else "b": float(i)}
+        if not outbox.add_row(HELD, i, None, row):
+            values = list(row.values())
+            outbox.add_metrics(TRIAL, i, 1000 * i, tuple(row), values, timeseries_aggregator, (HELD, None))
 
     def chrono(i: int) -> None:
         outbox.add_chrono(TRIAL, "step", i, float(i), StatAggregator.lazy(0), announced=False, failed=False)
@@ -52,7 +57,7 @@ def calls(outbox: Outbox) -> list[Callable[[], None]]:
     def tags(i: int) -> None:
         outbox.put(TagsAdded(trial=TRIAL, writer="w", time=i, values={"i": i}))
 
-    kinds = (metrics, metrics, chrono, metrics, tags, metrics)
+    kinds = (metrics, metrics, metrics, chrono, metrics, tags, metrics)
     return [lambda i=i, kind=kind: kind(i) for i, kind in enumerate(itertools.islice(itertools.cycle(kinds), 15))]
 
 

@@ -525,6 +525,24 @@ def test_a_row_that_comes_just_before_its_frame_is_sealed_is_in_it(box):
     assert [list(each.steps) for each in box.events()] == [[0, 1]]
 
 
+def test_the_short_way_waits_for_no_lock(box):
+    """A signal handler that logs would wait for ever for what the call that it interrupted holds."""
+    box.row(TRIAL, 0, loss=0.0)
+
+    with box.outbox._lock:
+        assert box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
+
+
+def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
+    """The next row has it sealed first, with the rows that it had."""
+    box.row(TRIAL, 0, loss=0.0)
+    frame = box.outbox._rows[id(TRIAL)]
+    frame.event("w", TRIAL.uid)
+
+    assert not box.row(TRIAL, 1, loss=1.0)
+    assert [list(each.steps) for each in box.events()] == [[0], [1]]
+
+
 def test_a_closed_outbox_takes_no_row_the_short_way(box):
     """Nobody would send it."""
     box.row(TRIAL, 0, loss=0.0)
