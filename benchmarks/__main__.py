@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import tempfile
 import time
 from pathlib import Path
 
+import structlog
 from trialstream_consumer.local import LocalStack
 
 from benchmarks import call, commands, folding, growth, produce, reading, replay, training, weight
@@ -37,6 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.only) - set(_ALL):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(_ALL)}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # a rebuild runs in here
     names = options.only or (_QUICK if options.quick else list(_ALL))
     described = machine()
     print(", ".join(f"{key} {each}" for key, each in described.items()), flush=True)

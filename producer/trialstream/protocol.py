@@ -156,7 +156,7 @@ class Protocol(ABC):
     ) -> bool:
         """Do what `log_trial_metrics` does, from any thread, where that is to add a plain row to an open frame.
 
-        A row is plain whose step is an int or None, and whose values are floats. Nothing is waited for, not even a lock.
+        A row is plain whose step is an int or None and whose values are floats. Nothing is waited for, not even a lock.
 
         Returns:
             Whether it was done; if not, call `log_trial_metrics`, which does what else there is to do, or to refuse.
