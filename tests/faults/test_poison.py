@@ -99,7 +99,7 @@ def absurd(config, trial, home):
         ("more than 98304 items", with_value(trial, varint(7) + varint(2**62) + b"\0\0" * 100)),
         ("more than 98304 items", with_value(trial, varint(6) + varint(-(2**62)) + varint(5) + bytes(100))),
         ("columns have other lengths", before_columns + varint(million) + bytes(million) + b"\0"),
-        ("EOFError", before_columns + varint(2**62) + b"\0" * 100),
+        ("items where 100 bytes follow", before_columns + varint(2**62) + b"\0" * 100),
         ("a text or bytes of 1099511627776 bytes", with_value(trial, varint(4) + varint(2**40) + b"x")),
         ("maximum recursion depth", with_value(trial, b"\x0c\x02" * 300_000 + bytes(300_001))),
         ("an integer of more than 64 bits", with_value(trial, varint(2) + b"\xff" * 20)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from array import array
 from fractions import Fraction
 from urllib.parse import unquote
 
@@ -378,7 +379,7 @@ def comparable(x):
     """A form in which NaN equals NaN."""
     if isinstance(x, dict):
         return {key: comparable(each) for key, each in x.items()}
-    if isinstance(x, list | tuple):
+    if isinstance(x, list | tuple | array):
         return [comparable(each) for each in x]
     return "NaN" if isinstance(x, float) and math.isnan(x) else x
 
