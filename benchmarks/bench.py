@@ -13,20 +13,23 @@ from pathlib import Path
 
 import psutil
 import trialstream as ts
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
 from trialstream.config import Config
-from trialstream.topics import partition_of
+from trialstream.topics import partition_of, reading
+from trialstream_consumer.folding import FETCHING
 from trialstream_consumer.local import LocalStack
 from trialstream_consumer.local.consumer import ConsumerService
 from trialstream_schemas.aggregators import timeseries_aggregator
 from trialstream_schemas.codec import encode
 from trialstream_schemas.events import MetricsLogged
 
+from benchmarks.peers.measuring import METRICS
+
 __all__ = ["NAMES", "Bench", "Fold", "Log", "read_bare", "writing"]
 
 # The metrics of a row where nothing else is said: 4, as in all the figures of other trackers.
-NAMES = ("loss", "accuracy", "lr", "norm")
+NAMES = METRICS
 _FULL_ROWS = 256
 _BATCH_BYTES = 900_000
 
@@ -134,7 +137,6 @@ class Bench:
         rows: int = _FULL_ROWS,
         names: Sequence[str] = NAMES,
         writers: int = 1,
-        first_turn: int = 0,
     ) -> Log:
         """Append frames of metrics to the log, the trials and writers in turn."""
         now = time.time_ns() // 1000
@@ -143,7 +145,7 @@ class Bench:
         async with writing(config) as send:
             for n in range(frames):
                 trial = trials[n % len(trials)]
-                turn = first_turn + n // len(trials)
+                turn = n // len(trials)
                 first = turn * rows
                 value = encode(
                     MetricsLogged(
@@ -220,24 +222,14 @@ async def writing(config: Config):
         await producer.stop()
 
 
-async def read_bare(config: Config, partitions: int) -> tuple[float, int]:
-    """Read the whole trials topic with a consumer that does nothing else; seconds and records."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=config.kafka,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-    )
-    await consumer.start()
-    try:
-        places = [TopicPartition(config.trials_topic, number) for number in range(partitions)]
+async def read_bare(config: Config) -> float:
+    """Read the whole trials topic with a consumer that is made like ours and does nothing else; how long it takes."""
+    async with reading(config, **FETCHING) as consumer:
+        places = [TopicPartition(config.trials_topic, number) for number in range(config.partitions)]
         consumer.assign(places)
         left = sum((await consumer.end_offsets(places)).values())
-        total = left
         began = time.perf_counter()
         while left > 0:
             found = await consumer.getmany(timeout_ms=1000, max_records=4000)
             left -= sum(map(len, found.values()))
-        return time.perf_counter() - began, total
-    finally:
-        await consumer.stop()
+        return time.perf_counter() - began

@@ -17,15 +17,6 @@ from benchmarks.report import Mark, Row, median, ratio
 # A chunk is short beside the 5 ms after which another thread takes the interpreter, so most chunks are undisturbed:
 # their median is the cost of the call, and the mean over all is what logging as fast as one can costs.
 _CHUNK = 100
-# Other trackers, by what the table calls them: module of benchmarks/peers and arguments.
-_TRACKERS: dict[str, tuple[str, dict[str, object]]] = {
-    "sacred with MongoDB": ("sacred", {}),
-    "trackio": ("trackio", {}),
-    "wandb offline": ("wandb", {}),
-    "tensorboardX": ("tensorboardx", {}),
-    "MLflow async": ("mlflow", {"synchronous": False}),
-    "MLflow": ("mlflow", {"synchronous": True}),
-}
 _P99_MICROSECONDS = 50.0
 
 
@@ -124,8 +115,12 @@ async def run(bench: Bench) -> list[Row]:
 def _peers(mongo: str) -> dict[str, dict[str, float] | str]:
     """What the other trackers take."""
     return {
-        name: run_peer(module, "call", **({"mongo": mongo} if module == "sacred" else arguments))
-        for name, (module, arguments) in _TRACKERS.items()
+        "sacred with MongoDB": run_peer("sacred", "call", mongo=mongo),
+        "trackio": run_peer("trackio", "call"),
+        "wandb offline": run_peer("wandb", "call"),
+        "tensorboardX": run_peer("tensorboardx", "call"),
+        "MLflow async": run_peer("mlflow", "call", synchronous=False),
+        "MLflow": run_peer("mlflow", "call", synchronous=True),
     }
 
 

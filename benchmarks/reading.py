@@ -13,7 +13,7 @@ from trialstream_consumer.store import ensure_indexes
 from trialstream_schemas.aggregators import TimeSeries
 from trialstream_schemas.documents import trial_to_document
 
-from benchmarks.bench import Bench
+from benchmarks.bench import NAMES, Bench
 from benchmarks.report import Mark, Row, median, ratio
 
 _LIMIT = 50
@@ -35,7 +35,7 @@ def _trial(n: int) -> ts.Trial:
         tags={"team": f"a{n % 200}"},
         metadata={"host": "node1", "git": "0" * 40},
     )
-    for m, name in enumerate(("loss", "accuracy", "lr", "norm")):
+    for m, name in enumerate(NAMES):
         trial.metrics[name] = each = TimeSeries()
         each.extend([(n * (m + 1)) % 9973 / 9973], 1000)
     trial.status = [ts.Status.Running, ts.Status.Completed, ts.Status.Completed, ts.Status.Exception][n % 4]

@@ -20,8 +20,7 @@ async def run(bench: Bench) -> list[Row]:
     log = await bench.fill(config, trials, (_QUICK_POINTS if bench.quick else _POINTS) // 1024)
     bare, rebuilt = [], []
     for _ in range(1 if bench.quick else 3):
-        seconds, _ = await read_bare(config, config.partitions)
-        bare.append(log.points / seconds)
+        bare.append(log.points / await read_bare(config))
         began = time.perf_counter()
         await rebuild(config, lambda *_: None)
         rebuilt.append(log.points / (time.perf_counter() - began))

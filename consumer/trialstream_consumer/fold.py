@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import repeat
 from typing import Any, TypeAlias
 
 from trialstream_schemas.aggregators import Aggregator, Lazy, Ring, TimeSeries, Value
@@ -460,7 +459,7 @@ def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     check_micros(event.time + latest)
     last_step = steps[-1] if steps else None
     growth = _step_growth(trial, event, last_step)
-    aggregators = _aggregators(trial, trial.metrics, names, repeat(event.aggregator), growth)
+    aggregators = _aggregators(trial, trial.metrics, names, [event.aggregator] * len(names), growth)
     for aggregator, column in zip(aggregators, columns, strict=True):
         aggregator.extend(column, last_step)
     for shape in _shapes(event):
@@ -567,13 +566,13 @@ def _optional(name: str | None, path: str) -> str | None:
 
 
 def _aggregators(
-    trial: Trial, held: dict[str, Aggregator], names: Sequence[str], lazies: Iterable[Lazy], growth: int = 0
+    trial: Trial, held: dict[str, Aggregator], names: Sequence[str], lazies: Sequence[Lazy], growth: int = 0
 ) -> list[Aggregator]:
     """The aggregators of the names, made where the trial has none; the first that the log names for a name stays."""
     if not growth and all([name in held for name in names]):  # the way of almost all frames
         return [held[name] for name in names]
     made: dict[str, Aggregator] = {}
-    for name, lazy in zip(names, lazies, strict=False):
+    for name, lazy in zip(names, lazies, strict=True):
         if name not in held:
             made[check_name(name, "name")] = each = _known(lazy)
             # A chrono's name stands among the open and the failed ones too.
@@ -628,9 +627,9 @@ def _shapes(event: TrialEvent) -> list[Shape]:
             return [_shape("metrics", tuple(event.names), kind)]
         case ChronosFinished():
             pairs = zip(event.names, event.aggregators, strict=False)
-            return [Shape("chronos", (name,), "none") for name, lazy in pairs if lazy == _TIMESERIES]
+            return [_shape("chronos", (name,), "none") for name, lazy in pairs if lazy == _TIMESERIES]
         case MetadataLogged() if event.aggregator == _TIMESERIES:
-            return [Shape("metadata", (key,), "none") for key in event.values]
+            return [_shape("metadata", (key,), "none") for key in event.values]
     return []
 
 
