@@ -4,17 +4,24 @@ Training code blocks its event loop for as long as a step takes, and is often no
 sender sends, heartbeats beat and connections live on meanwhile, and calls may come from any loop or thread.
 
 Nothing that it starts keeps the interpreter from exiting, and all of it still works in exit handlers.
+
+Who calls from the main thread may be interrupted (Ctrl-C) at any place. So coroutines and tasks are made and let go in
+the I/O thread only: a coroutine that the interrupt keeps from getting there would be reported as never awaited, and
+where the last reference to a task goes, asyncio's callback for that would swallow the interrupt. Nor does
+`IoThread.run` share a lock with the I/O thread that the interrupt could leave locked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
@@ -26,6 +33,11 @@ __all__ = ["IoThread"]
 log = logging.getLogger("trialstream")
 T = TypeVar("T")
 _JOIN_SECONDS = 5.0
+_STOPPED = "the protocol was closed during the call: leave its block after all calls"
+
+
+async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
+    return await function(*args)  # where arguments that do not fit raise for who waits
 
 
 class IoThread:
@@ -37,6 +49,8 @@ class IoThread:
         self.loop.set_exception_handler(
             lambda _, context: log.debug("%s", context["message"], exc_info=context.get("exception"))
         )
+        # What was submitted and has not ended, with its task once it has one.
+        self._tasks: dict[concurrent.futures.Future[Any], asyncio.Task[Any] | None] = {}
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._pid = os.getpid()
@@ -52,27 +66,105 @@ class IoThread:
             self.loop.run_forever()
         finally:
             self.loop.close()
+            for outcome in list(self._tasks):
+                self._cancelled(outcome)
 
     def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> concurrent.futures.Future[T]:
-        """Start a coroutine function there; cancelling the future cancels it.
+        """Start a coroutine function there, in the context of the caller; cancelling the future cancels it.
 
         Raises:
-            ProtocolClosed: this process was forked from the one in which it runs.
+            ProtocolClosed: the thread was stopped, or this process was forked from the one in which it runs.
         """
+        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._submit(outcome, function, args)
+        return outcome
+
+    def _submit(
+        self,
+        outcome: concurrent.futures.Future[T],
+        function: Callable[..., Coroutine[Any, Any, T]],
+        args: tuple[Any, ...],
+    ) -> None:
         if self.foreign:
             raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
-        return asyncio.run_coroutine_threadsafe(function(*args), self.loop)
+        self._tasks[outcome] = None  # before the loop may close, so that it is cancelled then or refused here
+        try:
+            self.loop.call_soon_threadsafe(self._start, outcome, function, args)
+        except RuntimeError:
+            self._tasks.pop(outcome, None)
+            raise ProtocolClosed("the protocol is closed: call it inside its block") from None
+
+    def _start(
+        self,
+        outcome: concurrent.futures.Future[T],
+        function: Callable[..., Coroutine[Any, Any, T]],
+        args: tuple[Any, ...],
+    ) -> None:
+        if outcome.cancelled():
+            self._cancelled(outcome)
+            return
+        self._tasks[outcome] = task = self.loop.create_task(_awaited(function, args))
+        task.add_done_callback(functools.partial(self._ended, outcome))
+        outcome.add_done_callback(self._cancel)
+
+    def _ended(self, outcome: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self._cancelled(outcome)
+            return
+        del self._tasks[outcome]
+        error = task.exception()
+        if not outcome.set_running_or_notify_cancel():
+            return
+        if error is None:
+            outcome.set_result(task.result())
+        else:
+            outcome.set_exception(error)
+
+    def _cancelled(self, outcome: concurrent.futures.Future[Any]) -> None:
+        self._tasks.pop(outcome, None)  # `submit` may take it out as well
+        outcome.cancel()
+        outcome.set_running_or_notify_cancel()  # tells who waits
+
+    def _cancel(self, outcome: concurrent.futures.Future[Any]) -> None:
+        """Cancel the task of what was cancelled; from any thread."""
+
+        def cancel() -> None:
+            if (task := self._tasks.get(outcome)) is not None:
+                task.cancel()
+
+        if outcome.cancelled():
+            self.soon(cancel)
 
     def soon(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function there before all that is submitted later; not at all if the thread was stopped."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(function, *args)
 
+    def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Run a coroutine function there, wait, and return what it returns; not from a thread with a loop.
+
+        Raises:
+            ProtocolClosed: the thread was stopped before or meanwhile.
+        """
+        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        ended: SimpleQueue[object] = SimpleQueue()
+        outcome.add_done_callback(ended.put)
+        try:
+            self._submit(outcome, function, args)
+            ended.get()
+        except BaseException:  # KeyboardInterrupt, or what a signal handler raises
+            self.soon(outcome.cancel)
+            raise
+        try:
+            return outcome.result()
+        except concurrent.futures.CancelledError:
+            raise ProtocolClosed(_STOPPED) from None
+
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine function there and return what it returns.
 
         Raises:
-            ProtocolClosed: the thread was stopped meanwhile.
+            ProtocolClosed: the thread was stopped before or meanwhile.
         """
         return await self.result(self.submit(function, *args))
 
@@ -88,22 +180,20 @@ class IoThread:
             task = asyncio.current_task()
             if future.cancelled() and task is not None and not task.cancelling():
                 # Cancelled there, by `stop`: here it would look as if somebody had cancelled the caller.
-                raise ProtocolClosed(
-                    "the protocol was closed during the call: leave its block after all calls"
-                ) from None
+                raise ProtocolClosed(_STOPPED) from None
             raise
 
     def stop(self) -> None:
         """End the loop and the thread; what still runs is cancelled."""
-        asyncio.run_coroutine_threadsafe(self._cancel_all(), self.loop).add_done_callback(
-            lambda _: self.loop.call_soon_threadsafe(self.loop.stop)
-        )
+        with suppress(ProtocolClosed):
+            self.submit(self._end)
         self._thread.join(_JOIN_SECONDS)
 
-    async def _cancel_all(self) -> None:
+    async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=_JOIN_SECONDS / 2)
         await self.loop.shutdown_asyncgens()
+        self.loop.stop()

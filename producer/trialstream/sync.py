@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from trialstream_schemas.aggregators import Lazy, StatAggregator, value_aggregator
+from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
 
 from trialstream.chronos import caller
@@ -44,20 +45,21 @@ class SyncProtocol:
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
+        self._thread: IoThread | None = None
 
     def __enter__(self) -> Self:
-        self._thread = IoThread("trialstream-sync")
+        self._thread = thread = IoThread("trialstream-sync")
         try:
             self._run(self._protocol.__aenter__)
         except BaseException:
-            self._thread.stop()
+            thread.stop()
             raise
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        if self._thread.foreign:  # a forked child leaves the block of its parent
+        if self._thread is None or self._thread.foreign:  # a forked child leaves the block of its parent
             return
         try:
             self._run(self._protocol.__aexit__, exc_type, exc_val, exc_tb)
@@ -65,16 +67,14 @@ class SyncProtocol:
             self._thread.stop()
 
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._thread is None:
+            raise ProtocolClosed("the protocol is not open: enter `with trialstream.sync.connect() as protocol:`")
         # The coroutine runs in a copy of this thread's context, so a chrono knows which thread it belongs to.
         token = caller.set(threading.get_ident())
         try:
-            waiting = self._thread.submit(functools.partial(method, *args, **kwargs))
+            return self._thread.run(functools.partial(method, *args, **kwargs))
         finally:
             caller.reset(token)
-        try:
-            return waiting.result()
-        finally:
-            waiting.cancel()  # KeyboardInterrupt while it waited
 
     def log_trial_start(self, trial: Trial) -> None:
         self._run(self._protocol.log_trial_start, trial)

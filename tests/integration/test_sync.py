@@ -93,3 +93,19 @@ def test_leaving_it_by_an_exception_sends_what_was_logged(config, consumer):
         [again] = protocol.fetch_trials({"metrics.loss.last": 1.0})
 
     assert again.name == "t"
+
+
+def test_calls_outside_the_block(tmp_path):
+    """Each is a ProtocolClosed, as those of the asynchronous one."""
+    protocol = trialstream.sync.connect(offline=True, spool_dir=str(tmp_path))
+    trial = ts.Trial(name="t")
+    with pytest.raises(ts.ProtocolClosed, match=r"enter `with trialstream\.sync\.connect\(\)"):
+        protocol.log_trial_start(trial)
+    with pytest.raises(ts.ProtocolClosed, match="enter"):
+        protocol.log_trial_metrics(trial, loss=1.0)
+    with protocol:
+        protocol.log_trial_metrics(protocol.new_trial(trial), loss=1.0)
+    with pytest.raises(ts.ProtocolClosed, match="inside its block"):
+        protocol.log_trial_metrics(trial, loss=1.0)
+    with pytest.raises(ts.ProtocolClosed, match="once"):
+        protocol.__enter__()

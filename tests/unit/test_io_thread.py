@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
 import threading
+import weakref
 
 import anyio
 import pytest
@@ -17,6 +20,28 @@ def io():
     thread = IoThread("io-test")
     yield thread
     thread.stop()
+
+
+def interrupt(call, place: int) -> set[str]:
+    """Raise KeyboardInterrupt at an instruction of byte code that a call executes; return the files of its code."""
+    files, instructions = set(), 0
+
+    def trace(frame, event, _):
+        nonlocal instructions
+        frame.f_trace_opcodes = True
+        files.add(frame.f_code.co_filename)
+        instructions += event == "opcode"
+        if event == "opcode" and instructions == place:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return files
 
 
 async def name_of_thread():
@@ -116,6 +141,137 @@ async def test_stopping_ends_what_runs():
     assert isinstance(ended, ProtocolClosed)
     assert io.loop.is_closed()
     assert "io-test" not in [each.name for each in threading.enumerate()]
+
+
+def test_who_waits_without_a_loop_when_it_stops():
+    """Gets a ProtocolClosed as well, and so does who comes later."""
+    io = IoThread("io-test")
+    outcomes = []
+
+    def wait():
+        with pytest.raises(ProtocolClosed, match="during the call"):
+            io.run(asyncio.Event().wait)
+        outcomes.append("refused")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while not any(io._tasks.values()):
+        pass
+    io.stop()
+    waiting.join(10)
+
+    assert outcomes == ["refused"]
+    with pytest.raises(ProtocolClosed, match="inside its block"):
+        io.run(name_of_thread)
+    io.stop()  # again, without effect
+
+
+def test_what_comes_while_it_stops_is_not_forgotten():
+    """What the loop does not get to any more is cancelled: nobody waits for ever."""
+    io = IoThread("io-test")
+    stopping, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        io.loop.stop()
+        stopping.set()
+        go_on.wait(10)
+
+    io.soon(hold)
+    stopping.wait(10)
+    late = io.submit(name_of_thread)
+    go_on.set()
+    io._thread.join(10)
+
+    assert late.cancelled()
+    assert io._tasks == {}
+
+
+def test_run_returns_and_raises(io):
+    """What the function does; arguments that do not fit too."""
+
+    async def divide(a, b):
+        return a / b
+
+    assert io.run(divide, 6, 3) == 2
+    with pytest.raises(ZeroDivisionError):
+        io.run(divide, 1, 0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        io.run(divide, 1)
+    assert io._tasks == {}
+
+
+def test_it_runs_in_the_context_of_the_caller(io):
+    """A copy of it."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    async def replace():
+        seen = variable.get()
+        variable.set("there")
+        return seen
+
+    variable.set("here")
+
+    assert io.run(replace) == "here"
+    assert variable.get() == "here"
+
+
+def test_what_is_cancelled_before_it_starts_does_not_run(io):
+    """And nobody is told that its coroutine was never awaited."""
+    ran = []
+    go_on = threading.Event()
+
+    async def work():
+        ran.append(True)
+
+    io.soon(go_on.wait, 10)
+    waiting = io.submit(work)
+    assert waiting.cancel()
+    go_on.set()
+    io.run(asyncio.sleep, 0)
+
+    assert ran == []
+    assert io._tasks == {}
+
+
+def test_a_result_is_let_go(io):
+    """It may be large: nothing holds it when who called has let it go."""
+
+    class Large:
+        pass
+
+    async def make():
+        return Large()
+
+    result = weakref.ref(io.run(make))
+    io.run(asyncio.sleep, 0)
+
+    assert result() is None
+
+
+def test_an_interrupt_at_any_place_comes_out(io, monkeypatch):
+    """It is never lost, nothing is said of it, and the thread goes on."""
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: unraisable.append(str(each.exc_value)))
+    place = 0
+    interrupted = True
+    while interrupted:
+        place += 1
+        try:
+            interrupt(lambda: io.run(name_of_thread), place)
+            interrupted = False
+        except KeyboardInterrupt:
+            pass
+
+    assert place > 100
+    assert unraisable == []
+    assert io.run(name_of_thread) == "io-test"
+
+
+def test_tasks_are_let_go_in_the_thread(io):
+    """Python calls what the last reference to a task calls where that goes, and drops interrupts that come there."""
+    for _ in range(100):
+        files = interrupt(lambda: io.run(name_of_thread), -1)
+        assert weakref.WeakSet.__init__.__code__.co_filename not in files
 
 
 def test_it_does_not_keep_the_interpreter(io):
