@@ -17,6 +17,7 @@ import trialstream as ts
 import trialstream.sync
 from telling import tell
 from trialstream import lifecycle
+from trialstream.io_thread import IoThread
 from trialstream.spool import Spool
 
 ROWS = 400_000
@@ -91,12 +92,12 @@ def hanging(name: str, what: str, left: str) -> None:
 
 
 def interrupt_when_waiting() -> None:
-    """SIGINT once the main thread waits for another."""
+    """SIGINT once the main thread waits for the I/O thread."""
     main = threading.main_thread().ident
 
     def waits() -> bool:
         frame = sys._current_frames()[main]
-        return frame.f_code.co_name == "wait" and "threading" in frame.f_code.co_filename
+        return frame.f_code is IoThread.run.__code__
 
     def look() -> None:
         seen = 0
