@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeAlias
 
 from trialstream_schemas.aggregators import Aggregator, Lazy, Ring, TimeSeries, Value
@@ -57,7 +58,7 @@ from trialstream_schemas.structure import (
 )
 from trialstream_schemas.values import INT64_MAX, check_name, key_size, size, values
 
-__all__ = ["BucketKey", "Changes", "Needs", "Outcome", "Refused", "State", "fold", "needs"]
+__all__ = ["BucketKey", "Changes", "Needs", "Outcome", "Refused", "State", "fold", "fold_rows", "needs"]
 
 BucketKey: TypeAlias = tuple[str, Shape]
 
@@ -417,7 +418,11 @@ def _apply(state: State, trial: Trial, event: TrialEvent) -> None:
             pass
         case _:
             raise Refused(f"no fold for {type(event).__name__}")
-    seen = from_micros(time)
+    _see(trial, time)
+
+
+def _see(trial: Trial, micros: int) -> None:
+    seen = from_micros(micros)
     if trial.last_seen is None or seen > trial.last_seen:
         trial.last_seen = seen
 
@@ -465,6 +470,53 @@ def _apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     for shape in _shapes(event):
         _keep(state, trial, event, shape, steps, shifted(times, event.time), columns)
     return latest
+
+
+def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
+    """Fold frames of one row each that follow one another in a trial, at once, if they are as nearly all are.
+
+    The state is the same, to the bit, as if each were folded by itself.
+
+    Args:
+        state: The state.
+        frames: Without a request or an `if_version`; of one trial, named by its uid, one writer, the same names and
+            aggregator; all with steps that are integers, or all without steps.
+
+    Returns:
+        Whether they were; if not, nothing was changed: fold each by itself.
+    """
+    first, count = frames[0], len(frames)
+    trial = state.trials.get(first.trial)
+    mark = trial.writers.get(first.writer) if trial else None
+    if trial is None or mark is None or [each.seq for each in frames] != list(range(mark + 1, mark + 1 + count)):
+        return False
+    names = tuple(first.names)
+    held = [trial.metrics.get(name) for name in names]
+    series = [each for each in held if type(each) is TimeSeries and type(each.last_step) is not str]
+    if not names or len(series) != len(names) or not _are_distinct(names) or first.aggregator != _TIMESERIES:
+        return False
+    rows = [each.columns for each in frames]
+    steps = [step for each in frames for step in each.steps]
+    if set(map(len, rows)) != {len(names)} or set(map(len, chain.from_iterable(rows))) != {1}:
+        return False
+    if len(steps) not in (0, count):
+        return False
+    times = [each.time + each.times[0] for each in frames]
+    latest = max(times)
+    try:
+        for time in (latest, min(times), max(each.time for each in frames), min(each.time for each in frames)):
+            check_micros(time)
+    except TrialStreamError:
+        return False
+    columns = [[float(column[0]) for column in same] for same in zip(*rows, strict=True)]
+    for aggregator, column in zip(series, columns, strict=True):
+        aggregator.extend_each(column, steps[-1] if steps else None)
+    for shape in _shapes(first):
+        _keep(state, trial, first, shape, steps, times, columns)
+    trial.writers[first.writer] = mark + count
+    state.changes.trials.add(first.trial)
+    _see(trial, latest)
+    return True
 
 
 @lru_cache(maxsize=4096)

@@ -19,8 +19,9 @@ from trialstream_schemas.bounds import MAX_RECORD_BYTES
 from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
 from trialstream_schemas.events import Event
 
-from trialstream_consumer.fold import Changes, Refused, State, fold, needs
+from trialstream_consumer.fold import Changes, State, needs
 from trialstream_consumer.placement import misplaced
+from trialstream_consumer.runs import Faulty, fold_runs, runs_of, singles_of
 from trialstream_consumer.schema_topic import SchemaTopic
 from trialstream_consumer.store import Checkpoint, DeadLetter, Store, Unwritable
 
@@ -63,6 +64,8 @@ class _Batch:
     records: list[Record]
     decoded: list[Event | str]
     poisoned: dict[int, str] = field(default_factory=dict)
+    # A run of events brought out a fault: by themselves they show which it is.
+    singly: bool = False
 
     @property
     def start(self) -> int:
@@ -81,15 +84,6 @@ class _Batch:
         """The first half, or the one record that it holds."""
         size = (len(self.records) + 1) // 2
         return replace(self, records=self.records[:size], decoded=self.decoded[:size])
-
-
-class _Poisoned(Exception):
-    """The fold has a fault that this event brings out; it becomes a dead letter."""
-
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(reason)
-        self.offset = offset
-        self.reason = reason
 
 
 class Folding:
@@ -213,10 +207,12 @@ class Folding:
                 # A transaction that has begun is finished; the driver's own time-outs bound it.
                 with anyio.CancelScope(shield=True):
                     written = await self._store.write(self.checkpoint, batch.end, self._state, dead_letters)
-            except _Poisoned as poison:
-                self._log.exception("fold_failed", offset=poison.offset, reason=poison.reason)
-                batch.poisoned[poison.offset] = poison.reason
-                self._state = State()
+            except Faulty as fault:
+                offset = batch.start + fault.run[0]
+                self._log.exception("fold_failed", offset=offset, events=len(fault.run), reason=str(fault))
+                if len(fault.run) == 1:
+                    batch.poisoned[offset] = str(fault)
+                batch.singly, self._state = True, State()
             except Unwritable as error:
                 self._log.error("unwritable", offset=batch.start, events=len(batch.records), reason=str(error))
                 if len(batch.records) == 1:
@@ -240,23 +236,17 @@ class Folding:
                 return
 
     async def _fold(self, batch: _Batch) -> list[DeadLetter]:
-        state = self._state
-        await self._store.load(state, needs(each for each in batch.decoded if isinstance(each, Event)))
-        dead_letters = []
-        for record, event in zip(batch.records, batch.decoded, strict=True):
-            reason = batch.poisoned.get(record.offset) or (event if isinstance(event, str) else None)
-            if reason is None:
-                assert isinstance(event, Event)
-                try:
-                    fold(state, event)
-                except Refused as refused:
-                    reason = str(refused)
-                except Exception as error:
-                    # A fault of the fold: half of the event may be in the state, so it starts over without the event.
-                    raise _Poisoned(record.offset, f"the fold failed: {error!r}") from error
+        dead: dict[int, str] = {}
+        events: list[Event | None] = []
+        for record, decoded in zip(batch.records, batch.decoded, strict=True):
+            reason = decoded if isinstance(decoded, str) else batch.poisoned.get(record.offset)
             if reason is not None:
-                dead_letters.append(_dead_letter(record, reason))
-        return dead_letters
+                dead[len(events)] = reason
+            events.append(decoded if reason is None and isinstance(decoded, Event) else None)
+        runs = singles_of(events) if batch.singly else runs_of(events)
+        await self._store.load(self._state, needs(event for run in runs if (event := events[run[0]]) is not None))
+        dead |= fold_runs(self._state, events, runs)
+        return [_dead_letter(batch.records[position], reason) for position, reason in sorted(dead.items())]
 
 
 def _dead_letter(record: Record, reason: str) -> DeadLetter:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 import fastavro
 from fastavro.schema import fingerprint as fastavro_fingerprint
@@ -24,7 +25,7 @@ from fastavro.validation import validate
 
 from trialstream_schemas import values
 from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.bounds import MAX_RECORD_BYTES, Checker, checker
+from trialstream_schemas.bounds import MAX_RECORD_BYTES, checker
 from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.events import EVENTS, Error, Event, MetricsLogged, StatusRecord
 from trialstream_schemas.frame_codec import FRAME_FIELDS, decode_frame, encode_frame
@@ -34,6 +35,8 @@ __all__ = ["SCHEMAS", "SchemaStore", "encode", "fingerprint", "record_of"]
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
+# From the bytes of a record and where its body begins to the event and where that ends.
+_Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
 _NAMESPACE = "trialstream"
 
 
@@ -178,9 +181,9 @@ class SchemaStore:
     """The schemas that are known by fingerprint: this version's, and those read from the schemas topic."""
 
     def __init__(self) -> None:
-        # By fingerprint: the event, the schema it was written with, and what checks a body of that schema.
-        self._known: dict[bytes, tuple[type[Event] | None, Any, Checker | None]] = {
-            _PREFIXES[event][2:]: (event, schema, checker(schema)) for event, schema in _PARSED.items()
+        # By fingerprint: the event and what reads it, or the name of one that this version does not know.
+        self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
+            _PREFIXES[event][2:]: (event, _reader_of(event, schema)) for event, schema in _PARSED.items()
         }
 
     def __contains__(self, key: bytes) -> bool:
@@ -197,11 +200,12 @@ class SchemaStore:
             parsed = parse_schema(raw)
             key = fingerprint(raw)
             _is_free(parsed, {})
-            event = _BY_NAME.get(parsed.get("name", "")) if isinstance(parsed, dict) else None
-            check = checker(parsed) if event is not None else None
+            name = str(parsed.get("name") if isinstance(parsed, dict) else parsed)
+            event = _BY_NAME.get(name)
+            known = name if event is None else (event, _reader_of(event, parsed))
         except Exception as error:
             raise SchemaError(f"not a schema that can be read: {error}") from error
-        self._known.setdefault(key, (event, parsed, check))
+        self._known.setdefault(key, known)
         return key
 
     def decode(self, data: bytes) -> Event:
@@ -214,40 +218,47 @@ class SchemaStore:
         """
         if len(data) > MAX_RECORD_BYTES:
             raise SchemaError(f"{len(data)} bytes, and an event can have {MAX_RECORD_BYTES} at most")
-        if len(data) < HEADER_BYTES or data[:2] != MAGIC:
-            raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
-        key = data[2:HEADER_BYTES]
-        known = self._known.get(key)
-        if known is None:
-            raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known")
-        event, schema, check = known
-        if event is None or check is None:
-            name = schema.get("name") if isinstance(schema, dict) else schema
-            raise SchemaError(f"{name}: this version knows no such event; a newer consumer may")
         made: Event
+        # The way of almost all records needs no look at what else there is.
+        event, read = (MetricsLogged, decode_frame) if data.startswith(_FRAME_PREFIX) else self._reader(data)
         try:
-            if schema is _PARSED[MetricsLogged]:
-                made, end = decode_frame(data, HEADER_BYTES)
-            else:
-                check(data, HEADER_BYTES)
-                made, end = _decode(event, schema, data)
+            made, end = read(data, HEADER_BYTES)
         except Exception as error:
             raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
         if end != len(data):
             raise SchemaError(f"{event.__name__}: {len(data) - end} bytes are left over after the body")
         return made
 
+    def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:
+        """The event that the header names, and what reads its body."""
+        if len(data) < HEADER_BYTES or data[:2] != MAGIC:
+            raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
+        key = data[2:HEADER_BYTES]
+        known = self._known.get(key)
+        if known is None:
+            raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known")
+        if isinstance(known, str):
+            raise SchemaError(f"{known}: this version knows no such event; a newer consumer may")
+        return known
 
-def _decode(event: type[Event], schema: Any, data: bytes) -> tuple[Event, int]:
-    """The event that fastavro finds behind the header, and where it ends."""
+
+def _reader_of(event: type[Event], schema: Any) -> _Reader:
+    """What reads a body that was written with a schema, by fastavro; returns the event and where it ends."""
     is_ours = schema is _PARSED[event]
-    body = io.BytesIO(data)
-    body.seek(HEADER_BYTES)
-    record: Any = fastavro.schemaless_reader(body, _PLAIN[event] if is_ours else schema, None)
-    made = _event(event, record)
-    if not is_ours:
-        validate(record_of(made), _PARSED[event], strict=True)
-    return made, body.tell()
+    check = checker(schema)
+    plain = _PLAIN[event] if is_ours else schema
+
+    def read(data: bytes, at: int) -> tuple[Event, int]:
+        check(data, at)
+        body = io.BytesIO(data)
+        body.seek(at)
+        record: Any = fastavro.schemaless_reader(body, plain, None)
+        made = _event(event, record)
+        if not is_ours:
+            validate(record_of(made), _PARSED[event], strict=True)
+        return made, body.tell()
+
+    return read
 
 
 def _event(event: type[Event], record: dict[str, Any]) -> Event:

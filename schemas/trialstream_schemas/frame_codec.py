@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from trialstream_schemas.aggregators import Lazy
 from trialstream_schemas.columns import pack, unpack
@@ -31,8 +31,9 @@ FRAME_FIELDS = (
 _DOUBLE_BYTES = 8
 _END = b"\0"
 _ONE = b"\2"  # of something: zigzag
-# Of aggregator and names, so many bytes say almost always which they are.
-_HINT_BYTES = 48
+_NEITHER = _END + _END  # an `if_version` nor a request
+# Neither steps that are doubles nor texts, and the one time is that of the frame.
+_ROW_HEAD = _END + _END + _ONE + _END + _END
 _MOST_SHAPES = 4096
 _MOST_SUBJECTS = 16384
 
@@ -94,33 +95,45 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     Raises:
         SchemaError, IndexError, UnicodeError: the bytes do not hold one.
     """
-    trial, writer, at = _read_subject(data, at)
+    subject, at = _read_subject(data, at)
     seq, at = read_long(data, at)
     time, at = read_long(data, at)
     if_version = request = None
-    if _has_value(data[at]):
-        if_version, at = read_long(data, at + 1)
+    if data.startswith(_NEITHER, at):
+        at += len(_NEITHER)
     else:
-        at += 1
-    if _has_value(data[at]):
-        request, at = _read_text(data, at + 1)
-    else:
-        at += 1
-    aggregator, names, at = _read_shape(data, at)
+        if _has_value(data[at]):
+            if_version, at = read_long(data, at + 1)
+        else:
+            at += 1
+        if _has_value(data[at]):
+            request, at = _read_text(data, at + 1)
+        else:
+            at += 1
+    shape = subject.shape
+    if shape is None or not data.startswith(shape.bytes, at):
+        shape = subject.shape = _read_shape(data, at)
+    at += len(shape.bytes)
     steps, at = _read_integers(data, at)
-    float_steps, at = _read_doubles(data, at)
-    text_steps, at = _read_texts(data, at)
-    times, at = _read_integers(data, at)
+    float_steps: Sequence[float] = ()
+    text_steps: Sequence[str] = ()
+    times: Sequence[int] = (0,)
+    if data.startswith(_ROW_HEAD, at):  # the way of almost all frames of one row
+        at += len(_ROW_HEAD)
+    else:
+        float_steps, at = _read_doubles(data, at)
+        text_steps, at = _read_texts(data, at)
+        times, at = _read_integers(data, at)
     columns, at = _read_columns(data, at)
     event = MetricsLogged(
-        trial=trial,
-        writer=writer,
+        trial=subject.trial,
+        writer=subject.writer,
         seq=seq,
         time=time,
         if_version=if_version,
         request=request,
-        aggregator=aggregator,
-        names=names,
+        aggregator=shape.aggregator,
+        names=shape.names,
         steps=steps,
         float_steps=float_steps,
         text_steps=text_steps,
@@ -150,42 +163,59 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     return data[at:end].decode(), end
 
 
-# By their bytes, trials and writers: a text that is the same object each time is hashed once, wherever it is a key.
-_subjects: dict[bytes, tuple[str, str]] = {}
+class _Shape(NamedTuple):
+    """What an aggregator and names are, and their bytes."""
+
+    bytes: bytes
+    aggregator: Lazy
+    names: tuple[str, ...]
 
 
-def _read_subject(data: bytes, at: int) -> tuple[str, str, int]:
+class _Subject:
+    """Whose frames these are, and the shape of the last one: that of the next, nearly always."""
+
+    __slots__ = ("shape", "trial", "writer")
+
+    def __init__(self, trial: str, writer: str) -> None:
+        self.trial = trial
+        self.writer = writer
+        self.shape: _Shape | None = None
+
+
+# By their bytes. A text that is the same object each time is hashed once, wherever it is a key.
+_subjects: dict[bytes, _Subject] = {}
+
+
+def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
     begin = at + 1 + (data[at] >> 1)  # of the writer, where both are texts of up to 63 bytes
     end = begin + 1 + (data[begin] >> 1)
     known = _subjects.get(data[at:end])
     if known is not None:
-        return known[0], known[1], end
+        return known, end
     trial, middle = _read_text(data, at)
     writer, behind = _read_text(data, middle)
+    subject = _Subject(trial, writer)
     if middle == begin and behind == end:  # else other bytes decide where they end
         if len(_subjects) >= _MOST_SUBJECTS:
             _subjects.clear()
-        _subjects[data[at:end]] = trial, writer
-    return trial, writer, behind
+        _subjects[data[at:end]] = subject
+    return subject, behind
 
 
-# By the first bytes: all bytes of an aggregator and names, and what they say.
-_shapes: dict[bytes, tuple[bytes, Lazy, tuple[str, ...]]] = {}
+# By their bytes, aggregators and names, so that those of many trials are the same objects.
+_shapes: dict[bytes, _Shape] = {}
 
 
-def _read_shape(data: bytes, at: int) -> tuple[Lazy, tuple[str, ...], int]:
-    hint = data[at : at + _HINT_BYTES]
-    known = _shapes.get(hint)
-    if known is not None and data.startswith(known[0], at):
-        return known[1], known[2], at + len(known[0])
+def _read_shape(data: bytes, at: int) -> _Shape:
     kind, end = _read_text(data, at)
     argument, end = read_long(data, end)
-    listed, end = _read_texts(data, end)
-    aggregator, names = Lazy(kind, argument), tuple(listed)
-    if len(_shapes) >= _MOST_SHAPES:
-        _shapes.clear()
-    _shapes[hint] = data[at:end], aggregator, names
-    return aggregator, names, end
+    names, end = _read_texts(data, end)
+    known = _shapes.get(data[at:end])
+    if known is None:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        known = _shapes[data[at:end]] = _Shape(data[at:end], Lazy(kind, argument), tuple(names))
+    return known
 
 
 def _read_block(data: bytes, at: int) -> tuple[int, int]:
@@ -204,14 +234,15 @@ def _read_block(data: bytes, at: int) -> tuple[int, int]:
     return count, at
 
 
-def _read_integers(data: bytes, at: int) -> tuple[array[int], int]:
+def _read_integers(data: bytes, at: int) -> tuple[Sequence[int], int]:
     count, at = _read_block(data, at)
     if not count:
-        return array("q"), at
-    if count == 1 and not data[at] & 0x80:
-        found, at = array("q", [(data[at] >> 1) ^ -(data[at] & 1)]), at + 1
-    else:
-        found, at = read_longs(data, at, count)
+        return (), at
+    if count == 1:
+        one, end = read_long(data, at)
+        if not data[end] and -(2**63) <= one < 2**63:
+            return (one,), end + 1
+    found, at = read_longs(data, at, count)
     while data[at]:  # another block: not written by us
         count, at = _read_block(data, at)
         more, at = read_longs(data, at, count)
@@ -257,8 +288,10 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     if rows and end < len(data) and not data[end]:
         # One block of columns, each as long as the first and in one block too: whoever writes them knows how many.
         body = data[at:end]
-        if rows == 1 and body[::stride] == _ONE * count and body[stride - 1 :: stride] == bytes(count):
-            return [array("d", (x,)) for x in _single_row(count).unpack(body)], end + 1
+        if rows == 1:
+            row, starts, ends = _single_row(count)
+            if body[::stride] == starts and body[stride - 1 :: stride] == ends:
+                return [(x,) for x in row.unpack(body)], end + 1
         heads = [body[i::stride] == body[i : i + 1] * count for i in range(head_bytes)]
         if all(heads) and body[stride - 1 :: stride] == bytes(count):
             size = rows * _DOUBLE_BYTES
@@ -267,9 +300,9 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
 
 
 @lru_cache(maxsize=1024)
-def _single_row(columns: int) -> Struct:
-    """Columns of one value each: a head, the value, and the end of the block."""
-    return Struct("<" + "xdx" * columns)
+def _single_row(columns: int) -> tuple[Struct, bytes, bytes]:
+    """Columns of one value each: a head, the value, and the end of the block; all heads, and all ends."""
+    return Struct("<" + "xdx" * columns), _ONE * columns, _END * columns
 
 
 def _read_any_columns(data: bytes, at: int, count: int) -> tuple[list[Any], int]:

@@ -27,19 +27,19 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
         SchemaError: it has more than 64 bits.
         IndexError: the bytes end before it does.
     """
-    byte = data[at]
-    if byte < 0x80:
-        return (byte >> 1) ^ -(byte & 1), at + 1
-    found = byte & 0x7F
-    shift = 7
-    while byte & 0x80:
+    found = data[at]
+    if found < 0x80:
+        return (found >> 1) ^ -(found & 1), at + 1
+    shift = 0
+    while True:
         at += 1
-        byte = data[at]
-        found |= (byte & 0x7F) << shift
         shift += 7
-        if shift > 7 * LONG_BYTES:
+        byte = data[at]
+        found += (byte - 1) << shift  # the 1 is what says that this byte comes, one place higher than those before
+        if byte < 0x80:
+            return (found >> 1) ^ -(found & 1), at + 1
+        if shift == 7 * (LONG_BYTES - 1):
             raise SchemaError("an integer of more than 64 bits")
-    return (found >> 1) ^ -(found & 1), at + 1
 
 
 def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:

@@ -9,9 +9,13 @@ from dataclasses import replace
 import fastavro
 import trialstream as ts
 from aiokafka.partitioner import murmur2
+from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
 from service_support import caught_up, cli, send, told
+from trialstream_consumer import fold as fold_module
+from trialstream_consumer import runs as runs_module
+from trialstream_consumer.rebuild import rebuild
 from trialstream_schemas.aggregators import TimeSeries
 from trialstream_schemas.codec import SCHEMAS, encode, fingerprint, record_of
 from trialstream_schemas.events import LogCreated, MetricsLogged
@@ -177,3 +181,38 @@ async def test_an_event_of_a_newer_kind_is_a_dead_letter_that_names_it(config, c
     [letter] = [json.loads(line) for line in cli(config, "dead-letters", "--json").stdout.splitlines()]
 
     assert "trialstream.PlotDrawn" in letter["reason"]
+
+
+async def test_a_fault_of_the_fold_costs_the_one_event_that_brings_it_out(config, consumer, monkeypatch):
+    """Also one of rows that are folded together: by themselves they show which it is, and the others are folded."""
+    service = consumer(config)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+    await run_sync(service.stop)
+    frames = [frame(trial, seq) for seq in range(1, 101)]
+    await send(config, map(encode, frames), partition=partition_of(config, trial))
+    apply, together = fold_module._apply, runs_module.fold_rows
+
+    def faulty(state, folded, event):
+        apply(state, folded, event)
+        if event.seq == 50:
+            raise ZeroDivisionError("half done")
+
+    def faulty_together(state, rows):
+        folded = together(state, rows)
+        if 50 in [each.seq for each in rows]:
+            raise ZeroDivisionError("half done")
+        return folded
+
+    monkeypatch.setattr(fold_module, "_apply", faulty)
+    monkeypatch.setattr(runs_module, "fold_rows", faulty_together)
+    rebuilt = await rebuild(config, lambda *_: None)
+    with MongoClient(config.mongo) as client:
+        [letter] = client[rebuilt.database].dead_letters.find()
+        document = client[rebuilt.database].trials.find_one({"_id": trial.uid})
+
+    assert letter["reason"] == "the fold failed: ZeroDivisionError('half done')"
+    assert letter["value"] == encode(frames[49])
+    assert document["rows"] == 99
+    assert document["writers"]["by-hand"] == 100
+    assert document["lost_events"] == 1

@@ -1,7 +1,7 @@
 """Random logs: several writers and trials, with all that goes wrong on the way.
 
-Each event is made from one integer, its seed: hypothesis draws lists of integers, which is fast, and finds the shortest
-log by leaving some out.
+Each event, or burst of rows, is made from one integer, its seed: hypothesis draws lists of integers, which is fast, and
+finds the shortest log by leaving some out.
 """
 
 from __future__ import annotations
@@ -170,6 +170,43 @@ def update(dice):
     return e.Heartbeat(**given)
 
 
+def burst(dice):
+    """Rows logged one by one, of one trial or of two in turn: frames of one row, alike but for one now and then."""
+    trials = [TRIAL, dice.choice(ADDRESSES)][: dice.randint(1, 2)]
+    names, aggregator, has_steps = dice.names(2), dice.lazy(), not dice.once_in(4)
+    rows = []
+    for i in range(dice.randint(2, 12)):
+        row = e.MetricsLogged(
+            trial=trials[i % len(trials)],
+            writer="w1",
+            time=dice.time(),
+            names=names,
+            aggregator=aggregator,
+            times=[dice.randint(-5, 50)],
+            steps=[dice.randrange(9)] if has_steps else [],
+            columns=[dice.some(FLOATS[:6], 1) for _ in names],
+        )
+        if dice.once_in(8):
+            odd = [
+                {"writer": "w2"},
+                {"steps": [], "float_steps": [0.5]},
+                {"steps": [], "text_steps": ["one"]},
+                {"steps": [1, 2]},
+                {"if_version": dice.randrange(6)},
+                {"request": f"up-{dice.randrange(8)}"},
+                {"times": [2**62]},
+                {"columns": [[1.0, 2.0] for _ in names]},
+                {"columns": []},
+                {"columns": [[dice.choice(FLOATS)] for _ in names]},
+                {"times": [0, 1], "steps": [1, 2], "columns": [[1.0, 2.0] for _ in names]},
+                {"names": [names[0]] * 2, "columns": [[1.0], [2.0]]},
+            ]
+            for name, x in dice.choice(odd).items():
+                setattr(row, name, x)
+        rows.append(row)
+    return rows
+
+
 def creation(dice):
     """A trial is asked for."""
     request = None if dice.once_in(10) else f"new-{dice.randrange(4)}"
@@ -211,10 +248,12 @@ def registry(dice):
     return e.GroupMetadataSet(group=group, values=dice.values(), if_version=version, request=request, **given)
 
 
-def an_event(dice):
+def some_events(dice):
     """Mostly an update of a trial."""
     chance = dice.randrange(20)
-    return creation(dice) if chance == 0 else registry(dice) if chance < 4 else update(dice)
+    if chance > 17:
+        return burst(dice)
+    return [creation(dice) if chance == 0 else registry(dice) if chance < 4 else update(dice)]
 
 
 FIRST = e.TrialCreated(
@@ -229,18 +268,19 @@ def log_of(seeds, *, begun):
     sent: dict[tuple[str, str], int] = {}
     for seed in seeds:
         dice = Dice(seed)
-        event = an_event(dice)
-        if isinstance(event, e.SubjectEvent) and event.request is None:
-            key = (event.writer, event.subject)
-            step = dice.choice([-1, 0, 2, 5, 2**62]) if dice.once_in(5) else 1
-            event.seq = min(sent.get(key, 0) + step, 2**63 - 1)
-            sent[key] = max(sent.get(key, 0), event.seq % 2**62)
-        log.append(event)
+        events = some_events(dice)
+        for event in events:
+            if isinstance(event, e.SubjectEvent) and event.request is None:
+                key = (event.writer, event.subject)
+                step = dice.choice([-1, 0, 2, 5, 2**62]) if dice.once_in(5 * len(events)) else 1
+                event.seq = min(sent.get(key, 0) + step, 2**63 - 1)
+                sent[key] = max(sent.get(key, 0), event.seq % 2**62)
+        log += events
     return log
 
 
 def logs(max_size=100):
-    """Logs of up to so many events."""
+    """Logs of up to so many events and bursts."""
     lengths = st.integers(0, max_size)
     seeds = lengths.flatmap(lambda n: st.lists(st.integers(0, 2**32), min_size=n // 2, max_size=n))
     return st.builds(log_of, seeds, begun=st.integers(0, 4).map(bool))

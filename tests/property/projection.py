@@ -6,7 +6,8 @@ import copy
 import itertools
 
 import bson
-from trialstream_consumer.fold import Changes, Outcome, Refused, State, fold, needs, resolve
+from trialstream_consumer.fold import Changes, Outcome, State, needs, resolve
+from trialstream_consumer.runs import fold_runs, runs_of
 from trialstream_schemas import documents
 from trialstream_schemas.series import Bucket
 
@@ -22,12 +23,9 @@ class Projection:
     def fold(self, batch, state=None):
         """Fold a batch, on a state that was kept or on one that is loaded; return the state."""
         state = self.load(batch) if state is None else state
-        for event in batch:
-            try:
-                fold(state, event)
-            except Refused as refused:
-                self.dead_letters.append((self.folded, str(refused)))
-            self.folded += 1
+        refused = fold_runs(state, batch, runs_of(batch))
+        self.dead_letters += [(self.folded + position, reason) for position, reason in refused]
+        self.folded += len(batch)
         self.write(state)
         return state
 

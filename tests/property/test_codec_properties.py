@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from array import array
+from dataclasses import replace
 
 import bson
 import fastavro
@@ -27,6 +28,15 @@ FRAME_SCHEMA = fastavro.parse_schema(json.loads(FRAME_TEXT.replace(b'"logicalTyp
 EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__name__) for each in EVENTS])
 
 
+def content(event):
+    """Everything in an event, to the bit; the columns of a frame are tuples or arrays, which is nobody's concern."""
+    if isinstance(event, e.MetricsLogged):
+        plain = ("names", "steps", "float_steps", "text_steps", "times")
+        lists = {name: list(getattr(event, name)) for name in plain}
+        event = replace(event, **lists, columns=[list(each) for each in event.columns])
+    return exact(event)
+
+
 @EVERY_EVENT
 @settings(max_examples=50)
 @given(data=st.data())
@@ -34,7 +44,7 @@ def test_event_comes_back(event, data):
     """An event of any content is the same after its way through Avro."""
     sent = data.draw(events_of(event))
 
-    assert exact(STORE.decode(encode(sent))) == exact(sent)
+    assert content(STORE.decode(encode(sent))) == content(sent)
 
 
 @EVERY_EVENT
@@ -57,11 +67,7 @@ def by_fastavro(data: bytes):
     body = io.BytesIO(data[HEADER_BYTES:])
     record = fastavro.schemaless_reader(body, FRAME_SCHEMA, None)
     assert not body.read()
-    made = e.MetricsLogged(**{**record, "aggregator": Lazy(**record["aggregator"])})
-    made.names = tuple(made.names)
-    made.steps, made.times = array("q", made.steps), array("q", made.times)
-    made.float_steps, made.columns = array("d", made.float_steps), [array("d", each) for each in made.columns]
-    return made
+    return e.MetricsLogged(**{**record, "aggregator": Lazy(**record["aggregator"])})
 
 
 @given(sent=events_of(e.MetricsLogged))
@@ -86,7 +92,7 @@ def test_a_frame_is_what_fastavro_reads(data):
     except SchemaError:
         return
 
-    assert exact(made) == exact(by_fastavro(bytes(sent)))
+    assert content(made) == content(by_fastavro(bytes(sent)))
 
 
 @given(xs=st.lists(INT64 | st.integers(-70, 70), max_size=60), cut=st.integers(0, 60))

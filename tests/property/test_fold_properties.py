@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import bson
 import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logs import logs
+from logs import FIRST, Dice, burst, logs
 from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
 from trialstream_consumer import fold as fold_module
 from trialstream_consumer.fold import Refused, State, fold
+from trialstream_consumer.runs import fold_runs, runs_of, singles_of
 from trialstream_schemas import documents, series
 from trialstream_schemas.events import SubjectEvent
 
@@ -28,7 +30,6 @@ def _small_buckets():
         patch.setattr(series, "MAX_ROWS", CAPACITY)
         # Shapes are remembered with their capacity.
         patch.setattr(fold_module, "_shape", series.Shape)
-        patch.setattr(fold_module, "_shape", series.Shape)  # it remembers their capacity
         yield
 
 
@@ -55,6 +56,25 @@ def test_fold_is_cut_free(log, data):
     for other in (project(log, cuts), project(log, cuts, reload=True), project(log, range(len(log)), reload=True)):
         assert other.documents == whole.documents
         assert other.dead_letters == whole.dead_letters
+
+
+@settings(max_examples=200)
+@given(st.lists(st.builds(lambda seed: burst(Dice(seed)), st.integers(0, 2**32)), max_size=8))
+def test_rows_are_folded_together_as_one_by_one(bursts):
+    """To the byte, whether they come in runs, in singles, or in batches of one."""
+    log = [copy.deepcopy(FIRST)]
+    for each in itertools.chain.from_iterable(bursts):
+        if each.request is None:
+            each.seq = 1 + sum((each.trial, each.writer) == (event.trial, event.writer) for event in log)
+        log.append(each)
+    note(f"longest run: {min(max(map(len, runs_of(log))), 8)}")
+    together, batches = project(log), project(log, range(len(log)), reload=True)
+    one_by_one, state = Projection(), State()
+    refused = fold_runs(state, copy.deepcopy(log), singles_of(log))
+    one_by_one.write(state)
+
+    assert together.documents == one_by_one.documents == batches.documents
+    assert together.dead_letters == refused == batches.dead_letters
 
 
 @settings(max_examples=100)

@@ -1,0 +1,165 @@
+"""Frames of one row that are folded together: which, and when not."""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from dataclasses import replace
+
+import pytest
+from trialstream_consumer import runs as runs_module
+from trialstream_consumer.fold import Changes, State, fold, fold_rows
+from trialstream_consumer.runs import Faulty, fold_runs, runs_of, singles_of
+from trialstream_schemas.aggregators import Stat, TimeSeries
+from trialstream_schemas.documents import trial_to_document
+from trialstream_schemas.events import Heartbeat, MetricsLogged, ProjectCreated, TagsAdded
+from trialstream_schemas.structure import Trial
+
+ONE, TWO = Trial(name="one"), Trial(name="two")
+TIME = 1_700_000_000_000_000
+
+
+def row(seq, trial=ONE, **changes):
+    """A frame of one row."""
+    event = MetricsLogged(
+        trial=trial.uid,
+        writer="w",
+        seq=seq,
+        time=TIME + seq,
+        aggregator=TimeSeries.lazy(),
+        names=("loss", "lr"),
+        steps=(seq,),
+        times=(0,),
+        columns=[(seq / 7,), (0.1,)],
+    )
+    return replace(event, **changes)
+
+
+def state_with(*events):
+    """Both trials, after some events."""
+    state = State(trials={each.uid: copy.deepcopy(each) for each in (ONE, TWO)})
+    for event in events:
+        fold(state, event)
+    state.changes = Changes()
+    return state
+
+
+def seen(state):
+    """All of a state."""
+    trials = {uid: trial_to_document(each) for uid, each in state.trials.items()}
+    buckets = {key: each.to_document(full=False) for key, each in state.buckets.items()}
+    return trials, buckets, state.changes
+
+
+def test_rows_of_trials_in_turn_are_a_run_each():
+    """In the order of the log in each trial."""
+    assert runs_of([row(1), row(1, TWO), row(2), row(2, TWO), row(3)]) == [[0, 2, 4], [1, 3]]
+
+
+def test_what_is_not_folded_is_in_no_run():
+    """It does not end one either."""
+    assert runs_of([row(1), None, row(2), None]) == [[0, 2]]
+    assert singles_of([row(1), None, row(2)]) == [[0], [2]]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(row(2, writer="v"), id="another writer"),
+        pytest.param(row(2, names=("loss", "x")), id="other names"),
+        pytest.param(row(2, aggregator=Stat.lazy()), id="another aggregator"),
+        pytest.param(row(2, steps=()), id="no step"),
+        pytest.param(row(2, steps=(), float_steps=(0.5,)), id="a step that is a float"),
+        pytest.param(row(2, steps=(), text_steps=("a",)), id="a step that is a text"),
+        pytest.param(row(2, if_version=0), id="only for a version"),
+        pytest.param(row(2, times=(0, 1), steps=(1, 2), columns=[(1.0, 2.0)] * 2), id="two rows"),
+        pytest.param(Heartbeat(trial=ONE.uid, writer="w", seq=2, time=TIME), id="a heartbeat"),
+    ],
+)
+def test_what_ends_a_run_of_its_trial(event):
+    """It keeps its place among the trial's events; other trials' rows do not care."""
+    rows = [row(1), row(1, TWO), event, row(2, TWO), row(3)]
+
+    assert runs_of(rows) == [[0], [2], [4], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(TagsAdded(trial=TWO.uid, writer="w", time=TIME, request="r", values={}), id="a request"),
+        pytest.param(Heartbeat(trial=f"{ONE.hash}~r", writer="w", seq=1, time=TIME), id="an address"),
+        pytest.param(ProjectCreated(project="p", name="p", writer="w", time=TIME, request="r"), id="a project"),
+    ],
+)
+def test_what_ends_all_runs(event):
+    """What it sees or changes may be any trial's."""
+    assert runs_of([row(1), row(1, TWO), event, row(2), row(2, TWO)]) == [[0], [1], [2], [3], [4]]
+
+
+def test_ordinary_rows_are_folded_at_once():
+    """With the same result, and the first of all by itself."""
+    rows = [row(seq) for seq in range(1, 40)]
+    together, one_by_one = state_with(), state_with()
+    for each in rows:
+        fold(one_by_one, each)
+
+    assert not fold_rows(together, rows)
+    fold(together, rows[0])
+    assert fold_rows(together, rows[1:])
+    assert seen(together) == seen(one_by_one)
+    assert together.trials[ONE.uid].rows == 39
+
+
+@pytest.mark.parametrize(
+    ("changes", "before"),
+    [
+        pytest.param({"seq": 5}, {}, id="a gap"),
+        pytest.param({"seq": 2}, {}, id="a duplicate"),
+        pytest.param({"columns": [(1.0,)]}, {}, id="a column too few"),
+        pytest.param({"columns": [(1.0,), (1.0, 2.0)]}, {}, id="a column too long"),
+        pytest.param({"steps": (1, 2)}, {}, id="a step too many"),
+        pytest.param({"times": (2**62,)}, {}, id="a time in no calendar"),
+        pytest.param({"time": -(2**62), "times": (2**62,)}, {}, id="a frame's time in no calendar"),
+        pytest.param({}, {"aggregator": Stat.lazy()}, id="another aggregator before"),
+        pytest.param({}, {"steps": (), "text_steps": ("a",)}, id="a text before"),
+        pytest.param({}, {"names": ("loss", "other")}, id="a new name"),
+    ],
+)
+def test_whatever_is_odd_is_left_to_the_fold(changes, before):
+    """Nothing was changed then."""
+    state = state_with(row(1, **before))
+    expected = seen(copy.deepcopy(state))
+
+    assert not fold_rows(state, [row(2), replace(row(3), **changes), row(4)])
+    assert seen(state) == expected
+
+
+def test_unknown_trials_and_writers_are_left_to_the_fold():
+    """It says what is wrong with them."""
+    nowhere = Trial(name="nowhere")
+    runs = [row(2, nowhere), row(3, nowhere)]
+
+    assert not fold_rows(state_with(row(1)), [row(1, writer="no writer"), row(2, writer="no writer")])
+    assert not fold_rows(state_with(row(1)), runs)
+    assert fold_runs(state_with(), runs, [[0, 1]]) == [(n, f"there is no trial {nowhere.uid!r}") for n in (0, 1)]
+
+
+def test_columns_may_be_arrays_or_lists():
+    """As other versions' schemas are read, or frames of others."""
+    rows = [row(seq) for seq in (2, 3)]
+    others = [replace(each, columns=[array("d", c) for c in each.columns], steps=list(each.steps)) for each in rows]
+    one, other = state_with(row(1)), state_with(row(1))
+
+    assert fold_rows(one, rows)
+    assert fold_rows(other, others)
+    assert seen(one) == seen(other)
+
+
+def test_a_fault_names_the_run_that_brought_it_out(monkeypatch):
+    """Who catches it folds those one by one."""
+    monkeypatch.setattr(runs_module, "fold_rows", lambda *_: 1 / 0)
+
+    with pytest.raises(Faulty, match="division by zero") as caught:
+        fold_runs(state_with(row(1)), [row(2, TWO), row(2), row(3)], [[0], [1, 2]])
+
+    assert caught.value.run == [1, 2]
