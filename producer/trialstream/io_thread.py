@@ -159,6 +159,8 @@ class IoThread:
             return outcome.result()
         except concurrent.futures.CancelledError:
             raise ProtocolClosed(_STOPPED) from None
+        finally:
+            del outcome  # else an exception that it holds would hold it, by this frame
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine function there and return what it returns.

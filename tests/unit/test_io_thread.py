@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 import threading
 import weakref
@@ -246,6 +247,31 @@ def test_a_result_is_let_go(io):
     io.run(asyncio.sleep, 0)
 
     assert result() is None
+
+
+def test_an_exception_is_let_go(io):
+    """Nothing that it holds waits for the collector of garbage."""
+
+    class Local:
+        pass
+
+    async def fail(local):
+        raise LookupError("there")
+
+    def call():
+        local = Local()
+        try:
+            io.run(fail, local)
+        except LookupError:
+            return weakref.ref(local)
+
+    gc.disable()
+    try:
+        held = call()
+        io.run(asyncio.sleep, 0)
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_an_interrupt_at_any_place_comes_out(io, monkeypatch):
