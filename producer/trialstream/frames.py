@@ -22,7 +22,8 @@ FRAME_ROWS = 256
 FRAME_BYTES = 128 * 1024
 # What a packed row takes beside its fields: the bytes object and its place in the list.
 _ROW_BYTES = 41
-# Room for so many rows is allowed for at first, and for four times as many each time: many trials log a row at a time.
+# Room for so many rows is allowed for at first, or for what the trial's last frame makes expect, and for four times as
+# many each time: many trials log a row at a time, and each time takes the longer way.
 _FIRST_ROWS = 16
 # With a row each of 64 threads beyond that it stays under MAX_EVENT_BYTES.
 _NARROW_ROWS = 16
@@ -55,6 +56,7 @@ class MetricsFrame:
 
     __slots__ = (
         "_limit",
+        "_next_room",
         "_row_bytes",
         "_texts",
         "aggregator",
@@ -74,7 +76,9 @@ class MetricsFrame:
         "step_type",
     )
 
-    def __init__(self, names: tuple[str, ...], aggregator: Lazy, step_type: type, due: float) -> None:
+    def __init__(
+        self, names: tuple[str, ...], aggregator: Lazy, step_type: type, due: float, expected_rows: int = 0
+    ) -> None:
         self.names = names
         self.aggregator = aggregator
         self.step_type = step_type
@@ -86,6 +90,7 @@ class MetricsFrame:
         encoded = row.size + (MAX_NAME_BYTES if step_type is str else 0)
         self._limit = max(1, min(FRAME_ROWS, FRAME_BYTES // encoded))
         self.room = 0
+        self._next_room = max(_FIRST_ROWS, expected_rows)
         self.rows: list[bytes] = []
         self._texts: list[str] = []
         self.is_sealed = False
@@ -117,9 +122,9 @@ class MetricsFrame:
         """Append a row; return by how many bytes the frame has grown."""
         grown = 0
         if len(self.rows) >= self.room:
-            room = min(max(_FIRST_ROWS, 4 * self.room), self._limit)
+            room = min(self._next_room, self._limit)
             grown = (room - self.room) * self._row_bytes
-            self.room = room
+            self.room, self._next_room = room, 4 * room
         if isinstance(step, str):
             self._texts[len(self.rows) :] = [step]  # in this place, also after an exception before the last line
             grown += len(step)

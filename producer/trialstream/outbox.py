@@ -104,6 +104,8 @@ class Outbox:
         self._open: dict[str, _Open] = {}
         # By id of a trial that its frame keeps alive: see `add_row`.
         self._rows: dict[int, MetricsFrame] = {}
+        # By trial, for how many rows its next frame of metrics needs room.
+        self._expected_rows: dict[str, int] = {}
         self._seqs: dict[str, int] = {}
         # What the open frames hold.
         self._bytes = 0
@@ -193,7 +195,7 @@ class Outbox:
             ):
                 self._seal_metrics(uid, opened)
                 due = time.monotonic() + self._linger
-                frame = opened.metrics = MetricsFrame(names, lazy, type(step), due)
+                frame = opened.metrics = MetricsFrame(names, lazy, type(step), due, self._expected_rows.get(uid, 0))
                 self._bytes += frame.size
                 self._ring(due)
             self._bytes += frame.add(step, time_ns, row)
@@ -356,6 +358,8 @@ class Outbox:
             if (frame := opened.metrics) is not None and frame is move.frame:
                 self._disown(frame)
                 opened.metrics = None
+                # As many as in the last one, and a quarter for chance.
+                self._expected_rows[move.event.subject] = len(frame.rows) * 5 // 4
             if opened.chronos is move.frame:
                 opened.chronos = None
         self._bytes = move.bytes_left

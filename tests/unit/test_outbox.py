@@ -543,6 +543,21 @@ def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
     assert [list(each.steps) for each in box.events()] == [[0], [1]]
 
 
+def test_a_frame_has_room_for_as_many_rows_as_the_last_one_had(box):
+    """So one row of a frame goes the longer way, where the first frames take it a few times; slower again, likewise."""
+
+    def longer_ways(rows):
+        found = sum(not box.row(TRIAL, step, loss=0.0) for step in range(rows))
+        box.outbox.seal()
+        return found
+
+    assert longer_ways(FRAME_ROWS) == 3
+    assert longer_ways(FRAME_ROWS) == longer_ways(100) == longer_ways(120) == 1
+    assert longer_ways(10) == longer_ways(10) == 1
+    assert longer_ways(100) == 3
+    assert box.outbox._bytes == 0  # no frame is open
+
+
 def test_a_closed_outbox_takes_no_row_the_short_way(box):
     """Nobody would send it."""
     box.row(TRIAL, 0, loss=0.0)
