@@ -23,6 +23,15 @@ def io():
     thread.stop()
 
 
+@pytest.fixture
+def no_collection():
+    """No finalizers of what other tests left: Python may run those anywhere, and drops interrupts that come there."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def interrupt(call, place: int) -> set[str]:
     """Raise KeyboardInterrupt at an instruction of byte code that a call executes; return the files of its code."""
     files, instructions = set(), 0
@@ -249,7 +258,7 @@ def test_a_result_is_let_go(io):
     assert result() is None
 
 
-def test_an_exception_is_let_go(io):
+def test_an_exception_is_let_go(io, no_collection):
     """Nothing that it holds waits for the collector of garbage."""
 
     class Local:
@@ -265,19 +274,16 @@ def test_an_exception_is_let_go(io):
         except LookupError:
             return weakref.ref(local)
 
-    gc.disable()
-    try:
-        held = call()
-        io.run(asyncio.sleep, 0)
-        assert held() is None
-    finally:
-        gc.enable()
+    held = call()
+    io.run(asyncio.sleep, 0)
+
+    assert held() is None
 
 
-def test_an_interrupt_at_any_place_comes_out(io, monkeypatch):
+def test_an_interrupt_at_any_place_comes_out(io, no_collection, monkeypatch):
     """It is never lost, nothing is said of it, and the thread goes on."""
     unraisable = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda each: unraisable.append(str(each.exc_value)))
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: unraisable.append(repr(each.object)))
     place = 0
     interrupted = True
     while interrupted:
@@ -293,7 +299,7 @@ def test_an_interrupt_at_any_place_comes_out(io, monkeypatch):
     assert io.run(name_of_thread) == "io-test"
 
 
-def test_tasks_are_let_go_in_the_thread(io):
+def test_tasks_are_let_go_in_the_thread(io, no_collection):
     """Python calls what the last reference to a task calls where that goes, and drops interrupts that come there."""
     for _ in range(100):
         files = interrupt(lambda: io.run(name_of_thread), -1)
