@@ -8,13 +8,13 @@ versions compile differently; docs/performance.md says what a step is worth.
 
 from __future__ import annotations
 
-import sys
 import time
 import tracemalloc
 from array import array
 
 import pytest
 import trialstream as ts
+from tracing import each_instruction
 from trialstream.backlog import Backlog, Route
 from trialstream.frames import FRAME_ROWS
 from trialstream.outbox import Outbox
@@ -41,19 +41,12 @@ def steps(call) -> int:
     """Instructions of byte code that a call executes."""
     count = 0
 
-    def trace(frame, event, _):
+    def look(_):
         nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
+        count += 1
 
     call()  # what is remembered from the first time on
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
+    each_instruction(call, look)
     return count
 
 

@@ -11,6 +11,7 @@ import weakref
 
 import anyio
 import pytest
+from tracing import each_instruction
 from trialstream.io_thread import IoThread
 from trialstream_schemas.errors import ProtocolClosed
 
@@ -36,21 +37,14 @@ def interrupt(call, place: int) -> set[str]:
     """Raise KeyboardInterrupt at an instruction of byte code that a call executes; return the files of its code."""
     files, instructions = set(), 0
 
-    def trace(frame, event, _):
+    def look(frame):
         nonlocal instructions
-        frame.f_trace_opcodes = True
         files.add(frame.f_code.co_filename)
-        instructions += event == "opcode"
-        if event == "opcode" and instructions == place:
+        instructions += 1
+        if instructions == place:
             raise KeyboardInterrupt
-        return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
+    each_instruction(call, look)
     return files
 
 
