@@ -13,7 +13,7 @@ The documents are the same to the byte as those of the events folded one by one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard
 
 from trialstream_schemas.events import Event, MetricsLogged, TrialEvent
@@ -45,24 +45,22 @@ def runs_of(events: Sequence[Event | None]) -> list[Run]:
     All events of a run need the same to be loaded.
     """
     runs: list[Run] = []
-    by_trial: dict[str, list[int]] = {}
+    by_trial: dict[str, Run] = {}
     for position, event in enumerate(events):
         if event is None:
             continue
         if isinstance(event, TrialEvent) and event.request is None and "~" not in event.trial:
-            positions = by_trial.get(event.trial)
-            if positions is None:
-                by_trial[event.trial] = [position]
-            else:
-                positions.append(position)
+            by_trial.setdefault(event.trial, []).append(position)
         else:
-            for positions in by_trial.values():
-                runs.extend(_cut(events, positions))
+            runs += _cut_all(events, by_trial)
             by_trial.clear()
             runs.append([position])
+    return [*runs, *_cut_all(events, by_trial)]
+
+
+def _cut_all(events: Sequence[Event | None], by_trial: Mapping[str, Run]) -> Iterator[Run]:
     for positions in by_trial.values():
-        runs.extend(_cut(events, positions))
-    return runs
+        yield from _cut(events, positions)
 
 
 def _cut(events: Sequence[Event | None], positions: Iterable[int]) -> Iterator[Run]:
@@ -71,17 +69,13 @@ def _cut(events: Sequence[Event | None], positions: Iterable[int]) -> Iterator[R
     first: MetricsLogged | None = None
     for position in positions:
         event = events[position]
-        if not _is_row(event):
-            if run:
-                yield run
-                run, first = [], None
-            yield [position]
-        elif first is not None and _are_alike(first, event):
+        row = event if _is_row(event) else None
+        if first is not None and row is not None and _are_alike(first, row):
             run.append(position)
         else:
             if run:
                 yield run
-            run, first = [position], event
+            run, first = [position], row
     if run:
         yield run
 
