@@ -9,6 +9,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY schemas schemas
 COPY producer producer
 COPY consumer consumer
+COPY console console
 RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[consumer]'
 
 USER trialstream

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import structlog
-from trialstream_consumer.local import LocalStack
+from trialstream_console.local import LocalStack
 
 from benchmarks import call, commands, folding, growth, produce, reading, replay, training, weight
 from benchmarks.bench import Bench

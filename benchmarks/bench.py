@@ -16,13 +16,14 @@ import trialstream as ts
 from aiokafka import AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
 from trialstream.config import Config
-from trialstream.topics import partition_of, reading
-from trialstream_consumer.folding import FETCHING
-from trialstream_consumer.local import LocalStack
-from trialstream_consumer.local.consumer import ConsumerService
-from trialstream_schemas.aggregators import timeseries_aggregator
-from trialstream_schemas.codec import encode
-from trialstream_schemas.events import MetricsLogged
+from trialstream.log.clients import reading
+from trialstream.log.topics import partition_of
+from trialstream_console.local import LocalStack
+from trialstream_console.local.consumer import ConsumerService
+from trialstream_consumer.worker import FETCHING
+from trialstream_schemas.model.aggregators import timeseries_aggregator
+from trialstream_schemas.wire.codec import encode
+from trialstream_schemas.wire.events import MetricsLogged
 
 from benchmarks.peers.measuring import METRICS
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trialstream as ts
-from trialstream.query import TRIAL_FIELDS, sort_keys, translate
-from trialstream_consumer.store import ensure_indexes
-from trialstream_schemas.aggregators import TimeSeries
-from trialstream_schemas.documents import trial_to_document
+from trialstream.reading.query import TRIAL_FIELDS, sort_keys, translate
+from trialstream_consumer.projection.store import ensure_indexes
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.storage.documents import trial_to_document
 
 from benchmarks.bench import NAMES, Bench
 from benchmarks.report import Mark, Row, median, ratio
@@ -36,7 +36,7 @@ def _trial(n: int) -> ts.Trial:
         metadata={"host": "node1", "git": "0" * 40},
     )
     for m, name in enumerate(NAMES):
-        trial.metrics[name] = each = TimeSeries()
+        trial.metrics[name] = each = TimeSeriesAggregator()
         each.extend([(n * (m + 1)) % 9973 / 9973], 1000)
     trial.status = [ts.Status.Running, ts.Status.Completed, ts.Status.Completed, ts.Status.Exception][n % 4]
     trial.created = trial.started = trial.last_seen = created

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from trialstream_consumer.rebuild import rebuild
+from trialstream_consumer.replay.rebuild import rebuild
 
 from benchmarks.bench import Bench, read_bare
 from benchmarks.report import Mark, Row, ratio

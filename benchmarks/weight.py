@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 
-from trialstream_consumer.local.consumer import environment
+from trialstream_console.local.consumer import environment
 
 from benchmarks.bench import Bench
 from benchmarks.report import Mark, Row

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from trialstream_consumer.cli.progress import Steps
-from trialstream_consumer.local import LocalStack, LocalStackError, Ports
-from trialstream_consumer.local.consumer import environment
+from trialstream_console.cli.progress import Steps
+from trialstream_console.local import LocalStack, LocalStackError, Ports
+from trialstream_console.local.consumer import environment
 
 HERE = Path(__file__).resolve().parent
 INTERRUPT_SECONDS = 15.0  # for the workers to log that their trials were interrupted; it takes them about one

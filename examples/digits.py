@@ -318,7 +318,7 @@ async def history_counts(protocol: ts.Protocol, trials: list[ts.Trial]) -> Count
     return counts
 
 
-def observations(aggregator: ts.Stat | None) -> int:
+def observations(aggregator: ts.StatAggregator | None) -> int:
     """How many numbers it has seen; it counts those that are not finite apart."""
     return aggregator.count + aggregator.nan + aggregator.inf + aggregator.neginf if aggregator else 0
 
@@ -331,7 +331,7 @@ def differences(logged: Counts, found: Counts, where: str) -> list[str]:
 
 def dead_letters(since: datetime) -> int:
     """How many records the consumer could not fold since then."""
-    command = [sys.executable, "-m", "trialstream_consumer.cli", "dead-letters", "--json"]
+    command = [sys.executable, "-m", "trialstream_console.cli", "dead-letters", "--json"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 (our own)
     return sum(json.loads(line)["time"] >= since.timestamp() * 1000 for line in listed.stdout.splitlines())
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from trialstream.config import Config
-from trialstream_consumer.local import LocalStack
-from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_console.local import LocalStack
+from trialstream_console.local.consumer import ConsumerService
 
 
 @pytest.hookimpl(tryfirst=True)

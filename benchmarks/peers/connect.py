@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from trialstream_consumer.local import process
+from trialstream_console.local import process
 
 from benchmarks.peers.jars import CONNECTOR_VERSION, java_command
 from benchmarks.peers.measuring import METRICS, entry

@@ -17,13 +17,14 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.topics import ensure_topics, kafka_errors, log_of
+from trialstream.log.clients import kafka_errors
+from trialstream.log.schemas import SchemaTopic
+from trialstream.log.topics import ensure_topics, log_of
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
-from trialstream_schemas.events import LogCreated
+from trialstream_schemas.wire.events import LogCreated
 
-from trialstream_consumer.folding import FETCHING, RETRY_SECONDS, Folding, collect_rarely
-from trialstream_consumer.schema_topic import SchemaTopic
-from trialstream_consumer.store import Store, ensure_indexes
+from trialstream_consumer.projection.store import Store, ensure_indexes
+from trialstream_consumer.worker import FETCHING, RETRY_SECONDS, Folding, collect_rarely
 
 __all__ = ["Service"]
 

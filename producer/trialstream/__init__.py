@@ -9,20 +9,6 @@ async with ts.connect() as protocol:
 
 from __future__ import annotations
 
-from trialstream_schemas.aggregators import (
-    Aggregator,
-    Lazy,
-    Ring,
-    RingAggregator,
-    Stat,
-    StatAggregator,
-    TimeSeries,
-    TimeSeriesAggregator,
-    Value,
-    ValueAggregator,
-    timeseries_aggregator,
-    value_aggregator,
-)
 from trialstream_schemas.errors import (
     ChronoError,
     CommitTimeout,
@@ -47,15 +33,28 @@ from trialstream_schemas.errors import (
     TrialStreamError,
     UnknownSchema,
 )
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialError, TrialGroup
+from trialstream_schemas.model.aggregators import (
+    Aggregator,
+    AggregatorSpec,
+    RingAggregator,
+    StatAggregator,
+    TimeSeriesAggregator,
+    ValueAggregator,
+    timeseries_aggregator,
+    value_aggregator,
+)
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
 from trialstream.config import Config
-from trialstream.kafka import KafkaProtocol, connect
+from trialstream.connect import connect
+from trialstream.kafka.protocol import KafkaProtocol
 from trialstream.protocol import MetricHistory, Protocol
-from trialstream.query import path
+from trialstream.reading.query import path
 
 __all__ = [
     "Aggregator",
+    "AggregatorSpec",
     "ChronoError",
     "CommitTimeout",
     "Config",
@@ -67,7 +66,6 @@ __all__ = [
     "ItemNotFound",
     "KafkaProtocol",
     "KafkaUnavailable",
-    "Lazy",
     "LogMismatch",
     "MetricHistory",
     "MongoUnavailable",
@@ -78,24 +76,20 @@ __all__ = [
     "Protocol",
     "ProtocolClosed",
     "QueryError",
-    "Ring",
     "RingAggregator",
     "SchemaError",
     "ServerUnavailable",
     "SpoolBusy",
     "SpoolError",
     "SpoolFull",
-    "Stat",
     "StatAggregator",
     "Status",
-    "TimeSeries",
     "TimeSeriesAggregator",
     "Trial",
     "TrialError",
     "TrialGroup",
     "TrialStreamError",
     "UnknownSchema",
-    "Value",
     "ValueAggregator",
     "connect",
     "path",

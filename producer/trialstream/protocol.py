@@ -14,8 +14,9 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from trialstream_schemas.aggregators import Lazy, StatAggregator, value_aggregator
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
+from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
 
@@ -94,7 +95,7 @@ class Protocol(ABC):
         self,
         trial: Trial,
         name: str,
-        aggregator: Lazy = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
@@ -130,12 +131,14 @@ class Protocol(ABC):
         """Merge values into the parameters; the uid stays."""
 
     @abstractmethod
-    async def log_trial_metadata(self, /, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
+    async def log_trial_metadata(
+        self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+    ) -> None:
         """Merge values into the metadata by key; an aggregator other than Value accumulates the values of its keys."""
 
     @abstractmethod
     async def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
+        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
         """Log one row of numbers.
 
@@ -151,7 +154,7 @@ class Protocol(ABC):
         self,
         trial: Trial,  # noqa: ARG002 (for those that can)
         step: Step | None,  # noqa: ARG002
-        aggregator: Lazy | None,  # noqa: ARG002
+        aggregator: AggregatorSpec | None,  # noqa: ARG002
         values: dict[str, Any],  # noqa: ARG002
     ) -> bool:
         """Do what `log_trial_metrics` does, from any thread, where that is to add a plain row to an open frame.

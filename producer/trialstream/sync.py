@@ -21,14 +21,15 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
-from trialstream_schemas.aggregators import Lazy, StatAggregator, value_aggregator
 from trialstream_schemas.errors import ProtocolClosed
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
+from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
-from trialstream.chronos import caller
-from trialstream.io_thread import IoThread
-from trialstream.kafka import connect as connect_async
+from trialstream.connect import connect as connect_async
+from trialstream.kafka.chronos import caller
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+from trialstream.runtime.io_thread import IoThread
 
 __all__ = ["SyncProtocol", "connect"]
 
@@ -92,7 +93,7 @@ class SyncProtocol:
         self,
         trial: Trial,
         name: str,
-        aggregator: Lazy = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
@@ -111,18 +112,18 @@ class SyncProtocol:
     def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         self._run(self._protocol.log_trial_arguments, trial, **kwargs)
 
-    def log_trial_metadata(self, /, trial: Trial, aggregator: Lazy = value_aggregator, **kwargs: Any) -> None:
+    def log_trial_metadata(self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any) -> None:
         self._run(self._protocol.log_trial_metadata, trial, aggregator, **kwargs)
 
     def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: Lazy | None = None, **kwargs: Any
+        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
         # In this thread, so without a lock: a signal handler that logs may interrupt it at any place.
         if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
             self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
 
     def log_trial_metrics_nowait(
-        self, trial: Trial, step: Step | None, aggregator: Lazy | None, values: dict[str, Any]
+        self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
     ) -> bool:
         return self._protocol.log_trial_metrics_nowait(trial, step, aggregator, values)
 

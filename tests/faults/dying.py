@@ -14,9 +14,9 @@ from functools import partial
 import anyio
 import structlog
 from trialstream.config import Config
-from trialstream_consumer import folding
-from trialstream_consumer.rebuild import rebuild_until
-from trialstream_consumer.verify import verify
+from trialstream_consumer import worker as folding
+from trialstream_consumer.replay.rebuild import rebuild_until
+from trialstream_consumer.replay.verify import verify
 
 
 def ignore(*_):
@@ -50,7 +50,7 @@ def main(task, place, call):
         folding._BATCH_RECORDS = 3  # else a small log is one batch
     config = Config.from_env()
     arm(place, int(call))
-    rebuilding = importlib.import_module("trialstream_consumer.rebuild")
+    rebuilding = importlib.import_module("trialstream_consumer.replay.replay.rebuild")
     tasks = {
         "rebuild": partial(rebuilding.rebuild, config, ignore),
         "until": partial(rebuild_until, config, "then", 2**42, ignore),

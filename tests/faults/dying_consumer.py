@@ -8,9 +8,9 @@ import signal
 import sys
 
 from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
-from trialstream_consumer.cli import main
+from trialstream_console.cli import main
+from trialstream_consumer.projection.store import Store
 from trialstream_consumer.service import Service
-from trialstream_consumer.store import Store
 
 # By name: the class, the method, and whether death comes before it or when it has returned.
 POINTS = {

@@ -16,12 +16,12 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from service_support import until
 from trialstream.config import Config
-from trialstream_consumer.local import LocalStack, parts
-from trialstream_consumer.local.consumer import ConsumerService
-from trialstream_consumer.local.kafka import KafkaServer
-from trialstream_consumer.local.mongo import is_primary
-from trialstream_consumer.local.ports import HOST, Ports
-from trialstream_consumer.local.server import Server
+from trialstream_console.local import LocalStack, parts
+from trialstream_console.local.consumer import ConsumerService
+from trialstream_console.local.kafka import KafkaServer
+from trialstream_console.local.mongo import is_primary
+from trialstream_console.local.ports import HOST, Ports
+from trialstream_console.local.server import Server
 
 
 @asynccontextmanager

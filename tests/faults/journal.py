@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from trialstream_schemas.events import (
+from trialstream_schemas.wire.events import (
     ArgumentsLogged,
     ChronosFinished,
     ChronoStarted,

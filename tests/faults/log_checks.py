@@ -9,8 +9,8 @@ from dataclasses import replace
 import trialstream as ts
 from service_support import caught_up, records_of
 from trialstream.config import Config
-from trialstream_schemas.codec import SchemaStore
-from trialstream_schemas.events import SubjectEvent
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import SubjectEvent
 
 
 async def logged(config: Config, names: Iterable[str]) -> dict[str, tuple[ts.Trial, list[int]]]:

@@ -26,10 +26,10 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from service_support import caught_up, live, records_of
 from trialstream.config import Config
-from trialstream_schemas import series
-from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import SchemaError
-from trialstream_schemas.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated, TrialEvent
+from trialstream_schemas.model import history as series
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated, TrialEvent
 
 KINDS = ("trials", "groups", "projects", "series", "outcomes")
 _SHOWN = 5

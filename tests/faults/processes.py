@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trialstream.config import Config
-from trialstream_consumer.local.consumer import environment
+from trialstream_console.local.consumer import environment
 
 CHILDREN = Path(__file__).with_name("children")
 # What Python and libraries say when something was torn down in the wrong order.

@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 
-from trialstream_consumer.local.ports import HOST, Ports
+from trialstream_console.local.ports import HOST, Ports
 
 CHUNK = 64 * 1024
 

@@ -33,12 +33,12 @@ from oracle import Figures, check, look
 from pymongo.errors import PyMongoError
 from service_support import bury, cli, records_of, send, until
 from trialstream.config import Config
-from trialstream.push import push_spool
-from trialstream.spool import abandoned
-from trialstream_consumer.local import LocalStack, LocalStackError
-from trialstream_consumer.local.consumer import ConsumerService
-from trialstream_consumer.local.consumer import environment as settings
-from trialstream_schemas.codec import SchemaStore
+from trialstream.pipeline.push import push_spool
+from trialstream.spool.folder import abandoned
+from trialstream_console.local import LocalStack, LocalStackError
+from trialstream_console.local.consumer import ConsumerService
+from trialstream_console.local.consumer import environment as settings
+from trialstream_schemas.wire.codec import SchemaStore
 from writers import Writer, WriterProcess, connected
 
 WRITERS = 4
@@ -189,7 +189,7 @@ class World:
     async def projection_rebuilt(self, *, kill: bool = False) -> None:
         """And switched over, if nothing comes between."""
         async with self.rebuilding:
-            command = [sys.executable, "-m", "trialstream_consumer.cli", "rebuild"]
+            command = [sys.executable, "-m", "trialstream_console.cli", "rebuild"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             process = await anyio.open_process(command, env={**os.environ, **settings(self.config)}, **quiet)
             async with process:  # which kills it if it is left earlier

@@ -14,8 +14,10 @@ import sys
 from typing import Any
 
 import trialstream as ts
-from trialstream import backlog, sender, spool, spooler
-from trialstream.push import push_spool
+from trialstream.pipeline import backlog, sender
+from trialstream.pipeline import spiller as spooler
+from trialstream.pipeline.push import push_spool
+from trialstream.spool import folder as spool
 
 
 def die() -> None:

@@ -11,9 +11,9 @@ from functools import partial
 import pytest
 from anyio.to_thread import run_sync
 from service_support import send, until
-from trialstream.topics import ensure_topics
+from trialstream.log.topics import ensure_topics
+from trialstream_console.local.consumer import environment
 from trialstream_consumer.archive import Archive, Selection, export_log
-from trialstream_consumer.local.consumer import environment
 from trialstream_schemas.errors import KafkaUnavailable
 
 
@@ -55,7 +55,7 @@ async def test_an_export_that_is_ended_by_a_signal_leaves_no_file(config, stack,
     await ensure_topics(config)
     for partition in range(config.partitions):  # to compress them takes a second
         await send(config, [os.urandom(900_000)] * 10, partition=partition)
-    command = [sys.executable, "-m", "trialstream_consumer.cli", "export", str(tmp_path / "log.avro")]
+    command = [sys.executable, "-m", "trialstream_console.cli", "export", str(tmp_path / "log.avro")]
     env = {**os.environ, **environment(config)}
     process = await run_sync(partial(subprocess.Popen, command, env=env, stderr=subprocess.PIPE))
     stopped = False

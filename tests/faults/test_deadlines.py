@@ -17,9 +17,9 @@ from anyio.to_thread import run_sync
 from log_checks import logged
 from processes import Child, until
 from service_support import cli
-from trialstream import lifecycle
 from trialstream.config import Config
-from trialstream_consumer.local.server import Server
+from trialstream.runtime import lifecycle
+from trialstream_console.local.server import Server
 
 MIB = 2**20
 NOBODY = "127.0.0.1:1"

@@ -18,8 +18,8 @@ from log_checks import logged, repeated
 from processes import Child, Ended
 from service_support import cli
 from trialstream.config import Config
-from trialstream_consumer.local import LocalStack
-from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_console.local import LocalStack
+from trialstream_console.local.consumer import ConsumerService
 
 # By ending: the exit code.
 CODES = {

@@ -14,7 +14,7 @@ from log_checks import logged, repeated
 from processes import Child
 from service_support import caught_up, cli
 from trialstream.config import Config
-from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_console.local.consumer import ConsumerService
 
 END_SECONDS = 60.0
 # Processes of forkserver begin by a fork of another process, and end as those of spawn do.

@@ -9,12 +9,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trialstream import outbox as outbox_module
-from trialstream.backlog import Backlog, Route
-from trialstream.outbox import Outbox
-from trialstream_schemas.aggregators import StatAggregator, timeseries_aggregator
-from trialstream_schemas.events import ChronosFinished, MetricsLogged, SubjectEvent, TagsAdded
-from trialstream_schemas.structure import Trial
+from trialstream.log.topics import Route
+from trialstream.pipeline import outbox as outbox_module
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.outbox import Outbox
+from trialstream_schemas.model.aggregators import StatAggregator, timeseries_aggregator
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.wire.events import ChronosFinished, MetricsLogged, SubjectEvent, TagsAdded
 
 TRIAL = "h_0"
 HELD = Trial(name="t", hash="h")

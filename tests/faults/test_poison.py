@@ -16,12 +16,19 @@ from memory import peak_memory
 from oracle import check, check_documents, look, read_log
 from pymongo import MongoClient
 from service_support import caught_up, send, told
-from trialstream.topics import partition_of
-from trialstream_consumer.local.consumer import ConsumerService
-from trialstream_schemas.aggregators import TimeSeries
-from trialstream_schemas.bounds import MAX_RECORD_BYTES
-from trialstream_schemas.codec import SCHEMAS, encode, fingerprint
-from trialstream_schemas.events import ArgumentsLogged, Heartbeat, LogCreated, MetricsLogged, TagsAdded, TrialCreated
+from trialstream.log.topics import partition_of
+from trialstream_console.local.consumer import ConsumerService
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.wire.codec import SCHEMAS, encode, fingerprint
+from trialstream_schemas.wire.events import (
+    ArgumentsLogged,
+    Heartbeat,
+    LogCreated,
+    MetricsLogged,
+    TagsAdded,
+    TrialCreated,
+)
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from writers import connected, load
 
 STRANGER = "by-hand"
@@ -56,7 +63,9 @@ def request(trial):
 def frame(trial, **changes):
     """A frame of two rows."""
     rows = {"times": [0, 9], "columns": [[0.5, 1.5]], "steps": [1, 2]}
-    return MetricsLogged(**envelope(trial), aggregator=TimeSeries.lazy(), names=["loss"], **{**rows, **changes})
+    return MetricsLogged(
+        **envelope(trial), aggregator=TimeSeriesAggregator.lazy(), names=["loss"], **{**rows, **changes}
+    )
 
 
 def with_value(trial, body):
@@ -230,7 +239,7 @@ async def test_a_batch_that_takes_too_long_to_write_is_halved(config, consumer, 
 UNBOUNDED = """
 import sys
 from trialstream_consumer import fold
-from trialstream_consumer.cli import main
+from trialstream_console.cli import main
 fold.MAX_DOCUMENT_BYTES = 10**9
 sys.argv = ["trialstream", "consume"]
 main()

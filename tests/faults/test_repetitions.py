@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from oracle import check, check_documents, look, read_log
 from service_support import caught_up, records_of, send, snapshot
-from trialstream_schemas.events import SubjectEvent, TrialCreated
+from trialstream_schemas.wire.events import SubjectEvent, TrialCreated
 from writers import load
 
 

@@ -16,27 +16,27 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
 from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
-from trialstream.topics import ensure_topics
-from trialstream_consumer.local.consumer import environment
-from trialstream_consumer.projections import Projections
-from trialstream_consumer.rebuild import rebuild, rebuild_until
-from trialstream_consumer.replay import Replay
-from trialstream_consumer.store import ensure_indexes
-from trialstream_consumer.verify import verify
+from trialstream.log.topics import ensure_topics
+from trialstream_console.local.consumer import environment
+from trialstream_consumer.projection.catalog import Projections
+from trialstream_consumer.projection.store import ensure_indexes
+from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
+from trialstream_consumer.replay.replay import Replay
+from trialstream_consumer.replay.verify import verify
 from trialstream_schemas.errors import Fenced
 
-STORE = "trialstream_consumer.store:Store"
+STORE = "trialstream_consumer.projection.store:Store"
 # Each step of a rebuild, in their order, at which it dies.
 STEPS = {
-    "before there is a database": ("trialstream_consumer.projections:Projections._describe", 1),
-    "before the indexes": ("trialstream_consumer.rebuild:ensure_indexes", 1),
+    "before there is a database": ("trialstream_consumer.projection.catalog:Projections._describe", 1),
+    "before the indexes": ("trialstream_consumer.replay.replay.rebuild:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
     "between batches": (f"{STORE}.write", 8),
     "before the consumers are held": (f"{STORE}.hold", 1),
     "while the consumers are being held": (f"{STORE}.acquire", 8),
     "before the switch": (f"{STORE}.switch", 1),
     "in the transaction of the switch": (f"{STORE}._fence", 7),
-    "after the switch": ("trialstream_consumer.projections:Projections.clean", 2),
+    "after the switch": ("trialstream_consumer.projection.catalog:Projections.clean", 2),
     "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorClient.drop_database", 1),
 }
 
@@ -254,7 +254,7 @@ async def test_until_and_verify_that_were_killed_can_be_run_again(config, consum
         await run_sync(die, config, "until", f"{STORE}.write", 8)
         with pytest.raises(ts.ItemNotFound, match="not finished"):
             await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
-        await run_sync(die, config, "verify", "trialstream_consumer.comparing:Comparison.differences", 1)
+        await run_sync(die, config, "verify", "trialstream_consumer.replay.replay.diff:Comparison.differences", 1)
 
         assert f"{config.prefix}~verify" in databases(config)
 

@@ -14,10 +14,10 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from spooling_child import PUSH_STEPS, STEPS
-from trialstream import spooler
-from trialstream.push import push_spool, waiting
-from trialstream.spool import abandoned, find_spools
-from trialstream_consumer.local.consumer import ConsumerService
+from trialstream.pipeline import spiller as spooler
+from trialstream.pipeline.push import push_spool, waiting
+from trialstream.spool.folder import abandoned, find_spools
+from trialstream_console.local.consumer import ConsumerService
 
 CHILD = Path(__file__).with_name("spooling_child.py")
 # Without servers nothing is loaded or deleted.

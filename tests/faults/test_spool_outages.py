@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
-from trialstream.push import push_spool, waiting
-from trialstream.spool import find_spools
+from trialstream.pipeline.push import push_spool, waiting
+from trialstream.spool.folder import find_spools
 
 MIB = 2**20
 # 16 MiB in memory hold 165 of these, and twice as many with 16 on disk, less what is in both.

@@ -152,7 +152,7 @@ class Writer:
             case 3:
                 await self.metrics(trial, f"epoch {i}", validation=i)
             case 7:
-                await self.metrics(trial, None, ts.Stat.lazy(0), grad=-i)
+                await self.metrics(trial, None, ts.StatAggregator.lazy(0), grad=-i)
             case 9:
                 await self.metrics(trial, i / 2, **{"a.b": math.inf, "$c": 0})
             case 11:
@@ -303,7 +303,7 @@ async def _protocols(config, count):
 # A new interpreter that imports everything takes a second of processor time, a fork of one that has takes nothing.
 _CONTEXT = multiprocessing.get_context("forkserver")
 # (This module cannot be among them: the server has the path of an interpreter, not that of the tests.)
-_CONTEXT.set_forkserver_preload(["trialstream", "aiokafka.admin", "trialstream_consumer.local.consumer"])
+_CONTEXT.set_forkserver_preload(["trialstream", "aiokafka.admin", "trialstream_console.local.consumer"])
 
 
 class WriterProcess:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import trialstream as ts
 from contract import connected
-from trialstream_consumer.local import LocalStack
-from trialstream_consumer.local.consumer import ConsumerService
+from trialstream_console.local import LocalStack
+from trialstream_console.local.consumer import ConsumerService
 
 
 @pytest.fixture(scope="session")

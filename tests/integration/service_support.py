@@ -19,8 +19,8 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from trialstream.config import Config
-from trialstream_consumer.local.consumer import ConsumerService
-from trialstream_consumer.local.consumer import environment as settings
+from trialstream_console.local.consumer import ConsumerService
+from trialstream_console.local.consumer import environment as settings
 
 COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "dead_letters")
 
@@ -245,5 +245,5 @@ def cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run `trialstream` to its end."""
     env = {**os.environ, **settings(config), **(environment or {})}
-    command: Sequence[str] = [sys.executable, "-m", "trialstream_consumer.cli", *arguments]
+    command: Sequence[str] = [sys.executable, "-m", "trialstream_console.cli", *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)

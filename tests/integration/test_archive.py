@@ -17,10 +17,10 @@ from anyio.to_thread import run_sync
 from service_load import connected
 from service_support import admin, caught_up, cli, differences, drop, ends_of, records_of, snapshot
 from test_consumer_rebuild import write_all
+from trialstream_console.local.consumer import ConsumerService
 from trialstream_consumer.archive import Archive, ArchiveError, Selection, export_log, import_archive
-from trialstream_consumer.local.consumer import ConsumerService
-from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.wire.codec import SchemaStore
 
 PROJECT = "p.$"  # of write_all
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 from anyio.to_thread import run_sync
 from service_support import cli
-from trialstream.topics import ensure_topics
+from trialstream.log.topics import ensure_topics
 
 
 async def test_there_are_no_dead_letters(config):

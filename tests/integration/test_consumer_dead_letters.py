@@ -13,12 +13,12 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
 from service_support import caught_up, cli, send, told
-from trialstream_consumer import fold as fold_module
-from trialstream_consumer import runs as runs_module
-from trialstream_consumer.rebuild import rebuild
-from trialstream_schemas.aggregators import TimeSeries
-from trialstream_schemas.codec import SCHEMAS, encode, fingerprint, record_of
-from trialstream_schemas.events import LogCreated, MetricsLogged
+from trialstream_consumer.fold import batch as runs_module
+from trialstream_consumer.fold import fold as fold_module
+from trialstream_consumer.replay.rebuild import rebuild
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.wire.codec import SCHEMAS, encode, fingerprint, record_of
+from trialstream_schemas.wire.events import LogCreated, MetricsLogged
 
 
 def partition_of(config, trial):
@@ -44,7 +44,7 @@ def frame(of, seq=1, **changes):
         writer="by-hand",
         seq=seq,
         time=1_700_000_000_000_000,
-        aggregator=TimeSeries.lazy(),
+        aggregator=TimeSeriesAggregator.lazy(),
         names=["loss"],
         times=[0],
         columns=[[0.5]],

@@ -88,7 +88,7 @@ class Projection:
     """Has one trial, which logged ten losses."""
 
     def __init__(self, folded=10, history=10, **fields) -> None:
-        losses = ts.TimeSeries()
+        losses = ts.TimeSeriesAggregator()
         losses.extend([0.5] * folded)
         self.fetch_metrics = AsyncMock(return_value={"loss": range(history)})
         self.trial = ts.Trial(

@@ -12,7 +12,7 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from contract import again, connected, until
-from trialstream_consumer.local.consumer import environment
+from trialstream_console.local.consumer import environment
 
 
 def train_until_killed(config, uid, ready):
@@ -35,7 +35,7 @@ def train_until_killed(config, uid, ready):
 
 def lost_trials(config, silent):
     """Uids that `trialstream trials --lost` lists."""
-    command = [sys.executable, "-m", "trialstream_consumer.cli", "trials", "--lost", "--silent", str(silent), "--json"]
+    command = [sys.executable, "-m", "trialstream_console.cli", "trials", "--lost", "--silent", str(silent), "--json"]
     listed = subprocess.run(command, env=os.environ | environment(config), capture_output=True, text=True, check=False)
     assert listed.returncode == 0, listed.stderr
     return [json.loads(line)["uid"] for line in listed.stdout.splitlines()]
@@ -89,7 +89,7 @@ async def test_no_trial_looks_lost_because_nothing_is_folded(config):
     async with connected(config, timeout=1) as protocol:
         with pytest.raises(ts.ProjectionBehind):
             await protocol.new_trial(ts.Trial(name="a"))
-    command = [sys.executable, "-m", "trialstream_consumer.cli", "trials", "--lost"]
+    command = [sys.executable, "-m", "trialstream_console.cli", "trials", "--lost"]
     listed = await run_sync(
         lambda: subprocess.run(
             command, env=os.environ | environment(config), capture_output=True, text=True, check=False

@@ -20,11 +20,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
 from trialstream.config import Config
-from trialstream_consumer.local import LocalStack, LocalStackError, Ports
-from trialstream_consumer.local.folder import DataFolder
-from trialstream_consumer.local.status import look
+from trialstream_console.local import LocalStack, LocalStackError, Ports
+from trialstream_console.local.folder import DataFolder
+from trialstream_console.local.status import look
 
-COMMAND = [sys.executable, "-m", "trialstream_consumer.cli"]
+COMMAND = [sys.executable, "-m", "trialstream_console.cli"]
 
 
 async def topics(config: Config) -> list[str]:

@@ -9,8 +9,8 @@ import trialstream as ts
 from anyio.to_thread import run_sync
 from service_load import connected
 from service_support import records_of, until
-from trialstream_schemas.codec import SchemaStore
-from trialstream_schemas.events import SubjectEvent
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import SubjectEvent
 
 ROWS = 2000
 

@@ -14,10 +14,10 @@ from aiokafka.structs import TopicPartition
 from pymongo import MongoClient
 from service_load import connected
 from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of, send, until
-from trialstream.topics import ensure_topics
-from trialstream_consumer.folding import FETCHING
+from trialstream.log.topics import ensure_topics
 from trialstream_consumer.service import Service
-from trialstream_schemas.codec import SCHEMAS, SchemaStore
+from trialstream_consumer.worker import FETCHING
+from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore
 
 
 async def settings_of(config, topic):

@@ -16,7 +16,7 @@ from aiokafka.partitioner import murmur2
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from service_load import connected
 from service_support import records_of
-from trialstream_consumer.local import parts
+from trialstream_console.local import parts
 
 SEPARATOR = b"--- next record ---"
 

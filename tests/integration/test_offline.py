@@ -14,10 +14,10 @@ import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import until
 from service_support import cli, records_of
-from trialstream.push import push_spool, waiting
-from trialstream.spool import find_spools
-from trialstream_schemas.codec import SchemaStore
-from trialstream_schemas.events import SubjectEvent, TrialCreated
+from trialstream.pipeline.push import push_spool, waiting
+from trialstream.spool.folder import find_spools
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import SubjectEvent, TrialCreated
 
 NOWHERE = "127.0.0.1:1"
 
@@ -36,7 +36,7 @@ async def run(protocol, plan, rows=600):
     await protocol.set_group_metadata(group, space="grid")
     await protocol.log_trial_start(trial)
     for i in range(rows):
-        await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0))
+        await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
         await protocol.log_trial_metrics(trial, step=i, loss=i / 4)
         await protocol.log_trial_chrono_finish(trial, "step")
     await protocol.log_trial_metadata(trial, host="a")

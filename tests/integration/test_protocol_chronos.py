@@ -37,7 +37,7 @@ async def test_the_first_observation_does_not_count(protocol, trial):
         await timed(protocol, trial, "step", (lambda: anyio.sleep(PAUSE)) if i == 0 else nothing)
     step = (await again(protocol, trial)).chronos["step"]
 
-    assert isinstance(step, ts.Stat)
+    assert isinstance(step, ts.StatAggregator)
     assert (step.skip_obs, step.count) == (1, 3)
     assert 0 <= step.min <= step.avg <= step.max
 
@@ -45,9 +45,9 @@ async def test_the_first_observation_does_not_count(protocol, trial):
 async def test_chronos_of_other_aggregators(protocol, trial):
     """They keep what they are made for; a time series has a history."""
     for _ in range(3):
-        await timed(protocol, trial, "all", nothing, aggregator=ts.Stat.lazy(0))
+        await timed(protocol, trial, "all", nothing, aggregator=ts.StatAggregator.lazy(0))
         await timed(protocol, trial, "series", nothing, aggregator=ts.timeseries_aggregator)
-        await timed(protocol, trial, "ring", nothing, aggregator=ts.Ring.lazy(2))
+        await timed(protocol, trial, "ring", nothing, aggregator=ts.RingAggregator.lazy(2))
     chronos = (await again(protocol, trial)).chronos
     history = await protocol.fetch_metrics(trial, section="chronos")
 
@@ -80,7 +80,7 @@ async def test_the_end_callback_runs_before_the_clock_stops(protocol, trial, kin
         "a callable object": Waiting(),
         "a partial awaitable": lambda: asyncio.ensure_future(wait_async()),
     }[kind]
-    await timed(protocol, trial, "step", nothing, aggregator=ts.Stat.lazy(0), end_callback=callback)
+    await timed(protocol, trial, "step", nothing, aggregator=ts.StatAggregator.lazy(0), end_callback=callback)
     step = (await again(protocol, trial)).chronos["step"]
 
     assert done == [kind]
@@ -101,7 +101,7 @@ async def test_the_start_callback_runs_before_the_clock_starts(protocol, trial, 
         done.append(kind)
 
     callback = wait if kind == "sync" else wait_async
-    await timed(protocol, trial, "step", nothing, aggregator=ts.Stat.lazy(0), start_callback=callback)
+    await timed(protocol, trial, "step", nothing, aggregator=ts.StatAggregator.lazy(0), start_callback=callback)
     step = (await again(protocol, trial)).chronos["step"]
 
     assert done == [kind]
@@ -133,7 +133,7 @@ async def test_an_end_callback_that_raises(protocol, trial, kind):
         fail()
 
     callback = fail if kind == "sync" else fail_async
-    await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0), end_callback=callback)
+    await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0), end_callback=callback)
     with pytest.raises(OSError, match="device lost"):
         await protocol.log_trial_chrono_finish(trial, "step")
     found = await again(protocol, trial)
@@ -151,8 +151,8 @@ async def test_a_body_that_raises(protocol, trial):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await timed(protocol, trial, "step", fail, aggregator=ts.Stat.lazy(0))
-    await timed(protocol, trial, "step", nothing, aggregator=ts.Stat.lazy(0))
+        await timed(protocol, trial, "step", fail, aggregator=ts.StatAggregator.lazy(0))
+    await timed(protocol, trial, "step", nothing, aggregator=ts.StatAggregator.lazy(0))
     found = await again(protocol, trial)
 
     assert found.chronos["step"].count == 2
@@ -162,7 +162,9 @@ async def test_a_body_that_raises(protocol, trial):
 async def test_a_body_that_is_cancelled(protocol, trial):
     """The end callback is cut short; the time is recorded."""
     with anyio.move_on_after(PAUSE):
-        await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0), end_callback=lambda: anyio.sleep(60))
+        await protocol.log_trial_chrono_start(
+            trial, "step", ts.StatAggregator.lazy(0), end_callback=lambda: anyio.sleep(60)
+        )
         await protocol.log_trial_chrono_finish(trial, "step")
     found = await again(protocol, trial)
 
@@ -188,7 +190,9 @@ async def test_a_finish_without_a_start(protocol, trial):
     [
         pytest.param({"name": "a\0b"}, ts.InvalidValue, "chrono", id="NUL in the name"),
         pytest.param({"name": 1}, TypeError, "chrono", id="a number for a name"),
-        pytest.param({"name": "a", "aggregator": ts.Stat}, TypeError, "aggregator", id="a class for an aggregator"),
+        pytest.param(
+            {"name": "a", "aggregator": ts.StatAggregator}, TypeError, "aggregator", id="a class for an aggregator"
+        ),
         pytest.param({"name": "a", "start_callback": 1}, TypeError, "start_callback", id="a number for a callback"),
         pytest.param({"name": "a", "end_callback": "f"}, TypeError, "end_callback", id="a text for a callback"),
     ],
@@ -203,9 +207,9 @@ async def test_a_chrono_that_cannot_be_started(protocol, trial, arguments, error
 
 async def test_chronos_of_one_name_nest(protocol, trial):
     """A finish belongs to the latest start of its task."""
-    await protocol.log_trial_chrono_start(trial, "step", ts.Ring.lazy(2))
+    await protocol.log_trial_chrono_start(trial, "step", ts.RingAggregator.lazy(2))
     await anyio.sleep(PAUSE)
-    await protocol.log_trial_chrono_start(trial, "step", ts.Ring.lazy(2))
+    await protocol.log_trial_chrono_start(trial, "step", ts.RingAggregator.lazy(2))
     await protocol.log_trial_chrono_finish(trial, "step")
     await protocol.log_trial_chrono_finish(trial, "step")
     inner, outer = (await again(protocol, trial)).chronos["step"].values
@@ -235,7 +239,7 @@ async def test_a_chrono_that_another_task_finishes(protocol, trial):
     """While it is the only one of its name, whose it is needs no telling; among several it does."""
 
     async def start():
-        await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0))
+        await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
 
     await asyncio.create_task(start())
     await protocol.log_trial_chrono_finish(trial, "step")
@@ -250,7 +254,7 @@ async def test_chronos_of_one_name_in_many_trials(protocol, name):
     """Those of one trial know nothing of those of another."""
     trials = [await protocol.new_trial(ts.Trial(name=name), auto_increment=True) for _ in range(3)]
     for each in trials:
-        await protocol.log_trial_chrono_start(each, "step", ts.Stat.lazy(0))
+        await protocol.log_trial_chrono_start(each, "step", ts.StatAggregator.lazy(0))
     for each in trials[:2]:
         await protocol.log_trial_chrono_finish(each, "step")
     counts = [sum(chrono.count for chrono in each.chronos.values()) for each in await protocol.get_trial(trials[0])]
@@ -290,7 +294,7 @@ async def test_a_chrono_that_runs_for_long_is_shown_as_open(served, protocol, tr
             return (await again(other, trial)).open_chronos == {"load": 2}
 
         for _ in range(2):
-            await protocol.log_trial_chrono_start(trial, "load", ts.Stat.lazy(0))
+            await protocol.log_trial_chrono_start(trial, "load", ts.StatAggregator.lazy(0))
         started = time.monotonic()
         await until(is_open)
         for _ in range(2):

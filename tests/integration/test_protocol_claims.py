@@ -35,7 +35,7 @@ async def test_a_claim_applies_the_update_and_returns_the_trial(protocol, trial)
             "log_trial_arguments", (), {"a": 1}, lambda each: each.parameters == {"a": 1}, id="log_trial_arguments"
         ),
         pytest.param(
-            *("log_trial_metadata", (ts.Ring.lazy(2),), {"a": 1}),
+            *("log_trial_metadata", (ts.RingAggregator.lazy(2),), {"a": 1}),
             lambda each: each.metadata["a"].values == [1],
             id="log_trial_metadata",
         ),

@@ -62,7 +62,7 @@ async def test_threads_that_share_a_protocol(protocol, trial):
         async def main():
             for i in range(rows):
                 await protocol.log_trial_metrics(trial, step=i, loss=i)
-            await protocol.log_trial_metadata(trial, ts.Stat.lazy(), threads=1)
+            await protocol.log_trial_metadata(trial, ts.StatAggregator.lazy(), threads=1)
             await protocol.commit(level="folded")
 
         asyncio.run(main())
@@ -82,7 +82,7 @@ async def test_tasks_that_share_a_protocol(protocol, trial):
     """A hundred at the same time, each with calls of all kinds."""
 
     async def work(i):
-        await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0))
+        await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
         for step in range(20):
             await protocol.log_trial_metrics(trial, step=step, loss=i)
             await asyncio.sleep(0)

@@ -196,7 +196,7 @@ async def test_a_fetched_trial_can_be_run_again(protocol, name):
     """What was logged to it since does not change what it was defined as, and does not come along."""
     first = await protocol.new_trial(ts.Trial(name=name, parameters={"lr": 0.1}))
     await protocol.log_trial_arguments(first, width=64)
-    await protocol.log_trial_metadata(first, ts.Ring.lazy(2), batch=1)
+    await protocol.log_trial_metadata(first, ts.RingAggregator.lazy(2), batch=1)
     await protocol.log_trial_metrics(first, loss=1)
     await protocol.log_trial_finish(first)
     second = await protocol.new_trial(await again(protocol, first), auto_increment=True)

@@ -165,8 +165,8 @@ async def test_what_is_no_step(protocol, trial, step, error):
 async def test_metrics_of_other_aggregators(protocol, trial):
     """Each keeps what it is made for; only time series have a history."""
     for x in (4, 1, 2):
-        await protocol.log_trial_metrics(trial, x, ts.Stat.lazy(1), stat=x)
-        await protocol.log_trial_metrics(trial, step=x, aggregator=ts.Ring.lazy(2), ring=x)
+        await protocol.log_trial_metrics(trial, x, ts.StatAggregator.lazy(1), stat=x)
+        await protocol.log_trial_metrics(trial, step=x, aggregator=ts.RingAggregator.lazy(2), ring=x)
         await protocol.log_trial_metrics(trial, x, ts.value_aggregator, value=x)
         await protocol.log_trial_metrics(trial, x, series=x)
     metrics = (await again(protocol, trial)).metrics
@@ -181,14 +181,16 @@ async def test_metrics_of_other_aggregators(protocol, trial):
 
 async def test_the_first_aggregator_of_a_name_stays(protocol, trial):
     """Later calls for another one add to it."""
-    await protocol.log_trial_metrics(trial, aggregator=ts.Ring.lazy(3), loss=1)
-    await protocol.log_trial_metrics(trial, aggregator=ts.Stat.lazy(0), loss=2)
+    await protocol.log_trial_metrics(trial, aggregator=ts.RingAggregator.lazy(3), loss=1)
+    await protocol.log_trial_metrics(trial, aggregator=ts.StatAggregator.lazy(0), loss=2)
     found = await again(protocol, trial)
 
     assert found.metrics["loss"].values == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("given", [ts.Stat, "stat", 1, ts.Stat(1)], ids=["a class", "text", "int", "an instance"])
+@pytest.mark.parametrize(
+    "given", [ts.StatAggregator, "stat", 1, ts.StatAggregator(1)], ids=["a class", "text", "int", "an instance"]
+)
 async def test_what_is_no_aggregator(protocol, trial, given):
     """It is a TypeError that says what to pass."""
     with pytest.raises(TypeError, match=r"aggregator: pass for example StatAggregator.lazy\(1\)"):
@@ -352,7 +354,7 @@ async def test_a_history_that_cannot_be_asked_for(protocol, trial, arguments, er
 
 async def test_the_history_of_a_metric_that_was_never_logged(protocol, trial):
     """It is an ItemNotFound that names the metric; asking for all of none is not."""
-    await protocol.log_trial_metrics(trial, aggregator=ts.Stat.lazy(), stat=1)
+    await protocol.log_trial_metrics(trial, aggregator=ts.StatAggregator.lazy(), stat=1)
 
     assert await protocol.fetch_metrics(trial) == {}
     with pytest.raises(ts.ItemNotFound, match="stat"):

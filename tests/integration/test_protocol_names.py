@@ -54,7 +54,7 @@ def test_all_that_users_need_is_exported():
     needed = {
         *("connect", "Protocol", "KafkaProtocol", "Config"),
         *("Project", "TrialGroup", "Trial", "Status", "CustomStatus"),
-        *("Value", "Stat", "Ring", "TimeSeries", "value_aggregator", "timeseries_aggregator"),
+        *("Aggregator", "AggregatorSpec", "value_aggregator", "timeseries_aggregator"),
         *("ValueAggregator", "StatAggregator", "RingAggregator", "TimeSeriesAggregator"),
         *("TrialStreamError", "ItemNotFound", "QueryError", "ChronoError", "ProtocolClosed", "ConfigError"),
         *("InvalidType", "InvalidValue", "KafkaUnavailable", "MongoUnavailable", "CommitTimeout", "ProjectionBehind"),

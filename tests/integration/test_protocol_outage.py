@@ -8,7 +8,8 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from contract import again, connected, until
-from trialstream import lifecycle, session
+from trialstream.kafka import session
+from trialstream.runtime import lifecycle
 
 MIB = 2**20
 

@@ -161,7 +161,7 @@ async def test_metadata_is_merged(protocol, name):
 async def test_metadata_can_accumulate(protocol, trial):
     """An aggregator other than Value takes every observation of its key, and stays."""
     for i in range(4):
-        await protocol.log_trial_metadata(trial, ts.Ring.lazy(2), batch=f"b{i}")
+        await protocol.log_trial_metadata(trial, ts.RingAggregator.lazy(2), batch=f"b{i}")
         await protocol.log_trial_metadata(trial, aggregator=ts.StatAggregator.lazy(1), memory=10.0 * i)
         await protocol.log_trial_metadata(trial, aggregator=ts.timeseries_aggregator, power=i)
         await protocol.log_trial_metadata(trial, note=i)
@@ -180,9 +180,9 @@ async def test_metadata_can_accumulate(protocol, trial):
 @pytest.mark.parametrize(
     ("aggregator", "given", "named"),
     [
-        pytest.param(ts.Stat.lazy(), {"memory": "10 MB"}, "memory", id="a text for Stat"),
+        pytest.param(ts.StatAggregator.lazy(), {"memory": "10 MB"}, "memory", id="a text for Stat"),
         pytest.param(ts.timeseries_aggregator, {"power": None}, "power", id="None for TimeSeries"),
-        pytest.param(ts.Stat, {"memory": 1}, "aggregator", id="a class for an aggregator"),
+        pytest.param(ts.StatAggregator, {"memory": 1}, "aggregator", id="a class for an aggregator"),
         pytest.param(None, {"memory": 1}, "aggregator", id="None for an aggregator"),
         pytest.param("stat", {"memory": 1}, "aggregator", id="a text for an aggregator"),
     ],
@@ -211,7 +211,7 @@ async def test_what_is_logged_is_what_it_was_at_the_call(protocol, trial):
     """Changing a value afterwards changes nothing."""
     layers = [64, 32]
     await protocol.log_trial_arguments(trial, layers=layers)
-    await protocol.log_trial_metadata(trial, ts.Ring.lazy(2), layers=layers)
+    await protocol.log_trial_metadata(trial, ts.RingAggregator.lazy(2), layers=layers)
     layers.append(16)
     found = await again(protocol, trial)
 

@@ -29,8 +29,8 @@ async def test_a_value_is_kept_by_the_aggregators_of_any_value(protocol, trial, 
     """Value and Ring hold it with its type."""
     if isinstance(given, str) and len(given) > 100_000:
         given = wanted = given[:100_000]
-    await protocol.log_trial_metadata(trial, ts.Ring.lazy(2), ring=given)
-    await protocol.log_trial_metadata(trial, ts.Value.lazy(), value=given)
+    await protocol.log_trial_metadata(trial, ts.RingAggregator.lazy(2), ring=given)
+    await protocol.log_trial_metadata(trial, ts.ValueAggregator.lazy(), value=given)
     found = await again(protocol, trial)
 
     assert exactly(found.metadata["ring"].values) == exactly([wanted])
@@ -45,9 +45,11 @@ async def test_a_key_comes_back_as_it_went_in(protocol, name, key):
     group = await protocol.new_trial_group(ts.TrialGroup(name=name, metadata=given, tags=given))
     project = await protocol.new_project(ts.Project(name=name, metadata=given, tags=given))
     await protocol.log_trial_arguments(trial, **given)
-    await protocol.log_trial_metadata(trial, ts.Ring.lazy(1), **{key + "m" if len(key) < 1024 else "m": given})
+    await protocol.log_trial_metadata(
+        trial, ts.RingAggregator.lazy(1), **{key + "m" if len(key) < 1024 else "m": given}
+    )
     await protocol.log_trial_metrics(trial, **{key: 1})
-    await protocol.log_trial_chrono_start(trial, key, ts.Stat.lazy(0))
+    await protocol.log_trial_chrono_start(trial, key, ts.StatAggregator.lazy(0))
     await protocol.log_trial_chrono_finish(trial, key)
     await protocol.set_group_metadata(group, **{key: given})
     found = await again(protocol, trial)

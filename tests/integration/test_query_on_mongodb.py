@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
-from trialstream.query import TRIAL_FIELDS, path, sort_keys, translate
-from trialstream_schemas.aggregators import TimeSeries
-from trialstream_schemas.documents import trial_to_document
-from trialstream_schemas.structure import CustomStatus, Status, Trial, TrialError, from_micros
+from trialstream.reading.query import TRIAL_FIELDS, path, sort_keys, translate
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.times import from_micros
+from trialstream_schemas.model.trial import Trial, TrialError
+from trialstream_schemas.storage.documents import trial_to_document
 
 # Keys that a path, an operator or the escaping could take for something else.
 KEYS = ["a", "b", "a.b", ".", "$lr", "$", "$gt", "%", "%2E", "\\", "a\\.b", "a b", "é", "𝄞", "", "0", "-a"]
@@ -235,7 +237,7 @@ def trials(draw):
             errors=[TrialError(each, "é", "", TIMES[0]) for each in draw(st.lists(st.sampled_from("ab"), max_size=2))],
         )
         for name, xs in draw(st.dictionaries(keys, st.lists(st.floats(-2, 2), min_size=1), max_size=2)).items():
-            trial.metrics[name] = TimeSeries()
+            trial.metrics[name] = TimeSeriesAggregator()
             trial.metrics[name].extend(xs)
         made.append(trial)
     return made

@@ -27,12 +27,12 @@ from service_support import (
     told,
 )
 from test_consumer_rebuild import write_all
-from trialstream.topics import ensure_topics
+from trialstream.log.topics import ensure_topics
+from trialstream_console.cli.times import shown
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
-from trialstream_consumer.cli.times import shown
-from trialstream_consumer.projections import ProjectionExists
-from trialstream_consumer.rebuild import rebuild, rebuild_until
-from trialstream_consumer.verify import verify
+from trialstream_consumer.projection.catalog import ProjectionExists
+from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
+from trialstream_consumer.replay.verify import verify
 
 
 def ignore(*_):
@@ -230,8 +230,8 @@ async def test_a_comparison_that_takes_longer_than_a_snapshot_lasts_goes_on_in_a
     config, _ = folded
     with MongoClient(config.mongo) as client:
         strange = client[live(config)].trials.insert_many([{"_id": 1}, {"_id": bson.ObjectId()}]).inserted_ids
-    monkeypatch.setattr("trialstream_consumer.comparing._SNAPSHOT_SECONDS", 0.003)
-    monkeypatch.setattr("trialstream_consumer.comparing._DOCUMENTS", 3)
+    monkeypatch.setattr("trialstream_consumer.replay.replay.diff._SNAPSHOT_SECONDS", 0.003)
+    monkeypatch.setattr("trialstream_consumer.replay.replay.diff._DOCUMENTS", 3)
     found = []
     verified = await verify(config, found.append, ignore)
 

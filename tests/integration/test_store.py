@@ -10,11 +10,11 @@ import anyio
 import pytest
 from pymongo import MongoClient
 from service_support import snapshot
-from trialstream_consumer.fold import State, fold
-from trialstream_consumer.store import DeadLetter, Store, Unwritable, ensure_indexes
-from trialstream_schemas.aggregators import TimeSeries
+from trialstream_consumer.fold.fold import State, fold
+from trialstream_consumer.projection.store import DeadLetter, Store, Unwritable, ensure_indexes
 from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
-from trialstream_schemas.events import LogCreated, MetricsLogged, TrialCreated
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.wire.events import LogCreated, MetricsLogged, TrialCreated
 
 TOPIC = "t.trials"
 HASH = "0" * 32
@@ -51,7 +51,7 @@ def created() -> State:
             writer="w",
             seq=1,
             time=2,
-            aggregator=TimeSeries.lazy(),
+            aggregator=TimeSeriesAggregator.lazy(),
             names=["loss"],
             times=[0],
             columns=[[0.5]],

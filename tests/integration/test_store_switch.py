@@ -6,7 +6,7 @@ import anyio
 import pytest
 from service_support import databases, live, snapshot
 from test_store import LETTER, TOPIC, created
-from trialstream_consumer.store import Store, ensure_indexes
+from trialstream_consumer.projection.store import Store, ensure_indexes
 from trialstream_schemas.errors import Fenced
 
 PARTITIONS = [(TOPIC, 0), (TOPIC, 1)]

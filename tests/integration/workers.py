@@ -49,7 +49,7 @@ def log_share(together: Any, config: ts.Config, uid: str, rows: int) -> str:
             [trial] = await protocol.fetch_trials({"uid": uid})
             await asyncio.to_thread(together.wait, 60)
             for i in range(rows):
-                await protocol.log_trial_chrono_start(trial, "step", ts.Stat.lazy(0))
+                await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
                 await protocol.log_trial_metrics(trial, step=i, loss=i)
                 await protocol.log_trial_chrono_finish(trial, "step")
                 if i % 100 == 0:

@@ -10,9 +10,9 @@ import copy
 from random import Random
 
 from hypothesis import strategies as st
-from trialstream_schemas import events as e
-from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.structure import group_uid
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.identity import group_uid
+from trialstream_schemas.wire import events as e
 
 HASHES = ["a" * 32, "b" * 32]
 TRIAL = f"{HASHES[0]}_0"
@@ -24,8 +24,20 @@ NAMES = ["loss", "a.b", "$x", "", "%", "é", "runtime"]
 BAD = ["bad\0name", "too long" * 150]
 FLOATS = [0.5, -2.0, 3.25, 0.0, 1e6, 1e6 + 1, float("nan"), float("inf"), float("-inf")]
 PLAIN = [None, True, 1, 2, 2**40, -1, 1.5, "text", b"\0", [1, {"k.": None}], {"$": [], "": 2}]
-KNOWN = [Lazy("timeseries"), Lazy("stat"), Lazy("stat", 2), Lazy("ring", 2), Lazy("value")]
-UNKNOWN = [Lazy("timeseries", 1), Lazy("ring"), Lazy("stat", -1), Lazy("stat", 4097), Lazy("median")]
+KNOWN = [
+    AggregatorSpec("timeseries"),
+    AggregatorSpec("stat"),
+    AggregatorSpec("stat", 2),
+    AggregatorSpec("ring", 2),
+    AggregatorSpec("value"),
+]
+UNKNOWN = [
+    AggregatorSpec("timeseries", 1),
+    AggregatorSpec("ring"),
+    AggregatorSpec("stat", -1),
+    AggregatorSpec("stat", 4097),
+    AggregatorSpec("median"),
+]
 START = 1_700_000_000_000_000
 
 

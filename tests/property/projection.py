@@ -6,10 +6,10 @@ import copy
 import itertools
 
 import bson
-from trialstream_consumer.fold import Changes, Outcome, State, needs, resolve
-from trialstream_consumer.runs import fold_runs, runs_of
-from trialstream_schemas import documents
-from trialstream_schemas.series import Bucket
+from trialstream_consumer.fold.batch import fold_runs, runs_of
+from trialstream_consumer.fold.fold import Changes, Outcome, State, needs, resolve
+from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.storage import documents
 
 
 class Projection:

@@ -8,9 +8,9 @@ import struct
 from array import array
 
 from hypothesis import strategies as st
-from trialstream_schemas import events
-from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.events import Error, StatusRecord
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.wire import events
+from trialstream_schemas.wire.events import Error, StatusRecord
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 # Times that a calendar knows, in microseconds.
@@ -30,7 +30,7 @@ def _containers(inner):
 SCALARS = st.none() | st.booleans() | INT64 | FLOATS | TEXTS | st.binary(max_size=20)
 VALUES = st.recursive(SCALARS, _containers, max_leaves=12)
 DICTS = st.dictionaries(NAMES, VALUES, max_size=4)
-LAZIES = st.builds(Lazy, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
+LAZIES = st.builds(AggregatorSpec, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
 
 _OPTIONAL_TEXT = st.none() | TEXTS
 _FIELDS = {

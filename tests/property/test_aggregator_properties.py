@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import VALUES, exact
-from trialstream_schemas.aggregators import Aggregator, Ring, Stat, TimeSeries, Value
+from trialstream_schemas.model.aggregators import (
+    Aggregator,
+    RingAggregator,
+    StatAggregator,
+    TimeSeriesAggregator,
+    ValueAggregator,
+)
 
 # With squares and sums of thousands that a double holds exactly enough to compare.
 MODERATE = st.integers(-(10**6), 10**6).map(float) | st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -20,10 +26,10 @@ ODD = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, LARGEST, -LARGE
 ANY = st.floats() | ODD
 STEPS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=5)
 LAZIES = st.one_of(
-    st.just(Value.lazy()),
-    st.builds(Stat.lazy, st.integers(0, 5)),
-    st.builds(Ring.lazy, st.integers(1, 5)),
-    st.just(TimeSeries.lazy()),
+    st.just(ValueAggregator.lazy()),
+    st.builds(StatAggregator.lazy, st.integers(0, 5)),
+    st.builds(RingAggregator.lazy, st.integers(1, 5)),
+    st.just(TimeSeriesAggregator.lazy()),
 )
 EXACT = ("count", "min", "max", "nan", "inf", "neginf", "last", "last_step", "value", "values", "_skipped")
 CLOSE = ("avg", "sd", "sum")
@@ -80,7 +86,7 @@ def test_merge_is_one_pass(lazy, xs, data):
 @given(st.lists(ANY, max_size=30), st.integers(0, 5))
 def test_stat_is_what_it_says(xs, skip):
     """Counts, minimum and maximum are those of the finite observations after the skipped ones; NaN and ±inf apart."""
-    stat = fed(Stat.lazy(skip), (xs, None))
+    stat = fed(StatAggregator.lazy(skip), (xs, None))
     counted = xs[skip:]
     finite = [x for x in counted if math.isfinite(x)]
 
@@ -94,7 +100,7 @@ def test_stat_is_what_it_says(xs, skip):
 def test_moments_are_exact_to_rounding(xs, data):
     """Average, deviation and sum are those of exact arithmetic, however the observations are cut."""
     cut = data.draw(st.integers(0, len(xs)))
-    stat = fed(Stat.lazy(), (xs[:cut], None), (xs[cut:], None))
+    stat = fed(StatAggregator.lazy(), (xs[:cut], None), (xs[cut:], None))
     fractions = list(map(Fraction, xs))
     mean = sum(fractions) / len(xs)
     variance = sum((x - mean) ** 2 for x in fractions) / len(xs)
@@ -108,10 +114,10 @@ def test_moments_are_exact_to_rounding(xs, data):
 @given(st.lists(st.lists(ANY, max_size=5), max_size=6), st.booleans(), st.integers(0, 3))
 def test_statistics_are_never_nan(runs, merged, skip):
     """Whatever is observed, NaN, ±inf and the largest doubles: no statistic is NaN, and the mean is finite."""
-    stat = Stat(skip)
+    stat = StatAggregator(skip)
     for xs in runs:
         if merged:
-            stat.merge(fed(Stat.lazy(skip), (xs, None)))
+            stat.merge(fed(StatAggregator.lazy(skip), (xs, None)))
         else:
             stat.extend(xs)
 
@@ -123,7 +129,7 @@ def test_statistics_are_never_nan(runs, merged, skip):
 @given(st.lists(st.sampled_from([LARGEST, 1.5e308, 1e308]), min_size=2, max_size=40))
 def test_mean_of_the_largest_doubles(xs):
     """The mean stays between minimum and maximum when the sum is beyond a double."""
-    stat = fed(Stat.lazy(), (xs, None))
+    stat = fed(StatAggregator.lazy(), (xs, None))
 
     assert stat.min <= stat.avg <= stat.max
     assert stat.sum == math.inf
@@ -143,7 +149,9 @@ def test_state_comes_back(lazy, xs, ys, step):
     json.dumps(stayed.to_json(short=True), allow_nan=False)
 
 
-@pytest.mark.parametrize("lazy", [pytest.param(Value.lazy(), id="Value"), pytest.param(Ring.lazy(3), id="Ring")])
+@pytest.mark.parametrize(
+    "lazy", [pytest.param(ValueAggregator.lazy(), id="Value"), pytest.param(RingAggregator.lazy(3), id="Ring")]
+)
 @given(xs=st.lists(VALUES, max_size=5))
 def test_any_value_comes_back(lazy, xs):
     """The aggregators that take any value give it back as it was, from MongoDB and from strict JSON."""

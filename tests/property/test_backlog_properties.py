@@ -9,14 +9,15 @@ from random import Random
 import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trialstream import spooler as module
-from trialstream.backlog import Backlog, Entry, Route
-from trialstream.segment import read_segment
-from trialstream.spool import Spool
-from trialstream.spooler import Spooler
-from trialstream_schemas.codec import SchemaStore
+from trialstream.log.topics import Route
+from trialstream.pipeline import spiller as module
+from trialstream.pipeline.backlog import Backlog, Entry
+from trialstream.pipeline.spiller import Spooler
+from trialstream.spool.folder import Spool
+from trialstream.spool.segment import read_segment
 from trialstream_schemas.errors import SpoolError
-from trialstream_schemas.events import TagsAdded
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import TagsAdded
 
 PARTITIONS = 3
 KIB = 1024

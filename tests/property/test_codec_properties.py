@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import INT64, NAMES, VALUES, events_of, exact
-from trialstream_schemas import events as e
-from trialstream_schemas import values
-from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.codec import HEADER_BYTES, SCHEMAS, SchemaStore, encode, record_of
 from trialstream_schemas.errors import SchemaError
-from trialstream_schemas.events import EVENTS
-from trialstream_schemas.varint import long_bytes, longs_bytes, read_longs
+from trialstream_schemas.model import values
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.wire import events as e
+from trialstream_schemas.wire.codec import HEADER_BYTES, SCHEMAS, SchemaStore, encode, record_of
+from trialstream_schemas.wire.events import EVENTS
+from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_longs
 
 STORE = SchemaStore()
 [FRAME_TEXT] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.MetricsLogged"]
@@ -67,7 +67,7 @@ def by_fastavro(data: bytes):
     body = io.BytesIO(data[HEADER_BYTES:])
     record = fastavro.schemaless_reader(body, FRAME_SCHEMA, None)
     assert not body.read()
-    return e.MetricsLogged(**{**record, "aggregator": Lazy(**record["aggregator"])})
+    return e.MetricsLogged(**{**record, "aggregator": AggregatorSpec(**record["aggregator"])})
 
 
 @given(sent=events_of(e.MetricsLogged))

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DICTS, FLOATS, INT64, NAMES, TEXTS, TIMES, VALUES, exact
-from trialstream_schemas import documents
-from trialstream_schemas.aggregators import Ring, Stat, TimeSeries, Value
-from trialstream_schemas.series import Bucket, Rows, Shape
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialError, TrialGroup, from_micros
+from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
+from trialstream_schemas.model.history import Bucket, Rows, Shape
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.times import from_micros
+from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
+from trialstream_schemas.storage import documents
 
 # Larger ones come back as bson.Int64, which is an int too.
 COUNTS = st.integers(0, 2**31 - 1)
@@ -26,7 +28,17 @@ STATUSES = st.sampled_from(Status) | st.builds(
 @st.composite
 def aggregators(draw):
     """An aggregator of any kind that has seen something."""
-    made = draw(st.sampled_from([Value.lazy(), Stat.lazy(), Stat.lazy(2), Ring.lazy(2), TimeSeries.lazy()]))()
+    made = draw(
+        st.sampled_from(
+            [
+                ValueAggregator.lazy(),
+                StatAggregator.lazy(),
+                StatAggregator.lazy(2),
+                RingAggregator.lazy(2),
+                TimeSeriesAggregator.lazy(),
+            ]
+        )
+    )()
     made.extend(draw(st.lists(FLOATS, max_size=4)), draw(st.none() | INT64 | FLOATS | TEXTS))
     return made
 

@@ -6,11 +6,11 @@ import bson
 import pytest
 from logs import FIRST, HASHES, TRIAL
 from projection import Projection, project
-from trialstream_consumer import fold as fold_module
-from trialstream_consumer.fold import MAX_ERRORS, MAX_WRITERS, State
-from trialstream_schemas import events as e
-from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.structure import group_uid
+from trialstream_consumer.fold import fold as fold_module
+from trialstream_consumer.fold.fold import MAX_ERRORS, MAX_WRITERS, State
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.identity import group_uid
+from trialstream_schemas.wire import events as e
 
 MONGODB_BYTES = 16 * 1024 * 1024
 GIVEN = {"trial": TRIAL, "writer": "w", "time": 1_700_000_000_000_000}
@@ -29,30 +29,35 @@ def dotted(i):
 
 def rings(i):
     """A large value for a ring of one, whose document holds it as its value and as its last."""
-    return e.MetadataLogged(values={f"key{i}": BIG}, aggregator=Lazy("ring", 1), **GIVEN)
+    return e.MetadataLogged(values={f"key{i}": BIG}, aggregator=AggregatorSpec("ring", 1), **GIVEN)
 
 
 def growing_ring(i):
     """A large value more for one long ring."""
-    return e.MetadataLogged(values={"key": BIG}, aggregator=Lazy("ring", 4096), **GIVEN)
+    return e.MetadataLogged(values={"key": BIG}, aggregator=AggregatorSpec("ring", 4096), **GIVEN)
 
 
 def replaced(i):
     """Values that replace smaller ones."""
-    return e.MetadataLogged(values={f"key{i // 2}": BIG if i % 2 else 0}, aggregator=Lazy("value"), **GIVEN)
+    return e.MetadataLogged(values={f"key{i // 2}": BIG if i % 2 else 0}, aggregator=AggregatorSpec("value"), **GIVEN)
 
 
 def metric_names(i):
     """Many metrics with names of dots."""
     names = ["." * 1000 + f"{i}-{j}" for j in range(600)]
-    return e.MetricsLogged(names=names, times=[0], columns=[[1.0]] * 600, aggregator=Lazy("stat"), **GIVEN)
+    return e.MetricsLogged(names=names, times=[0], columns=[[1.0]] * 600, aggregator=AggregatorSpec("stat"), **GIVEN)
 
 
 def text_steps(i):
     """Many time series, each of which keeps a long text as its last step; short at first, long later."""
     names, step = [f"{i % 30}-{j}" for j in range(500)], "s" * (1 if i < 30 else 1024)
     return e.MetricsLogged(
-        names=names, times=[0], columns=[[1.0]] * 500, text_steps=[step], aggregator=Lazy("timeseries"), **GIVEN
+        names=names,
+        times=[0],
+        columns=[[1.0]] * 500,
+        text_steps=[step],
+        aggregator=AggregatorSpec("timeseries"),
+        **GIVEN,
     )
 
 
@@ -60,7 +65,7 @@ def skipped(i):
     """Statistics that skip, and keep what they skip."""
     names = [f"{i}-{j}" for j in range(10)]
     return e.MetricsLogged(
-        names=names, times=[0] * 4096, columns=[[1.0] * 4096] * 10, aggregator=Lazy("stat", 4096), **GIVEN
+        names=names, times=[0] * 4096, columns=[[1.0] * 4096] * 10, aggregator=AggregatorSpec("stat", 4096), **GIVEN
     )
 
 
@@ -68,7 +73,9 @@ def chronos(i):
     """Many chronos with long names, all open once more and failed."""
     names = [f"{i}-{j}" + "n" * 1000 for j in range(600)]
     counts = {"announced": [0] * 600, "failed": [1] * 600, "times": [0] * 600, "elapsed": [1.0] * 600}
-    return e.ChronosFinished(names=names, aggregators=[Lazy("stat")] * 600, chronos=range(600), **counts, **GIVEN)
+    return e.ChronosFinished(
+        names=names, aggregators=[AggregatorSpec("stat")] * 600, chronos=range(600), **counts, **GIVEN
+    )
 
 
 def tags(i):
@@ -167,7 +174,7 @@ def test_many_chronos_in_one_frame_are_folded_at_once():
     """A frame of as many names as rows takes time in proportion to its rows, not to their square."""
     n = 30_000
     frame = e.ChronosFinished(
-        names=[str(i) for i in range(n)], aggregators=[Lazy("value")] * n, announced=[0] * n, failed=[0] * n,
+        names=[str(i) for i in range(n)], aggregators=[AggregatorSpec("value")] * n, announced=[0] * n, failed=[0] * n,
         chronos=list(range(n)), times=[0] * n, elapsed=[1.0] * n, **GIVEN, seq=1,
     )  # fmt: skip
     looked_at = 0

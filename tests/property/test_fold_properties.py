@@ -14,11 +14,12 @@ from logs import FIRST, Dice, burst, logs
 from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
-from trialstream_consumer import fold as fold_module
-from trialstream_consumer.fold import Refused, State, fold
-from trialstream_consumer.runs import fold_runs, runs_of, singles_of
-from trialstream_schemas import documents, series
-from trialstream_schemas.events import SubjectEvent
+from trialstream_consumer.fold import fold as fold_module
+from trialstream_consumer.fold.batch import fold_runs, runs_of, singles_of
+from trialstream_consumer.fold.fold import Refused, State, fold
+from trialstream_schemas.model import history as series
+from trialstream_schemas.storage import documents
+from trialstream_schemas.wire.events import SubjectEvent
 
 # Buckets of few rows, so that short logs fill some.
 CAPACITY = 4

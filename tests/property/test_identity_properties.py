@@ -7,7 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DICTS, NAMES, VALUES
-from trialstream_schemas.structure import Trial, canonical, digest
+from trialstream_schemas.model.identity import canonical, digest
+from trialstream_schemas.model.trial import Trial
 
 
 def tagged(x):

@@ -7,30 +7,26 @@ import math
 
 import numpy as np
 import pytest
-from trialstream_schemas.aggregators import (
+from trialstream_schemas.errors import InvalidType, InvalidValue, SchemaError
+from trialstream_schemas.model.aggregators import (
     MAX_KEPT,
     Aggregator,
-    Lazy,
-    Ring,
+    AggregatorSpec,
     RingAggregator,
-    Stat,
     StatAggregator,
-    TimeSeries,
     TimeSeriesAggregator,
-    Value,
     ValueAggregator,
     is_aggregator_document,
     timeseries_aggregator,
     value_aggregator,
 )
-from trialstream_schemas.errors import InvalidType, InvalidValue, SchemaError
 
 NAN, INF = math.nan, math.inf
 KINDS = [
-    pytest.param(Value.lazy(), id="Value"),
-    pytest.param(Stat.lazy(1), id="Stat"),
-    pytest.param(Ring.lazy(3), id="Ring"),
-    pytest.param(TimeSeries.lazy(), id="TimeSeries"),
+    pytest.param(ValueAggregator.lazy(), id="Value"),
+    pytest.param(StatAggregator.lazy(1), id="Stat"),
+    pytest.param(RingAggregator.lazy(3), id="Ring"),
+    pytest.param(TimeSeriesAggregator.lazy(), id="TimeSeries"),
 ]
 
 
@@ -43,7 +39,7 @@ def fed(lazy, xs, step=None):
 
 def test_value_keeps_the_last():
     """Value keeps the last observation, whatever it is, and counts them."""
-    value = Value()
+    value = ValueAggregator()
     assert (value.last, value.count) == (None, 0)
 
     value.extend([1, "two"])
@@ -56,7 +52,7 @@ def test_value_keeps_the_last():
 
 def test_ring_keeps_the_last_n():
     """Ring keeps the last n, oldest first, also when more than n come at once."""
-    ring = Ring(3)
+    ring = RingAggregator(3)
     assert ring.last is None
 
     ring.extend([1, 2])
@@ -71,7 +67,7 @@ def test_ring_keeps_the_last_n():
 def test_stat_is_what_numpy_says():
     """Stat keeps count, mean, population standard deviation, minimum, maximum and sum."""
     xs = np.random.default_rng(7).normal(5, 3, 1000)
-    stat = Stat()
+    stat = StatAggregator()
     for part in np.array_split(xs, 7):
         stat.extend(part.tolist())
 
@@ -84,7 +80,7 @@ def test_stat_is_what_numpy_says():
 
 def test_stat_is_stable_far_from_zero():
     """A small deviation around a large mean is not lost in rounding."""
-    stat = Stat()
+    stat = StatAggregator()
     for x in (1e9 + 1, 1e9 + 2, 1e9 + 3):
         stat.extend([x])
 
@@ -94,14 +90,14 @@ def test_stat_is_stable_far_from_zero():
 
 def test_stat_of_nothing():
     """Without observations there is no mean, deviation, minimum or maximum, and no NaN in their place."""
-    stat = Stat()
+    stat = StatAggregator()
 
     assert (stat.count, stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (0, None, None, None, None, 0.0)
 
 
 def test_stat_of_one():
     """One observation has no deviation."""
-    stat = fed(Stat.lazy(), [2.5])
+    stat = fed(StatAggregator.lazy(), [2.5])
 
     assert (stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (2.5, 0.0, 2.5, 2.5, 2.5)
 
@@ -117,7 +113,7 @@ def test_stat_of_one():
 )
 def test_skipped_observations_count_in_no_statistic(runs):
     """The first skip_obs observations are in no statistic, not in minimum, maximum, count and sum either."""
-    stat = Stat(2)
+    stat = StatAggregator(2)
     for xs in runs:
         stat.extend(xs)
 
@@ -126,20 +122,20 @@ def test_skipped_observations_count_in_no_statistic(runs):
 
 def test_skipped_nan_is_not_counted():
     """A NaN among the skipped is skipped like any other."""
-    stat = fed(Stat.lazy(2), [NAN, INF, 1.0, NAN])
+    stat = fed(StatAggregator.lazy(2), [NAN, INF, 1.0, NAN])
 
     assert (stat.count, stat.nan, stat.inf) == (1, 1, 0)
 
 
 def test_stat_that_skipped_all():
     """While all are skipped, there is no statistic."""
-    stat = fed(Stat.lazy(5), [1.0, 2.0])
+    stat = fed(StatAggregator.lazy(5), [1.0, 2.0])
 
     assert (stat.count, stat.min, stat.avg) == (0, None, None)
 
 
 @pytest.mark.parametrize(
-    "lazy", [pytest.param(Stat.lazy(), id="Stat"), pytest.param(TimeSeries.lazy(), id="TimeSeries")]
+    "lazy", [pytest.param(StatAggregator.lazy(), id="Stat"), pytest.param(TimeSeriesAggregator.lazy(), id="TimeSeries")]
 )
 def test_nan_and_inf_are_counted_apart(lazy):
     """NaN and ±inf are counted, and leave the statistics of the finite ones as they are."""
@@ -151,7 +147,7 @@ def test_nan_and_inf_are_counted_apart(lazy):
 
 def test_only_nan():
     """A metric that is nothing but NaN has counts and no statistic."""
-    stat = fed(Stat.lazy(), [NAN, NAN])
+    stat = fed(StatAggregator.lazy(), [NAN, NAN])
 
     assert (stat.count, stat.nan, stat.avg, stat.min, stat.max, stat.sd) == (0, 2, None, None, None, None)
 
@@ -160,14 +156,14 @@ def test_largest_doubles():
     """A sum beyond a double is inf, and the mean still is what it is."""
     largest = 1.7976931348623157e308
 
-    stat = fed(Stat.lazy(), [largest] * 3)
+    stat = fed(StatAggregator.lazy(), [largest] * 3)
 
     assert (stat.avg, stat.min, stat.max, stat.sum) == (largest, largest, largest, INF)
 
 
 def test_timeseries_keeps_the_last_with_its_step():
     """TimeSeries keeps, beside the statistics, the last observation in the order of the log, and its step."""
-    series = TimeSeries()
+    series = TimeSeriesAggregator()
     assert (series.last, series.last_step) == (None, None)
 
     series.extend([1.0, 2.0], 10)
@@ -181,7 +177,7 @@ def test_timeseries_keeps_the_last_with_its_step():
 @pytest.mark.parametrize("step", [None, 7, -(2**63), 0.5, "warm-up"], ids=repr)
 def test_timeseries_takes_any_step(step):
     """A step is an integer, a float or a text, or there is none."""
-    series = fed(TimeSeries.lazy(), [NAN], step)
+    series = fed(TimeSeriesAggregator.lazy(), [NAN], step)
 
     assert math.isnan(series.last)
     assert series.last_step == step
@@ -189,8 +185,8 @@ def test_timeseries_takes_any_step(step):
 
 def test_merge_counts_what_the_whole_would_not_have_skipped():
     """Merging gives to each what one pass would: the later one's skipped observations count, if they are not first."""
-    merged = fed(Stat.lazy(2), [1.0])
-    merged.merge(fed(Stat.lazy(2), [2.0, 3.0, 4.0]))
+    merged = fed(StatAggregator.lazy(2), [1.0])
+    merged.merge(fed(StatAggregator.lazy(2), [2.0, 3.0, 4.0]))
 
     assert (merged.count, merged.avg, merged.min, merged.max, merged.sum) == (2, 3.5, 3.0, 4.0, 7.0)
     assert merged.sd == pytest.approx(0.5)
@@ -198,7 +194,7 @@ def test_merge_counts_what_the_whole_would_not_have_skipped():
 
 def test_merge_of_nothing():
     """Merging one that has seen nothing changes nothing."""
-    for lazy in (Value.lazy(), Stat.lazy(1), Ring.lazy(2), TimeSeries.lazy()):
+    for lazy in (ValueAggregator.lazy(), StatAggregator.lazy(1), RingAggregator.lazy(2), TimeSeriesAggregator.lazy()):
         merged = fed(lazy, [1.0, 2.0], 5)
         merged.merge(lazy())
 
@@ -207,33 +203,49 @@ def test_merge_of_nothing():
 
 def test_lazy_names_an_aggregator():
     """`lazy` names an aggregator; calling it makes a new one each time."""
-    lazy = Stat.lazy(1)
+    lazy = StatAggregator.lazy(1)
 
-    assert lazy == Lazy("stat", 1) == StatAggregator.lazy(1)
-    assert isinstance(lazy(), Stat)
+    assert lazy == AggregatorSpec("stat", 1) == StatAggregator.lazy(1)
+    assert isinstance(lazy(), StatAggregator)
     assert lazy().skip_obs == 1
     assert lazy() is not lazy()
-    assert Ring.lazy(5)().size == 5
-    assert (value_aggregator, timeseries_aggregator) == (Value.lazy(), TimeSeries.lazy())
+    assert RingAggregator.lazy(5)().size == 5
+    assert (value_aggregator, timeseries_aggregator) == (ValueAggregator.lazy(), TimeSeriesAggregator.lazy())
 
 
 def test_long_names():
     """The names ending in Aggregator are the same classes."""
-    assert (ValueAggregator, StatAggregator, RingAggregator, TimeSeriesAggregator) == (Value, Stat, Ring, TimeSeries)
+    assert (ValueAggregator, StatAggregator, RingAggregator, TimeSeriesAggregator) == (
+        ValueAggregator,
+        StatAggregator,
+        RingAggregator,
+        TimeSeriesAggregator,
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "error", "reason"),
     [
-        pytest.param(lambda: Ring.lazy(0), InvalidValue, "between 1 and 4096, not 0", id="ring of nothing"),
-        pytest.param(lambda: Ring(MAX_KEPT + 1), InvalidValue, "not 4097", id="ring too large"),
-        pytest.param(lambda: Ring.lazy(2.0), InvalidType, "an int is needed, not float", id="ring of a float"),
-        pytest.param(lambda: Stat.lazy(-1), InvalidValue, "between 0 and 4096, not -1", id="negative skip_obs"),
-        pytest.param(lambda: Stat(True), InvalidType, "an int is needed, not bool", id="skip_obs of True"),
-        pytest.param(Lazy("median"), SchemaError, "no aggregator is called 'median'", id="unknown kind"),
-        pytest.param(Lazy("ring", 0), InvalidValue, "between 1 and 4096", id="a ring of nothing from the wire"),
-        pytest.param(lambda: Lazy.check(Stat, "p"), InvalidType, r"^p: .*StatAggregator.lazy\(1\), not", id="a class"),
-        pytest.param(lambda: Lazy.check("stat", "p"), InvalidType, r"^p: .*not str", id="a text"),
+        pytest.param(lambda: RingAggregator.lazy(0), InvalidValue, "between 1 and 4096, not 0", id="ring of nothing"),
+        pytest.param(lambda: RingAggregator(MAX_KEPT + 1), InvalidValue, "not 4097", id="ring too large"),
+        pytest.param(
+            lambda: RingAggregator.lazy(2.0), InvalidType, "an int is needed, not float", id="ring of a float"
+        ),
+        pytest.param(
+            lambda: StatAggregator.lazy(-1), InvalidValue, "between 0 and 4096, not -1", id="negative skip_obs"
+        ),
+        pytest.param(lambda: StatAggregator(True), InvalidType, "an int is needed, not bool", id="skip_obs of True"),
+        pytest.param(AggregatorSpec("median"), SchemaError, "no aggregator is called 'median'", id="unknown kind"),
+        pytest.param(
+            AggregatorSpec("ring", 0), InvalidValue, "between 1 and 4096", id="a ring of nothing from the wire"
+        ),
+        pytest.param(
+            lambda: AggregatorSpec.check(StatAggregator, "p"),
+            InvalidType,
+            r"^p: .*StatAggregator.lazy\(1\), not",
+            id="a class",
+        ),
+        pytest.param(lambda: AggregatorSpec.check("stat", "p"), InvalidType, r"^p: .*not str", id="a text"),
     ],
 )
 def test_lazy_refuses(make, error, reason):
@@ -270,16 +282,18 @@ def test_document_comes_back(lazy):
 @pytest.mark.parametrize(
     ("lazy", "xs", "short"),
     [
-        pytest.param(Value.lazy(), [NAN], "nan", id="Value"),
-        pytest.param(Ring.lazy(2), [1.0, b"\0", {"a": [INF]}], [{"%bytes": "AA=="}, {"a": ["inf"]}], id="Ring"),
+        pytest.param(ValueAggregator.lazy(), [NAN], "nan", id="Value"),
         pytest.param(
-            Stat.lazy(),
+            RingAggregator.lazy(2), [1.0, b"\0", {"a": [INF]}], [{"%bytes": "AA=="}, {"a": ["inf"]}], id="Ring"
+        ),
+        pytest.param(
+            StatAggregator.lazy(),
             [1.0, 3.0],
             {"count": 2, "avg": 2.0, "sd": 1.0, "min": 1.0, "max": 3.0, "sum": 4.0},
             id="Stat",
         ),
         pytest.param(
-            TimeSeries.lazy(),
+            TimeSeriesAggregator.lazy(),
             [3.0, NAN],
             {"count": 1, "avg": 3.0, "sd": 0.0, "min": 3.0, "max": 3.0, "sum": 3.0, "nan": 1}
             | {"last": "nan", "last_step": 9},
@@ -299,9 +313,9 @@ def test_short_json_is_for_reading(lazy, xs, short):
 @pytest.mark.parametrize(
     ("wanted", "given"),
     [
-        pytest.param(Ring, Stat(), id="a Stat for a Ring"),
-        pytest.param(Value, TimeSeries(), id="a TimeSeries for a Value"),
-        pytest.param(TimeSeries, Stat(), id="a Stat for a TimeSeries"),
+        pytest.param(RingAggregator, StatAggregator(), id="a Stat for a Ring"),
+        pytest.param(ValueAggregator, TimeSeriesAggregator(), id="a TimeSeries for a Value"),
+        pytest.param(TimeSeriesAggregator, StatAggregator(), id="a Stat for a TimeSeries"),
     ],
 )
 def test_wrong_kind(wanted, given):
@@ -321,14 +335,14 @@ def test_no_kind(given):
 
 def test_a_timeseries_is_a_stat():
     """Whoever asks for statistics may get the ones of a time series."""
-    assert type(Stat.from_json(TimeSeries().to_json())) is TimeSeries
+    assert type(StatAggregator.from_json(TimeSeriesAggregator().to_json())) is TimeSeriesAggregator
 
 
 def test_equality():
     """Two are equal if their state is; NaN equals NaN, and kinds and arguments count."""
-    assert fed(Value.lazy(), [NAN]) == fed(Value.lazy(), [NAN])
-    assert Stat(1) != Stat(2)
-    assert Stat() != TimeSeries()
-    assert Ring(2) != [1]
+    assert fed(ValueAggregator.lazy(), [NAN]) == fed(ValueAggregator.lazy(), [NAN])
+    assert StatAggregator(1) != StatAggregator(2)
+    assert StatAggregator() != TimeSeriesAggregator()
+    assert RingAggregator(2) != [1]
     with pytest.raises(TypeError):
-        hash(Stat())
+        hash(StatAggregator())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trialstream_consumer.archive import Members, Selection
-from trialstream_schemas.events import (
+from trialstream_schemas.wire.events import (
     GroupCreated,
     GroupMetadataSet,
     LogCreated,

@@ -10,11 +10,12 @@ from array import array
 
 import fastavro
 import pytest
-from trialstream_schemas import events as e
-from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.bounds import MAX_RECORD_BYTES, checker
-from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode, fingerprint
 from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.wire import events as e
+from trialstream_schemas.wire.checker import checker
+from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore, encode, fingerprint
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 
 TRIAL = {"trial": "0" * 32 + "_0", "writer": "w", "seq": 3, "time": 1}
 STORE = SchemaStore()
@@ -124,7 +125,7 @@ def test_the_largest_events_pass():
     tags = e.TagsAdded(**TRIAL, values={"k": [None] * 49_000})
     frame = e.MetricsLogged(
         **TRIAL,
-        aggregator=Lazy("timeseries"),
+        aggregator=AggregatorSpec("timeseries"),
         names=[str(i) for i in range(60)],
         times=range(256),
         columns=[array("d", [0.5] * 256)] * 60,

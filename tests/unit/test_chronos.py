@@ -6,14 +6,14 @@ import asyncio
 import threading
 
 import pytest
-from trialstream.chronos import Chronos, OpenChrono
-from trialstream_schemas.aggregators import Stat
+from trialstream.kafka.chronos import Chronos, OpenChrono
 from trialstream_schemas.errors import ChronoError
+from trialstream_schemas.model.aggregators import StatAggregator
 
 
 def chrono(trial="t_0", name="step"):
     """One that runs from now on."""
-    return OpenChrono(trial, name, Stat.lazy(1), None)
+    return OpenChrono(trial, name, StatAggregator.lazy(1), None)
 
 
 def in_thread(function):
@@ -117,7 +117,7 @@ def test_which_of_several_is_meant_must_be_known():
     """Several are open, and none was started here."""
     chronos = Chronos()
     for _ in range(2):
-        in_thread(lambda: chronos.start(OpenChrono("t_0", "step", Stat.lazy(1), None, owner=object())))
+        in_thread(lambda: chronos.start(OpenChrono("t_0", "step", StatAggregator.lazy(1), None, owner=object())))
 
     with pytest.raises(ChronoError, match="open in 2 other tasks"):
         chronos.finish("t_0", "step")

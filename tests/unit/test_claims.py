@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from trialstream.claims import Candidate, Candidates
+from trialstream.kafka.claims import Candidate, Candidates
 from trialstream_schemas.errors import MongoUnavailable
 
 OLDEST = [Candidate(f"{n}_0", 1) for n in range(5)]

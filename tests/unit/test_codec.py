@@ -12,15 +12,15 @@ from array import array
 
 import fastavro
 import pytest
-from trialstream_schemas import events as e
-from trialstream_schemas.aggregators import Lazy
-from trialstream_schemas.codec import SCHEMAS, SchemaStore, encode, fingerprint, record_of
 from trialstream_schemas.errors import SchemaError, UnknownSchema
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.wire import events as e
+from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore, encode, fingerprint, record_of
 
 ENVELOPE = {"writer": "w", "seq": 3, "time": 1_700_000_000_123_456}
 ASKED = {**ENVELOPE, "seq": 0, "request": "r"}
 TRIAL = {"trial": "0" * 32 + "_0", **ENVELOPE}
-STAT = Lazy("stat", 1)
+STAT = AggregatorSpec("stat", 1)
 ERROR = e.Error("ValueError", "no", "at line 1")
 VALUES = {"a.b": [None, True, 2**63 - 1, -1, 0.5, -math.inf, "é", b"\0", {"": {}}]}
 
@@ -34,13 +34,13 @@ GOLDEN = [
     e.TrialFinished(**TRIAL, interrupted=True, elapsed=1.5, error=ERROR),
     e.ChronoStarted(**TRIAL, name="epoch", aggregator=STAT),
     e.ChronosFinished(
-        **TRIAL, names=["a", "b"], aggregators=[STAT, Lazy("timeseries")], announced=[1, 0], failed=[0, 1],
+        **TRIAL, names=["a", "b"], aggregators=[STAT, AggregatorSpec("timeseries")], announced=[1, 0], failed=[0, 1],
         chronos=[0, 1, 1], times=[0, 5, -5], elapsed=[0.1, 0.2, math.inf],
     ),
     e.ArgumentsLogged(**TRIAL, values=VALUES),
-    e.MetadataLogged(**TRIAL, values={"k": 1}, aggregator=Lazy("ring", 5)),
+    e.MetadataLogged(**TRIAL, values={"k": 1}, aggregator=AggregatorSpec("ring", 5)),
     e.MetricsLogged(
-        **TRIAL, aggregator=Lazy("timeseries"), names=("x", "y"), steps=array("q", [1, 2]),
+        **TRIAL, aggregator=AggregatorSpec("timeseries"), names=("x", "y"), steps=array("q", [1, 2]),
         float_steps=array("d", [0.5]), text_steps=["s"], times=array("q", [0, 9]),
         columns=[array("d", [1.0, -0.0]), array("d", [math.inf, 5e-324])],
     ),
@@ -408,7 +408,7 @@ def test_deeper_values_do_not_kill(depth):
     """
     code = """if True:
         import sys
-        from trialstream_schemas.codec import SchemaStore
+        from trialstream_schemas.wire.codec import SchemaStore
         try:
             SchemaStore().decode(sys.stdin.buffer.read())
         except Exception as error:

@@ -6,7 +6,7 @@ import math
 
 import bson
 import pytest
-from trialstream_consumer.comparing import _paths
+from trialstream_consumer.replay.diff import _paths
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,18 @@ from array import array
 import pytest
 import trialstream as ts
 from tracing import each_instruction
-from trialstream.backlog import Backlog, Route
-from trialstream.frames import FRAME_ROWS
-from trialstream.outbox import Outbox
-from trialstream_consumer.fold import Changes, State, fold, needs
-from trialstream_consumer.runs import fold_runs, runs_of
-from trialstream_schemas.aggregators import TimeSeries
-from trialstream_schemas.codec import SchemaStore, encode
-from trialstream_schemas.events import MetricsLogged
-from trialstream_schemas.structure import Trial
+from trialstream.log.topics import Route
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.frames import FRAME_ROWS
+from trialstream.pipeline.outbox import Outbox
+from trialstream_consumer.fold.batch import fold_runs, runs_of
+from trialstream_consumer.fold.fold import Changes, State, fold, needs
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.wire.codec import SchemaStore, encode
+from trialstream_schemas.wire.events import MetricsLogged
 
-SERIES = TimeSeries.lazy()
+SERIES = TimeSeriesAggregator.lazy()
 # What CPython 3.11 takes stands behind each.
 CALL_STEPS = 225  # 178: to find the frame, compare names and types, pack and append
 SEAL_STEPS = 320  # 249: a column at a time

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import bson
 import pytest
-from trialstream_schemas import documents
-from trialstream_schemas.aggregators import Ring, Stat, TimeSeries
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialError, TrialGroup
+from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
+from trialstream_schemas.storage import documents
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 MICROS = 1795435200123456
@@ -16,7 +17,7 @@ MICROS = 1795435200123456
 
 def full_trial():
     """A trial with something in every field."""
-    loss, epoch, last = TimeSeries(), Stat(1), Ring(2)
+    loss, epoch, last = TimeSeriesAggregator(), StatAggregator(1), RingAggregator(2)
     loss.extend([0.5, 0.25], 2)
     epoch.extend([9.0, 1.0])
     last.extend(["a", {"b.c": 1}])

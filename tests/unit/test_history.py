@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from trialstream.history import check_points, downsampled, histories
 from trialstream.protocol import MetricHistory
+from trialstream.reading.history import check_points, downsampled, histories
 from trialstream_schemas.errors import InvalidType, InvalidValue
-from trialstream_schemas.series import Bucket, Rows, Shape
+from trialstream_schemas.model.history import Bucket, Rows, Shape
 
 KINDS = {int: "int", float: "float", str: "text", type(None): "none"}
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from trialstream_schemas.structure import Project, Trial, TrialGroup, canonical, digest, trial_hash
+from trialstream_schemas.model.identity import canonical, digest, trial_hash
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 PAIRS = [
     pytest.param(65, "A", id="a number and the letter of that code"),
@@ -118,7 +119,7 @@ def test_uid_stays():
 def test_hash_is_the_same_everywhere():
     """The hash is the same in every process and every version: trials are found by it for ever."""
     code = (
-        "from trialstream_schemas.structure import trial_hash as h; print(h('mlp', '1', {'lr': 0.1}, 'digits', None))"
+        "from trialstream_schemas.model.identity import trial_hash as h; print(h('mlp', '1', {'lr': 0.1}, 'digits', None))"
     )
     elsewhere = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONHASHSEED": "1"}, check=True, capture_output=True, text=True

@@ -12,7 +12,7 @@ import weakref
 import anyio
 import pytest
 from tracing import each_instruction
-from trialstream.io_thread import IoThread
+from trialstream.runtime.io_thread import IoThread
 from trialstream_schemas.errors import ProtocolClosed
 
 

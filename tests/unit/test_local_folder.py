@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from trialstream_consumer.local.errors import LocalStackError
-from trialstream_consumer.local.folder import FORMAT, DataFolder, Run
-from trialstream_consumer.local.ports import Ports
-from trialstream_consumer.local.process import ProcessId
-from trialstream_consumer.local.status import look
+from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.folder import FORMAT, DataFolder, Run
+from trialstream_console.local.ports import Ports
+from trialstream_console.local.process import ProcessId
+from trialstream_console.local.status import look
 
 VERSIONS = {"kafka": "4.3.1", "mongod": "6.0.5"}
 

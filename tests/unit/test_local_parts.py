@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from trialstream_consumer.local import parts
-from trialstream_consumer.local.errors import LocalStackError
-from trialstream_consumer.local.ports import HOST, Ports, require_free
+from trialstream_console.local import parts
+from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.ports import HOST, Ports, require_free
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from trialstream_consumer.local import process
-from trialstream_consumer.local.errors import LocalStackError
-from trialstream_consumer.local.process import ProcessId, on_lasting_thread, spawn
+from trialstream_console.local import process
+from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.process import ProcessId, on_lasting_thread, spawn
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 DEAF = [
@@ -107,7 +107,7 @@ def test_children_die_with_a_launcher_that_is_killed(tmp_path):
     code = f"""
         import time
         from pathlib import Path
-        from trialstream_consumer.local.process import on_lasting_thread, spawn
+        from trialstream_console.local.process import on_lasting_thread, spawn
         here = Path({str(tmp_path)!r})
         print(on_lasting_thread(lambda: spawn({SLEEP!r}, log=here / "log", cwd=here)).pid, flush=True)
         time.sleep(600)

@@ -8,12 +8,14 @@ import threading
 import time
 
 import pytest
-from trialstream.backlog import Backlog, Entry, Route
-from trialstream.frames import FRAME_BYTES, FRAME_ROWS
-from trialstream.outbox import Full, Outbox
-from trialstream_schemas.aggregators import Stat, TimeSeries
-from trialstream_schemas.codec import encode
-from trialstream_schemas.events import (
+from trialstream.log.topics import Route
+from trialstream.pipeline.backlog import Backlog, Entry
+from trialstream.pipeline.frames import FRAME_BYTES, FRAME_ROWS
+from trialstream.pipeline.outbox import Full, Outbox
+from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.wire.codec import encode
+from trialstream_schemas.wire.events import (
     ArgumentsLogged,
     ChronosFinished,
     GroupMetadataSet,
@@ -23,9 +25,8 @@ from trialstream_schemas.events import (
     TagsAdded,
     TrialCreated,
 )
-from trialstream_schemas.structure import Trial
 
-SERIES = TimeSeries.lazy()
+SERIES = TimeSeriesAggregator.lazy()
 LONG = 3600.0  # a linger that no test outlives
 
 
@@ -62,7 +63,7 @@ class Box:
 
     def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
         """Log a chrono."""
-        self.outbox.add_chrono(uid, name, 1000, elapsed, Stat.lazy(1), announced=announced, failed=failed)
+        self.outbox.add_chrono(uid, name, 1000, elapsed, StatAggregator.lazy(1), announced=announced, failed=failed)
 
     def events(self, *, seal=True):
         """All that is queued, in its order."""
@@ -107,7 +108,7 @@ def test_consecutive_rows_make_one_frame(box):
         pytest.param({"loss": 1.0, "step": 1.5}, id="a float for a step"),
         pytest.param({"loss": 1.0, "step": "a"}, id="a text for a step"),
         pytest.param({"loss": 1.0, "step": None}, id="no step"),
-        pytest.param({"loss": 1.0, "aggregator": Stat.lazy(1)}, id="another aggregator"),
+        pytest.param({"loss": 1.0, "aggregator": StatAggregator.lazy(1)}, id="another aggregator"),
     ],
 )
 def test_a_row_of_another_shape_begins_a_frame(box, other):
@@ -173,7 +174,7 @@ def test_chronos_make_frames_of_all_names(box):
     assert isinstance(frame, ChronosFinished)
     assert (list(frame.names), list(frame.chronos), list(frame.elapsed)) == (["step", "load"], [0, 1, 0], [1, 2, 3])
     assert (list(frame.announced), list(frame.failed)) == ([0, 1], [1, 0])
-    assert list(frame.aggregators) == [Stat.lazy(1)] * 2
+    assert list(frame.aggregators) == [StatAggregator.lazy(1)] * 2
 
 
 def test_a_frame_of_chronos_has_so_many_rows_at_most(box):
@@ -458,7 +459,7 @@ def test_rows_of_an_open_frame_go_the_short_way(box):
         pytest.param(TRIAL, True, None, {"loss": 0.5}, id="a bool for a step"),
         pytest.param(TRIAL, 2**63, None, {"loss": 0.5}, id="a step of more than 64 bits"),
         pytest.param(TRIAL, None, None, {"loss": 0.5}, id="no step"),
-        pytest.param(TRIAL, 1, Stat.lazy(1), {"loss": 0.5}, id="another aggregator"),
+        pytest.param(TRIAL, 1, StatAggregator.lazy(1), {"loss": 0.5}, id="another aggregator"),
         pytest.param(TRIAL, 1, None, {"loss": 1}, id="an int"),
         pytest.param(TRIAL, 1, None, {"loss": "0.5"}, id="a text"),
         pytest.param(TRIAL, 1, None, {"accuracy": 0.5}, id="another name"),

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 from rich.console import Console
-from trialstream_consumer.cli import progress
+from trialstream_console.cli import progress
 
 
 @pytest.fixture

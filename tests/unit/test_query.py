@@ -7,10 +7,19 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from trialstream.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, path, sort_keys, translate
-from trialstream_schemas.documents import group_to_document, project_to_document, trial_to_document
+from trialstream.reading.query import (
+    GROUP_FIELDS,
+    PROJECT_FIELDS,
+    TRIAL_FIELDS,
+    check_limit,
+    path,
+    sort_keys,
+    translate,
+)
 from trialstream_schemas.errors import QueryError
-from trialstream_schemas.structure import CustomStatus, Project, Status, Trial, TrialGroup
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
+from trialstream_schemas.storage.documents import group_to_document, project_to_document, trial_to_document
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MICROS = 1767355200000000

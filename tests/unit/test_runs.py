@@ -7,13 +7,13 @@ from array import array
 from dataclasses import replace
 
 import pytest
-from trialstream_consumer import runs as runs_module
-from trialstream_consumer.fold import Changes, State, fold, fold_rows
-from trialstream_consumer.runs import Faulty, fold_runs, runs_of, singles_of
-from trialstream_schemas.aggregators import Stat, TimeSeries
-from trialstream_schemas.documents import trial_to_document
-from trialstream_schemas.events import Heartbeat, MetricsLogged, ProjectCreated, TagsAdded
-from trialstream_schemas.structure import Trial
+from trialstream_consumer.fold import batch as runs_module
+from trialstream_consumer.fold.batch import Faulty, fold_runs, runs_of, singles_of
+from trialstream_consumer.fold.fold import Changes, State, fold, fold_rows
+from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.storage.documents import trial_to_document
+from trialstream_schemas.wire.events import Heartbeat, MetricsLogged, ProjectCreated, TagsAdded
 
 ONE, TWO = Trial(name="one"), Trial(name="two")
 TIME = 1_700_000_000_000_000
@@ -26,7 +26,7 @@ def row(seq, trial=ONE, **changes):
         writer="w",
         seq=seq,
         time=TIME + seq,
-        aggregator=TimeSeries.lazy(),
+        aggregator=TimeSeriesAggregator.lazy(),
         names=("loss", "lr"),
         steps=(seq,),
         times=(0,),
@@ -67,7 +67,7 @@ def test_what_is_not_folded_is_in_no_run():
     [
         pytest.param(row(2, writer="v"), id="another writer"),
         pytest.param(row(2, names=("loss", "x")), id="other names"),
-        pytest.param(row(2, aggregator=Stat.lazy()), id="another aggregator"),
+        pytest.param(row(2, aggregator=StatAggregator.lazy()), id="another aggregator"),
         pytest.param(row(2, steps=()), id="no step"),
         pytest.param(row(2, steps=(), float_steps=(0.5,)), id="a step that is a float"),
         pytest.param(row(2, steps=(), text_steps=("a",)), id="a step that is a text"),
@@ -120,7 +120,7 @@ def test_ordinary_rows_are_folded_at_once():
         pytest.param({"steps": (1, 2)}, {}, id="a step too many"),
         pytest.param({"times": (2**62,)}, {}, id="a time in no calendar"),
         pytest.param({"time": -(2**62), "times": (2**62,)}, {}, id="a frame's time in no calendar"),
-        pytest.param({}, {"aggregator": Stat.lazy()}, id="another aggregator before"),
+        pytest.param({}, {"aggregator": StatAggregator.lazy()}, id="another aggregator before"),
         pytest.param({}, {"steps": (), "text_steps": ("a",)}, id="a text before"),
         pytest.param({}, {"names": ("loss", "other")}, id="a new name"),
     ],

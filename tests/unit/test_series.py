@@ -6,8 +6,8 @@ import struct
 
 import bson
 import pytest
-from trialstream_schemas.events import MAX_EVENT_BYTES
-from trialstream_schemas.series import MAX_ROWS, Bucket, Rows, Shape
+from trialstream_schemas.model.history import MAX_ROWS, Bucket, Rows, Shape
+from trialstream_schemas.wire.limits import MAX_EVENT_BYTES
 
 LOSS = Shape("metrics", ("loss",), "int")
 

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from trialstream import spool as module
-from trialstream.segment import Row, read_segment
-from trialstream.spool import Spool, abandoned, find_spools
+from trialstream.spool import folder as module
+from trialstream.spool.folder import Spool, abandoned, find_spools
+from trialstream.spool.segment import Row, read_segment
 from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
 KIB = 1024
@@ -183,8 +183,8 @@ def test_a_killed_process_has_no_folder_any_more(tmp_path):
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from trialstream.segment import Row\n"
-        "from trialstream.spool import Spool\n"
+        "from trialstream.spool.segment import Row\n"
+        "from trialstream.spool.folder import Spool\n"
         "spool = Spool(Path(sys.argv[1]), 'p', 'w', 10**9)\n"
         "spool.append([Row('trials', b'a', b'b')], cold=False, segment_bytes=1)\n"
         "begun, told = os.pipe()\n"

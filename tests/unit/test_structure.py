@@ -8,16 +8,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from trialstream_schemas.errors import InvalidType, InvalidValue
-from trialstream_schemas.structure import (
-    CustomStatus,
-    Project,
-    Status,
-    Trial,
-    TrialGroup,
-    from_micros,
-    status_of,
-    to_micros,
-)
+from trialstream_schemas.model.status import CustomStatus, Status, status_of
+from trialstream_schemas.model.times import from_micros, to_micros
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 STRUCTURES = [pytest.param(each, id=each.__name__) for each in (Project, TrialGroup, Trial)]
 

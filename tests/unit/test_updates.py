@@ -7,13 +7,14 @@ import inspect
 import time
 
 import pytest
-from trialstream import updates
+from trialstream.kafka import commands as updates
 from trialstream.protocol import Protocol
-from trialstream_schemas.aggregators import Ring, Stat, TimeSeries, Value
-from trialstream_schemas.codec import SchemaStore, encode
 from trialstream_schemas.errors import InvalidType, InvalidValue
-from trialstream_schemas.events import MAX_EVENT_BYTES, StatusRecord
-from trialstream_schemas.structure import CustomStatus, Status
+from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.wire.codec import SchemaStore, encode
+from trialstream_schemas.wire.events import StatusRecord
+from trialstream_schemas.wire.limits import MAX_EVENT_BYTES
 
 UID = "0123456789abcdef0123456789abcdef_0"
 
@@ -44,7 +45,7 @@ def test_an_update_has_the_parameters_of_its_method(name):
         updates.log_trial_start("w", UID),
         updates.log_trial_finish("w", UID, ValueError, ValueError("no"), None),
         updates.log_trial_arguments("w", UID, a=1),
-        updates.log_trial_metadata("w", UID, Ring.lazy(3), a=[None]),
+        updates.log_trial_metadata("w", UID, RingAggregator.lazy(3), a=[None]),
         updates.add_trial_tags("w", UID, a={"b": b"c"}),
         updates.set_trial_status("w", UID, Status.Broken, "why"),
         updates.set_group_metadata("w", "g", a=1.5),
@@ -202,7 +203,7 @@ def test_values_that_do_not_fit_one_event():
     assert len(encode(updates.log_trial_arguments("w", UID, **fits))) < 1_000_000
 
 
-@pytest.mark.parametrize("lazy", [Stat.lazy(2), TimeSeries.lazy()], ids=["Stat", "TimeSeries"])
+@pytest.mark.parametrize("lazy", [StatAggregator.lazy(2), TimeSeriesAggregator.lazy()], ids=["Stat", "TimeSeries"])
 def test_metadata_for_statistics_is_numbers(lazy):
     """They become doubles; all else is a TypeError that names the key."""
     event = updates.log_trial_metadata("w", UID, lazy, a=True, b=2)
@@ -214,7 +215,7 @@ def test_metadata_for_statistics_is_numbers(lazy):
 
 def test_metadata_for_other_aggregators_is_any_value():
     """Value is the default."""
-    assert updates.log_trial_metadata("w", UID, a="x").aggregator == Value.lazy()
-    assert updates.log_trial_metadata("w", UID, Ring.lazy(1), a="x").values == {"a": "x"}
+    assert updates.log_trial_metadata("w", UID, a="x").aggregator == ValueAggregator.lazy()
+    assert updates.log_trial_metadata("w", UID, RingAggregator.lazy(1), a="x").values == {"a": "x"}
     with pytest.raises(InvalidType, match="aggregator"):
-        updates.log_trial_metadata("w", UID, Ring, a="x")
+        updates.log_trial_metadata("w", UID, RingAggregator, a="x")

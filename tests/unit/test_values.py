@@ -12,9 +12,9 @@ from types import MappingProxyType
 import bson
 import numpy as np
 import pytest
-from trialstream_schemas import values
 from trialstream_schemas.errors import InvalidType, InvalidValue
-from trialstream_schemas.values import MAX_NAME_BYTES, MAX_VALUE_BYTES
+from trialstream_schemas.model import values
+from trialstream_schemas.model.values import MAX_NAME_BYTES, MAX_VALUE_BYTES
 
 INT64_MAX = 2**63 - 1
 

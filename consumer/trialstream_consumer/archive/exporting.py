@@ -10,10 +10,10 @@ from typing import TypeAlias
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from trialstream.config import Config
-from trialstream.topics import kafka_errors, reading
-from trialstream_schemas import events
-from trialstream_schemas.codec import SchemaStore
+from trialstream.log.clients import kafka_errors, reading
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
+from trialstream_schemas.wire import events
+from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream_consumer.archive.file import ArchiveError, Progress, Row, new_archive, store_of
 from trialstream_consumer.archive.selection import Members, Selection

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 import fastavro
 from fastavro.write import Writer
-from trialstream_schemas.codec import SchemaStore
 from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.wire.codec import SchemaStore
 
 __all__ = ["Archive", "ArchiveError", "Progress", "Row", "new_archive", "store_of"]
 

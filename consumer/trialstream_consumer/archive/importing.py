@@ -11,10 +11,11 @@ from typing import Any
 import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
-from trialstream.topics import ensure_topics, kafka_errors, partition_of
-from trialstream_schemas import events
-from trialstream_schemas.codec import SchemaStore
+from trialstream.log.clients import kafka_errors
+from trialstream.log.topics import ensure_topics, partition_of
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
+from trialstream_schemas.wire import events
+from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream_consumer.archive.file import Archive, ArchiveError, Progress, Row, store_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from trialstream_schemas import events
+from trialstream_schemas.wire import events
 
-from trialstream_consumer.fold import Changes, Refused, State, fold, resolve
+from trialstream_consumer.fold.fold import Changes, Refused, State, fold, resolve
 
 __all__ = ["Members", "Selection"]
 

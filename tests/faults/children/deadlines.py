@@ -16,9 +16,9 @@ import psutil
 import trialstream as ts
 import trialstream.sync
 from telling import tell
-from trialstream import lifecycle
-from trialstream.io_thread import IoThread
-from trialstream.spool import Spool
+from trialstream.runtime import lifecycle
+from trialstream.runtime.io_thread import IoThread
+from trialstream.spool.folder import Spool
 
 ROWS = 400_000
 

@@ -14,7 +14,7 @@ from typing import Any
 import trialstream as ts
 import trialstream.sync
 from telling import tell, wait_for_go
-from trialstream import sender
+from trialstream.pipeline import sender
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)
 # Whose protocol is entered and never left.

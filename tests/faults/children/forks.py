@@ -17,7 +17,7 @@ import trialstream as ts
 import trialstream.sync
 from aiokafka.conn import AIOKafkaConnection
 from telling import tell, wait_for_go
-from trialstream import sender
+from trialstream.pipeline import sender
 
 # A forked child that calls the protocol of its parent has its error within; one that waits for a lock never has.
 AT_ONCE_SECONDS = 5.0

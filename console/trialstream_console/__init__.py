@@ -1,0 +1,1 @@
+"""The `trialstream` command and the local stack."""

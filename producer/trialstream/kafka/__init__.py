@@ -1,0 +1,1 @@
+"""The Protocol over Kafka: sessions, commands, claims and chronos."""

@@ -1,0 +1,1 @@
+"""The log in Kafka: its topics, clients and schemas."""

@@ -1,0 +1,65 @@
+"""Reads the schemas that the log carries with it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from typing import Self
+
+import anyio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.wire.codec import SchemaStore
+
+from trialstream.config import Config
+from trialstream.log.clients import kafka_errors, reading
+
+__all__ = ["SchemaTopic"]
+
+log = logging.getLogger("trialstream")
+
+
+class SchemaTopic:
+    """Keeps a `SchemaStore` up to date with `<prefix>.schemas`; an async context manager."""
+
+    def __init__(self, config: Config) -> None:
+        self.schemas = SchemaStore()
+        self._config = config
+        self._partition = TopicPartition(config.schemas_topic, 0)
+        self._consumer: AIOKafkaConsumer
+        self._lock = anyio.Lock()
+        self._read_to = 0
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            self._consumer = await opening.enter_async_context(reading(self._config))
+            self._consumer.assign([self._partition])
+            await self.refresh()
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def refresh(self) -> None:
+        """Read what was published since the last call, to the end of the topic.
+
+        Raises:
+            KafkaUnavailable: Kafka does not answer.
+        """
+        async with self._lock, kafka_errors(self._config):
+            end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+            while self._read_to < end:
+                for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
+                    for record in records:
+                        self._add(record.value)
+                # Compaction leaves no record for every offset, so the position counts, not the records.
+                self._read_to = await self._consumer.position(self._partition)
+
+    def _add(self, text: bytes | None) -> None:
+        if text is None:  # a tombstone
+            return
+        try:
+            self.schemas.add(text)
+        except SchemaError as error:
+            log.warning("a schema of %s was refused: %s", self._config.schemas_topic, error)

@@ -1,0 +1,1 @@
+"""Reading the projection: queries, documents, histories and outcomes."""

@@ -1,0 +1,113 @@
+"""Buckets of history to arrays, in the order of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.history import Bucket
+
+from trialstream.protocol import MetricHistory, Step
+
+__all__ = ["check_points", "downsampled", "histories"]
+
+# tsdownsample's MinMaxLTTB keeps the two ends and needs something between them.
+_LEAST_POINTS = 3
+
+
+def check_points(max_points: int | None) -> None:
+    """Check a number of points.
+
+    Raises:
+        InvalidType: it is not an int.
+        InvalidValue: less than 3, with which no curve can be drawn.
+    """
+    if max_points is None:
+        return
+    if type(max_points) is not int:
+        raise InvalidType(f"max_points: an int is needed, not {type(max_points).__name__}")
+    if max_points < _LEAST_POINTS:
+        raise InvalidValue(f"max_points: at least {_LEAST_POINTS}, not {max_points}")
+
+
+def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict[str, MetricHistory]:
+    """The history of each name, its rows in the order of the log, whatever shapes they lie in.
+
+    Args:
+        buckets: All that hold rows of these names.
+        since_step: Leave out rows whose step is smaller, of the other type (number, text), or missing.
+    """
+    parts: dict[str, list[tuple[NDArray[Any], ...]]] = {}
+    for bucket in buckets:
+        if not len(bucket):  # the open one of a shape whose last bucket has just been filled
+            continue
+        shared = _shared_columns(bucket)
+        kept = None if since_step is None else _since(bucket, shared[1], since_step)
+        for name, column in zip(bucket.shape.names, bucket.columns, strict=True):
+            rows = (*shared, np.frombuffer(column, dtype=np.float64))
+            parts.setdefault(name, []).append(rows if kept is None else tuple(each[kept] for each in rows))
+    return {name: _joined(each) for name, each in sorted(parts.items())}
+
+
+def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
+    """At most so many points that draw the same curve (MinMaxLTTB, https://arxiv.org/abs/2305.00332).
+
+    NaN and ±inf are left out: they have no place on the axis, and would hide the minimum and maximum beside them.
+    """
+    if len(history) <= max_points:
+        return history
+    from tsdownsample import MinMaxLTTBDownsampler  # noqa: PLC0415 (only who plots pays for loading it)
+
+    finite = np.isfinite(history.values)
+    if finite.all():  # as a rule: then nothing need be copied
+        chosen = MinMaxLTTBDownsampler().downsample(history.values, n_out=max_points)
+    else:
+        chosen = np.flatnonzero(finite)
+        if len(chosen) > max_points:
+            chosen = chosen[MinMaxLTTBDownsampler().downsample(history.values[chosen], n_out=max_points)]
+    return MetricHistory(history.steps[chosen], history.times[chosen], history.writers[chosen], history.values[chosen])
+
+
+def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Numbers of the rows in the trial, steps, times and writers."""
+    order = np.concatenate([np.arange(each.first, each.first + each.rows) for each in bucket.segments])
+    writers = np.repeat(
+        np.array([each.writer for each in bucket.segments], dtype=object), [each.rows for each in bucket.segments]
+    )
+    times = np.frombuffer(bucket.times, dtype=np.int64).view("datetime64[us]")
+    match bucket.shape.steps:
+        case "int":
+            steps: NDArray[Any] = np.frombuffer(bucket.steps, dtype=np.int64)
+        case "float":
+            steps = np.frombuffer(bucket.steps, dtype=np.float64)
+        case "text":
+            steps = np.array(bucket.steps, dtype=object)
+        case _:
+            steps = np.full(len(times), None, dtype=object)
+    return order, steps, times, writers
+
+
+def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step) -> NDArray[np.bool_]:
+    comparable = ("text",) if isinstance(since_step, str) else ("int", "float")
+    if bucket.shape.steps not in comparable:
+        return np.zeros(len(steps), dtype=bool)
+    later: NDArray[np.bool_] = (steps >= since_step).astype(bool)
+    return later
+
+
+def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
+    # MongoDB returns the open bucket, the last one, among the first; sorted here, the rows need no sorting as a rule.
+    parts = sorted(parts, key=lambda part: int(part[0][0]) if len(part[0]) else 0)
+    order = np.concatenate([part[0] for part in parts])
+    kinds = {part[1].dtype.kind for part in parts}
+    # Joined with text or None, numbers stay what they are.
+    columns = [part[1].astype(object) if "O" in kinds else part[1] for part in parts]
+    steps = np.concatenate(columns)
+    times, writers, values = (np.concatenate([part[i] for part in parts]) for i in (2, 3, 4))
+    if np.any(order[1:] < order[:-1]):
+        sorted_ = np.argsort(order, kind="stable")
+        steps, times, writers, values = steps[sorted_], times[sorted_], writers[sorted_], values[sorted_]
+    return MetricHistory(steps, times, writers, values)

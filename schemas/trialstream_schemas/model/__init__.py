@@ -1,0 +1,1 @@
+"""The data model: projects, groups, trials, statuses, values, aggregators and history."""

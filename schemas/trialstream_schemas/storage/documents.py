@@ -1,0 +1,179 @@
+"""Structures to MongoDB documents and back.
+
+Times are int64 microseconds (BSON dates have milliseconds only), keys of users are escaped (`values.escape_key`), and
+an aggregator is a sub-document with a `%kind` that no user's key can be. `document(structure(d)) == d` and
+`structure(document(s)) == s`: property-tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
+from trialstream_schemas.model.status import status_of
+from trialstream_schemas.model.times import from_micros, to_micros
+from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
+from trialstream_schemas.model.values import escape_key, from_document, to_document, unescape_key
+
+__all__ = [
+    "group_from_document",
+    "group_to_document",
+    "project_from_document",
+    "project_to_document",
+    "trial_from_document",
+    "trial_to_document",
+]
+
+
+def trial_to_document(trial: Trial) -> dict[str, Any]:
+    """The document of a trial."""
+    return {
+        "_id": trial.uid,
+        "hash": trial.hash,
+        "revision": trial.revision,
+        "name": trial.name,
+        "version": trial.version,
+        "description": trial.description,
+        "project_id": trial.project_id,
+        "group_id": trial.group_id,
+        "parameters": to_document(trial.parameters),
+        "metadata": {
+            escape_key(key): each.to_document() if isinstance(each, Aggregator) else to_document(each)
+            for key, each in trial.metadata.items()
+        },
+        "tags": to_document(trial.tags),
+        "metrics": _aggregators(trial.metrics),
+        "chronos": _aggregators(trial.chronos),
+        "open_chronos": to_document(dict(trial.open_chronos)),
+        "failed_chronos": to_document(dict(trial.failed_chronos)),
+        "status": trial.status and {"name": trial.status.name, "code": trial.status.value},
+        "errors": [
+            {"type": each.type, "message": each.message, "traceback": each.traceback, "time": to_micros(each.time)}
+            for each in trial.errors
+        ],
+        "errors_dropped": trial.errors_dropped,
+        "starts": trial.starts,
+        "created": _micros(trial.created),
+        "started": _micros(trial.started),
+        "finished": _micros(trial.finished),
+        "last_seen": _micros(trial.last_seen),
+        "writers": dict(trial.writers),
+        "lost_events": trial.lost_events,
+        "state_version": trial.state_version,
+        "rows": trial.rows,
+        "size": trial.size,
+    }
+
+
+def trial_from_document(document: Mapping[str, Any]) -> Trial:
+    """The trial of a document."""
+    status = document["status"]
+    return Trial(
+        hash=document["hash"],
+        revision=document["revision"],
+        name=document["name"],
+        version=document["version"],
+        description=document["description"],
+        project_id=document["project_id"],
+        group_id=document["group_id"],
+        parameters=_values(document["parameters"]),
+        metadata={
+            unescape_key(key): Aggregator.from_document(each) if is_aggregator_document(each) else from_document(each)
+            for key, each in document["metadata"].items()
+        },
+        tags=_values(document["tags"]),
+        metrics={unescape_key(key): Aggregator.from_document(each) for key, each in document["metrics"].items()},
+        chronos={unescape_key(key): Aggregator.from_document(each) for key, each in document["chronos"].items()},
+        open_chronos=_values(document["open_chronos"]),
+        failed_chronos=_values(document["failed_chronos"]),
+        status=status and status_of(status["name"], int(status["code"])),  # bson.Int64 is no plain int
+        errors=[
+            TrialError(each["type"], each["message"], each["traceback"], from_micros(each["time"]))
+            for each in document["errors"]
+        ],
+        errors_dropped=document["errors_dropped"],
+        starts=document["starts"],
+        created=_time(document["created"]),
+        started=_time(document["started"]),
+        finished=_time(document["finished"]),
+        last_seen=_time(document["last_seen"]),
+        writers=dict(document["writers"]),
+        lost_events=document["lost_events"],
+        state_version=document["state_version"],
+        rows=document["rows"],
+        size=document["size"],
+    )
+
+
+def group_to_document(group: TrialGroup) -> dict[str, Any]:
+    """The document of a group; its trials are found by their `group_id`."""
+    return {
+        "_id": group.uid,
+        "name": group.name,
+        "project_id": group.project_id,
+        "description": group.description,
+        "metadata": to_document(group.metadata),
+        "tags": to_document(group.tags),
+        "created": _micros(group.created),
+        "state_version": group.state_version,
+        "writers": dict(group.writers),
+        "lost_events": group.lost_events,
+    }
+
+
+def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
+    """The group of a document, without its trials."""
+    return TrialGroup(
+        name=document["name"],
+        project_id=document["project_id"],
+        description=document["description"],
+        metadata=_values(document["metadata"]),
+        tags=_values(document["tags"]),
+        created=_time(document["created"]),
+        state_version=document["state_version"],
+        writers=dict(document["writers"]),
+        lost_events=document["lost_events"],
+    )
+
+
+def project_to_document(project: Project) -> dict[str, Any]:
+    """The document of a project; its groups and trials are found by their `project_id`."""
+    return {
+        "_id": project.uid,
+        "name": project.name,
+        "description": project.description,
+        "metadata": to_document(project.metadata),
+        "tags": to_document(project.tags),
+        "created": _micros(project.created),
+    }
+
+
+def project_from_document(document: Mapping[str, Any]) -> Project:
+    """The project of a document, without its groups and trials."""
+    return Project(
+        name=document["name"],
+        description=document["description"],
+        metadata=_values(document["metadata"]),
+        tags=_values(document["tags"]),
+        created=_time(document["created"]),
+    )
+
+
+def _aggregators(given: Mapping[str, Aggregator]) -> dict[str, Any]:
+    return {escape_key(key): each.to_document() for key, each in given.items()}
+
+
+def _values(given: Any) -> dict[str, Any]:
+    plain = from_document(given)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _micros(time: datetime | None) -> int | None:
+    return None if time is None else to_micros(time)
+
+
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)

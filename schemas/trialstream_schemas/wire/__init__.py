@@ -1,0 +1,1 @@
+"""The wire format: typed events and their Avro encoding."""

@@ -1,0 +1,170 @@
+"""Checks the body of an event before it is decoded: what fastavro would misread or could not bear.
+
+fastavro's reader in C takes a negative index of a union or an enum for one that counts from the end, and decodes to a
+wrong value without an error. It recurses without a bound: values nested 5,000 deep, which 10 KB can be, overflow the
+stack and kill the process (measured). And an array of nulls makes 230 bytes of Python objects from each of its own.
+
+A checker steps over the body without making any value, no further than to the last field that holds a union or an
+enum; benchmarks/decode.py says what that takes. Lengths that are too large need no check: the reader finds the end of
+the bytes first. Frames of this version do not come here: `frame_codec.py` reads them, and checks what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.wire.limits import MAX_EVENT_BYTES
+from trialstream_schemas.wire.varint import LONG_BYTES, read_long
+
+__all__ = ["Checker", "checker"]
+
+Checker: TypeAlias = Callable[[bytes, int], object]
+"""Called with the bytes and where the body begins; raises what says that they cannot be decoded."""
+
+# From an offset to the one behind a datum; what is left of the items that an event may hold is counted in the list.
+_Step: TypeAlias = Callable[[bytes, int, list[int]], int]
+
+# An event of ours holds fewer: the values of a call are bounded by MAX_EVENT_BYTES, and `values.size` takes no value
+# for less than 8.
+_MAX_ITEMS = MAX_EVENT_BYTES // 8
+
+_FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
+
+
+def checker(schema: Any) -> Checker:
+    """Make the checker of a record's schema, as `fastavro.parse_schema` returns it."""
+    named: dict[str, _Step] = {}
+    fields = [each["type"] for each in schema["fields"]]
+    steps = [_step(each, named) for each in fields]
+    last = max((i for i, each in enumerate(fields) if _is_indexed(each)), default=-1)
+    checked = steps[: last + 1]
+
+    def check(data: bytes, at: int) -> None:
+        left = [_MAX_ITEMS]
+        for each in checked:
+            at = each(data, at, left)
+
+    return check
+
+
+def _is_indexed(schema: Any) -> bool:
+    """Whether an index is read for a datum of the schema; a name stands for a type that may be recursive."""
+    if isinstance(schema, str):
+        return schema not in _PLAIN
+    if isinstance(schema, list):
+        return True
+    parts = [schema[key] for key in ("items", "values") if key in schema]
+    parts += [each["type"] for each in schema.get("fields", ())]
+    return schema["type"] == "enum" or any(map(_is_indexed, parts))
+
+
+def _skip_long(data: bytes, at: int, _: list[int]) -> int:
+    began = at
+    while data[at] & 0x80:
+        at += 1
+    if at - began >= LONG_BYTES:
+        raise SchemaError("an integer of more than 64 bits")
+    return at + 1
+
+
+def _skip_bytes(data: bytes, at: int, _: list[int]) -> int:
+    size = data[at]
+    at += 1
+    if size & 0x80:
+        size, at = read_long(data, at - 1)
+    else:  # the way of almost all names
+        size = (size >> 1) ^ -(size & 1)
+    if not 0 <= size <= len(data) - at:
+        raise SchemaError(f"a text or bytes of {size} bytes where {len(data) - at} follow")
+    return at + size
+
+
+_PLAIN: dict[str, _Step] = {
+    **dict.fromkeys(("int", "long"), _skip_long),
+    **dict.fromkeys(("string", "bytes"), _skip_bytes),
+}
+
+
+def _fixed(size: int) -> _Step:
+    return lambda _data, at, _left: at + size
+
+
+_PLAIN.update({kind: _fixed(size) for kind, size in _FIXED_SIZES.items()})
+
+
+def _step(schema: Any, named: dict[str, _Step]) -> _Step:
+    """What steps over a datum of the schema."""
+    if isinstance(schema, str):
+        return _PLAIN[schema] if schema in _PLAIN else _by_name(schema, named)
+    if isinstance(schema, list):
+        return _union([_step(each, named) for each in schema])
+    match schema["type"]:
+        case "array":
+            return _blocks(_step(schema["items"], named))
+        case "map":
+            return _blocks(_step(schema["values"], named), _skip_bytes)
+        case "record" | "error":
+            named[schema["name"]] = made = _record([_step(each["type"], named) for each in schema["fields"]])
+            return made
+        case "fixed":
+            named[schema["name"]] = made = _fixed(schema["size"])
+            return made
+        case "enum":
+            named[schema["name"]] = made = _union([_fixed(0)] * len(schema["symbols"]))
+            return made
+        case kind:
+            return _step(kind, named)
+
+
+def _by_name(name: str, named: dict[str, _Step]) -> _Step:
+    # Looked up when it is called: a recursive record is named in itself.
+    def step(data: bytes, at: int, left: list[int]) -> int:
+        return named[name](data, at, left)
+
+    return step
+
+
+def _record(fields: list[_Step]) -> _Step:
+    if len(fields) == 1:  # one call less for each level of values, which is how deep they may be
+        return fields[0]
+
+    def step(data: bytes, at: int, left: list[int]) -> int:
+        for each in fields:
+            at = each(data, at, left)
+        return at
+
+    return step
+
+
+def _union(branches: list[_Step]) -> _Step:
+    def step(data: bytes, at: int, left: list[int]) -> int:
+        index, at = read_long(data, at)
+        if not 0 <= index < len(branches):
+            raise SchemaError(f"a union or an enum of {len(branches)} has no index {index}")
+        return branches[index](data, at, left)
+
+    return step
+
+
+def _blocks(item: _Step, key: _Step | None = None) -> _Step:
+    """An array, or a map: blocks of items, each led by their number, until one of none."""
+
+    def step(data: bytes, at: int, left: list[int]) -> int:
+        while True:
+            count, at = read_long(data, at)
+            if not count:
+                return at
+            if count < 0:  # then the size of the block follows
+                count = -count
+                at = _skip_long(data, at, left)
+            left[0] -= count
+            if left[0] < 0:
+                raise SchemaError(f"more than {_MAX_ITEMS} items")
+            for _ in range(count):
+                if key is not None:
+                    at = key(data, at, left)
+                at = item(data, at, left)
+
+    return step

@@ -1,0 +1,315 @@
+"""Frames of metrics to Avro and back: the one event that nearly all of a log consists of.
+
+The bytes are those that fastavro writes and reads with the schema of `MetricsLogged` (property-tested), made by hand:
+an Avro array of doubles is a count, the doubles as they lie in memory, and a zero for the end
+(https://avro.apache.org/docs/1.12.0/specification/#arrays-1), so a column is copied as a whole; columns of integers go
+through numpy (`varint.py`); and what consecutive frames have in common, their aggregator and names, is taken apart
+once. What a reader must not trust is checked on the way: `bounds.py` says why.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Any, NamedTuple
+
+from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.columns import pack, unpack
+from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_long, read_longs
+
+__all__ = ["FRAME_FIELDS", "decode_frame", "encode_frame"]
+
+# The order in which the fields lie in the schema that this module is written for.
+FRAME_FIELDS = (
+    "trial", "writer", "seq", "time", "if_version", "request", "aggregator", "names", "steps", "float_steps",
+    "text_steps", "times", "columns",
+)  # fmt: skip
+_DOUBLE_BYTES = 8
+_END = b"\0"
+_ONE = b"\2"  # of something: zigzag
+_NEITHER = _END + _END  # an `if_version` nor a request
+# Neither steps that are doubles nor texts, and the one time is that of the frame.
+_ROW_HEAD = _END + _END + _ONE + _END + _END
+_MOST_SHAPES = 4096
+_MOST_SUBJECTS = 16384
+
+
+def encode_frame(event: MetricsLogged) -> bytes:
+    """The body of a frame.
+
+    Raises:
+        TypeError, OverflowError, UnicodeError, AttributeError: a field that the schema does not allow.
+    """
+    return b"".join(
+        [
+            _text(event.trial),
+            _text(event.writer),
+            long_bytes(event.seq),
+            long_bytes(event.time),
+            _END if event.if_version is None else b"\2" + long_bytes(event.if_version),
+            _END if event.request is None else b"\2" + _text(event.request),
+            _shape_bytes(event.aggregator, tuple(event.names)),
+            _integers(event.steps),
+            _doubles(event.float_steps),
+            _texts(event.text_steps),
+            _integers(event.times),
+            long_bytes(len(event.columns)) if event.columns else b"",
+            *map(_doubles, event.columns),
+            _END,
+        ]
+    )
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return long_bytes(len(encoded)) + encoded
+
+
+@lru_cache(maxsize=_MOST_SHAPES)
+def _shape_bytes(aggregator: AggregatorSpec, names: tuple[str, ...]) -> bytes:
+    return _text(aggregator.kind) + long_bytes(aggregator.argument) + _texts(names)
+
+
+def _texts(texts: Sequence[str]) -> bytes:
+    return b"".join([long_bytes(len(texts)), *map(_text, texts), _END]) if texts else _END
+
+
+def _integers(column: Sequence[int]) -> bytes:
+    return long_bytes(len(column)) + longs_bytes(column) + _END if column else _END
+
+
+def _doubles(column: Sequence[float]) -> bytes:
+    if not column:
+        return _END
+    doubles = column if isinstance(column, array) and column.typecode == "d" else array("d", column)
+    return long_bytes(len(column)) + pack(doubles) + _END
+
+
+def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
+    """The frame whose body begins at an offset, and the offset behind it.
+
+    Raises:
+        SchemaError, IndexError, UnicodeError: the bytes do not hold one.
+    """
+    subject, at = _read_subject(data, at)
+    seq, at = read_long(data, at)
+    time, at = read_long(data, at)
+    if_version = request = None
+    if data.startswith(_NEITHER, at):
+        at += len(_NEITHER)
+    else:
+        if _has_value(data[at]):
+            if_version, at = read_long(data, at + 1)
+        else:
+            at += 1
+        if _has_value(data[at]):
+            request, at = _read_text(data, at + 1)
+        else:
+            at += 1
+    shape = subject.shape
+    if shape is None or not data.startswith(shape.bytes, at):
+        shape = subject.shape = _read_shape(data, at)
+    at += len(shape.bytes)
+    steps, at = _read_integers(data, at)
+    float_steps: Sequence[float] = ()
+    text_steps: Sequence[str] = ()
+    times: Sequence[int] = (0,)
+    if data.startswith(_ROW_HEAD, at):  # the way of almost all frames of one row
+        at += len(_ROW_HEAD)
+    else:
+        float_steps, at = _read_doubles(data, at)
+        text_steps, at = _read_texts(data, at)
+        times, at = _read_integers(data, at)
+    columns, at = _read_columns(data, at)
+    event = MetricsLogged(
+        trial=subject.trial,
+        writer=subject.writer,
+        seq=seq,
+        time=time,
+        if_version=if_version,
+        request=request,
+        aggregator=shape.aggregator,
+        names=shape.names,
+        steps=steps,
+        float_steps=float_steps,
+        text_steps=text_steps,
+        times=times,
+        columns=columns,
+    )
+    return event, at
+
+
+def _has_value(index: int) -> bool:
+    """Which branch of a union of null and something else follows."""
+    if index not in (0, 2):
+        raise SchemaError("a union of 2 has no such index")
+    return index == 2
+
+
+def _read_text(data: bytes, at: int) -> tuple[str, int]:
+    size = data[at]
+    if size & 0x81:  # longer than 63 bytes, or negative
+        size, at = read_long(data, at)
+    else:
+        size >>= 1
+        at += 1
+    end = at + size
+    if size < 0 or end > len(data):
+        raise SchemaError(f"a text of {size} bytes where {len(data) - at} follow")
+    return data[at:end].decode(), end
+
+
+class _Shape(NamedTuple):
+    """What an aggregator and names are, and their bytes."""
+
+    bytes: bytes
+    aggregator: AggregatorSpec
+    names: tuple[str, ...]
+
+
+class _Subject:
+    """Whose frames these are, and the shape of the last one: that of the next, nearly always."""
+
+    __slots__ = ("shape", "trial", "writer")
+
+    def __init__(self, trial: str, writer: str) -> None:
+        self.trial = trial
+        self.writer = writer
+        self.shape: _Shape | None = None
+
+
+# By their bytes. A text that is the same object each time is hashed once, wherever it is a key.
+_subjects: dict[bytes, _Subject] = {}
+
+
+def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
+    begin = at + 1 + (data[at] >> 1)  # of the writer, where both are texts of up to 63 bytes
+    end = begin + 1 + (data[begin] >> 1)
+    known = _subjects.get(data[at:end])
+    if known is not None:
+        return known, end
+    trial, middle = _read_text(data, at)
+    writer, behind = _read_text(data, middle)
+    subject = _Subject(trial, writer)
+    if middle == begin and behind == end:  # else other bytes decide where they end
+        if len(_subjects) >= _MOST_SUBJECTS:
+            _subjects.clear()
+        _subjects[data[at:end]] = subject
+    return subject, behind
+
+
+# By their bytes, aggregators and names, so that those of many trials are the same objects.
+_shapes: dict[bytes, _Shape] = {}
+
+
+def _read_shape(data: bytes, at: int) -> _Shape:
+    kind, end = _read_text(data, at)
+    argument, end = read_long(data, end)
+    names, end = _read_texts(data, end)
+    known = _shapes.get(data[at:end])
+    if known is None:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        known = _shapes[data[at:end]] = _Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+    return known
+
+
+def _read_block(data: bytes, at: int) -> tuple[int, int]:
+    """How many items a block has, at most one for each byte that follows; 0 ends the array."""
+    count = data[at]
+    if count & 0x81:  # more than 63, or negative: then its size in bytes follows
+        count, at = read_long(data, at)
+        if count < 0:
+            count = -count
+            _, at = read_long(data, at)
+    else:
+        count >>= 1
+        at += 1
+    if count > len(data) - at:
+        raise SchemaError(f"{count} items where {len(data) - at} bytes follow")
+    return count, at
+
+
+def _read_integers(data: bytes, at: int) -> tuple[Sequence[int], int]:
+    count, at = _read_block(data, at)
+    if not count:
+        return (), at
+    if count == 1:
+        one, end = read_long(data, at)
+        if not data[end] and -(2**63) <= one < 2**63:
+            return (one,), end + 1
+    found, at = read_longs(data, at, count)
+    while data[at]:  # another block: not written by us
+        count, at = _read_block(data, at)
+        more, at = read_longs(data, at, count)
+        found += more
+    return found, at + 1
+
+
+def _read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
+    count, at = _read_block(data, at)
+    if not count:
+        return array("d"), at
+    found: array[float] | None = None
+    while True:
+        end = at + count * _DOUBLE_BYTES
+        if end >= len(data):  # and the zero behind them
+            raise SchemaError(f"{count} doubles where {len(data) - at} bytes follow")
+        more = unpack("d", data[at:end])
+        found = more if found is None else found + more
+        count, at = _read_block(data, end)
+        if not count:
+            return found, at
+
+
+def _read_texts(data: bytes, at: int) -> tuple[list[str], int]:
+    found: list[str] = []
+    while True:
+        count, at = _read_block(data, at)
+        if not count:
+            return found, at
+        for _ in range(count):
+            text, at = _read_text(data, at)
+            found.append(text)
+
+
+def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
+    count, at = _read_block(data, at)
+    if not count:
+        return [], at
+    rows, begin = _read_block(data, at)
+    head_bytes = begin - at
+    stride = head_bytes + rows * _DOUBLE_BYTES + 1
+    end = at + count * stride
+    if rows and end < len(data) and not data[end]:
+        # One block of columns, each as long as the first and in one block too: whoever writes them knows how many.
+        body = data[at:end]
+        if rows == 1:
+            row, starts, ends = _single_row(count)
+            if body[::stride] == starts and body[stride - 1 :: stride] == ends:
+                return [(x,) for x in row.unpack(body)], end + 1
+        heads = [body[i::stride] == body[i : i + 1] * count for i in range(head_bytes)]
+        if all(heads) and body[stride - 1 :: stride] == bytes(count):
+            size = rows * _DOUBLE_BYTES
+            return [unpack("d", body[i : i + size]) for i in range(head_bytes, len(body), stride)], end + 1
+    return _read_any_columns(data, at, count)
+
+
+@lru_cache(maxsize=1024)
+def _single_row(columns: int) -> tuple[Struct, bytes, bytes]:
+    """Columns of one value each: a head, the value, and the end of the block; all heads, and all ends."""
+    return Struct("<" + "xdx" * columns), _ONE * columns, _END * columns
+
+
+def _read_any_columns(data: bytes, at: int, count: int) -> tuple[list[Any], int]:
+    columns: list[Any] = []
+    while count:
+        for _ in range(count):
+            column, at = _read_doubles(data, at)
+            columns.append(column)
+        count, at = _read_block(data, at)
+    return columns, at
