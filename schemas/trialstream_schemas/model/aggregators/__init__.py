@@ -1,19 +1,23 @@
-"""Aggregators: what is kept of a stream of observations."""
+"""Aggregators: what is kept of a stream of observations.
+
+| class | kind | keeps |
+|---|---|---|
+| `ValueAggregator` | `value` | the last one |
+| `StatAggregator` | `stat` | count, average, standard deviation, minimum, maximum and sum, after the first `skip_obs` |
+| `RingAggregator` | `ring` | the last n |
+| `TimeSeriesAggregator` | `timeseries` | the statistics, and the last one with its step; the history has all |
+
+`StatAggregator.lazy(1)` returns an `AggregatorSpec`: the log calls take it, and events carry it. An aggregator has a
+form for documents (`to_document`) and one in strict JSON (`to_json`), and both restore its state exactly.
+"""
 
 from __future__ import annotations
 
-from trialstream_schemas.model.aggregators.stat import (
-    MAX_KEPT,
-    Aggregator,
-    AggregatorSpec,
-    RingAggregator,
-    StatAggregator,
-    TimeSeriesAggregator,
-    ValueAggregator,
-    is_aggregator_document,
-    timeseries_aggregator,
-    value_aggregator,
-)
+from trialstream_schemas.model.aggregators.base import MAX_KEPT, Aggregator, AggregatorSpec, is_aggregator_document
+from trialstream_schemas.model.aggregators.ring import RingAggregator
+from trialstream_schemas.model.aggregators.stat import StatAggregator
+from trialstream_schemas.model.aggregators.timeseries import TimeSeriesAggregator, timeseries_aggregator
+from trialstream_schemas.model.aggregators.value import ValueAggregator, value_aggregator
 
 __all__ = [
     "MAX_KEPT",

@@ -1,0 +1,247 @@
+"""The base class of aggregators, and the specification from which an aggregator is made.
+
+Invariant of every aggregator: extending by xs and then by ys, or merging an aggregator of ys, equals one pass over
+xs + ys; exactly for all but sums and moments, which agree to rounding, and to the bit when they are cut at the same
+places.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, cast
+
+from trialstream_schemas.errors import InvalidType, InvalidValue, SchemaError
+from trialstream_schemas.model import values
+
+__all__ = ["MAX_KEPT", "Aggregator", "AggregatorSpec", "check_kept", "is_aggregator_document"]
+
+# Key of the kind in a document. Keys of users are escaped (see values.escape_key), so none of them can be this one.
+_KIND = "%kind"
+# The values of a ring and the observations that a StatAggregator skipped are stored in the trial's document; 4,096
+# doubles take about 60 KB of it.
+MAX_KEPT = 4096
+"""Observations that an aggregator may keep or skip, at most."""
+# Bytes of an observation inside a BSON array: type byte, decimal index, double.
+_KEPT_BYTES = 15
+# Kind → class. Each class that defines a `kind` adds itself when it is defined.
+_KINDS: dict[str, type[Aggregator]] = {}
+
+
+@dataclass(frozen=True)
+class AggregatorSpec:
+    """Kind and argument of an aggregator that is not made yet; log calls take it, and events carry it.
+
+    Attributes:
+        kind: `value`, `stat`, `ring` or `timeseries`.
+        argument: `skip_obs` of `stat`, the size of `ring`, 0 otherwise; a number of observations.
+    """
+
+    kind: str
+    argument: int = 0
+
+    def __call__(self) -> Aggregator:
+        """Make the aggregator.
+
+        Returns:
+            A new aggregator without observations.
+
+        Raises:
+            SchemaError: This version has no aggregator of the kind.
+            InvalidValue: The argument is out of range.
+        """
+        if self.kind not in _KINDS:
+            raise SchemaError(f"aggregator: expected one of {', '.join(_KINDS)}, got {self.kind!r}")
+        return _KINDS[self.kind].make(self.argument)
+
+    @staticmethod
+    def check(given: object, path: str) -> AggregatorSpec:
+        """Check that an argument of a log call is a specification.
+
+        Args:
+            given: The argument.
+            path: Name of the parameter, for the message.
+
+        Returns:
+            The argument.
+
+        Raises:
+            InvalidType: The argument is something else.
+        """
+        if not isinstance(given, AggregatorSpec):
+            raise InvalidType(
+                f"{path}: expected a specification such as StatAggregator.lazy(1), got {type(given).__name__}"
+            )
+        return given
+
+
+class Aggregator(ABC):
+    """Accumulates a stream of observations in bounded memory.
+
+    Two aggregators are equal if their kinds, arguments and states are (NaN equals NaN).
+
+    Attributes:
+        kind: Name of the kind, as in `AggregatorSpec`.
+        numeric: Whether observations must be numbers.
+    """
+
+    kind: ClassVar[str]
+    numeric: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" in vars(cls):
+            _KINDS[cls.kind] = cls
+
+    @classmethod
+    @abstractmethod
+    def make(cls, argument: int) -> Self:
+        """Make an aggregator.
+
+        Args:
+            argument: As in `AggregatorSpec`.
+        """
+
+    @property
+    @abstractmethod
+    def argument(self) -> int:
+        """As in `AggregatorSpec`."""
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of a document that the aggregator may take, when the observations are numbers."""
+        return 400 + _KEPT_BYTES * self.argument
+
+    @abstractmethod
+    def extend(self, xs: Sequence[Any], step: float | str | None = None) -> None:
+        """Add observations.
+
+        Args:
+            xs: The observations, in their order.
+            step: Step of the last one.
+        """
+
+    @abstractmethod
+    def merge(self, later: Self) -> None:
+        """Add the observations of another aggregator.
+
+        Args:
+            later: An aggregator of the same kind and argument, whose observations come after those of this one.
+        """
+
+    @abstractmethod
+    def summary(self) -> Any:
+        """The accumulated result for people to read, in plain values."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """Plain values from which `_restore` restores the aggregator, and others that queries use."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        """Set the state to that of `_state`; `plain` turns each stored value back into the plain one."""
+
+    def to_document(self) -> dict[str, Any]:
+        """The form in MongoDB."""
+        return {_KIND: self.kind, "argument": self.argument, **values.to_document(self._state())}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """The aggregator from which `to_document` made a document.
+
+        Args:
+            document: The document.
+
+        Raises:
+            SchemaError: The document is that of another kind, or of no aggregator.
+        """
+        kind = document.get(_KIND)
+        if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
+            raise SchemaError(f"expected the document of {cls.__name__}, got kind {kind!r}")
+        made = _KINDS[kind].make(document["argument"])
+        made._restore(document, values.from_document)  # noqa: SLF001 (a subclass's)
+        return cast("Self", made)
+
+    def to_json(self, short: bool = False) -> Any:
+        """The form in strict JSON.
+
+        Args:
+            short: Whether to return the `summary` only, with NaN and ±inf as text, instead of the full state.
+        """
+        if short:
+            return _readable(self.summary())
+        return {
+            "kind": self.kind,
+            "argument": self.argument,
+            **{key: values.to_json(each) for key, each in self._state().items()},
+        }
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """The aggregator from which `to_json()` made an object.
+
+        Args:
+            given: The JSON object, with the full state.
+
+        Raises:
+            SchemaError: The object is that of another kind, or of no aggregator.
+        """
+        kind = given.get("kind")
+        if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
+            raise SchemaError(f"expected the JSON of {cls.__name__}, got kind {kind!r}")
+        made = _KINDS[kind].make(given["argument"])
+        made._restore(given, values.from_json)  # noqa: SLF001 (a subclass's)
+        return cast("Self", made)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Aggregator):
+            return NotImplemented
+        return bool(self.to_json() == other.to_json())
+
+    __hash__ = None  # type: ignore[assignment]  # the state changes
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.to_json(short=True)})"
+
+
+def is_aggregator_document(x: object) -> bool:
+    """Whether a part of a document is an aggregator's, and not a user's dict."""
+    return isinstance(x, dict) and _KIND in x
+
+
+def check_kept(n: object, path: str, least: int) -> int:
+    """Check a number of observations to keep or skip.
+
+    Args:
+        n: The number.
+        path: Class and parameter, for the message.
+        least: The smallest number that is allowed; the largest is `MAX_KEPT`.
+
+    Returns:
+        The number.
+
+    Raises:
+        InvalidType: The number is not an int.
+        InvalidValue: The number is out of range.
+    """
+    if type(n) is not int:
+        raise InvalidType(f"{path}: expected an int, got {type(n).__name__}")
+    if not least <= n <= MAX_KEPT:
+        raise InvalidValue(f"{path}: expected {least} to {MAX_KEPT}, got {n}")
+    return n
+
+
+def _readable(x: Any) -> Any:
+    """Plain values in strict JSON for reading: NaN and ±inf as text, bytes tagged."""
+    match x:
+        case float() if not math.isfinite(x):
+            return str(x)
+        case bytes():
+            return values.to_json(x)
+        case list():
+            return [_readable(each) for each in x]
+        case dict():
+            return {key: _readable(each) for key, each in x.items()}
+    return x
