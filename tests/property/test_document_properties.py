@@ -155,4 +155,4 @@ def test_bucket_comes_back(shape, runs, data):
     back = Bucket.from_document(bson.decode(stored))
 
     assert bson.encode(back.to_document(full=False)) == stored
-    assert (back.shape, back.number, back.segments, len(back)) == (shape, 0, bucket.segments, len(bucket))
+    assert (back.shape, back.number, back.spans, len(back)) == (shape, 0, bucket.spans, len(bucket))

@@ -86,7 +86,7 @@ def test_exactly_full():
     [full] = bucket.append(rows(LOSS, 0, MAX_ROWS))
 
     assert len(full) == MAX_ROWS
-    assert (bucket.number, len(bucket), bucket.segments) == (1, 0, [])
+    assert (bucket.number, len(bucket), bucket.spans) == (1, 0, [])
 
 
 def test_one_frame_fills_several():
@@ -97,7 +97,7 @@ def test_one_frame_fills_several():
 
     assert [each.number for each in full] == [0, 1, 2]
     assert [x for each in [*full, bucket] for x in each.columns[0]] == list(range(7, 3 * MAX_ROWS + 12))
-    assert [each.segments[0].first for each in [*full, bucket]] == [7 + i * MAX_ROWS for i in range(4)]
+    assert [each.spans[0].first for each in [*full, bucket]] == [7 + i * MAX_ROWS for i in range(4)]
 
 
 @pytest.mark.parametrize(

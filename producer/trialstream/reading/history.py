@@ -73,9 +73,9 @@ def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
 
 def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Numbers of the rows in the trial, steps, times and writers."""
-    order = np.concatenate([np.arange(each.first, each.first + each.rows) for each in bucket.segments])
+    order = np.concatenate([np.arange(each.first, each.first + each.rows) for each in bucket.spans])
     writers = np.repeat(
-        np.array([each.writer for each in bucket.segments], dtype=object), [each.rows for each in bucket.segments]
+        np.array([each.writer for each in bucket.spans], dtype=object), [each.rows for each in bucket.spans]
     )
     times = np.frombuffer(bucket.times, dtype=np.int64).view("datetime64[us]")
     match bucket.shape.steps:

@@ -1,4 +1,4 @@
-"""Columns of numbers as bytes: little-endian, 8 bytes each, as Avro and the buckets of the history hold them."""
+"""Columns of numbers as bytes: little-endian, 8 bytes each, as in Avro and in the buckets of the history."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["extremes", "pack", "shifted", "unpack"]
+__all__ = ["NUMPY_FROM", "extremes", "pack", "shifted", "unpack"]
 
-# From so many on numpy is faster than a loop.
-_MANY = 24
+NUMPY_FROM = 24
+"""Length of a column from which numpy is faster than a loop in Python (measured)."""
 
 
 def pack(column: array[Any]) -> bytes:
-    """The bytes of a column."""
+    """Pack a column of 8-byte numbers into little-endian bytes."""
     return (column if sys.byteorder == "little" else _swapped(column)).tobytes()
 
 
@@ -31,23 +31,30 @@ def _unpack_swapped(code: str, packed: bytes) -> array[Any]:
 
 
 unpack: Callable[[str, bytes], array[Any]] = array if sys.byteorder == "little" else _unpack_swapped
-"""The column, of a type code of `array.array`, that such bytes hold."""
+"""Unpack little-endian bytes into a column: called with the type code of `array.array` and the bytes."""
 
 
 def shifted(column: Sequence[int], by: int) -> array[int]:
-    """The integers of 64 bits, each more by so much.
+    """Add a number to each integer of a column.
+
+    The sums must fit 64 bits. From `NUMPY_FROM` integers on, numpy wraps a larger one around without an error; callers
+    check the `extremes` first.
+
+    Args:
+        column: Integers of 64 bits.
+        by: The number to add.
 
     Raises:
-        OverflowError: one does not fit 64 bits; of many, numpy wraps it around: check the `extremes` before.
+        OverflowError: A sum does not fit 64 bits, in a short column.
     """
-    if len(column) < _MANY or not isinstance(column, array):
+    if len(column) < NUMPY_FROM or not isinstance(column, array):
         return array("q", [each + by for each in column])
     return array("q", (np.frombuffer(column, np.int64) + by).tobytes())
 
 
 def extremes(column: Sequence[int]) -> tuple[int, int]:
-    """The smallest and the largest of integers."""
-    if len(column) < _MANY or not isinstance(column, array):
+    """The smallest and the largest integer of a column of at least one."""
+    if len(column) < NUMPY_FROM or not isinstance(column, array):
         return min(column), max(column)
     view = np.frombuffer(column, np.int64)
     return int(view.min()), int(view.max())

@@ -1,12 +1,12 @@
-"""History of a trial in bounded documents.
+"""The history of a trial in documents of bounded size.
 
-Rows with the same section, names and type of step share a *shape*; a shape's rows fill buckets of fixed capacity in the
-order of the log, so how the rows lie in buckets depends on the log alone and not on how it was cut into batches. A
-bucket keeps one packed little-endian column per name and one each for steps and times, and the writers in *segments*:
-a run of rows of one writer that follow one another in the trial. The first row's number of each segment lets a reader
-put the rows of several shapes back into the order of the log.
+Rows with the same section, names and type of step have the same *shape*. The rows of a shape fill buckets of fixed
+capacity in the order of the log, so the rows of a bucket depend on the log alone, and not on how it was cut into
+batches. A bucket has one packed little-endian column for each name and one each for steps and times. The writers are
+stored as spans: consecutive rows of one writer in the trial. Each span has the number of its first row, from which a
+reader restores the order of the log across several shapes.
 
-The bucket that is being filled has the id `<uid>/<shape>/open` and moves to `<uid>/<shape>/<number>` when it is full.
+The bucket that is being filled has the id `<uid>/<shape>/open`. Once full, it is stored as `<uid>/<shape>/<number>`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from typing import Any, NamedTuple
 
 from trialstream_schemas.model.columns import pack, unpack
 from trialstream_schemas.model.identity import digest
-from trialstream_schemas.model.values import escape_key, unescape_key
+from trialstream_schemas.model.keys import escape_key, unescape_key
 
-__all__ = ["Bucket", "Rows", "Shape"]
+__all__ = ["MAX_ROWS", "Bucket", "Rows", "Shape", "WriterSpan"]
 
-# 1,024 rows of one metric are 24 KiB: a batch that adds few rows rewrites little, and a million rows are a thousand
-# documents.
 MAX_ROWS = 1024
-# Wide shapes hold fewer rows, so that no bucket comes near MongoDB's 16 MB; one row always fits (an event is < 1 MiB).
-MAX_BYTES = 1024 * 1024
+"""Rows of a bucket, at most.
+
+1,024 rows of one metric take 24 KiB: a batch that adds few rows rewrites little, and a million rows are a thousand
+documents.
+"""
+# Buckets of wide shapes have fewer rows, so that no bucket comes near MongoDB's 16 MB. One row always fits: an event is
+# smaller than 1 MiB.
+_MAX_BYTES = 1024 * 1024
 
 
 class _Shape(NamedTuple):
@@ -37,37 +41,39 @@ class _Shape(NamedTuple):
 
 
 class Shape(_Shape):
-    """What the rows of a bucket have in common. A tuple: it is looked up for each frame, and hashed by C.
+    """Section, names and type of step that the rows of a bucket share.
+
+    A tuple, since it is a key that is looked up for each frame, and tuples are hashed in C.
 
     Attributes:
         section: `metrics`, `chronos` or `metadata`.
-        names: The columns.
+        names: Names of the columns.
         steps: Type of the steps: `int`, `float`, `text` or `none`.
     """
 
     @cached_property
     def uid(self) -> str:
-        """Names the shape in ids of buckets."""
+        """Hash of the shape, for the ids of its buckets."""
         return digest(self.section, list(self.names), self.steps)
 
     @cached_property
     def capacity(self) -> int:
-        """Rows that a bucket of this shape holds (text steps count as their longest: see `values.MAX_NAME_BYTES`)."""
+        """Rows of a full bucket of this shape; text steps count as `values.MAX_NAME_BYTES` each, their longest."""
         width = 8 * (len(self.names) + 1) + {"int": 8, "float": 8, "text": 1024, "none": 0}[self.steps]
-        return max(1, min(MAX_ROWS, MAX_BYTES // width))
+        return max(1, min(MAX_ROWS, _MAX_BYTES // width))
 
 
 @dataclass
 class Rows:
-    """Rows of one shape, writer and frame.
+    """Rows that were logged together: of one shape, writer and frame.
 
     Attributes:
-        shape: Their shape.
-        first: Number of the first row among the rows of the trial.
-        writer: Who wrote them.
-        steps: One each, or empty.
-        times: Microseconds since 1970 UTC, one each.
-        columns: One per name, a value each.
+        shape: Shape of the rows.
+        first: Number of the first row among all rows of the trial, from 0.
+        writer: Id of the writer.
+        steps: Step of each row, or empty where the rows have none.
+        times: Time of each row, microseconds since 1970 UTC.
+        columns: For each name of the shape, the value of each row.
     """
 
     shape: Shape
@@ -81,7 +87,7 @@ class Rows:
         return len(self.times)
 
     def cut(self, start: int, stop: int) -> Rows:
-        """Some of the rows."""
+        """The rows from index `start` up to, not including, `stop`."""
         return Rows(
             self.shape,
             self.first + start,
@@ -93,8 +99,14 @@ class Rows:
 
 
 @dataclass
-class Segment:
-    """A run of rows of one writer that follow one another in the trial."""
+class WriterSpan:
+    """Consecutive rows of one writer in a trial.
+
+    Attributes:
+        first: Number of the first row among all rows of the trial, from 0.
+        rows: Number of rows.
+        writer: Id of the writer.
+    """
 
     first: int
     rows: int
@@ -103,20 +115,23 @@ class Segment:
 
 @dataclass
 class Bucket:
-    """One bounded piece of history.
+    """A piece of the history of a trial, of bounded size.
 
     Attributes:
         trial: Uid of the trial.
-        shape: What its rows have in common.
-        number: 0, 1, 2 … among the buckets of the shape.
-        segments: Whose rows they are, in order.
+        shape: Shape of the rows.
+        number: 0, 1, 2 … among the buckets of the shape in the trial.
+        spans: Writers of the rows, in order; the field `segments` of the document.
+        steps: Step of each row: an array of integers or doubles, a list of text, or an empty array.
+        times: Time of each row, microseconds since 1970 UTC.
+        columns: For each name of the shape, the value of each row.
     """
 
     trial: str
     shape: Shape
     number: int = 0
-    segments: list[Segment] = field(default_factory=list)
-    steps: Any = None  # array of q or d, or a list of text
+    spans: list[WriterSpan] = field(default_factory=list)
+    steps: Any = None
     times: array[int] = field(default_factory=lambda: array("q"))
     columns: list[array[float]] = field(default_factory=list)
 
@@ -133,11 +148,18 @@ class Bucket:
 
     @property
     def open_id(self) -> str:
-        """Id of the bucket of this shape that is being filled."""
+        """Id of the document of the bucket that is being filled."""
         return f"{self.trial}/{self.shape.uid}/open"
 
     def append(self, rows: Rows) -> list[Bucket]:
-        """Take rows; return every bucket that they have filled, and be the next one after it."""
+        """Add rows.
+
+        Args:
+            rows: Rows of this shape, which come after those of the bucket.
+
+        Returns:
+            The buckets that the rows filled; this one continues as the bucket after them.
+        """
         total, capacity = len(rows.times), self.shape.capacity
         room = capacity - len(self.times)
         if total < room:
@@ -151,26 +173,30 @@ class Bucket:
             self._take(taken)
             if len(self.times) == capacity:
                 filled.append(
-                    Bucket(self.trial, self.shape, self.number, self.segments, self.steps, self.times, self.columns)
+                    Bucket(self.trial, self.shape, self.number, self.spans, self.steps, self.times, self.columns)
                 )
-                # The fields of the full one go with it; this one begins anew.
+                # The full bucket has taken over the lists and arrays of this one, which starts with new ones.
                 self.__init__(self.trial, self.shape, self.number + 1)  # type: ignore[misc]
         return filled
 
     def _take(self, rows: Rows) -> None:
         count = len(rows.times)
-        last = self.segments[-1] if self.segments else None
+        last = self.spans[-1] if self.spans else None
         if last is not None and last.writer == rows.writer and last.first + last.rows == rows.first:
             last.rows += count
         else:
-            self.segments.append(Segment(rows.first, count, rows.writer))
+            self.spans.append(WriterSpan(rows.first, count, rows.writer))
         self.steps.extend(rows.steps)
         self.times.extend(rows.times)
         for column, more in zip(self.columns, rows.columns, strict=True):
             column.extend(more)
 
     def to_document(self, *, full: bool) -> dict[str, Any]:
-        """Its document, under its number when it is full, else as the open one of its shape."""
+        """The document of the bucket.
+
+        Args:
+            full: Whether the bucket is full and has its number in the id, or is the open one of its shape.
+        """
         return {
             "_id": f"{self.trial}/{self.shape.uid}/{self.number}" if full else self.open_id,
             "trial": self.trial,
@@ -179,7 +205,7 @@ class Bucket:
             "step_type": self.shape.steps,
             "number": self.number,
             "rows": len(self),
-            "segments": [[each.first, each.rows, each.writer] for each in self.segments],
+            "segments": [[each.first, each.rows, each.writer] for each in self.spans],
             "steps": self.steps if isinstance(self.steps, list) else pack(self.steps),
             "times": pack(self.times),
             "values": {
@@ -189,7 +215,7 @@ class Bucket:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Bucket:
-        """The bucket of a document."""
+        """The bucket of which `to_document` made a document."""
         shape = Shape(document["section"], tuple(document["names"]), document["step_type"])
         columns = {unescape_key(key): unpack("d", packed) for key, packed in document["values"].items()}
         steps = document["steps"]
@@ -197,7 +223,7 @@ class Bucket:
             document["trial"],
             shape,
             document["number"],
-            [Segment(*each) for each in document["segments"]],
+            [WriterSpan(*each) for each in document["segments"]],
             list(steps) if shape.steps == "text" else unpack({"int": "q", "float": "d"}.get(shape.steps, "b"), steps),
             unpack("q", document["times"]),
             [columns[name] for name in shape.names],
