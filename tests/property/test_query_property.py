@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trialstream.reading.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path, sort_keys, translate
 from trialstream_schemas.errors import QueryError
-from trialstream_schemas.model.values import escape_key, to_document
+from trialstream_schemas.model.forms import to_document
+from trialstream_schemas.model.keys import escape_key
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 # Characters with a meaning in a path, an operator or an escaped key come often.

@@ -301,7 +301,10 @@ def test_document_comes_back(lazy):
     [
         pytest.param(ValueAggregator.lazy(), [NAN], "nan", id="ValueAggregator"),
         pytest.param(
-            RingAggregator.lazy(2), [1.0, b"\0", {"a": [INF]}], [{"%bytes": "AA=="}, {"a": ["inf"]}], id="RingAggregator"
+            RingAggregator.lazy(2),
+            [1.0, b"\0", {"a": [INF]}],
+            [{"%bytes": "AA=="}, {"a": ["inf"]}],
+            id="RingAggregator",
         ),
         pytest.param(
             StatAggregator.lazy(),

@@ -4,7 +4,7 @@ A query is a dict of paths and conditions, as MongoDB takes it, over the fields 
 What is allowed is listed here and all else is refused, so no query can run code on the server or name what is internal.
 
 - Paths are dotted: `parameters.lr`, `metrics.loss.last`, `errors.0.type`. A dot that belongs to a key is written `\.`,
-  a backslash `\\`; `path("parameters", "a.b")` does it. Keys are escaped as they are stored (`values.escape_key`).
+  a backslash `\\`; `path("parameters", "a.b")` does it. Keys are escaped as they are stored (`keys.escape_key`).
 - Values are what can be logged (`values.value`); a `datetime` becomes the microseconds that are stored. A compiled
   pattern matches text. A dict without operators is equality with that dict, its keys in that order.
 - `status` takes a `Status`, a `CustomStatus`, a name, None (none set), or a list of these; `uid` is the document's id.
@@ -23,9 +23,11 @@ from reprlib import repr as shown
 from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
+from trialstream_schemas.model.forms import to_document
+from trialstream_schemas.model.keys import escape_key
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
-from trialstream_schemas.model.values import INT64_MAX, check_text, escape_key, to_document, value
+from trialstream_schemas.model.values import INT64_MAX, check_text, value
 
 __all__ = ["GROUP_FIELDS", "PROJECT_FIELDS", "TRIAL_FIELDS", "check_limit", "path", "sort_keys", "translate"]
 

@@ -24,8 +24,8 @@ from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, MongoUnavailable, ProjectionBehind, QueryError
 from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.model.keys import escape_key
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
-from trialstream_schemas.model.values import escape_key
 from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE
 from trialstream_schemas.storage.documents import group_from_document, project_from_document, trial_from_document
 

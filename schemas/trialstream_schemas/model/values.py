@@ -1,43 +1,31 @@
-"""What users may log as a value: checked once at the call, the same everywhere after it.
+"""Values that users may log: checked once, at the call.
 
 A value is None, a bool, an integer of 64 bits, a float (NaN and ±inf too), text, bytes, or a list or a dict of values.
-Tuples become lists, and scalars with an `item()` (numpy, torch) become what `item()` returns. All else is refused at
-the call that brought it, with the path of the key.
-
-The same value has four forms: the Python one; the Avro one (a recursive record, since Avro unions have no name); the
-MongoDB one, whose keys are escaped so that dots and dollars in them cannot be mistaken for paths and operators; and a
-strict JSON one, in which NaN, ±inf and bytes are tagged.
+Tuples become lists, and scalars with an `item()` (numpy, torch) become the result of `item()`. Everything else is an
+error at the log call, with the path of the key. The stored forms of a value are in `forms.py`.
 """
 
 from __future__ import annotations
 
-import base64
-import math
-import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.keys import escape_key
 
 __all__ = [
+    "INT64_MAX",
+    "INT64_MIN",
+    "MAX_DEPTH",
     "MAX_NAME_BYTES",
     "MAX_VALUE_BYTES",
     "Value",
     "check_name",
     "check_text",
-    "escape_key",
-    "from_avro",
-    "from_document",
-    "from_json",
-    "is_json_tag",
     "key_size",
     "number",
     "size",
-    "to_avro",
-    "to_document",
-    "to_json",
-    "unescape_key",
     "value",
     "values",
 ]
@@ -45,51 +33,77 @@ __all__ = [
 Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-# One event holds at most MAX_EVENT_BYTES (see events.py); a value and its envelope always fit into it.
+
 MAX_VALUE_BYTES = 512 * 1024
-# Names are repeated in every frame and in every document key.
+"""Bytes of a value (`size`), at most: an event of at most `limits.MAX_EVENT_BYTES` has room for it and the envelope."""
+
 MAX_NAME_BYTES = 1024
-# MongoDB nests documents to 100 levels at most; ours begin a few levels down.
+"""Bytes of a name in UTF-8, at most: names are repeated in every frame and in every document key."""
+
 MAX_DEPTH = 64
+"""Levels of lists and dicts in a value, at most: MongoDB nests documents to 100 levels, and ours begin a few down."""
+
+_LOGGABLE = "None, a bool, a number, text, bytes, a list or a dict"
 
 
 def check_text(text: str, path: str) -> str:
-    """Return the text as a plain `str`.
+    """Check a text.
+
+    Args:
+        text: The text.
+        path: Name of the field, for the message.
+
+    Returns:
+        The text as a plain `str`.
 
     Raises:
-        InvalidValue: it has a lone surrogate, which neither Avro nor MongoDB can hold.
+        InvalidValue: The text has a lone surrogate, which neither Avro nor MongoDB can hold.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidValue(f"{path}: the text has a lone surrogate at position {error.start}") from None
-    return str.__str__(text)  # str() of a member of an enum of texts would be its name
+        raise InvalidValue(f"{path}: expected Unicode text, got a lone surrogate at position {error.start}") from None
+    return str.__str__(text)  # str() of a member of a string enum would be its name
 
 
 def check_name(name: object, path: str) -> str:
-    """Return a name (of a trial, a metric, a key) as a plain `str`.
+    """Check a name: of a trial, a metric, a key.
+
+    Args:
+        name: The name.
+        path: Name of the field, for the message.
+
+    Returns:
+        The name as a plain `str`.
 
     Raises:
-        InvalidType: it is not a string.
-        InvalidValue: it holds NUL or a lone surrogate, or is longer than `MAX_NAME_BYTES` in UTF-8.
+        InvalidType: The name is not a string.
+        InvalidValue: The name contains NUL or a lone surrogate, or is longer than `MAX_NAME_BYTES` in UTF-8.
     """
     if not isinstance(name, str):
-        raise InvalidType(f"{path}: a name must be a str, not {type(name).__name__}")
+        raise InvalidType(f"{path}: expected a str, got {type(name).__name__}")
     path = f"{path} {reprlib.repr(name)}"
     text = check_text(name, path)
     if "\0" in text:
-        raise InvalidValue(f"{path}: a name cannot hold NUL")
+        raise InvalidValue(f"{path}: expected a name without NUL")
     if len(text.encode()) > MAX_NAME_BYTES:
-        raise InvalidValue(f"{path}: a name can have {MAX_NAME_BYTES} bytes at most, this one has {len(text.encode())}")
+        raise InvalidValue(f"{path}: expected at most {MAX_NAME_BYTES} bytes in UTF-8, got {len(text.encode())}")
     return text
 
 
 def number(x: Any, path: str) -> float:
-    """Return a number as a float: int, float, bool, or anything whose `item()` is one of these.
+    """Check a number.
+
+    Args:
+        x: An int, float or bool, or an object whose `item()` returns one.
+        path: Name of the metric, for the message.
+
+    Returns:
+        The number as a float.
 
     Raises:
-        InvalidType: it is not a number; the message names it.
-        InvalidValue: an integer too large for a double.
+        InvalidType: The object is not a number.
+        InvalidValue: The integer is too large for a double.
     """
     kind = type(x)
     if kind is float:
@@ -97,59 +111,78 @@ def number(x: Any, path: str) -> float:
     if kind is not int and kind is not bool and not isinstance(x, (int, float)):
         x = _item(x, path, "a number")
         if not isinstance(x, (int, float)):
-            raise InvalidType(f"{path}: a number is needed, not {type(x).__name__}")
+            raise InvalidType(f"{path}: expected a number, got {type(x).__name__}")
     try:
         return float(x)
     except OverflowError:
-        raise InvalidValue(f"{path}: the integer is too large for a double") from None
+        raise InvalidValue(f"{path}: expected a number that fits a double, got {_shorten(x)}") from None
 
 
 def value(x: Any, path: str) -> Value:
-    """Return the value in its plain Python form.
+    """Check a value.
+
+    Args:
+        x: The value.
+        path: Name of the field, for the message.
+
+    Returns:
+        A copy of the value, of plain Python types.
 
     Raises:
-        InvalidType: an object of a type that cannot be logged.
-        InvalidValue: NUL in a key, an integer beyond 64 bits, a lone surrogate, nesting deeper than `MAX_DEPTH`,
-            or more than `MAX_VALUE_BYTES` in all.
+        InvalidType: The value is or contains an object that cannot be logged.
+        InvalidValue: The value contains NUL in a key, an integer beyond 64 bits or a lone surrogate, is nested deeper
+            than `MAX_DEPTH`, or takes more than `MAX_VALUE_BYTES`.
     """
     plain = _value(x, path, 0)
     total = size(plain)
     if total > MAX_VALUE_BYTES:
-        raise InvalidValue(f"{path}: {total} bytes, and a value can have {MAX_VALUE_BYTES} at most")
+        raise InvalidValue(f"{path}: expected at most {MAX_VALUE_BYTES} bytes, got {total}")
     return plain
 
 
 def values(given: Mapping[str, Any], path: str) -> dict[str, Value]:
-    """Return a dict of names and values, each checked; `path` says whose they are.
+    """Check names and values.
+
+    Args:
+        given: Values by name.
+        path: Name of the field that holds them, for the message.
+
+    Returns:
+        A copy, of plain Python types.
 
     Raises:
-        InvalidType: it is not a mapping, or see `value`.
-        InvalidValue: see `value`.
+        InvalidType: The argument is not a mapping, a name is not a string, or a value cannot be logged.
+        InvalidValue: A name or a value cannot be stored (see `check_name` and `value`).
     """
     if not isinstance(given, Mapping):
-        raise InvalidType(f"{path}: a dict is needed, not {type(given).__name__}")
+        raise InvalidType(f"{path}: expected a dict, got {type(given).__name__}")
     return {check_name(key, f"{path}: key"): value(x, f"{path}.{key}") for key, x in given.items()}
 
 
-def _item(x: Any, path: str, wanted: str) -> Any:
+def _item(x: Any, path: str, expected: str) -> Any:
+    """The result of the object's `item()`."""
     item = getattr(x, "item", None)
     if item is None or not callable(item):
-        raise InvalidType(f"{path}: {wanted} is needed, and a {type(x).__module__}.{type(x).__qualname__} is none")
+        raise InvalidType(f"{path}: expected {expected}, got {_type_name(x)}")
     try:
         return item()
     except Exception as error:
-        raise InvalidType(f"{path}: {wanted} is needed; item() of {type(x).__qualname__} failed: {error}") from error
+        raise InvalidType(f"{path}: expected {expected}, got {_type_name(x)}, whose item() failed: {error}") from error
+
+
+def _type_name(x: object) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}"
 
 
 def _value(x: Any, path: str, depth: int) -> Value:
     if x is None or x is True or x is False:
         return x
     if depth > MAX_DEPTH:
-        raise InvalidValue(f"{path}: nested deeper than {MAX_DEPTH} levels")
+        raise InvalidValue(f"{path}: expected at most {MAX_DEPTH} levels of lists and dicts, got more")
     match x:
         case int():
             if not INT64_MIN <= x <= INT64_MAX:
-                raise InvalidValue(f"{path}: the integer {_shorten(x)} does not fit 64 bits")
+                raise InvalidValue(f"{path}: expected an integer of 64 bits, got {_shorten(x)}")
             return int(x)
         case float():
             return float(x)
@@ -163,18 +196,18 @@ def _value(x: Any, path: str, depth: int) -> Value:
             return {
                 check_name(key, f"{path}: key"): _value(each, f"{path}.{key}", depth + 1) for key, each in x.items()
             }
-    item = _item(x, path, "a JSON-like value, bytes or a scalar")
-    if type(item) is type(x):  # an item() that returns itself would never end
-        raise InvalidType(f"{path}: objects of type {type(x).__module__}.{type(x).__qualname__} cannot be logged")
+    item = _item(x, path, _LOGGABLE)
+    if type(item) is type(x):  # an item() that returns its own object would recurse without end
+        raise InvalidType(f"{path}: expected {_LOGGABLE}, got {_type_name(x)}")
     return _value(item, path, depth + 1)
 
 
 def _shorten(x: int) -> str:
-    return str(x) if x.bit_length() < 256 else f"of {x.bit_length()} bits"
+    return str(x) if x.bit_length() < 256 else f"an integer of {x.bit_length()} bits"
 
 
 def size(x: Value) -> int:
-    """Bytes that a plain value takes in a document, near enough to bound documents by (BSON's rules, bsonspec.org)."""
+    """Bytes that a plain value takes in a document, at most, by the rules of BSON (bsonspec.org)."""
     match x:
         case str():
             return 5 + len(x.encode())
@@ -188,115 +221,5 @@ def size(x: Value) -> int:
 
 
 def key_size(key: str) -> int:
-    """Bytes that a user's key takes in a document: escapes are three times as long as what they stand for."""
+    """Bytes that a user's key takes in a document, escapes included."""
     return len(escape_key(key).encode())
-
-
-# --- Avro
-
-
-def to_avro(x: Value) -> dict[str, Any]:
-    """The record `trialstream.Value` that holds the value."""
-    match x:
-        case list():
-            return {"value": [to_avro(each) for each in x]}
-        case dict():
-            return {"value": {key: to_avro(each) for key, each in x.items()}}
-    return {"value": x}
-
-
-def from_avro(record: Mapping[str, Any]) -> Value:
-    """The value that a record `trialstream.Value` holds."""
-    x = record["value"]
-    match x:
-        case list():
-            return [from_avro(each) for each in x]
-        case dict():
-            return {key: from_avro(each) for key, each in x.items()}
-    return x  # type: ignore[no-any-return]
-
-
-# --- MongoDB
-
-_UNESCAPES = {"%25": "%", "%2E": ".", "%24": "$"}
-_ESCAPED = re.compile("|".join(_UNESCAPES))
-# No escaped key is a lone '%': it stands for the empty key, which no dotted path could name.
-_EMPTY = "%"
-
-
-def escape_key(key: str) -> str:
-    """The document key for a user's key: `%`, `.` and `$` are percent-encoded, the empty key becomes `%`."""
-    return key.replace("%", "%25").replace(".", "%2E").replace("$", "%24") if key else _EMPTY
-
-
-def unescape_key(key: str) -> str:
-    """The user's key for a document key."""
-    if "%" not in key:
-        return key
-    return "" if key == _EMPTY else _ESCAPED.sub(lambda found: _UNESCAPES[found[0]], key)
-
-
-def to_document(x: Value) -> Any:
-    """The value as MongoDB stores it: keys of dicts escaped."""
-    match x:
-        case list():
-            return [to_document(each) for each in x]
-        case dict():
-            return {escape_key(key): to_document(each) for key, each in x.items()}
-    return x
-
-
-# What the driver reads as it is to be; of the rest, 64-bit integers are a class of its own.
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
-
-
-def from_document(x: Any) -> Value:
-    """The value that MongoDB stores."""
-    if type(x) in _PLAIN:  # a fetch of 50 trials asks this 2,000 times
-        return x  # type: ignore[no-any-return]
-    match x:
-        case list():
-            return [from_document(each) for each in x]
-        case dict():
-            return {unescape_key(key): from_document(each) for key, each in x.items()}
-        case int():
-            return int(x)
-    return x  # type: ignore[no-any-return]
-
-
-# --- JSON
-
-# Keys are escaped as for MongoDB, so no user's key looks like a tag.
-_FLOAT_TAG, _BYTES_TAG = "%float", "%bytes"
-
-
-def is_json_tag(x: object) -> bool:
-    """Whether a JSON value is one of the tagged scalars that `to_json` makes."""
-    return isinstance(x, dict) and len(x) == 1 and next(iter(x)) in (_FLOAT_TAG, _BYTES_TAG)
-
-
-def to_json(x: Value) -> Any:
-    """The value in strict JSON (RFC 8259 knows no NaN): `{"%float": "nan"}`, `{"%bytes": "<base64>"}`, keys escaped."""
-    match x:
-        case float() if not math.isfinite(x):
-            return {_FLOAT_TAG: str(x)}
-        case bytes():
-            return {_BYTES_TAG: base64.b64encode(x).decode()}
-        case list():
-            return [to_json(each) for each in x]
-        case dict():
-            return {escape_key(key): to_json(each) for key, each in x.items()}
-    return x
-
-
-def from_json(x: Any) -> Value:
-    """The value that `to_json` made the JSON of."""
-    match x:
-        case list():
-            return [from_json(each) for each in x]
-        case dict() if is_json_tag(x):
-            [(tag, text)] = x.items()
-            return float(text) if tag == _FLOAT_TAG else base64.b64decode(text)
-        case dict():
-            return {unescape_key(key): from_json(each) for key, each in x.items()}
-    return x  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """Structures to MongoDB documents and back.
 
-Times are int64 microseconds (BSON dates have milliseconds only), keys of users are escaped (`values.escape_key`), and
+Times are int64 microseconds (BSON dates have milliseconds only), keys of users are escaped (`keys.escape_key`), and
 an aggregator is a sub-document with a `%kind` that no user's key can be. `document(structure(d)) == d` and
 `structure(document(s)) == s`: property-tested.
 """
@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
+from trialstream_schemas.model.forms import from_document, to_document
+from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.status import status_of
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
-from trialstream_schemas.model.values import escape_key, from_document, to_document, unescape_key
 
 __all__ = [
     "group_from_document",

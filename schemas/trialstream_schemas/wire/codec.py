@@ -22,7 +22,7 @@ from fastavro.schema import parse_schema
 from fastavro.validation import validate
 
 from trialstream_schemas.errors import SchemaError, UnknownSchema
-from trialstream_schemas.model import values
+from trialstream_schemas.model import forms, values
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.wire.checker import checker
@@ -57,11 +57,11 @@ assert tuple(each["name"] for each in PARSED[MetricsLogged]["fields"]) == FRAME_
 
 
 def _values_to_avro(given: dict[str, values.Value]) -> dict[str, Any]:
-    return {key: values.to_avro(each) for key, each in given.items()}
+    return {key: forms.to_avro(each) for key, each in given.items()}
 
 
 def _values_from_avro(record: dict[str, Any]) -> dict[str, values.Value]:
-    return {key: values.from_avro(each) for key, each in record.items()}
+    return {key: forms.from_avro(each) for key, each in record.items()}
 
 
 def _aggregator_to_avro(lazy: AggregatorSpec) -> dict[str, Any]:

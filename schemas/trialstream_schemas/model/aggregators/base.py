@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, SchemaError
-from trialstream_schemas.model import values
+from trialstream_schemas.model import forms
 
 __all__ = ["MAX_KEPT", "Aggregator", "AggregatorSpec", "check_kept", "is_aggregator_document"]
 
-# Key of the kind in a document. Keys of users are escaped (see values.escape_key), so none of them can be this one.
+# Key of the kind in a document. Keys of users are escaped (see keys.escape_key), so none of them can be this one.
 _KIND = "%kind"
 # The values of a ring and the observations that a StatAggregator skipped are stored in the trial's document; 4,096
 # doubles take about 60 KB of it.
@@ -145,7 +145,7 @@ class Aggregator(ABC):
 
     def to_document(self) -> dict[str, Any]:
         """The form in MongoDB."""
-        return {_KIND: self.kind, "argument": self.argument, **values.to_document(self._state())}
+        return {_KIND: self.kind, "argument": self.argument, **forms.to_document(self._state())}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
@@ -161,7 +161,7 @@ class Aggregator(ABC):
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
             raise SchemaError(f"expected the document of {cls.__name__}, got kind {kind!r}")
         made = _KINDS[kind].make(document["argument"])
-        made._restore(document, values.from_document)  # noqa: SLF001 (a subclass's)
+        made._restore(document, forms.from_document)  # noqa: SLF001 (a subclass's)
         return cast("Self", made)
 
     def to_json(self, short: bool = False) -> Any:
@@ -175,7 +175,7 @@ class Aggregator(ABC):
         return {
             "kind": self.kind,
             "argument": self.argument,
-            **{key: values.to_json(each) for key, each in self._state().items()},
+            **{key: forms.to_json(each) for key, each in self._state().items()},
         }
 
     @classmethod
@@ -192,7 +192,7 @@ class Aggregator(ABC):
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
             raise SchemaError(f"expected the JSON of {cls.__name__}, got kind {kind!r}")
         made = _KINDS[kind].make(given["argument"])
-        made._restore(given, values.from_json)  # noqa: SLF001 (a subclass's)
+        made._restore(given, forms.from_json)  # noqa: SLF001 (a subclass's)
         return cast("Self", made)
 
     def __eq__(self, other: object) -> bool:
@@ -239,7 +239,7 @@ def _readable(x: Any) -> Any:
         case float() if not math.isfinite(x):
             return str(x)
         case bytes():
-            return values.to_json(x)
+            return forms.to_json(x)
         case list():
             return [_readable(each) for each in x]
         case dict():

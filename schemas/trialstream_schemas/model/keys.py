@@ -1,0 +1,24 @@
+"""Keys of users in documents: escaped, so that none is a dotted path, an operator or a key of ours."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["escape_key", "unescape_key"]
+
+_UNESCAPES = {"%25": "%", "%2E": ".", "%24": "$"}
+_ESCAPED = re.compile("|".join(_UNESCAPES))
+# The escaped form of the empty key, which no dotted path could address. No other key is escaped to a single '%'.
+_EMPTY = "%"
+
+
+def escape_key(key: str) -> str:
+    """The document key of a user's key: `%`, `.` and `$` are percent-encoded, the empty key becomes `%`."""
+    return key.replace("%", "%25").replace(".", "%2E").replace("$", "%24") if key else _EMPTY
+
+
+def unescape_key(key: str) -> str:
+    """The user's key of a document key."""
+    if "%" not in key:
+        return key
+    return "" if key == _EMPTY else _ESCAPED.sub(lambda found: _UNESCAPES[found[0]], key)
