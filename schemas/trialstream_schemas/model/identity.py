@@ -1,4 +1,7 @@
-"""Identity: the hash that names a definition, and the addresses of trials."""
+"""Identity: the hash of a definition, and the addresses of trials.
+
+The address (uid) of a trial is `<hash>_<revision>`, or `<hash>~<request>` until the revision is decided.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from trialstream_schemas.model.values import Value
 
 __all__ = ["canonical", "digest", "group_uid", "hash_of", "trial_hash"]
 
-# 128 bits: among 10^15 definitions a collision is less likely than 10^-8.
+# 128 bits: the probability of a collision among 10^15 definitions is below 10^-8.
 _HASH_BYTES = 16
 
 
 def canonical(x: Value) -> bytes:
-    """One byte string per value, whatever the order of its keys; values of different type or nesting never share one.
+    """The canonical bytes of a value: independent of the order of keys, different for different values.
 
-    Every part is tagged with its type and led by its length or count, so nothing can run into its neighbour. NaN is one
-    value, whatever its payload bits; -0.0 is not 0.0.
+    Values of different type or nesting are different. Each part begins with its type and its length or count, so no
+    part can run into the next. NaN is one value, regardless of its payload bits; -0.0 is not 0.0.
     """
     match x:
         case None:
@@ -43,22 +46,30 @@ def canonical(x: Value) -> bytes:
 
 
 def digest(*parts: Value) -> str:
-    """Hash of the parts: 32 hexadecimal digits of BLAKE2b (RFC 7693) over their canonical form."""
+    """Hash of some values.
+
+    Returns:
+        32 hexadecimal digits of BLAKE2b (RFC 7693) over the canonical bytes of the list of parts.
+    """
     return hashlib.blake2b(canonical(list(parts)), digest_size=_HASH_BYTES).hexdigest()
 
 
 def group_uid(name: str, project_id: str | None) -> str:
-    """The uid of a group."""
+    """Uid of a group: the hash of its name and of the uid of its project."""
     return digest(name, project_id)
 
 
 def trial_hash(
     name: str, version: str | None, parameters: dict[str, Value], project_id: str | None, group_id: str | None
 ) -> str:
-    """The hash that all revisions of a trial share."""
+    """Hash of the definition of a trial; all revisions share it."""
     return digest(name, version, parameters, project_id, group_id)
 
 
 def hash_of(trial: str) -> str:
-    """The hash in the address of a trial."""
+    """Hash in the address of a trial.
+
+    Args:
+        trial: `<hash>_<revision>` or `<hash>~<request>`.
+    """
     return trial.partition("~")[0].partition("_")[0]

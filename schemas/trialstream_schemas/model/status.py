@@ -1,4 +1,4 @@
-"""Statuses of trials and groups: the built-in ones and those of users."""
+"""Statuses of trials and groups: the built-in ones, and those that users define."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ __all__ = ["CustomStatus", "Status", "status_of"]
 
 
 class Status(Enum):
-    """What a trial or group is doing; the hundreds say the kind: created, running, failed, ended."""
+    """Built-in status of a trial or a group.
+
+    The hundreds of the value are the phase: 0 created, 100 running, 200 failed, 300 ended.
+    """
 
     CreatedGroup = 0
     RunningGroup = 100
@@ -28,10 +31,15 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class CustomStatus:
-    """A status of the user's own.
+    """A status that the user defines.
+
+    Attributes:
+        name: Name of the status; not that of a member of `Status`.
+        value: Code of the status, an integer of 64 bits.
 
     Raises:
-        InvalidValue: the name is one of `Status`, or the value does not fit 64 bits.
+        InvalidType: The name is not a str, or the value is not an int.
+        InvalidValue: The name is that of a member of `Status` or cannot be stored, or the value does not fit 64 bits.
     """
 
     name: str
@@ -40,13 +48,22 @@ class CustomStatus:
     def __post_init__(self) -> None:
         check_name(self.name, "status")
         if type(self.value) is not int:
-            raise InvalidType(f"status {self.name!r}: the value must be an int, not {type(self.value).__name__}")
+            raise InvalidType(f"status {self.name!r}: expected an int as value, got {type(self.value).__name__}")
         if not INT64_MIN <= self.value <= INT64_MAX:
-            raise InvalidValue(f"status {self.name!r}: the value does not fit 64 bits")
+            raise InvalidValue(
+                f"status {self.name!r}: expected a value of 64 bits, got an int of {self.value.bit_length()} bits"
+            )
         if self.name in Status.__members__:
-            raise InvalidValue(f"status {self.name!r} is built in: use Status.{self.name}")
+            raise InvalidValue(
+                f"status {self.name!r}: expected a name of your own, got a built-in one; use Status.{self.name}"
+            )
 
 
 def status_of(name: str, code: int) -> Status | CustomStatus:
-    """The status that a document or an event names."""
+    """The status of a document or an event.
+
+    Args:
+        name: Name of the status.
+        code: Value of the status; used for a custom status only.
+    """
     return Status[name] if name in Status.__members__ else CustomStatus(name, code)

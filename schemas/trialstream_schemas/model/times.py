@@ -1,4 +1,4 @@
-"""Times: `datetime` in UTC and the microseconds since 1970 that events and documents hold."""
+"""Times: `datetime` in UTC, and microseconds since 1970 UTC, as in events and documents."""
 
 from __future__ import annotations
 
@@ -12,30 +12,40 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_micros(time: datetime) -> int:
-    """Microseconds since 1970 UTC; a time without a zone is taken as local, as `datetime` does."""
+    """Microseconds since 1970 UTC.
+
+    Args:
+        time: The time; without a time zone it is local time, as for `datetime`.
+    """
     return (time.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
-    """The time, in UTC, that lies that many microseconds after 1970.
+    """The time in UTC.
+
+    Args:
+        micros: Microseconds since 1970 UTC.
 
     Raises:
-        InvalidValue: it is before the year 1 or after the year 9999.
+        InvalidValue: The time is outside the years 1 to 9999.
     """
     check_micros(micros)
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def check_micros(micros: int) -> None:
-    """Check that a time lies in the calendar, without making it.
+    """Check that `from_micros` accepts a time, without making the `datetime`.
+
+    Args:
+        micros: Microseconds since 1970 UTC.
 
     Raises:
-        InvalidValue: see `from_micros`.
+        InvalidValue: The time is outside the years 1 to 9999.
     """
     if not _FIRST_MICROS <= micros <= _LAST_MICROS:
-        raise InvalidValue(f"no calendar reaches {micros} microseconds from 1970")
+        raise InvalidValue(f"timestamp outside years 1 to 9999: {micros} microseconds since 1970")
 
 
-# The first and the last microsecond of `datetime`.
+# The first and the last time that `datetime` can represent.
 _FIRST_MICROS = to_micros(datetime.min.replace(tzinfo=UTC))
 _LAST_MICROS = to_micros(datetime.max.replace(tzinfo=UTC))

@@ -1,8 +1,8 @@
 """Projects, groups and trials.
 
-`Project`, `TrialGroup` and `Trial` are plain values: no call changes the object that it was given. What a trial *is*
-(name, version, parameters, project, group) is hashed once, when it is created, and attaching it elsewhere or logging
-further arguments does not change its uid.
+`Project`, `TrialGroup` and `Trial` are plain values: no call changes the object that is passed to it. The definition of
+a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid stays the same
+when the trial is attached to another project or group, and when more arguments are logged.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.values import check_name, check_text, values
 
-__all__ = ["Project", "Trial", "TrialError", "TrialGroup"]
+__all__ = ["MAX_TEXT_BYTES", "Project", "Trial", "TrialError", "TrialGroup"]
+
+MAX_TEXT_BYTES = 64 * 1024
+"""Bytes of a description in UTF-8, at most: one event has room for it and the rest of a definition."""
 
 
 @dataclass(frozen=True)
 class TrialError:
-    """What went wrong in a trial.
+    """An error of a trial.
 
     Attributes:
-        type: Name of the exception's class; empty when the user gave a text.
-        message: What it says.
-        traceback: The formatted traceback, or empty.
-        time: When it was logged, UTC.
+        type: Name of the exception's class; empty when the user logged a text.
+        message: Message of the exception, or the text.
+        traceback: The formatted traceback; empty when there is none.
+        time: When the error was logged, UTC.
     """
 
     type: str
@@ -38,16 +41,20 @@ class TrialError:
 
 @dataclass(kw_only=True)
 class Project:
-    """A project holds groups and trials.
+    """A project: a named collection of groups and trials.
 
     Attributes:
-        name: Its name, which is its uid too.
-        description: Free text.
-        metadata: Free values.
-        tags: Free values to find it by.
-        groups: Uids of its groups, as fetched.
-        trials: Uids of its trials, as fetched.
-        created: When the log took it, UTC; None until it was fetched.
+        name: Name of the project, which is its uid too; at most 1,024 bytes in UTF-8, not empty.
+        description: Any text of at most `MAX_TEXT_BYTES`.
+        metadata: Any values by name.
+        tags: Any values by name, for queries.
+        groups: Uids of the project's groups, once fetched.
+        trials: Uids of the project's trials, once fetched.
+        created: When the log stored the project, UTC; None until it is fetched.
+
+    Raises:
+        InvalidType: A field has a type that cannot be logged; the message names the field.
+        InvalidValue: A field has a value that cannot be stored; the message names the field.
     """
 
     name: str
@@ -59,16 +66,14 @@ class Project:
     created: datetime | None = None
 
     def __post_init__(self) -> None:
-        self.name = check_name(self.name, "Project.name")
-        if not self.name:
-            raise InvalidValue("Project.name is empty")
+        self.name = _name(self.name, "Project.name")
         self.description = _text(self.description, "Project.description")
         self.metadata = values(self.metadata, "Project.metadata")
         self.tags = values(self.tags, "Project.tags")
 
     @property
     def uid(self) -> str:
-        """Its name."""
+        """Uid of the project: its name."""
         return self.name
 
 
@@ -77,16 +82,20 @@ class TrialGroup:
     """A group of trials, such as one search.
 
     Attributes:
-        name: Its name.
-        project_id: Uid of its project, or None.
-        description: Free text.
-        metadata: Free values; `set_group_metadata` updates them.
-        tags: Free values to find it by.
-        trials: Uids of its trials, as fetched.
-        created: When the log took it, UTC; None until it was fetched.
-        state_version: Counts the updates that the log took; claims compare it.
-        writers: Events taken of each writer.
-        lost_events: Events that writers numbered and that never reached the log.
+        name: Name of the group, at most 1,024 bytes in UTF-8, not empty.
+        project_id: Uid of the group's project, or None.
+        description: Any text of at most `MAX_TEXT_BYTES`.
+        metadata: Any values by name; `set_group_metadata` updates them.
+        tags: Any values by name, for queries.
+        trials: Uids of the group's trials, once fetched.
+        created: When the log stored the group, UTC; None until it is fetched.
+        state_version: Number of updates that were applied to the group; claims compare it.
+        writers: Writer id → number of its latest event that was applied.
+        lost_events: Number of events that writers numbered and that never reached the log.
+
+    Raises:
+        InvalidType: A field has a type that cannot be logged; the message names the field.
+        InvalidValue: A field has a value that cannot be stored; the message names the field.
     """
 
     name: str
@@ -101,9 +110,7 @@ class TrialGroup:
     lost_events: int = 0
 
     def __post_init__(self) -> None:
-        self.name = check_name(self.name, "TrialGroup.name")
-        if not self.name:
-            raise InvalidValue("TrialGroup.name is empty")
+        self.name = _name(self.name, "TrialGroup.name")
         self.project_id = _optional_name(self.project_id, "TrialGroup.project_id")
         self.description = _text(self.description, "TrialGroup.description")
         self.metadata = values(self.metadata, "TrialGroup.metadata")
@@ -111,43 +118,48 @@ class TrialGroup:
 
     @property
     def uid(self) -> str:
-        """Hash of name and project."""
+        """Uid of the group: a hash of its name and its project."""
         return group_uid(self.name, self.project_id)
 
 
 @dataclass(kw_only=True)
 class Trial:
-    """One run, or the plan of one.
+    """A trial: one training run, or the plan of one.
 
     Attributes:
-        name: Its name.
-        version: Version of the code or data it stands for, or None.
-        parameters: What it is run with; part of its identity when it is created.
-        project_id: Uid of its project, or None.
-        group_id: Uid of its group, or None.
-        description: Free text.
-        metadata: By key a value, or the aggregator that accumulates it.
-        tags: Free values to find it by.
-        hash: Of the definition; taken at creation, never again.
+        name: Name of the trial, at most 1,024 bytes in UTF-8, not empty.
+        version: Version of the code or the data, or None.
+        parameters: Arguments of the run, by name; those at creation are part of the trial's identity.
+        project_id: Uid of the trial's project, or None.
+        group_id: Uid of the trial's group, or None.
+        description: Any text of at most `MAX_TEXT_BYTES`.
+        metadata: By name, a value or the `Aggregator` that accumulates the logged values.
+        tags: Any values by name, for queries.
+        hash: Hash of the definition (name, version, parameters, project, group), computed once, at creation.
         revision: 0, 1, 2 … among the trials of this hash.
-        request: Id of its creation as long as the log has not decided on the revision; it is addressed by this then.
-        metrics: The `Aggregator` of each metric; which one depends on what it was logged with.
-        chronos: The `Aggregator` of the elapsed seconds of each chrono; `runtime` is the trial's own.
-        open_chronos: How many of each are running that have been announced to the log.
-        failed_chronos: How many of each ended with an exception.
-        status: A `Status` or `CustomStatus`; None until one is set.
-        errors: The latest errors, at most `fold.MAX_ERRORS`; `errors_dropped` counts the older ones.
-        starts: How many times it was started.
-        created: When the log took it, UTC, like all times; None until it was fetched.
-        started: First start.
-        finished: Latest finish, None while it runs.
-        last_seen: Latest event or heartbeat of any of its writers.
-        writers: Events taken of each writer (one writer per Protocol and process).
-        lost_events: Events that writers numbered and that never reached the log.
-        state_version: Counts the updates that the log took, other than metrics, chronos and heartbeats; claims
-            compare it.
-        rows: Rows of history kept.
-        size: Bytes of the document, near enough to bound it by.
+        request: Id of the creating request until the log has decided the revision; the uid contains it until then.
+        metrics: Metric → `Aggregator` of the logged values; its kind depends on the log call.
+        chronos: Chrono → `Aggregator` of the elapsed seconds; `runtime` is the trial's own.
+        open_chronos: Chrono → number of running ones that were announced to the log.
+        failed_chronos: Chrono → number of those that ended with an exception.
+        status: The latest status that was set, a `Status` or a `CustomStatus`; None until one is set.
+        errors: The latest errors, at most 32 (`MAX_ERRORS` of the fold), oldest first.
+        errors_dropped: Number of older errors, which are not kept.
+        starts: Number of times that the trial was started.
+        created: When the log stored the trial, UTC; None until it is fetched.
+        started: Time of the first start, UTC.
+        finished: Time of the latest finish, UTC; None while the trial runs.
+        last_seen: Time of the latest event or heartbeat of any writer, UTC.
+        writers: Writer id → number of its latest event that was applied (one writer for each protocol and process).
+        lost_events: Number of events that writers numbered and that never reached the log.
+        state_version: Number of updates that were applied to the trial, other than metrics, chronos and heartbeats;
+            claims compare it.
+        rows: Number of rows in the history.
+        size: Estimated bytes of the stored document; its bound is checked against this number.
+
+    Raises:
+        InvalidType: A field has a type that cannot be logged; the message names the field.
+        InvalidValue: A field has a value that cannot be stored; the message names the field.
     """
 
     name: str
@@ -180,11 +192,9 @@ class Trial:
     size: int = 0
 
     def __post_init__(self) -> None:
-        if self.hash:  # fetched or folded: checked when it was created
+        if self.hash:  # fetched or folded: the fields were checked at creation
             return
-        self.name = check_name(self.name, "Trial.name")
-        if not self.name:
-            raise InvalidValue("Trial.name is empty")
+        self.name = _name(self.name, "Trial.name")
         self.version = _optional_name(self.version, "Trial.version")
         self.parameters = values(self.parameters, "Trial.parameters")
         self.project_id = _optional_name(self.project_id, "Trial.project_id")
@@ -196,21 +206,24 @@ class Trial:
 
     @property
     def uid(self) -> str:
-        """`<hash>_<revision>`, or `<hash>~<request>` as long as the log has not decided on the revision."""
+        """Uid of the trial: `<hash>_<revision>`, or `<hash>~<request>` until the log has decided the revision."""
         return f"{self.hash}_{self.revision}" if self.request is None else f"{self.hash}~{self.request}"
+
+
+def _name(name: object, path: str) -> str:
+    checked = check_name(name, path)
+    if not checked:
+        raise InvalidValue(f"{path}: expected a name, got an empty str")
+    return checked
 
 
 def _text(text: object, path: str) -> str:
     if not isinstance(text, str):
-        raise InvalidType(f"{path}: a str is needed, not {type(text).__name__}")
+        raise InvalidType(f"{path}: expected a str, got {type(text).__name__}")
     checked = check_text(text, path)
-    if len(checked.encode()) > MAX_TEXT_BYTES:
-        raise InvalidValue(f"{path}: a text can have {MAX_TEXT_BYTES} bytes at most")
+    if (size := len(checked.encode())) > MAX_TEXT_BYTES:
+        raise InvalidValue(f"{path}: expected at most {MAX_TEXT_BYTES} bytes in UTF-8, got {size}")
     return checked
-
-
-# A description goes into one event with all the rest of a definition.
-MAX_TEXT_BYTES = 64 * 1024
 
 
 def _optional_name(name: object, path: str) -> str | None:

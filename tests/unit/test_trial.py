@@ -1,0 +1,101 @@
+"""Projects, groups and trials."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
+
+STRUCTURES = [pytest.param(each, id=each.__name__) for each in (Project, TrialGroup, Trial)]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize(
+    ("given", "error", "reason"),
+    [
+        pytest.param({"name": ""}, InvalidValue, "name: expected a name, got an empty str", id="empty name"),
+        pytest.param({"name": 1}, InvalidType, "name: expected a str, got int", id="name that is no text"),
+        pytest.param(
+            {"name": "a\0"}, InvalidValue, r"name 'a\\x00': expected a name without NUL", id="NUL in the name"
+        ),
+        pytest.param(
+            {"name": "x" * 1025},
+            InvalidValue,
+            "name .*: expected at most 1024 bytes in UTF-8, got 1025",
+            id="name too long",
+        ),
+        pytest.param(
+            {"description": None}, InvalidType, "description: expected a str, got NoneType", id="description of None"
+        ),
+        pytest.param({"description": "\ud800"}, InvalidValue, "description: .*surrogate", id="surrogate"),
+        pytest.param(
+            {"description": "x" * 65537},
+            InvalidValue,
+            "description: expected at most 65536 bytes .*65537",
+            id="description too long",
+        ),
+        pytest.param({"metadata": {"a": object()}}, InvalidType, r"metadata\.a: ", id="object in the metadata"),
+        pytest.param({"tags": {"a": {"b": 2**64}}}, InvalidValue, r"tags\.a\.b: ", id="big integer in the tags"),
+        pytest.param({"tags": ["a"]}, InvalidType, "tags: expected a dict, got list", id="tags that are a list"),
+    ],
+)
+def test_structure_refuses(structure, given, error, reason):
+    """A field that cannot be logged is an error when the object is made; the message names the field."""
+    with pytest.raises(error, match=rf"^{structure.__name__}\.{reason}"):
+        structure(**{"name": "n"} | given)
+
+
+@pytest.mark.parametrize(
+    ("structure", "field"),
+    [
+        pytest.param(TrialGroup, "project_id", id="project of a group"),
+        pytest.param(Trial, "project_id", id="project of a trial"),
+        pytest.param(Trial, "group_id", id="group of a trial"),
+        pytest.param(Trial, "version", id="version of a trial"),
+    ],
+)
+def test_optional_names(structure, field):
+    """An optional name is None or a str; an object in place of its uid is an error that names the field."""
+    assert getattr(structure(name="n"), field) is None
+    assert getattr(structure(name="n", **{field: "x"}), field) == "x"
+
+    with pytest.raises(InvalidType, match=rf"^{structure.__name__}\.{field}: expected a str, got Project$"):
+        structure(name="n", **{field: Project(name="p")})
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structure_is_a_plain_value(structure):
+    """Objects with equal fields are equal, a copy is equal, and arguments are copied."""
+    metadata = {"a": [1]}
+    one = structure(name="n", metadata=metadata)
+    other = structure(name="n", metadata={"a": (1,)})
+
+    metadata["a"].append(2)
+
+    assert one == other
+    assert copy.deepcopy(one) == one
+    assert one.metadata == {"a": [1]}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structure_takes_keywords_only(structure):
+    """Fields are keywords, so that they cannot be mixed up and more can be added."""
+    with pytest.raises(TypeError):
+        structure("n")
+
+
+def test_trial_is_hashed_once():
+    """A trial that has a hash keeps it, and its fields are not checked again: they were at creation."""
+    trial = Trial(name="", hash="0" * 32, revision=2)
+
+    assert trial.uid == "0" * 32 + "_2"
+
+
+def test_trial_that_was_never_fetched():
+    """Fields that only the log can fill are empty until the object is fetched."""
+    trial = Trial(name="t")
+
+    assert (trial.status, trial.created, trial.started, trial.finished) == (None, None, None, None)
+    assert (trial.metrics, trial.chronos, trial.errors, trial.lost_events) == ({}, {}, [], 0)
