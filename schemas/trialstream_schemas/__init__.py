@@ -1,1 +1,1 @@
-"""What producers and consumers agree on: events, their Avro form, the structures and their documents."""
+"""The contract between producers and consumers: the data model, the events on the wire, and the stored documents."""

@@ -1,29 +1,30 @@
-"""The one error tree.
+"""The errors of trialstream: one tree.
 
 TrialStreamError
-├── InvalidValue            a value that cannot be logged as it is (also a ValueError)
-├── InvalidType             an object of a type that cannot be logged (also a TypeError)
-├── ItemNotFound            no trial, group, project or series answers the request (also a LookupError)
-├── QueryError              a query with an operator or a field that is not supported (also a ValueError)
-├── ChronoError             a chrono was finished that was not started (also a RuntimeError)
-├── ProtocolClosed          the protocol was used before it was entered or after it was left (also a RuntimeError)
-├── ProjectionIsReadOnly    a projection that is only read cannot be logged to (also a RuntimeError)
-├── ConfigError             a setting is missing or makes no sense (also a ValueError)
-├── ServerUnavailable       Kafka or MongoDB did not answer
-│   ├── KafkaUnavailable
-│   └── MongoUnavailable
-├── Offline                 the call needs servers, and the protocol works without (also a RuntimeError)
+├── InvalidValue            a value cannot be logged (also a ValueError)
+├── InvalidType             an object has a type that cannot be logged (also a TypeError)
+├── ItemNotFound            no trial, group, project or series matches the request (also a LookupError)
+├── QueryError              a query has an operator, a field or a value that is not supported (also a ValueError)
+├── ChronoError             a chrono was finished without being started (also a RuntimeError)
+├── ProtocolClosed          the protocol was used before it was entered or after it was exited (also a RuntimeError)
+├── ProjectionIsReadOnly    a log call on a protocol that only reads a projection (also a RuntimeError)
+├── ConfigError             a setting is missing or invalid (also a ValueError)
+├── ServerUnavailable       a server did not answer
+│   ├── KafkaUnavailable    Kafka did not answer
+│   └── MongoUnavailable    MongoDB did not answer
+├── Offline                 the call needs servers, and the protocol is offline (also a RuntimeError)
 ├── SpoolError              the spool on disk cannot be written, read or sent
-│   ├── SpoolBusy           another process has it
-│   └── SpoolFull           it has reached its cap
-├── CommitTimeout           events were not acknowledged in time (also a TimeoutError)
-├── ProjectionBehind        the consumer has not folded in time what was asked for (also a TimeoutError)
-├── SchemaError             bytes that are not an event, or a schema that cannot be read (also a ValueError)
-│   └── UnknownSchema       no schema with the fingerprint of an event is known
-├── LogMismatch             the log is not the one that the projection was folded from
+│   ├── SpoolBusy           another process uses the spool
+│   └── SpoolFull           the spool has reached its maximum size
+├── CommitTimeout           Kafka did not acknowledge all events in time (also a TimeoutError)
+├── ProjectionBehind        the consumer did not fold the requested events in time (also a TimeoutError)
+├── SchemaError             bytes are not an event, or a schema cannot be read (also a ValueError)
+│   └── UnknownSchema       the schema of an event is unknown
+├── LogMismatch             the log is not the one from which the projection was folded
 └── Fenced                  another consumer has taken over the partition
 
-Each error's message says what to do next. What aiokafka, motor and fastavro raise is translated where it enters.
+Each message says what was expected, what was found, and what to do. Errors of aiokafka, motor and fastavro are
+translated to these where the library is called.
 """
 
 from __future__ import annotations
@@ -55,39 +56,39 @@ __all__ = [
 
 
 class TrialStreamError(Exception):
-    """Root of everything that trialstream raises."""
+    """Base class of all errors of trialstream."""
 
 
 class InvalidValue(TrialStreamError, ValueError):
-    """A value that cannot be logged as it is; the message names the key."""
+    """A value cannot be logged; the message names the key."""
 
 
 class InvalidType(TrialStreamError, TypeError):
-    """An object of a type that cannot be logged; the message names the key."""
+    """An object has a type that cannot be logged; the message names the key."""
 
 
 class ItemNotFound(TrialStreamError, LookupError):
-    """No trial, group, project or series answers the request."""
+    """No trial, group, project or series matches the request."""
 
 
 class QueryError(TrialStreamError, ValueError):
-    """A query uses an operator, a field or a value that is not supported; the message names it."""
+    """A query has an operator, a field or a value that is not supported; the message names it."""
 
 
 class ChronoError(TrialStreamError, RuntimeError):
-    """A chrono was finished that had not been started."""
+    """A chrono was finished without being started."""
 
 
 class ProtocolClosed(TrialStreamError, RuntimeError):
-    """The protocol was used before it was entered or after it was left."""
+    """The protocol was used before it was entered or after it was exited."""
 
 
 class ProjectionIsReadOnly(TrialStreamError, RuntimeError):
-    """A protocol that reads a named projection was asked to log; connect without `projection` for that."""
+    """A log call on a protocol that only reads a named projection; connect without `projection` to log."""
 
 
 class ConfigError(TrialStreamError, ValueError):
-    """A setting is missing or makes no sense; the message names it."""
+    """A setting is missing or invalid; the message names it."""
 
 
 class ServerUnavailable(TrialStreamError):
@@ -103,7 +104,7 @@ class MongoUnavailable(ServerUnavailable):
 
 
 class Offline(TrialStreamError, RuntimeError):
-    """The call needs servers, and the protocol works without them."""
+    """The call needs servers, and the protocol is offline."""
 
 
 class SpoolError(TrialStreamError):
@@ -111,11 +112,11 @@ class SpoolError(TrialStreamError):
 
 
 class SpoolBusy(SpoolError):
-    """Another process has the spool."""
+    """Another process uses the spool."""
 
 
 class SpoolFull(SpoolError):
-    """Memory and disk hold as much as they may; the message names the cap."""
+    """Memory and disk have reached their maximum sizes; the message names the limit."""
 
 
 class CommitTimeout(TrialStreamError, TimeoutError):
@@ -123,19 +124,19 @@ class CommitTimeout(TrialStreamError, TimeoutError):
 
 
 class ProjectionBehind(TrialStreamError, TimeoutError):
-    """The consumer has not folded in time what was asked for; the message says how far it is behind."""
+    """The consumer did not fold the requested events in time; the message says how far it is behind."""
 
 
 class SchemaError(TrialStreamError, ValueError):
-    """Bytes that are not an event, or a schema that cannot be read."""
+    """Bytes are not an event, or a schema cannot be read."""
 
 
 class UnknownSchema(SchemaError):
-    """No schema with the fingerprint of an event is known; read the schemas topic to its end."""
+    """The schema of an event is unknown; read the schemas topic to its end."""
 
 
 class LogMismatch(TrialStreamError):
-    """The log is not the one that the projection was folded from; the message names topic and offsets."""
+    """The log is not the one from which the projection was folded; the message names topic and offsets."""
 
 
 class Fenced(TrialStreamError):

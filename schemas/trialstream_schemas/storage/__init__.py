@@ -1,1 +1,1 @@
-"""The document contract: what the consumer writes to MongoDB and readers read from it."""
+"""The document contract: the MongoDB documents that the consumer writes and readers read."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 __all__ = ["ABOUT", "CATALOG", "COLLECTIONS", "LIVE", "LOG_ID"]
 
-# The collections of a projection, which is one database.
 COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "checkpoints", "dead_letters")
-# Id of the document in `checkpoints` that names the log from which the projection was folded.
+"""The collections of a projection, which is one database."""
+
 LOG_ID = "log"
-# The collection that describes a projection (document `about`). The one in the database `<prefix>` also holds the
-# pointer to the live projection (document `live`).
-CATALOG, ABOUT, LIVE = "projection", "about", "live"
+"""Id of the document in `checkpoints` that identifies the log from which the projection was folded."""
+
+CATALOG = "projection"
+"""The collection that describes a projection."""
+
+ABOUT = "about"
+"""Id of the document in `CATALOG` that describes the projection."""
+
+LIVE = "live"
+"""Id of the document in `CATALOG` of the database `<prefix>` that points to the live projection."""

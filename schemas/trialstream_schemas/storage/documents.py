@@ -1,8 +1,8 @@
-"""Structures to MongoDB documents and back.
+"""Projects, groups and trials to MongoDB documents and back.
 
-Times are int64 microseconds (BSON dates have milliseconds only), keys of users are escaped (`keys.escape_key`), and
-an aggregator is a sub-document with a `%kind` that no user's key can be. `document(structure(d)) == d` and
-`structure(document(s)) == s`: property-tested.
+Times are int64 microseconds since 1970 UTC (BSON dates have milliseconds only), keys of users are escaped
+(`keys.escape_key`), and an aggregator is a sub-document with the key `%kind`, which no user's key can be. Both
+directions are exact: `to(from(document)) == document` and `from(to(object)) == object` (property-tested).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def trial_to_document(trial: Trial) -> dict[str, Any]:
 
 
 def trial_from_document(document: Mapping[str, Any]) -> Trial:
-    """The trial of a document."""
+    """The trial of a document, as `trial_to_document` made it."""
     status = document["status"]
     return Trial(
         hash=document["hash"],
@@ -89,7 +89,7 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         chronos={unescape_key(key): Aggregator.from_document(each) for key, each in document["chronos"].items()},
         open_chronos=_values(document["open_chronos"]),
         failed_chronos=_values(document["failed_chronos"]),
-        status=status and status_of(status["name"], int(status["code"])),  # bson.Int64 is no plain int
+        status=status and status_of(status["name"], int(status["code"])),  # a plain int instead of bson.Int64
         errors=[
             TrialError(each["type"], each["message"], each["traceback"], from_micros(each["time"]))
             for each in document["errors"]
@@ -109,7 +109,7 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
 
 
 def group_to_document(group: TrialGroup) -> dict[str, Any]:
-    """The document of a group; its trials are found by their `group_id`."""
+    """The document of a group, without its trials: readers find them by `group_id`."""
     return {
         "_id": group.uid,
         "name": group.name,
@@ -125,7 +125,7 @@ def group_to_document(group: TrialGroup) -> dict[str, Any]:
 
 
 def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
-    """The group of a document, without its trials."""
+    """The group of a document, as `group_to_document` made it; `trials` is empty."""
     return TrialGroup(
         name=document["name"],
         project_id=document["project_id"],
@@ -140,7 +140,7 @@ def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
 
 
 def project_to_document(project: Project) -> dict[str, Any]:
-    """The document of a project; its groups and trials are found by their `project_id`."""
+    """The document of a project, without its groups and trials: readers find them by `project_id`."""
     return {
         "_id": project.uid,
         "name": project.name,
@@ -152,7 +152,7 @@ def project_to_document(project: Project) -> dict[str, Any]:
 
 
 def project_from_document(document: Mapping[str, Any]) -> Project:
-    """The project of a document, without its groups and trials."""
+    """The project of a document, as `project_to_document` made it; `groups` and `trials` are empty."""
     return Project(
         name=document["name"],
         description=document["description"],

@@ -1,12 +1,14 @@
-"""Checks the body of an event before it is decoded: what fastavro would misread or could not bear.
+"""Checks of an event's body before it is decoded, against bytes that fastavro misreads or that exhaust the process.
 
-fastavro's reader in C takes a negative index of a union or an enum for one that counts from the end, and decodes to a
-wrong value without an error. It recurses without a bound: values nested 5,000 deep, which 10 KB can be, overflow the
-stack and kill the process (measured). And an array of nulls makes 230 bytes of Python objects from each of its own.
+- fastavro's reader in C takes a negative index of a union or an enum as one that counts from the end, and decodes a
+  wrong value without an error.
+- It recurses without a bound: values nested 5,000 levels deep, which 10 KB can contain, overflow the stack and kill the
+  process (measured).
+- An array of nulls takes 230 bytes of Python objects for each of its bytes.
 
-A checker steps over the body without making any value, no further than to the last field that holds a union or an
-enum; benchmarks/decode.py says what that takes. Lengths that are too large need no check: the reader finds the end of
-the bytes first. Frames of this version do not come here: `frame_codec.py` reads them, and checks what it reads.
+A checker steps over the body without making values, up to the last field that has a union or an enum;
+benchmarks/decode.py measures its cost. Lengths that are too large need no check: the reader reaches the end of the
+bytes first. Frames of this version are not checked here: `frames.py` reads them and checks what it reads.
 """
 
 from __future__ import annotations
@@ -21,20 +23,26 @@ from trialstream_schemas.wire.varint import LONG_BYTES, read_long
 __all__ = ["Checker", "checker"]
 
 Checker: TypeAlias = Callable[[bytes, int], object]
-"""Called with the bytes and where the body begins; raises what says that they cannot be decoded."""
+"""Called with the bytes and the offset of the body; raises an error if the body must not be decoded."""
 
-# From an offset to the one behind a datum; what is left of the items that an event may hold is counted in the list.
+# From the offset of a datum to the offset behind it. The list has one number: how many more items the event may have.
 _Step: TypeAlias = Callable[[bytes, int, list[int]], int]
 
-# An event of ours holds fewer: the values of a call are bounded by MAX_EVENT_BYTES, and `values.size` takes no value
-# for less than 8.
+# Our own events have fewer: MAX_EVENT_BYTES bounds the values of a call, and `values.size` counts at least 8 for each.
 _MAX_ITEMS = MAX_EVENT_BYTES // 8
 
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
 
 def checker(schema: Any) -> Checker:
-    """Make the checker of a record's schema, as `fastavro.parse_schema` returns it."""
+    """Make the checker of a schema.
+
+    Args:
+        schema: The schema of a record, as `fastavro.parse_schema` returns it.
+
+    Returns:
+        The checker, which raises `SchemaError`, or `IndexError` where the bytes end too soon.
+    """
     named: dict[str, _Step] = {}
     fields = [each["type"] for each in schema["fields"]]
     steps = [_step(each, named) for each in fields]
@@ -50,7 +58,7 @@ def checker(schema: Any) -> Checker:
 
 
 def _is_indexed(schema: Any) -> bool:
-    """Whether an index is read for a datum of the schema; a name stands for a type that may be recursive."""
+    """Whether a datum of the schema has the index of a union or an enum; every named type counts, since it may."""
     if isinstance(schema, str):
         return schema not in _PLAIN
     if isinstance(schema, list):
@@ -74,10 +82,10 @@ def _skip_bytes(data: bytes, at: int, _: list[int]) -> int:
     at += 1
     if size & 0x80:
         size, at = read_long(data, at - 1)
-    else:  # the way of almost all names
+    else:  # the short way, for up to 63 bytes
         size = (size >> 1) ^ -(size & 1)
     if not 0 <= size <= len(data) - at:
-        raise SchemaError(f"a text or bytes of {size} bytes where {len(data) - at} follow")
+        raise SchemaError(f"text or bytes of {size} bytes where {len(data) - at} follow")
     return at + size
 
 
@@ -95,7 +103,7 @@ _PLAIN.update({kind: _fixed(size) for kind, size in _FIXED_SIZES.items()})
 
 
 def _step(schema: Any, named: dict[str, _Step]) -> _Step:
-    """What steps over a datum of the schema."""
+    """The step over a datum of the schema."""
     if isinstance(schema, str):
         return _PLAIN[schema] if schema in _PLAIN else _by_name(schema, named)
     if isinstance(schema, list):
@@ -119,7 +127,7 @@ def _step(schema: Any, named: dict[str, _Step]) -> _Step:
 
 
 def _by_name(name: str, named: dict[str, _Step]) -> _Step:
-    # Looked up when it is called: a recursive record is named in itself.
+    # Looked up at the call, since a recursive record contains its own name.
     def step(data: bytes, at: int, left: list[int]) -> int:
         return named[name](data, at, left)
 
@@ -127,7 +135,7 @@ def _by_name(name: str, named: dict[str, _Step]) -> _Step:
 
 
 def _record(fields: list[_Step]) -> _Step:
-    if len(fields) == 1:  # one call less for each level of values, which is how deep they may be
+    if len(fields) == 1:  # saves a call, and stack, for each level of nested values
         return fields[0]
 
     def step(data: bytes, at: int, left: list[int]) -> int:
@@ -149,14 +157,14 @@ def _union(branches: list[_Step]) -> _Step:
 
 
 def _blocks(item: _Step, key: _Step | None = None) -> _Step:
-    """An array, or a map: blocks of items, each led by their number, until one of none."""
+    """The step over an array or a map: blocks that begin with their number of items; an empty block is the end."""
 
     def step(data: bytes, at: int, left: list[int]) -> int:
         while True:
             count, at = read_long(data, at)
             if not count:
                 return at
-            if count < 0:  # then the size of the block follows
+            if count < 0:  # the size of the block follows
                 count = -count
                 at = _skip_long(data, at, left)
             left[0] -= count

@@ -1,11 +1,13 @@
 """Events to bytes and back: Avro single-object encoding.
 
-`C3 01`, the eight bytes of the schema's CRC-64-AVRO fingerprint (little-endian), the Avro body
-(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). Whoever writes a schema publishes it to the
-schemas topic first, so a reader needs nothing beside the log. Events are decoded with the schema they were written with
-and upcast here: fields that this version does not know are dropped, fields that the writer did not know take their
-defaults, and what then does not fit this version's schema is an error. (Avro's own resolution would turn bytes in a
-union into text: https://avro.apache.org/docs/1.12.0/specification/#schema-resolution takes the first branch that fits.)
+An encoded event is `C3 01`, the eight bytes of the schema's CRC-64-AVRO fingerprint (little-endian), and the Avro body
+(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A writer publishes its schemas to the
+schemas topic first, so a reader needs nothing beside the log.
+
+An event is decoded with the schema it was written with, and then upcast to this version: fields that this version does
+not have are dropped, fields that the writer did not have take their defaults, and a result that does not fit this
+version's schema is an error. (Avro's own resolution would turn bytes in a union into text: it takes the first branch
+that fits, https://avro.apache.org/docs/1.12.0/specification/#schema-resolution.)
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from fastavro.schema import parse_schema
 from fastavro.validation import validate
 
 from trialstream_schemas.errors import SchemaError, UnknownSchema
-from trialstream_schemas.model import forms, values
+from trialstream_schemas.model import forms
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.times import to_micros
+from trialstream_schemas.model.values import Value
 from trialstream_schemas.wire.checker import checker
 from trialstream_schemas.wire.events import EVENTS, Error, Event, MetricsLogged, StatusRecord
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
@@ -35,16 +38,17 @@ __all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
-# From the bytes of a record and where its body begins to the event and where that ends.
-_Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
+"""Bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
 
+# From the bytes of a record and the offset of its body to the event and the offset behind it.
+_Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
 
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in PARSED.items()}
 _FRAME_PREFIX = _PREFIXES[MetricsLogged]
 
 
 def _plain(event: type[Event]) -> Any:
-    """The schema with which fastavro reads and writes an event of this version: times stay integers of microseconds."""
+    """The schema of an event without logical types: fastavro then reads and writes times as integers."""
     schema = copy.deepcopy(PARSED[event])
     for each in schema["fields"]:
         if isinstance(each["type"], dict):
@@ -56,23 +60,23 @@ _PLAIN: dict[type[Event], Any] = {event: _plain(event) for event in EVENTS}
 assert tuple(each["name"] for each in PARSED[MetricsLogged]["fields"]) == FRAME_FIELDS
 
 
-def _values_to_avro(given: dict[str, values.Value]) -> dict[str, Any]:
+def _values_to_avro(given: dict[str, Value]) -> dict[str, Any]:
     return {key: forms.to_avro(each) for key, each in given.items()}
 
 
-def _values_from_avro(record: dict[str, Any]) -> dict[str, values.Value]:
+def _values_from_avro(record: dict[str, Any]) -> dict[str, Value]:
     return {key: forms.from_avro(each) for key, each in record.items()}
 
 
-def _aggregator_to_avro(lazy: AggregatorSpec) -> dict[str, Any]:
-    return {"kind": lazy.kind, "argument": lazy.argument}
+def _aggregator_to_avro(spec: AggregatorSpec) -> dict[str, Any]:
+    return {"kind": spec.kind, "argument": spec.argument}
 
 
-# By field name: how a field that is not plain is turned into Avro's form, and back.
+# Field name → conversion of a field to Avro's form and back, where the two differ.
 _TO_AVRO: dict[str, Any] = {
     **dict.fromkeys(("parameters", "metadata", "tags", "values"), _values_to_avro),
     "aggregator": _aggregator_to_avro,
-    "aggregators": lambda each: [_aggregator_to_avro(lazy) for lazy in each],
+    "aggregators": lambda each: [_aggregator_to_avro(spec) for spec in each],
     "status": lambda status: {"name": status.name, "code": status.code},
     "error": lambda e: e and {"type": e.type, "message": e.message, "traceback": e.traceback},
 }
@@ -82,7 +86,9 @@ _FROM_AVRO: dict[str, Any] = {
     "aggregators": lambda records: [AggregatorSpec(record["kind"], record["argument"]) for record in records],
     "status": lambda record: StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
-    "time": lambda time: time if type(time) is int else to_micros(time),  # of other versions: see `_plain`
+    "time": lambda time: (
+        time if type(time) is int else to_micros(time)
+    ),  # a datetime in other versions' schemas, see `_plain`
 }
 
 
@@ -95,7 +101,7 @@ _DECODING = {event: _plan(event, _FROM_AVRO) for event in EVENTS}
 
 
 def record_of(event: Event) -> dict[str, Any]:
-    """The plain record that Avro writes."""
+    """The record of an event, as Avro writes it."""
     record = {}
     for name, convert in _ENCODING[type(event)]:
         field = getattr(event, name)
@@ -104,10 +110,10 @@ def record_of(event: Event) -> dict[str, Any]:
 
 
 def encode(event: Event) -> bytes:
-    """The event in single-object encoding.
+    """Encode an event in single-object encoding.
 
     Raises:
-        SchemaError: a field that the schema does not allow; callers check values before they make events.
+        SchemaError: A field does not fit the schema. Callers check values before they make events.
     """
     try:
         if type(event) is MetricsLogged:
@@ -121,10 +127,13 @@ def encode(event: Event) -> bytes:
 
 
 class SchemaStore:
-    """The schemas that are known by fingerprint: this version's, and those read from the schemas topic."""
+    """Decodes events by the fingerprint of their schema.
+
+    A store has this version's schemas, and those that are added, such as the schemas of the schemas topic.
+    """
 
     def __init__(self) -> None:
-        # By fingerprint: the event and what reads it, or the name of one that this version does not know.
+        # Fingerprint → the event and its reader, or the name of an event that this version does not have.
         self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
             _PREFIXES[event][2:]: (event, _reader_of(event, schema)) for event, schema in PARSED.items()
         }
@@ -148,10 +157,16 @@ class SchemaStore:
         return key in self._known
 
     def add(self, text: bytes) -> bytes:
-        """Take a schema as it lies in the schemas topic and return its fingerprint.
+        """Add a schema.
+
+        Args:
+            text: JSON of the schema, as in the schemas topic.
+
+        Returns:
+            The fingerprint of the schema.
 
         Raises:
-            SchemaError: it is not an Avro schema, or one whose data could be of any size in a few bytes.
+            SchemaError: The text is not an Avro schema, or one with an array of items that take no bytes.
         """
         try:
             raw = json.loads(text)
@@ -162,22 +177,26 @@ class SchemaStore:
             event = EVENTS_BY_NAME.get(name)
             known = name if event is None else (event, _reader_of(event, parsed))
         except Exception as error:
-            raise SchemaError(f"not a schema that can be read: {error}") from error
+            raise SchemaError(f"expected an Avro schema that can be read: {error}") from error
         self._known.setdefault(key, known)
         return key
 
     def decode(self, data: bytes) -> Event:
-        """The event that the bytes hold.
+        """Decode an event.
+
+        Args:
+            data: The event in single-object encoding.
 
         Raises:
-            UnknownSchema: no schema of that fingerprint is known.
-            SchemaError: not single-object encoding, larger than any event, a body that its schema does not fit or that
-                holds more items than any event, bytes left over, or an event that this version does not know.
+            UnknownSchema: The store has no schema of the fingerprint.
+            SchemaError: The bytes are not in single-object encoding, are more than any event has, do not fit the
+                schema, have more items than any event, have bytes left over, or are an event that this version does
+                not have.
         """
         if len(data) > MAX_RECORD_BYTES:
             raise SchemaError(f"{len(data)} bytes, and an event can have {MAX_RECORD_BYTES} at most")
         made: Event
-        # The way of almost all records needs no look at what else there is.
+        # The short way, for almost all records.
         event, read = (MetricsLogged, decode_frame) if data.startswith(_FRAME_PREFIX) else self._reader(data)
         try:
             made, end = read(data, HEADER_BYTES)
@@ -188,20 +207,20 @@ class SchemaStore:
         return made
 
     def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:
-        """The event that the header names, and what reads its body."""
+        """The event of the header's fingerprint, and its reader."""
         if len(data) < HEADER_BYTES or data[:2] != MAGIC:
             raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
         key = data[2:HEADER_BYTES]
         known = self._known.get(key)
         if known is None:
-            raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known")
+            raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known; read the schemas topic to its end")
         if isinstance(known, str):
-            raise SchemaError(f"{known}: this version knows no such event; a newer consumer may")
+            raise SchemaError(f"{known}: this version has no such event; a newer version may have it")
         return known
 
 
 def _reader_of(event: type[Event], schema: Any) -> _Reader:
-    """What reads a body that was written with a schema, by fastavro; returns the event and where it ends."""
+    """The reader of bodies that were written with a schema."""
     is_ours = schema is PARSED[event]
     check = checker(schema)
     plain = _PLAIN[event] if is_ours else schema

@@ -1,7 +1,7 @@
-"""The typed events: one dataclass per `.avsc`, with the same name and fields.
+"""The typed events: one dataclass for each `.avsc`, with the same name and fields.
 
-`seq` is given by the outbox, when it is decided in which order the events of a writer go out. Fields that later
-versions add have defaults here, so that events of an older writer still make one.
+The outbox sets `seq`, once the order in which a writer's events are sent is decided. Fields that later versions add
+have defaults here, so that events of older writers can be decoded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What went wrong: class of the exception (empty for a text), message, traceback."""
+    """An error of a trial.
+
+    Attributes:
+        type: Name of the exception's class; empty for a text.
+        message: Message of the exception, or the text.
+        traceback: The formatted traceback, or empty.
+    """
 
     type: str
     message: str
@@ -51,7 +57,12 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class StatusRecord:
-    """A status by name and number."""
+    """A status.
+
+    Attributes:
+        name: Name of the status.
+        code: Value of the status.
+    """
 
     name: str
     code: int
@@ -59,10 +70,10 @@ class StatusRecord:
 
 @dataclass(slots=True, kw_only=True)
 class Event:
-    """What all events share.
+    """Base of all events.
 
     Attributes:
-        time: Microseconds since 1970 UTC.
+        time: When the call was made, microseconds since 1970 UTC.
     """
 
     time: int
@@ -70,13 +81,13 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class SubjectEvent(Event):
-    """An event of a trial, a group or a project.
+    """Base of the events of a subject: a trial, a group or a project.
 
     Attributes:
-        writer: Id of the Protocol and process that wrote it.
-        seq: 1, 2, 3 … per writer and subject; 0 where `request` identifies the event.
-        if_version: Apply only if the subject's `state_version` still is this one.
-        request: Id under which the outcome is written.
+        writer: Id of the writer: one protocol in one process.
+        seq: 1, 2, 3 … for each writer and subject; 0 where `request` identifies the event.
+        if_version: The event is applied only if the subject's `state_version` equals this number; None: always.
+        request: Id under which the outcome is written; None if no outcome is needed.
     """
 
     SUBJECT: ClassVar[str]
@@ -87,7 +98,7 @@ class SubjectEvent(Event):
 
     @property
     def subject(self) -> str:
-        """Uid of the trial, group or project."""
+        """Uid of the trial, the group or the project."""
         uid = getattr(self, self.SUBJECT)
         assert isinstance(uid, str)
         return uid
@@ -95,20 +106,24 @@ class SubjectEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class TrialEvent(SubjectEvent):
-    """An event of a trial; `trial` is `<hash>_<revision>`, or `<hash>~<request>` of its creation."""
+    """Base of the events of a trial.
+
+    Attributes:
+        trial: Address of the trial: `<hash>_<revision>`, or `<hash>~<request>` with the request that created it.
+    """
 
     SUBJECT = "trial"
     trial: str
 
     @property
     def hash(self) -> str:
-        """Key of the record in Kafka: all revisions of a trial lie in one partition."""
+        """Key of the record in Kafka: all revisions of a trial are in one partition."""
         return hash_of(self.trial)
 
 
 @dataclass(slots=True, kw_only=True)
 class TrialCreated(TrialEvent):
-    """A trial was asked for."""
+    """Request to create a trial."""
 
     name: str
     parameters: dict[str, Value]
@@ -123,12 +138,18 @@ class TrialCreated(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class TrialStarted(TrialEvent):
-    """A trial began to run, or went on."""
+    """A trial was started or resumed."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TrialFinished(TrialEvent):
-    """A trial ended; `elapsed` in seconds on the writer's monotonic clock, None if another writer started it."""
+    """A trial ended.
+
+    Attributes:
+        interrupted: Whether the user interrupted the trial.
+        elapsed: Seconds since the start, on the writer's monotonic clock; None if another writer started the trial.
+        error: Error that ended the trial, or None.
+    """
 
     interrupted: bool
     elapsed: float | None = None
@@ -137,7 +158,7 @@ class TrialFinished(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class ChronoStarted(TrialEvent):
-    """A chrono was started and has run for a while since; one that is finished sooner is not announced."""
+    """A chrono was started, and has run long enough to be announced; a shorter one is in `ChronosFinished` only."""
 
     name: str
     aggregator: AggregatorSpec
@@ -145,7 +166,7 @@ class ChronoStarted(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class ChronosFinished(TrialEvent):
-    """A frame of finished chronos: see the `.avsc`."""
+    """A frame of finished chronos; the `.avsc` describes the columns."""
 
     names: Sequence[str]
     aggregators: Sequence[AggregatorSpec]
@@ -158,14 +179,14 @@ class ChronosFinished(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class ArgumentsLogged(TrialEvent):
-    """Values merged into the parameters."""
+    """Values to merge into the parameters of a trial."""
 
     values: dict[str, Value]
 
 
 @dataclass(slots=True, kw_only=True)
 class MetadataLogged(TrialEvent):
-    """Values merged into the metadata."""
+    """Values to merge into the metadata of a trial."""
 
     values: dict[str, Value]
     aggregator: AggregatorSpec
@@ -173,17 +194,23 @@ class MetadataLogged(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class TagsAdded(TrialEvent):
-    """Values merged into the tags."""
+    """Values to merge into the tags of a trial."""
 
     values: dict[str, Value]
 
 
 @dataclass(slots=True, kw_only=True)
 class MetricsLogged(TrialEvent):
-    """A frame of metrics: one row per call, one column per name.
+    """A frame of metrics: one row for each call, one column for each name.
 
-    At most one of `steps`, `float_steps` and `text_steps` holds a step for each row; none where rows have no step.
-    Columns are arrays of doubles; other sequences can be written too.
+    Attributes:
+        aggregator: Specification of the aggregator of metrics that have none yet.
+        names: Names of the metrics.
+        times: Time of each row, microseconds after `time`.
+        columns: For each name, the value of each row: an array of doubles; any sequence can be encoded.
+        steps: Step of each row, where the steps are integers.
+        float_steps: Step of each row, where the steps are floats.
+        text_steps: Step of each row, where the steps are text. All three are empty where rows have no step.
     """
 
     aggregator: AggregatorSpec
@@ -205,7 +232,7 @@ class StatusSet(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class TrialAttached(TrialEvent):
-    """A trial was put into a project or a group; None leaves the one it has."""
+    """A trial was attached to a project or a group; None keeps the one it has."""
 
     project_id: str | None = None
     group_id: str | None = None
@@ -213,12 +240,17 @@ class TrialAttached(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class Heartbeat(TrialEvent):
-    """The writer of a started trial is alive."""
+    """The writer of a running trial is alive."""
 
 
 @dataclass(slots=True, kw_only=True)
 class LogCreated(Event):
-    """First record of the registry: which log this is, and over how many partitions its trials are spread."""
+    """The first record of the registry.
+
+    Attributes:
+        log: Id of the log.
+        partitions: Number of partitions of the topic of trials.
+    """
 
     log: str
     partitions: int
@@ -226,7 +258,7 @@ class LogCreated(Event):
 
 @dataclass(slots=True, kw_only=True)
 class ProjectCreated(SubjectEvent):
-    """A project was asked for."""
+    """Request to create a project."""
 
     SUBJECT = "project"
     project: str
@@ -238,7 +270,7 @@ class ProjectCreated(SubjectEvent):
 
 @dataclass(slots=True, kw_only=True)
 class GroupCreated(SubjectEvent):
-    """A group was asked for."""
+    """Request to create a group."""
 
     SUBJECT = "group"
     group: str
@@ -251,7 +283,7 @@ class GroupCreated(SubjectEvent):
 
 @dataclass(slots=True, kw_only=True)
 class GroupMetadataSet(SubjectEvent):
-    """Values merged into the metadata of a group."""
+    """Values to merge into the metadata of a group."""
 
     SUBJECT = "group"
     group: str

@@ -1,10 +1,10 @@
-"""Frames of metrics to Avro and back: the one event that nearly all of a log consists of.
+"""Frames of metrics to Avro and back. Nearly all of a log consists of this one event.
 
-The bytes are those that fastavro writes and reads with the schema of `MetricsLogged` (property-tested), made by hand:
-an Avro array of doubles is a count, the doubles as they lie in memory, and a zero for the end
-(https://avro.apache.org/docs/1.12.0/specification/#arrays-1), so a column is copied as a whole; columns of integers go
-through numpy (`varint.py`); and what consecutive frames have in common, their aggregator and names, is taken apart
-once. What a reader must not trust is checked on the way: `bounds.py` says why.
+The bytes are those that fastavro writes and reads with the schema of `MetricsLogged` (property-tested), but this module
+makes them itself. An Avro array of doubles is a count, the doubles as they are in memory, and a zero at the end
+(https://avro.apache.org/docs/1.12.0/specification/#arrays-1), so a column is copied as a whole. Columns of integers are
+converted by numpy (`varint.py`). Aggregator and names, which consecutive frames share, are decoded once. Counts, sizes
+and indices are checked while they are read, for the reasons in `checker.py`.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_long, 
 
 __all__ = ["FRAME_FIELDS", "decode_frame", "encode_frame"]
 
-# The order in which the fields lie in the schema that this module is written for.
 FRAME_FIELDS = (
     "trial", "writer", "seq", "time", "if_version", "request", "aggregator", "names", "steps", "float_steps",
     "text_steps", "times", "columns",
 )  # fmt: skip
+"""The fields of the schema for which this module is written, in their order."""
+
 _DOUBLE_BYTES = 8
-_END = b"\0"
-_ONE = b"\2"  # of something: zigzag
-_NEITHER = _END + _END  # an `if_version` nor a request
-# Neither steps that are doubles nor texts, and the one time is that of the frame.
+_END = b"\0"  # the count 0, which ends an array; also branch 0 of a union, the null
+_ONE = b"\2"  # the count 1, zigzag; also branch 1 of a union
+# Bytes of null for both `if_version` and `request`.
+_NEITHER = _END + _END
+# Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: empty, empty, the time of the frame.
 _ROW_HEAD = _END + _END + _ONE + _END + _END
+# Bounds of the caches below, against logs with ever new shapes or trials.
 _MOST_SHAPES = 4096
 _MOST_SUBJECTS = 16384
 
 
 def encode_frame(event: MetricsLogged) -> bytes:
-    """The body of a frame.
+    """Encode the body of a frame.
 
     Raises:
-        TypeError, OverflowError, UnicodeError, AttributeError: a field that the schema does not allow.
+        TypeError: A field has a type that the schema does not have.
+        AttributeError: A field has a type that the schema does not have.
+        OverflowError: An integer has more than 64 bits.
+        UnicodeError: A text has a lone surrogate.
     """
     return b"".join(
         [
@@ -50,8 +56,8 @@ def encode_frame(event: MetricsLogged) -> bytes:
             _text(event.writer),
             long_bytes(event.seq),
             long_bytes(event.time),
-            _END if event.if_version is None else b"\2" + long_bytes(event.if_version),
-            _END if event.request is None else b"\2" + _text(event.request),
+            _END if event.if_version is None else _ONE + long_bytes(event.if_version),
+            _END if event.request is None else _ONE + _text(event.request),
             _shape_bytes(event.aggregator, tuple(event.names)),
             _integers(event.steps),
             _doubles(event.float_steps),
@@ -90,10 +96,19 @@ def _doubles(column: Sequence[float]) -> bytes:
 
 
 def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
-    """The frame whose body begins at an offset, and the offset behind it.
+    """Decode the body of a frame.
+
+    Args:
+        data: The bytes.
+        at: Offset of the body.
+
+    Returns:
+        The frame, and the offset behind it.
 
     Raises:
-        SchemaError, IndexError, UnicodeError: the bytes do not hold one.
+        SchemaError: The bytes are not a frame.
+        IndexError: The bytes end too soon.
+        UnicodeError: A text is not UTF-8.
     """
     subject, at = _read_subject(data, at)
     seq, at = read_long(data, at)
@@ -118,7 +133,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     float_steps: Sequence[float] = ()
     text_steps: Sequence[str] = ()
     times: Sequence[int] = (0,)
-    if data.startswith(_ROW_HEAD, at):  # the way of almost all frames of one row
+    if data.startswith(_ROW_HEAD, at):  # the short way, for almost all frames of one row
         at += len(_ROW_HEAD)
     else:
         float_steps, at = _read_doubles(data, at)
@@ -144,7 +159,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
 
 
 def _has_value(index: int) -> bool:
-    """Which branch of a union of null and something else follows."""
+    """Whether the index of a union of null and another type is that of the other type."""
     if index not in (0, 2):
         raise SchemaError("a union of 2 has no such index")
     return index == 2
@@ -164,7 +179,7 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
 
 
 class _Shape(NamedTuple):
-    """What an aggregator and names are, and their bytes."""
+    """The aggregator and the names of a frame, and their bytes."""
 
     bytes: bytes
     aggregator: AggregatorSpec
@@ -172,7 +187,7 @@ class _Shape(NamedTuple):
 
 
 class _Subject:
-    """Whose frames these are, and the shape of the last one: that of the next, nearly always."""
+    """Trial and writer of frames, and the shape of the latest frame, which is nearly always that of the next."""
 
     __slots__ = ("shape", "trial", "writer")
 
@@ -182,12 +197,12 @@ class _Subject:
         self.shape: _Shape | None = None
 
 
-# By their bytes. A text that is the same object each time is hashed once, wherever it is a key.
+# Bytes of trial and writer → subject. A str that is the same object each time is hashed only once.
 _subjects: dict[bytes, _Subject] = {}
 
 
 def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
-    begin = at + 1 + (data[at] >> 1)  # of the writer, where both are texts of up to 63 bytes
+    begin = at + 1 + (data[at] >> 1)  # offset of the writer, if both texts have up to 63 bytes
     end = begin + 1 + (data[begin] >> 1)
     known = _subjects.get(data[at:end])
     if known is not None:
@@ -195,14 +210,14 @@ def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
     trial, middle = _read_text(data, at)
     writer, behind = _read_text(data, middle)
     subject = _Subject(trial, writer)
-    if middle == begin and behind == end:  # else other bytes decide where they end
+    if middle == begin and behind == end:  # else a text is longer, and the key would not contain both
         if len(_subjects) >= _MOST_SUBJECTS:
             _subjects.clear()
         _subjects[data[at:end]] = subject
     return subject, behind
 
 
-# By their bytes, aggregators and names, so that those of many trials are the same objects.
+# Bytes of aggregator and names → shape, so that the frames of many trials share these objects.
 _shapes: dict[bytes, _Shape] = {}
 
 
@@ -219,9 +234,14 @@ def _read_shape(data: bytes, at: int) -> _Shape:
 
 
 def _read_block(data: bytes, at: int) -> tuple[int, int]:
-    """How many items a block has, at most one for each byte that follows; 0 ends the array."""
+    """Read the head of a block of an array.
+
+    Returns:
+        The number of items (0 at the end of the array, at most one for each byte that follows), and the offset of the
+        first one.
+    """
     count = data[at]
-    if count & 0x81:  # more than 63, or negative: then its size in bytes follows
+    if count & 0x81:  # more than 63, or negative: the size of the block in bytes follows
         count, at = read_long(data, at)
         if count < 0:
             count = -count
@@ -243,7 +263,7 @@ def _read_integers(data: bytes, at: int) -> tuple[Sequence[int], int]:
         if not data[end] and -(2**63) <= one < 2**63:
             return (one,), end + 1
     found, at = read_longs(data, at, count)
-    while data[at]:  # another block: not written by us
+    while data[at]:  # another block, from another writer than ours
         count, at = _read_block(data, at)
         more, at = read_longs(data, at, count)
         found += more
@@ -257,7 +277,7 @@ def _read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
     found: array[float] | None = None
     while True:
         end = at + count * _DOUBLE_BYTES
-        if end >= len(data):  # and the zero behind them
+        if end >= len(data):  # >=: the zero at the end follows
             raise SchemaError(f"{count} doubles where {len(data) - at} bytes follow")
         more = unpack("d", data[at:end])
         found = more if found is None else found + more
@@ -286,7 +306,7 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     stride = head_bytes + rows * _DOUBLE_BYTES + 1
     end = at + count * stride
     if rows and end < len(data) and not data[end]:
-        # One block of columns, each as long as the first and in one block too: whoever writes them knows how many.
+        # As our writers encode them: one block of columns, each of one block, all of the length of the first.
         body = data[at:end]
         if rows == 1:
             row, starts, ends = _single_row(count)
@@ -301,7 +321,7 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
 
 @lru_cache(maxsize=1024)
 def _single_row(columns: int) -> tuple[Struct, bytes, bytes]:
-    """Columns of one value each: a head, the value, and the end of the block; all heads, and all ends."""
+    """The format of columns of one value each (head, value, end), the bytes of all heads, and those of all ends."""
     return Struct("<" + "xdx" * columns), _ONE * columns, _END * columns
 
 
