@@ -1,4 +1,4 @@
-"""Aggregators: however the observations are cut, the result is that of one pass."""
+"""Aggregators: the result is that of one pass over all observations, regardless of how they are cut."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ CLOSE = ("avg", "sd", "sum")
 
 
 def parts(names, aggregator):
-    """Those of the named attributes that this kind has."""
+    """The values of the named attributes that this kind has."""
     return {name: getattr(aggregator, name) for name in names if hasattr(aggregator, name)}
 
 
-def fed(lazy, *runs):
-    """An aggregator that has taken the runs of observations, each with its last step."""
+def fed(lazy, *chunks):
+    """An aggregator that was extended by each of these observations, with their last step."""
     made = lazy()
-    for xs, step in runs:
+    for xs, step in chunks:
         made.extend(xs, step)
     return made
 
 
 def assert_alike(one, other, xs):
-    """The two are equal: exactly, but for what is rounded."""
+    """The two are equal: exactly, except for rounded statistics."""
     assert exact(parts(EXACT, one)) == exact(parts(EXACT, other)) or parts(EXACT, one) == parts(EXACT, other)
     finite = [x for x in xs if math.isfinite(x)]
     scale = max(map(abs, finite), default=0.0)
@@ -65,7 +65,7 @@ def assert_alike(one, other, xs):
 
 @given(LAZIES, st.lists(MODERATE | st.sampled_from([math.nan, math.inf, -math.inf])), st.data())
 def test_cut_anywhere(lazy, xs, data):
-    """Two runs of observations give what one run of both gives."""
+    """Extending twice equals extending once by all observations."""
     cut = data.draw(st.integers(0, len(xs)))
 
     assert_alike(fed(lazy, (xs[:cut], 1), (xs[cut:], 1)), fed(lazy, (xs, 1)), xs)
@@ -73,7 +73,7 @@ def test_cut_anywhere(lazy, xs, data):
 
 @given(LAZIES, st.lists(MODERATE | st.sampled_from([math.nan, math.inf, -math.inf])), st.data())
 def test_merge_is_one_pass(lazy, xs, data):
-    """Merging the aggregator of what came later gives what one pass gives, skipped observations and all."""
+    """Merging aggregators equals one pass over all observations, including those that are skipped."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(xs)), max_size=3)))
 
     merged = lazy()
@@ -85,7 +85,7 @@ def test_merge_is_one_pass(lazy, xs, data):
 
 @given(st.lists(ANY, max_size=30), st.integers(0, 5))
 def test_stat_is_what_it_says(xs, skip):
-    """Counts, minimum and maximum are those of the finite observations after the skipped ones; NaN and ±inf apart."""
+    """Counts, minimum and maximum are those of the finite observations after the skipped ones."""
     stat = fed(StatAggregator.lazy(skip), (xs, None))
     counted = xs[skip:]
     finite = [x for x in counted if math.isfinite(x)]
@@ -98,7 +98,7 @@ def test_stat_is_what_it_says(xs, skip):
 
 @given(st.lists(MODERATE, min_size=1, max_size=30), st.data())
 def test_moments_are_exact_to_rounding(xs, data):
-    """Average, deviation and sum are those of exact arithmetic, however the observations are cut."""
+    """Average, deviation and sum agree with exact arithmetic, regardless of how the observations are cut."""
     cut = data.draw(st.integers(0, len(xs)))
     stat = fed(StatAggregator.lazy(), (xs[:cut], None), (xs[cut:], None))
     fractions = list(map(Fraction, xs))
@@ -112,10 +112,10 @@ def test_moments_are_exact_to_rounding(xs, data):
 
 
 @given(st.lists(st.lists(ANY, max_size=5), max_size=6), st.booleans(), st.integers(0, 3))
-def test_statistics_are_never_nan(runs, merged, skip):
-    """Whatever is observed, NaN, ±inf and the largest doubles: no statistic is NaN, and the mean is finite."""
+def test_statistics_are_never_nan(chunks, merged, skip):
+    """No statistic is NaN, and the mean is finite, for any observations: NaN, ±inf and the largest doubles."""
     stat = StatAggregator(skip)
-    for xs in runs:
+    for xs in chunks:
         if merged:
             stat.merge(fed(StatAggregator.lazy(skip), (xs, None)))
         else:
@@ -128,7 +128,7 @@ def test_statistics_are_never_nan(runs, merged, skip):
 
 @given(st.lists(st.sampled_from([LARGEST, 1.5e308, 1e308]), min_size=2, max_size=40))
 def test_mean_of_the_largest_doubles(xs):
-    """The mean stays between minimum and maximum when the sum is beyond a double."""
+    """The mean is between minimum and maximum when the sum is beyond a double."""
     stat = fed(StatAggregator.lazy(), (xs, None))
 
     assert stat.min <= stat.avg <= stat.max
@@ -137,7 +137,7 @@ def test_mean_of_the_largest_doubles(xs):
 
 @given(LAZIES, st.lists(ANY, max_size=10), st.lists(ANY, max_size=10), STEPS)
 def test_state_comes_back(lazy, xs, ys, step):
-    """Each goes through MongoDB and through strict JSON, and goes on to the bit as if it had stayed."""
+    """An aggregator restored from MongoDB or strict JSON continues to the bit like the original one."""
     stayed = fed(lazy, (xs, step))
     stored = Aggregator.from_document(bson.decode(bson.encode(stayed.to_document())))
     written = Aggregator.from_json(json.loads(json.dumps(stayed.to_json(), allow_nan=False)))
@@ -154,7 +154,7 @@ def test_state_comes_back(lazy, xs, ys, step):
 )
 @given(xs=st.lists(VALUES, max_size=5))
 def test_any_value_comes_back(lazy, xs):
-    """The aggregators that take any value give it back as it was, from MongoDB and from strict JSON."""
+    """MongoDB and strict JSON restore any value in the aggregators that keep values."""
     made = fed(lazy, (xs, None))
     stored = Aggregator.from_document(bson.decode(bson.encode(made.to_document())))
     written = Aggregator.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False)))

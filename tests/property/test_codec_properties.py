@@ -1,4 +1,4 @@
-"""Events and values survive every form that they take."""
+"""Every form of events and values restores them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__nam
 
 
 def content(event):
-    """Everything in an event, to the bit; the columns of a frame are tuples or arrays, which is nobody's concern."""
+    """The content of an event, to the bit; columns of a frame are lists, whether they were tuples or arrays."""
     if isinstance(event, e.MetricsLogged):
         plain = ("names", "steps", "float_steps", "text_steps", "times")
         lists = {name: list(getattr(event, name)) for name in plain}
@@ -43,7 +43,7 @@ def content(event):
 @settings(max_examples=50)
 @given(data=st.data())
 def test_event_comes_back(event, data):
-    """An event of any content is the same after its way through Avro."""
+    """Decoding an encoded event of any content restores it."""
     sent = data.draw(events_of(event))
 
     assert content(STORE.decode(encode(sent))) == content(sent)
@@ -53,7 +53,7 @@ def test_event_comes_back(event, data):
 @settings(max_examples=50)
 @given(data=st.data())
 def test_damaged_event_is_a_schema_error(event, data):
-    """Whatever bytes come after a known fingerprint: they make an event or a SchemaError, never another error."""
+    """Damaged bytes of an event are decoded to an event or a SchemaError, never to another error."""
     sent = bytearray(encode(data.draw(events_of(event))))
     at = data.draw(st.integers(10, len(sent) - 1))
     sent[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
@@ -65,7 +65,7 @@ def test_damaged_event_is_a_schema_error(event, data):
 
 
 def by_fastavro(data: bytes):
-    """What fastavro and the schema's text make of a frame."""
+    """The frame as fastavro decodes it with the text of the schema."""
     body = io.BytesIO(data[HEADER_BYTES:])
     record = fastavro.schemaless_reader(body, FRAME_SCHEMA, None)
     assert not body.read()
@@ -74,7 +74,7 @@ def by_fastavro(data: bytes):
 
 @given(sent=events_of(e.MetricsLogged))
 def test_a_frame_has_the_bytes_that_fastavro_writes(sent):
-    """They are made by hand, and are what the schema says."""
+    """The bytes of a frame are those that fastavro writes with the schema."""
     out = io.BytesIO()
     record = {**record_of(sent), "names": list(sent.names), "columns": [list(each) for each in sent.columns]}
     fastavro.schemaless_writer(out, FRAME_SCHEMA, record, strict=True)
@@ -85,7 +85,7 @@ def test_a_frame_has_the_bytes_that_fastavro_writes(sent):
 @settings(max_examples=300)
 @given(data=st.data())
 def test_a_frame_is_what_fastavro_reads(data):
-    """Whatever bytes make a frame, by hand, make the same one by fastavro."""
+    """Any bytes that are decoded to a frame are decoded to the same frame by fastavro."""
     sent = bytearray(encode(data.draw(events_of(e.MetricsLogged))))
     at = data.draw(st.integers(HEADER_BYTES, len(sent)))
     sent[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
@@ -99,7 +99,7 @@ def test_a_frame_is_what_fastavro_reads(data):
 
 @given(xs=st.lists(INT64 | st.integers(-70, 70), max_size=60), cut=st.integers(0, 60))
 def test_columns_of_integers_come_back(xs, cut):
-    """Few or many, and cut short they are an error."""
+    """Columns of integers, short or long, are restored; cut short they are an error."""
     data = longs_bytes(xs)
 
     assert data == b"".join(map(long_bytes, xs))
@@ -120,7 +120,7 @@ def test_garbage_is_a_schema_error(key, body):
 
 @given(VALUES)
 def test_value_comes_back(x):
-    """A value is the same, to type, bits and order of keys, after its way through each of its forms."""
+    """Each form of a value restores its types, bits and order of keys."""
     assert exact(values.value(x, "p")) == exact(x)
     assert exact(forms.from_avro(forms.to_avro(x))) == exact(x)
     assert exact(forms.from_document(bson.decode(bson.encode({"x": forms.to_document(x)}))["x"])) == exact(x)
@@ -129,13 +129,13 @@ def test_value_comes_back(x):
 
 @given(VALUES)
 def test_size_bounds_the_bson(x):
-    """The size of a value is no less than what BSON takes for it."""
+    """The size of a value is at least its bytes in BSON."""
     assert len(bson.encode({"x": forms.to_document(x)})) - 8 <= values.size(x)
 
 
 @given(NAMES, NAMES)
 def test_keys_stay_apart(one, other):
-    """Escaped keys come back, are free of dots and dollars, and are equal only if the keys are."""
+    """Escaped keys are restored, have no dots and dollars, and are equal only if the keys are."""
     escaped = escape_key(one)
 
     assert unescape_key(escaped) == one

@@ -1,4 +1,4 @@
-"""Structures and their documents are two forms of the same."""
+"""The documents of projects, groups, trials and buckets restore them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATUSES = st.sampled_from(Status) | st.builds(
 
 @st.composite
 def aggregators(draw):
-    """An aggregator of any kind that has seen something."""
+    """An aggregator of any kind, with observations."""
     made = draw(
         st.sampled_from(
             [
@@ -113,7 +113,7 @@ def test_structure_comes_back(structures, to_document, from_document, data):
 
 
 def stated(structure):
-    """All fields in a form in which NaN equals NaN, aggregators by their state."""
+    """All fields in a form in which NaN equals NaN; aggregators by their state."""
     return [
         (each.name, stated_value(getattr(structure, each.name)))
         for each in dataclasses.fields(structure)
@@ -138,12 +138,12 @@ SHAPES = st.builds(
 
 
 @given(SHAPES, st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=4), st.data())
-def test_bucket_comes_back(shape, runs, data):
-    """A bucket is the same, to the byte, after its way through real BSON."""
+def test_bucket_comes_back(shape, logged, data):
+    """The document of a bucket restores it, to the byte, through BSON."""
     bucket = Bucket("t_0", shape)
     steps = {"int": INT64, "float": FLOATS, "text": NAMES, "none": st.none()}[shape.steps]
     first = 0
-    for writer, n in runs:
+    for writer, n in logged:
         drawn = st.lists(steps, min_size=n, max_size=n)
         columns = [data.draw(st.lists(FLOATS, min_size=n, max_size=n)) for _ in shape.names]
         times = data.draw(st.lists(TIMES, min_size=n, max_size=n))

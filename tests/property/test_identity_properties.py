@@ -1,4 +1,4 @@
-"""Two values share a hash exactly if they are the same value."""
+"""Two values have the same hash exactly if they are the same value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trialstream_schemas.model.trial import Trial
 
 
 def tagged(x):
-    """The value with its types beside it, and no order of keys: equal exactly if the values are the same."""
+    """The value with its types and without the order of keys: equal exactly if the values are the same."""
     if isinstance(x, float):
         return ("float", "nan") if math.isnan(x) else ("float", x, math.copysign(1, x))
     if isinstance(x, list):
@@ -42,7 +42,7 @@ SMALL = st.recursive(
 
 @given(SMALL, SMALL)
 def test_equal_exactly_if_the_values_are(one, other):
-    """Values hash alike if they are the same, and apart if not; drawn from few, so that they often are the same."""
+    """Values have the same hash exactly if they are the same; drawn from few, so that they often are."""
     same = tagged(one) == tagged(other)
 
     assert (canonical(one) == canonical(other)) == same
@@ -57,7 +57,7 @@ def test_equal_exactly_if_any_values_are(one, other):
 
 @given(DICTS, st.randoms(use_true_random=False))
 def test_order_of_keys_does_not_matter(parameters, random):
-    """A trial is the same whatever the order of its parameters, at every level."""
+    """The order of parameters, at every level, does not change a trial."""
     one = Trial(name="t", parameters=parameters)
     other = Trial(name="t", parameters=shuffled(parameters, random))
 
@@ -75,7 +75,7 @@ def test_every_parameter_counts(parameters, key, x):
 
 @given(st.lists(VALUES, max_size=4), st.lists(VALUES, max_size=4))
 def test_no_value_runs_into_the_next(ones, others):
-    """The encoding of a list tells where each of its values ends: no two lists are joined to the same bytes."""
+    """The canonical bytes have no ambiguous ends: different lists never have the same concatenation."""
     same = tagged(ones) == tagged(others)
 
     assert (b"".join(map(canonical, ones)) == b"".join(map(canonical, others))) == same

@@ -31,14 +31,14 @@ KINDS = [
 
 
 def fed(lazy, xs, step=None):
-    """An aggregator that has taken these observations."""
+    """An aggregator with these observations."""
     made = lazy()
     made.extend(xs, step)
     return made
 
 
 def test_value_keeps_the_last():
-    """Value keeps the last observation, whatever it is, and counts them."""
+    """A ValueAggregator keeps the last observation, of any type, and counts the observations."""
     value = ValueAggregator()
     assert (value.last, value.count) == (None, 0)
 
@@ -51,7 +51,7 @@ def test_value_keeps_the_last():
 
 
 def test_ring_keeps_the_last_n():
-    """Ring keeps the last n, oldest first, also when more than n come at once."""
+    """A RingAggregator keeps the last n, oldest first, also when more than n come at once."""
     ring = RingAggregator(3)
     assert ring.last is None
 
@@ -65,7 +65,7 @@ def test_ring_keeps_the_last_n():
 
 
 def test_stat_is_what_numpy_says():
-    """Stat keeps count, mean, population standard deviation, minimum, maximum and sum."""
+    """A StatAggregator has the count, mean, population standard deviation, minimum, maximum and sum of numpy."""
     xs = np.random.default_rng(7).normal(5, 3, 1000)
     stat = StatAggregator()
     for part in np.array_split(xs, 7):
@@ -79,7 +79,7 @@ def test_stat_is_what_numpy_says():
 
 
 def test_stat_is_stable_far_from_zero():
-    """A small deviation around a large mean is not lost in rounding."""
+    """A small deviation around a large mean is not lost to rounding."""
     stat = StatAggregator()
     for x in (1e9 + 1, 1e9 + 2, 1e9 + 3):
         stat.extend([x])
@@ -96,14 +96,14 @@ def test_stat_of_nothing():
 
 
 def test_stat_of_one():
-    """One observation has no deviation."""
+    """The deviation of one observation is 0."""
     stat = fed(StatAggregator.lazy(), [2.5])
 
     assert (stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (2.5, 0.0, 2.5, 2.5, 2.5)
 
 
 @pytest.mark.parametrize(
-    "runs",
+    "chunks",
     [
         pytest.param([[100.0, -100.0, 1.0, 3.0]], id="at once"),
         pytest.param([[100.0], [-100.0], [1.0], [3.0]], id="one by one"),
@@ -111,24 +111,24 @@ def test_stat_of_one():
         pytest.param([[100.0, -100.0], [1.0, 3.0]], id="cut after the skipped"),
     ],
 )
-def test_skipped_observations_count_in_no_statistic(runs):
-    """The first skip_obs observations are in no statistic, not in minimum, maximum, count and sum either."""
+def test_skipped_observations_count_in_no_statistic(chunks):
+    """The first skip_obs observations count in no statistic, including minimum, maximum, count and sum."""
     stat = StatAggregator(2)
-    for xs in runs:
+    for xs in chunks:
         stat.extend(xs)
 
     assert (stat.count, stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (2, 2.0, 1.0, 1.0, 3.0, 4.0)
 
 
 def test_skipped_nan_is_not_counted():
-    """A NaN among the skipped is skipped like any other."""
+    """A NaN among the skipped observations is not counted."""
     stat = fed(StatAggregator.lazy(2), [NAN, INF, 1.0, NAN])
 
     assert (stat.count, stat.nan, stat.inf) == (1, 1, 0)
 
 
 def test_stat_that_skipped_all():
-    """While all are skipped, there is no statistic."""
+    """There are no statistics while all observations are skipped."""
     stat = fed(StatAggregator.lazy(5), [1.0, 2.0])
 
     assert (stat.count, stat.min, stat.avg) == (0, None, None)
@@ -142,7 +142,7 @@ def test_stat_that_skipped_all():
     ],
 )
 def test_nan_and_inf_are_counted_apart(lazy):
-    """NaN and ±inf are counted, and leave the statistics of the finite ones as they are."""
+    """NaN and ±inf are counted apart, and do not change the statistics of the finite observations."""
     stat = fed(lazy, [1.0, NAN, INF, 3.0, -INF, -INF])
 
     assert (stat.nan, stat.inf, stat.neginf) == (1, 1, 2)
@@ -150,14 +150,14 @@ def test_nan_and_inf_are_counted_apart(lazy):
 
 
 def test_only_nan():
-    """A metric that is nothing but NaN has counts and no statistic."""
+    """Observations that are all NaN are counted, and have no statistics."""
     stat = fed(StatAggregator.lazy(), [NAN, NAN])
 
     assert (stat.count, stat.nan, stat.avg, stat.min, stat.max, stat.sd) == (0, 2, None, None, None, None)
 
 
 def test_largest_doubles():
-    """A sum beyond a double is inf, and the mean still is what it is."""
+    """A sum beyond a double is inf, and the mean is still exact."""
     largest = 1.7976931348623157e308
 
     stat = fed(StatAggregator.lazy(), [largest] * 3)
@@ -166,7 +166,7 @@ def test_largest_doubles():
 
 
 def test_timeseries_keeps_the_last_with_its_step():
-    """TimeSeries keeps, beside the statistics, the last observation in the order of the log, and its step."""
+    """A TimeSeriesAggregator keeps the last observation in the order of the log and its step, beside the statistics."""
     series = TimeSeriesAggregator()
     assert (series.last, series.last_step) == (None, None)
 
@@ -180,7 +180,7 @@ def test_timeseries_keeps_the_last_with_its_step():
 
 @pytest.mark.parametrize("step", [None, 7, -(2**63), 0.5, "warm-up"], ids=repr)
 def test_timeseries_takes_any_step(step):
-    """A step is an integer, a float or a text, or there is none."""
+    """A step may be an integer, a float, a text or None."""
     series = fed(TimeSeriesAggregator.lazy(), [NAN], step)
 
     assert math.isnan(series.last)
@@ -188,7 +188,7 @@ def test_timeseries_takes_any_step(step):
 
 
 def test_merge_counts_what_the_whole_would_not_have_skipped():
-    """Merging gives to each what one pass would: the later one's skipped observations count, if they are not first."""
+    """A merge equals one pass: observations that the later aggregator skipped count if they are not the first."""
     merged = fed(StatAggregator.lazy(2), [1.0])
     merged.merge(fed(StatAggregator.lazy(2), [2.0, 3.0, 4.0]))
 
@@ -197,7 +197,7 @@ def test_merge_counts_what_the_whole_would_not_have_skipped():
 
 
 def test_merge_of_nothing():
-    """Merging one that has seen nothing changes nothing."""
+    """Merging an aggregator without observations changes nothing."""
     for lazy in (ValueAggregator.lazy(), StatAggregator.lazy(1), RingAggregator.lazy(2), TimeSeriesAggregator.lazy()):
         merged = fed(lazy, [1.0, 2.0], 5)
         merged.merge(lazy())
@@ -206,7 +206,7 @@ def test_merge_of_nothing():
 
 
 def test_lazy_names_an_aggregator():
-    """`lazy` names an aggregator; calling it makes a new one each time."""
+    """`lazy` returns a specification; each call of it makes a new aggregator."""
     lazy = StatAggregator.lazy(1)
 
     assert lazy == AggregatorSpec("stat", 1) == StatAggregator.lazy(1)
@@ -266,14 +266,14 @@ def test_lazy_names_an_aggregator():
     ],
 )
 def test_lazy_refuses(make, error, reason):
-    """An aggregator that cannot be is refused when it is named, with a message that says what can be."""
+    """A specification that is out of range is an error with the allowed range."""
     with pytest.raises(error, match=reason):
         make()
 
 
 @pytest.mark.parametrize("lazy", KINDS)
 def test_json_comes_back(lazy):
-    """Each comes back from strict JSON as it was, at any time, with NaN and ±inf."""
+    """Strict JSON restores every aggregator, in any state, with NaN and ±inf."""
     for xs in ([], [1.0], [NAN, 2.0, INF, -INF, 5.0]):
         made = fed(lazy, xs, "s")
         text = json.dumps(made.to_json(), allow_nan=False)
@@ -286,7 +286,7 @@ def test_json_comes_back(lazy):
 
 @pytest.mark.parametrize("lazy", KINDS)
 def test_document_comes_back(lazy):
-    """Each comes back from its document as it was, and its document is known as one."""
+    """The document of every aggregator restores it, and is recognized as one."""
     made = fed(lazy, [NAN, 2.0, INF], 4)
     document = made.to_document()
 
@@ -322,7 +322,7 @@ def test_document_comes_back(lazy):
     ],
 )  # fmt: skip
 def test_short_json_is_for_reading(lazy, xs, short):
-    """The short form holds what a person reads, and is strict JSON too."""
+    """The short form is the summary, and is strict JSON too."""
     made = fed(lazy, xs, 9)
 
     assert made.to_json(short=True) == short
@@ -339,7 +339,7 @@ def test_short_json_is_for_reading(lazy, xs, short):
     ],
 )
 def test_wrong_kind(wanted, given):
-    """The state of one kind is not taken for another."""
+    """The state of one kind is an error for the class of another."""
     with pytest.raises(SchemaError, match=f"expected the JSON of {wanted.__name__}, got kind '{given.kind}'"):
         wanted.from_json(given.to_json())
     with pytest.raises(SchemaError, match=f"expected the document of {wanted.__name__}, got kind '{given.kind}'"):
@@ -348,18 +348,18 @@ def test_wrong_kind(wanted, given):
 
 @pytest.mark.parametrize("given", [{}, {"kind": "median"}, {"kind": None}], ids=repr)
 def test_no_kind(given):
-    """What is not the state of an aggregator is a clear error."""
+    """An object that is not the state of an aggregator is an error that names its kind."""
     with pytest.raises(SchemaError, match="expected the JSON of Aggregator, got kind"):
         Aggregator.from_json(given)
 
 
 def test_a_timeseries_is_a_stat():
-    """Whoever asks for statistics may get the ones of a time series."""
+    """StatAggregator also accepts the state of a time series, which has the same statistics."""
     assert type(StatAggregator.from_json(TimeSeriesAggregator().to_json())) is TimeSeriesAggregator
 
 
 def test_equality():
-    """Two are equal if their state is; NaN equals NaN, and kinds and arguments count."""
+    """Aggregators are equal if kind, argument and state are; NaN equals NaN."""
     assert fed(ValueAggregator.lazy(), [NAN]) == fed(ValueAggregator.lazy(), [NAN])
     assert StatAggregator(1) != StatAggregator(2)
     assert StatAggregator() != TimeSeriesAggregator()

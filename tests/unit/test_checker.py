@@ -1,4 +1,4 @@
-"""What is checked of a body before it is decoded: indices, sizes, numbers of items."""
+"""Checks of an event's body before it is decoded: indices, sizes, numbers of items."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def with_value(body):
 
 
 def test_a_negative_index_means_nothing_to_avro():
-    """Fastavro takes it for one that counts from the end, without an error."""
+    """Without the checks, fastavro reads a negative index as one that counts from the end, without an error."""
     out = io.BytesIO(varint(-1) + varint(7))
 
     assert fastavro.schemaless_reader(out, fastavro.parse_schema(["null", "long"]), None) == 7
@@ -47,14 +47,14 @@ def test_a_negative_index_means_nothing_to_avro():
 
 @pytest.mark.parametrize("index", [-1, -6, -8, -(2**63), 8, 2**62])
 def test_an_index_of_no_branch_is_a_schema_error(index):
-    """Of the union of values, negative or too large."""
+    """A negative or too large index of the union of values is an error."""
     with pytest.raises(SchemaError, match="has no index"):
         STORE.decode(with_value(varint(index) + varint(7)))
 
 
 @pytest.mark.parametrize("index", [-1, -2, 2])
 def test_an_index_of_no_branch_in_the_envelope_is_a_schema_error(index):
-    """Every event has unions there, also those that have no other."""
+    """The unions of the envelope, which every event has, are checked too."""
     data = encode(e.Heartbeat(**TRIAL))
 
     with pytest.raises(SchemaError, match="has no index"):
@@ -62,7 +62,7 @@ def test_an_index_of_no_branch_in_the_envelope_is_a_schema_error(index):
 
 
 def test_an_index_of_no_symbol_is_a_schema_error():
-    """An enum, which another version may have, is read by index too."""
+    """Enums, which another version's schema may have, are checked too."""
     enum = {"type": "enum", "name": "E", "symbols": ["x", "y"]}
     check = checker(fastavro.parse_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": enum}]}))
     check(varint(1), 0)
@@ -74,7 +74,7 @@ def test_an_index_of_no_symbol_is_a_schema_error():
 
 @pytest.mark.parametrize("size", [-1, 2**40, 2**62])
 def test_a_text_of_absurd_size_is_a_schema_error(size):
-    """Whatever it claims, nothing is reserved for it."""
+    """A size beyond the end of the bytes is an error, and no memory is allocated for it."""
     with pytest.raises(SchemaError):
         STORE.decode(with_value(varint(4) + varint(size) + b"x"))
 
@@ -82,7 +82,7 @@ def test_a_text_of_absurd_size_is_a_schema_error(size):
 @pytest.mark.parametrize("negative", [False, True], ids=["a count", "a count and a size"])
 @pytest.mark.parametrize("branch", [6, 7], ids=["array", "map"])
 def test_more_items_than_any_event_are_a_schema_error(branch, negative):
-    """A megabyte of nulls would become 230 MB of Python objects; it is refused in milliseconds."""
+    """A megabyte of nulls would become 230 MB of Python objects; the error comes within milliseconds."""
     count = 900_000
     start = varint(-count) + varint(count) if negative else varint(count)
     item = b"\0" if branch == 6 else b"\0\0"
@@ -94,7 +94,7 @@ def test_more_items_than_any_event_are_a_schema_error(branch, negative):
 
 
 def test_many_small_arrays_are_counted_together():
-    """The bound is of the event, not of one array in it."""
+    """The bound is on the items of the event, not of a single array in it."""
     inner = varint(6) + varint(1000) + b"\0" * 1000 + b"\0"
 
     with pytest.raises(SchemaError, match="more than 98304 items"):
@@ -102,27 +102,27 @@ def test_many_small_arrays_are_counted_together():
 
 
 def test_blocks_are_read_as_the_specification_allows():
-    """An array in several blocks, with and without sizes, is an array."""
+    """An array may have several blocks, with and without sizes."""
     blocks = varint(1) + varint(2) + varint(7) + varint(-2) + varint(2) + b"\0" + b"\0"
 
     assert STORE.decode(with_value(varint(6) + blocks + b"\0")).values == {"k": [7, None, None]}
 
 
 def test_an_integer_of_more_than_64_bits_is_a_schema_error():
-    """It would be cut to some other one."""
+    """An integer of more than 64 bits is an error, wherever it is; it would be cut to another number."""
     for branch in (b"", varint(2), varint(4), varint(6)):  # as an index, a value, a size, a count
         with pytest.raises(SchemaError, match="more than 64 bits"):
             STORE.decode(with_value(branch + b"\xff" * 12))
 
 
 def test_a_record_larger_than_any_event_is_not_looked_at():
-    """A compressed batch can unpack to records of any size."""
+    """A record above the limit is an error before it is read: a compressed batch can unpack to any size."""
     with pytest.raises(SchemaError, match=f"{MAX_RECORD_BYTES + 1} bytes, and an event can have"):
         STORE.decode(bytes(MAX_RECORD_BYTES + 1))
 
 
 def test_the_largest_events_pass():
-    """The bounds leave what a Protocol can write."""
+    """The largest events that a protocol can write are decoded."""
     tags = e.TagsAdded(**TRIAL, values={"k": [None] * 49_000})
     frame = e.MetricsLogged(
         **TRIAL,
@@ -137,7 +137,7 @@ def test_the_largest_events_pass():
 
 
 def test_a_frame_is_checked_no_further_than_its_envelope():
-    """What has no union behind it is left to the reader: the cost does not grow with the rows."""
+    """The checker stops at the last union of the envelope, so its cost does not grow with the rows."""
     [schema] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.MetricsLogged"]
     check = checker(fastavro.parse_schema(json.loads(schema)))
     envelope = b"\x02t\x02w" + varint(1) + varint(5) + b"\0\0"
@@ -149,7 +149,7 @@ def test_a_frame_is_checked_no_further_than_its_envelope():
 
 
 def test_a_field_of_another_version_is_checked_too():
-    """A schema from the log has its own checker."""
+    """Events of another version's schema are checked by that schema."""
     [text] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.Heartbeat"]
     schema = json.loads(text)
     schema["fields"].append({"name": "more", "type": {"type": "array", "items": ["double", "null"]}, "default": []})

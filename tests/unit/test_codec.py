@@ -25,7 +25,7 @@ STAT = AggregatorSpec("stat", 1)
 ERROR = e.Error("ValueError", "no", "at line 1")
 VALUES = {"a.b": [None, True, 2**63 - 1, -1, 0.5, -math.inf, "é", b"\0", {"": {}}]}
 
-# One of each type, with something in every field, and its bytes: what lies in logs must be read for ever.
+# One event of each type, with a value in every field, and its bytes: events in logs must stay readable.
 GOLDEN = [
     e.TrialCreated(
         trial="0" * 32 + "~r", **ASKED, name="t", parameters=VALUES, auto_increment=True, version="1", description="d",
@@ -132,7 +132,7 @@ def plain(event):
 
 
 def foreign(event, change):
-    """A store that knows an event's schema as another version has it, and a way to encode with that."""
+    """A store with a changed schema of an event, and a function that encodes records with it."""
     [text] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == f"trialstream.{event.__name__}"]
     schema = json.loads(text)
     change(schema)
@@ -161,13 +161,13 @@ def test_wire_format(event):
 
 @EVERY_EVENT
 def test_event_comes_back(event):
-    """What was encoded is decoded to the same event."""
+    """Decoding an encoded event restores it."""
     assert plain(SchemaStore().decode(encode(event))) == plain(event)
 
 
 @EVERY_EVENT
 def test_single_object_encoding(event):
-    """C3 01, then the CRC-64-AVRO of the canonical form, little-endian, then the body."""
+    """An event begins with C3 01 and the fingerprint of its schema."""
     data = encode(event)
 
     assert data[:2] == b"\xc3\x01"
@@ -176,7 +176,7 @@ def test_single_object_encoding(event):
 
 @EVERY_EVENT
 def test_fastavro_alone_reads_it(event):
-    """With nothing but the schemas' texts, as they lie in the schemas topic, fastavro reads an event."""
+    """Fastavro reads an event with only the text of its schema from the schemas topic."""
     data = encode(event)
     schema = fastavro.parse_schema(json.loads(SCHEMAS[data[2:10]]))
     body = io.BytesIO(data[10:])
@@ -192,14 +192,14 @@ def test_fastavro_alone_reads_it(event):
 
 
 def test_fingerprint_of_the_specification():
-    """The fingerprint is the one that the Avro specification defines: this one is from its own test vectors."""
+    """The fingerprint is that of the Avro specification, by one of its test vectors."""
     assert fingerprint("int") == bytes.fromhex("8f5c393f1ad57572")
     assert SchemaStore().add(b'{"type": "int"}') == fingerprint("int")
 
 
 @EVERY_EVENT
 def test_cut_off(event):
-    """An event that was cut off anywhere is a SchemaError."""
+    """An event that is cut off at any byte is a SchemaError."""
     data = encode(event)
 
     for n in range(len(data)):
@@ -209,7 +209,7 @@ def test_cut_off(event):
 
 @EVERY_EVENT
 def test_bytes_left_over(event):
-    """Bytes after the body are a SchemaError that says how many."""
+    """Bytes after the body are a SchemaError with their number."""
     with pytest.raises(SchemaError, match=f"{type(event).__name__}: 2 bytes are left over after the body"):
         SchemaStore().decode(encode(event) + b"\0\0")
 
@@ -220,7 +220,7 @@ def test_bytes_left_over(event):
     ids=lambda data: f"{len(data)} bytes {data[:3].hex(' ')}",
 )
 def test_garbage(data):
-    """What is not in single-object encoding is a SchemaError."""
+    """Bytes that are not in single-object encoding are a SchemaError."""
     with pytest.raises(SchemaError, match="not in Avro single-object encoding"):
         SchemaStore().decode(data)
 
@@ -245,7 +245,7 @@ def test_unknown_fingerprint():
     ],
 )  # fmt: skip
 def test_what_does_not_fit(event, reason):
-    """An event that its schema does not allow is a SchemaError, not a wrong event."""
+    """An event with a field that does not fit its schema is a SchemaError."""
     with pytest.raises(SchemaError, match=reason):
         encode(event)
 
@@ -254,7 +254,7 @@ def test_what_does_not_fit(event, reason):
 
 
 def test_older_writer():
-    """An event of a writer that did not know a field takes the field's default."""
+    """A field that the writer did not have takes its default."""
     store, encoded = foreign(e.ProjectCreated, lambda schema: schema["fields"].pop())
     old = e.ProjectCreated(**ASKED, project="p", name="p", description="d", metadata={"m": 1})
     record = {key: each for key, each in record_of(old).items() if key != "tags"}
@@ -263,7 +263,7 @@ def test_older_writer():
 
 
 def test_newer_writer():
-    """A field that this version does not know is dropped."""
+    """A field that this version does not have is dropped."""
     more = {"name": "load", "type": {"type": "array", "items": "double"}, "default": []}
     store, encoded = foreign(e.Heartbeat, lambda schema: schema["fields"].insert(2, more))
     event = e.Heartbeat(**TRIAL)
@@ -272,14 +272,14 @@ def test_newer_writer():
 
 
 def test_narrower_writer():
-    """A narrower type is widened, as Avro's rules say."""
+    """A narrower type is widened, by the rules of Avro."""
     store, encoded = foreign(e.Heartbeat, lambda schema: schema["fields"][2].update(type="int"))
 
     assert store.decode(encoded(record_of(e.Heartbeat(**TRIAL)))) == e.Heartbeat(**TRIAL)
 
 
 def test_values_of_another_version():
-    """Values, which are recursive, are read from another version too."""
+    """Values, which are recursive, are read from another version's events too."""
     store, encoded = foreign(e.TagsAdded, lambda schema: schema["fields"].append({"name": "x", "type": "int"}))
     event = e.TagsAdded(**TRIAL, values={"a": [{"b": [VALUES]}]})
 
@@ -294,7 +294,7 @@ def test_values_of_another_version():
     ],
 )
 def test_incompatible_writer(change, record):
-    """A schema that cannot be resolved to this version's makes its events SchemaErrors, and nothing worse."""
+    """Events of a schema that cannot be resolved to this version's are SchemaErrors."""
     store, encoded = foreign(e.Heartbeat, lambda schema: schema["fields"][3].update(change))
 
     with pytest.raises(SchemaError, match="Heartbeat: the body does not fit its schema"):
@@ -302,7 +302,7 @@ def test_incompatible_writer(change, record):
 
 
 def test_text_is_no_list():
-    """A text in place of a list of texts is not taken for its letters."""
+    """A text in place of a list of texts is a SchemaError, not a list of its letters."""
     store, encoded = foreign(e.MetricsLogged, lambda schema: schema["fields"][7].update(type="string"))
     [event] = [each for each in GOLDEN if isinstance(each, e.MetricsLogged)]
 
@@ -314,14 +314,14 @@ def test_text_is_no_list():
     "schema",
     [
         pytest.param({"type": "record", "name": "trialstream.Dreamt", "fields": []}, id="an event of the future"),
-        pytest.param({"type": "record", "name": "other.Heartbeat", "fields": []}, id="an event of somebody else"),
+        pytest.param({"type": "record", "name": "other.Heartbeat", "fields": []}, id="an event of another namespace"),
         pytest.param("string", id="a text"),
         pytest.param(["null", "string"], id="a union"),
         pytest.param({"type": "map", "values": "int"}, id="a map"),
     ],
 )
 def test_event_that_this_version_does_not_know(schema):
-    """A schema that is none of our events is taken, and its data is a SchemaError that says so."""
+    """The schema of another event can be added; decoding such an event is a SchemaError that says so."""
     store = SchemaStore()
     key = store.add(json.dumps(schema).encode())
 
@@ -344,7 +344,7 @@ EMPTY = {"type": "record", "name": "Empty", "fields": []}
     ],
 )
 def test_items_that_take_no_bytes(items):
-    """A schema with an array of them is refused, wherever it stands: five bytes could claim millions of items."""
+    """A schema with an array of such items is an error, anywhere: five bytes could claim millions of items."""
     array = {"type": "array", "items": items}
     for place in (array, ["null", array], {"type": "map", "values": array}, {"type": "array", "items": array}):
         schema = {"type": "record", "name": "E", "fields": [{"name": "a", "type": place}]}
@@ -353,7 +353,7 @@ def test_items_that_take_no_bytes(items):
 
 
 def test_items_that_take_bytes():
-    """Arrays of unions, recursive records and records with a field are taken."""
+    """Arrays of unions, of recursive records and of records with a field are accepted."""
     tree = {"type": "record", "name": "Tree", "fields": [{"name": "a", "type": {"type": "array", "items": "Tree"}}]}
     for items in (["null"], tree, {**EMPTY, "fields": [{"name": "a", "type": "boolean"}]}):
         schema = {"type": "record", "name": "E", "fields": [{"name": "a", "type": {"type": "array", "items": items}}]}
@@ -362,13 +362,13 @@ def test_items_that_take_bytes():
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"3", b"{}", b'{"type": "nothing"}', b"\xff", b"[" * 100_000])
 def test_no_schema(text):
-    """What is not an Avro schema is a SchemaError."""
+    """Text that is not an Avro schema is a SchemaError."""
     with pytest.raises(SchemaError, match="expected an Avro schema that can be read"):
         SchemaStore().add(text)
 
 
 def test_own_schemas_are_known():
-    """The schemas that this version writes are known from the start, and adding them changes nothing."""
+    """A new store has the schemas that this version writes, and adding them changes nothing."""
     store = SchemaStore()
 
     for key, text in SCHEMAS.items():
@@ -378,11 +378,11 @@ def test_own_schemas_are_known():
     assert plain(store.decode(encode(GOLDEN[0]))) == plain(GOLDEN[0])
 
 
-# --- What nobody should write
+# --- Bytes that no writer of ours makes
 
 
 def nested(depth, padding):
-    """An event with a value nested so deep; Avro's own writer would give up, so the bytes are put together here."""
+    """An event with a value nested that deep, made of bytes, since fastavro's writer cannot recurse so far."""
     data = encode(e.TagsAdded(**TRIAL, values={"p": "x" * padding, "k": None}))
     at = data.rindex(b"\x02k\x00")
     return data[: at + 2] + b"\x0c\x02" * depth + b"\0" + b"\0" * depth + data[at + 3 :]
@@ -390,7 +390,7 @@ def nested(depth, padding):
 
 @pytest.mark.parametrize("padding", [0, 2000], ids=["short event", "long event"])
 def test_deep_values_are_read(padding):
-    """A value nested as deep as it may be is read, whatever else is in the event."""
+    """A value of the deepest nesting is decoded, in a short and in a long event."""
     found = SchemaStore().decode(nested(64, padding)).values["k"]
     depth = 0
     while found:
@@ -403,9 +403,9 @@ def test_deep_values_are_read(padding):
 
 @pytest.mark.parametrize("depth", [450, 1000, 5000, 300_000])
 def test_deeper_values_do_not_kill(depth):
-    """A value nested so deep that reading it would overflow the stack is a SchemaError; the process lives on.
+    """A value nested so deep that decoding would overflow the stack is a SchemaError; the process survives.
 
-    In a process of its own, since it would take the tests with it.
+    In a process of its own, since the tests would be killed too.
     """
     code = """if True:
         import sys

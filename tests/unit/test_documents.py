@@ -1,4 +1,4 @@
-"""Structures to MongoDB documents and back; arbitrary ones are in the property tests."""
+"""Projects, groups and trials to MongoDB documents and back; arbitrary ones are in the property tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def full_trial():
 
 
 def test_trial_document():
-    """A trial's document has the names and forms that queries rely on."""
+    """The document of a trial has the names and forms that queries use."""
     document = documents.trial_to_document(full_trial())
 
     assert document["_id"] == "0" * 32 + "_3"
@@ -50,7 +50,7 @@ def test_trial_document():
 
 
 def test_trial_document_has_every_field():
-    """No field of a trial is left out of its document; a request stands for a revision that it has there."""
+    """Every field of a trial is in its document, except `request`: a stored trial has a revision."""
     fields = set(vars(full_trial())) - {"request"}
 
     assert set(documents.trial_to_document(full_trial())) == fields | {"_id"}
@@ -72,7 +72,7 @@ def test_trial_document_has_every_field():
     ],
 )  # fmt: skip
 def test_structure_comes_back(structure, to_document, from_document):
-    """A structure comes back from its document, through real BSON, and its document is the same again."""
+    """The document of an object restores it, through BSON, and the restored object has the same document."""
     document = bson.decode(bson.encode(to_document(structure)))
 
     assert from_document(document) == structure
@@ -90,7 +90,7 @@ def test_structure_comes_back(structure, to_document, from_document):
     ],
 )
 def test_status_comes_back(status):
-    """Every status comes back as it was, also the one whose code is 0."""
+    """The document of a trial restores every status, also the one whose code is 0."""
     trial = Trial(name="t", status=status)
     document = bson.decode(bson.encode(documents.trial_to_document(trial)))
 
@@ -98,7 +98,7 @@ def test_status_comes_back(status):
 
 
 def test_user_dict_is_no_aggregator():
-    """Metadata that looks like an aggregator's document comes back as the dict that it is."""
+    """Metadata that looks like the document of an aggregator is restored as a dict."""
     trial = Trial(name="t", metadata={"a": {"%kind": "stat", "argument": 0}})
 
     assert documents.trial_from_document(documents.trial_to_document(trial)).metadata == trial.metadata

@@ -1,4 +1,4 @@
-"""The one error tree."""
+"""The error tree and its documentation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASSES = {
 
 
 def documented():
-    """The tree as the module's docstring draws it: name, name of its parent, and its second base."""
+    """The tree in the module's docstring: name, parent and second base of each class."""
     found, above = [], []
     for line in errors.__doc__.splitlines():
         if drawn := re.match(r"([│├└─ ]*)([A-Z]\w+)(?:  .*?(?:\(also an? (\w+)\))?)?$", line):
@@ -25,7 +25,7 @@ def documented():
 
 
 def test_docstring_lists_every_class():
-    """The tree in the docstring has every class once, under its parent, in the order of the module."""
+    """The docstring has every class once, under its parent, in the order of the module."""
     assert [name for name, _, _ in documented()] == list(CLASSES)
     assert {name: parent for name, parent, _ in documented()} == {
         name: each.__bases__[0].__name__ if each is not errors.TrialStreamError else None
@@ -34,7 +34,7 @@ def test_docstring_lists_every_class():
 
 
 def test_docstring_names_the_second_base():
-    """Where an error also is one of Python's own, the docstring says which."""
+    """The docstring names the built-in exception that an error also is."""
     assert {name: second for name, _, second in documented()} == {
         name: each.__bases__[1].__name__ if len(each.__bases__) > 1 else None for name, each in CLASSES.items()
     }
@@ -47,7 +47,7 @@ def test_all_exports_every_class():
 
 @pytest.mark.parametrize("error", [pytest.param(each, id=name) for name, each in CLASSES.items()])
 def test_error(error):
-    """Every error has the one root, a sentence of documentation, and carries its message."""
+    """Every error has the same root, a docstring, and its message."""
     assert issubclass(error, errors.TrialStreamError)
     assert error.__doc__.endswith(".")
     assert str(error("say what to do")) == "say what to do"

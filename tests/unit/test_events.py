@@ -1,4 +1,4 @@
-"""The typed events and their schemas say the same."""
+"""The typed events match their schemas."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def arrays(schema):
 
 
 def test_every_event_has_a_schema():
-    """There is one schema per event type, and no two share a fingerprint."""
+    """Every event has one schema, with a fingerprint of its own."""
     assert set(TEXTS) == {f"trialstream.{each.__name__}" for each in EVENTS}
     assert len(SCHEMAS) == len(EVENTS)
 
 
 def test_every_event_is_exported():
-    """Every event class of the module is an event that the codec knows, or a base of those."""
+    """Every event class of the module is in `EVENTS`, or a base class."""
     classes = {each for each in vars(events).values() if isinstance(each, type) and issubclass(each, events.Event)}
 
     assert classes - set(EVENTS) == {events.Event, SubjectEvent, TrialEvent}
@@ -61,12 +61,12 @@ def test_fields_match(event):
         if each.default is not dataclasses.MISSING or each.default_factory is not dataclasses.MISSING
     }
     with_default = {name for name, each in theirs.items() if "default" in each}
-    assert optional - {"seq"} == with_default  # the outbox gives the seq, after the event was made
+    assert optional - {"seq"} == with_default  # the outbox sets it, after the event is made
 
 
 @EVERY_EVENT
 def test_envelope(event):
-    """Every event has a time; every one of a trial, group or project the whole envelope, named the same."""
+    """Every event has a time; those of a trial, a group or a project have the whole envelope, with the same names."""
     fields = {each["name"]: each["type"] for each in TEXTS[f"trialstream.{event.__name__}"]["fields"]}
 
     assert fields["time"] == {"type": "long", "logicalType": "timestamp-micros"}
@@ -79,7 +79,7 @@ def test_envelope(event):
 
 @EVERY_EVENT
 def test_everything_is_documented(event):
-    """Every record and every field says what it is, in a sentence."""
+    """Every record and every field has a doc of one sentence."""
     for record in records(TEXTS[f"trialstream.{event.__name__}"]):
         assert record["doc"].endswith("."), record["name"]
         for field in record["fields"]:
@@ -87,7 +87,7 @@ def test_everything_is_documented(event):
 
 
 def size_at_least(schema):
-    """Bytes that a value of the schema takes at least; a named type takes what it takes where it is defined."""
+    """The smallest number of bytes that a datum of the schema takes."""
     match schema:
         case "null":
             return 0
@@ -102,13 +102,13 @@ def size_at_least(schema):
 
 @EVERY_EVENT
 def test_no_array_of_nothing(event):
-    """No array has items of zero bytes: five bytes could then hold more items than memory does."""
+    """No array has items of zero bytes; five bytes could otherwise claim more items than memory has room for."""
     for each in arrays(TEXTS[f"trialstream.{event.__name__}"]):
         assert size_at_least(each["items"]) > 0
 
 
 def test_zero_size_is_seen():
-    """The check above sees what it looks for."""
+    """The check above finds such arrays."""
     assert size_at_least("null") == 0
     assert size_at_least({"type": "record", "fields": [{"type": "null"}]}) == 0
     assert len(arrays({"type": "map", "values": {"type": "array", "items": {"type": "array", "items": "null"}}})) == 2
@@ -116,7 +116,7 @@ def test_zero_size_is_seen():
 
 @pytest.mark.parametrize("address", ["abc_0", "abc_12", "abc~request_with~signs"])
 def test_address(address):
-    """All addresses of a trial have its hash as key, so that all its events lie in one partition."""
+    """All addresses of a trial have its hash as key, so that all its events are in one partition."""
     event = Heartbeat(trial=address, writer="w", time=0)
 
     assert event.hash == "abc"

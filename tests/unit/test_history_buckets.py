@@ -1,4 +1,4 @@
-"""History in bounded documents."""
+"""The history of a trial in documents of bounded size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSS = Shape("metrics", ("loss",), "int")
 
 
 def rows(shape, first, n, writer="w", step=None):
-    """So many rows, numbered from the first, each with its number in every column."""
+    """Rows numbered from `first`; each has its number in every column."""
     numbers = range(first, first + n)
     steps = {
         "int": list(numbers),
@@ -56,7 +56,7 @@ def test_bucket_of_one_column():
     ],
 )
 def test_steps(steps, stored):
-    """Steps are packed by their type; texts are a list, and rows without steps have none."""
+    """Integer and float steps are packed, text steps are a list, and rows without steps have none."""
     shape = Shape("metrics", ("loss",), steps)
     bucket = Bucket("t_0", shape)
 
@@ -66,7 +66,7 @@ def test_steps(steps, stored):
 
 
 def test_bucket_fills():
-    """A full bucket is given away under its number, and the next one begins empty."""
+    """A full bucket is returned under its number, and the next one starts empty."""
     bucket = Bucket("t_0", LOSS)
 
     assert list(bucket.append(rows(LOSS, 0, MAX_ROWS - 1))) == []
@@ -80,7 +80,7 @@ def test_bucket_fills():
 
 
 def test_exactly_full():
-    """A bucket that is exactly full is given away at once, and an empty one is open."""
+    """A bucket that becomes exactly full is returned at once, and the open one is empty."""
     bucket = Bucket("t_0", LOSS)
 
     [full] = bucket.append(rows(LOSS, 0, MAX_ROWS))
@@ -90,7 +90,7 @@ def test_exactly_full():
 
 
 def test_one_frame_fills_several():
-    """A frame larger than a bucket fills one after the other, and no row is lost or moved."""
+    """A frame larger than a bucket fills several in order, without losing or reordering rows."""
     bucket = Bucket("t_0", LOSS)
 
     full = list(bucket.append(rows(LOSS, 7, 3 * MAX_ROWS + 5)))
@@ -101,7 +101,7 @@ def test_one_frame_fills_several():
 
 
 @pytest.mark.parametrize(
-    ("runs", "segments"),
+    ("logged", "spans"),
     [
         pytest.param([("a", 0, 2), ("a", 2, 3)], [[0, 5, "a"]], id="a writer that goes on"),
         pytest.param(
@@ -110,18 +110,18 @@ def test_one_frame_fills_several():
         pytest.param([("a", 0, 2), ("a", 5, 1)], [[0, 2, "a"], [5, 1, "a"]], id="rows of another shape in between"),
     ],
 )
-def test_segments(runs, segments):
-    """A segment is a run of rows of one writer that follow one another in the trial."""
+def test_spans_of_writers(logged, spans):
+    """A span has the consecutive rows of one writer in the trial."""
     bucket = Bucket("t_0", LOSS)
 
-    for writer, first, n in runs:
+    for writer, first, n in logged:
         list(bucket.append(rows(LOSS, first, n, writer)))
 
-    assert bucket.to_document(full=False)["segments"] == segments
+    assert bucket.to_document(full=False)["segments"] == spans
 
 
 def test_bucket_goes_on_after_a_document():
-    """A bucket read back from its document goes on where it was, also in its last segment."""
+    """A bucket that is read from its document continues where it was, within its last span."""
     bucket = Bucket("t_0", LOSS)
     list(bucket.append(rows(LOSS, 0, 5)))
 
@@ -134,7 +134,7 @@ def test_bucket_goes_on_after_a_document():
 
 
 def test_odd_names():
-    """Names with dots, dollars and spaces are escaped as keys, and come back."""
+    """Names with dots, dollars and spaces are escaped as keys, and restored."""
     shape = Shape("metrics", ("a.b", "", "$x", "a b"), "none")
     bucket = Bucket("t_0", shape)
     list(bucket.append(rows(shape, 0, 1)))
@@ -156,7 +156,7 @@ def test_odd_names():
     ],
 )
 def test_shapes_differ(one, other):
-    """Shapes that differ never share a bucket."""
+    """Different shapes have different uids, and so different buckets."""
     assert one.uid != other.uid
 
 
@@ -174,7 +174,7 @@ WIDE = tuple(f"layer.{i:05}.weight.grad.norm" for i in range(20_000))
     ],
 )
 def test_bucket_documents_are_bounded(shape):
-    """However wide a shape is and however long its steps, a full bucket is under 2 MB, each row by another writer."""
+    """A full bucket of any shape and length of steps is under 2 MB, even if each row has another writer."""
     bucket, full, first = Bucket("0" * 32 + "_0", shape), [], 0
     while not full:
         full = list(bucket.append(rows(shape, first, 1, writer="w" * 60 + f"{first % 1000:04}", step="s" * 1024)))
@@ -192,7 +192,7 @@ def test_bucket_documents_are_bounded(shape):
     ],
 )
 def test_widest_event_fits(character, steps):
-    """Names as long and many as an event can hold make buckets far below MongoDB's 16 MB, escapes and all."""
+    """The longest and most names of an event make buckets far below MongoDB's 16 MB, escapes included."""
     names = tuple(character * 1020 + f"{i:04}" for i in range(MAX_EVENT_BYTES // 1024))
     shape = Shape("metrics", names, steps)
 

@@ -1,4 +1,4 @@
-"""What makes two trials the same trial."""
+"""Identity: which definitions are the same trial."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_hash_apart(one, other):
-    """Parameters that differ in any way make different trials, also deep inside a list or a dict."""
+    """Parameters that differ in any way make different trials, also inside a list or a dict."""
     assert canonical(one) != canonical(other)
     for wrap in (lambda x: x, lambda x: [x], lambda x: {"k": [x, x]}):
         assert Trial(name="t", parameters={"x": wrap(one)}).hash != Trial(name="t", parameters={"x": wrap(other)}).hash
@@ -66,7 +66,7 @@ def test_missing_is_not_none():
 
 
 def test_parts_do_not_run_into_each_other():
-    """A part of the definition is not mistaken for its neighbour."""
+    """Moving text from one part of the definition to the next changes the hash."""
     trials = [
         Trial(name="ab"),
         Trial(name="a", version="b"),
@@ -89,7 +89,7 @@ def test_order_of_keywords_does_not_matter():
 
 
 def test_equal_values_are_one():
-    """Tuples are lists, and NaN is NaN, whatever its bits."""
+    """Tuples equal lists, and NaN equals NaN, regardless of its bits."""
     negative_nan = math.copysign(math.nan, -1)
 
     assert Trial(name="t", parameters={"a": (1, 2)}).hash == Trial(name="t", parameters={"a": [1, 2]}).hash
@@ -117,7 +117,7 @@ def test_uid_stays():
 
 
 def test_hash_is_the_same_everywhere():
-    """The hash is the same in every process and every version: trials are found by it for ever."""
+    """The hash is the same in every process and every version, since trials are found by it."""
     code = """if True:
         from trialstream_schemas.model.identity import trial_hash
         print(trial_hash('mlp', '1', {'lr': 0.1}, 'digits', None))"""

@@ -1,7 +1,7 @@
-"""Schemas that were released are never broken.
+"""Schema evolution: every version reads the events of every released version.
 
-`avro/released/<Event>/<fingerprint>.avsc` holds every version that a released trialstream has written; the log keeps
-what they wrote for ever. To release what the schemas say now, once, before a release:
+`avro/released/<Event>/<fingerprint>.avsc` is every version of a schema that a released trialstream has written; logs
+keep such events. To add the current schemas, once, before a release:
 
     .venv/bin/python tests/unit/test_schema_evolution.py
 """
@@ -27,7 +27,7 @@ VERSIONS = {
 
 
 def release():
-    """Write down every current schema that is not among the released ones."""
+    """Write every current schema that is not among the released ones to a file."""
     for event, schema in CURRENT.items():
         path = RELEASED / event / f"{fingerprint(schema).hex()}.avsc"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,14 @@ def release():
 
 
 def undocumented(schema):
-    """The schema without its docs, which may change as they like."""
+    """The schema without its docs, which may change."""
     if isinstance(schema, dict):
         return {key: undocumented(each) for key, each in schema.items() if key != "doc"}
     return [undocumented(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def reads(reader, writer):
-    """Whether one schema reads what another wrote; and if not, why."""
+    """Whether a reader's schema reads data of a writer's schema, and the reasons if it does not."""
     result = ReaderWriterCompatibilityChecker().get_compatibility(
         avro.schema.parse(json.dumps(reader)), avro.schema.parse(json.dumps(writer))
     )
@@ -52,11 +52,11 @@ def reads(reader, writer):
 
 @pytest.mark.parametrize("event", CURRENT)
 def test_current_schema_is_released(event):
-    """What this version writes is among the released schemas."""
+    """Every schema that this version writes is among the released ones."""
     key = fingerprint(CURRENT[event]).hex()
 
     assert key in VERSIONS[event], (
-        f"the schema of {event} has changed. If that is meant, and before it is released, write it down: "
+        f"the schema of {event} has changed. If that is intended, add it before the release: "
         "`.venv/bin/python tests/unit/test_schema_evolution.py`, and commit the new file beside the old ones."
     )
 
@@ -70,7 +70,7 @@ def test_every_version_reads_every_other(event):
 
 
 def test_fingerprints_stay_apart():
-    """Schemas that differ never share a fingerprint: it leaves out defaults and logical types: they cannot change."""
+    """Different schemas have different fingerprints; these omit defaults and logical types, which cannot change."""
     by_key: dict[str, list] = {}
     every = [*CURRENT.items(), *((event, each) for event, versions in VERSIONS.items() for each in versions.values())]
     for event, schema in every:
@@ -85,7 +85,7 @@ def test_fingerprints_stay_apart():
 
 @pytest.mark.parametrize("event", CURRENT)
 def test_released_files_are_what_their_names_say(event):
-    """Each file is named by its fingerprint, and is whole: no other file is needed to read it."""
+    """Each file is named by the fingerprint of its schema, and contains all named types of it."""
     for key, schema in VERSIONS[event].items():
         assert fingerprint(schema).hex() == key
         assert schema["name"] == f"trialstream.{event}"
@@ -93,11 +93,11 @@ def test_released_files_are_what_their_names_say(event):
 
 
 def test_no_released_event_is_forgotten():
-    """An event that was ever released still has a schema: the log holds it for ever."""
+    """Every released event still has a schema, since logs keep its records."""
     assert {path.name for path in RELEASED.iterdir() if path.is_dir()} == set(CURRENT)
 
 
-# --- The checks see what they look for
+# --- Tests of the checks above
 
 HEARTBEAT = CURRENT["Heartbeat"]
 
@@ -128,7 +128,7 @@ def with_field(**field):
     ],
 )
 def test_incompatible_changes_are_seen(other, forward, backward):
-    """The checker flags a change exactly in the direction in which it breaks readers."""
+    """The checker flags a change in exactly the directions in which it breaks readers."""
     assert reads(other, HEARTBEAT)[0] == forward
     assert reads(HEARTBEAT, other)[0] == backward
 
