@@ -193,7 +193,7 @@ async def test_the_first_aggregator_of_a_name_stays(protocol, trial):
 )
 async def test_what_is_no_aggregator(protocol, trial, given):
     """It is a TypeError that says what to pass."""
-    with pytest.raises(TypeError, match=r"aggregator: pass for example StatAggregator.lazy\(1\)"):
+    with pytest.raises(TypeError, match=r"aggregator: expected a specification such as StatAggregator.lazy\(1\)"):
         await protocol.log_trial_metrics(trial, aggregator=given, loss=1)
 
 
