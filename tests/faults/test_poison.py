@@ -91,8 +91,8 @@ def wrong(config, trial, home):
         ("2 bytes are left over", whole + b"\0\0"),
         ("there is no trial", encode(frame(stranger_to(config, home, "f" * 30)))),
         ("one per row", encode(frame(trial, steps=[1]))),
-        ("belongs into", encode(frame(stranger_to(config, (home + 1) % config.partitions, "e" * 30)))),
-        ("belongs into", encode(LogCreated(time=1, log="other", partitions=1))),
+        ("belongs in", encode(frame(stranger_to(config, (home + 1) % config.partitions, "e" * 30)))),
+        ("belongs in", encode(LogCreated(time=1, log="other", partitions=1))),
     ]
 
 

@@ -18,25 +18,26 @@ from service_load import connected, load
 from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
 from trialstream.log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
-from trialstream_consumer.projection.catalog import Projections
-from trialstream_consumer.projection.store import ensure_indexes
+from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
 from trialstream_consumer.replay.replay import Replay
 from trialstream_consumer.replay.verify import verify
 from trialstream_schemas.errors import Fenced
 
 STORE = "trialstream_consumer.projection.store:Store"
+OWNERSHIP = "trialstream_consumer.projection.ownership:Ownership"
 # Each step of a rebuild, in their order, at which it dies.
 STEPS = {
-    "before there is a database": ("trialstream_consumer.projection.catalog:Projections._describe", 1),
+    "before there is a database": ("trialstream_consumer.projection.catalog:Catalog._describe", 1),
     "before the indexes": ("trialstream_consumer.replay.replay.rebuild:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
     "between batches": (f"{STORE}.write", 8),
-    "before the consumers are held": (f"{STORE}.hold", 1),
-    "while the consumers are being held": (f"{STORE}.acquire", 8),
-    "before the switch": (f"{STORE}.switch", 1),
-    "in the transaction of the switch": (f"{STORE}._fence", 7),
-    "after the switch": ("trialstream_consumer.projection.catalog:Projections.clean", 2),
+    "before the consumers are held": (f"{OWNERSHIP}.hold", 1),
+    "while the consumers are being held": (f"{OWNERSHIP}.acquire", 8),
+    "before the switch": (f"{OWNERSHIP}.switch", 1),
+    "in the transaction of the switch": (f"{OWNERSHIP}._fence", 7),
+    "after the switch": ("trialstream_consumer.projection.catalog:Catalog.clean", 2),
     "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorClient.drop_database", 1),
 }
 
@@ -231,12 +232,12 @@ async def test_of_two_that_have_fenced_each_other_the_last_to_begin_goes_on(conf
     await caught_up(config)
     await run_sync(service.stop)
     log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        store = projections.store.of(await projections.begin_rebuild(), live=False)
+    async with Catalog(config) as catalog:
+        store = catalog.offline_store(await catalog.begin_rebuild())
         await ensure_indexes(config, store.database)
         async with Replay(config, store, log.partitions) as first, Replay(config, store, log.partitions) as second:
-            await store.acquire(config.trials_topic, 0)
-            await store.acquire(config.trials_topic, 1)
+            await store.ownership.acquire(config.trials_topic, 0)
+            await store.ownership.acquire(config.trials_topic, 1)
             ends = await second.ends()
             with pytest.raises(Fenced, match="another process has taken over"):
                 await first.fold_to(ends, ignore)

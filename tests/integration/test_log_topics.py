@@ -16,7 +16,7 @@ from service_load import connected
 from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of, send, until
 from trialstream.log.topics import ensure_topics
 from trialstream_consumer.service import Service
-from trialstream_consumer.worker import FETCHING
+from trialstream_consumer.worker import FETCH_SETTINGS
 from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore
 
 
@@ -105,7 +105,8 @@ async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(co
     """Also when the new log is longer than what was folded: nothing of it is folded, and the consumer ends."""
     _, end = await fold_some(config, consumer)
     before = checkpoints(config)
-    monkeypatch.setitem(FETCHING, "metadata_max_age_ms", 500)  # it learns of topics that are back after 5 minutes else
+    # By default the client sees recreated topics only after 5 minutes.
+    monkeypatch.setitem(FETCH_SETTINGS, "metadata_max_age_ms", 500)
     refusals = []
 
     async def consume():

@@ -18,7 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
 from trialstream.config import Config
 from trialstream_schemas.storage.collections import COLLECTIONS
 
-from trialstream_consumer.projection.store import mongo_errors
+from trialstream_consumer.projection.client import mongo_errors
 
 __all__ = ["Comparison", "Difference"]
 

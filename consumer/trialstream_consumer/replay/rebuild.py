@@ -12,8 +12,9 @@ from trialstream.config import Config
 from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced
 
-from trialstream_consumer.projection.catalog import Projections
-from trialstream_consumer.projection.store import Store, ensure_indexes
+from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.indexes import ensure_indexes
+from trialstream_consumer.projection.store import Store
 from trialstream_consumer.replay.replay import Progress, Replay
 
 __all__ = ["Rebuilt", "rebuild", "rebuild_until"]
@@ -39,15 +40,15 @@ async def rebuild(config: Config, progress: Progress) -> Rebuilt:
         LogMismatch: the log is not the one that the live projection was folded from, or lacks a part of it.
     """
     log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        live = projections.store.of(await projections.store.live())
-        await live.check_log(log)
-        database = await projections.begin_rebuild()
+    async with Catalog(config) as catalog:
+        live = await catalog.live_store()
+        await live.ownership.check_log(log)
+        database = await catalog.begin_rebuild()
         await ensure_indexes(config, database)
-        store = live.of(database, live=False)
-        await store.check_log(log)
+        store = catalog.offline_store(database)
+        await store.ownership.check_log(log)
         async with Replay(config, store, log.partitions) as replay:
-            await replay.check(await live.checkpoints())
+            await replay.check(await live.ownership.checkpoints())
             ends = await replay.ends()
             while True:
                 await replay.fold_to(ends, progress)
@@ -56,7 +57,7 @@ async def rebuild(config: Config, progress: Progress) -> Rebuilt:
                 if behind <= _NEAR_RECORDS and await _switch(live, store, replay, progress):
                     break
             records = sum(each.offset for each in replay.checkpoints)
-        await projections.clean()
+        await catalog.clean()
     return Rebuilt(database, records)
 
 
@@ -66,10 +67,10 @@ async def _switch(live: Store, store: Store, replay: Replay, progress: Progress)
     It holds nobody up for longer than a second: a consumer takes its partition over again after that, in the old
     projection, and then this attempt has failed.
     """
-    held = await live.hold([(each.topic, each.partition) for each in replay.checkpoints])
+    held = await live.ownership.hold([(each.topic, each.partition) for each in replay.checkpoints])
     await replay.fold_to({TopicPartition(each.topic, each.partition): each.offset for each in held}, progress)
     try:
-        return await live.switch(held, store.database, replay.checkpoints)
+        return await live.ownership.switch(held, store.database, replay.checkpoints)
     except Fenced:
         if not await replay.leads():
             raise
@@ -88,16 +89,16 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
         ProjectionExists: there is one of that name.
     """
     log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        live = projections.store.of(await projections.store.live())
-        await live.check_log(log)
-        database = await projections.begin_named(name, until)
+    async with Catalog(config) as catalog:
+        live = await catalog.live_store()
+        await live.ownership.check_log(log)
+        database = await catalog.begin_named(name, until)
         await ensure_indexes(config, database)
-        store = live.of(database, live=False)
-        await store.check_log(log)
+        store = catalog.offline_store(database)
+        await store.ownership.check_log(log)
         async with Replay(config, store, log.partitions) as replay:
-            await replay.check(await live.checkpoints())
+            await replay.check(await live.ownership.checkpoints())
             await replay.fold_to(await replay.ends_before(until), progress)
             records = sum(each.offset for each in replay.checkpoints)
-        await projections.finish_named(name)
+        await catalog.finish_named(name)
     return Rebuilt(database, records)

@@ -14,8 +14,9 @@ from trialstream.log.clients import kafka_errors, reading
 from trialstream.log.schemas import SchemaTopic
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
-from trialstream_consumer.projection.store import Checkpoint, Store
-from trialstream_consumer.worker import FETCHING, Folding, check_range, collect_rarely
+from trialstream_consumer.projection.ownership import Checkpoint
+from trialstream_consumer.projection.store import Store
+from trialstream_consumer.worker import FETCH_SETTINGS, PartitionWorker, check_range, raise_gc_threshold
 
 __all__ = ["Progress", "Replay"]
 
@@ -42,15 +43,15 @@ class Replay:
         self._store = store
         trials = [TopicPartition(config.trials_topic, number) for number in range(partitions)]
         self._partitions = [TopicPartition(config.registry_topic, 0), *trials]
-        self._foldings: dict[TopicPartition, Folding] = {}
+        self._foldings: dict[TopicPartition, PartitionWorker] = {}
         self._consumer: AIOKafkaConsumer
         self._schemas: SchemaTopic
 
     async def __aenter__(self) -> Self:
-        collect_rarely()
+        raise_gc_threshold()
         async with AsyncExitStack() as opening:
             self._schemas = await opening.enter_async_context(SchemaTopic(self._config))
-            self._consumer = await opening.enter_async_context(reading(self._config, **FETCHING))
+            self._consumer = await opening.enter_async_context(reading(self._config, **FETCH_SETTINGS))
             self._consumer.assign(self._partitions)
             await self.take()
             self._open = opening.pop_all()
@@ -69,8 +70,8 @@ class Replay:
         """
         log = structlog.get_logger(__name__)
         for each in self._partitions:
-            checkpoint = await self._store.acquire(each.topic, each.partition)
-            self._foldings[each] = folding = Folding(
+            checkpoint = await self._store.ownership.acquire(each.topic, each.partition)
+            self._foldings[each] = folding = PartitionWorker(
                 self._consumer,
                 self._schemas,
                 self._store,
@@ -89,7 +90,7 @@ class Replay:
             MongoUnavailable: MongoDB does not answer.
         """
         try:
-            await self._store.current(self._foldings[self._partitions[0]].checkpoint)
+            await self._store.ownership.current(self._foldings[self._partitions[0]].checkpoint)
         except Fenced:
             return False
         return True
@@ -156,11 +157,11 @@ class Replay:
             total = sum(max(offset, ends.get(each, 0)) for each, offset in reached.items())
             progress("folding", sum(reached.values()), total)
 
-        async def fold(folding: Folding, end: int) -> None:
+        async def fold(folding: PartitionWorker, end: int) -> None:
             try:
                 async with kafka_errors(self._config):
                     while folding.checkpoint.offset < end:
-                        if not await folding.step(_SILENT_SECONDS, end):
+                        if not await folding.fold_next(_SILENT_SECONDS, end):
                             raise KafkaUnavailable(
                                 f"Kafka at {self._config.kafka} has sent nothing of {folding.checkpoint.id} for "
                                 f"{_SILENT_SECONDS:g} s, and offset {folding.checkpoint.offset} is next: is it running?"

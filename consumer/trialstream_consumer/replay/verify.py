@@ -11,8 +11,8 @@ from trialstream.config import Config
 from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import LogMismatch
 
-from trialstream_consumer.projection.catalog import Projections
-from trialstream_consumer.projection.store import ensure_indexes
+from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.replay.diff import Comparison, Difference
 from trialstream_consumer.replay.replay import Progress, Replay
 
@@ -38,14 +38,14 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
         LogMismatch: the log is not the one that the live projection was folded from, or lacks a part of it.
     """
     log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        live = projections.store.of(await projections.store.live())
-        await live.check_log(log)
-        database = await projections.begin_verify()
+    async with Catalog(config) as catalog:
+        live = await catalog.live_store()
+        await live.ownership.check_log(log)
+        database = await catalog.begin_verify()
         try:
             await ensure_indexes(config, database)
-            store = live.of(database, live=False)
-            await store.check_log(log)
+            store = catalog.offline_store(database)
+            await store.ownership.check_log(log)
             async with Replay(config, store, log.partitions) as replay:
 
                 async def catch_up(offsets: dict[str, int]) -> None:
@@ -55,7 +55,7 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
                     places = {id_: TopicPartition(each.topic, each.partition) for id_, each in known.items()}
                     await replay.fold_to({places[id_]: offset for id_, offset in offsets.items()}, progress)
 
-                checkpoints = await live.checkpoints()
+                checkpoints = await live.ownership.checkpoints()
                 await replay.check(checkpoints)
                 await catch_up({each.id: each.offset for each in checkpoints})
                 async with Comparison(config, live.database, database, catch_up) as comparison:
@@ -67,4 +67,4 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
                     return Verified(comparison.compared, sum(each.offset for each in replay.checkpoints))
         finally:
             with anyio.move_on_after(_DROP_SECONDS, shield=True):
-                await projections.end_verify()
+                await catalog.end_verify()
