@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors
+from trialstream.log.clients import group_consumer, kafka_errors
 from trialstream.log.schemas import SchemaTopic
 from trialstream.log.topics import ensure_topics, log_of
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
@@ -28,9 +28,6 @@ from trialstream_consumer.worker import FETCHING, RETRY_SECONDS, Folding, collec
 
 __all__ = ["Service"]
 
-# aiokafka leaves the group when nobody reads for so long, and joins again only when somebody reads. Nobody does while
-# the partitions are revoked: with its 5 minutes, a longer outage of MongoDB ended the folding for ever.
-_READ_INTERVAL_MS = 2**31 - 1
 # Longer than any broker's own wait for new records.
 _FETCH_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -91,15 +88,7 @@ class Service(ConsumerRebalanceListener):
         await ensure_indexes(self._config, self._store.database)
         await self._store.check_log(self._identity)
         async with self._schema_topic:
-            self._consumer = AIOKafkaConsumer(
-                **self._config.kafka_client(),
-                group_id=self._config.consumer_group,
-                enable_auto_commit=False,
-                # A worker seeks to its checkpoint before it reads, and refuses every offset but the next one.
-                auto_offset_reset="earliest",
-                **FETCHING,
-                max_poll_interval_ms=_READ_INTERVAL_MS,
-            )
+            self._consumer = group_consumer(self._config, **FETCHING)
             try:
                 async with kafka_errors(self._config):
                     await self._consumer.start()

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading
+from trialstream.log.clients import open_admin, open_consumer
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
@@ -46,7 +45,7 @@ async def export_log(
     """
     _refuse_existing(file, force=force)
     exported = Exported()
-    async with kafka_errors(config), reading(config) as consumer:
+    async with open_consumer(config) as consumer:
         ends = await _ends(consumer, config)
         texts = await _schemas(consumer, config)  # after the ends: a schema is published before it is used
         store, members = store_of(texts), Members(selection)
@@ -98,14 +97,10 @@ def _refuse_existing(file: Path, *, force: bool) -> None:
 async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartition, int]:
     """By partition, registry first, the offset behind its last record."""
     topics = [config.registry_topic, config.trials_topic]
-    admin = AIOKafkaAdminClient(**config.kafka_client())
-    try:
-        await admin.start()
+    async with open_admin(config) as admin:
         if missing := {*topics, config.schemas_topic} - set(await admin.list_topics()):
             raise ArchiveError(f"there is no log to export: Kafka at {config.kafka} has no topic {min(missing)}")
         described = {each["topic"]: each["partitions"] for each in await admin.describe_topics(topics)}
-    finally:
-        await admin.close()
     partitions = [TopicPartition(topic, number) for topic in topics for number in range(len(described[topic]))]
     for partition, begin in (await consumer.beginning_offsets(partitions)).items():
         if begin:

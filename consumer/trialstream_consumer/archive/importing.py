@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
-import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors
+from trialstream.log.clients import open_batch_producer
 from trialstream.log.topics import ensure_topics, partition_of
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events
@@ -21,11 +19,9 @@ from trialstream_consumer.archive.file import Archive, ArchiveError, Progress, R
 
 __all__ = ["import_archive"]
 
-# Kafka's default for a batch (message.max.bytes) is just above; and what an import holds in memory.
-_BATCH_BYTES = 1_000_000
+# What an import holds in memory.
 _CHUNK_BYTES = 4_000_000
 _WAIT_SECONDS = 30.0
-_STOP_SECONDS = 2.0
 
 
 async def import_archive(config: Config, archive: Archive, progress: Progress) -> dict[str, int]:
@@ -41,7 +37,7 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
     store = store_of(archive.schemas)
     sent = {"registry": 0, "trials": 0}
     done = 0
-    async with _producer(config) as producer:
+    async with open_batch_producer(config, _WAIT_SECONDS) as producer:
         published = [await producer.send(config.schemas_topic, key=k, value=v) for k, v in archive.schemas.items()]
         await _acknowledged(published, config, archive, 0)
         for chunk in _chunks(archive.rows()):
@@ -85,24 +81,6 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
             chunk, total = [], 0
     if chunk:
         yield chunk
-
-
-@asynccontextmanager
-async def _producer(config: Config) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        **{**config.kafka_client(), "request_timeout_ms": int(_WAIT_SECONDS * 1000)},
-        acks="all",
-        enable_idempotence=False,
-        max_batch_size=_BATCH_BYTES,
-        max_request_size=2 * _BATCH_BYTES,
-    )
-    async with kafka_errors(config):
-        try:
-            await producer.start()
-            yield producer
-        finally:
-            with anyio.move_on_after(_STOP_SECONDS, shield=True):
-                await producer.stop()
 
 
 async def _send(producer: AIOKafkaProducer, partition: TopicPartition, rows: list[Row]) -> asyncio.Future[Any]:

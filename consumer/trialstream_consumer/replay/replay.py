@@ -10,7 +10,7 @@ import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading
+from trialstream.log.clients import kafka_errors, open_consumer
 from trialstream.log.schemas import SchemaTopic
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
@@ -50,7 +50,7 @@ class Replay:
         collect_rarely()
         async with AsyncExitStack() as opening:
             self._schemas = await opening.enter_async_context(SchemaTopic(self._config))
-            self._consumer = await opening.enter_async_context(reading(self._config, **FETCHING))
+            self._consumer = await opening.enter_async_context(open_consumer(self._config, **FETCHING))
             self._consumer.assign(self._partitions)
             await self.take()
             self._open = opening.pop_all()

@@ -12,7 +12,7 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading
+from trialstream.log.clients import kafka_errors, open_consumer
 
 __all__ = ["SchemaTopic"]
 
@@ -32,7 +32,7 @@ class SchemaTopic:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
-            self._consumer = await opening.enter_async_context(reading(self._config))
+            self._consumer = await opening.enter_async_context(open_consumer(self._config))
             self._consumer.assign([self._partition])
             await self.refresh()
             self._open = opening.pop_all()

@@ -22,7 +22,7 @@ from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore, encode
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading, writing
+from trialstream.log.clients import open_admin, open_consumer, open_producer
 
 __all__ = ["Route", "ensure_topics", "log_of", "partition_of", "publish_schemas", "trial_ends"]
 
@@ -57,15 +57,10 @@ async def ensure_topics(config: Config) -> LogCreated:
         KafkaUnavailable: no broker answers.
         LogMismatch: the partition count of the trials topic is not the recorded one.
     """
-    async with kafka_errors(config):
-        admin = AIOKafkaAdminClient(**config.kafka_client())
-        try:
-            await admin.start()
-            await _create(admin, config)
-            partitions = await _partitions(admin, config)
-        finally:
-            await admin.close()
-        log = await _log(config, partitions)
+    async with open_admin(config) as admin:
+        await _create(admin, config)
+        partitions = await _partitions(admin, config)
+    log = await _log(config, partitions)
     if log.partitions != partitions:
         raise LogMismatch(
             f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
@@ -80,7 +75,7 @@ async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> Non
     Raises:
         KafkaUnavailable: no broker answers.
     """
-    async with kafka_errors(config), writing(config) as producer:
+    async with open_producer(config) as producer:
         await _publish(producer, config, {key: text for key, text in schemas.items() if key not in SCHEMAS})
 
 
@@ -124,9 +119,9 @@ async def _partitions(admin: AIOKafkaAdminClient, config: Config) -> int:
 async def _log(config: Config, partitions: int) -> LogCreated:
     """The first record of the registry, written by whoever comes first."""
     registry = TopicPartition(config.registry_topic, 0)
-    async with writing(config) as producer:
+    async with open_producer(config) as producer:
         await _publish(producer, config, SCHEMAS)
-        async with reading(config) as consumer:
+        async with open_consumer(config) as consumer:
             consumer.assign([registry])
             if begin := (await consumer.beginning_offsets([registry]))[registry]:
                 raise LogMismatch(
@@ -146,7 +141,7 @@ async def log_of(config: Config) -> LogCreated:
         KafkaUnavailable: no broker answers, or none says which log this is in time.
         LogMismatch: the registry is not one of trialstream.
     """
-    async with kafka_errors(config), reading(config) as consumer:
+    async with open_consumer(config) as consumer:
         with anyio.move_on_after(_CREATE_SECONDS):
             return await _first(config, consumer)
     raise KafkaUnavailable(f"Kafka at {config.kafka} has no record of {config.registry_topic}: was the topic deleted?")
@@ -166,7 +161,7 @@ async def trial_ends(config: Config) -> dict[Route, int]:
         LogMismatch: The partition count of the trials topic is not the recorded one.
     """
     partitions = (await ensure_topics(config)).partitions
-    async with kafka_errors(config), reading(config) as consumer:
+    async with open_consumer(config) as consumer:
         ends = await consumer.end_offsets([TopicPartition(config.trials_topic, i) for i in range(partitions)])
     return {Route(each.topic, each.partition): offset for each, offset in ends.items()}
 
