@@ -18,8 +18,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, TrialStreamError
-from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore, encode
+from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import LogCreated
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream.config import Config
 from trialstream.log.clients import open_admin, open_consumer, open_producer
