@@ -18,8 +18,9 @@ from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
 from trialstream.log.clients import group_consumer, kafka_errors
+from trialstream.log.identity import read_identity
 from trialstream.log.schemas import SchemaTopic
-from trialstream.log.topics import ensure_topics, log_of
+from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 
@@ -197,7 +198,7 @@ class Service(ConsumerRebalanceListener):
         """Check, once for each assignment and each failure, that the topics were not recreated under this consumer."""
         async with self._checking:
             if not self._is_checked:
-                await store.check_log(await log_of(self._config))
+                await store.check_log(await read_identity(self._config))
                 self._is_checked = True
 
     async def _live_store(self) -> Store:
