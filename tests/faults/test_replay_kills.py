@@ -29,7 +29,7 @@ STORE = "trialstream_consumer.projection.store:Store"
 # Each step of a rebuild, in their order, at which it dies.
 STEPS = {
     "before there is a database": ("trialstream_consumer.projection.catalog:Projections._describe", 1),
-    "before the indexes": ("trialstream_consumer.replay.replay.rebuild:ensure_indexes", 1),
+    "before the indexes": ("trialstream_consumer.replay.opening:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
     "between batches": (f"{STORE}.write", 8),
     "before the consumers are held": (f"{STORE}.hold", 1),
@@ -254,7 +254,7 @@ async def test_until_and_verify_that_were_killed_can_be_run_again(config, consum
         await run_sync(die, config, "until", f"{STORE}.write", 8)
         with pytest.raises(ts.ItemNotFound, match="not finished"):
             await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
-        await run_sync(die, config, "verify", "trialstream_consumer.replay.replay.diff:Comparison.differences", 1)
+        await run_sync(die, config, "verify", "trialstream_consumer.replay.diff:Comparison.differences", 1)
 
         assert f"{config.prefix}~verify" in databases(config)
 
