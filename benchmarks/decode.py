@@ -14,7 +14,8 @@ from collections.abc import Callable
 from fastavro import parse_schema
 from trialstream_schemas.wire import events as e
 from trialstream_schemas.wire.checker import checker
-from trialstream_schemas.wire.codec import HEADER_BYTES, SCHEMAS, SchemaStore, encode
+from trialstream_schemas.wire.codec import HEADER_BYTES, SchemaStore, encode
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 TRIAL = {"trial": "0" * 32 + "_0", "writer": "f" * 16, "seq": 300, "time": 1_700_000_000_000_000}
 

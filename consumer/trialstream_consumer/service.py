@@ -17,9 +17,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors
+from trialstream.log.clients import group_consumer, kafka_errors
+from trialstream.log.identity import read_identity
 from trialstream.log.schemas import SchemaTopic
-from trialstream.log.topics import ensure_topics, log_of
+from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 
@@ -31,9 +32,6 @@ from trialstream_consumer.worker import FETCH_SETTINGS, RETRY_SECONDS, Partition
 
 __all__ = ["Service"]
 
-# aiokafka leaves the group if no record is read for this time, and rejoins only when one is read. None is read while
-# partitions are revoked: with the default of 5 minutes, a longer outage of MongoDB ended the folding for ever.
-_READ_INTERVAL_MS = 2**31 - 1
 # Longer than a broker waits for new records.
 _FETCH_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -95,7 +93,8 @@ class Service(ConsumerRebalanceListener):
         await ensure_indexes(self._config, self._store.database)
         await self._store.ownership.check_log(self._identity)
         async with self._schema_topic:
-            self._consumer = _group_consumer(self._config)
+            # A worker seeks to its checkpoint before it reads, and accepts no offset but the next one.
+            self._consumer = group_consumer(self._config, **FETCH_SETTINGS)
             try:
                 async with kafka_errors(self._config):
                     await self._consumer.start()
@@ -212,7 +211,7 @@ class Service(ConsumerRebalanceListener):
         """Check, once per assignment and per failure, that the topics were not recreated while this service runs."""
         async with self._checking:
             if not self._is_log_checked:
-                await store.ownership.check_log(await log_of(self._config))
+                await store.ownership.check_log(await read_identity(self._config))
                 self._is_log_checked = True
 
     async def _live_store(self) -> Store:
@@ -223,16 +222,3 @@ class Service(ConsumerRebalanceListener):
             self._store = Store(self._connection, live)
             await self._store.ownership.check_log(self._identity)
         return self._store
-
-
-def _group_consumer(config: Config) -> AIOKafkaConsumer:
-    """Make the Kafka consumer of a member of the group."""
-    return AIOKafkaConsumer(
-        **config.kafka_client(),
-        group_id=config.consumer_group,
-        enable_auto_commit=False,
-        # A worker seeks to its checkpoint before it reads, and accepts no offset but the next one.
-        auto_offset_reset="earliest",
-        **FETCH_SETTINGS,
-        max_poll_interval_ms=_READ_INTERVAL_MS,
-    )

@@ -19,7 +19,7 @@ from service_support import caught_up, send, told
 from trialstream.log.topics import partition_of
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
-from trialstream_schemas.wire.codec import SCHEMAS, encode, fingerprint
+from trialstream_schemas.wire.codec import encode
 from trialstream_schemas.wire.events import (
     ArgumentsLogged,
     Heartbeat,
@@ -29,6 +29,7 @@ from trialstream_schemas.wire.events import (
     TrialCreated,
 )
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
+from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 from writers import connected, load
 
 STRANGER = "by-hand"

@@ -30,7 +30,7 @@ OWNERSHIP = "trialstream_consumer.projection.ownership:Ownership"
 # Each step of a rebuild, in their order, at which it dies.
 STEPS = {
     "before there is a database": ("trialstream_consumer.projection.catalog:Catalog._describe", 1),
-    "before the indexes": ("trialstream_consumer.replay.replay.rebuild:ensure_indexes", 1),
+    "before the indexes": ("trialstream_consumer.replay.opening:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
     "between batches": (f"{STORE}.write", 8),
     "before the consumers are held": (f"{OWNERSHIP}.hold", 1),
@@ -255,7 +255,7 @@ async def test_until_and_verify_that_were_killed_can_be_run_again(config, consum
         await run_sync(die, config, "until", f"{STORE}.write", 8)
         with pytest.raises(ts.ItemNotFound, match="not finished"):
             await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
-        await run_sync(die, config, "verify", "trialstream_consumer.replay.replay.diff:Comparison.differences", 1)
+        await run_sync(die, config, "verify", "trialstream_consumer.replay.diff:Comparison.differences", 1)
 
         assert f"{config.prefix}~verify" in databases(config)
 

@@ -75,7 +75,7 @@ async def exported(log, file, **selection):
 def events(archive):
     """By topic, the decoded events of an archive with their time; None for what is none."""
     store, found = SchemaStore(), {"registry": [], "trials": []}
-    for row in archive.rows():
+    for row in archive.logged_records():
         try:
             event = store.decode(row["value"])
         except SchemaError:
@@ -213,7 +213,7 @@ async def test_an_exported_trial_comes_with_its_group_and_the_groups_project(log
     by_uid = await exported(log, tmp_path / "uid.avro", trial=log.other.uid)
     found = documents(await imported(log, consumer, by_uid))
 
-    assert list(by_hash.rows()) == list(by_uid.rows())
+    assert list(by_hash.logged_records()) == list(by_uid.logged_records())
     assert found["trials"] == {log.other.uid: log.documents["trials"][log.other.uid]}
     assert set(found["groups"]) == {log.other.group_id}
     assert set(found["projects"]) == {"other"}

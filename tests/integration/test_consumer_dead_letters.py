@@ -17,8 +17,9 @@ from trialstream_consumer.fold import batch as runs_module
 from trialstream_consumer.fold import fold as fold_module
 from trialstream_consumer.replay.rebuild import rebuild
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
-from trialstream_schemas.wire.codec import SCHEMAS, encode, fingerprint, record_of
+from trialstream_schemas.wire.codec import encode, record_of
 from trialstream_schemas.wire.events import LogCreated, MetricsLogged
+from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 
 def partition_of(config, trial):

@@ -17,7 +17,8 @@ from service_support import admin, caught_up, checkpoints, cli, delete_topics, e
 from trialstream.log.topics import ensure_topics
 from trialstream_consumer.service import Service
 from trialstream_consumer.worker import FETCH_SETTINGS
-from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 
 async def settings_of(config, topic):

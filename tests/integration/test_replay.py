@@ -230,8 +230,8 @@ async def test_a_comparison_that_takes_longer_than_a_snapshot_lasts_goes_on_in_a
     config, _ = folded
     with MongoClient(config.mongo) as client:
         strange = client[live(config)].trials.insert_many([{"_id": 1}, {"_id": bson.ObjectId()}]).inserted_ids
-    monkeypatch.setattr("trialstream_consumer.replay.replay.diff._SNAPSHOT_SECONDS", 0.003)
-    monkeypatch.setattr("trialstream_consumer.replay.replay.diff._DOCUMENTS", 3)
+    monkeypatch.setattr("trialstream_consumer.replay.diff._SNAPSHOT_SECONDS", 0.003)
+    monkeypatch.setattr("trialstream_consumer.replay.diff._DOCUMENTS", 3)
     found = []
     verified = await verify(config, found.append, ignore)
 

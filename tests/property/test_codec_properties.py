@@ -17,8 +17,9 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model import values
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
-from trialstream_schemas.wire.codec import HEADER_BYTES, SCHEMAS, SchemaStore, encode, record_of
+from trialstream_schemas.wire.codec import HEADER_BYTES, SchemaStore, encode, record_of
 from trialstream_schemas.wire.events import EVENTS
+from trialstream_schemas.wire.schemas import SCHEMAS
 from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_longs
 
 STORE = SchemaStore()

@@ -39,7 +39,7 @@ def test_a_whole_file_is_read_back_in_its_order(tmp_path):
     archive = Archive.check(written(tmp_path / "log.avro"), ignore)
 
     assert archive.records == 500
-    assert [each["offset"] for each in archive.rows()] == list(range(500))
+    assert [each["offset"] for each in archive.logged_records()] == list(range(500))
     assert [each.name for each in tmp_path.iterdir()] == ["log.avro"]
 
 

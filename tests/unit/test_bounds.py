@@ -14,8 +14,9 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
 from trialstream_schemas.wire.checker import checker
-from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore, encode, fingerprint
+from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
+from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 TRIAL = {"trial": "0" * 32 + "_0", "writer": "w", "seq": 3, "time": 1}
 STORE = SchemaStore()

@@ -15,7 +15,8 @@ import pytest
 from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
-from trialstream_schemas.wire.codec import SCHEMAS, SchemaStore, encode, fingerprint, record_of
+from trialstream_schemas.wire.codec import SchemaStore, encode, record_of
+from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 ENVELOPE = {"writer": "w", "seq": 3, "time": 1_700_000_000_123_456}
 ASKED = {**ENVELOPE, "seq": 0, "request": "r"}

@@ -7,8 +7,8 @@ import json
 
 import pytest
 from trialstream_schemas.wire import events
-from trialstream_schemas.wire.codec import SCHEMAS
 from trialstream_schemas.wire.events import EVENTS, Heartbeat, SubjectEvent, TrialEvent
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 TEXTS = {json.loads(text)["name"]: json.loads(text) for text in SCHEMAS.values()}
 EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__name__) for each in EVENTS])

@@ -118,9 +118,9 @@ def test_uid_stays():
 
 def test_hash_is_the_same_everywhere():
     """The hash is the same in every process and every version: trials are found by it for ever."""
-    code = (
-        "from trialstream_schemas.model.identity import trial_hash as h; print(h('mlp', '1', {'lr': 0.1}, 'digits', None))"
-    )
+    code = """if True:
+        from trialstream_schemas.model.identity import trial_hash
+        print(trial_hash('mlp', '1', {'lr': 0.1}, 'digits', None))"""
     elsewhere = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONHASHSEED": "1"}, check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -16,7 +16,7 @@ from pathlib import Path
 import avro.schema
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
-from trialstream_schemas.wire.codec import SCHEMAS, fingerprint
+from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 RELEASED = Path(str(files("trialstream_schemas").joinpath("avro", "released")))
 CURRENT = {json.loads(text)["name"].rpartition(".")[2]: json.loads(text) for text in SCHEMAS.values()}

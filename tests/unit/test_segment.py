@@ -9,7 +9,7 @@ import fastavro
 import pytest
 from trialstream.spool.segment import Container, Row, read_segment
 from trialstream_schemas.errors import SpoolError
-from trialstream_schemas.wire.codec import SCHEMAS
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 ROWS = [Row("trials", b"a" * 32, bytes([i]) * (i + 1)) for i in range(40)]
 BLOCKS = [ROWS[:10], ROWS[10:11], ROWS[11:40]]

@@ -19,7 +19,7 @@ import cramjam
 import fastavro
 from fastavro.write import Writer
 from trialstream_schemas.errors import SpoolError
-from trialstream_schemas.wire.codec import SCHEMAS
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 __all__ = ["Container", "Contents", "Row", "read_segment"]
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import fastavro
-from fastavro.schema import fingerprint as fastavro_fingerprint
-from fastavro.schema import load_schema, parse_schema, to_parsing_canonical_form
+from fastavro.schema import parse_schema
 from fastavro.validation import validate
 
 from trialstream_schemas.errors import SchemaError, UnknownSchema
@@ -31,36 +29,23 @@ from trialstream_schemas.wire.checker import checker
 from trialstream_schemas.wire.events import EVENTS, Error, Event, MetricsLogged, StatusRecord
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
+from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, PARSED, check_items_take_bytes, fingerprint
 
-__all__ = ["SCHEMAS", "SchemaStore", "encode", "fingerprint", "record_of"]
+__all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 # From the bytes of a record and where its body begins to the event and where that ends.
 _Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
-_NAMESPACE = "trialstream"
 
 
-def fingerprint(schema: Any) -> bytes:
-    """The eight bytes that name a schema on the wire: CRC-64-AVRO of its canonical form, little-endian."""
-    # fastavro gives the digits in the order of the bytes, least significant first.
-    return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
-
-
-def _load(name: str) -> Any:
-    # load_schema finds the named types of a schema in the files beside it.
-    return load_schema(str(files("trialstream_schemas").joinpath("avro", f"{_NAMESPACE}.{name}.avsc")))
-
-
-_PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
-_PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in _PARSED.items()}
+_PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in PARSED.items()}
 _FRAME_PREFIX = _PREFIXES[MetricsLogged]
-_BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": event for event in EVENTS}
 
 
 def _plain(event: type[Event]) -> Any:
     """The schema with which fastavro reads and writes an event of this version: times stay integers of microseconds."""
-    schema = copy.deepcopy(_PARSED[event])
+    schema = copy.deepcopy(PARSED[event])
     for each in schema["fields"]:
         if isinstance(each["type"], dict):
             each["type"].pop("logicalType", None)
@@ -68,50 +53,7 @@ def _plain(event: type[Event]) -> Any:
 
 
 _PLAIN: dict[type[Event], Any] = {event: _plain(event) for event in EVENTS}
-assert tuple(each["name"] for each in _PARSED[MetricsLogged]["fields"]) == FRAME_FIELDS
-
-
-def _is_free(schema: Any, named: dict[str, bool]) -> bool:
-    """Whether a datum of the schema takes no bytes; five bytes could then claim an array of millions of them.
-
-    Raises:
-        SchemaError: there is an array of such items in it.
-    """
-    if isinstance(schema, str):
-        return named.get(schema, schema == "null")
-    if isinstance(schema, list):
-        for each in schema:
-            _is_free(each, named)
-        return False
-    match schema["type"]:
-        case "array":
-            if _is_free(schema["items"], named):
-                raise SchemaError("it has an array of items that take no bytes")
-            return False
-        case "map":
-            _is_free(schema["values"], named)
-            return False
-        case "record" | "error":
-            named[schema["name"]] = False  # inside itself it can only stand in a union, an array or a map
-            free = [_is_free(field["type"], named) for field in schema["fields"]]
-            named[schema["name"]] = all(free)
-            return named[schema["name"]]
-        case "fixed":
-            named[schema["name"]] = schema["size"] == 0
-            return named[schema["name"]]
-        case "enum":
-            return False
-        case kind:
-            return _is_free(kind, named)
-
-
-def _as_json(schema: Any) -> bytes:
-    plain = {key: each for key, each in schema.items() if not key.startswith("__")}
-    return json.dumps(plain, sort_keys=True).encode()
-
-
-# What this version writes: fingerprint → the schema's JSON, as it goes into the schemas topic.
-SCHEMAS: dict[bytes, bytes] = {_PREFIXES[event][2:]: _as_json(schema) for event, schema in _PARSED.items()}
+assert tuple(each["name"] for each in PARSED[MetricsLogged]["fields"]) == FRAME_FIELDS
 
 
 def _values_to_avro(given: dict[str, values.Value]) -> dict[str, Any]:
@@ -184,8 +126,23 @@ class SchemaStore:
     def __init__(self) -> None:
         # By fingerprint: the event and what reads it, or the name of one that this version does not know.
         self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
-            _PREFIXES[event][2:]: (event, _reader_of(event, schema)) for event, schema in _PARSED.items()
+            _PREFIXES[event][2:]: (event, _reader_of(event, schema)) for event, schema in PARSED.items()
         }
+
+    @classmethod
+    def of(cls, texts: Mapping[bytes, bytes]) -> Self:
+        """A store of this version's schemas and of others.
+
+        Args:
+            texts: Fingerprint → JSON of the schema, such as `schemas_from_json` returns.
+
+        Raises:
+            SchemaError: A text is not a schema that `add` takes.
+        """
+        store = cls()
+        for text in texts.values():
+            store.add(text)
+        return store
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._known
@@ -200,9 +157,9 @@ class SchemaStore:
             raw = json.loads(text)
             parsed = parse_schema(raw)
             key = fingerprint(raw)
-            _is_free(parsed, {})
+            check_items_take_bytes(parsed)
             name = str(parsed.get("name") if isinstance(parsed, dict) else parsed)
-            event = _BY_NAME.get(name)
+            event = EVENTS_BY_NAME.get(name)
             known = name if event is None else (event, _reader_of(event, parsed))
         except Exception as error:
             raise SchemaError(f"not a schema that can be read: {error}") from error
@@ -245,7 +202,7 @@ class SchemaStore:
 
 def _reader_of(event: type[Event], schema: Any) -> _Reader:
     """What reads a body that was written with a schema, by fastavro; returns the event and where it ends."""
-    is_ours = schema is _PARSED[event]
+    is_ours = schema is PARSED[event]
     check = checker(schema)
     plain = _PLAIN[event] if is_ours else schema
 
@@ -256,7 +213,7 @@ def _reader_of(event: type[Event], schema: Any) -> _Reader:
         record: Any = fastavro.schemaless_reader(body, plain, None)
         made = _event(event, record)
         if not is_ours:
-            validate(record_of(made), _PARSED[event], strict=True)
+            validate(record_of(made), PARSED[event], strict=True)
         return made, body.tell()
 
     return read

@@ -1,0 +1,125 @@
+"""The Avro schemas of the events: those of this version, their fingerprints, and their form as JSON.
+
+A schema is named by the CRC-64-AVRO fingerprint of its canonical form
+(https://avro.apache.org/docs/1.12.0/specification/#schema-fingerprints), which leaves out docs, defaults and logical
+types. The schemas topic, the spool and an archive all keep schemas as JSON with sorted keys, so that equal schemas are
+equal texts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from fastavro.schema import fingerprint as fastavro_fingerprint
+from fastavro.schema import load_schema, to_parsing_canonical_form
+
+from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.wire.events import EVENTS, Event
+
+__all__ = [
+    "EVENTS_BY_NAME",
+    "PARSED",
+    "SCHEMAS",
+    "check_items_take_bytes",
+    "fingerprint",
+    "schemas_from_json",
+    "schemas_to_json",
+]
+
+_NAMESPACE = "trialstream"
+
+
+def fingerprint(schema: Any) -> bytes:
+    """The eight bytes that name a schema on the wire: CRC-64-AVRO of its canonical form, little-endian."""
+    # fastavro writes the digits in the order of the bytes, least significant first.
+    return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+def _load(name: str) -> Any:
+    # load_schema finds the named types of a schema in the files beside it.
+    return load_schema(str(files("trialstream_schemas").joinpath("avro", f"{_NAMESPACE}.{name}.avsc")))
+
+
+def _text(schema: Any) -> bytes:
+    """JSON of a schema, without the entries that fastavro added while parsing."""
+    return _sorted_json({key: each for key, each in schema.items() if not key.startswith("__")})
+
+
+def _sorted_json(schema: Any) -> bytes:
+    return json.dumps(schema, sort_keys=True).encode()
+
+
+EVENTS_BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": event for event in EVENTS}
+"""The events of this version by the full name of their schema."""
+
+PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
+"""The schema of each event of this version, as fastavro parsed it."""
+
+SCHEMAS: dict[bytes, bytes] = {fingerprint(schema): _text(schema) for schema in PARSED.values()}
+"""Schemas that this version writes: fingerprint → JSON, as it is published to the schemas topic."""
+
+
+def schemas_to_json(texts: Mapping[bytes, bytes]) -> str:
+    """One JSON object of schemas, for the metadata of a file: fingerprint in hexadecimal digits → schema.
+
+    Args:
+        texts: Fingerprint → JSON of the schema, such as `SCHEMAS`.
+    """
+    return json.dumps({key.hex(): json.loads(text) for key, text in texts.items()})
+
+
+def schemas_from_json(text: str | bytes) -> dict[bytes, bytes]:
+    """The schemas of a JSON object that `schemas_to_json` made: fingerprint → JSON of the schema.
+
+    Raises:
+        SchemaError: The text is not such an object.
+    """
+    try:
+        return {bytes.fromhex(key): _sorted_json(schema) for key, schema in json.loads(text).items()}
+    except (ValueError, AttributeError) as error:
+        raise SchemaError(f"schemas: expected a JSON object of schemas by fingerprint, got {text[:64]!r}") from error
+
+
+def check_items_take_bytes(schema: Any) -> None:
+    """Check that an item of each array takes at least a byte; five bytes could otherwise claim millions of items.
+
+    Args:
+        schema: A schema as `fastavro.parse_schema` returns it.
+
+    Raises:
+        SchemaError: The schema has an array of items that take no bytes.
+    """
+    _takes_no_bytes(schema, {})
+
+
+def _takes_no_bytes(schema: Any, named: dict[str, bool]) -> bool:
+    """Whether a datum of the schema takes no bytes; checks the arrays in the schema on the way."""
+    if isinstance(schema, str):
+        return named.get(schema, schema == "null")
+    if isinstance(schema, list):
+        for each in schema:
+            _takes_no_bytes(each, named)
+        return False
+    match schema["type"]:
+        case "array":
+            if _takes_no_bytes(schema["items"], named):
+                raise SchemaError("the schema has an array of items that take no bytes")
+            return False
+        case "map":
+            _takes_no_bytes(schema["values"], named)
+            return False
+        case "record" | "error":
+            named[schema["name"]] = False  # a record can contain itself only in a union, an array or a map
+            # A list, not a generator: every field is checked.
+            named[schema["name"]] = all([_takes_no_bytes(field["type"], named) for field in schema["fields"]])
+            return named[schema["name"]]
+        case "fixed":
+            named[schema["name"]] = schema["size"] == 0
+            return named[schema["name"]]
+        case "enum":
+            return False
+        case kind:
+            return _takes_no_bytes(kind, named)
