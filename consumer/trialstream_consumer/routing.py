@@ -36,4 +36,6 @@ def misplacement(event: Event, topic: str, partition: int, *, config: Config, pa
         wanted = config.registry_topic, 0
     if wanted == (topic, partition):
         return None
-    return f"it is in {topic}/{partition} and belongs in {wanted[0]}/{wanted[1]}: use Kafka's default partitioner"
+    return (
+        f"the event is in {topic}/{partition} but belongs in {wanted[0]}/{wanted[1]}: use Kafka's default partitioner"
+    )

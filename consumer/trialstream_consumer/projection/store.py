@@ -62,7 +62,7 @@ class Store:
     # --- Loading
 
     async def load(self, state: State, needs: Needs) -> None:
-        """Load into the state those of the needs that it lacks; a missing document becomes None (a revision: 0).
+        """Load the needed documents that the state lacks; a document that does not exist becomes None (a revision: 0).
 
         Args:
             state: The state to complete.

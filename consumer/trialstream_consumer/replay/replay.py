@@ -27,7 +27,7 @@ _SILENT_SECONDS = 30.0
 class Replay:
     """All partitions of a log, taken over in one projection, with one worker each; an async context manager.
 
-    Entering takes the partitions over, and raises what `take` raises.
+    Entering takes the partitions over, with the exceptions of `take`.
 
     Args:
         config: Where the servers are.
