@@ -79,7 +79,7 @@ async def ensure_topics(config: Config) -> LogCreated:
     if log.partitions != partitions:
         raise LogMismatch(
             f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
-            f"trial would lie in two partitions; go back to {log.partitions}, or copy the log into new topics"
+            "trial would lie in two partitions; copy the log into new topics, since Kafka cannot remove partitions"
         )
     return log
 
