@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.log.clients import group_consumer, kafka_errors
+from trialstream.log.clients import group_consumer, kafka_errors, stop_consumer
 from trialstream.log.identity import read_identity
 from trialstream.log.schemas import SchemaTopic
 from trialstream.log.topics import ensure_topics
@@ -116,7 +116,7 @@ class Service(ConsumerRebalanceListener):
             await self.on_partitions_revoked(list(self._workers))
             with anyio.move_on_after(_COMMIT_SECONDS):
                 await self._commit()
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
         if deadline.cancelled_caught:
             self._log.warning("stop_timed_out", seconds=_STOP_SECONDS)
 

@@ -32,6 +32,7 @@ __all__ = [
     "open_batch_producer",
     "open_consumer",
     "open_producer",
+    "stop_consumer",
     "stop_producer",
 ]
 
@@ -84,7 +85,27 @@ async def open_consumer(config: Config, **settings: Any) -> AsyncIterator[AIOKaf
             yield consumer
         finally:
             with anyio.move_on_after(_STOP_SECONDS, shield=True):
-                await consumer.stop()
+                await stop_consumer(consumer)
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, also one that waits to try a fetch again. The caller sets the deadline.
+
+    `AIOKafkaConsumer.stop` cancels such a fetch, raises the fetch's CancelledError and leaves the connections open. In
+    a task of its own, this cannot look like a cancellation of the caller.
+
+    Args:
+        consumer: A consumer, started or not.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait([stopping])
+    finally:
+        stopping.cancel()  # at the deadline; without effect on a stop that has ended
+    if stopping.cancelled():
+        await consumer._client.close()  # noqa: SLF001
+    else:
+        stopping.result()
 
 
 def group_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
