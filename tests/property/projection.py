@@ -7,7 +7,7 @@ import itertools
 
 import bson
 from trialstream_consumer.fold.batch import fold_runs, runs_of
-from trialstream_consumer.fold.fold import Changes, Outcome, State, needs, resolve
+from trialstream_consumer.fold.fold import Changes, State, needs, resolve
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.storage import documents
 
@@ -34,8 +34,7 @@ class Projection:
         wanted = needs(batch)
         state = State()
         for request in wanted.requests:
-            found = self.read("outcomes", request)
-            state.outcomes[request] = found and Outcome(request, found["uid"], found["applied"], found["reason"])
+            state.outcomes[request] = self.parsed("outcomes", request, documents.outcome_from_document)
         uids = {resolve(state, address) for address in wanted.trials} - {None}
         state.trials = {uid: self.parsed("trials", uid, documents.trial_from_document) for uid in uids}
         state.groups = {uid: self.parsed("groups", uid, documents.group_from_document) for uid in wanted.groups}
@@ -62,7 +61,7 @@ class Projection:
         for key in changes.buckets:
             self.put("series", state.buckets[key].to_document(full=False))
         for outcome in changes.outcomes:
-            self.put("outcomes", outcome.to_document())
+            self.put("outcomes", documents.outcome_to_document(outcome))
 
     def put(self, collection, document):
         """Insert or replace a document."""

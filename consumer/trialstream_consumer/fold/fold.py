@@ -30,6 +30,7 @@ from trialstream_schemas.model.aggregators import (
 )
 from trialstream_schemas.model.columns import extremes, shifted
 from trialstream_schemas.model.history import Bucket, Rows, Shape
+from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import Status, status_of
 from trialstream_schemas.model.times import check_micros, from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
@@ -58,7 +59,7 @@ from trialstream_schemas.wire.events import (
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE
 
-__all__ = ["BucketKey", "Changes", "Needs", "Outcome", "Refused", "State", "fold", "fold_rows", "needs"]
+__all__ = ["BucketKey", "Changes", "Needs", "Refused", "State", "fold", "fold_rows", "needs"]
 
 BucketKey: TypeAlias = tuple[str, Shape]
 
@@ -81,27 +82,6 @@ _UNCOUNTED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
 
 class Refused(Exception):
     """The event cannot be folded; its message is the dead letter's reason."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a request.
-
-    Attributes:
-        request: Id of the request.
-        uid: Uid of what was created or updated, or that existed already; None when there is none.
-        applied: Whether the event changed anything.
-        reason: Why the event was refused, or None.
-    """
-
-    request: str
-    uid: str | None
-    applied: bool
-    reason: str | None = None
-
-    def to_document(self) -> dict[str, Any]:
-        """Its document."""
-        return {"_id": self.request, "uid": self.uid, "applied": self.applied, "reason": self.reason}
 
 
 @dataclass
