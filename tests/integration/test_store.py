@@ -10,7 +10,7 @@ import anyio
 import pytest
 from pymongo import MongoClient
 from service_support import snapshot
-from trialstream_consumer.fold.fold import State, fold
+from trialstream_consumer.fold import State, fold
 from trialstream_consumer.projection.store import DeadLetter, Store, Unwritable, ensure_indexes
 from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator

@@ -6,8 +6,7 @@ import copy
 import itertools
 
 import bson
-from trialstream_consumer.fold.batch import fold_runs, runs_of
-from trialstream_consumer.fold.fold import Changes, State, needs, resolve
+from trialstream_consumer.fold import Changes, State, fold_groups, needs, resolve, row_groups
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.storage import documents
 
@@ -23,7 +22,7 @@ class Projection:
     def fold(self, batch, state=None):
         """Fold a batch, on a state that was kept or on one that is loaded; return the state."""
         state = self.load(batch) if state is None else state
-        refused = fold_runs(state, batch, runs_of(batch))
+        refused = fold_groups(state, batch, row_groups(batch))
         self.dead_letters += [(self.folded + position, reason) for position, reason in refused]
         self.folded += len(batch)
         self.write(state)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+
 import bson
 import pytest
 from logs import FIRST, HASHES, TRIAL
 from projection import Projection, project
-from trialstream_consumer.fold import fold as fold_module
-from trialstream_consumer.fold.fold import MAX_ERRORS, MAX_WRITERS, State
+from trialstream_consumer.fold import State
+from trialstream_consumer.fold.document_size import MAX_DOCUMENT_BYTES, MAX_ERRORS, MAX_WRITERS
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
 
+# Midnight of 1 January of the year 1, and the last microsecond of the year 9999.
+FIRST_MICROS, LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 MONGODB_BYTES = 16 * 1024 * 1024
 GIVEN = {"trial": TRIAL, "writer": "w", "time": 1_700_000_000_000_000}
 BIG = "x" * 500_000
@@ -108,7 +112,7 @@ def test_trial_is_bounded(make):
     document = bson.decode(projection.documents["trials"][TRIAL])
 
     assert {reason for _, reason in projection.dead_letters} == {
-        f"the document of trial {TRIAL} would pass {fold_module.MAX_DOCUMENT_BYTES} bytes"
+        f"the document of trial {TRIAL} would exceed {MAX_DOCUMENT_BYTES} bytes: log fewer or smaller values"
     }
     assert all(1 < position <= 60 for position, _ in projection.dead_letters)
     assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES
@@ -142,8 +146,9 @@ def test_writers_are_bounded():
 
     projection = project([FIRST, *log, again])
 
-    assert projection.dead_letters == [(MAX_WRITERS + 1, f"{TRIAL} has {MAX_WRITERS} writers already")]
-    assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES - fold_module.MAX_DOCUMENT_BYTES
+    reason = f"{TRIAL}: expected at most {MAX_WRITERS} writers, got '{MAX_WRITERS:064}' as one more"
+    assert projection.dead_letters == [(MAX_WRITERS + 1, reason)]
+    assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES - MAX_DOCUMENT_BYTES
 
 
 def test_group_is_bounded():
@@ -156,7 +161,7 @@ def test_group_is_bounded():
     projection = project([e.GroupCreated(name="g", request="r", **given), *log])
 
     assert {reason for _, reason in projection.dead_letters} == {
-        f"the document of group {uid} would pass {fold_module.MAX_DOCUMENT_BYTES} bytes"
+        f"the document of group {uid} would exceed {MAX_DOCUMENT_BYTES} bytes: log fewer or smaller values"
     }
     assert len(projection.documents["groups"][uid]) < MONGODB_BYTES
 
@@ -190,6 +195,51 @@ def test_many_chronos_in_one_frame_are_folded_at_once():
     projection.fold([FIRST, frame], State())
 
     assert looked_at <= 3 * n
+
+
+def frame_of_metrics(time, times):
+    """A frame of a time series."""
+    columns = [[0.5] * len(times)]
+    return e.MetricsLogged(
+        **GIVEN | {"time": time}, seq=2, aggregator=AggregatorSpec("timeseries"), names=["a"], times=times,
+        columns=columns,
+    )  # fmt: skip
+
+
+def frame_of_chronos(time, times):
+    """A frame of a chrono that is a time series."""
+    return e.ChronosFinished(
+        **GIVEN | {"time": time}, seq=2, names=["a"], aggregators=[AggregatorSpec("timeseries")], announced=[0],
+        failed=[0], chronos=[0] * len(times), times=times, elapsed=[0.5] * len(times),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("frame", [frame_of_metrics, frame_of_chronos])
+@pytest.mark.parametrize("rows", [2, 100])
+@pytest.mark.parametrize(
+    ("time", "last", "beyond"),
+    [
+        pytest.param(FIRST_MICROS + 10, -10, -11, id="before the year 1"),
+        pytest.param(LAST_MICROS - 10, 10, 11, id="after the year 9999"),
+    ],
+)
+def test_times_of_rows_lie_in_the_calendar(frame, rows, time, last, beyond):
+    """A frame with one row beyond it is refused as a whole, also where its other rows and its own time lie in it."""
+    middle = rows // 2
+    within, outside = (array("q", [0] * middle + [x] + [0] * (rows - middle - 1)) for x in (last, beyond))
+    before = e.Heartbeat(**GIVEN, seq=1)
+
+    taken = project([FIRST, before, frame(time, within)])
+    refused = project([FIRST, before, frame(time, outside)])
+    document = bson.decode(refused.documents["trials"][TRIAL])
+
+    assert taken.dead_letters == []
+    assert bson.decode(taken.documents["trials"][TRIAL])["rows"] == rows
+    assert [position for position, _ in refused.dead_letters] == [2]
+    assert str(time + beyond) in refused.dead_letters[0][1]
+    assert document["writers"] == {"w": 2}
+    assert document | {"writers": {"w": 1}} == bson.decode(project([FIRST, before]).documents["trials"][TRIAL])
+    assert refused.documents["series"] == {}
 
 
 def test_revisions_of_many_requests():

@@ -14,9 +14,7 @@ from logs import FIRST, Dice, burst, logs
 from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
-from trialstream_consumer.fold import fold as fold_module
-from trialstream_consumer.fold.batch import fold_runs, runs_of, singles_of
-from trialstream_consumer.fold.fold import Refused, State, fold
+from trialstream_consumer.fold import Refused, State, fold, fold_groups, history, row_groups, single_groups
 from trialstream_schemas.model import history as series
 from trialstream_schemas.storage import documents
 from trialstream_schemas.wire.events import SubjectEvent
@@ -30,7 +28,7 @@ def _small_buckets():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "MAX_ROWS", CAPACITY)
         # Shapes are remembered with their capacity.
-        patch.setattr(fold_module, "_shape", series.Shape)
+        patch.setattr(history, "_shape", series.Shape)
         yield
 
 
@@ -68,10 +66,10 @@ def test_rows_are_folded_together_as_one_by_one(bursts):
         if each.request is None:
             each.seq = 1 + sum((each.trial, each.writer) == (event.trial, event.writer) for event in log)
         log.append(each)
-    note(f"longest run: {min(max(map(len, runs_of(log))), 8)}")
+    note(f"longest run: {min(max(map(len, row_groups(log))), 8)}")
     together, batches = project(log), project(log, range(len(log)), reload=True)
     one_by_one, state = Projection(), State()
-    refused = fold_runs(state, copy.deepcopy(log), singles_of(log))
+    refused = fold_groups(state, copy.deepcopy(log), single_groups(log))
     one_by_one.write(state)
 
     assert together.documents == one_by_one.documents == batches.documents

@@ -51,7 +51,7 @@ from trialstream_schemas.storage.documents import (
 )
 from trialstream_schemas.wire.events import LogCreated
 
-from trialstream_consumer.fold.fold import BucketKey, Needs, State, resolve
+from trialstream_consumer.fold import BucketKey, Needs, State, resolve
 
 __all__ = ["Checkpoint", "DeadLetter", "Store", "Unwritable", "ensure_indexes", "mongo_errors"]
 

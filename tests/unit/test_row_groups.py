@@ -7,9 +7,17 @@ from array import array
 from dataclasses import replace
 
 import pytest
-from trialstream_consumer.fold import batch as runs_module
-from trialstream_consumer.fold.batch import Faulty, fold_runs, runs_of, singles_of
-from trialstream_consumer.fold.fold import Changes, State, fold, fold_rows
+from trialstream_consumer.fold import (
+    Changes,
+    FoldFault,
+    State,
+    batch,
+    fold,
+    fold_groups,
+    fold_rows,
+    row_groups,
+    single_groups,
+)
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_to_document
@@ -53,13 +61,13 @@ def seen(state):
 
 def test_rows_of_trials_in_turn_are_a_run_each():
     """In the order of the log in each trial."""
-    assert runs_of([row(1), row(1, TWO), row(2), row(2, TWO), row(3)]) == [[0, 2, 4], [1, 3]]
+    assert row_groups([row(1), row(1, TWO), row(2), row(2, TWO), row(3)]) == [[0, 2, 4], [1, 3]]
 
 
 def test_what_is_not_folded_is_in_no_run():
     """It does not end one either."""
-    assert runs_of([row(1), None, row(2), None]) == [[0, 2]]
-    assert singles_of([row(1), None, row(2)]) == [[0], [2]]
+    assert row_groups([row(1), None, row(2), None]) == [[0, 2]]
+    assert single_groups([row(1), None, row(2)]) == [[0], [2]]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,7 @@ def test_what_ends_a_run_of_its_trial(event):
     """It keeps its place among the trial's events; other trials' rows do not care."""
     rows = [row(1), row(1, TWO), event, row(2, TWO), row(3)]
 
-    assert runs_of(rows) == [[0], [2], [4], [1, 3]]
+    assert row_groups(rows) == [[0], [2], [4], [1, 3]]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +101,7 @@ def test_what_ends_a_run_of_its_trial(event):
 )
 def test_what_ends_all_runs(event):
     """What it sees or changes may be any trial's."""
-    assert runs_of([row(1), row(1, TWO), event, row(2), row(2, TWO)]) == [[0], [1], [2], [3], [4]]
+    assert row_groups([row(1), row(1, TWO), event, row(2), row(2, TWO)]) == [[0], [1], [2], [3], [4]]
 
 
 def test_ordinary_rows_are_folded_at_once():
@@ -141,7 +149,7 @@ def test_unknown_trials_and_writers_are_left_to_the_fold():
 
     assert not fold_rows(state_with(row(1)), [row(1, writer="no writer"), row(2, writer="no writer")])
     assert not fold_rows(state_with(row(1)), runs)
-    assert fold_runs(state_with(), runs, [[0, 1]]) == [(n, f"there is no trial {nowhere.uid!r}") for n in (0, 1)]
+    assert fold_groups(state_with(), runs, [[0, 1]]) == [(n, f"there is no trial {nowhere.uid!r}") for n in (0, 1)]
 
 
 def test_columns_may_be_arrays_or_lists():
@@ -157,9 +165,9 @@ def test_columns_may_be_arrays_or_lists():
 
 def test_a_fault_names_the_run_that_brought_it_out(monkeypatch):
     """Who catches it folds those one by one."""
-    monkeypatch.setattr(runs_module, "fold_rows", lambda *_: 1 / 0)
+    monkeypatch.setattr(batch, "fold_rows", lambda *_: 1 / 0)
 
-    with pytest.raises(Faulty, match="division by zero") as caught:
-        fold_runs(state_with(row(1)), [row(2, TWO), row(2), row(3)], [[0], [1, 2]])
+    with pytest.raises(FoldFault, match="division by zero") as caught:
+        fold_groups(state_with(row(1)), [row(2, TWO), row(2), row(3)], [[0], [1, 2]])
 
-    assert caught.value.run == [1, 2]
+    assert caught.value.group == [1, 2]
