@@ -1,4 +1,4 @@
-"""However much is logged, every document stays under MongoDB's 16 MB, and what does not fit is told to the user."""
+"""Bounds: every document stays under MongoDB's 16 MB, and an event beyond a bound is refused with a reason."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def dotted(i):
 
 
 def rings(i):
-    """A large value for a ring of one, whose document holds it as its value and as its last."""
+    """A large value for a ring of one, whose document holds it in `values` and as `last`."""
     return e.MetadataLogged(values={f"key{i}": BIG}, aggregator=AggregatorSpec("ring", 1), **GIVEN)
 
 
 def growing_ring(i):
-    """A large value more for one long ring."""
+    """A large value for one long ring."""
     return e.MetadataLogged(values={"key": BIG}, aggregator=AggregatorSpec("ring", 4096), **GIVEN)
 
 
@@ -66,7 +66,7 @@ def text_steps(i):
 
 
 def skipped(i):
-    """Statistics that skip, and keep what they skip."""
+    """Statistics that skip observations, and keep the skipped ones."""
     names = [f"{i}-{j}" for j in range(10)]
     return e.MetricsLogged(
         names=names, times=[0] * 4096, columns=[[1.0] * 4096] * 10, aggregator=AggregatorSpec("stat", 4096), **GIVEN
@@ -88,7 +88,7 @@ def tags(i):
 
 
 def number(log):
-    """The same events with their sequence numbers."""
+    """Number the events; return them."""
     for i, event in enumerate(log):
         event.seq = i + 1
     return log
@@ -100,7 +100,7 @@ def number(log):
     ids=lambda make: make.__doc__.rstrip("."),
 )
 def test_trial_is_bounded(make):
-    """What would make a trial too large is a dead letter that says so, and the trial can still be ended."""
+    """An event that would make a trial too large is a dead letter that says so; the trial can still be ended."""
     error = e.Error("\U0001f600" * 300, "\U0001f600" * 3000, "\U0001f600" * 9000)
     log = number([make(i) for i in range(60)])
     ends = [{**GIVEN, "writer": f"w{i}"} for i in range(40)]
@@ -123,7 +123,7 @@ def test_trial_is_bounded(make):
 
 
 def test_refused_value_leaves_room_for_smaller_ones():
-    """A value that does not fit is refused alone; smaller ones that come later are taken."""
+    """A value that does not fit is refused; smaller ones after it are taken."""
     log = number([*(arguments(i) for i in range(30)), e.ArgumentsLogged(values={"small": 1}, **GIVEN)])
 
     projection = project([FIRST, *log])
@@ -133,14 +133,14 @@ def test_refused_value_leaves_room_for_smaller_ones():
 
 
 def test_replaced_values_free_their_room():
-    """A large value that is replaced by another does not count twice."""
+    """A large value that replaces another does not count twice."""
     log = number([e.ArgumentsLogged(values={"same": BIG}, **GIVEN) for _ in range(100)])
 
     assert project([FIRST, *log]).dead_letters == []
 
 
 def test_writers_are_bounded():
-    """A trial takes so many writers, and the next is told; those that it has go on."""
+    """One more writer than the limit is refused; known writers go on."""
     log = [e.Heartbeat(**GIVEN | {"writer": f"{i:064}"}, seq=1) for i in range(MAX_WRITERS + 1)]
     again = e.Heartbeat(**GIVEN | {"writer": f"{0:064}"}, seq=2)
 
@@ -167,7 +167,7 @@ def test_group_is_bounded():
 
 
 def test_lost_events_stop_at_64_bits():
-    """Gaps that no counter holds, from a writer gone wild, are a large number and no crash."""
+    """Gaps that exceed 64 bits in total, from a faulty writer, stop at the largest number."""
     log = [e.Heartbeat(**GIVEN | {"writer": each}, seq=2**63 - 1) for each in "abc"]
 
     document = bson.decode(project([FIRST, *log]).documents["trials"][TRIAL])
@@ -176,7 +176,7 @@ def test_lost_events_stop_at_64_bits():
 
 
 def test_many_chronos_in_one_frame_are_folded_at_once():
-    """A frame of as many names as rows takes time in proportion to its rows, not to their square."""
+    """The time for a frame with as many names as rows grows with its rows, not with their square."""
     n = 30_000
     frame = e.ChronosFinished(
         names=[str(i) for i in range(n)], aggregators=[AggregatorSpec("value")] * n, announced=[0] * n, failed=[0] * n,
@@ -224,7 +224,7 @@ def frame_of_chronos(time, times):
     ],
 )
 def test_times_of_rows_lie_in_the_calendar(frame, rows, time, last, beyond):
-    """A frame with one row beyond it is refused as a whole, also where its other rows and its own time lie in it."""
+    """A frame with one row outside is refused, although its own time and its other rows lie within."""
     middle = rows // 2
     within, outside = (array("q", [0] * middle + [x] + [0] * (rows - middle - 1)) for x in (last, beyond))
     before = e.Heartbeat(**GIVEN, seq=1)
@@ -243,7 +243,7 @@ def test_times_of_rows_lie_in_the_calendar(frame, rows, time, last, beyond):
 
 
 def test_revisions_of_many_requests():
-    """Each request with auto_increment gets the next revision, and without it none, at one place of the log."""
+    """Each request with auto_increment gets the next revision, and one without it gets none."""
     log = [
         e.TrialCreated(
             trial=f"{HASHES[1]}~r{i}", writer="w", time=0, request=f"r{i}", name="t", parameters={},

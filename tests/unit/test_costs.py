@@ -164,7 +164,7 @@ def test_folding_a_frame():
 
 
 def test_folding_rows_together():
-    """A row of a run costs a quarter of one that is folded by itself."""
+    """A row of a group costs a quarter of one that is folded by itself."""
 
     def folding(rows):
         trial = Trial(name="t")

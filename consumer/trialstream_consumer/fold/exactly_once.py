@@ -20,7 +20,7 @@ from trialstream_schemas.wire.events import ChronosFinished, ChronoStarted, Hear
 from trialstream_consumer.fold.document_size import MAX_WRITERS
 from trialstream_consumer.fold.state import Refused, State
 
-__all__ = ["advance_mark", "apply_once", "create_once", "is_decided", "is_duplicate", "refuse"]
+__all__ = ["apply_once", "create_once", "is_decided", "refuse"]
 
 _WRITER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # These events do not count in `state_version`: they are many, and no claim depends on them.
@@ -33,35 +33,6 @@ _Event = TypeVar("_Event", bound=SubjectEvent)
 def is_decided(state: State, request: str) -> bool:
     """Whether a request has an outcome."""
     return state.outcomes.get(request) is not None
-
-
-def is_duplicate(event: SubjectEvent, subject: Trial | TrialGroup) -> bool:
-    """Whether an event without a request was folded before."""
-    return 1 <= event.seq <= subject.writers.get(event.writer, 0)
-
-
-def advance_mark(event: SubjectEvent, subject: Trial | TrialGroup) -> None:
-    """Move the mark of an event's writer to the event, and count the events in between as lost.
-
-    Args:
-        event: An event without a request that is no duplicate.
-        subject: The trial or group of the event.
-
-    Raises:
-        Refused: The event has no valid `seq` or writer, or the subject has too many writers; the subject is unchanged.
-    """
-    seq, writer = event.seq, event.writer
-    if seq < 1:
-        raise Refused(f"seq: expected 1 or more in an event without a request, got {seq}")
-    mark = subject.writers.get(writer)
-    if mark is None:
-        if not _WRITER.fullmatch(writer):
-            raise Refused(f"writer: expected 1 to 64 letters, digits, '-' and '_', got {writer!r}")
-        if len(subject.writers) >= MAX_WRITERS:
-            raise Refused(f"{subject.uid}: expected at most {MAX_WRITERS} writers, got {writer!r} as one more")
-        mark = 0
-    subject.lost_events = min(subject.lost_events + seq - mark - 1, INT64_MAX)
-    subject.writers[writer] = seq
 
 
 def apply_once(
@@ -86,9 +57,9 @@ def apply_once(
         Refused: The event cannot be folded; the subject is unchanged but for the writer's mark.
     """
     if event.request is None:
-        if is_duplicate(event, subject):
-            return
-        advance_mark(event, subject)
+        if 1 <= event.seq <= subject.writers.get(event.writer, 0):
+            return  # a duplicate
+        _advance_mark(event, subject)
     changed.add(uid)
     if event.if_version is not None and event.if_version != subject.state_version:
         _record_outcome(state, event, uid, applied=False)
@@ -101,6 +72,30 @@ def apply_once(
         subject.state_version += 1
     if event.request is not None:
         _record_outcome(state, event, uid, applied=True)
+
+
+def _advance_mark(event: SubjectEvent, subject: Trial | TrialGroup) -> None:
+    """Move the mark of an event's writer to the event, and count the events in between as lost.
+
+    Args:
+        event: An event without a request that is no duplicate.
+        subject: The trial or group of the event.
+
+    Raises:
+        Refused: The event has no valid `seq` or writer, or the subject has too many writers; the subject is unchanged.
+    """
+    seq, writer = event.seq, event.writer
+    if seq < 1:
+        raise Refused(f"seq: expected 1 or more in an event without a request, got {seq}")
+    mark = subject.writers.get(writer)
+    if mark is None:
+        if not _WRITER.fullmatch(writer):
+            raise Refused(f"writer: expected 1 to 64 letters, digits, '-' and '_', got {writer!r}")
+        if len(subject.writers) >= MAX_WRITERS:
+            raise Refused(f"{subject.uid}: expected at most {MAX_WRITERS} writers, got {writer!r} as one more")
+        mark = 0
+    subject.lost_events = min(subject.lost_events + seq - mark - 1, INT64_MAX)
+    subject.writers[writer] = seq
 
 
 def create_once(state: State, event: _Event, create: Callable[[State, _Event], tuple[str | None, bool]]) -> None:

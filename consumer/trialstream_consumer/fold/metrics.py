@@ -65,9 +65,11 @@ def _lengths(columns: Sequence[Sequence[float]]) -> str:
 
 
 def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
-    """Fold frames of one row at once, if none of them needs a closer look.
+    """Fold frames of one row at once, if they are regular, as nearly all are.
 
-    The resulting state is the same, to the bit, as if each frame were folded by itself.
+    Regular frames name a known trial and writer, continue its `seq` without a gap, and hold a number for each of some
+    known time series, an int step or none, and a time in the calendar. The resulting state is the same, to the bit, as
+    if each frame were folded by itself.
 
     Args:
         state: The state.
