@@ -23,8 +23,7 @@ from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaErro
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 
-from trialstream_consumer.fold.batch import Faulty, fold_runs, runs_of, singles_of
-from trialstream_consumer.fold.fold import Changes, State, needs
+from trialstream_consumer.fold import Changes, FoldFault, State, fold_groups, needs, row_groups, single_groups
 from trialstream_consumer.projection.client import Unwritable
 from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_consumer.projection.ownership import Checkpoint
@@ -225,10 +224,10 @@ class PartitionWorker:
                 # A transaction that has begun is finished even on cancellation; its time limit bounds it.
                 with anyio.CancelScope(shield=True):
                     written = await self._store.write(self.checkpoint, batch.end, self._state, dead_letters)
-            except Faulty as fault:
-                offset = batch.start + fault.run[0]
-                self._log.exception("fold_failed", offset=offset, events=len(fault.run), reason=str(fault))
-                if len(fault.run) == 1:
+            except FoldFault as fault:
+                offset = batch.start + fault.group[0]
+                self._log.exception("fold_failed", offset=offset, events=len(fault.group), reason=str(fault))
+                if len(fault.group) == 1:
                     batch.poisoned[offset] = str(fault)
                 batch.singly, self._state = True, State()
             except Unwritable as error:
@@ -261,9 +260,9 @@ class PartitionWorker:
             if reason is not None:
                 dead[len(events)] = reason
             events.append(decoded if reason is None and isinstance(decoded, Event) else None)
-        runs = singles_of(events) if batch.singly else runs_of(events)
-        await self._store.load(self._state, needs(event for run in runs if (event := events[run[0]]) is not None))
-        dead |= fold_runs(self._state, events, runs)
+        groups = single_groups(events) if batch.singly else row_groups(events)
+        await self._store.load(self._state, needs(event for group in groups if (event := events[group[0]]) is not None))
+        dead |= fold_groups(self._state, events, groups)
         return [_dead_letter(batch.records[position], reason) for position, reason in sorted(dead.items())]
 
 

@@ -13,8 +13,7 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
 from service_support import caught_up, cli, send, told
-from trialstream_consumer.fold import batch as runs_module
-from trialstream_consumer.fold import fold as fold_module
+from trialstream_consumer.fold import batch, updates
 from trialstream_consumer.replay.rebuild import rebuild
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.wire.codec import encode, record_of
@@ -66,8 +65,8 @@ def poison(config, trial):
         "there is no trial '[/bold]": encode(frame(trial, trial=beside(config, trial, "[/bold]"))),
         f"belongs in {config.registry_topic}/0": encode(LogCreated(time=1, log="l", partitions=1)),
         "4 bytes are left over": whole + b"more",
-        "columns have other lengths": encode(frame(trial, seq=1, columns=[[0.5, 0.6]])),
-        "names a metric twice": encode(frame(trial, seq=2, names=["a", "a"], columns=[[1.0], [2.0]])),
+        "columns: expected 1 of length 1, got 1 of lengths 2 to 2": encode(frame(trial, seq=1, columns=[[0.5, 0.6]])),
+        "names: expected distinct names": encode(frame(trial, seq=2, names=["a", "a"], columns=[[1.0], [2.0]])),
         "one per row": encode(frame(trial, seq=3, steps=[1, 2])),
     }
 
@@ -192,7 +191,7 @@ async def test_a_fault_of_the_fold_costs_the_one_event_that_brings_it_out(config
     await run_sync(service.stop)
     frames = [frame(trial, seq) for seq in range(1, 101)]
     await send(config, map(encode, frames), partition=partition_of(config, trial))
-    apply, together = fold_module._apply, runs_module.fold_rows
+    apply, together = updates._apply_to_trial, batch.fold_rows
 
     def faulty(state, folded, event):
         apply(state, folded, event)
@@ -205,8 +204,8 @@ async def test_a_fault_of_the_fold_costs_the_one_event_that_brings_it_out(config
             raise ZeroDivisionError("half done")
         return folded
 
-    monkeypatch.setattr(fold_module, "_apply", faulty)
-    monkeypatch.setattr(runs_module, "fold_rows", faulty_together)
+    monkeypatch.setattr(updates, "_apply_to_trial", faulty)
+    monkeypatch.setattr(batch, "fold_rows", faulty_together)
     rebuilt = await rebuild(config, lambda *_: None)
     with MongoClient(config.mongo) as client:
         [letter] = client[rebuilt.database].dead_letters.find()

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from pymongo import MongoClient
 from service_support import snapshot
-from trialstream_consumer.fold.fold import State, fold
+from trialstream_consumer.fold import State, fold
 from trialstream_consumer.projection.client import Connection, Unwritable
 from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_consumer.projection.indexes import ensure_indexes

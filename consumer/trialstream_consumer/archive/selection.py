@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire import events
 
-from trialstream_consumer.fold.fold import Changes, Refused, State, fold, resolve
+from trialstream_consumer.fold import Changes, Refused, State, fold, resolve
 
 __all__ = ["Members", "Selection"]
 

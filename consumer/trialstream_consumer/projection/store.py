@@ -24,13 +24,15 @@ from trialstream_schemas.storage.collections import COLLECTIONS
 from trialstream_schemas.storage.documents import (
     group_from_document,
     group_to_document,
+    outcome_from_document,
+    outcome_to_document,
     project_from_document,
     project_to_document,
     trial_from_document,
     trial_to_document,
 )
 
-from trialstream_consumer.fold.fold import BucketKey, Needs, Outcome, State, resolve
+from trialstream_consumer.fold import BucketKey, Needs, State, resolve
 from trialstream_consumer.projection.client import CALL_SECONDS, Connection, Document, unwritable_errors
 from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_consumer.projection.ownership import Checkpoint, Ownership
@@ -95,8 +97,10 @@ class Store:
         )
 
     async def _load_outcomes(self, state: State, requests: set[str]) -> None:
-        for request, each in (await self._find("outcomes", requests)).items():
-            state.outcomes[request] = Outcome(request, each["uid"], each["applied"], each["reason"]) if each else None
+        found = await self._find("outcomes", requests)
+        state.outcomes.update(
+            {request: outcome_from_document(each) if each else None for request, each in found.items()}
+        )
 
     async def _load_revisions(self, state: State, hashes: set[str]) -> None:
         pipeline: list[Document] = [
@@ -187,7 +191,7 @@ def _writes(state: State, dead_letters: list[DeadLetter]) -> dict[str, list[Repl
             *(each.to_document(full=True) for each in changes.filled),
             *(each.to_document(full=False) for each in opened if each is not None),
         ],
-        "outcomes": [each.to_document() for each in changes.outcomes],
+        "outcomes": [outcome_to_document(each) for each in changes.outcomes],
         "dead_letters": [each.to_document() for each in dead_letters],
     }
     return {
