@@ -16,11 +16,11 @@ import trialstream as ts
 from aiokafka import AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
 from trialstream.config import Config
-from trialstream.log.clients import reading
+from trialstream.log.clients import open_consumer
 from trialstream.log.topics import partition_of
 from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
-from trialstream_consumer.worker import FETCHING
+from trialstream_consumer.worker import FETCH_SETTINGS
 from trialstream_schemas.model.aggregators import timeseries_aggregator
 from trialstream_schemas.wire.codec import encode
 from trialstream_schemas.wire.events import MetricsLogged
@@ -225,7 +225,7 @@ async def writing(config: Config):
 
 async def read_bare(config: Config) -> float:
     """Read the whole trials topic with a consumer that is made like ours and does nothing else; how long it takes."""
-    async with reading(config, **FETCHING) as consumer:
+    async with open_consumer(config, **FETCH_SETTINGS) as consumer:
         places = [TopicPartition(config.trials_topic, number) for number in range(config.partitions)]
         consumer.assign(places)
         left = sum((await consumer.end_offsets(places)).values())

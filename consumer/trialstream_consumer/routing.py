@@ -1,4 +1,7 @@
-"""Where an event belongs: each partition is folded by itself, so whatever it changes must lie in no other one."""
+"""Routing: the partition in which an event belongs.
+
+Each partition is folded independently, so all events that change a document must be in the same partition.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from trialstream.log.topics import partition_of
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.events import Event, TrialEvent
 
-__all__ = ["misplaced"]
+__all__ = ["misplacement"]
 
 
 @lru_cache(maxsize=16384)  # murmur2 in Python takes 8 µs
@@ -17,15 +20,15 @@ def _partition(trial: str, partitions: int) -> int:
     return partition_of(hash_of(trial).encode(), partitions)
 
 
-def misplaced(event: Event, topic: str, partition: int, *, config: Config, partitions: int) -> str | None:
-    """Say why an event does not belong where it lies; None when it does.
+def misplacement(event: Event, topic: str, partition: int, *, config: Config, partitions: int) -> str | None:
+    """Return the reason why an event is in the wrong partition; None if the partition is right.
 
     Args:
         event: The event.
-        topic: The topic in which it lies.
-        partition: The partition in which it lies.
-        config: Names the topics.
-        partitions: Partition count of the trials topic.
+        topic: Topic of its record.
+        partition: Partition of its record.
+        config: Settings with the names of the topics.
+        partitions: Number of partitions of the trials topic.
     """
     if isinstance(event, TrialEvent):
         wanted = config.trials_topic, _partition(event.trial, partitions)
@@ -33,4 +36,6 @@ def misplaced(event: Event, topic: str, partition: int, *, config: Config, parti
         wanted = config.registry_topic, 0
     if wanted == (topic, partition):
         return None
-    return f"it lies in {topic}/{partition} and belongs into {wanted[0]}/{wanted[1]}: use Kafka's default partitioner"
+    return (
+        f"the event is in {topic}/{partition} but belongs in {wanted[0]}/{wanted[1]}: use Kafka's default partitioner"
+    )

@@ -1,9 +1,9 @@
-"""The consumer service: shares the partitions with its kind, one worker for each, until it is told to stop.
+"""The consumer service: one member of the consumer group, with one worker per assigned partition.
 
-A worker takes its partition over in the live projection and folds it batch by batch (`folding.py`). Where anything goes
-wrong, a rebuild that has switched to another projection included, it looks which one is live and takes the partition
-over again: the checkpoint alone says what has been folded. The group's committed offsets are written for tools that
-show the lag; nothing here reads them.
+- A worker takes its partition over in the live projection and folds it batch by batch (`worker.py`).
+- After any failure, and after a rebuild has switched to another projection, the service reads which projection is live
+  and takes the partition over again: only the checkpoint records what was folded.
+- The group's committed offsets are written for tools that show the lag; the service never reads them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors
+from trialstream.log.clients import group_consumer, kafka_errors, stop_consumer
+from trialstream.log.identity import read_identity
 from trialstream.log.schemas import SchemaTopic
-from trialstream.log.topics import ensure_topics, log_of
+from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 
-from trialstream_consumer.projection.store import Store, ensure_indexes
-from trialstream_consumer.worker import FETCHING, RETRY_SECONDS, Folding, collect_rarely
+from trialstream_consumer.projection.client import Connection
+from trialstream_consumer.projection.indexes import ensure_indexes
+from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.store import Store
+from trialstream_consumer.worker import FETCH_SETTINGS, RETRY_SECONDS, PartitionWorker, raise_gc_threshold
 
 __all__ = ["Service"]
 
-# aiokafka leaves the group when nobody reads for so long, and joins again only when somebody reads. Nobody does while
-# the partitions are revoked: with its 5 minutes, a longer outage of MongoDB ended the folding for ever.
-_READ_INTERVAL_MS = 2**31 - 1
-# Longer than any broker's own wait for new records.
+# Longer than a broker waits for new records.
 _FETCH_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _REVOKE_SECONDS = 5.0
-# aiokafka tries to commit for as long as no broker answers.
+# Without this limit aiokafka retries a commit until a broker answers.
 _COMMIT_SECONDS = 2.0
 _LAG_SECONDS = 1.0
 
@@ -44,62 +45,56 @@ class Service(ConsumerRebalanceListener):
     """One member of the consumer group.
 
     Args:
-        config: Where the servers are.
+        config: Settings with the addresses of the servers and the names of the topics.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._log = structlog.get_logger(__name__)
-        self._store = Store(config)
+        self._connection = Connection(config)
+        self._store: Store
         self._identity: LogCreated
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._checking = anyio.Lock()
-        self._is_checked = False
+        self._is_log_checked = False
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
         self._fatal: Exception | None = None
 
     async def run(self) -> None:
-        """Fold until SIGTERM or SIGINT, or until cancelled; a batch that is being written is finished.
+        """Fold until SIGTERM, SIGINT or cancellation; a transaction that has begun is finished.
 
         Raises:
-            KafkaUnavailable: Kafka does not answer at start.
-            MongoUnavailable: MongoDB does not answer at start.
-            LogMismatch: the log is not the one that the projection was folded from.
+            KafkaUnavailable: No broker answered at start.
+            MongoUnavailable: MongoDB did not answer at start.
+            LogMismatch: The projection was folded from another log, or the log lacks the next offset.
         """
-        collect_rarely()
+        raise_gc_threshold()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._stop_on_signal)
                 try:
                     await self._run()
-                except TrialStreamError as error:  # raised below: here it would come out as a group of one
+                except TrialStreamError as error:  # raised below: the task group would wrap it in an exception group
                     self._fatal = error
                     tasks.cancel_scope.cancel()
         finally:
-            self._store.close()
+            self._connection.close()
         if self._fatal is not None:
             raise self._fatal
         self._log.info("stopped")
 
     async def _run(self) -> None:
         self._identity = await ensure_topics(self._config)
-        self._store = self._store.of(await self._store.live())
+        self._store = Store(self._connection, await live_database(self._connection))
         await ensure_indexes(self._config, self._store.database)
-        await self._store.check_log(self._identity)
+        await self._store.ownership.check_log(self._identity)
         async with self._schema_topic:
-            self._consumer = AIOKafkaConsumer(
-                **self._config.kafka_client(),
-                group_id=self._config.consumer_group,
-                enable_auto_commit=False,
-                # A worker seeks to its checkpoint before it reads, and refuses every offset but the next one.
-                auto_offset_reset="earliest",
-                **FETCHING,
-                max_poll_interval_ms=_READ_INTERVAL_MS,
-            )
+            # A worker seeks to its checkpoint before it reads, and accepts no offset but the next one.
+            self._consumer = group_consumer(self._config, **FETCH_SETTINGS)
             try:
                 async with kafka_errors(self._config):
                     await self._consumer.start()
@@ -121,26 +116,34 @@ class Service(ConsumerRebalanceListener):
             await self.on_partitions_revoked(list(self._workers))
             with anyio.move_on_after(_COMMIT_SECONDS):
                 await self._commit()
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
         if deadline.cancelled_caught:
             self._log.warning("stop_timed_out", seconds=_STOP_SECONDS)
 
     # --- Assignment
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Stop the workers of partitions; each finishes the transaction it is in."""
+        """Stop the workers of revoked partitions; each finishes the transaction that it has begun.
+
+        Args:
+            revoked: The partitions.
+        """
         stopping = [self._workers.pop(partition) for partition in list(revoked) if partition in self._workers]
         for scope, _ in stopping:
             scope.cancel()
-        # One that takes longer is fenced by the next owner's epoch; waiting for it would hold up the whole group.
+        # A worker that takes longer is fenced by the next owner's epoch; waiting for it would delay the whole group.
         with anyio.move_on_after(_REVOKE_SECONDS):
             for _, done in stopping:
                 await done.wait()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Start a worker for each partition."""
+        """Start a worker for each assigned partition.
+
+        Args:
+            assigned: The partitions.
+        """
         assert self._tasks is not None
-        self._is_checked = False
+        self._is_log_checked = False
         partitions = sorted(assigned)
         for partition in partitions:
             self._workers[partition] = scope, done = anyio.CancelScope(), anyio.Event()
@@ -174,7 +177,7 @@ class Service(ConsumerRebalanceListener):
                         log.warning("fenced", reason=str(error))
                     except (ServerUnavailable, KafkaError) as error:
                         log.warning("retrying", reason=str(error), seconds=RETRY_SECONDS)
-                        self._is_checked = False
+                        self._is_log_checked = False
                     await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:
             log.error("log_mismatch", reason=str(error))
@@ -185,11 +188,11 @@ class Service(ConsumerRebalanceListener):
             done.set()
 
     async def _fold_partition(self, partition: TopicPartition, log: structlog.BoundLogger) -> None:
-        """Take the partition over and fold it from its checkpoint, until something goes wrong."""
+        """Take the partition over and fold it from its checkpoint on, until an error ends the work."""
         store = await self._live_store()
-        await self._check_identity(store)
-        checkpoint = await store.acquire(partition.topic, partition.partition)
-        folding = Folding(
+        await self._check_log(store)
+        checkpoint = await store.ownership.acquire(partition.topic, partition.partition)
+        worker = PartitionWorker(
             self._consumer,
             self._schema_topic,
             store,
@@ -198,24 +201,24 @@ class Service(ConsumerRebalanceListener):
             config=self._config,
             partitions=self._identity.partitions,
         )
-        await folding.begin()
+        await worker.begin()
         log.info("folding", offset=checkpoint.offset, epoch=checkpoint.epoch)
         while True:
-            if await folding.step(_FETCH_SECONDS):
-                self._folded[partition] = folding.checkpoint.offset
+            if await worker.fold_next(_FETCH_SECONDS):
+                self._folded[partition] = worker.checkpoint.offset
 
-    async def _check_identity(self, store: Store) -> None:
-        """Check, once for each assignment and each failure, that the topics were not recreated under this consumer."""
+    async def _check_log(self, store: Store) -> None:
+        """Check, once per assignment and per failure, that the topics were not recreated while this service runs."""
         async with self._checking:
-            if not self._is_checked:
-                await store.check_log(await log_of(self._config))
-                self._is_checked = True
+            if not self._is_log_checked:
+                await store.ownership.check_log(await read_identity(self._config))
+                self._is_log_checked = True
 
     async def _live_store(self) -> Store:
-        """The store of the live projection: a rebuild may have switched to another one."""
-        live = await self._store.live()
+        """Return the store of the live projection: a rebuild may have switched to another one."""
+        live = await live_database(self._connection)
         if live != self._store.database:
             self._log.info("projection_switched", database=live)
-            self._store = self._store.of(live)
-            await self._store.check_log(self._identity)
+            self._store = Store(self._connection, live)
+            await self._store.ownership.check_log(self._identity)
         return self._store

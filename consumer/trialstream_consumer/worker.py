@@ -1,7 +1,10 @@
-"""Folds one partition into a projection: the service and a rebuild share it, so that they make the same documents.
+"""The worker of a partition: folds its records into a projection, batch by batch.
 
-A batch is decoded and folded in memory and written in one transaction (`store.py`). Where anything goes wrong the state
-is dropped and the checkpoint is asked: that alone says what has been folded.
+The service and the replays share the worker, so that they make the same documents.
+
+- A batch is decoded and folded in memory, and written in one transaction (`projection/store.py`).
+- After any failure the worker drops its state and reads the checkpoint: only the checkpoint records what was folded.
+- Every record is folded or becomes a dead letter: a batch that fails is narrowed down to the one record at fault.
 """
 
 from __future__ import annotations
@@ -20,86 +23,97 @@ from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaErro
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 
-from trialstream_consumer.fold.batch import Faulty, fold_runs, runs_of, singles_of
-from trialstream_consumer.fold.fold import Changes, State, needs
-from trialstream_consumer.projection.store import Checkpoint, DeadLetter, Store, Unwritable
-from trialstream_consumer.routing import misplaced
+from trialstream_consumer.fold import Changes, FoldFault, State, fold_groups, needs, row_groups, single_groups
+from trialstream_consumer.projection.client import Unwritable
+from trialstream_consumer.projection.dead_letters import DeadLetter
+from trialstream_consumer.projection.ownership import Checkpoint
+from trialstream_consumer.projection.store import Store
+from trialstream_consumer.routing import misplacement
 
-__all__ = ["FETCHING", "RETRY_SECONDS", "Folding", "check_range", "collect_rarely"]
+__all__ = ["FETCH_SETTINGS", "RETRY_SECONDS", "PartitionWorker", "check_range", "raise_gc_threshold"]
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
-# What a consumer that folds is made with. aiokafka has one fetch in flight per broker, and what arrives for a partition
-# that was being drained waits until that one returns: 25 ms bound how long an event can lie unseen. At 10 ms an idle
-# broker took a quarter of a core for it.
-FETCHING = {"fetch_max_wait_ms": 25, "max_partition_fetch_bytes": 4 * 1024 * 1024}
+# Settings of a Kafka consumer that folds. aiokafka has one fetch in flight per broker, and new records of a partition
+# that was just drained wait until that fetch returns: 25 ms bound this delay. At 10 ms an idle broker used a quarter of
+# a core.
+FETCH_SETTINGS = {"fetch_max_wait_ms": 25, "max_partition_fetch_bytes": 4 * 1024 * 1024}
 RETRY_SECONDS = 1.0
 # A batch is one transaction; measured, 4,000 events over 100 trials fold at 130,000 events/s.
 _BATCH_RECORDS = 4000
-# State is a cache of the documents: past these bounds it is dropped and read again as needed.
+# The state is a cache of the documents: past these bounds it is dropped and read again as needed.
 _CACHED_ITEMS = 8192
 _CACHED_BYTES = 128 * 1024 * 1024
-# How often to look: with thousands of trials that takes a millisecond, a fifth of what a batch of commands takes.
+# Records between two checks of these bounds: with thousands of trials a check takes a millisecond, a fifth of the time
+# of a batch of commands.
 _CHECKED_RECORDS = 500
-# A reason may quote the event, all of it. Of a record that is larger than any event may be, its dead letter keeps as
-# much as an event may have: a document holds 16 MiB, and a compressed batch records of any size.
+# A reason may quote the whole event. The value of a dead letter is cut to the size limit of an event: a document holds
+# 16 MiB, and a compressed batch may contain records of any size.
 _REASON_CHARACTERS = 2000
-# More than a batch of frames makes.
-_COLLECT_OBJECTS = 200_000
+# Above the number of objects that a batch of frames allocates.
+_GC_THRESHOLD = 200_000
 
 
-def collect_rarely() -> None:
-    """Let the interpreter look for cycles of garbage less often, in a process that folds.
+def raise_gc_threshold() -> None:
+    """Make the garbage collector of a process that folds look for cycles less often.
 
-    A batch makes some ten thousand objects that live until its end, and no cycles; at the default of 700 each look
-    walks over them again. Measured: decoding frames of one row takes a third less.
+    A batch allocates some ten thousand objects that live until its end, and no cycles; at the default threshold of 700
+    each collection visits them again. Measured: decoding frames of one row takes a third less time.
     """
-    gc.set_threshold(_COLLECT_OBJECTS)
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 @dataclass
 class _Batch:
-    """Records of a partition, decoded: an event or the reason why there is none."""
+    """Consecutive records of a partition, decoded.
+
+    Attributes:
+        records: The records.
+        decoded: For each record, its event or the reason why it could not be decoded.
+        poisoned: By offset, the reason why the event of the record cannot be folded or written.
+        singly: True after a row group failed: events folded one by one isolate the failing one.
+    """
 
     records: list[Record]
     decoded: list[Event | str]
     poisoned: dict[int, str] = field(default_factory=dict)
-    # A run of events brought out a fault: by themselves they show which it is.
     singly: bool = False
 
     @property
     def start(self) -> int:
+        """Offset of the first record."""
         return int(self.records[0].offset)
 
     @property
     def end(self) -> int:
+        """Offset behind the last record."""
         return int(self.records[-1].offset) + 1
 
     def behind(self, offset: int) -> _Batch:
-        """The part from an offset on."""
+        """Return the part from an offset on."""
         done = offset - self.start
         return replace(self, records=self.records[done:], decoded=self.decoded[done:])
 
     def half(self) -> _Batch:
-        """The first half, or the one record that it holds."""
+        """Return the first half; of one record, the record."""
         size = (len(self.records) + 1) // 2
         return replace(self, records=self.records[:size], decoded=self.decoded[:size])
 
 
-class Folding:
-    """One partition that was taken over, and how far it is folded.
+class PartitionWorker:
+    """Folds one partition that was taken over.
 
     Args:
-        consumer: Has the partition assigned, and was made with `FETCHING`.
-        schemas: The schemas of the log.
-        store: Of the projection.
-        checkpoint: Where to go on, as `Store.acquire` returned it.
-        log: Where dead letters and failures are told.
-        config: Names the topics.
-        partitions: How many the trials topic has.
+        consumer: Kafka consumer that has the partition assigned, made with `FETCH_SETTINGS`.
+        schemas: Schemas of the log.
+        store: Store of the projection.
+        checkpoint: Where to continue, as `Ownership.acquire` returned it.
+        log: Logger for dead letters and failures.
+        config: Settings with the names of the topics.
+        partitions: Number of partitions of the trials topic.
 
     Attributes:
-        checkpoint: How far it is folded now.
+        checkpoint: How far the partition is folded now.
     """
 
     def __init__(
@@ -122,29 +136,32 @@ class Folding:
         self._partitions = partitions
         self._partition = TopicPartition(checkpoint.topic, checkpoint.partition)
         self._state = State()
-        # Records folded since its size was looked at.
+        # Records folded since the last check of the state's size.
         self._unchecked = 0
 
     async def begin(self) -> None:
-        """Check that the log still has what comes next, and go there.
+        """Check that the log still contains the next offset, and seek to it.
 
         Raises:
-            LogMismatch: it has not; the message names the topic and the offsets.
+            LogMismatch: The log does not contain it; the message names the topic and the offsets.
         """
         await check_range(self._consumer, [self.checkpoint])
         self._consumer.seek(self._partition, self.checkpoint.offset)
 
-    async def step(self, seconds: float, end: int | None = None) -> int:
-        """Fold the next batch; return how many records it had, 0 if none came in that many seconds.
+    async def fold_next(self, seconds: float, end: int | None = None) -> int:
+        """Fold the next batch.
 
         Args:
             seconds: How long to wait for records.
-            end: Fold none from this offset on.
+            end: Fold no record at this offset or behind it.
+
+        Returns:
+            Number of records in the batch; 0 if none arrived in time.
 
         Raises:
-            Fenced: somebody else has taken the partition over.
-            LogMismatch: the log lacks the offset that is next.
-            MongoUnavailable: MongoDB does not say whether the batch was written: take the partition over again.
+            Fenced: Another consumer has taken over the partition.
+            LogMismatch: The log lacks the next offset.
+            MongoUnavailable: It is unknown whether the batch was written: take the partition over again.
         """
         fetched = await self._consumer.getmany(
             self._partition, timeout_ms=int(1000 * seconds), max_records=_BATCH_RECORDS
@@ -155,7 +172,7 @@ class Folding:
         following = self.checkpoint.offset
         if records[0].offset != following or records[-1].offset - records[0].offset != len(records) - 1:
             raise LogMismatch(
-                f"{self.checkpoint.id}: offset {following} is next, and the log goes on with "
+                f"{self.checkpoint.id}: expected records from offset {following} on, got "
                 f"{records[0].offset} to {records[-1].offset} in {len(records)} records"
             )
         if end is not None and records[-1].offset >= end:
@@ -167,7 +184,7 @@ class Folding:
         self._unchecked += len(records)
         if self._unchecked >= _CHECKED_RECORDS:
             self._unchecked = 0
-            if _too_large(self._state):
+            if _is_too_large(self._state):
                 self._state = State()
         return len(records)
 
@@ -181,7 +198,7 @@ class Folding:
                 try:
                     event = schemas.decode(value)
                 except UnknownSchema:
-                    # A schema is published before it is used: one look covers all that the batch holds.
+                    # A schema is published before it is used: one refresh covers all records of the batch.
                     if not refreshed:
                         await self._schemas.refresh()
                         refreshed = True
@@ -189,28 +206,28 @@ class Folding:
             except SchemaError as error:
                 decoded.append(str(error))
             else:
-                reason = misplaced(
+                reason = misplacement(
                     event, record.topic, record.partition, config=self._config, partitions=self._partitions
                 )
                 decoded.append(reason or event)
         return decoded
 
     async def _write(self, batch: _Batch) -> None:
-        """Fold a batch and write it, or the first part of it; the checkpoint then stands behind that.
+        """Fold and write a batch, or its first part; the checkpoint is behind that part afterwards.
 
-        What cannot be written is tried again with fresh state, as long as the checkpoint still is ours, and each time
-        with half as much: what takes too long would take too long for ever.
+        A failed write is retried with fresh state while the checkpoint is still owned, each time with half of the
+        records: a transaction that takes too long would take too long for ever.
         """
         while True:
             try:
                 dead_letters = await self._fold(batch)
-                # A transaction that has begun is finished; the driver's own time-outs bound it.
+                # A transaction that has begun is finished even on cancellation; its time limit bounds it.
                 with anyio.CancelScope(shield=True):
                     written = await self._store.write(self.checkpoint, batch.end, self._state, dead_letters)
-            except Faulty as fault:
-                offset = batch.start + fault.run[0]
-                self._log.exception("fold_failed", offset=offset, events=len(fault.run), reason=str(fault))
-                if len(fault.run) == 1:
+            except FoldFault as fault:
+                offset = batch.start + fault.group[0]
+                self._log.exception("fold_failed", offset=offset, events=len(fault.group), reason=str(fault))
+                if len(fault.group) == 1:
                     batch.poisoned[offset] = str(fault)
                 batch.singly, self._state = True, State()
             except Unwritable as error:
@@ -222,8 +239,8 @@ class Folding:
                 self._log.warning("write_failed", offset=batch.start, events=len(batch.records), reason=str(error))
                 await anyio.sleep(RETRY_SECONDS)
                 self._state = State()
-                current = await self._store.current(self.checkpoint)
-                if current.offset == batch.end:  # it was written after all
+                current = await self._store.ownership.current(self.checkpoint)
+                if current.offset == batch.end:  # the transaction was committed after all
                     self.checkpoint = current
                     return
                 batch = batch.half()
@@ -243,9 +260,9 @@ class Folding:
             if reason is not None:
                 dead[len(events)] = reason
             events.append(decoded if reason is None and isinstance(decoded, Event) else None)
-        runs = singles_of(events) if batch.singly else runs_of(events)
-        await self._store.load(self._state, needs(event for run in runs if (event := events[run[0]]) is not None))
-        dead |= fold_runs(self._state, events, runs)
+        groups = single_groups(events) if batch.singly else row_groups(events)
+        await self._store.load(self._state, needs(event for group in groups if (event := events[group[0]]) is not None))
+        dead |= fold_groups(self._state, events, groups)
         return [_dead_letter(batch.records[position], reason) for position, reason in sorted(dead.items())]
 
 
@@ -257,10 +274,15 @@ def _dead_letter(record: Record, reason: str) -> DeadLetter:
 
 
 async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoint]) -> None:
-    """Check that the log has neither lost what comes after the checkpoints nor what was folded last.
+    """Check that the log contains the offset of each checkpoint, or ends at it.
+
+    Args:
+        consumer: Any consumer of the log.
+        checkpoints: The checkpoints.
 
     Raises:
-        LogMismatch: it has; the message names the topic and the offsets.
+        LogMismatch: The log has lost records before a checkpoint's offset that were folded last, or records behind
+            it that were not folded yet; the message names the topic and the offsets.
     """
     found = {TopicPartition(each.topic, each.partition): each for each in checkpoints}
     begins = await consumer.beginning_offsets(list(found))
@@ -268,16 +290,16 @@ async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoi
     for partition, checkpoint in found.items():
         if not begins[partition] <= checkpoint.offset <= ends[partition]:
             raise LogMismatch(
-                f"{checkpoint.id} is folded up to offset {checkpoint.offset}, and the log reaches from "
+                f"{checkpoint.id} is folded up to offset {checkpoint.offset}, but the log contains offsets from "
                 f"{begins[partition]} to {ends[partition]}"
             )
 
 
-def _too_large(state: State) -> bool:
+def _is_too_large(state: State) -> bool:
     items = len(state.trials) + len(state.buckets) + len(state.outcomes) + len(state.groups) + len(state.revisions)
     if items > _CACHED_ITEMS:
         return True
     trials = sum(each.size for each in state.trials.values() if each)
-    # 8 bytes for each value, step and time.
+    # 8 bytes per value, step and time.
     buckets = sum(8 * len(each) * (len(each.columns) + 2) for each in state.buckets.values() if each is not None)
     return trials + buckets > _CACHED_BYTES

@@ -1,6 +1,6 @@
-"""A process that replays and kills itself with -9 where it is told to: `dying.py TASK MODULE:NAME[.METHOD] CALL`.
+"""A process that replays and kills itself with SIGKILL: `dying.py TASK MODULE:NAME[.METHOD] CALL`.
 
-It dies at the CALL-th call of that function, before anything of it is done.
+It dies at the CALL-th call of that function, before the function has done anything.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from functools import partial
 import anyio
 import structlog
 from trialstream.config import Config
-from trialstream_consumer import worker as folding
-from trialstream_consumer.replay.rebuild import rebuild_until
+from trialstream_consumer import worker
+from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
 from trialstream_consumer.replay.verify import verify
 
 
 def ignore(*_):
-    """Show nothing."""
+    """Ignore progress and differences."""
 
 
 def arm(place, call):
-    """Replace the function by one that kills at that call."""
+    """Replace the function by one that kills the process at that call."""
     module, _, path = place.partition(":")
     *owners, name = path.split(".")
     owner = importlib.import_module(module)
@@ -44,15 +44,14 @@ def arm(place, call):
 
 
 def main(task, place, call):
-    """Arm and run."""
+    """Arm the function and run the task."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     if place.endswith("Store.write"):
-        folding._BATCH_RECORDS = 3  # else a small log is one batch
+        worker._BATCH_RECORDS = 3  # by default a small log is one batch
     config = Config.from_env()
     arm(place, int(call))
-    rebuilding = importlib.import_module("trialstream_consumer.replay.replay.rebuild")
     tasks = {
-        "rebuild": partial(rebuilding.rebuild, config, ignore),
+        "rebuild": partial(rebuild, config, ignore),
         "until": partial(rebuild_until, config, "then", 2**42, ignore),
         "verify": partial(verify, config, ignore, ignore),
     }

@@ -1,4 +1,4 @@
-"""`python dying_consumer.py POINT PASSES`: a consumer that kills itself (SIGKILL) where it comes to a step again."""
+"""`python dying_consumer.py POINT PASSES`: a consumer that kills itself (SIGKILL) at a step, after some passes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import sys
 
 from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
 from trialstream_console.cli import main
+from trialstream_consumer.projection.ownership import Ownership
 from trialstream_consumer.projection.store import Store
 from trialstream_consumer.service import Service
 
-# By name: the class, the method, and whether death comes before it or when it has returned.
+# By name: the class, the method, and whether the process dies before the call or after it.
 POINTS = {
-    "taken over, nothing read": (Store, "acquire", "after"),
+    "taken over, nothing read": (Ownership, "acquire", "after"),
     "while it loads": (Store, "_find", "after"),
     "folded, before the transaction": (Store, "write", "before"),
-    "after the checkpoint's compare-and-set": (Store, "_advance", "after"),
+    "after the checkpoint's compare-and-set": (Ownership, "_advance", "after"),
     "between two writes": (AsyncIOMotorCollection, "bulk_write", "after"),
     "before the commit": (AsyncIOMotorClientSession, "commit_transaction", "before"),
     "after the commit": (AsyncIOMotorClientSession, "commit_transaction", "after"),
-    "before the offset is told to Kafka": (Service, "_commit", "before"),
+    "before the offset is committed to Kafka": (Service, "_commit", "before"),
 }
 
 
 def deadly(method, when, passes):
-    """The method, which is survived so many times."""
+    """Wrap a method: the process dies after a number of passes."""
     left = [passes]
 
     def die_at_last():

@@ -1,4 +1,4 @@
-"""Export while the broker dies, and while somebody ends it."""
+"""Export while the broker dies, and export ended by a signal."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from trialstream_schemas.errors import KafkaUnavailable
 
 
 def ignore(*_):
-    """No progress bar."""
+    """Ignore progress."""
 
 
 async def some_log(config):
-    """A log with something in each partition; returns how many records it has."""
+    """Write records to each partition and return the number of records of the log."""
     await ensure_topics(config)
     for partition in range(config.partitions):
         await send(config, [b"no event"] * 3, partition=partition)
     return 1 + 3 * config.partitions
 
 
-async def test_an_export_during_which_the_broker_dies_says_so_and_leaves_no_file(config, stack, tmp_path, monkeypatch):
-    """With the broker back, it exports all of it."""
+async def test_an_export_during_which_the_broker_dies_raises_and_leaves_no_file(config, stack, tmp_path, monkeypatch):
+    """When the broker is back, an export writes the whole log."""
     monkeypatch.setattr("trialstream_consumer.archive.exporting._WAIT_SECONDS", 2.0)
     records = await some_log(config)
 
@@ -51,9 +51,9 @@ async def test_an_export_during_which_the_broker_dies_says_so_and_leaves_no_file
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_export_that_is_ended_by_a_signal_leaves_no_file(config, stack, tmp_path, number):
-    """Its exit code names the signal."""
+    """The exit code is 128 and the number of the signal."""
     await ensure_topics(config)
-    for partition in range(config.partitions):  # to compress them takes a second
+    for partition in range(config.partitions):  # compressing them takes a second
         await send(config, [os.urandom(900_000)] * 10, partition=partition)
     command = [sys.executable, "-m", "trialstream_console.cli", "export", str(tmp_path / "log.avro")]
     env = {**os.environ, **environment(config)}

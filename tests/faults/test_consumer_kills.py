@@ -1,4 +1,4 @@
-"""The consumer is killed at each of its steps, and does not hear what became of its commit."""
+"""Kills of the consumer at each of its steps, and commits whose result is unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from writers import load
 
 
 async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_it(config, consumer, tmp_path):
-    """At no moment is the checkpoint ahead of the documents or behind them, and its successor loses nothing."""
+    """At no moment is the checkpoint ahead of the documents or behind them; the successor loses nothing."""
     service = consumer(config)
     async with load(config, writers=2, pause=0.02) as running, watched(config) as views:
         await run_sync(service.stop)
@@ -31,7 +31,7 @@ async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_
 
 @pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(10**6, id="until the transaction ends")])
 async def test_a_commit_whose_result_is_unknown_counts_once(config, consumer, stack, times):
-    """The connection breaks after the commit was carried out and before its answer: the checkpoint tells."""
+    """The connection breaks between the commit and its answer: the checkpoint shows that the batch was written."""
     with mongo_through_proxy(config, stack) as (through, proxy):
         service = consumer(through)
         async with load(config, writers=2, pause=0.02) as running, watched(config) as views:

@@ -1,4 +1,4 @@
-"""MongoDB is killed, stepped down, stopped for a minute; readers recover by themselves."""
+"""Faults of MongoDB: kills, a step-down and an outage of a minute; consumers and readers recover by themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from writers import connected, load
 
 @asynccontextmanager
 async def reading(config):
-    """A reader that asks all the time; gives its answers, None for each time that MongoDB did not answer."""
+    """Run a reader in a loop; yields the list of its answers, None for each read that failed."""
     answers = []
 
     async def read():
@@ -34,13 +34,13 @@ async def reading(config):
 
 
 async def answered(answers):
-    """Wait until the reader has an answer again."""
+    """Wait for the next successful read."""
     before = len(answers)
     await until(lambda: any(answers[before:]))
 
 
 async def test_mongodb_is_killed_while_a_consumer_folds(config, consumer, stack):
-    """The documents equal the oracle at every moment, and a reader answers again without being told."""
+    """The documents equal the oracle at every moment, and the reader recovers by itself."""
     service = consumer(config)
     async with load(config, writers=2) as running, watched(config) as views, reading(config) as answers:
         await running.grow(200)
@@ -55,7 +55,7 @@ async def test_mongodb_is_killed_while_a_consumer_folds(config, consumer, stack)
 
 
 async def test_the_primary_steps_down_while_a_consumer_folds(config, consumer, stack):
-    """Nobody takes writes for a while, and what is written in between is not there: as above."""
+    """Without a primary no write is accepted, and writes that were not replicated are lost: as above."""
     service = consumer(config)
     async with load(config, writers=2) as running, watched(config) as views, reading(config) as answers:
         await running.grow(200)
@@ -72,7 +72,7 @@ async def test_the_primary_steps_down_while_a_consumer_folds(config, consumer, s
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["killed", "paused"])
 async def test_mongodb_is_away_for_a_minute(config, consumer, stack, how):
-    """Longer than any time-out of consumer, driver and group: as above."""
+    """The outage is longer than any time-out of consumer, driver and group: as above."""
     service = consumer(config)
     async with load(config, writers=2, pause=0.05) as running, reading(config) as answers:
         await running.grow(100)
@@ -91,7 +91,7 @@ async def test_mongodb_is_away_for_a_minute(config, consumer, stack, how):
 
 
 async def test_a_reader_says_that_mongodb_is_away_and_writers_do_not_need_it(config, consumer, stack):
-    """The error names it, and what was logged meanwhile is folded later."""
+    """The reader raises MongoUnavailable; events that were logged meanwhile are folded later."""
     service = consumer(config)
     async with load(config, writers=1) as running:
         await running.grow(20)

@@ -92,8 +92,8 @@ def wrong(config, trial, home):
         ("2 bytes are left over", whole + b"\0\0"),
         ("there is no trial", encode(frame(stranger_to(config, home, "f" * 30)))),
         ("one per row", encode(frame(trial, steps=[1]))),
-        ("belongs into", encode(frame(stranger_to(config, (home + 1) % config.partitions, "e" * 30)))),
-        ("belongs into", encode(LogCreated(time=1, log="other", partitions=1))),
+        ("belongs in", encode(frame(stranger_to(config, (home + 1) % config.partitions, "e" * 30)))),
+        ("belongs in", encode(LogCreated(time=1, log="other", partitions=1))),
     ]
 
 
@@ -108,13 +108,16 @@ def absurd(config, trial, home):
         ("more than 98304 items", with_value(trial, varint(6) + varint(million) + bytes(million) + b"\0")),
         ("more than 98304 items", with_value(trial, varint(7) + varint(2**62) + b"\0\0" * 100)),
         ("more than 98304 items", with_value(trial, varint(6) + varint(-(2**62)) + varint(5) + bytes(100))),
-        ("columns have other lengths", before_columns + varint(million) + bytes(million) + b"\0"),
+        (
+            "columns: expected 1 of length 1, got 1000000 of lengths 0 to 0",
+            before_columns + varint(million) + bytes(million) + b"\0",
+        ),
         ("items where 100 bytes follow", before_columns + varint(2**62) + b"\0" * 100),
         ("a text or bytes of 1099511627776 bytes", with_value(trial, varint(4) + varint(2**40) + b"x")),
         ("maximum recursion depth", with_value(trial, b"\x0c\x02" * 300_000 + bytes(300_001))),
         ("an integer of more than 64 bits", with_value(trial, varint(2) + b"\xff" * 20)),
         ("there is no trial", encode(Heartbeat(**request(stranger_to(config, home, "x" * 900_000))))),
-        ("not the hash of a trial", encode(creation(stranger_to(config, home, "Z" * 500_000)))),
+        ("hash of the trial: expected", encode(creation(stranger_to(config, home, "Z" * 500_000)))),
         ("1048577 bytes, and an event can have", bytes(MAX_RECORD_BYTES + 1)),
         ("31457280 bytes, and an event can have", bytes(30 * 2**20)),
     ]
@@ -239,9 +242,9 @@ async def test_a_batch_that_takes_too_long_to_write_is_halved(config, consumer, 
 
 UNBOUNDED = """
 import sys
-from trialstream_consumer import fold
+from trialstream_consumer.fold import document_size
 from trialstream_console.cli import main
-fold.MAX_DOCUMENT_BYTES = 10**9
+document_size.MAX_DOCUMENT_BYTES = 10**9
 sys.argv = ["trialstream", "consume"]
 main()
 """

@@ -1,4 +1,4 @@
-"""Rebuild, until and verify while everything runs, killed at each of their steps and run again."""
+"""Rebuild, rebuild until and verify under live writes, killed at each of their steps and run again."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ from service_load import connected, load
 from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
 from trialstream.log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
-from trialstream_consumer.projection.catalog import Projections
-from trialstream_consumer.projection.store import ensure_indexes
+from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
 from trialstream_consumer.replay.replay import Replay
 from trialstream_consumer.replay.verify import verify
 from trialstream_schemas.errors import Fenced
 
 STORE = "trialstream_consumer.projection.store:Store"
-# Each step of a rebuild, in their order, at which it dies.
+OWNERSHIP = "trialstream_consumer.projection.ownership:Ownership"
+# The steps of a rebuild in their order: the function at which the process dies, and at which call of it.
 STEPS = {
-    "before there is a database": ("trialstream_consumer.projection.catalog:Projections._describe", 1),
-    "before the indexes": ("trialstream_consumer.replay.replay.rebuild:ensure_indexes", 1),
+    "before there is a database": ("trialstream_consumer.projection.catalog:Catalog._describe", 1),
+    "before the indexes": ("trialstream_consumer.replay.opening:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
     "between batches": (f"{STORE}.write", 8),
-    "before the consumers are held": (f"{STORE}.hold", 1),
-    "while the consumers are being held": (f"{STORE}.acquire", 8),
-    "before the switch": (f"{STORE}.switch", 1),
-    "in the transaction of the switch": (f"{STORE}._fence", 7),
-    "after the switch": ("trialstream_consumer.projection.catalog:Projections.clean", 2),
+    "before the consumers are held": (f"{OWNERSHIP}.hold", 1),
+    "while the consumers are being held": (f"{OWNERSHIP}.acquire", 8),
+    "before the switch": (f"{OWNERSHIP}.switch", 1),
+    "in the transaction of the switch": (f"{OWNERSHIP}._fence", 7),
+    "after the switch": ("trialstream_consumer.projection.catalog:Catalog.clean", 2),
     "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorClient.drop_database", 1),
 }
 
 
 def ignore(*_):
-    """No progress bar, or no difference to note."""
+    """Ignore progress and differences."""
 
 
 def die(config, task, place, call):
-    """Run a task that dies there."""
+    """Run a task in a process that dies at that call."""
     command = [sys.executable, str(Path(__file__).with_name("dying.py")), task, place, str(call)]
     env = {**os.environ, **environment(config)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -54,7 +55,7 @@ def die(config, task, place, call):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-async def equals_the_log(config):
+async def check_equals_the_log(config):
     """Compare every document with a fold of the log from its beginning."""
     found = []
     verified = await verify(config, found.append, ignore)
@@ -65,7 +66,7 @@ async def equals_the_log(config):
 
 @asynccontextmanager
 async def watching(config):
-    """Readers that poll all the time, one of them connected anew each time: none ever sees less than before."""
+    """Readers that poll all the time, one of them over a new connection each time: none ever sees less than before."""
     seen = {"trials": 0, "rows": 0, "members": 0}
     polls = 0
     left = anyio.Event()
@@ -97,8 +98,8 @@ async def watching(config):
             while not left.is_set():
                 least = await watch(protocol, least)
 
-    async def come_anew():
-        while not left.is_set():  # not cancelled: aiokafka leaves a connection that is being opened
+    async def keep_reconnecting():
+        while not left.is_set():  # not cancelled: aiokafka would leak a connection that is being opened
             least = dict(seen)
             async with connected(config) as protocol:
                 await watch(protocol, least)
@@ -108,7 +109,7 @@ async def watching(config):
         await protocol.new_trial(ts.Trial(name="member", project_id="watched"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keep_watching)
-        tasks.start_soon(come_anew)
+        tasks.start_soon(keep_reconnecting)
         await until(lambda: polls >= 4)
         try:
             yield lambda: polls
@@ -117,7 +118,7 @@ async def watching(config):
 
 
 async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_sees_less(config, consumer):
-    """Nothing is lost, nothing is folded twice, creations and claims go on, and the old projection is gone."""
+    """No event is lost or folded twice, creations and claims succeed meanwhile, and the old projection is dropped."""
     first = consumer(config)
     second = await run_sync(consumer, config)
 
@@ -143,7 +144,7 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
         await writing.grow(50)
     await caught_up(config)
     await writing.check()
-    await equals_the_log(config)
+    await check_equals_the_log(config)
 
     assert first.running
     assert second.running
@@ -153,7 +154,7 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
 
 
 async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_run_again(config, consumer):
-    """Whatever it has left, consumers fold on at once, no reader sees less, and the next run ends well."""
+    """After each kill, consumers fold on at once, no reader sees less, and the next run succeeds."""
     service = consumer(config)
     async with load(config, writers=1) as writing:
         await writing.grow(50)
@@ -165,13 +166,13 @@ async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_
 
                 assert (live(config) != before[0]) == switched, step
 
-                with anyio.fail_after(20):  # an open transaction that nobody ends would last a minute
+                with anyio.fail_after(20):  # a transaction left open would last a minute
                     await folds_on(config, 5)
                     await until(lambda before=before: polls() >= before[1] + 2)
             rebuilt = await rebuild(config, ignore)
     await caught_up(config)
     await writing.check()
-    await equals_the_log(config)
+    await check_equals_the_log(config)
 
     assert service.running
     assert live(config) == rebuilt.database
@@ -179,8 +180,8 @@ async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_
 
 
 @pytest.mark.parametrize("step", ["between batches", "in the transaction of the switch"])
-async def test_without_any_consumer_a_killed_rebuild_goes_on_from_its_own_checkpoints(config, consumer, step):
-    """What it has folded is not folded again, and what it has locked does not hold up the next run."""
+async def test_without_a_consumer_a_killed_rebuild_continues_from_its_own_checkpoints(config, consumer, step):
+    """Records folded before the kill are not folded again, and locks left by the kill do not delay the next run."""
     service = consumer(config)
     async with load(config) as writing:
         await writing.grow(100)
@@ -197,8 +198,8 @@ async def test_without_any_consumer_a_killed_rebuild_goes_on_from_its_own_checkp
     assert differences(before, snapshot(config)) == []
 
 
-async def test_of_two_rebuilds_at_once_one_ends_and_the_other_is_told(config, consumer):
-    """They are fenced like consumers: one projection is built, and it is right."""
+async def test_of_two_rebuilds_at_once_one_succeeds_and_the_other_may_be_fenced(config, consumer):
+    """They fence each other like consumers: one projection is built, and it equals the log."""
     consumer(config)
     results = []
 
@@ -215,7 +216,7 @@ async def test_of_two_rebuilds_at_once_one_ends_and_the_other_is_told(config, co
             tasks.start_soon(run)
     await caught_up(config)
     await writing.check()
-    await equals_the_log(config)
+    await check_equals_the_log(config)
     rebuilt = [each for each in results if not isinstance(each, Fenced)]
 
     assert len(results) == 2
@@ -223,20 +224,20 @@ async def test_of_two_rebuilds_at_once_one_ends_and_the_other_is_told(config, co
     assert live(config) in {each.database for each in rebuilt}
 
 
-async def test_of_two_that_have_fenced_each_other_the_last_to_begin_goes_on(config, consumer):
-    """The first one has taken some partitions after the second one had begun: else both would end."""
+async def test_of_two_replays_that_have_fenced_each_other_the_last_to_begin_continues(config, consumer):
+    """The first one takes some partitions after the second one has begun; still, not both end with an error."""
     service = consumer(config)
     async with load(config) as writing:
         await writing.grow(50)
     await caught_up(config)
     await run_sync(service.stop)
     log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        store = projections.store.of(await projections.begin_rebuild(), live=False)
+    async with Catalog(config) as catalog:
+        store = catalog.offline_store(await catalog.begin_rebuild())
         await ensure_indexes(config, store.database)
         async with Replay(config, store, log.partitions) as first, Replay(config, store, log.partitions) as second:
-            await store.acquire(config.trials_topic, 0)
-            await store.acquire(config.trials_topic, 1)
+            await store.ownership.acquire(config.trials_topic, 0)
+            await store.ownership.acquire(config.trials_topic, 1)
             ends = await second.ends()
             with pytest.raises(Fenced, match="another process has taken over"):
                 await first.fold_to(ends, ignore)
@@ -246,27 +247,27 @@ async def test_of_two_that_have_fenced_each_other_the_last_to_begin_goes_on(conf
             assert await second.leads()
 
 
-async def test_until_and_verify_that_were_killed_can_be_run_again(config, consumer):
-    """Until goes on and is not read before it is finished; what verify has left is dropped by the next."""
+async def test_a_killed_rebuild_until_and_a_killed_verify_can_be_run_again(config, consumer):
+    """An unfinished projection until a time cannot be read, and the next verify drops the database of a killed one."""
     consumer(config)
     async with load(config) as writing:
         await writing.grow(100)
         await run_sync(die, config, "until", f"{STORE}.write", 8)
         with pytest.raises(ts.ItemNotFound, match="not finished"):
             await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
-        await run_sync(die, config, "verify", "trialstream_consumer.replay.replay.diff:Comparison.differences", 1)
+        await run_sync(die, config, "verify", "trialstream_consumer.replay.diff:Comparison.differences", 1)
 
         assert f"{config.prefix}~verify" in databases(config)
 
         await rebuild_until(config, "then", 2**42, ignore)
-        await equals_the_log(config)
+        await check_equals_the_log(config)
     async with ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then") as protocol:
         assert len(await protocol.fetch_trials({})) == 4
     assert databases(config) == {live(config), f"{config.prefix}~then"}
 
 
 async def test_a_rebuild_outlives_a_killed_mongodb_or_is_run_again(config, consumer, stack):
-    """It loses nothing, whether it waits for MongoDB to come back or ends with an error."""
+    """No event is lost, whether the rebuild waits for MongoDB to come back or ends with an error."""
     consumer(config)
     async with load(config) as writing:
         await writing.grow(100)
@@ -287,7 +288,7 @@ async def test_a_rebuild_outlives_a_killed_mongodb_or_is_run_again(config, consu
         await folds_on(config, 10)
     await caught_up(config)
     await writing.check()
-    await equals_the_log(config)
+    await check_equals_the_log(config)
 
 
 def _answers(config):

@@ -1,4 +1,4 @@
-"""Consumers that do not know that they have lost their partitions, and members that come and go all the time."""
+"""Zombies, which are consumers that lost their partitions without notice, and frequent rebalances."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from writers import load
 
 
 async def test_a_zombie_is_fenced(config, consumer):
-    """A consumer that was paused and given up writes nothing when it wakes, and works on as a member.
+    """A paused consumer that was removed from the group writes nothing when it resumes, and rejoins as a member.
 
-    The group is told that it is dead, instead of waiting for the end of its session.
+    The test removes it from the group instead of waiting for its session to expire.
     """
     zombie = consumer(config)
     async with load(config, writers=2) as running, watched(config) as views:
@@ -37,7 +37,7 @@ async def test_a_zombie_is_fenced(config, consumer):
 
 @pytest.mark.slow
 async def test_a_consumer_that_is_paused_past_its_session_is_fenced(config, consumer):
-    """As above, and nobody tells the group anything: its session ends by itself."""
+    """As above, but the session of the paused consumer expires by itself."""
     zombie = consumer(config)
     async with load(config, writers=2, pause=0.02) as running, watched(config, 1.0) as views:
         await running.grow(200)
@@ -59,7 +59,7 @@ async def _stable(config, count):
 
 
 async def test_a_storm_of_rebalances_stops_nobody(config, consumer):
-    """Of four consumers one after the other is killed or stopped and comes again; in every window events are folded."""
+    """Four consumers in turn are killed or stopped, and started again; in every window events are folded."""
     services = [consumer(config)]
     windows = []
     async with load(config, writers=2, pause=0.02) as running, watched(config) as views:

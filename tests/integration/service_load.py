@@ -1,4 +1,4 @@
-"""Writers that know what they wrote, to compare with what was folded."""
+"""Load for the tests of the consumer: writers that record their calls, to compare them with the documents."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from trialstream.config import Config
 
 
 def connected(config: Config) -> ts.Protocol:
-    """A protocol for a configuration, to be entered."""
+    """Return a protocol for a configuration, not entered yet."""
     return ts.connect(kafka=config.kafka, mongo=config.mongo, prefix=config.prefix)
 
 
 @dataclass
 class Writer:
-    """One protocol with a trial of its own, and a trial that it shares with all others.
+    """A protocol that writes to a trial of its own and to a trial that all writers share.
 
     Attributes:
-        trial: Its own.
-        rows: Rows logged to each of the two so far.
-        updates: Updates of its own trial so far, other than metrics.
+        name: Name of the writer.
+        trial: Trial of this writer.
+        shared: Trial that all writers share.
+        protocol: Protocol of this writer.
+        rows: Rows logged to each of the two trials so far.
+        updates: Updates of the own trial so far, other than metrics.
     """
 
     name: str
@@ -35,7 +38,7 @@ class Writer:
     updates: int = 0
 
     async def write(self) -> None:
-        """Log one row to both trials, and now and then an update."""
+        """Log one row to both trials, and every 20 rows an update."""
         await self.protocol.log_trial_metrics(self.trial, step=self.rows, loss=self.rows / 2, odd=self.rows % 2)
         await self.protocol.log_trial_metrics(self.shared, step=self.rows, **{self.name: float(self.rows)})
         self.rows += 1
@@ -46,23 +49,28 @@ class Writer:
 
 @dataclass
 class Load:
-    """Writers that write until the block is left; then all that they wrote is acknowledged."""
+    """Writers that write until the block of `load` ends; then all their events are acknowledged.
+
+    Attributes:
+        config: Settings of the writers.
+        writers: The writers.
+    """
 
     config: Config
     writers: list[Writer] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
-        """Rows logged so far by all."""
+        """Rows logged so far by all writers."""
         return sum(each.rows for each in self.writers)
 
     async def grow(self, rows: int) -> None:
-        """Wait until so many more rows are logged."""
+        """Wait until a number of further rows is logged."""
         before = self.rows
         await until(lambda: self.rows >= before + rows)
 
     async def check(self) -> None:
-        """Compare every document with what its writers know: nothing is missing, doubled or out of order."""
+        """Compare every document with the calls of its writers: nothing is missing, doubled or out of order."""
         async with connected(self.config) as reader:
             for writer in self.writers:
                 [trial] = await reader.fetch_trials({"uid": writer.trial.uid})
@@ -89,7 +97,7 @@ class Load:
 
 @asynccontextmanager
 async def load(config: Config, writers: int = 3) -> AsyncIterator[Load]:
-    """Start writers; a consumer must run."""
+    """Run writers; a consumer must be running."""
     made = Load(config)
     stop = anyio.Event()
     started: list[anyio.Event] = [anyio.Event() for _ in range(writers)]

@@ -1,4 +1,4 @@
-"""What the tests of the consumer share: looking at the log, at the projection and at the consumer's processes."""
+"""Support for the tests of the consumer: the log, the projection and the consumer's processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "dead_lette
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = 30.0) -> None:
-    """Wait for a condition, with a deadline."""
+    """Wait until a condition is met, with a deadline."""
     with anyio.fail_after(seconds):
         while True:
             met = condition()
@@ -40,7 +40,7 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float 
 
 @asynccontextmanager
 async def admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Kafka's administration."""
+    """Open an admin client of Kafka."""
     client = AIOKafkaAdminClient(**config.kafka_client())
     await client.start()
     try:
@@ -51,7 +51,7 @@ async def admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
 
 @asynccontextmanager
 async def log_reader(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
-    """A plain consumer outside of any group."""
+    """Open a Kafka consumer outside of any group."""
     consumer = AIOKafkaConsumer(**config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:
@@ -61,14 +61,14 @@ async def log_reader(config: Config) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def partitions_of(config: Config, topic: str) -> list[TopicPartition]:
-    """The partitions of a topic."""
+    """Return the partitions of a topic."""
     async with admin(config) as client:
         [described] = await client.describe_topics([topic])
     return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
 
 
 async def ends_of(config: Config, *topics: str) -> dict[TopicPartition, int]:
-    """The offsets behind the last records."""
+    """Return, by partition, the offset behind the last record."""
     partitions = [each for topic in topics for each in await partitions_of(config, topic)]
     async with log_reader(config) as consumer:
         consumer.assign(partitions)
@@ -76,7 +76,7 @@ async def ends_of(config: Config, *topics: str) -> dict[TopicPartition, int]:
 
 
 async def records_of(config: Config, topic: str) -> list[ConsumerRecord]:
-    """All records of a topic, by partition and offset."""
+    """Read all records of a topic, ordered by partition and offset."""
     ends = await ends_of(config, topic)
     found: list[ConsumerRecord] = []
     async with log_reader(config) as consumer:
@@ -91,7 +91,7 @@ async def records_of(config: Config, topic: str) -> list[ConsumerRecord]:
 async def send(
     config: Config, values: Iterable[bytes | None], *, topic: str = "", partition: int = 0, key: bytes | None = None
 ) -> list[int]:
-    """Write records as they are, into the trials topic by default; return their offsets."""
+    """Write raw records, to the trials topic by default; return their offsets."""
     producer = AIOKafkaProducer(**config.kafka_client(), acks="all")
     await producer.start()
     try:
@@ -115,7 +115,7 @@ async def delete_topics(config: Config) -> None:
 
 
 async def bury(config: Config) -> None:
-    """Tell the group coordinator that its members are dead, instead of waiting for the end of their sessions."""
+    """Remove all members from the group, instead of waiting for their sessions to expire."""
     async with admin(config) as client:
         node = await client.find_coordinator(config.consumer_group)
         for response in await client.describe_consumer_groups([config.consumer_group], node):
@@ -125,7 +125,7 @@ async def bury(config: Config) -> None:
 
 
 async def members(config: Config) -> int:
-    """How many members share the partitions; 0 while they are being shared out anew."""
+    """Count the members of the group; 0 during a rebalance."""
     async with admin(config) as client:
         node = await client.find_coordinator(config.consumer_group)
         [response] = await client.describe_consumer_groups([config.consumer_group], node)
@@ -137,21 +137,21 @@ async def members(config: Config) -> int:
 
 
 def live(config: Config) -> str:
-    """Database of the live projection."""
+    """Return the database of the live projection."""
     with MongoClient(config.mongo) as client:
         pointer = client[config.database].projection.find_one({"_id": "live"})
     return pointer["database"] if pointer else config.database
 
 
 def databases(config: Config) -> set[str]:
-    """Databases of all projections that have documents."""
+    """Return the databases of all projections that have documents."""
     with MongoClient(config.mongo) as client:
         names = [each for each in client.list_database_names() if each.split("~")[0] == config.database]
         return {each for each in names if set(client[each].list_collection_names()) != {"projection"}}
 
 
 def checkpoints(config: Config) -> dict[str, int]:
-    """By partition, the offset up to which it is folded."""
+    """Return, by partition, the offset up to which it is folded."""
     database = live(config)
     with MongoClient(config.mongo) as client:
         found = client[database].checkpoints.find({"offset": {"$exists": True}})
@@ -159,7 +159,7 @@ def checkpoints(config: Config) -> dict[str, int]:
 
 
 async def caught_up(config: Config, seconds: float = 40.0) -> None:
-    """Wait until all that lies in the log is folded."""
+    """Wait until every record of the log is folded."""
     ends = await ends_of(config, config.trials_topic, config.registry_topic)
     wanted = {f"{each.topic}/{each.partition}": end for each, end in ends.items()}
 
@@ -171,20 +171,22 @@ async def caught_up(config: Config, seconds: float = 40.0) -> None:
 
 
 def folded(config: Config) -> int:
-    """How many events are folded."""
+    """Count the folded events."""
     return sum(checkpoints(config).values())
 
 
 async def folds_on(config: Config, events: int) -> None:
-    """Wait until so many more events are folded."""
+    """Wait until a number of further events is folded."""
     before = folded(config)
     await until(lambda: folded(config) >= before + events)
 
 
 def snapshot(config: Config, projection: str | None = None) -> dict[str, dict[str, bytes]]:
-    """Every document of every collection as BSON bytes; of the checkpoints all but who holds them.
+    """Read every document of every collection as BSON bytes; of checkpoints, all fields except those of the owner.
 
-    Of the live projection, or of the database given.
+    Args:
+        config: Settings with the address of MongoDB and the prefix.
+        projection: Database of a projection; the live one by default.
     """
     name = projection or live(config)
     with MongoClient(config.mongo, document_class=RawBSONDocument) as client:
@@ -197,7 +199,7 @@ def snapshot(config: Config, projection: str | None = None) -> dict[str, dict[st
 
 
 def differences(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, bytes]]) -> list[str]:
-    """Which documents differ, for a readable failure."""
+    """List the documents that differ, for a readable failure."""
     return [
         f"{name} {id_}: {_decoded(documents.get(id_))} -> {_decoded(after[name].get(id_))}"
         for name, documents in before.items()
@@ -221,17 +223,17 @@ def drop(config: Config) -> None:
 
 
 def log_lines(service: ConsumerService) -> list[dict[str, object]]:
-    """What a consumer has logged, each line parsed; a line that is not JSON fails."""
+    """Parse the log of a consumer; a line that is not JSON fails."""
     return [json.loads(line) for line in service.log.read_text().splitlines()]
 
 
 def told(service: ConsumerService, event: str) -> list[dict[str, object]]:
-    """The lines of one event."""
+    """Return the lines of one log event."""
     return [line for line in log_lines(service) if line["event"] == event]
 
 
 def terminate(service: ConsumerService, seconds: float) -> tuple[int, float]:
-    """SIGTERM; return the exit code and after how many seconds it came."""
+    """Send SIGTERM; return the exit code and the seconds until the exit."""
     process = service._process
     assert process is not None
     started = time.monotonic()
@@ -243,7 +245,7 @@ def terminate(service: ConsumerService, seconds: float) -> tuple[int, float]:
 def cli(
     config: Config, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `trialstream` to its end."""
+    """Run a `trialstream` command to its end."""
     env = {**os.environ, **settings(config), **(environment or {})}
     command: Sequence[str] = [sys.executable, "-m", "trialstream_console.cli", *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)

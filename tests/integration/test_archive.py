@@ -1,4 +1,4 @@
-"""`trialstream export` and `import`: the log as one file, and back; first on the real servers, then without."""
+"""`trialstream export` and `import`: the log written to one file, and read back into a log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROJECT = "p.$"  # of write_all
 
 @dataclasses.dataclass
 class Log:
-    """A log of every kind of event by several writers, what was folded from it, and its export."""
+    """A log with every kind of event by several writers, the documents folded from it, and its export."""
 
     config: ts.Config
     documents: dict
@@ -37,28 +37,28 @@ class Log:
 
 
 def ignore(*_):
-    """No progress bar."""
+    """Ignore progress."""
 
 
 def fresh(config, **changes):
-    """Settings of a log that does not exist."""
+    """Settings of a log that does not exist yet."""
     return dataclasses.replace(config, prefix=f"archive-{uuid.uuid4().hex[:12]}", **changes)
 
 
 def documents(config):
-    """All that must come back byte for byte: dead letters name the place in their log."""
+    """The documents that must come back byte for byte; dead letters hold their place in the log, which differs."""
     found = snapshot(config)
     return {name: each for name, each in found.items() if name not in ("checkpoints", "dead_letters")}
 
 
 def dead_letters(config):
-    """Reason and bytes of each, with how many there are."""
+    """The number of dead letters by reason and value."""
     found = map(bson.decode, snapshot(config)["dead_letters"].values())
     return collections.Counter((each["reason"], each["value"]) for each in found)
 
 
 async def imported(log, consumer, archive=None, **changes):
-    """Import into a fresh log, fold that, and return its settings."""
+    """Import into a fresh log, fold it, and return its settings."""
     config = fresh(log.config, **changes)
     await import_archive(config, archive or log.archive, ignore)
     consumer(config)
@@ -67,26 +67,26 @@ async def imported(log, consumer, archive=None, **changes):
 
 
 async def exported(log, file, **selection):
-    """Export a part of the log."""
+    """Export a part of the log and return the archive."""
     await export_log(log.config, file, Selection(**selection), ignore)
     return Archive.check(file, ignore)
 
 
 def events(archive):
-    """By topic, the decoded events of an archive with their time; None for what is none."""
+    """By topic, the decoded events of an archive with their timestamps; None for an undecodable record."""
     store, found = SchemaStore(), {"registry": [], "trials": []}
-    for row in archive.rows():
+    for record in archive.logged_records():
         try:
-            event = store.decode(row["value"])
+            event = store.decode(record["value"])
         except SchemaError:
             event = None
-        found[row["topic"]].append((event, row["timestamp"].timestamp() * 1000))
+        found[record["topic"]].append((event, record["timestamp"].timestamp() * 1000))
     return found
 
 
 @pytest.fixture(scope="module")
 async def log(stack, tmp_path_factory):
-    """Written once for all tests, which leave it as it is; its topics stay, its database and its consumer do not."""
+    """Written once for all tests, which do not change it; its consumer is stopped and its database dropped."""
     config = fresh(ts.Config(kafka=stack.kafka.address, mongo=stack.mongo.uri, partitions=4))
     folder = tmp_path_factory.mktemp("archive")
     service = ConsumerService(folder, config)
@@ -112,7 +112,7 @@ async def log(stack, tmp_path_factory):
 
 @pytest.mark.parametrize("partitions", [4, 7])
 async def test_an_exported_log_folds_to_the_same_documents_elsewhere(log, consumer, partitions):
-    """Trials, groups, projects, series and outcomes byte for byte, whatever the partition count; dead letters too."""
+    """All but dead letters are the same byte for byte, for the same and another partition count."""
     target = await imported(log, consumer, partitions=partitions)
 
     assert differences(log.documents, documents(target)) == []
@@ -124,7 +124,7 @@ async def test_an_exported_log_folds_to_the_same_documents_elsewhere(log, consum
 
 
 async def test_a_second_import_changes_no_document(log, consumer, monkeypatch):
-    """Nor does one that was interrupted before; what cannot be folded is said again."""
+    """Nor does an interrupted one before them. Records that cannot be folded become dead letters again."""
     target = fresh(log.config)
     monkeypatch.setattr("trialstream_consumer.archive.importing._CHUNK_BYTES", 1000)
     with anyio.CancelScope() as interrupted:
@@ -142,7 +142,7 @@ async def test_a_second_import_changes_no_document(log, consumer, monkeypatch):
 
 
 async def test_keys_and_order_are_those_of_the_log(log):
-    """Record by record; of the registry all but which log it is."""
+    """Record by record; of the registry, all but the identity of the log."""
     target = fresh(log.config)
     sent = await import_archive(target, log.archive, ignore)
     for source, topic in ((log.config.trials_topic, target.trials_topic), (log.config.schemas_topic, "")):
@@ -162,18 +162,18 @@ async def test_keys_and_order_are_those_of_the_log(log):
 
 
 async def test_fastavro_alone_reads_the_file(log):
-    """Every value that is an event is decoded with the schemas in the file's metadata, and nothing else."""
+    """Every event is decoded with nothing but the schemas in the metadata of the file."""
     with log.archive.file.open("rb") as source:
         reader = fastavro.reader(source)
         schemas = {
             key: fastavro.parse_schema(each) for key, each in json.loads(reader.metadata["trialstream.schemas"]).items()
         }
-        rows = list(reader)
+        records = list(reader)
     names = collections.Counter()
-    for row in rows:
-        if row["value"][:2] == b"\xc3\x01" and len(row["value"]) > 10:
-            body = io.BytesIO(row["value"][10:])
-            schema = schemas[row["value"][2:10].hex()]
+    for record in records:
+        if record["value"][:2] == b"\xc3\x01" and len(record["value"]) > 10:
+            body = io.BytesIO(record["value"][10:])
+            schema = schemas[record["value"][2:10].hex()]
             fastavro.schemaless_reader(body, schema, None)
 
             assert body.read() == b""
@@ -181,14 +181,14 @@ async def test_fastavro_alone_reads_the_file(log):
             names[schema["name"]] += 1
     ends = await ends_of(log.config, log.config.trials_topic, log.config.registry_topic)
 
-    assert len(rows) == sum(ends.values())
-    assert len(rows) - sum(names.values()) == 3  # the garbage of write_all
+    assert len(records) == sum(ends.values())
+    assert len(records) - sum(names.values()) == 3  # the garbage of write_all
     assert names["trialstream.LogCreated"] == 1
     assert len(names) >= 13
 
 
 async def test_an_exported_project_stands_on_its_own(log, consumer, tmp_path):
-    """Its trials, also those that were attached to it later, are the same; others are not there."""
+    """All of its trials come back the same, also those attached later; other trials do not come."""
     archive = await exported(log, tmp_path / "project.avro", project=PROJECT)
     found = documents(await imported(log, consumer, archive))
     trials = log.documents["trials"]
@@ -208,19 +208,19 @@ async def test_an_exported_project_stands_on_its_own(log, consumer, tmp_path):
 
 
 async def test_an_exported_trial_comes_with_its_group_and_the_groups_project(log, consumer, tmp_path):
-    """By uid or by hash."""
+    """The trial is selected by its uid or by its hash."""
     by_hash = await exported(log, tmp_path / "hash.avro", trial=log.other.hash)
     by_uid = await exported(log, tmp_path / "uid.avro", trial=log.other.uid)
     found = documents(await imported(log, consumer, by_uid))
 
-    assert list(by_hash.rows()) == list(by_uid.rows())
+    assert list(by_hash.logged_records()) == list(by_uid.logged_records())
     assert found["trials"] == {log.other.uid: log.documents["trials"][log.other.uid]}
     assert set(found["groups"]) == {log.other.group_id}
     assert set(found["projects"]) == {"other"}
 
 
-async def test_a_window_of_time_keeps_what_came_in_it_and_the_creations(log, tmp_path):
-    """By the broker's clock: from `since` on, before `until`."""
+async def test_a_window_of_time_keeps_its_events_and_the_creations(log, tmp_path):
+    """By the broker's clock, from `since` on and before `until`."""
     times = sorted(time for _, time in events(log.archive)["trials"])
     since, until = int(times[len(times) // 3]), int(times[2 * len(times) // 3])
     archive = await exported(log, tmp_path / "window.avro", since=since, until=until)
@@ -238,7 +238,7 @@ async def test_a_window_of_time_keeps_what_came_in_it_and_the_creations(log, tmp
 
 
 async def test_nothing_to_export_is_an_error(log, config, tmp_path):
-    """No such project, no such trial, no such log: each is named, and no file is left."""
+    """The error names the missing project, trial or topic, and no file is left."""
     with pytest.raises(ArchiveError, match="no project 'nobody'"):
         await exported(log, tmp_path / "log.avro", project="nobody")
     with pytest.raises(ArchiveError, match="no events of trial nobody_0"):
@@ -250,7 +250,7 @@ async def test_nothing_to_export_is_an_error(log, config, tmp_path):
 
 
 async def test_an_interrupted_export_leaves_no_file(log, tmp_path):
-    """Neither under its name nor beside it."""
+    """Neither FILE nor FILE.partial is left."""
     with anyio.CancelScope() as interrupted:
         await export_log(log.config, tmp_path / "log.avro", Selection(), lambda *_: interrupted.cancel())
 
@@ -258,8 +258,8 @@ async def test_an_interrupted_export_leaves_no_file(log, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_commands_say_what_they_did(log, tmp_path):
-    """Counts on stdout; an existing file, a torn one and a wrong time are errors that change nothing."""
+async def test_the_commands_report_their_results(log, tmp_path):
+    """Counts go to stdout. An existing file, a torn one and an invalid time are errors that change nothing."""
     file, target = tmp_path / "log.avro", fresh(log.config)
     done = await run_sync(cli, log.config, "export", str(file))
     whole = file.read_bytes()

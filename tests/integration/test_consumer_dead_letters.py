@@ -1,4 +1,4 @@
-"""Records that cannot be folded: one dead letter each, and the partition goes on."""
+"""Records that cannot be folded: each becomes one dead letter, and the partition continues."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
 from service_support import caught_up, cli, send, told
-from trialstream_consumer.fold import batch as runs_module
-from trialstream_consumer.fold import fold as fold_module
+from trialstream_consumer.fold import batch, updates
 from trialstream_consumer.replay.rebuild import rebuild
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.wire.codec import encode, record_of
@@ -23,12 +22,12 @@ from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 
 def partition_of(config, trial):
-    """Where Kafka's partitioner puts a trial."""
+    """Return the partition that Kafka's partitioner chooses for a trial."""
     return (murmur2(trial.hash.encode()) & 0x7FFFFFFF) % config.partitions
 
 
 def beside(config, trial, start):
-    """An address that begins so, of no trial, which belongs into the partition of a trial."""
+    """Return an address of no trial that begins with `start` and belongs in the partition of a trial."""
     names = (f"{start}{i}" for i in range(1000))
     found = next(
         each
@@ -39,7 +38,7 @@ def beside(config, trial, start):
 
 
 def frame(of, seq=1, **changes):
-    """A frame of one row, of a writer that is no Protocol."""
+    """Make a frame of one row, of a writer that is no Protocol."""
     event = MetricsLogged(
         trial=of.uid,
         writer="by-hand",
@@ -55,7 +54,7 @@ def frame(of, seq=1, **changes):
 
 
 def poison(config, trial):
-    """Records that nobody can fold, by what must be said of them."""
+    """Return records that cannot be folded, by a part of the expected reason."""
     whole = encode(frame(trial))
     return {
         "does not begin with C3 01": b"\x00garbage",
@@ -64,16 +63,16 @@ def poison(config, trial):
         "no schema with fingerprint": b"\xc3\x01" + b"\x11" * 8 + b"body",
         "there is no trial": encode(frame(trial, trial=beside(config, trial, "f" * 30))),
         "there is no trial '[/bold]": encode(frame(trial, trial=beside(config, trial, "[/bold]"))),
-        f"belongs into {config.registry_topic}/0": encode(LogCreated(time=1, log="l", partitions=1)),
+        f"belongs in {config.registry_topic}/0": encode(LogCreated(time=1, log="l", partitions=1)),
         "4 bytes are left over": whole + b"more",
-        "columns have other lengths": encode(frame(trial, seq=1, columns=[[0.5, 0.6]])),
-        "names a metric twice": encode(frame(trial, seq=2, names=["a", "a"], columns=[[1.0], [2.0]])),
+        "columns: expected 1 of length 1, got 1 of lengths 2 to 2": encode(frame(trial, seq=1, columns=[[0.5, 0.6]])),
+        "names: expected distinct names": encode(frame(trial, seq=2, names=["a", "a"], columns=[[1.0], [2.0]])),
         "one per row": encode(frame(trial, seq=3, steps=[1, 2])),
     }
 
 
 async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_goes_on(config, consumer):
-    """Topic, partition, offset, reason and bytes; what follows is folded; the command lists them."""
+    """A dead letter has topic, partition, offset, reason and bytes; later events are folded; the command lists all."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -118,7 +117,7 @@ async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_goes_on(
 
 
 async def test_a_schema_that_is_published_while_the_consumer_runs_is_read(config, consumer):
-    """A newer writer adds a field with a default: its events are folded without the field, none is a dead letter."""
+    """Events of a newer writer that adds a field with a default are folded without the field; none is a dead letter."""
     consumer(config)
     newer = next(json.loads(each) for each in SCHEMAS.values() if json.loads(each)["name"].endswith("MetricsLogged"))
     newer["fields"].append({"name": "unit", "type": "string", "default": ""})
@@ -146,14 +145,14 @@ async def test_a_schema_that_is_published_while_the_consumer_runs_is_read(config
 
 
 def body(schema, record):
-    """The record in Avro's binary encoding."""
+    """Encode a record in Avro's binary encoding."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), record)
     return out.getvalue()
 
 
 async def test_many_records_of_an_unknown_schema_do_not_hold_up_the_partition(config, consumer):
-    """The schemas are looked for once a batch, not once a record."""
+    """The schemas are refreshed once per batch, not once per record."""
     consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -169,7 +168,7 @@ async def test_many_records_of_an_unknown_schema_do_not_hold_up_the_partition(co
 
 
 async def test_an_event_of_a_newer_kind_is_a_dead_letter_that_names_it(config, consumer):
-    """Its schema is known from the log, and this version has no fold for it."""
+    """The schema is in the log, but this version has no fold for the event."""
     consumer(config)
     schema = {"type": "record", "name": "PlotDrawn", "namespace": "trialstream", "fields": []}
     async with connected(config) as protocol:
@@ -185,14 +184,14 @@ async def test_an_event_of_a_newer_kind_is_a_dead_letter_that_names_it(config, c
 
 
 async def test_a_fault_of_the_fold_costs_the_one_event_that_brings_it_out(config, consumer, monkeypatch):
-    """Also one of rows that are folded together: by themselves they show which it is, and the others are folded."""
+    """In a row group, folding one by one isolates the failing event; the others are folded."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
     await run_sync(service.stop)
     frames = [frame(trial, seq) for seq in range(1, 101)]
     await send(config, map(encode, frames), partition=partition_of(config, trial))
-    apply, together = fold_module._apply, runs_module.fold_rows
+    apply, together = updates._apply_to_trial, batch.fold_rows
 
     def faulty(state, folded, event):
         apply(state, folded, event)
@@ -205,8 +204,8 @@ async def test_a_fault_of_the_fold_costs_the_one_event_that_brings_it_out(config
             raise ZeroDivisionError("half done")
         return folded
 
-    monkeypatch.setattr(fold_module, "_apply", faulty)
-    monkeypatch.setattr(runs_module, "fold_rows", faulty_together)
+    monkeypatch.setattr(updates, "_apply_to_trial", faulty)
+    monkeypatch.setattr(batch, "fold_rows", faulty_together)
     rebuilt = await rebuild(config, lambda *_: None)
     with MongoClient(config.mongo) as client:
         [letter] = client[rebuilt.database].dead_letters.find()

@@ -1,4 +1,4 @@
-"""Drop the database, fold the log anew: every document comes back byte for byte."""
+"""Dropping the database and folding the log again: every document comes back byte for byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRITERS = 3
 
 
 async def claim_all(protocol, group, won):
-    """Take trials until there are none; with others after the same ones, some claims are lost."""
+    """Claim trials until none is left; with several claimants, some claims are lost."""
     while True:
         try:
             trial = await protocol.fetch_and_update_trial(
@@ -27,7 +27,7 @@ async def claim_all(protocol, group, won):
 
 
 async def log_everything(protocol, trial, number):
-    """One event of every kind, with the values that are hard to get right."""
+    """Log an event of every kind, with values that are hard to get right."""
     await protocol.log_trial_start(trial)
     await protocol.log_trial_arguments(trial, **{"a.b": 1, "$set": [1, {"x": None}], "raw": b"\x00\xff", "n": number})
     await protocol.log_trial_metadata(trial, host=f"worker {number}", big=2**63 - 1)
@@ -61,7 +61,7 @@ async def log_everything(protocol, trial, number):
 
 
 async def write_all(config):
-    """Several writers with projects, groups, claims, every kind of event and records that nobody can fold."""
+    """Write a log of several writers: projects, groups, claims, every kind of event, and invalid records."""
     async with connected(config) as protocol:
         project = await protocol.new_project(ts.Project(name="p.$", metadata={"a.b": math.nan}))
         await protocol.new_project(ts.Project(name="p.$"))
@@ -98,7 +98,7 @@ async def write_all(config):
 
 
 async def test_a_dropped_database_comes_back_byte_for_byte(config, consumer):
-    """Trials, groups, projects, series, outcomes, dead letters and offsets, compared as BSON."""
+    """Trials, groups, projects, series, outcomes, dead letters and offsets are equal as BSON."""
     service = consumer(config)
     await write_all(config)
     await caught_up(config)

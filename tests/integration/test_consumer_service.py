@@ -1,4 +1,4 @@
-"""The consumer service: partitions are shared, members come, leave and die, and it stops cleanly."""
+"""The consumer service: members share the partitions, join, leave and die, and the service stops cleanly."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from service_support import (
     until,
 )
 
-# A stop that has to wait for a transaction takes as long as the transaction may (store._SECONDS), and a little.
+# A stop that has to wait for a transaction takes up to its time limit (projection.client.CALL_SECONDS), and a little.
 STOP_SECONDS = 14.0
 
 
 def folding(service):
-    """The partitions that a consumer has taken over so far."""
+    """Return the partitions that a consumer has taken over so far."""
     return {f"{line['topic']}/{line['partition']}" for line in told(service, "folding")}
 
 
@@ -41,7 +41,7 @@ async def shared_by_two(config, first, second):
 
 @pytest.mark.parametrize("how", ["leaves", "is killed"])
 async def test_two_consumers_share_the_partitions_and_when_one_goes_the_other_folds_on(config, consumer, how):
-    """Nothing is lost and nothing is folded twice, whether a member leaves in good order or dies."""
+    """Nothing is lost and nothing is folded twice, whether a member shuts down or dies."""
     first = consumer(config)
     async with load(config) as writing:
         second = await run_sync(consumer, config)
@@ -78,7 +78,7 @@ async def _is_stable(config, count):
 
 
 async def test_a_consumer_that_is_killed_again_and_again_loses_nothing(config, consumer):
-    """Whatever moment kill -9 meets: the documents equal what the writers had acknowledged."""
+    """At any moment of kill -9, the documents equal the acknowledged events of the writers."""
     service = consumer(config)
     async with load(config) as writing:
         for _ in range(4):
@@ -99,7 +99,7 @@ async def test_a_consumer_that_is_killed_again_and_again_loses_nothing(config, c
 
 
 async def test_an_idle_consumer_stops_on_sigterm(config, consumer):
-    """Exit code 0, at once, every line of its log a JSON object, the last one `stopped`."""
+    """The exit code is 0, at once; every line of the log is a JSON object, the last one `stopped`."""
     service = consumer(config)
     code, seconds = terminate(service, STOP_SECONDS)
     lines = log_lines(service)
@@ -112,7 +112,7 @@ async def test_an_idle_consumer_stops_on_sigterm(config, consumer):
 
 
 async def test_a_consumer_under_load_stops_on_sigterm(config, consumer):
-    """It finishes the transactions that it is in, and its successor goes on without a gap."""
+    """The consumer finishes its open transactions, and its successor continues without a gap."""
     service = consumer(config)
     async with load(config) as writing:
         await writing.grow(300)
@@ -136,7 +136,7 @@ async def test_a_consumer_under_load_stops_on_sigterm(config, consumer):
     ],
 )
 async def test_a_consumer_stops_on_sigterm_while_mongodb_is_away(config, consumer, stack, busy, how):
-    """What it cannot write any more stays in Kafka: its successor folds it."""
+    """Events that the consumer cannot write any more stay in Kafka; its successor folds them."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -165,7 +165,7 @@ async def test_a_consumer_stops_on_sigterm_while_mongodb_is_away(config, consume
 
 
 async def test_a_consumer_stops_on_sigterm_while_kafka_is_away(config, consumer, stack):
-    """Nobody can be told that it leaves, and it leaves."""
+    """The consumer stops although it cannot leave the group."""
     service = consumer(config)
     stack.kafka.kill()
     try:
@@ -179,7 +179,7 @@ async def test_a_consumer_stops_on_sigterm_while_kafka_is_away(config, consumer,
 
 
 async def test_mongodb_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
-    """The consumer waits and goes on by itself; nothing is lost or doubled."""
+    """The consumer waits and continues by itself; nothing is lost or doubled."""
     service = consumer(config)
     async with load(config) as writing:
         await writing.grow(150)
@@ -194,7 +194,7 @@ async def test_mongodb_is_killed_and_started_again_while_a_consumer_folds(config
 
 
 async def test_kafka_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
-    """The consumer joins again by itself; nothing is lost or doubled."""
+    """The consumer rejoins by itself; nothing is lost or doubled."""
     service = consumer(config)
     async with load(config) as writing:
         await writing.grow(150)

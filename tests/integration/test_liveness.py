@@ -1,4 +1,4 @@
-"""A killed run can be told from a live one, and goes on under the same uid."""
+"""Liveness: a killed run is distinguishable from a live one, and can be resumed under the same uid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trialstream_console.local.consumer import environment
 
 
 def train_until_killed(config, uid, ready):
-    """Start the trial, log ten steps, and train on for ever."""
+    """Start the trial, log ten steps, and run for ever."""
     import asyncio
 
     async def train():
@@ -34,7 +34,7 @@ def train_until_killed(config, uid, ready):
 
 
 def lost_trials(config, silent):
-    """Uids that `trialstream trials --lost` lists."""
+    """Return the uids that `trialstream trials --lost` lists."""
     command = [sys.executable, "-m", "trialstream_console.cli", "trials", "--lost", "--silent", str(silent), "--json"]
     listed = subprocess.run(command, env=os.environ | environment(config), capture_output=True, text=True, check=False)
     assert listed.returncode == 0, listed.stderr
@@ -42,7 +42,7 @@ def lost_trials(config, silent):
 
 
 async def test_a_killed_trial_is_listed_and_resumed(config, consumer):
-    """It shows among the lost ones until it is started again, and its steps go on where they were."""
+    """The trial is listed as lost until it is started again, and its steps continue where they ended."""
     consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="killed"))
@@ -85,7 +85,7 @@ async def test_a_killed_trial_is_listed_and_resumed(config, consumer):
 
 
 async def test_no_trial_looks_lost_because_nothing_is_folded(config):
-    """Without a consumer the command says so instead of listing trials that may well run."""
+    """Without a consumer the command reports the missing events instead of listing trials that may be running."""
     async with connected(config, timeout=1) as protocol:
         with pytest.raises(ts.ProjectionBehind):
             await protocol.new_trial(ts.Trial(name="a"))

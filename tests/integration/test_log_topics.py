@@ -1,4 +1,4 @@
-"""The topics: made once with the right settings, and refused when they are not the ones that were folded."""
+"""The topics: created once with the right settings, and refused when they are not those that were folded."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from service_load import connected
 from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of, send, until
 from trialstream.log.topics import ensure_topics
 from trialstream_consumer.service import Service
-from trialstream_consumer.worker import FETCHING
+from trialstream_consumer.worker import FETCH_SETTINGS
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.schemas import SCHEMAS
 
 
 async def settings_of(config, topic):
-    """The settings of a topic, as the broker has them."""
+    """The settings that the broker has of a topic."""
     async with admin(config) as client:
         [response] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     [(_, _, _, _, entries)] = response.resources
     return {entry[0]: entry[1] for entry in entries}
 
 
-async def test_any_number_of_callers_at_once_make_one_log(config):
-    """All return the same id, over the partitions that the topic really has."""
+async def test_concurrent_callers_create_one_log(config):
+    """All return the same id and the partition count that the topic has."""
     logs = []
 
     async def ensure(wanted):
@@ -49,7 +49,7 @@ async def test_any_number_of_callers_at_once_make_one_log(config):
 
 
 async def test_the_log_is_kept_for_ever_and_ordered_by_the_brokers_clock(config):
-    """Nothing of it is compacted or expires; only the schemas are compacted."""
+    """No event is compacted or expires; only the schemas topic is compacted."""
     await ensure_topics(config)
     for topic in (config.trials_topic, config.registry_topic):
         settings = await settings_of(config, topic)
@@ -64,7 +64,7 @@ async def test_the_log_is_kept_for_ever_and_ordered_by_the_brokers_clock(config)
 
 
 async def fold_some(config, consumer):
-    """A folded log, its consumer stopped; returns a partition that has records, and its end."""
+    """Fold a log and stop the consumer; return a partition that has records, and its end."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -79,7 +79,7 @@ async def fold_some(config, consumer):
 
 
 def refused(config, *words):
-    """`trialstream consume` must end by itself, with exit code 1 and one message."""
+    """Check that `trialstream consume` ends by itself with exit code 1 and one message with these words."""
     found = cli(config, "consume")
     [*_, last] = found.stderr.splitlines()
 
@@ -92,7 +92,7 @@ def refused(config, *words):
 
 
 async def test_recreated_topics_are_refused(config, consumer):
-    """The projection is of another log: it names both, and nothing is written."""
+    """The projection is of another log: the message names both, and no document changes."""
     await fold_some(config, consumer)
     before = checkpoints(config)
     await delete_topics(config)
@@ -103,10 +103,11 @@ async def test_recreated_topics_are_refused(config, consumer):
 
 
 async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(config, consumer, monkeypatch):
-    """Also when the new log is longer than what was folded: nothing of it is folded, and the consumer ends."""
+    """Also when the new log is longer than the folded one: no event of it is folded, and the consumer ends."""
     _, end = await fold_some(config, consumer)
     before = checkpoints(config)
-    monkeypatch.setitem(FETCHING, "metadata_max_age_ms", 500)  # it learns of topics that are back after 5 minutes else
+    # By default the client sees recreated topics only after 5 minutes.
+    monkeypatch.setitem(FETCH_SETTINGS, "metadata_max_age_ms", 500)
     refusals = []
 
     async def consume():
@@ -130,13 +131,13 @@ async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(co
 
 
 def epochs_of(config):
-    """How often each partition was taken over."""
+    """The epoch of each checkpoint: how often its partition was taken over."""
     with MongoClient(config.mongo) as client:
         return {each["_id"]: each["epoch"] for each in client[config.database].checkpoints.find({"epoch": {"$gt": 0}})}
 
 
 async def test_a_log_that_begins_after_the_checkpoint_is_refused(config, consumer):
-    """Records that were never folded are gone: topic and both offsets are named."""
+    """Records were deleted before they were folded: the message names the topic and both offsets."""
     partition, end = await fold_some(config, consumer)
     with MongoClient(config.mongo) as client:
         client[config.database].checkpoints.update_one(
@@ -149,7 +150,7 @@ async def test_a_log_that_begins_after_the_checkpoint_is_refused(config, consume
 
 
 async def test_a_log_that_ends_before_the_checkpoint_is_refused(config, consumer):
-    """What was folded is not in the log any more: topic and both offsets are named."""
+    """Folded records are missing at the end of the log: the message names the topic and both offsets."""
     partition, end = await fold_some(config, consumer)
     with MongoClient(config.mongo) as client:
         client[config.database].checkpoints.update_one(
@@ -159,8 +160,8 @@ async def test_a_log_that_ends_before_the_checkpoint_is_refused(config, consumer
     refused(config, f"{partition.topic}/{partition.partition}", f"offset {end + 5}", f"to {end}")
 
 
-async def test_a_log_of_which_only_folded_records_were_deleted_is_folded_on(config, consumer):
-    """Its beginning may be gone as long as the checkpoint is not before it."""
+async def test_a_log_that_lost_only_folded_records_is_folded_on(config, consumer):
+    """The beginning of a partition may be deleted up to its checkpoint."""
     partition, end = await fold_some(config, consumer)
     async with admin(config) as client:
         await client.delete_records({partition: RecordsToDelete(end)})
@@ -174,7 +175,7 @@ async def test_a_log_of_which_only_folded_records_were_deleted_is_folded_on(conf
 
 
 async def test_a_registry_without_its_beginning_is_refused(config):
-    """It does not say any more which log it is."""
+    """The record that identifies the log is gone."""
     await ensure_topics(config)
     async with admin(config) as client:
         await client.delete_records({TopicPartition(config.registry_topic, 0): RecordsToDelete(1)})
@@ -184,7 +185,7 @@ async def test_a_registry_without_its_beginning_is_refused(config):
 
 
 async def test_a_changed_partition_count_is_refused_by_writers_and_consumers(config):
-    """It would tear the events of a trial apart: both counts are named."""
+    """It would spread the events of a trial over two partitions: the message names both counts."""
     await ensure_topics(config)
     async with admin(config) as client:
         await client.create_partitions({config.trials_topic: NewPartitions(6)})

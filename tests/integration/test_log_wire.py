@@ -1,4 +1,4 @@
-"""The log as others see it: single-object Avro that needs nothing but the log's own schemas."""
+"""The log read by foreign tools: single-object Avro that needs nothing but the schemas of the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEPARATOR = b"--- next record ---"
 
 
 async def write_some(config):
-    """Two definitions, one with three revisions, each with events of several kinds."""
+    """Write eleven trials, three of them revisions of one definition, each with events of several kinds."""
     async with connected(config) as protocol:
         project = await protocol.new_project(ts.Project(name="p"))
         group = await protocol.new_trial_group(ts.TrialGroup(name="g", project_id=project.uid))
@@ -40,7 +40,7 @@ async def write_some(config):
 
 
 async def published_schemas(config):
-    """By fingerprint as it stands on the wire, the schemas of the schemas topic, parsed by plain fastavro."""
+    """The schemas of the schemas topic by fingerprint, parsed by fastavro alone."""
     found = {}
     for record in await records_of(config, config.schemas_topic):
         schema = json.loads(record.value)
@@ -53,7 +53,7 @@ async def published_schemas(config):
 
 
 def decoded(value, schemas):
-    """Name and content of a record in single-object encoding."""
+    """The name and content of a record in single-object encoding."""
     assert value[:2] == b"\xc3\x01"
 
     schema = schemas[value[2:10]]
@@ -66,7 +66,7 @@ def decoded(value, schemas):
 
 
 async def test_every_record_is_decoded_by_fastavro_and_the_schemas_topic_alone(config, consumer):
-    """C3 01, a fingerprint that the schemas topic has, and a body with nothing behind it."""
+    """Each value is C3 01, a fingerprint of the schemas topic, and a body up to the end."""
     consumer(config)
     trials = await write_some(config)
     schemas = await published_schemas(config)
@@ -92,7 +92,7 @@ async def test_every_record_is_decoded_by_fastavro_and_the_schemas_topic_alone(c
 
 
 async def test_every_event_of_every_revision_lies_where_murmur2_puts_the_hash(config, consumer):
-    """Keyed by the trial's hash, so that any client finds a trial's events."""
+    """The key is the hash of the trial, so any client finds the events of a trial."""
     consumer(config)
     trials = await write_some(config)
     schemas = await published_schemas(config)
@@ -112,7 +112,7 @@ async def test_every_event_of_every_revision_lies_where_murmur2_puts_the_hash(co
 
 @pytest.mark.timeout(120)
 async def test_kafkas_own_console_consumer_reads_the_topics(config, consumer, stack):
-    """What it prints, without any deserializer, is single-object Avro too."""
+    """It prints single-object Avro, without any deserializer."""
     consumer(config)
     await write_some(config)
     schemas = await published_schemas(config)
@@ -126,7 +126,7 @@ async def test_kafkas_own_console_consumer_reads_the_topics(config, consumer, st
 
 
 def console_consumer(stack, topic, count):
-    """Read a topic by `kafka-console-consumer`; its jar is not among those that the broker needs."""
+    """Read a topic with `kafka-console-consumer`, whose jar is not among those of the broker."""
     [tools, *_] = jgo.resolve(f"org.apache.kafka:kafka-tools:{parts.KAFKA_VERSION}")
     class_path = [Path(tools.resolve()), *stack.kafka.class_path]
     command = [

@@ -166,7 +166,7 @@ async def test_a_claim_that_finds_no_room_in_the_trial(protocol, trial):
     for i in range(31):
         await protocol.log_trial_metadata(trial, **{f"k{i}": "x" * 400_000})
 
-    with pytest.raises(ts.InvalidValue, match="would pass"):
+    with pytest.raises(ts.InvalidValue, match="would exceed"):
         await protocol.fetch_and_update_trial({"uid": trial.uid}, "add_trial_tags", big="x" * 500_000)
 
 

@@ -1,4 +1,4 @@
-"""`trialstream rebuild`, `verify` and `projections` on a log with every kind of event; without faults."""
+"""`trialstream rebuild`, `verify` and `projections` on a log with every kind of event, without faults."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from trialstream_consumer.replay.verify import verify
 
 
 def ignore(*_):
-    """No progress bar, or no difference to note."""
+    """Ignore progress and differences."""
 
 
 @pytest.fixture
 async def folded(config, consumer):
-    """A log of every kind of event, folded; the consumer goes on. Returns settings and the consumer."""
+    """A log with every kind of event, folded by a consumer that still runs: the settings and the consumer."""
     service = consumer(config)
     await write_all(config)
     await caught_up(config)
@@ -49,7 +49,7 @@ async def folded(config, consumer):
 
 
 async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
-    """Dead letters and offsets included; consumers and readers go on in it, and the old one is gone."""
+    """So are dead letters and offsets. Consumers and readers continue in it, and the old one is dropped."""
     config, service = folded
     before = snapshot(config)
     steps = []
@@ -75,8 +75,8 @@ async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
     assert told(service, "projection_switched")
 
 
-async def test_a_rebuild_without_a_running_consumer_goes_to_the_end_of_the_log(config):
-    """Also when nobody has folded anything before; a consumer that starts later has nothing left to do."""
+async def test_a_rebuild_without_a_running_consumer_folds_to_the_end_of_the_log(config):
+    """Also when nothing was folded before: the checkpoints are those that a consumer starts from."""
     await ensure_topics(config)
     rebuilt = await rebuild(config, ignore)
 
@@ -85,7 +85,7 @@ async def test_a_rebuild_without_a_running_consumer_goes_to_the_end_of_the_log(c
 
 
 async def test_a_consumer_that_starts_after_a_rebuild_folds_into_the_new_projection(folded, consumer):
-    """The old one stays away."""
+    """The old projection is not created again."""
     config, service = folded
     await run_sync(service.stop)
     await rebuild(config, ignore)
@@ -96,8 +96,8 @@ async def test_a_consumer_that_starts_after_a_rebuild_folds_into_the_new_project
     assert databases(config) == {live(config)}
 
 
-async def test_until_a_time_is_what_an_import_of_the_export_until_then_folds_to(folded, consumer, tmp_path):
-    """Every document byte for byte, read by a name, and the live projection goes on."""
+async def test_a_rebuild_until_a_time_equals_an_import_of_the_export_until_then(folded, consumer, tmp_path):
+    """Every document is the same byte for byte, and the live projection is unchanged."""
     config, _ = folded
     times = sorted(each.timestamp for each in await records_of(config, config.trials_topic))
     until = times[len(times) // 2]
@@ -118,7 +118,7 @@ async def test_until_a_time_is_what_an_import_of_the_export_until_then_folds_to(
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
 async def test_a_named_projection_is_read_as_it_is(folded, kind):
-    """What was logged later is not there, nothing is waited for, and whatever would log is refused."""
+    """Later events are not in it, reads wait for nothing and need no Kafka, and each call that would log is refused."""
     config, _ = folded
     async with connected(config) as protocol:
         now = max(each.timestamp for each in await records_of(config, config.trials_topic)) + 1
@@ -159,8 +159,8 @@ def _read_in_sync(settings):
         return protocol.fetch_trials({}, sort="created")
 
 
-async def test_a_projection_of_no_such_name_is_an_error_that_says_how_to_make_it(folded):
-    """So is one that was not finished, and one that the name belongs to already; one can be dropped and made again."""
+async def test_an_unknown_name_of_a_projection_is_an_error_that_says_how_to_make_it(folded):
+    """An unfinished projection, a name that is taken and a name that is not allowed are errors, too."""
     config, _ = folded
     named = dataclasses.replace(config, projection="then")
     until = max(each.timestamp for each in await records_of(config, config.trials_topic))
@@ -186,8 +186,8 @@ def _given(config):
     return {name: getattr(config, name) for name in ("kafka", "mongo", "prefix", "projection")}
 
 
-async def test_verify_finds_what_somebody_else_has_written_and_nothing_else(folded):
-    """A changed, a missing and a surplus document of any collection, with the paths that differ."""
+async def test_verify_finds_foreign_writes_and_nothing_else(folded):
+    """It reports changed, missing and surplus documents of any collection, with the paths that differ."""
     config, _ = folded
     found = []
     verified = await verify(config, found.append, ignore)
@@ -225,13 +225,13 @@ async def test_verify_finds_what_somebody_else_has_written_and_nothing_else(fold
     assert found == []
 
 
-async def test_a_comparison_that_takes_longer_than_a_snapshot_lasts_goes_on_in_another(folded, monkeypatch):
-    """Each document is compared once, whatever the type of the ids before it."""
+async def test_a_comparison_that_outlasts_a_snapshot_continues_in_another(folded, monkeypatch):
+    """Each document is compared once, also after ids of other types."""
     config, _ = folded
     with MongoClient(config.mongo) as client:
         strange = client[live(config)].trials.insert_many([{"_id": 1}, {"_id": bson.ObjectId()}]).inserted_ids
-    monkeypatch.setattr("trialstream_consumer.replay.replay.diff._SNAPSHOT_SECONDS", 0.003)
-    monkeypatch.setattr("trialstream_consumer.replay.replay.diff._DOCUMENTS", 3)
+    monkeypatch.setattr("trialstream_consumer.replay.diff._SNAPSHOT_SECONDS", 0.003)
+    monkeypatch.setattr("trialstream_consumer.replay.diff._DOCUMENTS", 3)
     found = []
     verified = await verify(config, found.append, ignore)
 
@@ -239,8 +239,8 @@ async def test_a_comparison_that_takes_longer_than_a_snapshot_lasts_goes_on_in_a
     assert verified.documents == sum(len(each) for each in snapshot(config).values())
 
 
-async def test_the_commands_say_what_they_did(folded):
-    """Counts on stdout, nothing on stderr, exit code 1 where documents differ."""
+async def test_the_commands_report_their_results(folded):
+    """Counts go to stdout and nothing to stderr; the exit code is 1 if documents differ."""
     config, _ = folded
     time = max(each.timestamp for each in await records_of(config, config.trials_topic))
     until = await run_sync(cli, config, "rebuild", "--until", shown(time))
@@ -279,7 +279,7 @@ async def test_the_commands_say_what_they_did(folded):
 
 
 async def refused(config, *words):
-    """All that replay refuse it, and change nothing; the words stand in each message."""
+    """Check that all three replays refuse the log with these words in the message, and change nothing."""
     before = live(config), snapshot(config)
     for call in (
         rebuild(config, ignore),
@@ -295,7 +295,7 @@ async def refused(config, *words):
 
 @pytest.fixture
 async def stopped(config, consumer):
-    """A folded log whose consumer has stopped; returns settings, a partition with records and its end."""
+    """A folded log whose consumer has stopped: the settings, a partition with records and its end."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -309,7 +309,7 @@ async def stopped(config, consumer):
 
 
 async def test_a_log_that_has_lost_its_beginning_is_refused(stopped):
-    """The live projection may go on with it; a new one would lack what was there."""
+    """The live projection can go on with such a log; a new one would lack the deleted records."""
     config, partition, end = stopped
     async with admin(config) as client:
         await client.delete_records({partition: RecordsToDelete(10)})
@@ -317,8 +317,8 @@ async def test_a_log_that_has_lost_its_beginning_is_refused(stopped):
     await refused(config, f"{partition.topic}/{partition.partition}", "offset 0", "from 10", f"to {end}")
 
 
-async def test_a_log_that_ends_before_what_was_folded_is_refused(stopped):
-    """It was cut: a new projection would have less than the live one."""
+async def test_a_log_that_ends_before_the_checkpoints_is_refused(stopped):
+    """Its end was cut off: a new projection would have less than the live one."""
     config, partition, end = stopped
     id_ = f"{partition.topic}/{partition.partition}"
     with MongoClient(config.mongo) as client:
@@ -328,7 +328,7 @@ async def test_a_log_that_ends_before_what_was_folded_is_refused(stopped):
 
 
 async def test_recreated_topics_are_refused(stopped):
-    """It is another log than the one that the live projection was folded from."""
+    """They are another log than the one that the live projection was folded from."""
     config, *_ = stopped
     await delete_topics(config)
     await ensure_topics(config)
@@ -337,7 +337,7 @@ async def test_recreated_topics_are_refused(stopped):
 
 
 async def test_another_partition_count_is_refused(stopped):
-    """Events of a trial may lie in two partitions: no order of theirs is right."""
+    """The events of a trial may lie in two partitions, where they have no order."""
     config, *_ = stopped
     async with admin(config) as client:
         await client.create_partitions({config.trials_topic: NewPartitions(6)})

@@ -1,4 +1,4 @@
-"""The store on the real MongoDB: one transaction per batch, and fencing."""
+"""The store and its ownership on the real MongoDB: one transaction per batch, and fencing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import anyio
 import pytest
 from pymongo import MongoClient
 from service_support import snapshot
-from trialstream_consumer.fold.fold import State, fold
-from trialstream_consumer.projection.store import DeadLetter, Store, Unwritable, ensure_indexes
+from trialstream_consumer.fold import State, fold
+from trialstream_consumer.projection.client import Connection, Unwritable
+from trialstream_consumer.projection.dead_letters import DeadLetter
+from trialstream_consumer.projection.indexes import ensure_indexes
+from trialstream_consumer.projection.store import Store
 from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.wire.events import LogCreated, MetricsLogged, TrialCreated
@@ -22,21 +25,21 @@ HASH = "0" * 32
 
 @pytest.fixture
 async def stores(config):
-    """Make stores for the same database."""
-    made = []
+    """Make stores of the same database, each with a connection of its own."""
+    connections = []
     await ensure_indexes(config)
 
     def make() -> Store:
-        made.append(Store(config))
-        return made[-1]
+        connections.append(Connection(config))
+        return Store(connections[-1], config.database)
 
     yield make
-    for each in made:
+    for each in connections:
         each.close()
 
 
 def created() -> State:
-    """The state after a trial was created and a frame was logged."""
+    """Return the state after the creation of a trial and a frame of its metrics."""
     state = State()
     fold(
         state,
@@ -65,9 +68,9 @@ LETTER = DeadLetter(TOPIC, 0, 7, "reason", 1, b"bytes")
 
 
 async def test_a_batch_and_its_checkpoint_are_written_together(config, stores):
-    """Trial, history, outcome, dead letter and the new offset."""
+    """One transaction writes the trial, its history, the outcome, the dead letter and the new offset."""
     store = stores()
-    checkpoint = await store.acquire(TOPIC, 0)
+    checkpoint = await store.ownership.acquire(TOPIC, 0)
     written = await store.write(checkpoint, 3, created(), [LETTER])
     found = snapshot(config)
 
@@ -81,21 +84,21 @@ async def test_a_batch_and_its_checkpoint_are_written_together(config, stores):
         "projects": 0,
         "checkpoints": 1,
     }
-    assert (await store.current(written)).offset == 3
+    assert (await store.ownership.current(written)).offset == 3
 
 
 async def test_a_store_whose_partition_was_taken_over_writes_nothing(config, stores):
-    """The epoch fences it, at the next batch and when it asks for the checkpoint."""
+    """The epoch fences the previous owner, at its next batch and when it reads the checkpoint."""
     old, new = stores(), stores()
-    before = await old.acquire(TOPIC, 0)
-    after = await new.acquire(TOPIC, 0)
+    before = await old.ownership.acquire(TOPIC, 0)
+    after = await new.ownership.acquire(TOPIC, 0)
     found = snapshot(config)
 
     assert after.epoch == before.epoch + 1
     with pytest.raises(Fenced):
         await old.write(before, 3, created(), [LETTER])
     with pytest.raises(Fenced):
-        await old.current(before)
+        await old.ownership.current(before)
     assert snapshot(config) == found
 
     written = await new.write(after, 3, created(), [])
@@ -104,9 +107,9 @@ async def test_a_store_whose_partition_was_taken_over_writes_nothing(config, sto
 
 
 async def test_a_batch_is_written_once_by_the_same_owner(config, stores):
-    """After an unknown result the offset tells that it was written."""
+    """A second write of the batch is fenced by the offset, so the checkpoint shows whether the first one succeeded."""
     store = stores()
-    checkpoint = await store.acquire(TOPIC, 0)
+    checkpoint = await store.ownership.acquire(TOPIC, 0)
     await store.write(checkpoint, 3, created(), [])
     found = snapshot(config)
 
@@ -116,7 +119,7 @@ async def test_a_batch_is_written_once_by_the_same_owner(config, stores):
 
 
 async def test_of_two_stores_that_race_on_the_same_batch_exactly_one_writes(config, stores):
-    """Whether the loser meets the other's transaction or its result: it has written nothing."""
+    """The loser meets the winner's transaction or its result, and writes nothing in either case."""
     first, second = stores(), stores()
     results: Counter[str] = Counter()
 
@@ -128,14 +131,14 @@ async def test_of_two_stores_that_race_on_the_same_batch_exactly_one_writes(conf
         except (Fenced, MongoUnavailable):
             results["lost"] += 1
 
-    await first.acquire(TOPIC, 0)
-    checkpoint = await second.acquire(TOPIC, 0)
+    await first.ownership.acquire(TOPIC, 0)
+    checkpoint = await second.ownership.acquire(TOPIC, 0)
     rounds = 20
     for offset in range(1, rounds + 1):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(race, first, checkpoint, offset, "first")
             tasks.start_soon(race, second, checkpoint, offset, "second")
-        checkpoint = await second.current(checkpoint)
+        checkpoint = await second.ownership.current(checkpoint)
 
         assert checkpoint.offset == offset
 
@@ -144,9 +147,9 @@ async def test_of_two_stores_that_race_on_the_same_batch_exactly_one_writes(conf
 
 
 async def test_a_transaction_that_is_cut_off_leaves_nothing(config, stores):
-    """A fault between its writes undoes the checkpoint and the documents."""
+    """An error between the writes of a transaction undoes the checkpoint and the documents."""
     store = stores()
-    checkpoint = await store.acquire(TOPIC, 0)
+    checkpoint = await store.ownership.acquire(TOPIC, 0)
     found = snapshot(config)
     too_large = DeadLetter(TOPIC, 0, 8, "too large for a document", 1, bytes(17 * 2**20))
 
@@ -156,38 +159,38 @@ async def test_a_transaction_that_is_cut_off_leaves_nothing(config, stores):
 
     await store.write(checkpoint, 3, created(), [LETTER])
 
-    assert (await store.current(checkpoint)).offset == 3
+    assert (await store.ownership.current(checkpoint)).offset == 3
 
 
 async def test_a_transaction_that_a_killed_owner_left_open_does_not_hold_up_the_next(config, stores):
-    """MongoDB would keep it, and its locks, for a minute."""
+    """The successor ends the transaction, which MongoDB would keep with its locks for a minute."""
     killed, successor = stores(), stores()
-    checkpoint = await killed.acquire(TOPIC, 0)
-    session = killed._sessions[checkpoint.id]
+    checkpoint = await killed.ownership.acquire(TOPIC, 0)
+    session = killed.ownership._sessions[checkpoint.id]
     session.start_transaction()
-    await killed._advance(checkpoint, 3, session)
+    await killed.ownership._advance(checkpoint, 3, session)
     started = time.monotonic()
-    taken = await successor.acquire(TOPIC, 0)
+    taken = await successor.ownership.acquire(TOPIC, 0)
     written = await successor.write(taken, 2, created(), [])
 
     assert time.monotonic() - started < 5
     assert (taken.offset, written.offset) == (0, 2)
     with pytest.raises(Fenced):
-        await killed.current(checkpoint)
+        await killed.ownership.current(checkpoint)
 
 
 async def test_a_database_that_was_folded_from_another_log_is_refused(config, stores):
-    """The message names both logs and says what to do."""
+    """The message names both logs and the remedy."""
     store = stores()
-    await store.check_log(LogCreated(time=1, log="one", partitions=4))
-    await store.check_log(LogCreated(time=1, log="one", partitions=4))
+    await store.ownership.check_log(LogCreated(time=1, log="one", partitions=4))
+    await store.ownership.check_log(LogCreated(time=1, log="one", partitions=4))
 
     with pytest.raises(LogMismatch, match=r"log two.*folded from log one.*drop the database"):
-        await store.check_log(LogCreated(time=2, log="two", partitions=4))
+        await store.ownership.check_log(LogCreated(time=2, log="two", partitions=4))
 
 
 async def test_the_indexes_are_made_by_any_number_of_consumers_at_once(config):
-    """Each query that readers run often has one; making them again changes nothing."""
+    """Each frequent query of readers has an index; creating the indexes again changes nothing."""
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(ensure_indexes, config)
@@ -198,13 +201,13 @@ async def test_the_indexes_are_made_by_any_number_of_consumers_at_once(config):
 
 
 async def test_a_server_that_is_not_there_is_named(config):
-    """Address, cause and what to do, after the time that a call may take."""
-    store = Store(replace(config, mongo="mongodb://127.0.0.1:9/?replicaSet=trialstream"))
+    """The error names the address, the cause and the remedy, within the time limit of a call."""
+    connection = Connection(replace(config, mongo="mongodb://127.0.0.1:9/?replicaSet=trialstream"))
     started = time.monotonic()
     try:
         with pytest.raises(MongoUnavailable, match=r"127\.0\.0\.1:9.*trialstream up"):
-            await store.acquire(TOPIC, 0)
+            await Store(connection, config.database).ownership.acquire(TOPIC, 0)
     finally:
-        store.close()
+        connection.close()
 
     assert time.monotonic() - started < 10

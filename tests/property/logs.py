@@ -1,7 +1,7 @@
-"""Random logs: several writers and trials, with all that goes wrong on the way.
+"""Random logs of several writers and trials, with duplicates, gaps, reorderings and invalid events.
 
 Each event, or burst of rows, is made from one integer, its seed: hypothesis draws lists of integers, which is fast, and
-finds the shortest log by leaving some out.
+shrinks a log by leaving seeds out.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ START = 1_700_000_000_000_000
 
 
 class Dice(Random):
-    """Chances in the words of the logs."""
+    """Random choices for the content of logs."""
 
     def once_in(self, n):
-        """Whether it happens, once in n times."""
+        """True once in n times."""
         return self.randrange(n) == 0
 
     def some(self, these, n):
-        """Several, perhaps the same more than once."""
+        """Several choices, with repetitions."""
         return [self.choice(these) for _ in range(n)]
 
     def name(self):
-        """A name, mostly one that others have too; seldom a bad one."""
+        """A name: mostly one of two, seldom an invalid one."""
         return (
             self.choice(BAD) if self.once_in(40) else self.choice(NAMES[:2]) if self.once_in(2) else self.choice(NAMES)
         )
 
     def names(self, most):
-        """Different good names."""
+        """Distinct valid names."""
         return list(dict.fromkeys(self.some(NAMES, self.randint(1, most))))
 
-    def lazy(self):
-        """An aggregator, mostly a time series; seldom one that nobody knows."""
+    def spec(self):
+        """An aggregator: mostly a time series, seldom an unknown one."""
         if self.once_in(30):
             return self.choice(UNKNOWN)
         return KNOWN[0] if self.once_in(2) else self.choice(KNOWN)
@@ -74,7 +74,7 @@ class Dice(Random):
         return {self.name(): self.choice(plain) for _ in range(self.randint(1, 3))}
 
     def error(self):
-        """An error whose texts are longer than what is kept, or none."""
+        """An error with texts longer than the limits, or none."""
         kind = self.choice(["ValueError", "E" * 300, ""])
         return None if self.once_in(2) else e.Error(kind, "m" * 2049 + "!", "T" + "t" * 8192)
 
@@ -84,7 +84,7 @@ class Dice(Random):
 
 
 def metrics(dice, given):
-    """A frame of metrics; now and then one that does not fit together."""
+    """A frame of metrics; one in five is inconsistent."""
     names, rows = dice.names(2), dice.randint(1, 7)
     frame = {
         "names": names,
@@ -111,16 +111,16 @@ def metrics(dice, given):
                 {"times": [-(2**62)] + [0] * (rows - 1)},
             ]
         )
-    return e.MetricsLogged(aggregator=dice.lazy(), **frame, **given)
+    return e.MetricsLogged(aggregator=dice.spec(), **frame, **given)
 
 
 def chronos(dice, given):
-    """A frame of finished chronos; now and then one that does not fit together."""
+    """A frame of finished chronos; one in five is inconsistent."""
     names, rows = dice.names(3), dice.randint(1, 7)
     n = len(names)
     frame = {
         "names": names,
-        "aggregators": [dice.lazy() for _ in names],
+        "aggregators": [dice.spec() for _ in names],
         "announced": dice.some([0, 0, 1], n),
         "failed": dice.some([0, 0, 1], n),
         "chronos": dice.some(range(n), rows),
@@ -147,7 +147,7 @@ def chronos(dice, given):
 
 
 def update(dice):
-    """An event of a trial: addressed, with a writer, perhaps with a request and the version that it claims."""
+    """An update of a trial, sometimes with a request or a claimed version."""
     given = {
         "trial": dice.choice(ADDRESSES),
         "writer": "no writer" if dice.once_in(50) else dice.choice(["w1", "w1", "w2", "w3"]),
@@ -161,7 +161,7 @@ def update(dice):
         case 4 | 5:
             return chronos(dice, given)
         case 6:
-            return e.ChronoStarted(name=dice.name(), aggregator=dice.lazy(), **given)
+            return e.ChronoStarted(name=dice.name(), aggregator=dice.spec(), **given)
         case 7:
             return e.TrialStarted(**given)
         case 8:
@@ -170,7 +170,7 @@ def update(dice):
         case 9:
             return e.ArgumentsLogged(values=dice.values(), **given)
         case 10 | 11 | 12:
-            return e.MetadataLogged(values=dice.values(numbers=not dice.once_in(3)), aggregator=dice.lazy(), **given)
+            return e.MetadataLogged(values=dice.values(numbers=not dice.once_in(3)), aggregator=dice.spec(), **given)
         case 13:
             return e.TagsAdded(values=dice.values(), **given)
         case 14:
@@ -183,9 +183,9 @@ def update(dice):
 
 
 def burst(dice):
-    """Rows logged one by one, of one trial or of two in turn: frames of one row, alike but for one now and then."""
+    """Rows logged one by one, of one trial or of two in turn: frames of one row, alike but for one in eight."""
     trials = [TRIAL, dice.choice(ADDRESSES)][: dice.randint(1, 2)]
-    names, aggregator, has_steps = dice.names(2), dice.lazy(), not dice.once_in(4)
+    names, aggregator, has_steps = dice.names(2), dice.spec(), not dice.once_in(4)
     rows = []
     for i in range(dice.randint(2, 12)):
         row = e.MetricsLogged(
@@ -220,7 +220,7 @@ def burst(dice):
 
 
 def creation(dice):
-    """A trial is asked for."""
+    """The creation of a trial."""
     request = None if dice.once_in(10) else f"new-{dice.randrange(4)}"
     return e.TrialCreated(
         trial=f"{'no hash' if dice.once_in(10) else dice.choice(HASHES)}~{request}",
@@ -261,7 +261,7 @@ def registry(dice):
 
 
 def some_events(dice):
-    """Mostly an update of a trial."""
+    """An event or a burst; mostly an update of a trial."""
     chance = dice.randrange(20)
     if chance > 17:
         return burst(dice)
@@ -275,7 +275,7 @@ FIRST = e.TrialCreated(
 
 
 def log_of(seeds, *, begun):
-    """The log of these seeds: mostly well numbered, with duplicates, gaps and reorderings in between."""
+    """The log of these seeds: mostly numbered in order, with some duplicates, gaps and reorderings."""
     log: list[e.Event] = [copy.deepcopy(FIRST)] if begun else []
     sent: dict[tuple[str, str], int] = {}
     for seed in seeds:
@@ -292,7 +292,7 @@ def log_of(seeds, *, begun):
 
 
 def logs(max_size=100):
-    """Logs of up to so many events and bursts."""
+    """Logs of at most `max_size` events and bursts."""
     lengths = st.integers(0, max_size)
     seeds = lengths.flatmap(lambda n: st.lists(st.integers(0, 2**32), min_size=n // 2, max_size=n))
     return st.builds(log_of, seeds, begun=st.integers(0, 4).map(bool))

@@ -1,7 +1,7 @@
-"""A plain model of what a log means: dicts and lists, slow and obvious, and no code in common with the fold.
+"""A plain model of the fold: dicts and lists, slow and obvious, and no code in common with the fold.
 
-It keeps every observation and every row, refuses by checking first, and computes what the documents should say at the
-end. `meaning(log)` and `reading(documents)` give the same form.
+It keeps every observation and every row, makes all checks before any change, and computes the expected documents at the
+end. `expected(meaning(log))` and `reading(documents)` return the same form.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class No(Exception):
 
 
 def meaning(log):
-    """What a log means: its trials, groups, projects, outcomes, the log's id, and which events are dead letters."""
+    """Meaning of a log: its trials, groups, projects and outcomes, and the positions of dead letters."""
     world = {"trials": {}, "groups": {}, "projects": {}, "outcomes": {}, "dead": []}
     for position, event in enumerate(log):
         world["answer"] = None
@@ -64,7 +64,7 @@ def names(*given):
 
 
 def new_trial(world, event):
-    """Create the next revision, or nothing if there is one and another was not asked for."""
+    """Create the next revision; nothing if there is one and the event does not ask for another."""
     hash_ = event.trial.split("~")[0]
     if re.fullmatch("[0-9a-f]{32}", hash_) is None:
         raise No
@@ -86,7 +86,7 @@ def new_trial(world, event):
 
 
 def new_project(world, event):
-    """Create it, or say that it exists."""
+    """Create a project; an existing one is left as it is."""
     if event.project in world["projects"]:
         return event.project, False
     names(event.name, *event.metadata, *event.tags)
@@ -100,7 +100,7 @@ def new_project(world, event):
 
 
 def new_group(world, event):
-    """Create it in a project that exists, or say that it exists."""
+    """Create a group in an existing project; an existing group is left as it is."""
     if event.group in world["groups"]:
         return event.group, False
     names(event.name, event.project_id, *event.metadata, *event.tags)
@@ -116,7 +116,7 @@ def new_group(world, event):
     return event.group, True
 
 
-# Hashes of the groups that the logs name, by name and project: literal, so that a changed hash is seen.
+# Hashes of the groups in the logs, by name and project: literals, so that a changed hash fails the test.
 GROUPS = {
     ("g", None): "f50a95c468c50a4061f7f430f91b8b60",
     ("g", "p"): "6ce92021f9cc13a66ceacc97854b9f39",
@@ -156,7 +156,7 @@ def update(world, event, kind):
 
 
 def draft_of(x):
-    """A copy to change: what stands in lists is only added to, or replaced as a whole."""
+    """A copy to change. Lists are copied without their items, which are never changed in place."""
     if isinstance(x, dict):
         return {key: draft_of(each) for key, each in x.items()}
     return list(x) if isinstance(x, list) else x
@@ -259,7 +259,7 @@ def change_chronos(it, event):
 
 
 def change_metadata(it, event):
-    """By key: replace a plain value, or hand the value to the aggregator that the key has or now gets."""
+    """By key: replace a plain value, or add the value to the key's aggregator, which is made if missing."""
     names(*event.values)
     new_aggregator(event.aggregator.kind, event.aggregator.argument)
     for key, x in event.values.items():
@@ -279,20 +279,20 @@ def change_metadata(it, event):
 
 
 def absolute(event):
-    """Times of the rows, which a calendar must know."""
+    """Times of the rows; each must lie in the calendar."""
     times = [event.time + each for each in event.times]
     if max(map(abs, times)) > 60_000_000_000_000_000:
         raise No
     return times
 
 
-def plain_timeseries(lazy):
-    """History is kept for what the event names a time series."""
-    return (lazy.kind, lazy.argument) == ("timeseries", 0)
+def plain_timeseries(spec):
+    """Whether an aggregator is a time series: only then are rows kept in the history."""
+    return (spec.kind, spec.argument) == ("timeseries", 0)
 
 
 def new_aggregator(kind, argument):
-    """An aggregator that has seen nothing."""
+    """An aggregator without observations."""
     least = {"value": None, "timeseries": None, "stat": 0, "ring": 1}
     if kind not in least or (least[kind] is not None and not least[kind] <= argument <= 4096):
         raise No
@@ -300,21 +300,21 @@ def new_aggregator(kind, argument):
 
 
 def is_aggregator(x):
-    """Whether metadata is one of these."""
+    """Whether a value of metadata is an aggregator."""
     return isinstance(x, dict) and "aggregator" in x
 
 
-def observe(held, name, lazy, xs):
-    """Show observations to the aggregator of a name; the first that is named for it stays."""
+def observe(held, name, spec, xs):
+    """Add observations to the aggregator of a name; the first aggregator of a name stays."""
     if name not in held:
         names(name)
-        held[name] = new_aggregator(lazy.kind, lazy.argument)
+        held[name] = new_aggregator(spec.kind, spec.argument)
     held[name]["seen"].extend(xs)
     return held[name]
 
 
 def add_error(it, event):
-    """Remember an error: beginning of type and message, end of the traceback."""
+    """Keep an error: beginning of type and message, end of the traceback."""
     if event.error is not None:
         it["errors"].append(
             (event.error.type[:256], event.error.message[:2048], event.error.traceback[-8192:], event.time)
@@ -327,7 +327,7 @@ def keep(it, section, columns, kind, step, time, writer, values):
 
 
 def summary(aggregator):
-    """What its document should say."""
+    """Expected document of an aggregator."""
     kind, seen = aggregator["kind"], aggregator["seen"]
     if kind == "value":
         return {"kind": kind, "last": seen[-1] if seen else None, "count": len(seen)}
@@ -356,7 +356,7 @@ def summary(aggregator):
 
 
 class Rough:
-    """A number that rounding may have touched."""
+    """A number that is compared up to rounding."""
 
     def __init__(self, x):
         self.x = x
@@ -372,7 +372,7 @@ class Rough:
         return f"about {self.x}"
 
 
-# --- The same form, of a log's meaning and of documents
+# --- The common form of a meaning and of documents
 
 
 def comparable(x):
@@ -385,7 +385,7 @@ def comparable(x):
 
 
 def expected(world):
-    """The meaning of a log in the form that `reading` gives."""
+    """The meaning of a log in the form that `reading` returns."""
     trials = {}
     for uid, it in world["trials"].items():
         trials[uid] = {
@@ -407,7 +407,7 @@ def expected(world):
 
 
 def reading(documents, dead_letters, capacity):
-    """What documents say, read with nothing but bson and struct."""
+    """Content of documents, read with nothing but bson and struct."""
     parsed = {name: {uid: bson.decode(each) for uid, each in given.items()} for name, given in documents.items()}
     trials = {}
     for uid, document in parsed["trials"].items():
@@ -479,7 +479,7 @@ def read_history(buckets, capacity):
         n, kind = bucket["rows"], bucket["step_type"]
         _, shape, last = bucket["_id"].split("/")
         numbers.setdefault(shape, []).append(bucket["number"])
-        # A full one of wide rows holds fewer, so that it stays under 1 MiB; a step that is a text may take 1,024 bytes.
+        # A bucket of wide rows holds fewer, so that it stays under 1 MiB; a text step may take 1,024 bytes.
         width = 8 * (len(bucket["names"]) + 1) + {"int": 8, "float": 8, "text": 1024, "none": 0}[kind]
         full = min(capacity, 2**20 // width)
         at = f"{bucket['_id']} holds {n} rows, {full} fill it"

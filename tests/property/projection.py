@@ -1,4 +1,4 @@
-"""The documents of one partition in memory, as real BSON: what the store is to MongoDB, without MongoDB."""
+"""The documents of one partition in memory, as real BSON: the store without MongoDB."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import copy
 import itertools
 
 import bson
-from trialstream_consumer.fold.batch import fold_runs, runs_of
-from trialstream_consumer.fold.fold import Changes, Outcome, State, needs, resolve
+from trialstream_consumer.fold import Changes, State, fold_groups, needs, resolve, row_groups
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.storage import documents
 
 
 class Projection:
-    """Loads what a batch needs, folds it, writes what it changed."""
+    """Documents of one partition; loads the needs of a batch, folds it, and writes the changes."""
 
     def __init__(self):
         self.documents = {each: {} for each in ("trials", "groups", "projects", "series", "outcomes")}
@@ -21,21 +20,20 @@ class Projection:
         self.folded = 0
 
     def fold(self, batch, state=None):
-        """Fold a batch, on a state that was kept or on one that is loaded; return the state."""
+        """Fold a batch on a given state, or on one loaded from the documents; return the state."""
         state = self.load(batch) if state is None else state
-        refused = fold_runs(state, batch, runs_of(batch))
+        refused = fold_groups(state, batch, row_groups(batch))
         self.dead_letters += [(self.folded + position, reason) for position, reason in refused]
         self.folded += len(batch)
         self.write(state)
         return state
 
     def load(self, batch):
-        """A fresh state that holds what the batch says it needs, and nothing else."""
+        """A new state with the needs of the batch, and nothing else."""
         wanted = needs(batch)
         state = State()
         for request in wanted.requests:
-            found = self.read("outcomes", request)
-            state.outcomes[request] = found and Outcome(request, found["uid"], found["applied"], found["reason"])
+            state.outcomes[request] = self.parsed("outcomes", request, documents.outcome_from_document)
         uids = {resolve(state, address) for address in wanted.trials} - {None}
         state.trials = {uid: self.parsed("trials", uid, documents.trial_from_document) for uid in uids}
         state.groups = {uid: self.parsed("groups", uid, documents.group_from_document) for uid in wanted.groups}
@@ -49,7 +47,7 @@ class Projection:
         return state
 
     def write(self, state):
-        """Write what the state says has changed."""
+        """Write the changes of a state."""
         changes, state.changes = state.changes, Changes()
         for uid in changes.trials:
             self.put("trials", documents.trial_to_document(state.trials[uid]))
@@ -62,7 +60,7 @@ class Projection:
         for key in changes.buckets:
             self.put("series", state.buckets[key].to_document(full=False))
         for outcome in changes.outcomes:
-            self.put("outcomes", outcome.to_document())
+            self.put("outcomes", documents.outcome_to_document(outcome))
 
     def put(self, collection, document):
         """Insert or replace a document."""
@@ -74,7 +72,7 @@ class Projection:
         return stored and bson.decode(stored)
 
     def parsed(self, collection, uid, from_document):
-        """What a document holds, or None."""
+        """The structure of a document, or None."""
         found = self.read(collection, uid)
         return found and from_document(found)
 

@@ -1,4 +1,4 @@
-"""What the property tests draw: names, values, and events of every type."""
+"""Strategies of the property tests: names, values, and events of every type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trialstream_schemas.wire import events
 from trialstream_schemas.wire.events import Error, StatusRecord
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
-# Times that a calendar knows, in microseconds.
+# Times from the year 1 to 9999, microseconds since 1970 UTC.
 TIMES = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
 FLOATS = st.floats()
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -30,7 +30,7 @@ def _containers(inner):
 SCALARS = st.none() | st.booleans() | INT64 | FLOATS | TEXTS | st.binary(max_size=20)
 VALUES = st.recursive(SCALARS, _containers, max_leaves=12)
 DICTS = st.dictionaries(NAMES, VALUES, max_size=4)
-LAZIES = st.builds(AggregatorSpec, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
+SPECS = st.builds(AggregatorSpec, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
 
 _OPTIONAL_TEXT = st.none() | TEXTS
 _FIELDS = {
@@ -44,8 +44,8 @@ _FIELDS = {
     "seq": INT64,
     "time": TIMES,
     "if_version": st.none() | INT64,
-    "aggregator": LAZIES,
-    "aggregators": st.lists(LAZIES, max_size=4),
+    "aggregator": SPECS,
+    "aggregators": st.lists(SPECS, max_size=4),
     "chronos": st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4),
     "columns": st.lists(st.lists(FLOATS, max_size=4).map(lambda column: array("d", column)), max_size=4),
     "status": st.builds(StatusRecord, TEXTS, INT64),
@@ -63,7 +63,7 @@ _OWN = {
 
 
 def events_of(event):
-    """Events of a type, with any content that its schema allows."""
+    """Events of a type with any content that their schema allows."""
     own = _OWN.get(event.__name__, {})
     return st.builds(
         event, **{each.name: own.get(each.name, _FIELDS.get(each.name)) for each in dataclasses.fields(event)}
@@ -74,7 +74,7 @@ EVENTS = st.one_of([events_of(each) for each in events.EVENTS])
 
 
 def exact(x):
-    """The value in a form whose equality is exact: 1, 1.0 and True differ, and so do 0.0 and -0.0; NaN equals NaN."""
+    """A form of a value with exact equality: 1, 1.0 and True differ, and so do 0.0 and -0.0; NaN equals NaN."""
     if dataclasses.is_dataclass(x):
         return (type(x).__name__, [(each.name, exact(getattr(x, each.name))) for each in dataclasses.fields(x)])
     if isinstance(x, float):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import DICTS, FLOATS, INT64, NAMES, TEXTS, TIMES, VALUES, exact
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
 from trialstream_schemas.model.history import Bucket, Rows, Shape
+from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
@@ -89,6 +90,9 @@ TRIALS = st.builds(
     rows=COUNTS,
     size=COUNTS,
 )
+OUTCOMES = st.builds(
+    Outcome, request=NAMES, uid=st.none() | NAMES, applied=st.booleans(), reason=st.none() | TEXTS
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,7 @@ TRIALS = st.builds(
         pytest.param(PROJECTS, documents.project_to_document, documents.project_from_document, id="Project"),
         pytest.param(GROUPS, documents.group_to_document, documents.group_from_document, id="TrialGroup"),
         pytest.param(TRIALS, documents.trial_to_document, documents.trial_from_document, id="Trial"),
+        pytest.param(OUTCOMES, documents.outcome_to_document, documents.outcome_from_document, id="Outcome"),
     ],
 )
 @settings(max_examples=75)

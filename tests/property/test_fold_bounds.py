@@ -1,17 +1,21 @@
-"""However much is logged, every document stays under MongoDB's 16 MB, and what does not fit is told to the user."""
+"""Bounds: every document stays under MongoDB's 16 MB, and an event beyond a bound is refused with a reason."""
 
 from __future__ import annotations
+
+from array import array
 
 import bson
 import pytest
 from logs import FIRST, HASHES, TRIAL
 from projection import Projection, project
-from trialstream_consumer.fold import fold as fold_module
-from trialstream_consumer.fold.fold import MAX_ERRORS, MAX_WRITERS, State
+from trialstream_consumer.fold import State
+from trialstream_consumer.fold.document_size import MAX_DOCUMENT_BYTES, MAX_ERRORS, MAX_WRITERS
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
 
+# Midnight of 1 January of the year 1, and the last microsecond of the year 9999.
+FIRST_MICROS, LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 MONGODB_BYTES = 16 * 1024 * 1024
 GIVEN = {"trial": TRIAL, "writer": "w", "time": 1_700_000_000_000_000}
 BIG = "x" * 500_000
@@ -28,12 +32,12 @@ def dotted(i):
 
 
 def rings(i):
-    """A large value for a ring of one, whose document holds it as its value and as its last."""
+    """A large value for a ring of one, whose document holds it in `values` and as `last`."""
     return e.MetadataLogged(values={f"key{i}": BIG}, aggregator=AggregatorSpec("ring", 1), **GIVEN)
 
 
 def growing_ring(i):
-    """A large value more for one long ring."""
+    """A large value for one long ring."""
     return e.MetadataLogged(values={"key": BIG}, aggregator=AggregatorSpec("ring", 4096), **GIVEN)
 
 
@@ -62,7 +66,7 @@ def text_steps(i):
 
 
 def skipped(i):
-    """Statistics that skip, and keep what they skip."""
+    """Statistics that skip observations, and keep the skipped ones."""
     names = [f"{i}-{j}" for j in range(10)]
     return e.MetricsLogged(
         names=names, times=[0] * 4096, columns=[[1.0] * 4096] * 10, aggregator=AggregatorSpec("stat", 4096), **GIVEN
@@ -84,7 +88,7 @@ def tags(i):
 
 
 def number(log):
-    """The same events with their sequence numbers."""
+    """Number the events; return them."""
     for i, event in enumerate(log):
         event.seq = i + 1
     return log
@@ -96,7 +100,7 @@ def number(log):
     ids=lambda make: make.__doc__.rstrip("."),
 )
 def test_trial_is_bounded(make):
-    """What would make a trial too large is a dead letter that says so, and the trial can still be ended."""
+    """An event that would make a trial too large is a dead letter that says so; the trial can still be ended."""
     error = e.Error("\U0001f600" * 300, "\U0001f600" * 3000, "\U0001f600" * 9000)
     log = number([make(i) for i in range(60)])
     ends = [{**GIVEN, "writer": f"w{i}"} for i in range(40)]
@@ -108,7 +112,7 @@ def test_trial_is_bounded(make):
     document = bson.decode(projection.documents["trials"][TRIAL])
 
     assert {reason for _, reason in projection.dead_letters} == {
-        f"the document of trial {TRIAL} would pass {fold_module.MAX_DOCUMENT_BYTES} bytes"
+        f"the document of trial {TRIAL} would exceed {MAX_DOCUMENT_BYTES} bytes: log fewer or smaller values"
     }
     assert all(1 < position <= 60 for position, _ in projection.dead_letters)
     assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES
@@ -119,7 +123,7 @@ def test_trial_is_bounded(make):
 
 
 def test_refused_value_leaves_room_for_smaller_ones():
-    """A value that does not fit is refused alone; smaller ones that come later are taken."""
+    """A value that does not fit is refused; smaller ones after it are taken."""
     log = number([*(arguments(i) for i in range(30)), e.ArgumentsLogged(values={"small": 1}, **GIVEN)])
 
     projection = project([FIRST, *log])
@@ -129,21 +133,22 @@ def test_refused_value_leaves_room_for_smaller_ones():
 
 
 def test_replaced_values_free_their_room():
-    """A large value that is replaced by another does not count twice."""
+    """A large value that replaces another does not count twice."""
     log = number([e.ArgumentsLogged(values={"same": BIG}, **GIVEN) for _ in range(100)])
 
     assert project([FIRST, *log]).dead_letters == []
 
 
 def test_writers_are_bounded():
-    """A trial takes so many writers, and the next is told; those that it has go on."""
+    """One more writer than the limit is refused; known writers go on."""
     log = [e.Heartbeat(**GIVEN | {"writer": f"{i:064}"}, seq=1) for i in range(MAX_WRITERS + 1)]
     again = e.Heartbeat(**GIVEN | {"writer": f"{0:064}"}, seq=2)
 
     projection = project([FIRST, *log, again])
 
-    assert projection.dead_letters == [(MAX_WRITERS + 1, f"{TRIAL} has {MAX_WRITERS} writers already")]
-    assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES - fold_module.MAX_DOCUMENT_BYTES
+    reason = f"{TRIAL}: expected at most {MAX_WRITERS} writers, got '{MAX_WRITERS:064}' as one more"
+    assert projection.dead_letters == [(MAX_WRITERS + 1, reason)]
+    assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES - MAX_DOCUMENT_BYTES
 
 
 def test_group_is_bounded():
@@ -156,13 +161,13 @@ def test_group_is_bounded():
     projection = project([e.GroupCreated(name="g", request="r", **given), *log])
 
     assert {reason for _, reason in projection.dead_letters} == {
-        f"the document of group {uid} would pass {fold_module.MAX_DOCUMENT_BYTES} bytes"
+        f"the document of group {uid} would exceed {MAX_DOCUMENT_BYTES} bytes: log fewer or smaller values"
     }
     assert len(projection.documents["groups"][uid]) < MONGODB_BYTES
 
 
 def test_lost_events_stop_at_64_bits():
-    """Gaps that no counter holds, from a writer gone wild, are a large number and no crash."""
+    """Gaps that exceed 64 bits in total, from a faulty writer, stop at the largest number."""
     log = [e.Heartbeat(**GIVEN | {"writer": each}, seq=2**63 - 1) for each in "abc"]
 
     document = bson.decode(project([FIRST, *log]).documents["trials"][TRIAL])
@@ -171,7 +176,7 @@ def test_lost_events_stop_at_64_bits():
 
 
 def test_many_chronos_in_one_frame_are_folded_at_once():
-    """A frame of as many names as rows takes time in proportion to its rows, not to their square."""
+    """The time for a frame with as many names as rows grows with its rows, not with their square."""
     n = 30_000
     frame = e.ChronosFinished(
         names=[str(i) for i in range(n)], aggregators=[AggregatorSpec("value")] * n, announced=[0] * n, failed=[0] * n,
@@ -192,8 +197,53 @@ def test_many_chronos_in_one_frame_are_folded_at_once():
     assert looked_at <= 3 * n
 
 
+def frame_of_metrics(time, times):
+    """A frame of a time series."""
+    columns = [[0.5] * len(times)]
+    return e.MetricsLogged(
+        **GIVEN | {"time": time}, seq=2, aggregator=AggregatorSpec("timeseries"), names=["a"], times=times,
+        columns=columns,
+    )  # fmt: skip
+
+
+def frame_of_chronos(time, times):
+    """A frame of a chrono that is a time series."""
+    return e.ChronosFinished(
+        **GIVEN | {"time": time}, seq=2, names=["a"], aggregators=[AggregatorSpec("timeseries")], announced=[0],
+        failed=[0], chronos=[0] * len(times), times=times, elapsed=[0.5] * len(times),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("frame", [frame_of_metrics, frame_of_chronos])
+@pytest.mark.parametrize("rows", [2, 100])
+@pytest.mark.parametrize(
+    ("time", "last", "beyond"),
+    [
+        pytest.param(FIRST_MICROS + 10, -10, -11, id="before the year 1"),
+        pytest.param(LAST_MICROS - 10, 10, 11, id="after the year 9999"),
+    ],
+)
+def test_times_of_rows_lie_in_the_calendar(frame, rows, time, last, beyond):
+    """A frame with one row outside is refused, although its own time and its other rows lie within."""
+    middle = rows // 2
+    within, outside = (array("q", [0] * middle + [x] + [0] * (rows - middle - 1)) for x in (last, beyond))
+    before = e.Heartbeat(**GIVEN, seq=1)
+
+    taken = project([FIRST, before, frame(time, within)])
+    refused = project([FIRST, before, frame(time, outside)])
+    document = bson.decode(refused.documents["trials"][TRIAL])
+
+    assert taken.dead_letters == []
+    assert bson.decode(taken.documents["trials"][TRIAL])["rows"] == rows
+    assert [position for position, _ in refused.dead_letters] == [2]
+    assert str(time + beyond) in refused.dead_letters[0][1]
+    assert document["writers"] == {"w": 2}
+    assert document | {"writers": {"w": 1}} == bson.decode(project([FIRST, before]).documents["trials"][TRIAL])
+    assert refused.documents["series"] == {}
+
+
 def test_revisions_of_many_requests():
-    """Each request with auto_increment gets the next revision, and without it none, at one place of the log."""
+    """Each request with auto_increment gets the next revision, and one without it gets none."""
     log = [
         e.TrialCreated(
             trial=f"{HASHES[1]}~r{i}", writer="w", time=0, request=f"r{i}", name="t", parameters={},

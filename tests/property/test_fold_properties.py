@@ -14,9 +14,7 @@ from logs import FIRST, Dice, burst, logs
 from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
-from trialstream_consumer.fold import fold as fold_module
-from trialstream_consumer.fold.batch import fold_runs, runs_of, singles_of
-from trialstream_consumer.fold.fold import Refused, State, fold
+from trialstream_consumer.fold import Refused, State, fold, fold_groups, history, row_groups, single_groups
 from trialstream_schemas.model import history as series
 from trialstream_schemas.storage import documents
 from trialstream_schemas.wire.events import SubjectEvent
@@ -29,15 +27,15 @@ CAPACITY = 4
 def _small_buckets():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "MAX_ROWS", CAPACITY)
-        # Shapes are remembered with their capacity.
-        patch.setattr(fold_module, "_shape", series.Shape)
+        # A cached shape would keep its capacity.
+        patch.setattr(history, "_shape", series.Shape)
         yield
 
 
 @settings(max_examples=400)
 @given(logs(), st.data())
 def test_fold_equals_the_model(log, data):
-    """The documents say what a plain model of the log says, field by field and row by row."""
+    """The documents equal those of a plain model, field by field and row by row."""
     cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=4))
     projection = project(log, cuts, reload=True)
 
@@ -62,16 +60,16 @@ def test_fold_is_cut_free(log, data):
 @settings(max_examples=200)
 @given(st.lists(st.builds(lambda seed: burst(Dice(seed)), st.integers(0, 2**32)), max_size=8))
 def test_rows_are_folded_together_as_one_by_one(bursts):
-    """To the byte, whether they come in runs, in singles, or in batches of one."""
+    """Rows give the same documents, to the byte, in row groups, one by one, and in batches of one."""
     log = [copy.deepcopy(FIRST)]
     for each in itertools.chain.from_iterable(bursts):
         if each.request is None:
             each.seq = 1 + sum((each.trial, each.writer) == (event.trial, event.writer) for event in log)
         log.append(each)
-    note(f"longest run: {min(max(map(len, runs_of(log))), 8)}")
+    note(f"longest group: {min(max(map(len, row_groups(log))), 8)}")
     together, batches = project(log), project(log, range(len(log)), reload=True)
     one_by_one, state = Projection(), State()
-    refused = fold_runs(state, copy.deepcopy(log), singles_of(log))
+    refused = fold_groups(state, copy.deepcopy(log), single_groups(log))
     one_by_one.write(state)
 
     assert together.documents == one_by_one.documents == batches.documents
@@ -80,10 +78,10 @@ def test_rows_are_folded_together_as_one_by_one(bursts):
 
 @settings(max_examples=100)
 @given(logs(), st.data())
-def test_what_was_folded_is_skipped(log, data):
-    """A stretch of the log that comes again, as after a resend, changes nothing.
+def test_folded_events_are_skipped(log, data):
+    """A part of the log that is repeated, as by a resend, changes nothing.
 
-    An event whose trial or group was not there yet is not among them: nothing could hold its mark.
+    The part has no event whose trial or group did not exist yet: nothing could hold its mark.
     """
     early = {position for position, reason in project(log).dead_letters if reason.startswith("there is no ")}
     log = [each for position, each in enumerate(log) if position not in early]
@@ -99,7 +97,7 @@ def test_what_was_folded_is_skipped(log, data):
 @settings(max_examples=100)
 @given(logs(max_size=25))
 def test_refused_events_change_nothing_but_the_mark(log):
-    """An event that is refused leaves all documents as they were, but for its writer's mark and its outcome."""
+    """A refused event changes nothing but its writer's mark and its outcome."""
     projection, state = Projection(), State()
     for each in copy.deepcopy(log):
         before = copy.deepcopy(projection.documents)
@@ -110,7 +108,7 @@ def test_refused_events_change_nothing_but_the_mark(log):
 
 
 def unmarked(stored, event):
-    """The documents without what a refused event may change."""
+    """The documents without the fields that a refused event may change."""
     given = {name: {uid: bson.decode(each) for uid, each in collection.items()} for name, collection in stored.items()}
     given["outcomes"].pop(event.request, None)
     for document in (*given["trials"].values(), *given["groups"].values()):
@@ -123,7 +121,7 @@ def unmarked(stored, event):
 @settings(max_examples=100)
 @given(logs())
 def test_size_bounds_the_document(log):
-    """The size that a trial's document is bounded by is no less than what BSON takes, errors and writers apart."""
+    """The accounted size of a trial is at least the size of its BSON without errors and writers."""
     projection = project(log)
 
     for stored in projection.documents["trials"].values():
@@ -135,7 +133,7 @@ def test_size_bounds_the_document(log):
 @settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=6), logs(max_size=4), st.data())
 def test_any_event_is_folded_or_refused(wild, log, data):
-    """Whatever an event holds that its schema allows, it is folded or refused, and the documents can be stored."""
+    """Any event that its schema allows is folded or refused, and the documents can be stored."""
     projection, state = Projection(), State()
     projection.fold(copy.deepcopy(log), state)
     subjects = sorted([*state.trials, *state.groups]) or ["none"]
@@ -159,4 +157,4 @@ def test_fold_on_nothing(event):
     try:
         fold(State(), event)
     except Refused as refused:
-        assert str(refused)  # noqa: PT017 (folded is as good)
+        assert str(refused)  # noqa: PT017 (a folded event passes too)

@@ -1,4 +1,4 @@
-"""The file of an archive, and where its records go."""
+"""The file of an archive, and the partitions that its records are imported into."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from trialstream_schemas.errors import TrialStreamError
 
 
 def ignore(*_):
-    """Show no progress."""
+    """Ignore progress."""
 
 
-def test_a_key_decides_the_partition_as_kafka_would():
-    """By murmur2: the value is Kafka's own test vector. Without a key it keeps its number as far as that exists."""
+def test_a_key_gives_the_partition_that_kafka_gives_it():
+    """By murmur2: the value is Kafka's own test vector. Without a key, the old number modulo the count."""
     assert _partition({"key": b"foobar", "partition": 0}, 1000) == (-790332482 & 0x7FFFFFFF) % 1000
     assert _partition({"key": None, "partition": 5}, 4) == 1
 
 
-def row(offset, value=b"x" * 1000):
-    """A record of the log."""
+def record(offset, value=b"x" * 1000):
+    """A record of the trials topic."""
     place = {"topic": "trials", "partition": 0, "offset": offset}
     return {**place, "timestamp": 1_750_000_000_000, "key": b"k", "value": value}
 
 
 def written(file, records=500):
-    """An archive of many blocks."""
+    """Write an archive of many blocks and return its file."""
     with new_archive(file, {}, {}) as write:
         for offset in range(records):
-            write(row(offset, bytes((offset * 7 + i * i) % 251 for i in range(1000))))
+            write(record(offset, bytes((offset * 7 + i * i) % 251 for i in range(1000))))
     return file
 
 
 def test_a_whole_file_is_read_back_in_its_order(tmp_path):
-    """Nothing lies beside it."""
+    """No other file is left in the folder."""
     archive = Archive.check(written(tmp_path / "log.avro"), ignore)
 
     assert archive.records == 500
-    assert [each["offset"] for each in archive.rows()] == list(range(500))
+    assert [each["offset"] for each in archive.logged_records()] == list(range(500))
     assert [each.name for each in tmp_path.iterdir()] == ["log.avro"]
 
 
-def test_what_is_interrupted_leaves_no_file_and_keeps_the_one_that_was_there(tmp_path):
-    """The name belongs to whole files."""
+def test_an_interrupted_writer_leaves_no_file_and_keeps_the_old_one(tmp_path):
+    """Only a whole file gets the name."""
     file = tmp_path / "log.avro"
     file.write_bytes(b"before")
     with pytest.raises(KeyboardInterrupt), new_archive(file, {}, {}) as write:
-        write(row(0))
+        write(record(0))
         raise KeyboardInterrupt
 
     assert file.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    """As an error of the one tree."""
+def test_a_missing_folder_is_named(tmp_path):
+    """The error is an ArchiveError, which is a TrialStreamError."""
     with pytest.raises(ArchiveError, match="nowhere"):
         written(tmp_path / "nowhere" / "log.avro")
 
@@ -64,8 +64,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.999], ids="cut at {} of its length".format)
-def test_a_torn_file_is_refused_with_what_is_whole(tmp_path, part):
-    """Wherever it was cut behind its header."""
+def test_a_torn_file_is_refused_with_the_number_of_whole_records(tmp_path, part):
+    """At any cut after the header."""
     file = written(tmp_path / "log.avro")
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * part)])
@@ -74,7 +74,7 @@ def test_a_torn_file_is_refused_with_what_is_whole(tmp_path, part):
 
 
 def test_a_file_cut_between_two_blocks_is_torn_too(tmp_path):
-    """Avro alone would take it for whole."""
+    """Avro alone would read such a file without an error."""
     file = written(tmp_path / "log.avro")
     with file.open("rb") as source:
         first = next(iter(fastavro.block_reader(source)))
@@ -84,7 +84,7 @@ def test_a_file_cut_between_two_blocks_is_torn_too(tmp_path):
 
 
 def test_a_changed_byte_is_found(tmp_path):
-    """By the block that it breaks, or by the digest."""
+    """The block cannot be read, or the digest differs."""
     file = written(tmp_path / "log.avro")
     changed = bytearray(file.read_bytes())
     changed[-100] ^= 4
@@ -94,8 +94,8 @@ def test_a_changed_byte_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"Obj\x01", b"no Avro at all" * 100], ids=["empty", "magic alone", "text"])
-def test_what_is_no_container_is_refused(tmp_path, content):
-    """With its name."""
+def test_a_file_that_is_no_container_is_refused(tmp_path, content):
+    """The error names the file."""
     file = tmp_path / "log.avro"
     file.write_bytes(content)
     with pytest.raises(ArchiveError, match=r"log\.avro is no archive of trialstream: it is not an Avro"):
@@ -104,7 +104,7 @@ def test_what_is_no_container_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("metadata", [{}, {"trialstream.seal": "?"}, {"trialstream.seal": "1 a"}], ids=str)
 def test_another_avro_file_is_refused(tmp_path, metadata):
-    """Even one with the same records."""
+    """A file with the same record schema but without the metadata is no archive."""
     file = tmp_path / "log.avro"
     with file.open("wb") as output:
         fastavro.writer(output, SCHEMA, [], metadata=metadata)
@@ -113,7 +113,7 @@ def test_another_avro_file_is_refused(tmp_path, metadata):
 
 
 def test_a_file_that_was_never_sealed_is_refused(tmp_path):
-    """Such as the one beside FILE that a killed export leaves."""
+    """A killed export leaves such a file as FILE.partial."""
     file = tmp_path / "log.avro"
     with file.open("wb") as output:
         fastavro.writer(output, SCHEMA, [], metadata={"trialstream.schemas": "{}", "trialstream.seal": "." * 85})
@@ -121,7 +121,7 @@ def test_a_file_that_was_never_sealed_is_refused(tmp_path):
         Archive.check(file, ignore)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    """With the reason of the system."""
+def test_a_missing_file_is_named(tmp_path):
+    """The error has the reason of the operating system."""
     with pytest.raises(ArchiveError, match=r"log\.avro cannot be read.*No such file"):
         Archive.check(tmp_path / "log.avro", ignore)

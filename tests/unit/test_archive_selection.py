@@ -1,4 +1,4 @@
-"""Which part of the log an export keeps."""
+"""The part of the log that an export keeps."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ A, B = "a" * 32, "b" * 32
 
 
 def created(hash_, request, **given):
-    """The creation of a trial, by request."""
+    """The creation of a trial by a request."""
     return TrialCreated(
         trial=hash_, writer="w", time=0, request=request, name="t", parameters={}, auto_increment=True, **given
     )
 
 
 def started(address, seq=1):
-    """An event of a trial."""
+    """The start of a trial."""
     return TrialStarted(trial=address, writer="w", time=0, seq=seq)
 
 
 def attached(address, seq=1, **given):
-    """A trial is put into a project or group."""
+    """The attachment of a trial to a project or group."""
     return TrialAttached(trial=address, writer="w", time=0, seq=seq, **given)
 
 
@@ -44,13 +44,13 @@ def group(uid, project_id=None):
     return GroupCreated(group=uid, writer="w", time=0, request=f"group {uid}", name=uid, project_id=project_id)
 
 
-def noted(uid):
-    """An event of a group."""
+def metadata(uid):
+    """Metadata of a group."""
     return GroupMetadataSet(group=uid, writer="w", time=0, seq=1, values={})
 
 
 def kept(log, **given):
-    """The events that a selection keeps of a log whose events come at 0, 1, 2 … ms."""
+    """The events that a selection keeps of a log whose events have the timestamps 0, 1, 2 … ms."""
     members = Members(Selection(**given))
     for time, event in enumerate(log):
         members.add(event, time)
@@ -59,15 +59,15 @@ def kept(log, **given):
 
 
 def test_a_project_keeps_its_registry_and_all_of_its_trials_from_before_they_were_attached():
-    """And nothing of others."""
+    """Events of other projects are left out."""
     log = [
         begin := LogCreated(time=0, log="l", partitions=1),
         p := project("p"),
         project("q"),
         g := group("g", "p"),
         group("h", "q"),
-        note := noted("g"),
-        noted("h"),
+        note := metadata("g"),
+        metadata("h"),
         a := created(A, "1"),
         a1 := started(f"{A}_0"),
         a2 := attached(f"{A}_0", seq=2, project_id="p"),
@@ -79,14 +79,14 @@ def test_a_project_keeps_its_registry_and_all_of_its_trials_from_before_they_wer
 
 
 def test_a_trial_of_a_group_belongs_to_the_groups_project():
-    """Whether or not it names the project itself."""
+    """The trial need not name the project itself."""
     log = [p := project("p"), g := group("g", "p"), a := created(A, "1", group_id="g"), created(B, "2")]
 
     assert kept(log, project="p") == [p, g, a]
 
 
 def test_a_trial_keeps_its_project_and_group_and_the_groups_project():
-    """So that an import stands on its own."""
+    """So the trial can be imported into an empty log."""
     log = [
         p := project("p"),
         q := project("q"),
@@ -102,7 +102,7 @@ def test_a_trial_keeps_its_project_and_group_and_the_groups_project():
 
 
 def test_a_uid_keeps_one_revision_and_every_creation_of_its_hash():
-    """Creations are counted to give revisions: without the first, the second would come back as the first."""
+    """The fold counts creations to give revisions: without the first, the second would get its uid."""
     log = [
         first := created(A, "1"),
         second := created(A, "2"),
@@ -114,15 +114,15 @@ def test_a_uid_keeps_one_revision_and_every_creation_of_its_hash():
     assert kept(log, trial=A) == [first, second, of_first, of_second]
 
 
-def test_an_event_addressed_by_its_creations_request_belongs_to_the_trial_that_this_made():
-    """As the fold resolves it."""
+def test_an_event_addressed_by_a_request_belongs_to_the_trial_that_the_request_created():
+    """The address is resolved as by the fold."""
     log = [first := created(A, "1"), second := created(A, "2"), event := started(f"{A}~2"), started(f"{A}~1")]
 
     assert kept(log, trial=f"{A}_1") == [first, second, event]
 
 
 def test_a_window_keeps_the_creation_and_attachments_of_the_trials_that_have_events_in_it():
-    """A trial with nothing in the window is left out, and so is all that came after it."""
+    """A trial without an event in the window is left out, and so are events after the window."""
     log = [
         p := project("p"),
         a := created(A, "1"),
@@ -137,8 +137,8 @@ def test_a_window_keeps_the_creation_and_attachments_of_the_trials_that_have_eve
     assert kept(log, since=5, until=7) == [p, a, a1, a3, None]
 
 
-def test_what_nobody_can_decode_belongs_to_no_project_and_no_trial():
-    """An export by time alone keeps it."""
+def test_an_undecodable_record_belongs_to_no_project_and_no_trial():
+    """An export by time alone keeps the record."""
     log = [created(A, "1", project_id="p"), None]
 
     assert None not in kept(log, project="p")
@@ -146,8 +146,8 @@ def test_what_nobody_can_decode_belongs_to_no_project_and_no_trial():
     assert None in kept(log, since=0)
 
 
-def test_an_event_of_a_trial_that_was_never_created_is_no_trials():
-    """A cut by time keeps it, as it keeps everything."""
+def test_an_event_of_a_trial_that_was_never_created_belongs_to_no_project():
+    """An export by time alone keeps the event."""
     log = [event := MetadataLogged(trial=f"{A}~1", writer="w", time=0, seq=1, values={}, aggregator=None)]
 
     assert kept(log, since=0) == [event]

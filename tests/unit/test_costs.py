@@ -19,8 +19,7 @@ from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FRAME_ROWS
 from trialstream.pipeline.outbox import Outbox
-from trialstream_consumer.fold.batch import fold_runs, runs_of
-from trialstream_consumer.fold.fold import Changes, State, fold, needs
+from trialstream_consumer.fold import Changes, State, fold, fold_groups, needs, row_groups
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.codec import SchemaStore, encode
@@ -165,7 +164,7 @@ def test_folding_a_frame():
 
 
 def test_folding_rows_together():
-    """A row of a run costs a quarter of one that is folded by itself."""
+    """A row of a group costs a quarter of one that is folded by itself."""
 
     def folding(rows):
         trial = Trial(name="t")
@@ -176,7 +175,7 @@ def test_folding_rows_together():
 
         def one():
             batch = next(batches)
-            assert fold_runs(state, batch, runs_of(batch)) == []
+            assert fold_groups(state, batch, row_groups(batch)) == []
 
         return steps(one)
 

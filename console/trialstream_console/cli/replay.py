@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from trialstream.config import Config
-from trialstream_consumer.projection.catalog import Projection, Projections
+from trialstream_consumer.projection.catalog import Catalog, Projection
 from trialstream_consumer.replay.diff import Difference
 from trialstream_consumer.replay.rebuild import rebuild as rebuild_live
 from trialstream_consumer.replay.rebuild import rebuild_until
@@ -120,12 +120,12 @@ def projections(
 
 
 async def _list(config: Config) -> list[Projection]:
-    async with Projections(config) as found:
+    async with Catalog(config) as found:
         return await found.listing()
 
 
 async def _drop(config: Config, name: str) -> None:
-    async with Projections(config) as found:
+    async with Catalog(config) as found:
         await found.drop(name)
 
 

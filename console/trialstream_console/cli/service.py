@@ -13,7 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from trialstream.config import Config
-from trialstream_consumer.projection.store import DeadLetter, Store
+from trialstream_consumer.projection.client import Connection
+from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
+from trialstream_consumer.projection.ownership import live_database
 from trialstream_consumer.service import Service
 from trialstream_schemas.model.times import from_micros
 
@@ -63,11 +65,11 @@ def dead_letters(
 
 
 async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:
-    store = Store(config)
+    connection = Connection(config)
     try:
-        return await store.of(await store.live()).dead_letters(limit)
+        return await latest_dead_letters(connection, await live_database(connection), limit)
     finally:
-        store.close()
+        connection.close()
 
 
 def _log_json(level: int) -> None:

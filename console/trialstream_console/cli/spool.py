@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from trialstream.config import Config
 from trialstream.pipeline.push import Waiting, push_spool, waiting
-from trialstream_consumer.archive import Progress
+from trialstream_consumer.progress import Progress
 from trialstream_schemas.errors import SpoolError
 
 from trialstream_console.cli.progress import counting

@@ -1,10 +1,10 @@
-"""The log as one Avro file, and back into a log; docs/archive.md describes the file."""
+"""Archives: the log written to one Avro file, and read back into a log; docs/archive.md describes the file."""
 
 from __future__ import annotations
 
 from trialstream_consumer.archive.exporting import Exported, export_log
-from trialstream_consumer.archive.file import Archive, ArchiveError, Progress
+from trialstream_consumer.archive.file import Archive, ArchiveError
 from trialstream_consumer.archive.importing import import_archive
 from trialstream_consumer.archive.selection import Members, Selection
 
-__all__ = ["Archive", "ArchiveError", "Exported", "Members", "Progress", "Selection", "export_log", "import_archive"]
+__all__ = ["Archive", "ArchiveError", "Exported", "Members", "Selection", "export_log", "import_archive"]

@@ -1,4 +1,4 @@
-"""From the log into an archive."""
+"""Export: from the log into an archive."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading
+from trialstream.log.clients import open_admin, open_consumer
+from trialstream.log.schemas import SchemaTopic
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
-from trialstream_consumer.archive.file import ArchiveError, Progress, Row, new_archive, store_of
+from trialstream_consumer.archive.file import ArchiveError, LoggedRecord, new_archive
 from trialstream_consumer.archive.selection import Members, Selection
+from trialstream_consumer.progress import Progress
 
 __all__ = ["Exported", "export_log"]
 
-Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+_Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 _WAIT_SECONDS = 30.0
+_FETCHED_RECORDS = 2000
 
 
 @dataclass
 class Exported:
-    """What was written: records by topic, schemas, and records left out because nobody can tell whose they are."""
+    """Result of an export.
+
+    Attributes:
+        records: Number of records written, by topic: `registry` and `trials`.
+        schemas: Number of schemas written.
+        unreadable: Number of records left out because they cannot be decoded, so that their trial is unknown.
+    """
 
     records: dict[str, int] = field(default_factory=lambda: {"registry": 0, "trials": 0})
     schemas: int = 0
@@ -37,57 +46,46 @@ class Exported:
 async def export_log(
     config: Config, file: Path, selection: Selection, progress: Progress, *, force: bool = False
 ) -> Exported:
-    """Write the log, as far as it reaches now, or a part of it.
+    """Write the log, up to the end that it has now, or a part of it to a file.
+
+    Args:
+        config: Where Kafka is, and the names of the topics.
+        file: Path of the file.
+        selection: The part to write; an empty one selects all.
+        progress: Called after each record.
+        force: Whether to replace an existing file.
 
     Raises:
-        ArchiveError: the file exists already or cannot be written, or there is nothing to write.
-        KafkaUnavailable: Kafka does not answer.
-        LogMismatch: a part of the log is missing.
+        ArchiveError: The file exists already or cannot be written, or there is nothing to write.
+        KafkaUnavailable: No broker answered.
+        LogMismatch: A part of the log is missing.
     """
     _refuse_existing(file, force=force)
     exported = Exported()
-    async with kafka_errors(config), reading(config) as consumer:
+    async with open_consumer(config) as consumer:
         ends = await _ends(consumer, config)
-        texts = await _schemas(consumer, config)  # after the ends: a schema is published before it is used
-        store, members = store_of(texts), Members(selection)
-        total, done = sum(ends.values()), 0
-
-        def decoded(record: Record) -> events.Event | None:
-            try:
-                return store.decode(record.value or b"")
-            except SchemaError:
-                return None
-
+        # After the ends: a schema is published before the first event that is written with it.
+        schemas, texts = await _schemas(config)
+        members = None
         if selection != Selection():
-            async for record in _records(consumer, ends):
-                members.add(decoded(record), record.timestamp)
-                progress("looking for what to keep", done := done + 1, total)
-            members.settle()
-            done = 0
+            members = await _members(consumer, ends, selection, schemas, progress)
         source = {"prefix": config.prefix, "partitions": len(ends) - 1, "selection": asdict(selection)}
         exported.schemas = len(texts)
+        total, done = sum(ends.values()), 0
         with new_archive(file, texts, source) as write:
             async for record in _records(consumer, ends):
                 progress("writing", done := done + 1, total)
-                if selection != Selection():
-                    event = decoded(record)
+                if members is not None:
+                    event = _decoded(schemas, record)
                     if not members.keeps(event, record.timestamp):
                         exported.unreadable += event is None and members.of_subjects
                         continue
-                kind = "registry" if record.topic == config.registry_topic else "trials"
-                write(_row(kind, record))
-                exported.records[kind] += 1
-            if selection.trial is not None and not members.trials:
-                raise ArchiveError(f"nothing to export: the log has no events of trial {selection.trial} in that time")
-            # The first record of the registry is always kept.
-            if selection.project is not None and sum(exported.records.values()) <= 1:
-                raise ArchiveError(f"nothing to export: the log has no project {selection.project!r} in that time")
+                topic = "registry" if record.topic == config.registry_topic else "trials"
+                write(_logged_record(topic, record))
+                exported.records[topic] += 1
+            if members is not None:
+                _check_found(selection, members, exported)
     return exported
-
-
-def _row(kind: str, record: Record) -> Row:
-    place = {"topic": kind, "partition": record.partition, "offset": record.offset}
-    return {**place, "timestamp": record.timestamp, "key": record.key, "value": record.value or b""}
 
 
 def _refuse_existing(file: Path, *, force: bool) -> None:
@@ -95,17 +93,52 @@ def _refuse_existing(file: Path, *, force: bool) -> None:
         raise ArchiveError(f"{file} exists already: name another file, or give --force to replace it")
 
 
-async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartition, int]:
-    """By partition, registry first, the offset behind its last record."""
-    topics = [config.registry_topic, config.trials_topic]
-    admin = AIOKafkaAdminClient(**config.kafka_client())
+async def _members(
+    consumer: AIOKafkaConsumer,
+    ends: dict[TopicPartition, int],
+    selection: Selection,
+    schemas: SchemaStore,
+    progress: Progress,
+) -> Members:
+    """Read the log once, to find what the selection keeps."""
+    members = Members(selection)
+    total, done = sum(ends.values()), 0
+    async for record in _records(consumer, ends):
+        members.add(_decoded(schemas, record), record.timestamp)
+        progress("looking for what to keep", done := done + 1, total)
+    members.settle()
+    return members
+
+
+def _check_found(selection: Selection, members: Members, exported: Exported) -> None:
+    """Refuse an export without any event of the selected trial or project."""
+    if selection.trial is not None and not members.trials:
+        raise ArchiveError(f"nothing to export: the log has no events of trial {selection.trial} in that time")
+    # The first record of the registry is always kept.
+    if selection.project is not None and sum(exported.records.values()) <= 1:
+        raise ArchiveError(f"nothing to export: the log has no project {selection.project!r} in that time")
+
+
+def _decoded(schemas: SchemaStore, record: _Record) -> events.Event | None:
+    """The event of a record; None if the record cannot be decoded."""
     try:
-        await admin.start()
+        return schemas.decode(record.value or b"")
+    except SchemaError:
+        return None
+
+
+def _logged_record(topic: str, record: _Record) -> LoggedRecord:
+    place = {"topic": topic, "partition": record.partition, "offset": record.offset}
+    return {**place, "timestamp": record.timestamp, "key": record.key, "value": record.value or b""}
+
+
+async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartition, int]:
+    """The offset after the last record of each partition, the registry first."""
+    topics = [config.registry_topic, config.trials_topic]
+    async with open_admin(config) as admin:
         if missing := {*topics, config.schemas_topic} - set(await admin.list_topics()):
             raise ArchiveError(f"there is no log to export: Kafka at {config.kafka} has no topic {min(missing)}")
         described = {each["topic"]: each["partitions"] for each in await admin.describe_topics(topics)}
-    finally:
-        await admin.close()
     partitions = [TopicPartition(topic, number) for topic in topics for number in range(len(described[topic]))]
     for partition, begin in (await consumer.beginning_offsets(partitions)).items():
         if begin:
@@ -118,20 +151,27 @@ async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartiti
     return {each: ends[each] for each in partitions}
 
 
-async def _arriving(consumer: AIOKafkaConsumer, partition: TopicPartition) -> list[Record]:
-    fetched = await consumer.getmany(partition, timeout_ms=int(_WAIT_SECONDS * 1000), max_records=2000)
-    if partition not in fetched:
-        raise KafkaUnavailable(f"Kafka has sent nothing of {partition.topic} for {_WAIT_SECONDS:g} s: is it running?")
-    return fetched[partition]
+async def _schemas(config: Config) -> tuple[SchemaStore, dict[bytes, bytes]]:
+    """The schemas of the log, to decode with, and as JSON by fingerprint."""
+    with anyio.move_on_after(_WAIT_SECONDS):
+        async with SchemaTopic(config) as topic:
+            return topic.schemas, topic.texts
+    raise KafkaUnavailable(_silent(config.schemas_topic))
 
 
-async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> AsyncIterator[Record]:
+async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> AsyncIterator[_Record]:
+    """All records before the ends, partition by partition, in the order of their offsets."""
     for partition, end in ends.items():
         consumer.assign([partition])
         consumer.seek(partition, 0)
         expected = 0
         while expected < end:
-            for record in await _arriving(consumer, partition):
+            fetched = await consumer.getmany(
+                partition, timeout_ms=int(_WAIT_SECONDS * 1000), max_records=_FETCHED_RECORDS
+            )
+            if partition not in fetched:
+                raise KafkaUnavailable(_silent(partition.topic))
+            for record in fetched[partition]:
                 if record.offset != expected:
                     raise LogMismatch(f"{partition.topic}/{partition.partition} lacks offset {expected}")
                 expected += 1
@@ -140,17 +180,5 @@ async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
                     break
 
 
-async def _schemas(consumer: AIOKafkaConsumer, config: Config) -> dict[bytes, bytes]:
-    partition = TopicPartition(config.schemas_topic, 0)
-    end = (await consumer.end_offsets([partition]))[partition]
-    consumer.assign([partition])
-    consumer.seek(partition, 0)
-    store, found = SchemaStore(), {}
-    # Compaction leaves no record for every offset, so the position counts, not the records.
-    while await consumer.position(partition) < end:
-        for record in await _arriving(consumer, partition):
-            try:
-                found[store.add(record.value or b"")] = record.value or b""
-            except SchemaError:
-                continue  # nobody can read it, so nobody could write with it
-    return found
+def _silent(topic: str) -> str:
+    return f"Kafka has sent no record of {topic} for {_WAIT_SECONDS:g} s: check that it runs"

@@ -1,7 +1,9 @@
-"""The archive's file: an Avro object container with a seal.
+"""The file of an archive: an Avro object container with a seal.
 
-Its metadata hold the schemas of the log, so that nothing else is needed to read it, and the seal: how many records it
-has and the SHA-256 of what follows the header. Without it a file that was cut between two blocks would look whole.
+- The metadata hold every schema of the log, so the file can be read without Kafka.
+- The metadata hold the seal: the number of records, and the SHA-256 of the bytes after the header. Avro alone takes a
+  file that was cut between two blocks for a whole one.
+- A file gets its name only after it is sealed and on the disk.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from typing import Any, BinaryIO, TypeAlias
 import fastavro
 from fastavro.write import Writer
 from trialstream_schemas.errors import TrialStreamError
-from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.schemas import schemas_from_json, schemas_to_json
 
-__all__ = ["Archive", "ArchiveError", "Progress", "Row", "new_archive", "store_of"]
+from trialstream_consumer.progress import Progress
 
-Row: TypeAlias = dict[str, Any]
-# Told the step, how many records are done, and how many there are.
-Progress: TypeAlias = Callable[[str, int, int], None]
+__all__ = ["Archive", "ArchiveError", "LoggedRecord", "new_archive"]
+
+LoggedRecord: TypeAlias = dict[str, Any]
+"""A record of the log with its place and time; its fields are those of `SCHEMA`."""
 
 SCHEMA: dict[str, Any] = {
     "type": "record",
@@ -43,14 +46,15 @@ SCHEMA: dict[str, Any] = {
 }
 _PARSED = fastavro.parse_schema(SCHEMA)
 _SCHEMAS, _SOURCE, _SEAL = "trialstream.schemas", "trialstream.source", "trialstream.seal"
-# The seal is known last and stands first: its room is held free. 20 digits, a space, 64 hexadecimal digits.
+# The seal is known only at the end and stands at the beginning: it overwrites these characters. It has 20 digits, a
+# space and 64 hexadecimal digits.
 _UNSEALED = "." * 85
-# A torn file loses one block at most from what can be told whole; larger ones compress little better.
+# The whole records of a torn file are counted in blocks; larger blocks than this compress little better.
 _BLOCK_BYTES = 64 * 1024
 
 
 class ArchiveError(TrialStreamError):
-    """A file cannot be written, or is not a whole archive; the message names it."""
+    """A file cannot be written, or is not a whole archive; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class Archive:
     """A file that was read through and is whole.
 
     Attributes:
-        file: Where it lies.
-        records: How many records it has.
+        file: Path of the file.
+        records: Number of its records.
         schemas: The schemas of its events: fingerprint → JSON.
     """
 
@@ -69,17 +73,22 @@ class Archive:
 
     @classmethod
     def check(cls, file: Path, progress: Progress) -> Archive:
-        """Read a file through.
+        """Read a file through and compare it with its seal.
+
+        Args:
+            file: Path of the file.
+            progress: Called after each block.
 
         Raises:
-            ArchiveError: it is not an archive, or torn, or not what was written; the message says how much is whole.
+            ArchiveError: The file cannot be read, is not an archive, or is torn or changed; the message says how many
+                records are whole.
         """
         whole = 0
         try:
             with file.open("rb") as source:
                 blocks = _blocks(file, source)
                 body = source.tell()
-                records, digest, schemas = _facts(file, blocks.metadata)
+                records, digest, schemas = _metadata(file, blocks.metadata)
                 try:
                     for block in blocks:
                         whole += sum(1 for _ in block)
@@ -91,19 +100,19 @@ class Archive:
                 source.seek(body)
                 if hashlib.file_digest(source, "sha256").hexdigest() != digest:
                     raise ArchiveError(
-                        f"{file} has {whole} of its {records} records and is not what was written: its SHA-256 "
-                        "differs; nothing was imported"
+                        f"{file} was changed: it has all of its {records} records, but their SHA-256 is not the one of "
+                        "its seal; nothing was imported"
                     )
         except OSError as error:
             raise ArchiveError(f"{file} cannot be read: {error}") from error
         return cls(file, records, schemas)
 
-    def rows(self) -> Iterator[Row]:
-        """Its records, as `LoggedRecord` has them."""
+    def logged_records(self) -> Iterator[LoggedRecord]:
+        """The records in the order of the file."""
         with self.file.open("rb") as source:
-            for row in fastavro.reader(source):
-                assert isinstance(row, dict)
-                yield row
+            for record in fastavro.reader(source):
+                assert isinstance(record, dict)
+                yield record
 
 
 def _blocks(file: Path, source: BinaryIO) -> Any:
@@ -113,16 +122,14 @@ def _blocks(file: Path, source: BinaryIO) -> Any:
         raise ArchiveError(f"{file} is no archive of trialstream: it is not an Avro object container") from error
 
 
-def _facts(file: Path, metadata: dict[str, str]) -> tuple[int, str, dict[bytes, bytes]]:
-    """Of the metadata, how many records there should be, their digest, and the schemas."""
+def _metadata(file: Path, metadata: dict[str, str]) -> tuple[int, str, dict[bytes, bytes]]:
+    """Number of records and digest of the seal, and the schemas."""
     if metadata.get(_SEAL) == _UNSEALED:
         raise ArchiveError(f"{file} was never finished: export it again; nothing was imported")
     try:
         records, digest = metadata[_SEAL].split()
-        schemas = json.loads(metadata[_SCHEMAS])
-        texts = {bytes.fromhex(key): json.dumps(each, sort_keys=True).encode() for key, each in schemas.items()}
-        return int(records), digest, texts
-    except (KeyError, ValueError, AttributeError) as error:
+        return int(records), digest, schemas_from_json(metadata[_SCHEMAS])
+    except (KeyError, ValueError) as error:  # SchemaError is a ValueError
         raise ArchiveError(f"{file} is no archive of trialstream: it is another Avro file") from error
 
 
@@ -131,17 +138,27 @@ def _torn(file: Path, whole: int, records: int) -> str:
 
 
 @contextmanager
-def new_archive(file: Path, schemas: dict[bytes, bytes], source: Mapping[str, Any]) -> Iterator[Callable[[Row], None]]:
-    """Write beside the file; what is sealed and on the disk takes its name, and anything less is deleted.
+def new_archive(
+    file: Path, schemas: Mapping[bytes, bytes], source: Mapping[str, Any]
+) -> Iterator[Callable[[LoggedRecord], None]]:
+    """Write an archive to `FILE.partial`, and rename it when it is sealed and on the disk.
+
+    If the block fails or is cancelled, the partial file is deleted and a file of that name stays as it was.
 
     Args:
-        file: Where it goes.
+        file: Path of the file.
         schemas: The schemas of its events: fingerprint → JSON.
-        source: What to say of the log that it was taken from.
+        source: Facts about the log, kept in the metadata as JSON.
+
+    Yields:
+        A function that writes a record.
+
+    Raises:
+        ArchiveError: The file cannot be written.
     """
     partial = file.with_name(f"{file.name}.partial")
     metadata = {
-        _SCHEMAS: json.dumps({key.hex(): json.loads(text) for key, text in schemas.items()}),
+        _SCHEMAS: schemas_to_json(schemas),
         _SOURCE: json.dumps(source),
         _SEAL: _UNSEALED,
     }
@@ -151,9 +168,9 @@ def new_archive(file: Path, schemas: dict[bytes, bytes], source: Mapping[str, An
             writer = Writer(output, _PARSED, "deflate", _BLOCK_BYTES, metadata)
             body = output.tell()
 
-            def write(row: Row) -> None:
+            def write(record: LoggedRecord) -> None:
                 nonlocal records
-                writer.write(row)
+                writer.write(record)
                 records += 1
 
             yield write
@@ -169,6 +186,7 @@ def new_archive(file: Path, schemas: dict[bytes, bytes], source: Mapping[str, An
 
 
 def _seal(output: BufferedRandom, body: int, records: int) -> None:
+    """Overwrite the placeholder in the header, and flush the file to the disk."""
     output.seek(body)
     digest = hashlib.file_digest(output, "sha256").hexdigest()
     output.seek(0)
@@ -176,11 +194,3 @@ def _seal(output: BufferedRandom, body: int, records: int) -> None:
     output.write(f"{records:020d} {digest}".encode())
     output.flush()
     os.fsync(output.fileno())
-
-
-def store_of(texts: dict[bytes, bytes]) -> SchemaStore:
-    """The schemas of an archive or a log, ready to decode with."""
-    store = SchemaStore()
-    for text in texts.values():
-        store.add(text)
-    return store

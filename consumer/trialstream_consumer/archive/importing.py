@@ -1,85 +1,92 @@
-"""From an archive into a log."""
+"""Import: from an archive into a log."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
-import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors
+from trialstream.log.clients import open_batch_producer
 from trialstream.log.topics import ensure_topics, partition_of
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
-from trialstream_consumer.archive.file import Archive, ArchiveError, Progress, Row, store_of
+from trialstream_consumer.archive.file import Archive, ArchiveError, LoggedRecord
+from trialstream_consumer.progress import Progress
 
 __all__ = ["import_archive"]
 
-# Kafka's default for a batch (message.max.bytes) is just above; and what an import holds in memory.
-_BATCH_BYTES = 1_000_000
+# Bounds the values that an import holds in memory.
 _CHUNK_BYTES = 4_000_000
-_WAIT_SECONDS = 30.0
-_STOP_SECONDS = 2.0
+_REQUEST_SECONDS = 30.0
 
 
 async def import_archive(config: Config, archive: Archive, progress: Progress) -> dict[str, int]:
-    """Put the records of an archive into the log, and return how many went into which topic.
+    """Append the records of an archive to the log, all but the identity of the log that they were taken from.
 
-    Interrupted or run twice, it sends again what is there already, and the fold skips that.
+    An import that was interrupted, or is run twice, sends again what the log has already; the fold skips repetitions.
+
+    Args:
+        config: Where Kafka is, and the names of the topics.
+        archive: A whole file.
+        progress: Called after each chunk of records.
+
+    Returns:
+        Number of records sent, by topic: `registry` and `trials`.
 
     Raises:
-        KafkaUnavailable: Kafka did not take all of them.
-        LogMismatch: the log has lost its beginning or another partition count than it was created with.
+        ArchiveError: A record is larger than Kafka takes.
+        KafkaUnavailable: Kafka did not acknowledge all records.
+        LogMismatch: The log has lost its beginning, or has another partition count than it was created with.
+        SchemaError: The archive holds a schema that cannot be read.
     """
     log = await ensure_topics(config)
-    store = store_of(archive.schemas)
+    schemas = SchemaStore.of(archive.schemas)
     sent = {"registry": 0, "trials": 0}
     done = 0
-    async with _producer(config) as producer:
+    async with open_batch_producer(config, _REQUEST_SECONDS) as producer:
         published = [await producer.send(config.schemas_topic, key=k, value=v) for k, v in archive.schemas.items()]
-        await _acknowledged(published, config, archive, 0)
-        for chunk in _chunks(archive.rows()):
-            waiting: dict[TopicPartition, list[Row]] = defaultdict(list)
-            for row in chunk:
-                if row["topic"] == "trials":
-                    waiting[TopicPartition(config.trials_topic, _partition(row, log.partitions))].append(row)
-                elif not _names_a_log(store, row["value"]):
-                    waiting[TopicPartition(config.registry_topic, 0)].append(row)
-            for partition, rows in waiting.items():
-                sent["registry" if partition.topic == config.registry_topic else "trials"] += len(rows)
-            # One batch of each partition at a time: what a failure leaves is the beginning of what should be there.
+        await _wait_acked(published, config, archive, 0)
+        for chunk in _chunks(archive.logged_records()):
+            waiting: dict[TopicPartition, list[LoggedRecord]] = defaultdict(list)
+            for record in chunk:
+                if record["topic"] == "trials":
+                    waiting[TopicPartition(config.trials_topic, _partition(record, log.partitions))].append(record)
+                elif not _is_identity(schemas, record["value"]):
+                    waiting[TopicPartition(config.registry_topic, 0)].append(record)
+            for partition, records in waiting.items():
+                sent["registry" if partition.topic == config.registry_topic else "trials"] += len(records)
+            # One batch of each partition is in flight at a time, so a failure leaves a prefix of the records there.
             while waiting:
-                batches = [await _send(producer, partition, rows) for partition, rows in waiting.items()]
-                await _acknowledged(batches, config, archive, done)
-                waiting = {partition: rows for partition, rows in waiting.items() if rows}
+                batches = [await _send(producer, partition, records) for partition, records in waiting.items()]
+                await _wait_acked(batches, config, archive, done)
+                waiting = {partition: records for partition, records in waiting.items() if records}
             progress("sending", done := done + len(chunk), archive.records)
     return sent
 
 
-def _partition(row: Row, partitions: int) -> int:
-    """Kafka's own choice; a record without a key has no better place than the one it had."""
-    return row["partition"] % partitions if row["key"] is None else partition_of(row["key"], partitions)
+def _partition(record: LoggedRecord, partitions: int) -> int:
+    """The partition that Kafka gives to the key; without a key, the number that the record had, modulo the count."""
+    return record["partition"] % partitions if record["key"] is None else partition_of(record["key"], partitions)
 
 
-def _names_a_log(store: SchemaStore, value: bytes) -> bool:
+def _is_identity(schemas: SchemaStore, value: bytes) -> bool:
     try:
-        return isinstance(store.decode(value), events.LogCreated)
+        return isinstance(schemas.decode(value), events.LogCreated)
     except SchemaError:
         return False
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
+def _chunks(records: Iterator[LoggedRecord]) -> Iterator[list[LoggedRecord]]:
+    chunk: list[LoggedRecord] = []
     total = 0
-    for row in rows:
-        chunk.append(row)
-        total += len(row["value"])
+    for record in records:
+        chunk.append(record)
+        total += len(record["value"])
         if total >= _CHUNK_BYTES:
             yield chunk
             chunk, total = [], 0
@@ -87,44 +94,41 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-@asynccontextmanager
-async def _producer(config: Config) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        **{**config.kafka_client(), "request_timeout_ms": int(_WAIT_SECONDS * 1000)},
-        acks="all",
-        enable_idempotence=False,
-        max_batch_size=_BATCH_BYTES,
-        max_request_size=2 * _BATCH_BYTES,
-    )
-    async with kafka_errors(config):
-        try:
-            await producer.start()
-            yield producer
-        finally:
-            with anyio.move_on_after(_STOP_SECONDS, shield=True):
-                await producer.stop()
-
-
-async def _send(producer: AIOKafkaProducer, partition: TopicPartition, rows: list[Row]) -> asyncio.Future[Any]:
-    """Send as many rows as a batch takes, and take them off the list."""
+async def _send(
+    producer: AIOKafkaProducer, partition: TopicPartition, records: list[LoggedRecord]
+) -> asyncio.Future[Any]:
+    """Send the first records, as many as a batch takes, and remove them from the list."""
     batch = producer.create_batch()
     count = 0
-    while count < len(rows) and batch.append(key=rows[count]["key"], value=rows[count]["value"], timestamp=None):
+    while count < len(records) and batch.append(
+        key=records[count]["key"], value=records[count]["value"], timestamp=None
+    ):
         count += 1
     if not count:
-        raise ArchiveError(f"a record of {len(rows[0]['value'])} bytes is larger than Kafka takes")
-    del rows[:count]
+        raise ArchiveError(f"a record of {len(records[0]['value'])} bytes is larger than Kafka takes")
+    del records[:count]
     future: asyncio.Future[Any] = await producer.send_batch(batch, partition.topic, partition=partition.partition)
     return future
 
 
-async def _acknowledged(sent: list[asyncio.Future[Any]], config: Config, archive: Archive, before: int) -> None:
+async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: Archive, acked: int) -> None:
+    """Wait until Kafka has acknowledged all that was sent.
+
+    Args:
+        sent: Futures of the producer.
+        config: Where Kafka is.
+        archive: The archive.
+        acked: Number of records acknowledged before, for the error message.
+
+    Raises:
+        KafkaUnavailable: An error came instead, or nothing in time.
+    """
     if not sent:
         return
-    _, missing = await asyncio.wait(sent, timeout=2 * _WAIT_SECONDS)
+    _, missing = await asyncio.wait(sent, timeout=2 * _REQUEST_SECONDS)
     errors = [TimeoutError() if each in missing or each.cancelled() else each.exception() for each in sent]
     for error in filter(None, errors):
         raise KafkaUnavailable(
-            f"Kafka at {config.kafka} has not taken all of {archive.file} ({type(error).__name__}: {error}): "
-            f"{before} of {archive.records} records are there for sure; run the import again, the fold skips them"
+            f"Kafka at {config.kafka} has not acknowledged all of {archive.file} ({type(error).__name__}: {error}): "
+            f"{acked} of {archive.records} records are there for sure; run the import again, the fold skips repetitions"
         ) from error

@@ -1,12 +1,12 @@
-"""A batch in the order in which it is folded: rows that were logged one by one are folded together.
+"""Batches: the order in which events are folded, with rows that were logged one by one folded together.
 
 Training code that logs seldom makes a frame for each row, and folding one row costs nearly as much as folding a frame.
-So frames of one row that follow one another in a trial, alike and of one writer, make a *run*, which `fold_rows` folds
-at once. That there are other trials' events between them does not matter, since these neither see nor change the trial.
-Two events keep their order unless they
+So frames of one row that follow one another in a trial, of one writer and with the same names, aggregator and type of
+step, form a *row group*, which `fold_rows` folds at once. Events of other trials may lie between them, because those
+events neither read nor change the trial. Two events may change places only if both
 
-- name two trials by their uids, not by `<hash>~<request>`, which may be the same trial's, and
-- have no request, whose outcome is seen by all events of that request.
+- name trials by different uids (two addresses `<hash>~<request>`, or an address and a uid, may be the same trial's);
+- have no request, because all events of a request read its outcome.
 
 The documents are the same to the byte as those of the events folded one by one (property-tested: the fold is cut-free).
 """
@@ -18,66 +18,75 @@ from typing import TypeAlias, TypeGuard
 
 from trialstream_schemas.wire.events import Event, MetricsLogged, TrialEvent
 
-from trialstream_consumer.fold.fold import Refused, State, fold, fold_rows
+from trialstream_consumer.fold.dispatch import fold
+from trialstream_consumer.fold.metrics import fold_rows
+from trialstream_consumer.fold.state import Refused, State
 
-__all__ = ["Faulty", "Run", "fold_runs", "runs_of", "singles_of"]
+__all__ = ["FoldFault", "RowGroup", "fold_groups", "row_groups", "single_groups"]
 
-Run: TypeAlias = list[int]
-"""Positions of the events in their batch."""
+RowGroup: TypeAlias = list[int]
+"""Positions in a batch of rows that are folded together, or of one event of any type."""
 
 
-class Faulty(Exception):
-    """The fold has a fault, which the events of a run bring out; half of them may be in the state."""
+class FoldFault(Exception):
+    """The fold failed on an event of a group. The state is unusable: part of the group may be in it.
 
-    def __init__(self, run: Run, error: Exception) -> None:
+    Attributes:
+        group: The group.
+    """
+
+    def __init__(self, group: RowGroup, error: Exception) -> None:
         super().__init__(f"the fold failed: {error!r}")
-        self.run = run
+        self.group = group
 
 
-def singles_of(events: Sequence[Event | None]) -> list[Run]:
-    """A run for each event; None stands for what is not folded."""
+def single_groups(events: Sequence[Event | None]) -> list[RowGroup]:
+    """Return a group for each event; None stands for a record that is not folded."""
     return [[position] for position, event in enumerate(events) if event is not None]
 
 
-def runs_of(events: Sequence[Event | None]) -> list[Run]:
-    """The runs of a batch, in an order in which they can be folded; None stands for what is not folded.
+def row_groups(events: Sequence[Event | None]) -> list[RowGroup]:
+    """Return the groups of a batch, in an order in which they can be folded.
 
-    All events of a run need the same to be loaded.
+    All events of a group have the same `needs`.
+
+    Args:
+        events: The events of the batch; None stands for a record that is not folded.
     """
-    runs: list[Run] = []
-    by_trial: dict[str, Run] = {}
+    groups: list[RowGroup] = []
+    by_trial: dict[str, list[int]] = {}
     for position, event in enumerate(events):
         if event is None:
             continue
         if isinstance(event, TrialEvent) and event.request is None and "~" not in event.trial:
             by_trial.setdefault(event.trial, []).append(position)
         else:
-            runs += _cut_all(events, by_trial)
+            groups += _cut_all(events, by_trial)
             by_trial.clear()
-            runs.append([position])
-    return [*runs, *_cut_all(events, by_trial)]
+            groups.append([position])
+    return [*groups, *_cut_all(events, by_trial)]
 
 
-def _cut_all(events: Sequence[Event | None], by_trial: Mapping[str, Run]) -> Iterator[Run]:
+def _cut_all(events: Sequence[Event | None], by_trial: Mapping[str, list[int]]) -> Iterator[RowGroup]:
     for positions in by_trial.values():
         yield from _cut(events, positions)
 
 
-def _cut(events: Sequence[Event | None], positions: Iterable[int]) -> Iterator[Run]:
-    """The events of one trial, in runs."""
-    run: Run = []
+def _cut(events: Sequence[Event | None], positions: Iterable[int]) -> Iterator[RowGroup]:
+    """Cut the events of one trial into groups."""
+    group: RowGroup = []
     first: MetricsLogged | None = None
     for position in positions:
         event = events[position]
         row = event if _is_row(event) else None
         if first is not None and row is not None and _are_alike(first, row):
-            run.append(position)
+            group.append(position)
         else:
-            if run:
-                yield run
-            run, first = [position], row
-    if run:
-        yield run
+            if group:
+                yield group
+            group, first = [position], row
+    if group:
+        yield group
 
 
 def _is_row(event: Event | None) -> TypeGuard[MetricsLogged]:
@@ -99,27 +108,35 @@ def _are_alike(one: MetricsLogged, other: MetricsLogged) -> bool:
     )
 
 
-def fold_runs(state: State, events: Sequence[Event | None], runs: Iterable[Run]) -> list[tuple[int, str]]:
-    """Advance the state by the runs of a batch; return which events were refused, in their order, and why.
+def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[RowGroup]) -> list[tuple[int, str]]:
+    """Advance the state by the groups of a batch.
+
+    Args:
+        state: The state; it holds the `needs` of the events.
+        events: The events of the batch.
+        groups: `row_groups` or `single_groups` of the events.
+
+    Returns:
+        Position and reason of each refused event, in the order of the batch.
 
     Raises:
-        Faulty: the fold has a fault.
+        FoldFault: The fold failed: a bug in the fold, and no refusal.
     """
     refused: list[tuple[int, str]] = []
-    for run in runs:
+    for group in groups:
         done = 0
         try:
-            while done < len(run):
-                # The first may be the first of its names too, which `fold_rows` leaves to `fold`.
-                if done < 2 <= len(run) - done and fold_rows(state, [events[i] for i in run[done:]]):  # type: ignore[misc]
+            while done < len(group):
+                # `fold_rows` leaves the first row of new names to `fold`, so try again after one.
+                if done < 2 <= len(group) - done and fold_rows(state, [events[i] for i in group[done:]]):  # type: ignore[misc]
                     break
-                event = events[run[done]]
+                event = events[group[done]]
                 assert event is not None
                 try:
                     fold(state, event)
                 except Refused as reason:
-                    refused.append((run[done], str(reason)))
+                    refused.append((group[done], str(reason)))
                 done += 1
         except Exception as error:
-            raise Faulty(run, error) from error
+            raise FoldFault(group, error) from error
     return sorted(refused)

@@ -1,45 +1,47 @@
-"""Which projections there are: each a database that says of itself what it is.
+"""The catalog: the projections of a prefix, each a database that describes itself in the document `about`.
 
-`<prefix>` is the first one, and the home of the pointer to the live one (`store.py`). Rebuilt ones are `<prefix>~1`,
-`<prefix>~2` and so on; a number is never used again, and the live one's only grows, so whatever has a smaller one was
-left behind. Those that were built until a time are `<prefix>~<name>`. The names of prefixes have no `~`.
+`<prefix>` is the first projection, and holds the pointer to the live one (`ownership.py`). Rebuilt projections are
+`<prefix>~1`, `<prefix>~2` and so on. A number is never reused and the live projection's number only grows, so every
+projection with a smaller number is left over. Projections that were built until a time are `<prefix>~<name>`. Prefixes
+contain no `~`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
-from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
 from trialstream_schemas.errors import ConfigError, ItemNotFound, TrialStreamError
 from trialstream_schemas.storage.collections import ABOUT, CATALOG
 
-from trialstream_consumer.projection.store import Store, mongo_errors
+from trialstream_consumer.projection.client import Connection, Document
+from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.store import Store
 
-__all__ = ["Projection", "ProjectionExists", "Projections"]
-
-Document: TypeAlias = dict[str, Any]
+__all__ = ["Catalog", "Projection", "ProjectionExists"]
 
 _VERIFYING = "verify"
-_SECONDS = 30.0
+# Dropping and listing databases may take longer than the calls of a consumer.
+_CALL_SECONDS = 30.0
 
 
 class ProjectionExists(TrialStreamError):
-    """There is a projection of that name; the message says how to get rid of it."""
+    """A projection has the name already; the message says how to drop it."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What there is to say of one.
+    """Description of a projection.
 
     Attributes:
-        database: Where it lies.
-        name: What `connect(projection=...)` takes; None for those that are not made for it.
-        state: `unfinished` is a rebuild that runs or was killed; `left over` can go, and the next rebuild drops it.
-        until: What it was built until, milliseconds since 1970, or None.
+        database: Name of its database.
+        name: Name to give to `connect(projection=...)`; None if it cannot be read by name.
+        state: `unfinished` for a rebuild that is running or was killed; `left over` for one that the next rebuild
+            drops.
+        until: Time until which it was built, milliseconds since 1970; None if it was built from the whole log.
         size: Bytes on disk.
     """
 
@@ -50,37 +52,59 @@ class Projection:
     size: int
 
 
-class Projections:
-    """Makes, lists and drops them; an async context manager.
+class Catalog:
+    """Begins, finishes, lists and drops the projections of a prefix; an async context manager.
 
-    Attributes:
-        store: Of `<prefix>`; its `of` makes those of others.
+    Args:
+        config: Settings with the address of MongoDB and the prefix.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, timeoutMS=int(_SECONDS * 1000))
-        self.store = Store(config, client=self._client)
+        self._connection = Connection(config, _CALL_SECONDS)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.store.close()
+        self._connection.close()
 
-    async def begin_rebuild(self) -> str:
-        """Database of the rebuild to go on with: the one that was interrupted, if this version began it, or a new one.
+    # --- Stores
+
+    async def live_store(self) -> Store:
+        """Return the store of the live projection.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
+        """
+        return Store(self._connection, await live_database(self._connection))
+
+    def offline_store(self, database: str) -> Store:
+        """Return the store of a projection that can be written only while it is not the live one.
+
+        Args:
+            database: Database of the projection, as one of the `begin` methods returned it.
+        """
+        return Store(self._connection, database, live=False)
+
+    # --- Building
+
+    async def begin_rebuild(self) -> str:
+        """Choose the database of a rebuild: an interrupted rebuild of this version continues, else a new one begins.
+
+        Returns:
+            Name of the database.
+
+        Raises:
+            MongoUnavailable: MongoDB did not answer.
         """
         await self.clean()
-        live = self._number(await self.store.live())
-        numbers = [self._number(each) for each in await self._databases() if self._number(each)]
+        live = _number(await live_database(self._connection))
+        numbers = [_number(each) for each in await self._databases() if _number(each)]
         latest = max([live, *numbers])
         if latest > live:
             about = await self._about(self._rebuilt(latest))
-            # Half folded by an older version would be neither its result nor ours.
+            # Continuing the work of an older version would give a mixture of both versions' results.
             if about is not None and about["version"] == version("trialstream"):
                 return self._rebuilt(latest)
         database = self._rebuilt(latest + 1)
@@ -88,20 +112,28 @@ class Projections:
         return database
 
     async def begin_named(self, name: str, until: int) -> str:
-        """Database of a projection until a time, new or interrupted.
+        """Choose the database of a projection until a time: a new one, or that of an interrupted build.
+
+        Args:
+            name: Name of the projection.
+            until: The time, milliseconds since 1970.
+
+        Returns:
+            Name of the database.
 
         Raises:
-            ProjectionExists: there is one of that name, finished or of another time.
-            MongoUnavailable: MongoDB does not answer.
+            ConfigError: The name is invalid or reserved.
+            ProjectionExists: A finished projection, or one of another time or version, has the name.
+            MongoUnavailable: MongoDB did not answer.
         """
         database = self._named(name)
         about = await self._about(database)
         if about is not None:
-            # One of another version, half folded, cannot be gone on with either.
+            # An unfinished one of another version cannot be continued either.
             same = (about["kind"], about["until"], about["version"]) == ("until", until, version("trialstream"))
             if about["ready"] or not same:
                 raise ProjectionExists(
-                    f"there is a projection {name!r} of {self._config.prefix} already: drop it with `trialstream "
+                    f"projection {name!r} of {self._config.prefix} exists already: drop it with `trialstream "
                     f"projections --drop {name}`, or give another --name"
                 )
             return database
@@ -109,19 +141,25 @@ class Projections:
         return database
 
     async def finish_named(self, name: str) -> None:
-        """Let readers have it.
+        """Mark a projection until a time as ready to be read.
+
+        Args:
+            name: Name of the projection.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
         """
-        async with mongo_errors(self._config):
-            await self._catalog(self._named(name)).update_one({"_id": ABOUT}, {"$set": {"ready": True}})
+        async with self._connection.errors():
+            await self._descriptions(self._named(name)).update_one({"_id": ABOUT}, {"$set": {"ready": True}})
 
     async def begin_verify(self) -> str:
-        """An empty database to compare with; what an earlier comparison left is dropped.
+        """Create an empty database for a comparison with the live projection; drop that of an earlier comparison.
+
+        Returns:
+            Name of the database.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
         """
         await self.end_verify()
         database = f"{self._config.prefix}~{_VERIFYING}"
@@ -129,28 +167,28 @@ class Projections:
         return database
 
     async def end_verify(self) -> None:
-        """Drop the database to compare with.
+        """Drop the database of a comparison.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
         """
-        async with mongo_errors(self._config):
-            await self._client.drop_database(f"{self._config.prefix}~{_VERIFYING}")
+        await self._drop(f"{self._config.prefix}~{_VERIFYING}")
+
+    # --- Dropping
 
     async def clean(self) -> None:
-        """Drop the projections that rebuilds have left behind; of `<prefix>` all but the pointer.
+        """Drop the projections that rebuilds have left over; in `<prefix>` everything except the pointer.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
         """
-        live = await self.store.live()
+        live = await live_database(self._connection)
         for database in await self._databases():
-            if 0 < self._number(database) < self._number(live):
-                async with mongo_errors(self._config):
-                    await self._client.drop_database(database)
+            if 0 < _number(database) < _number(live):
+                await self._drop(database)
         if live != self._config.database:
-            async with mongo_errors(self._config):
-                home = self._client[self._config.database]
+            async with self._connection.errors():
+                home = self._connection.client[self._config.database]
                 for collection in await home.list_collection_names():
                     if collection != CATALOG:
                         await home.drop_collection(collection)
@@ -158,71 +196,83 @@ class Projections:
     async def drop(self, name: str) -> None:
         """Drop a projection that was built until a time.
 
+        Args:
+            name: Name of the projection.
+
         Raises:
-            ItemNotFound: there is none of that name.
-            MongoUnavailable: MongoDB does not answer.
+            ConfigError: The name is invalid or reserved.
+            ItemNotFound: No such projection has the name.
+            MongoUnavailable: MongoDB did not answer.
         """
         database = self._named(name)
         about = await self._about(database)
         if about is None or about["kind"] != "until":
             raise ItemNotFound(f"there is no projection {name!r} of {self._config.prefix} to drop")
-        async with mongo_errors(self._config):
-            await self._client.drop_database(database)
+        await self._drop(database)
+
+    async def _drop(self, database: str) -> None:
+        async with self._connection.errors():
+            await self._connection.client.drop_database(database)
+
+    # --- Listing
 
     async def listing(self) -> list[Projection]:
-        """All of them, the live one first.
+        """List all projections, the live one first.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
         """
-        live = await self.store.live()
+        live = await live_database(self._connection)
         found = [await self._projection(live, live)]
         others = [each for each in await self._databases() if each != live]
         return found + [await self._projection(each, live) for each in sorted(others)]
 
     async def _projection(self, database: str, live: str) -> Projection:
         about = await self._about(database) or {"kind": "rebuild", "until": None, "ready": False}
-        async with mongo_errors(self._config):
-            size = int((await self._client[database].command("dbStats"))["totalSize"])
+        async with self._connection.errors():
+            size = int((await self._connection.client[database].command("dbStats"))["totalSize"])
         state: Literal["live", "ready", "unfinished", "left over"]
         if database == live:
             state = "live"
         elif about["ready"]:
             state = "ready"
-        elif about["kind"] == "until" or self._number(database) > self._number(live):
+        elif about["kind"] == "until" or _number(database) > _number(live):
             state = "unfinished"
         else:
             state = "left over"
         name = database.removeprefix(f"{self._config.prefix}~") if about["kind"] == "until" else None
         return Projection(database, name, state, about["until"], size)
 
+    # --- Databases and their descriptions
+
     def _rebuilt(self, number: int) -> str:
         return f"{self._config.prefix}~{number}"
 
     def _named(self, name: str) -> str:
         if name == _VERIFYING:
-            raise ConfigError(f"projection {name!r}: this name is kept for `trialstream verify`; choose another one")
+            raise ConfigError(f"projection {name!r}: reserved for `trialstream verify`; choose another name")
         return replace(self._config, projection=name).named_projection
 
-    def _number(self, database: str) -> int:
-        """Of a rebuilt one; 0 for the first one and for those that have a name."""
-        _, _, suffix = database.partition("~")
-        return int(suffix) if suffix.isdecimal() else 0
-
     async def _databases(self) -> list[str]:
-        async with mongo_errors(self._config):
-            names = await self._client.list_database_names()
+        async with self._connection.errors():
+            names = await self._connection.client.list_database_names()
         return [each for each in names if each.startswith(f"{self._config.prefix}~")]
 
-    def _catalog(self, database: str) -> Any:
-        return self._client[database].get_collection(CATALOG, write_concern=WriteConcern("majority"))
+    def _descriptions(self, database: str) -> Any:
+        return self._connection.client[database].get_collection(CATALOG, write_concern=WriteConcern("majority"))
 
     async def _about(self, database: str) -> Document | None:
-        async with mongo_errors(self._config):
-            found: Document | None = await self._catalog(database).find_one({"_id": ABOUT})
+        async with self._connection.errors():
+            found: Document | None = await self._descriptions(database).find_one({"_id": ABOUT})
         return found
 
     async def _describe(self, database: str, kind: str, until: int | None = None) -> None:
         about = {"_id": ABOUT, "kind": kind, "until": until, "ready": False, "version": version("trialstream")}
-        async with mongo_errors(self._config):
-            await self._catalog(database).replace_one({"_id": ABOUT}, about, upsert=True)
+        async with self._connection.errors():
+            await self._descriptions(database).replace_one({"_id": ABOUT}, about, upsert=True)
+
+
+def _number(database: str) -> int:
+    """Return the number of a rebuilt projection; 0 for the first projection and for named ones."""
+    _, _, suffix = database.partition("~")
+    return int(suffix) if suffix.isdecimal() else 0

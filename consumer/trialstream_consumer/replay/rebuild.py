@@ -1,75 +1,83 @@
-"""Folds the whole log anew, beside the live projection, and switches over; or up to a time, to be read by a name.
+"""Rebuild: folds the whole log beside the live projection and switches over, or up to a time into a named projection.
 
 docs/replay.md says why the switch is safe.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 from trialstream.config import Config
-from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced
 
-from trialstream_consumer.projection.catalog import Projections
-from trialstream_consumer.projection.store import Store, ensure_indexes
-from trialstream_consumer.replay.replay import Progress, Replay
+from trialstream_consumer.progress import Progress
+from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.store import Store
+from trialstream_consumer.replay.opening import open_replay
+from trialstream_consumer.replay.replay import Replay
 
 __all__ = ["Rebuilt", "rebuild", "rebuild_until"]
 
-# A fenced consumer comes back after a second; so much is folded in a tenth of it.
+# A fenced consumer takes its partition over again after a second; this many records are folded in a tenth of that.
 _NEAR_RECORDS = 4000
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What was made: its database, and how many records it was folded from."""
+    """Result of a rebuild.
+
+    Attributes:
+        database: MongoDB database of the new projection.
+        records: Number of records that it was folded from.
+    """
 
     database: str
     records: int
 
 
 async def rebuild(config: Config, progress: Progress) -> Rebuilt:
-    """Fold the log into a new projection and make it the live one; killed, it goes on where it was when run again.
+    """Fold the log into a new projection and make it the live one.
+
+    A rebuild that was killed continues from its checkpoints when it is run again.
+
+    Args:
+        config: Where the servers are.
+        progress: Called after each batch.
 
     Raises:
-        Fenced: another rebuild runs, and has taken over.
-        KafkaUnavailable, MongoUnavailable: a server does not answer.
-        LogMismatch: the log is not the one that the live projection was folded from, or lacks a part of it.
+        Fenced: Another rebuild runs, and has taken over.
+        KafkaUnavailable: No broker answered.
+        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        MongoUnavailable: MongoDB did not answer.
     """
-    log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        live = projections.store.of(await projections.store.live())
-        await live.check_log(log)
-        database = await projections.begin_rebuild()
-        await ensure_indexes(config, database)
-        store = live.of(database, live=False)
-        await store.check_log(log)
-        async with Replay(config, store, log.partitions) as replay:
-            await replay.check(await live.checkpoints())
+    async with open_replay(config, _rebuilt_database) as (live, replay):
+        ends = await replay.ends()
+        while True:
+            await replay.fold_to(ends, progress)
             ends = await replay.ends()
-            while True:
-                await replay.fold_to(ends, progress)
-                ends = await replay.ends()
-                behind = sum(ends.values()) - sum(each.offset for each in replay.checkpoints)
-                if behind <= _NEAR_RECORDS and await _switch(live, store, replay, progress):
-                    break
-            records = sum(each.offset for each in replay.checkpoints)
-        await projections.clean()
-    return Rebuilt(database, records)
+            if sum(ends.values()) - replay.records <= _NEAR_RECORDS and await _switch(live, replay, progress):
+                return Rebuilt(replay.store.database, replay.records)
 
 
-async def _switch(live: Store, store: Store, replay: Replay, progress: Progress) -> bool:
-    """Stop the consumers, fold what they have folded, and switch: they come back to the new projection.
+@asynccontextmanager
+async def _rebuilt_database(catalog: Catalog) -> AsyncIterator[str]:
+    yield await catalog.begin_rebuild()
+    await catalog.clean()
 
-    It holds nobody up for longer than a second: a consumer takes its partition over again after that, in the old
-    projection, and then this attempt has failed.
+
+async def _switch(live: Store, replay: Replay, progress: Progress) -> bool:
+    """Hold the live projection, fold what it has folded, and switch; return whether the switch was made.
+
+    The consumers are fenced meanwhile, for a second at most: then each takes its partition over again, and a consumer
+    that does so in the old projection makes this attempt fail.
     """
-    held = await live.hold([(each.topic, each.partition) for each in replay.checkpoints])
+    held = await live.ownership.hold([(each.topic, each.partition) for each in replay.checkpoints])
     await replay.fold_to({TopicPartition(each.topic, each.partition): each.offset for each in held}, progress)
     try:
-        return await live.switch(held, store.database, replay.checkpoints)
+        return await live.ownership.switch(held, replay.store.database, replay.checkpoints)
     except Fenced:
         if not await replay.leads():
             raise
@@ -78,26 +86,30 @@ async def _switch(live: Store, store: Store, replay: Replay, progress: Progress)
 
 
 async def rebuild_until(config: Config, name: str, until: int, progress: Progress) -> Rebuilt:
-    """Fold what the broker appended before a time (ms since 1970) into a projection of its own.
+    """Fold the records that the broker appended before a time into a named projection.
+
+    A rebuild that was killed continues from its checkpoints when it is run again with the same name and time.
+
+    Args:
+        config: Where the servers are.
+        name: Name of the projection, for `Config.projection`.
+        until: Append time of the broker, milliseconds since 1970 UTC.
+        progress: Called after each batch.
 
     Raises:
-        ConfigError: it cannot be called so.
-        Fenced: somebody else builds the same, and has taken over.
-        KafkaUnavailable, MongoUnavailable: a server does not answer.
-        LogMismatch: the log is not the one that the live projection was folded from, or has lost its beginning.
-        ProjectionExists: there is one of that name.
+        ConfigError: The name is not allowed.
+        Fenced: Another process builds the same projection, and has taken over.
+        KafkaUnavailable: No broker answered.
+        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        MongoUnavailable: MongoDB did not answer.
+        ProjectionExists: A finished projection, or one until another time, has that name.
     """
-    log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        live = projections.store.of(await projections.store.live())
-        await live.check_log(log)
-        database = await projections.begin_named(name, until)
-        await ensure_indexes(config, database)
-        store = live.of(database, live=False)
-        await store.check_log(log)
-        async with Replay(config, store, log.partitions) as replay:
-            await replay.check(await live.checkpoints())
-            await replay.fold_to(await replay.ends_before(until), progress)
-            records = sum(each.offset for each in replay.checkpoints)
-        await projections.finish_named(name)
-    return Rebuilt(database, records)
+
+    @asynccontextmanager
+    async def named_database(catalog: Catalog) -> AsyncIterator[str]:
+        yield await catalog.begin_named(name, until)
+        await catalog.finish_named(name)
+
+    async with open_replay(config, named_database) as (_, replay):
+        await replay.fold_to(await replay.ends_before(until), progress)
+        return Rebuilt(replay.store.database, replay.records)

@@ -4,53 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import Self, TypeAlias
+from typing import Self
 
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading
+from trialstream.log.clients import kafka_errors, open_consumer
 from trialstream.log.schemas import SchemaTopic
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
-from trialstream_consumer.projection.store import Checkpoint, Store
-from trialstream_consumer.worker import FETCHING, Folding, check_range, collect_rarely
+from trialstream_consumer.progress import Progress
+from trialstream_consumer.projection.ownership import Checkpoint
+from trialstream_consumer.projection.store import Store
+from trialstream_consumer.worker import FETCH_SETTINGS, PartitionWorker, check_range, raise_gc_threshold
 
-__all__ = ["Progress", "Replay"]
-
-# Told the step, how many records are done, and how many there are.
-Progress: TypeAlias = Callable[[str, int, int], None]
+__all__ = ["Replay"]
 
 _SILENT_SECONDS = 30.0
 
 
 class Replay:
-    """All partitions of a log, taken over in a projection; an async context manager.
+    """All partitions of a log, taken over in one projection, with one worker each; an async context manager.
 
-    Entering it raises `LogMismatch` if the log does not have what comes after the checkpoints, and `Fenced` if the
-    projection has become the live one.
+    Entering takes the partitions over, with the exceptions of `take`.
 
     Args:
         config: Where the servers are.
-        store: Of the projection.
-        partitions: How many the trials topic has.
+        store: Store of the projection.
+        partitions: Partition count of the trials topic.
+
+    Attributes:
+        store: Store of the projection.
     """
 
     def __init__(self, config: Config, store: Store, partitions: int) -> None:
+        self.store = store
         self._config = config
-        self._store = store
         trials = [TopicPartition(config.trials_topic, number) for number in range(partitions)]
         self._partitions = [TopicPartition(config.registry_topic, 0), *trials]
-        self._foldings: dict[TopicPartition, Folding] = {}
+        self._workers: dict[TopicPartition, PartitionWorker] = {}
         self._consumer: AIOKafkaConsumer
         self._schemas: SchemaTopic
 
     async def __aenter__(self) -> Self:
-        collect_rarely()
+        raise_gc_threshold()
         async with AsyncExitStack() as opening:
             self._schemas = await opening.enter_async_context(SchemaTopic(self._config))
-            self._consumer = await opening.enter_async_context(reading(self._config, **FETCHING))
+            self._consumer = await opening.enter_async_context(open_consumer(self._config, **FETCH_SETTINGS))
             self._consumer.assign(self._partitions)
             await self.take()
             self._open = opening.pop_all()
@@ -60,69 +61,83 @@ class Replay:
         await self._open.aclose()
 
     async def take(self) -> None:
-        """Take all partitions over, in their order.
+        """Take all partitions over, the registry first, then the trials in the order of their numbers.
 
         Raises:
-            Fenced: the projection has become the live one.
-            KafkaUnavailable, MongoUnavailable: a server does not answer.
-            LogMismatch: the log does not have what comes after the checkpoints.
+            Fenced: The projection has become the live one.
+            KafkaUnavailable: No broker answered.
+            LogMismatch: The log lacks the records after the checkpoints.
+            MongoUnavailable: MongoDB did not answer.
         """
         log = structlog.get_logger(__name__)
         for each in self._partitions:
-            checkpoint = await self._store.acquire(each.topic, each.partition)
-            self._foldings[each] = folding = Folding(
+            checkpoint = await self.store.ownership.acquire(each.topic, each.partition)
+            self._workers[each] = worker = PartitionWorker(
                 self._consumer,
                 self._schemas,
-                self._store,
+                self.store,
                 checkpoint,
                 log.bind(topic=each.topic, partition=each.partition),
                 config=self._config,
                 partitions=len(self._partitions) - 1,
             )
             async with kafka_errors(self._config):
-                await folding.begin()
+                await worker.begin()
 
     async def leads(self) -> bool:
-        """Whether it was the last to take the first partition: of several that take over in turn exactly one was.
+        """Whether this replay was the last to take the registry over.
+
+        Of several replays that take the partitions of one projection over in turn, exactly one leads.
 
         Raises:
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB did not answer.
         """
         try:
-            await self._store.current(self._foldings[self._partitions[0]].checkpoint)
+            await self.store.ownership.current(self._workers[self._partitions[0]].checkpoint)
         except Fenced:
             return False
         return True
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
-        """How far each partition is folded."""
-        return [each.checkpoint for each in self._foldings.values()]
+        """The checkpoint of each partition."""
+        return [each.checkpoint for each in self._workers.values()]
+
+    @property
+    def records(self) -> int:
+        """Number of records that the projection is folded from, over all partitions."""
+        return sum(each.checkpoint.offset for each in self._workers.values())
 
     async def check(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Check that the log still fits another projection of it.
+        """Check that the log covers the checkpoints of another projection.
+
+        Args:
+            checkpoints: Checkpoints of the other projection.
 
         Raises:
-            LogMismatch: it begins after one of its checkpoints or ends before it.
-            KafkaUnavailable: Kafka does not answer.
+            KafkaUnavailable: No broker answered.
+            LogMismatch: A partition begins after its checkpoint or ends before it.
         """
         async with kafka_errors(self._config):
             await check_range(self._consumer, checkpoints)
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """The offset behind the last record of each partition.
+        """The offset after the last record of each partition.
 
         Raises:
-            KafkaUnavailable: Kafka does not answer.
+            KafkaUnavailable: No broker answered.
         """
         async with kafka_errors(self._config):
             return dict(await self._consumer.end_offsets(self._partitions))
 
     async def ends_before(self, time: int) -> dict[TopicPartition, int]:
-        """The offset of the first record of each partition that came then (ms since 1970) or later, or its end.
+        """The offset of the first record of each partition that the broker appended at a time or later, or the end.
+
+        Args:
+            time: Milliseconds since 1970 UTC.
 
         Raises:
-            KafkaUnavailable: Kafka does not answer.
+            KafkaUnavailable: No broker answered.
         """
         ends = await self.ends()
         async with kafka_errors(self._config):
@@ -130,15 +145,20 @@ class Replay:
         return {each: end if found[each] is None else found[each].offset for each, end in ends.items()}
 
     async def fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
-        """Fold each partition up to an offset, all of them at once.
+        """Fold partitions up to an offset each, all at the same time.
 
-        Two that do the same fence each other; the one that leads goes on.
+        Two processes that fold into the same projection fence each other. The one that leads takes the partitions over
+        again and continues.
+
+        Args:
+            ends: The offset after the last record to fold, by partition.
+            progress: Called after each batch.
 
         Raises:
-            Fenced: somebody else does the same, and has taken a partition over.
-            KafkaUnavailable: Kafka does not answer.
-            LogMismatch: the log lacks an offset.
-            MongoUnavailable: MongoDB does not answer.
+            Fenced: Another process folds into the same projection, and has taken over.
+            KafkaUnavailable: No broker answered, or no record came for 30 seconds.
+            LogMismatch: The log lacks an offset.
+            MongoUnavailable: MongoDB did not answer.
         """
         while True:
             try:
@@ -149,36 +169,39 @@ class Replay:
                 await self.take()
 
     async def _fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
-        errors: list[Exception] = []
+        errors: list[TrialStreamError] = []
 
-        def told() -> None:
-            reached = {each: folding.checkpoint.offset for each, folding in self._foldings.items()}
+        def report() -> None:
+            reached = {each: worker.checkpoint.offset for each, worker in self._workers.items()}
             total = sum(max(offset, ends.get(each, 0)) for each, offset in reached.items())
             progress("folding", sum(reached.values()), total)
 
-        async def fold(folding: Folding, end: int) -> None:
+        async def fold(worker: PartitionWorker, end: int) -> None:
             try:
-                async with kafka_errors(self._config):
-                    while folding.checkpoint.offset < end:
-                        if not await folding.step(_SILENT_SECONDS, end):
-                            raise KafkaUnavailable(
-                                f"Kafka at {self._config.kafka} has sent nothing of {folding.checkpoint.id} for "
-                                f"{_SILENT_SECONDS:g} s, and offset {folding.checkpoint.offset} is next: is it running?"
-                            )
-                        told()
-            except Fenced as error:
-                other = (
-                    f"another process has taken over {self._store.database}: let it end, or end it and run this again"
-                )
-                errors.append(Fenced(f"{other} ({error})"))
-                tasks.cancel_scope.cancel()
-            except TrialStreamError as error:  # raised below: from here it would come out as a group
+                await self._fold_partition(worker, end, report)
+            except TrialStreamError as error:  # raised below: the task group would wrap it in an exception group
                 errors.append(error)
                 tasks.cancel_scope.cancel()
 
-        told()
+        report()
         async with anyio.create_task_group() as tasks:
             for partition, end in ends.items():
-                tasks.start_soon(fold, self._foldings[partition], end)
+                tasks.start_soon(fold, self._workers[partition], end)
         if errors:
             raise errors[0]
+
+    async def _fold_partition(self, worker: PartitionWorker, end: int, report: Callable[[], None]) -> None:
+        try:
+            async with kafka_errors(self._config):
+                while worker.checkpoint.offset < end:
+                    if not await worker.fold_next(_SILENT_SECONDS, end):
+                        raise KafkaUnavailable(
+                            f"Kafka at {self._config.kafka} has sent no record of {worker.checkpoint.id} for "
+                            f"{_SILENT_SECONDS:g} s, and offset {worker.checkpoint.offset} is next: check that it runs"
+                        )
+                    report()
+        except Fenced as error:
+            raise Fenced(
+                f"another process has taken over {self.store.database}: wait until it has ended, or end it and run "
+                f"this again ({error})"
+            ) from error

@@ -1,20 +1,20 @@
-"""Folds the log into a projection of its own and compares it with the live one."""
+"""Verify: folds the log into a projection of its own and compares that with the live one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
 from aiokafka import TopicPartition
 from trialstream.config import Config
-from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import LogMismatch
 
-from trialstream_consumer.projection.catalog import Projections
-from trialstream_consumer.projection.store import ensure_indexes
+from trialstream_consumer.progress import Progress
+from trialstream_consumer.projection.catalog import Catalog
 from trialstream_consumer.replay.diff import Comparison, Difference
-from trialstream_consumer.replay.replay import Progress, Replay
+from trialstream_consumer.replay.opening import open_replay
 
 __all__ = ["Verified", "verify"]
 
@@ -23,48 +23,54 @@ _DROP_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared: documents of the live projection, and records that it was folded from."""
+    """Result of a comparison.
+
+    Attributes:
+        documents: Number of documents of the live projection that were compared.
+        records: Number of records that the other projection was folded from.
+    """
 
     documents: int
     records: int
 
 
 async def verify(config: Config, found: Callable[[Difference], None], progress: Progress) -> Verified:
-    """Compare every document of the live projection with the log, and tell each difference; consumers may run.
+    """Compare every document of the live projection with a fold of the log; consumers may run meanwhile.
+
+    Args:
+        config: Where the servers are.
+        found: Called with each difference.
+        progress: Called after each batch that is folded, and with each difference.
 
     Raises:
-        Fenced: somebody else verifies the same projection, and has taken over.
-        KafkaUnavailable, MongoUnavailable: a server does not answer.
-        LogMismatch: the log is not the one that the live projection was folded from, or lacks a part of it.
+        Fenced: Another process verifies the same projection, and has taken over.
+        KafkaUnavailable: No broker answered.
+        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        MongoUnavailable: MongoDB did not answer.
     """
-    log = await ensure_topics(config)
-    async with Projections(config) as projections:
-        live = projections.store.of(await projections.store.live())
-        await live.check_log(log)
-        database = await projections.begin_verify()
-        try:
-            await ensure_indexes(config, database)
-            store = live.of(database, live=False)
-            await store.check_log(log)
-            async with Replay(config, store, log.partitions) as replay:
+    async with open_replay(config, _temporary_database) as (live, replay):
 
-                async def catch_up(offsets: dict[str, int]) -> None:
-                    known = {each.id: each for each in replay.checkpoints}
-                    if strange := sorted(offsets.keys() - known.keys()):
-                        raise LogMismatch(f"{live.database} has a checkpoint of {strange[0]}, which the log has not")
-                    places = {id_: TopicPartition(each.topic, each.partition) for id_, each in known.items()}
-                    await replay.fold_to({places[id_]: offset for id_, offset in offsets.items()}, progress)
+        async def fold_to(offsets: dict[str, int]) -> None:
+            partitions = {each.id: TopicPartition(each.topic, each.partition) for each in replay.checkpoints}
+            if unknown := sorted(offsets.keys() - partitions.keys()):
+                raise LogMismatch(f"{live.database} has a checkpoint of {unknown[0]}, which is no partition of the log")
+            await replay.fold_to({partitions[id_]: offset for id_, offset in offsets.items()}, progress)
 
-                checkpoints = await live.checkpoints()
-                await replay.check(checkpoints)
-                await catch_up({each.id: each.offset for each in checkpoints})
-                async with Comparison(config, live.database, database, catch_up) as comparison:
-                    total = await comparison.count()
-                    async for difference in comparison.differences():
-                        found(difference)
-                        progress("comparing", comparison.compared, max(total, comparison.compared))
-                    progress("comparing", comparison.compared, comparison.compared)
-                    return Verified(comparison.compared, sum(each.offset for each in replay.checkpoints))
-        finally:
-            with anyio.move_on_after(_DROP_SECONDS, shield=True):
-                await projections.end_verify()
+        await fold_to({each.id: each.offset for each in await live.ownership.checkpoints()})
+        async with Comparison(config, live.database, replay.store.database, fold_to) as comparison:
+            total = await comparison.count()
+            async for difference in comparison.differences():
+                found(difference)
+                progress("comparing", comparison.compared, max(total, comparison.compared))
+            progress("comparing", comparison.compared, comparison.compared)
+            return Verified(comparison.compared, replay.records)
+
+
+@asynccontextmanager
+async def _temporary_database(catalog: Catalog) -> AsyncIterator[str]:
+    database = await catalog.begin_verify()
+    try:
+        yield database
+    finally:
+        with anyio.move_on_after(_DROP_SECONDS, shield=True):
+            await catalog.end_verify()

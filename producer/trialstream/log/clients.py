@@ -1,7 +1,15 @@
-"""Clients of Kafka: how they are made, stopped, and their errors translated."""
+"""Clients of Kafka: every aiokafka client is made here, stopped within a deadline, and its errors are translated.
+
+- A client that is opened for a block is started on entry and stopped on exit, also when the block fails or is
+  cancelled. aiokafka sets no bound to stopping while no broker answers, so each stop has a deadline.
+- An error of aiokafka that leaves such a block is raised as `KafkaUnavailable`.
+- A client that outlives a block (`group_consumer`, `batch_producer`) is returned before it is started; its owner starts
+  and stops it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,26 +17,46 @@ from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from trialstream_schemas.errors import KafkaUnavailable
 
 from trialstream.config import Config
 
-__all__ = ["kafka_errors", "reading", "writing"]
+__all__ = [
+    "BATCH_BYTES",
+    "batch_producer",
+    "group_consumer",
+    "kafka_errors",
+    "open_admin",
+    "open_batch_producer",
+    "open_consumer",
+    "open_producer",
+    "stop_consumer",
+    "stop_producer",
+]
 
-# What aiokafka says of every attempt during an outage goes to the handlers that the user configured, and is not
-# poured onto stderr where there are none.
+# aiokafka logs every failed attempt during an outage. Without this handler, Python's handler of last resort would print
+# these lines to stderr in programs that have not configured logging.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
+# Just under Kafka's default of 1 MiB for a batch (message.max.bytes), with room for the batch's own header.
+BATCH_BYTES = 1_000_000
+# Positions come from checkpoints in MongoDB, or are the first offset; offsets committed to Kafka are never read.
+_POSITIONS: dict[str, Any] = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
+# aiokafka leaves the group when no record was fetched for this long, and joins again only at the next fetch. While the
+# partitions are revoked nothing is fetched: with aiokafka's 5 minutes, a longer outage of MongoDB ended the folding for
+# ever. This is the largest value that the protocol takes (a signed 32-bit integer).
+_MAX_POLL_INTERVAL_MS = 2**31 - 1
 _STOP_SECONDS = 2.0
 
 
 @asynccontextmanager
 async def kafka_errors(config: Config) -> AsyncIterator[None]:
-    """Translate what aiokafka raises inside.
+    """Translate the errors of aiokafka that the block raises.
 
     Raises:
-        KafkaUnavailable: with the address and what to do.
+        KafkaUnavailable: A request to Kafka failed; the message has the address and what to do.
     """
     try:
         yield
@@ -40,35 +68,157 @@ async def kafka_errors(config: Config) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def reading(config: Config, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer outside of any group, for as long as the block runs; stopping it has a deadline.
+async def open_consumer(config: Config, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer outside of any group, for one block. The caller assigns its partitions.
 
     Args:
         config: Where Kafka is.
-        **settings: Further ones of the consumer.
+        **settings: Further settings of the consumer.
 
     Raises:
-        KafkaUnavailable: no broker answers.
+        KafkaUnavailable: No broker answered, or a request in the block failed.
     """
-    consumer = AIOKafkaConsumer(
-        **config.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest", **settings
-    )
-    try:
-        async with kafka_errors(config):
+    consumer = AIOKafkaConsumer(**config.kafka_client(), **_POSITIONS, **settings)
+    async with kafka_errors(config):
+        try:
             await consumer.start()
-        yield consumer
+            yield consumer
+        finally:
+            with anyio.move_on_after(_STOP_SECONDS, shield=True):
+                await stop_consumer(consumer)
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, also one that waits to try a fetch again. The caller sets the deadline.
+
+    `AIOKafkaConsumer.stop` cancels such a fetch, raises the fetch's CancelledError and leaves the connections open. In
+    a task of its own, this cannot look like a cancellation of the caller.
+
+    Args:
+        consumer: A consumer, started or not.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait([stopping])
     finally:
-        with anyio.move_on_after(_STOP_SECONDS, shield=True):
-            await consumer.stop()
+        stopping.cancel()  # at the deadline; without effect on a stop that has ended
+    if stopping.cancelled():
+        await consumer._client.close()  # noqa: SLF001
+    else:
+        stopping.result()
+
+
+def group_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
+    """A consumer in the group of the consumer service, not started yet.
+
+    Its owner stops it within a deadline of its own, after the workers that read from it.
+
+    Args:
+        config: Where Kafka is, and the name of the group.
+        **settings: Further settings of the consumer.
+    """
+    return AIOKafkaConsumer(
+        **config.kafka_client(),
+        group_id=config.consumer_group,
+        max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+        **_POSITIONS,
+        **settings,
+    )
 
 
 @asynccontextmanager
-async def writing(config: Config) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer for a few records, for as long as the block runs; stopping it has a deadline."""
+async def open_producer(config: Config) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer for a few records, for one block.
+
+    Args:
+        config: Where Kafka is.
+
+    Raises:
+        KafkaUnavailable: No broker answered, or a request in the block failed.
+    """
+    # 5 ms of linger: records sent in a row, like the schemas of a version, go in one request.
     producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
-    try:
-        await producer.start()
-        yield producer
-    finally:
-        with anyio.move_on_after(_STOP_SECONDS, shield=True):
-            await producer.stop()
+    async with kafka_errors(config):
+        try:
+            await producer.start()
+            yield producer
+        finally:
+            await stop_producer(producer, _STOP_SECONDS)
+
+
+def batch_producer(config: Config, request_seconds: float) -> AIOKafkaProducer:
+    """A producer for batches of up to `BATCH_BYTES` that the caller fills, not started yet.
+
+    aiokafka's idempotence is off: it ties order and completeness to a broker session whose loss it does not survive in
+    bounded time (docs/architecture.md has the figures). The caller keeps the order by having one batch of a partition
+    in flight at a time, and the fold skips repetitions.
+
+    Args:
+        config: Where Kafka is.
+        request_seconds: Timeout of one request.
+    """
+    return AIOKafkaProducer(
+        **{**config.kafka_client(), "request_timeout_ms": int(request_seconds * 1000)},
+        acks="all",
+        enable_idempotence=False,
+        max_batch_size=BATCH_BYTES,
+    )
+
+
+@asynccontextmanager
+async def open_batch_producer(config: Config, request_seconds: float) -> AsyncIterator[AIOKafkaProducer]:
+    """A `batch_producer` for one block.
+
+    Args:
+        config: Where Kafka is.
+        request_seconds: Timeout of one request.
+
+    Raises:
+        KafkaUnavailable: No broker answered, or a request in the block failed.
+    """
+    producer = batch_producer(config, request_seconds)
+    async with kafka_errors(config):
+        try:
+            await producer.start()
+            yield producer
+        finally:
+            await stop_producer(producer, _STOP_SECONDS)
+
+
+async def stop_producer(producer: AIOKafkaProducer, seconds: float) -> None:
+    """Stop a producer, also one whose batches no broker takes.
+
+    `AIOKafkaProducer.stop` waits until all batches are sent. Past the deadline the producer would go on sending over
+    connections that stay open, so its sender and its connections are then closed directly.
+
+    Args:
+        producer: A producer, started or not.
+        seconds: Deadline of the orderly stop, and again of the forced one.
+    """
+    with anyio.move_on_after(seconds, shield=True) as stopping:
+        await producer.stop()
+    if stopping.cancelled_caught:
+        # Both together: the sender waits for requests in flight, and these end when the connections are closed.
+        rest = producer._sender.close(), producer.client.close()  # noqa: SLF001
+        with anyio.move_on_after(seconds, shield=True):
+            await asyncio.wait([asyncio.ensure_future(each) for each in rest])
+
+
+@asynccontextmanager
+async def open_admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, for one block.
+
+    Args:
+        config: Where Kafka is.
+
+    Raises:
+        KafkaUnavailable: No broker answered, or a request in the block failed.
+    """
+    admin = AIOKafkaAdminClient(**config.kafka_client())
+    async with kafka_errors(config):
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            with anyio.move_on_after(_STOP_SECONDS, shield=True):
+                await admin.close()

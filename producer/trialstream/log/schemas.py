@@ -1,4 +1,4 @@
-"""Reads the schemas that the log carries with it."""
+"""Reads the schemas that the log carries in its schemas topic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading
+from trialstream.log.clients import kafka_errors, open_consumer
 
 __all__ = ["SchemaTopic"]
 
@@ -20,19 +20,28 @@ log = logging.getLogger("trialstream")
 
 
 class SchemaTopic:
-    """Keeps a `SchemaStore` up to date with `<prefix>.schemas`; an async context manager."""
+    """The schemas of `<prefix>.schemas`, read to the end of the topic on entry; an async context manager.
+
+    Args:
+        config: Where Kafka is.
+
+    Attributes:
+        schemas: Decodes events with this version's schemas and those read so far.
+        texts: The schemas read so far, without this version's unless they are published: fingerprint → JSON.
+    """
 
     def __init__(self, config: Config) -> None:
         self.schemas = SchemaStore()
+        self.texts: dict[bytes, bytes] = {}
         self._config = config
         self._partition = TopicPartition(config.schemas_topic, 0)
         self._consumer: AIOKafkaConsumer
         self._lock = anyio.Lock()
-        self._read_to = 0
+        self._position = 0
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
-            self._consumer = await opening.enter_async_context(reading(self._config))
+            self._consumer = await opening.enter_async_context(open_consumer(self._config))
             self._consumer.assign([self._partition])
             await self.refresh()
             self._open = opening.pop_all()
@@ -42,24 +51,24 @@ class SchemaTopic:
         await self._open.aclose()
 
     async def refresh(self) -> None:
-        """Read what was published since the last call, to the end of the topic.
+        """Read the schemas that were published since the last call, to the end of the topic.
 
         Raises:
-            KafkaUnavailable: Kafka does not answer.
+            KafkaUnavailable: No broker answered.
         """
         async with self._lock, kafka_errors(self._config):
             end = (await self._consumer.end_offsets([self._partition]))[self._partition]
-            while self._read_to < end:
+            while self._position < end:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
                         self._add(record.value)
-                # Compaction leaves no record for every offset, so the position counts, not the records.
-                self._read_to = await self._consumer.position(self._partition)
+                # Compaction removes records, so the position shows the progress and the number of records does not.
+                self._position = await self._consumer.position(self._partition)
 
     def _add(self, text: bytes | None) -> None:
         if text is None:  # a tombstone
             return
         try:
-            self.schemas.add(text)
+            self.texts[self.schemas.add(text)] = text
         except SchemaError as error:
-            log.warning("a schema of %s was refused: %s", self._config.schemas_topic, error)
+            log.warning("skipped a schema of %s that cannot be read: %s", self._config.schemas_topic, error)

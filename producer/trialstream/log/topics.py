@@ -1,34 +1,33 @@
-"""The topics of a log: made when they are missing, checked each time.
+"""The topics of a log: their settings, their creation, and the partition of each key.
 
-The first record of the registry says which log this is and over how many partitions its trials are spread. A hash
-belongs to one partition for as long as the log lives, so a changed partition count is refused: it would tear the
-events of a trial apart.
+All events with the same trial hash lie in one partition for as long as the log lives. A changed partition count would
+spread the events of a trial over two partitions, so the count is recorded when the log is created, compared at each
+start, and refused when it differs.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import anyio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
-from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, TrialStreamError
-from trialstream_schemas.wire.codec import SchemaStore, encode
+from trialstream_schemas.errors import LogMismatch, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, reading, writing
+from trialstream.log.clients import open_admin, open_consumer, open_producer
+from trialstream.log.identity import ensure_identity
 
-__all__ = ["Route", "ensure_topics", "log_of", "partition_of", "publish_schemas", "trial_ends"]
+__all__ = ["Route", "ensure_topics", "partition_of", "publish_schemas", "trial_ends"]
 
-# The log is the only truth: nothing in it ever expires. The broker's clock orders it, so that replay to a time is well
-# defined.
+# The log is the source of all documents, so no record of it ever expires. The broker's clock gives the timestamps, so
+# that those of a partition never decrease and a replay up to a time is well defined.
 _LOG_SETTINGS = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -36,61 +35,94 @@ _LOG_SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
 }
 _SCHEMAS_SETTINGS = {"cleanup.policy": "compact"}
-_CREATE_SECONDS = 10.0
+_DESCRIBE_SECONDS = 10.0
 
 
 class Route(NamedTuple):
-    """Where an event goes."""
+    """Topic and partition of an event."""
 
     topic: str
     partition: int
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that Kafka's own partitioner (murmur2) gives to a key, so that any client finds what it keys."""
+    """The partition of a key by murmur2, the default partitioner of Kafka's clients.
+
+    Args:
+        key: Key of a record.
+        partitions: Partition count of its topic.
+    """
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def ensure_topics(config: Config) -> LogCreated:
-    """Create the topics that are missing, publish this version's schemas, and return which log this is.
+    """Create the topics that are missing and publish this version's schemas.
+
+    Args:
+        config: Where Kafka is, and the names of the topics.
+
+    Returns:
+        The identity of the log.
 
     Raises:
-        KafkaUnavailable: no broker answers.
-        LogMismatch: the partition count of the trials topic is not the recorded one.
+        KafkaUnavailable: No broker answered.
+        LogMismatch: The partition count of the trials topic is not the recorded one, or the registry has no valid
+            beginning.
+        TrialStreamError: The broker refused to create a topic.
     """
-    async with kafka_errors(config):
-        admin = AIOKafkaAdminClient(**config.kafka_client())
-        try:
-            await admin.start()
-            await _create(admin, config)
-            partitions = await _partitions(admin, config)
-        finally:
-            await admin.close()
-        log = await _log(config, partitions)
+    async with open_admin(config) as admin:
+        await _create_missing(admin, config)
+        partitions = await _partition_count(admin, config)
+    async with open_producer(config) as producer:
+        await _publish(producer, config, SCHEMAS)
+        log = await ensure_identity(config, producer, partitions)
     if log.partitions != partitions:
         raise LogMismatch(
             f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
-            f"trial would lie in two partitions; go back to {log.partitions}, or copy the log into new topics"
+            "trial would lie in two partitions; copy the log into new topics, since Kafka cannot remove partitions"
         )
     return log
 
 
 async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> None:
-    """Put schemas of another version into the log's topic (this one's are there): fingerprint → JSON.
+    """Publish schemas of other versions to the schemas topic; `ensure_topics` publishes this version's.
+
+    Args:
+        config: Where Kafka is.
+        schemas: Fingerprint → JSON of the schema. This version's are skipped.
 
     Raises:
-        KafkaUnavailable: no broker answers.
+        KafkaUnavailable: No broker answered.
     """
-    async with kafka_errors(config), writing(config) as producer:
+    async with open_producer(config) as producer:
         await _publish(producer, config, {key: text for key, text in schemas.items() if key not in SCHEMAS})
 
 
+async def trial_ends(config: Config) -> dict[Route, int]:
+    """The offset after the last event of each partition of the trials topic.
+
+    Args:
+        config: Where Kafka is.
+
+    Returns:
+        Offsets by partition.
+
+    Raises:
+        KafkaUnavailable: No broker answered.
+        LogMismatch: The partition count of the trials topic is not the recorded one.
+    """
+    partitions = (await ensure_topics(config)).partitions
+    async with open_consumer(config) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(config.trials_topic, i) for i in range(partitions)])
+    return {Route(each.topic, each.partition): offset for each, offset in ends.items()}
+
+
 async def _publish(producer: AIOKafkaProducer, config: Config, schemas: Mapping[bytes, bytes]) -> None:
-    for each in [await producer.send(config.schemas_topic, key=key, value=text) for key, text in schemas.items()]:
-        await each
+    for sent in [await producer.send(config.schemas_topic, key=key, value=text) for key, text in schemas.items()]:
+        await sent
 
 
-async def _create(admin: AIOKafkaAdminClient, config: Config) -> None:
+async def _create_missing(admin: AIOKafkaAdminClient, config: Config) -> None:
     wanted = {
         config.schemas_topic: (1, _SCHEMAS_SETTINGS),
         config.trials_topic: (config.partitions, _LOG_SETTINGS),
@@ -110,77 +142,13 @@ async def _create(admin: AIOKafkaAdminClient, config: Config) -> None:
             )
 
 
-async def _partitions(admin: AIOKafkaAdminClient, config: Config) -> int:
-    deadline = time.monotonic() + _CREATE_SECONDS
+async def _partition_count(admin: AIOKafkaAdminClient, config: Config) -> int:
+    deadline = time.monotonic() + _DESCRIBE_SECONDS
     while True:
         [described] = await admin.describe_topics([config.trials_topic])
         if not described["error_code"] and described["partitions"]:
             return len(described["partitions"])
-        # A broker may not know yet what another caller has just created.
+        # The metadata of a topic that was just created reach the brokers one after the other.
         if time.monotonic() > deadline:
             raise for_code(described["error_code"])(config.trials_topic)
         await anyio.sleep(0.05)
-
-
-async def _log(config: Config, partitions: int) -> LogCreated:
-    """The first record of the registry, written by whoever comes first."""
-    registry = TopicPartition(config.registry_topic, 0)
-    async with writing(config) as producer:
-        await _publish(producer, config, SCHEMAS)
-        async with reading(config) as consumer:
-            consumer.assign([registry])
-            if begin := (await consumer.beginning_offsets([registry]))[registry]:
-                raise LogMismatch(
-                    f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, "
-                    "and with it which log this is"
-                )
-            if not (await consumer.end_offsets([registry]))[registry]:
-                mine = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
-                await producer.send_and_wait(config.registry_topic, value=encode(mine), partition=0)
-            return await _first(config, consumer)
-
-
-async def log_of(config: Config) -> LogCreated:
-    """Which log the topics are that there are now; none is created.
-
-    Raises:
-        KafkaUnavailable: no broker answers, or none says which log this is in time.
-        LogMismatch: the registry is not one of trialstream.
-    """
-    async with kafka_errors(config), reading(config) as consumer:
-        with anyio.move_on_after(_CREATE_SECONDS):
-            return await _first(config, consumer)
-    raise KafkaUnavailable(f"Kafka at {config.kafka} has no record of {config.registry_topic}: was the topic deleted?")
-
-
-async def trial_ends(config: Config) -> dict[Route, int]:
-    """The offset behind the last event of each partition of the trials topic.
-
-    Args:
-        config: Where Kafka is.
-
-    Returns:
-        Offsets by partition.
-
-    Raises:
-        KafkaUnavailable: No broker answers.
-        LogMismatch: The partition count of the trials topic is not the recorded one.
-    """
-    partitions = (await ensure_topics(config)).partitions
-    async with kafka_errors(config), reading(config) as consumer:
-        ends = await consumer.end_offsets([TopicPartition(config.trials_topic, i) for i in range(partitions)])
-    return {Route(each.topic, each.partition): offset for each, offset in ends.items()}
-
-
-async def _first(config: Config, consumer: AIOKafkaConsumer) -> LogCreated:
-    registry = TopicPartition(config.registry_topic, 0)
-    consumer.assign([registry])
-    consumer.seek(registry, 0)
-    first = await consumer.getone(registry)
-    log = SchemaStore().decode(first.value or b"")
-    if not isinstance(log, LogCreated):
-        raise LogMismatch(
-            f"{config.registry_topic} begins with {type(log).__name__} and not with LogCreated: it is not a "
-            "registry of trialstream"
-        )
-    return log

@@ -14,6 +14,7 @@ from typing import Any
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
 from trialstream_schemas.model.forms import from_document, to_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
+from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import status_of
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
@@ -21,6 +22,8 @@ from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGro
 __all__ = [
     "group_from_document",
     "group_to_document",
+    "outcome_from_document",
+    "outcome_to_document",
     "project_from_document",
     "project_to_document",
     "trial_from_document",
@@ -160,6 +163,16 @@ def project_from_document(document: Mapping[str, Any]) -> Project:
         tags=_values(document["tags"]),
         created=_time(document["created"]),
     )
+
+
+def outcome_to_document(outcome: Outcome) -> dict[str, Any]:
+    """The document of an outcome."""
+    return {"_id": outcome.request, "uid": outcome.uid, "applied": outcome.applied, "reason": outcome.reason}
+
+
+def outcome_from_document(document: Mapping[str, Any]) -> Outcome:
+    """The outcome of a document."""
+    return Outcome(document["_id"], document["uid"], document["applied"], document["reason"])
 
 
 def _aggregators(given: Mapping[str, Aggregator]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Frames of one row that are folded together: which, and when not."""
+"""Row groups: which frames of one row are folded together, and which are not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from array import array
 from dataclasses import replace
 
 import pytest
-from trialstream_consumer.fold import batch as runs_module
-from trialstream_consumer.fold.batch import Faulty, fold_runs, runs_of, singles_of
-from trialstream_consumer.fold.fold import Changes, State, fold, fold_rows
+from trialstream_consumer.fold import (
+    Changes,
+    FoldFault,
+    State,
+    batch,
+    fold,
+    fold_groups,
+    fold_rows,
+    row_groups,
+    single_groups,
+)
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_to_document
@@ -36,7 +44,7 @@ def row(seq, trial=ONE, **changes):
 
 
 def state_with(*events):
-    """Both trials, after some events."""
+    """A state with both trials, after some events."""
     state = State(trials={each.uid: copy.deepcopy(each) for each in (ONE, TWO)})
     for event in events:
         fold(state, event)
@@ -45,21 +53,21 @@ def state_with(*events):
 
 
 def seen(state):
-    """All of a state."""
+    """The content of a state as documents, and its changes."""
     trials = {uid: trial_to_document(each) for uid, each in state.trials.items()}
     buckets = {key: each.to_document(full=False) for key, each in state.buckets.items()}
     return trials, buckets, state.changes
 
 
-def test_rows_of_trials_in_turn_are_a_run_each():
-    """In the order of the log in each trial."""
-    assert runs_of([row(1), row(1, TWO), row(2), row(2, TWO), row(3)]) == [[0, 2, 4], [1, 3]]
+def test_rows_of_trials_in_turn_are_a_group_each():
+    """Each group is in the order of the log."""
+    assert row_groups([row(1), row(1, TWO), row(2), row(2, TWO), row(3)]) == [[0, 2, 4], [1, 3]]
 
 
-def test_what_is_not_folded_is_in_no_run():
-    """It does not end one either."""
-    assert runs_of([row(1), None, row(2), None]) == [[0, 2]]
-    assert singles_of([row(1), None, row(2)]) == [[0], [2]]
+def test_a_record_that_is_not_folded_is_in_no_group():
+    """Such a record does not end a group either."""
+    assert row_groups([row(1), None, row(2), None]) == [[0, 2]]
+    assert single_groups([row(1), None, row(2)]) == [[0], [2]]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +84,11 @@ def test_what_is_not_folded_is_in_no_run():
         pytest.param(Heartbeat(trial=ONE.uid, writer="w", seq=2, time=TIME), id="a heartbeat"),
     ],
 )
-def test_what_ends_a_run_of_its_trial(event):
-    """It keeps its place among the trial's events; other trials' rows do not care."""
+def test_an_event_ends_the_group_of_its_trial(event):
+    """The event keeps its place among the events of its trial; rows of other trials stay together."""
     rows = [row(1), row(1, TWO), event, row(2, TWO), row(3)]
 
-    assert runs_of(rows) == [[0], [2], [4], [1, 3]]
+    assert row_groups(rows) == [[0], [2], [4], [1, 3]]
 
 
 @pytest.mark.parametrize(
@@ -91,13 +99,13 @@ def test_what_ends_a_run_of_its_trial(event):
         pytest.param(ProjectCreated(project="p", name="p", writer="w", time=TIME, request="r"), id="a project"),
     ],
 )
-def test_what_ends_all_runs(event):
-    """What it sees or changes may be any trial's."""
-    assert runs_of([row(1), row(1, TWO), event, row(2), row(2, TWO)]) == [[0], [1], [2], [3], [4]]
+def test_an_event_ends_all_groups(event):
+    """The event may read or change any trial."""
+    assert row_groups([row(1), row(1, TWO), event, row(2), row(2, TWO)]) == [[0], [1], [2], [3], [4]]
 
 
 def test_ordinary_rows_are_folded_at_once():
-    """With the same result, and the first of all by itself."""
+    """The first row is folded by itself; the result is the same as one by one."""
     rows = [row(seq) for seq in range(1, 40)]
     together, one_by_one = state_with(), state_with()
     for each in rows:
@@ -118,15 +126,15 @@ def test_ordinary_rows_are_folded_at_once():
         pytest.param({"columns": [(1.0,)]}, {}, id="a column too few"),
         pytest.param({"columns": [(1.0,), (1.0, 2.0)]}, {}, id="a column too long"),
         pytest.param({"steps": (1, 2)}, {}, id="a step too many"),
-        pytest.param({"times": (2**62,)}, {}, id="a time in no calendar"),
-        pytest.param({"time": -(2**62), "times": (2**62,)}, {}, id="a frame's time in no calendar"),
+        pytest.param({"times": (2**62,)}, {}, id="a time outside the calendar"),
+        pytest.param({"time": -(2**62), "times": (2**62,)}, {}, id="a frame's time outside the calendar"),
         pytest.param({}, {"aggregator": StatAggregator.lazy()}, id="another aggregator before"),
         pytest.param({}, {"steps": (), "text_steps": ("a",)}, id="a text before"),
         pytest.param({}, {"names": ("loss", "other")}, id="a new name"),
     ],
 )
-def test_whatever_is_odd_is_left_to_the_fold(changes, before):
-    """Nothing was changed then."""
+def test_irregular_rows_are_left_to_fold(changes, before):
+    """The state is unchanged."""
     state = state_with(row(1, **before))
     expected = seen(copy.deepcopy(state))
 
@@ -134,18 +142,18 @@ def test_whatever_is_odd_is_left_to_the_fold(changes, before):
     assert seen(state) == expected
 
 
-def test_unknown_trials_and_writers_are_left_to_the_fold():
-    """It says what is wrong with them."""
+def test_unknown_trials_and_writers_are_left_to_fold():
+    """`fold` refuses rows of an unknown trial with a reason."""
     nowhere = Trial(name="nowhere")
-    runs = [row(2, nowhere), row(3, nowhere)]
+    rows = [row(2, nowhere), row(3, nowhere)]
 
     assert not fold_rows(state_with(row(1)), [row(1, writer="no writer"), row(2, writer="no writer")])
-    assert not fold_rows(state_with(row(1)), runs)
-    assert fold_runs(state_with(), runs, [[0, 1]]) == [(n, f"there is no trial {nowhere.uid!r}") for n in (0, 1)]
+    assert not fold_rows(state_with(row(1)), rows)
+    assert fold_groups(state_with(), rows, [[0, 1]]) == [(n, f"there is no trial {nowhere.uid!r}") for n in (0, 1)]
 
 
 def test_columns_may_be_arrays_or_lists():
-    """As other versions' schemas are read, or frames of others."""
+    """A frame decoded with the schema of another version may hold lists."""
     rows = [row(seq) for seq in (2, 3)]
     others = [replace(each, columns=[array("d", c) for c in each.columns], steps=list(each.steps)) for each in rows]
     one, other = state_with(row(1)), state_with(row(1))
@@ -155,11 +163,11 @@ def test_columns_may_be_arrays_or_lists():
     assert seen(one) == seen(other)
 
 
-def test_a_fault_names_the_run_that_brought_it_out(monkeypatch):
-    """Who catches it folds those one by one."""
-    monkeypatch.setattr(runs_module, "fold_rows", lambda *_: 1 / 0)
+def test_a_fault_names_the_group_that_caused_it(monkeypatch):
+    """The caller then folds the batch one by one."""
+    monkeypatch.setattr(batch, "fold_rows", lambda *_: 1 / 0)
 
-    with pytest.raises(Faulty, match="division by zero") as caught:
-        fold_runs(state_with(row(1)), [row(2, TWO), row(2), row(3)], [[0], [1, 2]])
+    with pytest.raises(FoldFault, match="division by zero") as caught:
+        fold_groups(state_with(row(1)), [row(2, TWO), row(2), row(3)], [[0], [1, 2]])
 
-    assert caught.value.run == [1, 2]
+    assert caught.value.group == [1, 2]

@@ -1,0 +1,120 @@
+"""Size of documents: the growth that an event causes, and the limits that keep documents under MongoDB's 16 MiB.
+
+`Trial.size` is never less than the BSON size of the trial's document without errors and writers (property-tested).
+Errors and writers have limits of their own, so that a trial whose document is full can still be ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trialstream_schemas.model.aggregators import Aggregator, RingAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.trial import Trial, TrialGroup
+from trialstream_schemas.model.values import key_size, size
+from trialstream_schemas.wire.events import MetricsLogged
+
+from trialstream_consumer.fold.state import Refused
+
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "MAX_ERRORS",
+    "MAX_WRITERS",
+    "aggregator_entry",
+    "check_group",
+    "grow",
+    "initial_size",
+    "last_step_growth",
+    "merge",
+    "ring_growth",
+]
+
+# MongoDB takes 16 MiB. The difference is room for errors, writers and the error of the estimate `values.size`.
+MAX_DOCUMENT_BYTES = 12 * 1024 * 1024
+# 32 errors of at most 10,496 characters stay under 1.4 MiB of UTF-8. They do not count towards MAX_DOCUMENT_BYTES, so
+# that the end of a trial is never refused for the size of its traceback.
+MAX_ERRORS = 32
+# The marks of so many writers take at most 1.2 MB. They do not count towards MAX_DOCUMENT_BYTES either, so that a new
+# writer can still end a trial.
+MAX_WRITERS = 16 * 1024
+# The fixed fields of a trial's document and its runtime.
+_FIXED_BYTES = 8 * 1024
+# Overhead of an entry beside its key and value.
+_ENTRY_BYTES = 64
+
+
+def initial_size(trial: Trial) -> int:
+    """Size of the document of a new trial, bytes."""
+    total = _FIXED_BYTES + len(trial.description.encode())
+    return total + size(trial.parameters) + size(trial.metadata) + size(trial.tags)
+
+
+def grow(trial: Trial, growth: int) -> None:
+    """Add to the size of a trial's document; negative growth is always taken.
+
+    Raises:
+        Refused: The document would exceed `MAX_DOCUMENT_BYTES`; the trial is unchanged.
+    """
+    if trial.size + growth > MAX_DOCUMENT_BYTES and growth > 0:
+        raise _too_large("trial", trial.uid)
+    trial.size += growth
+
+
+def check_group(group: TrialGroup, given: dict[str, Any]) -> None:
+    """Check that the metadata of a group fits its document once values are merged into it.
+
+    Raises:
+        Refused: The document would exceed `MAX_DOCUMENT_BYTES`.
+    """
+    if size({**group.metadata, **given}) > MAX_DOCUMENT_BYTES:
+        raise _too_large("group", group.uid)
+
+
+def _too_large(kind: str, uid: str) -> Refused:
+    return Refused(f"the document of {kind} {uid} would exceed {MAX_DOCUMENT_BYTES} bytes: log fewer or smaller values")
+
+
+def merge(trial: Trial, held: dict[str, Any], given: dict[str, Any], growth: int = 0) -> None:
+    """Merge values into a dict of a trial and add the growth to the trial's size.
+
+    Args:
+        trial: The trial.
+        held: One of the trial's dicts, such as its tags.
+        given: Values and aggregators by key.
+        growth: Growth for other reasons, bytes.
+
+    Raises:
+        Refused: The document would be too large; the trial is unchanged.
+    """
+    for key, x in given.items():
+        growth += _bytes(x) - _bytes(held[key]) if key in held else _ENTRY_BYTES + key_size(key) + _bytes(x)
+    grow(trial, growth)
+    held.update(given)
+
+
+def _bytes(x: Any) -> int:
+    return x.reserved if isinstance(x, Aggregator) else size(x)
+
+
+def aggregator_entry(name: str, aggregator: Aggregator, copies: int) -> int:
+    """Size of a new aggregator whose name is the key of so many entries, bytes."""
+    return _ENTRY_BYTES + copies * key_size(name) + aggregator.reserved
+
+
+def last_step_growth(trial: Trial, event: MetricsLogged, step: float | str | None) -> int:
+    """Growth for the last step of a frame, bytes: each time series keeps it, and it may be a text."""
+    text = type(step) is str
+    growth = 0
+    for name in event.names:
+        held = trial.metrics.get(name)
+        if type(held) is TimeSeriesAggregator:
+            if text or type(held.last_step) is str:  # two numbers have the same size
+                growth += size(step) - size(held.last_step)
+        elif held is None and text and event.aggregator.kind == TimeSeriesAggregator.kind:
+            growth += size(step) - size(None)
+    return growth
+
+
+def ring_growth(ring: RingAggregator, x: Any) -> int:
+    """Growth for a value that is added to a ring, bytes: the document holds the latest value twice, also as `last`."""
+    replaced = size(ring.values[0]) if len(ring.values) == ring.size else 0
+    return 2 * size(x) - replaced - size(ring.last)

@@ -1,0 +1,69 @@
+"""History of a trial: the shapes of the rows that an event logs, and the bucket that takes them.
+
+Rows are kept for what an event aggregates to a time series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.model.history import Bucket, Rows, Shape
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.wire.events import ChronosFinished, MetadataLogged, MetricsLogged, TrialEvent
+
+from trialstream_consumer.fold.state import State
+
+__all__ = ["TIMESERIES", "add_rows", "shapes_of"]
+
+TIMESERIES = TimeSeriesAggregator.lazy()
+
+# A shape caches its uid and capacity; computing them again takes longer than folding a frame of one row.
+_shape = lru_cache(maxsize=4096)(Shape)
+
+
+def shapes_of(event: TrialEvent) -> list[Shape]:
+    """Shapes of the rows that an event adds to the history."""
+    match event:
+        case MetricsLogged() if event.aggregator == TIMESERIES:
+            kind = "int" if event.steps else "float" if event.float_steps else "text" if event.text_steps else "none"
+            return [_shape("metrics", tuple(event.names), kind)]
+        case ChronosFinished():
+            pairs = zip(event.names, event.aggregators, strict=False)
+            return [_shape("chronos", (name,), "none") for name, spec in pairs if spec == TIMESERIES]
+        case MetadataLogged() if event.aggregator == TIMESERIES:
+            return [_shape("metadata", (key,), "none") for key in event.values]
+    return []
+
+
+def add_rows(
+    state: State,
+    trial: Trial,
+    shape: Shape,
+    writer: str,
+    steps: Sequence[Any],
+    times: Sequence[int],
+    columns: Sequence[Sequence[float]],
+) -> None:
+    """Add rows of one shape and writer to the history of a trial.
+
+    Args:
+        state: The state. Its changes get the open bucket, and each bucket that the rows fill.
+        trial: The trial; its row count grows.
+        shape: Shape of the rows.
+        writer: Id of the writer.
+        steps: One step per row, or none.
+        times: One time per row, microseconds since 1970 UTC.
+        columns: One column per name of the shape, one value per row in each.
+    """
+    key = trial.uid, shape
+    bucket = state.buckets.get(key)
+    if bucket is None:
+        bucket = state.buckets[key] = Bucket(*key)
+    filled = bucket.append(Rows(shape, trial.rows, writer, steps, times, columns))
+    trial.rows += len(times)
+    if filled:
+        state.changes.filled += filled
+    state.changes.buckets.add(key)

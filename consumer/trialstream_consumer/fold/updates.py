@@ -1,0 +1,139 @@
+"""Updates of trials and groups: all events but creations."""
+
+from __future__ import annotations
+
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.status import Status, status_of
+from trialstream_schemas.model.times import check_micros, from_micros
+from trialstream_schemas.model.trial import Trial, TrialError, TrialGroup
+from trialstream_schemas.model.values import check_name, values
+from trialstream_schemas.wire.events import (
+    ArgumentsLogged,
+    ChronosFinished,
+    ChronoStarted,
+    Error,
+    GroupMetadataSet,
+    Heartbeat,
+    MetadataLogged,
+    MetricsLogged,
+    StatusSet,
+    TagsAdded,
+    TrialAttached,
+    TrialEvent,
+    TrialFinished,
+    TrialStarted,
+)
+from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE
+
+from trialstream_consumer.fold.chronos import apply_chrono_start, apply_chronos
+from trialstream_consumer.fold.document_size import MAX_ERRORS, check_group, merge
+from trialstream_consumer.fold.exactly_once import apply_once, refuse
+from trialstream_consumer.fold.metadata import apply_metadata
+from trialstream_consumer.fold.metrics import apply_metrics
+from trialstream_consumer.fold.state import Refused, State, resolve, update_last_seen
+
+__all__ = ["update_group", "update_trial"]
+
+_RUNTIME = AggregatorSpec("stat", 0)
+
+
+def update_group(state: State, event: GroupMetadataSet) -> None:
+    """Fold an update of a group.
+
+    Raises:
+        Refused: The event cannot be folded; the group is unchanged but for the writer's mark.
+    """
+    group = state.groups.get(event.group)
+    if group is None:
+        refuse(state, event, None, f"there is no group {event.group!r}")
+    apply_once(state, event, event.group, group, state.changes.groups, _apply_to_group)
+
+
+def _apply_to_group(_: State, group: TrialGroup, event: GroupMetadataSet) -> None:
+    given = values(event.values, "metadata")
+    check_group(group, given)
+    group.metadata.update(given)
+
+
+def update_trial(state: State, event: TrialEvent) -> None:
+    """Fold an update of a trial.
+
+    Raises:
+        Refused: The event cannot be folded; the trial is unchanged but for the writer's mark.
+    """
+    uid = resolve(state, event.trial)
+    trial = state.trials.get(uid) if uid else None
+    if uid is None or trial is None:
+        refuse(state, event, None, f"there is no trial {event.trial!r}")
+    apply_once(state, event, uid, trial, state.changes.trials, _apply_to_trial)
+
+
+def _apply_to_trial(state: State, trial: Trial, event: TrialEvent) -> None:
+    """Apply an event: make all checks that can refuse it first, then change the trial."""
+    time = event.time
+    check_micros(time)
+    match event:
+        case MetricsLogged():
+            time += apply_metrics(state, trial, event)
+        case ChronosFinished():
+            time += apply_chronos(state, trial, event)
+        case ChronoStarted():
+            apply_chrono_start(trial, event)
+        case TrialStarted():
+            trial.status = Status.Running
+            trial.started = trial.started or from_micros(event.time)
+            trial.finished = None
+            trial.starts += 1
+        case TrialFinished():
+            _finish(trial, event)
+        case ArgumentsLogged():
+            merge(trial, trial.parameters, values(event.values, "parameters"))
+        case TagsAdded():
+            merge(trial, trial.tags, values(event.values, "tags"))
+        case MetadataLogged():
+            apply_metadata(state, trial, event)
+        case StatusSet():
+            trial.status = status_of(event.status.name, event.status.code)
+            _add_error(trial, event.error, event.time)
+        case TrialAttached():
+            _attach(trial, event)
+        case Heartbeat():
+            pass
+        case _:
+            raise Refused(f"{type(event).__name__}: expected an event that this version folds; upgrade the consumer")
+    update_last_seen(trial, time)
+
+
+def _finish(trial: Trial, event: TrialFinished) -> None:
+    finished = from_micros(event.time)
+    elapsed = event.elapsed
+    if elapsed is None and trial.started is not None:
+        elapsed = max(0.0, (finished - trial.started).total_seconds())  # the clocks of two writers may disagree
+    if elapsed is not None:
+        trial.chronos.setdefault("runtime", _RUNTIME()).extend([elapsed])
+    _add_error(trial, event.error, event.time)
+    trial.finished = finished
+    if event.interrupted:
+        trial.status = Status.Interrupted
+    elif event.error is not None:
+        trial.status = Status.Exception
+    else:
+        trial.status = Status.Completed
+
+
+def _attach(trial: Trial, event: TrialAttached) -> None:
+    project_id = trial.project_id if event.project_id is None else check_name(event.project_id, "project_id")
+    group_id = trial.group_id if event.group_id is None else check_name(event.group_id, "group_id")
+    trial.project_id, trial.group_id = project_id, group_id
+
+
+def _add_error(trial: Trial, error: Error | None, time: int) -> None:
+    """Add an error to a trial and drop the oldest beyond the limit."""
+    if error is None:
+        return
+    # The end of a traceback names the failing line.
+    texts = error.type[:MAX_ERROR_TYPE], error.message[:MAX_ERROR_MESSAGE], error.traceback[-MAX_ERROR_TRACEBACK:]
+    trial.errors.append(TrialError(*texts, from_micros(time)))
+    if len(trial.errors) > MAX_ERRORS:
+        trial.errors.pop(0)
+        trial.errors_dropped += 1

@@ -1,0 +1,132 @@
+"""The connection to MongoDB: the one place where a client is made and the driver's errors are translated.
+
+Checkpoints and the pointer to the live projection are read and written by majority (`Connection.database`): a decision
+about ownership must survive the loss of a primary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import timeout
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+from trialstream.config import Config
+from trialstream_schemas.errors import MongoUnavailable
+
+__all__ = [
+    "CALL_SECONDS",
+    "Connection",
+    "Document",
+    "Unwritable",
+    "mongo_client",
+    "mongo_errors",
+    "unwritable_errors",
+]
+
+Document: TypeAlias = dict[str, Any]
+
+# Time limit of a call, and of a transaction as a whole: thousands of times the measured durations, and an upper bound
+# for how long a consumer takes to stop while MongoDB hangs.
+CALL_SECONDS = 8.0
+_CLOSE_SECONDS = 1.0
+# MongoDB's error codes: nested too deep (Overflow), a key that MongoDB rejects (DollarPrefixedFieldName),
+# BSONObjectTooLarge.
+_UNWRITABLE_CODES = (15, 52, 10334)
+
+
+class Unwritable(Exception):
+    """MongoDB cannot store a document of the batch, so a retry is of no use; the message gives the reason."""
+
+
+def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]:
+    """Make a client of the configured MongoDB; the caller closes it.
+
+    Args:
+        config: Settings with the address of MongoDB.
+        **options: Further options of the driver's client.
+    """
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **options)
+    return client
+
+
+@asynccontextmanager
+async def mongo_errors(config: Config) -> AsyncIterator[None]:
+    """Translate the driver's errors that the block raises.
+
+    Args:
+        config: Settings whose database the message names.
+
+    Raises:
+        MongoUnavailable: A request failed; the message gives the reason and what to do.
+    """
+    try:
+        yield
+    except PyMongoError as error:
+        raise MongoUnavailable(
+            f"MongoDB request failed ({type(error).__name__}: {error}); is the server running, as a replica set? "
+            f"`trialstream up` starts one, TRIALSTREAM_MONGO names another (database {config.database})"
+        ) from error
+
+
+@contextmanager
+def unwritable_errors() -> Iterator[None]:
+    """Translate the errors of a document that BSON or MongoDB cannot hold.
+
+    Raises:
+        Unwritable: A document is too large, nested too deep, or holds a key or value that cannot be stored.
+    """
+    try:
+        yield
+    except (BSONError, OverflowError) as error:
+        raise Unwritable(f"MongoDB cannot store the resulting document: {error!r}") from error
+    except OperationFailure as error:
+        if error.code not in _UNWRITABLE_CODES:
+            raise
+        reason = (error.details or {}).get("errmsg")
+        raise Unwritable(f"MongoDB cannot store the resulting document: {reason}") from error
+
+
+class Connection:
+    """A client of MongoDB, shared by the stores of several projections of one prefix.
+
+    Args:
+        config: Settings with the address of MongoDB and the prefix.
+        seconds: Time limit of each call.
+
+    Attributes:
+        config: The settings.
+        client: The driver's client.
+    """
+
+    def __init__(self, config: Config, seconds: float = CALL_SECONDS) -> None:
+        self.config = config
+        self.client = mongo_client(config, timeoutMS=int(seconds * 1000))
+
+    def database(self, name: str) -> AsyncIOMotorDatabase[Document]:
+        """Return a database that is read and written by majority.
+
+        Args:
+            name: Name of the database.
+        """
+        return self.client.get_database(
+            name, write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+        )
+
+    def errors(self) -> AbstractAsyncContextManager[None]:
+        """Translate the driver's errors that the block raises, as `mongo_errors` does.
+
+        Raises:
+            MongoUnavailable: A request failed; the message gives the reason and what to do.
+        """
+        return mongo_errors(self.config)
+
+    def close(self) -> None:
+        """Close the connections, within a second."""
+        with timeout(_CLOSE_SECONDS):  # the driver reports ended sessions to MongoDB, and would wait for its answer
+            self.client.close()

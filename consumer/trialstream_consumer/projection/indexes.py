@@ -1,0 +1,60 @@
+"""Collections and indexes of a projection.
+
+Each query that readers run often has an index. Consumers that start at the same time may all create them: creating an
+existing index changes nothing.
+"""
+
+from __future__ import annotations
+
+from pymongo import ASCENDING
+from trialstream.config import Config
+
+from trialstream_consumer.projection.client import mongo_client, mongo_errors
+
+__all__ = ["ensure_indexes"]
+
+# By collection, the keys of each index.
+_INDEXES: dict[str, list[list[tuple[str, int]]]] = {
+    "trials": [
+        [("hash", ASCENDING), ("revision", ASCENDING)],
+        [("project_id", ASCENDING)],
+        [("group_id", ASCENDING)],
+        [("status.name", ASCENDING), ("created", ASCENDING), ("_id", ASCENDING)],
+        [("name", ASCENDING)],
+        [("created", ASCENDING), ("_id", ASCENDING)],
+    ],
+    "groups": [[("project_id", ASCENDING)]],
+    "projects": [],
+    "series": [[("trial", ASCENDING), ("section", ASCENDING), ("names", ASCENDING)]],
+    "outcomes": [],
+    "checkpoints": [],
+    "dead_letters": [[("time", ASCENDING), ("_id", ASCENDING)]],
+}
+_SELECTION_MS = 10_000
+
+
+async def ensure_indexes(config: Config, database: str | None = None) -> None:
+    """Create the missing collections and indexes of a projection.
+
+    Args:
+        config: Settings with the address of MongoDB.
+        database: Database of the projection; `<prefix>` by default.
+
+    Raises:
+        MongoUnavailable: MongoDB did not answer.
+    """
+    async with mongo_errors(config):
+        # No time limit per call: building an index of a large collection takes its time.
+        client = mongo_client(config, serverSelectionTimeoutMS=_SELECTION_MS)
+        try:
+            found = client[database or config.database]
+            existing = await found.list_collection_names()
+            for name, indexes in _INDEXES.items():
+                if name not in existing:
+                    # Creating an index creates the collection if need be, and does not fail if another consumer has
+                    # created it in between.
+                    await found[name].create_index([("_id", ASCENDING)])
+                for keys in indexes:
+                    await found[name].create_index(keys)
+        finally:
+            client.close()

@@ -1,0 +1,50 @@
+"""Opens a replay: the common beginning of rebuild, rebuild until a time, and verify."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+
+from trialstream.config import Config
+from trialstream.log.topics import ensure_topics
+
+from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.indexes import ensure_indexes
+from trialstream_consumer.projection.store import Store
+from trialstream_consumer.replay.replay import Replay
+
+__all__ = ["Target", "open_replay"]
+
+Target: TypeAlias = Callable[[Catalog], AbstractAsyncContextManager[str]]
+"""Makes the database to fold into on entry, and finishes or drops it on exit, after the replay has stopped."""
+
+
+@asynccontextmanager
+async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Store, Replay]]:
+    """Take over all partitions of the log in a projection that is not the live one, for one block.
+
+    Args:
+        config: Where the servers are.
+        target: Makes the database of the projection.
+
+    Yields:
+        The store of the live projection, and the replay.
+
+    Raises:
+        Fenced: The projection has become the live one.
+        KafkaUnavailable: No broker answered.
+        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        MongoUnavailable: MongoDB did not answer.
+    """
+    log = await ensure_topics(config)
+    async with Catalog(config) as catalog:
+        live = await catalog.live_store()
+        await live.ownership.check_log(log)
+        async with target(catalog) as database:
+            await ensure_indexes(config, database)
+            store = catalog.offline_store(database)
+            await store.ownership.check_log(log)
+            async with Replay(config, store, log.partitions) as replay:
+                await replay.check(await live.ownership.checkpoints())
+                yield live, replay
