@@ -14,8 +14,7 @@ import sys
 from typing import Any
 
 import trialstream as ts
-from trialstream.pipeline import backlog, sender
-from trialstream.pipeline import spiller as spooler
+from trialstream.pipeline import backlog, sender, spiller
 from trialstream.pipeline.push import push_spool
 from trialstream.spool import folder as spool
 
@@ -48,8 +47,8 @@ STEPS: dict[str, Any] = {
     "in a write": lambda n: arm(spool, "_write_all", n, half=True),
     "after a write": lambda n: arm(spool, "_write_all", n, after=True),
     "before a new file is in its folder": lambda n: arm(spool, "_sync_folder", n),
-    "before what was written counts": lambda n: arm(backlog.Backlog, "written", n),
-    "after what was written counts": lambda n: arm(backlog.Backlog, "written", n, after=True),
+    "before what was written counts": lambda n: arm(backlog.Backlog, "spooled", n),
+    "after what was written counts": lambda n: arm(backlog.Backlog, "spooled", n, after=True),
     "before a segment is closed": lambda n: arm(spool.Spool, "close_segment", n),
     "after a segment is closed": lambda n: arm(spool.Spool, "close_segment", n, after=True),
     "before a segment is deleted": lambda n: arm(spool.Spool, "remove", n),
@@ -58,8 +57,8 @@ STEPS: dict[str, Any] = {
 
 
 PUSH_STEPS: dict[str, Any] = {
-    "before a segment is loaded": lambda n: arm(backlog.Backlog, "loaded", n),
-    "after a segment is loaded": lambda n: arm(backlog.Backlog, "loaded", n, after=True),
+    "before a segment is loaded": lambda n: arm(backlog.Backlog, "load", n),
+    "after a segment is loaded": lambda n: arm(backlog.Backlog, "load", n, after=True),
     "before Kafka is asked": lambda n: arm(sender.Sender, "_send", n),
     "before what Kafka has counts": lambda n: arm(backlog.Backlog, "acked", n),
     "before a segment is deleted": lambda n: arm(spool.Spool, "remove", n),
@@ -87,7 +86,7 @@ async def push(config: ts.Config) -> None:
 
 
 if __name__ == "__main__":
-    spooler._SEGMENT_BYTES = 40_000  # a few blocks behind the header
+    spiller._SEGMENT_BYTES = 40_000  # a few blocks behind the header
     sender._BATCH_ENTRIES = 10
     step, at, config, job, *names = sys.argv[1:]
     (STEPS if job == "train" else PUSH_STEPS)[step](int(at))

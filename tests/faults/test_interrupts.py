@@ -13,6 +13,7 @@ from trialstream.log.topics import Route
 from trialstream.pipeline import outbox as outbox_module
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.outbox import Outbox
+from trialstream.pipeline.watermark import Watermark
 from trialstream_schemas.model.aggregators import StatAggregator, timeseries_aggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import ChronosFinished, MetricsLogged, SubjectEvent, TagsAdded
@@ -76,8 +77,9 @@ def places(event: SubjectEvent) -> list[int]:
 
 def run(interrupter: Interrupter) -> tuple[set[int], int | None, list[SubjectEvent]]:
     """Make the calls; which of them returned, which was interrupted, and what was queued."""
-    backlog = Backlog(lambda: None)
+    backlog = Backlog(Watermark(), lambda: None, lambda: None, spill_bytes=2**63)
     backlog.connect(lambda _: ROUTE)
+    backlog.stop_spilling()
     outbox = Outbox("w", backlog, lambda: None, max_bytes=2**30, linger=60.0)
     returned, interrupted = set(), None
     for i, call in enumerate(calls(outbox)):

@@ -14,7 +14,7 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from spooling_child import PUSH_STEPS, STEPS
-from trialstream.pipeline import spiller as spooler
+from trialstream.pipeline import spiller
 from trialstream.pipeline.push import push_spool, waiting
 from trialstream.spool.folder import abandoned, find_spools
 from trialstream_console.local.consumer import ConsumerService
@@ -83,7 +83,7 @@ async def spooled(folding, tmp_path_factory):
     """A spool of several segments, its trial's name left open, and how many rows are in it."""
     folder, rows = tmp_path_factory.mktemp("spooled"), 12_000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spooler, "_SEGMENT_BYTES", 60_000)
+        patch.setattr(spiller, "_SEGMENT_BYTES", 60_000)
         async with ts.KafkaProtocol(dataclasses.replace(folding, offline=True, spool_dir=str(folder))) as protocol:
             trial = await protocol.new_trial(ts.Trial(name="pushed"))
             for row in range(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 from random import Random
@@ -11,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trialstream.log.topics import Route
 from trialstream.pipeline import spiller as module
-from trialstream.pipeline.backlog import Backlog, Entry
-from trialstream.pipeline.spiller import Spooler
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.entry import Entry
+from trialstream.pipeline.signals import ProgressSignal, WakeUp
+from trialstream.pipeline.spiller import Spiller
+from trialstream.pipeline.watermark import Watermark
 from trialstream.spool.folder import Spool
 from trialstream.spool.segment import read_segment
 from trialstream_schemas.errors import SpoolError
@@ -36,16 +40,18 @@ class FlakySpool(Spool):
 
 
 class World:
-    """A backlog with its spooler, a sender that is told how much to send, and who remembers everything."""
+    """A backlog with its spiller, a sender that is told how much to send, and who remembers everything."""
 
     def __init__(self, folder, dice, mode, *, connected):
         self.dice = dice
         self.now = 100.0
         self.spool = FlakySpool(folder, "p", "w", 10**9)
-        self.backlog = Backlog(lambda: None, direct=False)
-        self.spooler = Spooler(
-            self.spool, self.backlog, mode, memory_bytes=64 * KIB, drop_oldest=False, made_progress=lambda: None
+        wake_up = WakeUp(asyncio.get_running_loop())
+        self.backlog = Backlog(Watermark(), lambda: None, wake_up.set, spill_bytes=32 * KIB)
+        self.spiller = Spiller(
+            self.backlog, self.spool, wake_up, ProgressSignal(), mode, memory_bytes=64 * KIB, drop_oldest=False
         )
+        self.end = 0
         self.put = 0
         self.sent: dict[int, list[int]] = {i: [] for i in range(PARTITIONS)}
         if connected:
@@ -66,13 +72,14 @@ class World:
         """Have some events acknowledged."""
         for route in self.backlog.routes():
             entries = self.backlog.peek(route, self.dice.randrange(15))
-            self.sent[route.partition] += [number(each.wire()) for each in entries]
-            self.backlog.acked(route, len(entries))
+            self.sent[route.partition] += [number(each.encode()) for each in entries]
+            self.end += len(entries)
+            self.backlog.acked(route, len(entries), self.end)
 
     async def move(self):
-        """Let the spooler look; half of the time Kafka seems to be away."""
-        self.spooler._demands = self.dice.randrange(2)
-        await self.spooler._step()
+        """Let the spiller look; half of the time Kafka seems to be away."""
+        self.spiller._waiters = self.dice.randrange(2)
+        await self.spiller._step()
 
     def break_disk(self):
         """It breaks, or is mended."""
@@ -81,7 +88,7 @@ class World:
     def on_disk(self):
         """Numbers of the events in the files, in their order."""
         paths = sorted(self.spool.folder.glob("*.avro"))
-        return [number(row.value) for path in paths for row in read_segment(path).rows]
+        return [number(event.value) for path in paths for event in read_segment(path).events]
 
     def check(self, mode):
         """The disk holds the oldest of what was not sent, in order; always: before it can be sent."""
@@ -96,7 +103,7 @@ class World:
         assert statistics.spooled == sum(each in held for each in waiting)
         if mode == "always" and not self.spool.broken:
             sendable = [each for route in self.backlog.routes() for each in self.backlog.peek(route, 10**6)]
-            assert held.issuperset(number(each.wire()) for each in sendable if each.segment is not None)
+            assert held.issuperset(number(each.encode()) for each in sendable if each.segment is not None)
 
 
 def number(value):
@@ -121,8 +128,8 @@ async def live(folder, seed, mode, *, connected, flaky):
         world.connect()
     while world.backlog.statistics().queued:
         world.send()
-        await world.spooler._step()
-    await world.spooler.finish()
+        await world.spiller._step()
+    await world.spiller.finish()
 
     assert sorted(each for numbers in world.sent.values() for each in numbers) == list(range(world.put))
     assert all(numbers == sorted(numbers) for numbers in world.sent.values())

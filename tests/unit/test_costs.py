@@ -19,6 +19,7 @@ from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FRAME_ROWS
 from trialstream.pipeline.outbox import Outbox
+from trialstream.pipeline.watermark import Watermark
 from trialstream_consumer.fold import Changes, State, fold, fold_groups, needs, row_groups
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
@@ -53,8 +54,9 @@ def steps(call) -> int:
 @pytest.fixture
 def outbox():
     """One whose frames are sealed when they are full."""
-    backlog = Backlog(lambda: None)
+    backlog = Backlog(Watermark(), lambda: None, lambda: None, spill_bytes=2**63)
     backlog.connect(lambda _: Route("t", 0))
+    backlog.stop_spilling()
     return Outbox("w" * 16, backlog, lambda: None, max_bytes=10**9, linger=3600.0)
 
 

@@ -9,9 +9,11 @@ import time
 
 import pytest
 from trialstream.log.topics import Route
-from trialstream.pipeline.backlog import Backlog, Entry
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.frames import FRAME_BYTES, FRAME_ROWS
-from trialstream.pipeline.outbox import Full, Outbox
+from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.watermark import Watermark
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.codec import encode
@@ -35,13 +37,21 @@ class Box:
 
     def __init__(self, *, max_bytes=10**9, linger=LONG):
         self.woken = 0
-        self.backlog = Backlog(self.wake)
+        self.end = 0
+        self.watermark = Watermark()
+        self.backlog = Backlog(self.watermark, self.wake, lambda: None, spill_bytes=2**63)
         self.backlog.connect(self.route)
+        self.backlog.stop_spilling()
         self.outbox = Outbox("w", self.backlog, self.wake, max_bytes=max_bytes, linger=linger)
 
     def wake(self):
         """Count."""
         self.woken += 1
+
+    def acked(self, route, count):
+        """Have Kafka acknowledge the first entries of a partition."""
+        self.end += count
+        self.backlog.acked(route, count, self.end)
 
     @staticmethod
     def route(entry: Entry) -> Route:
@@ -269,10 +279,10 @@ def test_entries_stay_until_they_are_acknowledged(box):
     [route] = box.backlog.routes()
 
     assert [each.event.values["i"] for each in box.backlog.peek(route, 2)] == [0, 1]
-    box.backlog.acked(route, 2)
+    box.acked(route, 2)
     assert [each.event.values["i"] for each in box.backlog.peek(route, 10)] == [2, 3, 4]
     assert box.outbox.statistics()[:4:2] == (3, 2)
-    box.backlog.acked(route, 3)
+    box.acked(route, 3)
     assert box.backlog.routes() == []
     assert box.outbox.statistics() == (0, 0, 5, 0, 0)
 
@@ -281,34 +291,37 @@ def test_a_mark_is_reached_when_what_was_queued_before_is_gone(box):
     """What comes later does not count."""
     box.outbox.put(tags("1_0"))
     box.outbox.put(tags("2_0"))
-    mark = box.backlog.mark()
+    number = box.backlog.next_number
     box.outbox.put(tags("1_0"))
     one, two = sorted(box.backlog.routes())
 
-    assert not box.backlog.reached(mark)
-    box.backlog.acked(one, 1)
-    assert not box.backlog.reached(mark)
-    box.backlog.acked(two, 1)
-    assert box.backlog.reached(mark)
-    assert not box.backlog.reached(box.backlog.mark())
+    assert not box.backlog.is_acked(number)
+    box.acked(one, 1)
+    assert not box.backlog.is_acked(number)
+    box.acked(two, 1)
+    assert box.backlog.is_acked(number)
+    assert not box.backlog.is_acked(box.backlog.next_number)
 
 
-def test_what_is_awaited_is_not_logged(box):
-    """Who reads waits for what was logged, and for no other's command, until that is given up."""
+def test_a_read_does_not_wait_for_a_pending_command(box):
+    """A read waits for the events logged before it, and for a command only once its caller has abandoned it."""
     command = tags("1_0")
     command.request = "r"
-    box.backlog.awaited.add("r")
+    box.watermark.expect("r")
     box.outbox.put(tags("1_0"))
     box.outbox.put(command)
-    logged = box.backlog.logged()
+    logged = box.watermark.number
 
-    assert logged < box.backlog.mark()
+    assert logged < box.backlog.next_number
     [route] = box.backlog.routes()
-    box.backlog.acked(route, 1)
-    assert box.backlog.reached(logged)
-    box.backlog.abandon("r")
-    assert box.backlog.logged() == box.backlog.mark()
-    assert not box.backlog.reached(box.backlog.logged())
+    box.backlog.acked(route, 1, 1)
+    assert box.backlog.is_acked(logged)
+    assert box.watermark.offsets() == {route: 1}
+    box.watermark.abandon("r")
+    assert box.watermark.number == box.backlog.next_number
+    assert not box.backlog.is_acked(box.watermark.number)
+    box.backlog.acked(route, 1, 2)
+    assert box.watermark.offsets() == {route: 2}
 
 
 def test_an_entry_that_cannot_be_sent_is_discarded(box):
@@ -316,12 +329,12 @@ def test_an_entry_that_cannot_be_sent_is_discarded(box):
     for i in range(3):
         box.outbox.put(tags(i=i))
     [route] = box.backlog.routes()
-    box.backlog.acked(route, 1)
+    box.acked(route, 1)
     box.backlog.discard(route)
 
     assert [each.seq for each in box.events()] == [3]
     assert box.outbox.statistics().dropped == 1
-    assert box.backlog.reached(2)
+    assert box.backlog.is_acked(2)
 
 
 def test_frames_are_sealed_when_they_are_due():
@@ -384,7 +397,7 @@ def fill(add):
     for n in range(100_000):
         try:
             add()
-        except Full:
+        except OutboxFull:
             return n
     raise AssertionError("it has no bound")
 
@@ -394,11 +407,11 @@ def test_a_full_outbox_takes_nothing():
     box = Box(max_bytes=10_000)
     queued = fill(lambda: box.outbox.put(tags(a=1)))
     for add in (lambda: box.metrics(loss=1.0), box.chrono, lambda: box.outbox.put(tags())):
-        with pytest.raises(Full):
+        with pytest.raises(OutboxFull):
             add()
     assert 1 < queued == box.outbox.statistics().queued < 100
     [route] = box.backlog.routes()
-    box.backlog.acked(route, queued)
+    box.acked(route, queued)
     box.metrics(loss=1.0)
 
     assert [each.seq for each in box.events()] == [queued + 1]
@@ -421,7 +434,7 @@ def test_what_waits_is_bounded(kind):
     [route] = box.backlog.routes() or [None]
     if route:
         box.outbox.seal()
-        box.backlog.acked(route, box.outbox.statistics().queued)
+        box.acked(route, box.outbox.statistics().queued)
         assert box.outbox.statistics().bytes == 0
 
 
@@ -571,7 +584,7 @@ def test_what_a_full_outbox_has_no_room_for_goes_the_other_way():
     """Which says that it is full: the short way takes no more than its frame has allowed for."""
     box = Box(max_bytes=4000)
 
-    with pytest.raises(Full):
+    with pytest.raises(OutboxFull):
         for step in range(FRAME_ROWS):
             box.row(TRIAL, step, loss=0.0)
     assert box.outbox.statistics().bytes < 8000
@@ -609,7 +622,7 @@ def test_any_number_of_threads_log_at_once(linger):
                 entries = box.backlog.peek(route, 7 if not last else 10**9)
                 for entry in entries:
                     sent[entry.event.subject].append(entry.event)
-                box.backlog.acked(route, len(entries))
+                box.acked(route, len(entries))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
     sender = threading.Thread(target=send)

@@ -7,19 +7,19 @@ import json
 
 import fastavro
 import pytest
-from trialstream.spool.segment import Container, Row, read_segment
+from trialstream.spool.segment import Container, SpooledEvent, read_segment
 from trialstream_schemas.errors import SpoolError
 from trialstream_schemas.wire.schemas import SCHEMAS
 
-ROWS = [Row("trials", b"a" * 32, bytes([i]) * (i + 1)) for i in range(40)]
-BLOCKS = [ROWS[:10], ROWS[10:11], ROWS[11:40]]
+EVENTS = [SpooledEvent("trials", b"a" * 32, bytes([i]) * (i + 1)) for i in range(40)]
+BLOCKS = [EVENTS[:10], EVENTS[10:11], EVENTS[11:40]]
 
 
 @pytest.fixture
 def parts():
     """The bytes of a segment: header, then blocks."""
     container = Container("w", "p", "l")
-    return [container.header, *(container.block(rows) for rows in BLOCKS)]
+    return [container.header, *(container.block(events) for events in BLOCKS)]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_segment_comes_back(parts, written):
     """With its events in order, whose they are and their schemas."""
     contents = written(b"".join(parts))
 
-    assert contents.rows == ROWS
+    assert contents.events == EVENTS
     assert (contents.writer, contents.prefix, contents.log, contents.lost_bytes) == ("w", "p", "l", 0)
     assert contents.schemas.keys() == SCHEMAS.keys()
 
@@ -49,7 +49,7 @@ def test_other_avro_tools_read_it(parts):
     reader = fastavro.reader(io.BytesIO(data))
 
     assert reader.codec == "snappy"
-    assert [Row(**each) for each in reader] == ROWS
+    assert [SpooledEvent(**each) for each in reader] == EVENTS
     assert {bytes.fromhex(key) for key in json.loads(reader.metadata["trialstream.schemas"])} == SCHEMAS.keys()
 
 
@@ -61,7 +61,7 @@ def test_every_torn_tail_is_cut_at_the_last_whole_block(parts, written):
         contents = written(whole[:length])
         blocks = sum(end <= length for end in ends) - 1
 
-        assert contents.rows == [row for block in BLOCKS[:blocks] for row in block]
+        assert contents.events == [event for block in BLOCKS[:blocks] for event in block]
         assert (contents.lost_bytes, contents.damaged) == (length - ends[blocks], False)
 
 
@@ -70,7 +70,7 @@ def test_a_torn_header_holds_nothing(parts, written, length):
     """Whoever was killed so early had not told anybody that an event is there."""
     contents = written(parts[0][:length])
 
-    assert contents.rows == []
+    assert contents.events == []
     assert contents.lost_bytes == len(parts[0][:length])
 
 
@@ -79,17 +79,17 @@ def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
     """The checksum finds it; the blocks behind it are read."""
     start, end = sum(map(len, parts[:block])), sum(map(len, parts[: block + 1]))
     whole = b"".join(parts)
-    others = [row for number, rows in enumerate(BLOCKS, 1) if number != block for row in rows]
+    others = [event for number, events in enumerate(BLOCKS, 1) if number != block for event in events]
     for at in range(start, end):
         damaged = bytearray(whole)
         damaged[at] ^= 0x10
         contents = written(bytes(damaged))
 
-        if contents.rows == ROWS:  # the count and the marker, which are known without them
+        if contents.events == EVENTS:  # the count and the marker, which are known without them
             assert at == start or at >= end - 16
             assert (contents.lost_bytes, contents.damaged) == (0, False)
         else:
-            assert contents.rows == others, at
+            assert contents.events == others, at
             assert (contents.lost_bytes, contents.damaged) == (end - start, True)
 
 
@@ -107,7 +107,7 @@ def test_another_file_is_refused(data, written, tmp_path):
         fastavro.writer(out, {"type": "record", "name": "a", "fields": []}, [])
         data = out.getvalue()
 
-    with pytest.raises(SpoolError, match=r"00000001\.avro is no spool of trialstream"):
+    with pytest.raises(SpoolError, match=r"00000001\.avro is not a trialstream spool segment"):
         written(data)
 
 
@@ -130,6 +130,6 @@ def test_a_damaged_header_is_no_torn_one(parts, written):
         except SpoolError:
             refused += 1
         else:
-            assert contents.rows == ROWS
+            assert contents.events == EVENTS
 
     assert refused

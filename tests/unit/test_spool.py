@@ -10,15 +10,15 @@ import sys
 import pytest
 from trialstream.spool import folder as module
 from trialstream.spool.folder import Spool, abandoned, find_spools
-from trialstream.spool.segment import Row, read_segment
+from trialstream.spool.segment import SpooledEvent, read_segment
 from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
 KIB = 1024
 
 
-def rows(n, length=10):
+def events(n, length=10):
     """Events that do not compress."""
-    return [Row("trials", b"key", os.urandom(length)) for _ in range(n)]
+    return [SpooledEvent("trials", b"key", os.urandom(length)) for _ in range(n)]
 
 
 @pytest.fixture
@@ -26,17 +26,17 @@ def spool(tmp_path):
     """One with room."""
     made = Spool(tmp_path / "p" / "w", "p", "w", 10**9)
     yield made
-    made.let_go()
+    made.unlock()
 
 
-def append(spool, these, *, cold=False, segment_bytes=10**9):
+def append(spool, these, *, on_disk=False, segment_bytes=10**9):
     """Append one block."""
-    return spool.append(these, cold=cold, segment_bytes=segment_bytes)
+    return spool.append(these, on_disk=on_disk, segment_bytes=segment_bytes)
 
 
 def held(spool):
     """All events of all segments, in order."""
-    return [row for path in sorted(spool.folder.glob("*.avro")) for row in read_segment(path).rows]
+    return [event for path in sorted(spool.folder.glob("*.avro")) for event in read_segment(path).events]
 
 
 def test_nothing_is_made_before_the_first_event(spool):
@@ -48,7 +48,7 @@ def test_nothing_is_made_before_the_first_event(spool):
 
 def test_what_was_appended_is_in_the_file_at_once(spool):
     """A kill of the process after it takes nothing away."""
-    first, second = rows(3), rows(2)
+    first, second = events(3), events(2)
     segment = append(spool, first)
 
     assert held(spool) == first
@@ -60,9 +60,9 @@ def test_what_was_appended_is_in_the_file_at_once(spool):
 
 def test_segments_are_closed_by_size_and_by_temperature(spool):
     """Events that are on disk only are not mixed with others, so that a segment is loaded as a whole."""
-    one = append(spool, rows(1))
-    two = append(spool, rows(1), cold=True)
-    three = append(spool, rows(1), cold=True, segment_bytes=1)
+    one = append(spool, events(1))
+    two = append(spool, events(1), on_disk=True)
+    three = append(spool, events(1), on_disk=True, segment_bytes=1)
 
     assert [each.path.name for each in (one, two, three)] == ["00000001.avro", "00000002.avro", "00000003.avro"]
     assert [each.closed for each in (one, two, three)] == [True, True, False]
@@ -70,7 +70,7 @@ def test_segments_are_closed_by_size_and_by_temperature(spool):
 
 def test_a_folder_without_segments_is_removed(spool):
     """The folder of its prefix too, when it was the last."""
-    segment = append(spool, rows(1))
+    segment = append(spool, events(1))
     spool.close_segment()
     spool.remove(segment)
     spool.close()
@@ -81,37 +81,37 @@ def test_a_folder_without_segments_is_removed(spool):
 
 def test_what_was_not_sent_stays(spool):
     """Closing keeps it."""
-    these = rows(4)
+    these = events(4)
     append(spool, these)
     spool.close()
 
     assert held(spool) == these
     [(segment, contents)] = Spool(spool.folder, "p", "", 0).leftovers()
-    assert (segment.records, segment.closed, contents.rows) == (4, True, these)
+    assert (segment.records, segment.closed, contents.events) == (4, True, these)
 
 
 def test_the_cap_counts_all_files(spool, tmp_path):
     """What does not fit is not there at all; what is sent makes room."""
     spool = Spool(tmp_path / "small", "p", "w", 80 * KIB)
-    first = append(spool, rows(10, KIB))
+    first = append(spool, events(10, KIB))
     with pytest.raises(SpoolFull, match="small has reached its cap of 81920 bytes"):
-        append(spool, rows(60, KIB))
+        append(spool, events(60, KIB))
     before = first.path.stat().st_size
     spool.close_segment()
-    append(spool, rows(1))
+    append(spool, events(1))
     spool.remove(first)
-    append(spool, rows(30, KIB))
+    append(spool, events(30, KIB))
 
     assert before == first.bytes
     assert len(held(spool)) == 31
-    spool.let_go()
+    spool.unlock()
 
 
 @pytest.mark.parametrize("written", [0, 1, 500])
 @pytest.mark.parametrize("cut", [True, False], ids=["and it is cut", "and it cannot be cut"])
 def test_a_disk_that_is_full_takes_all_of_a_block_or_nothing(spool, monkeypatch, written, cut):
     """What a failed write has left is cut off; where that fails too, readers find the way behind it."""
-    first, lost, last = rows(3), rows(50), rows(2)
+    first, lost, last = events(3), events(50), events(2)
     append(spool, first)
     real = os.write
 
@@ -138,7 +138,7 @@ def test_a_write_may_come_in_parts(spool, monkeypatch):
     """The operating system may take less than it was given."""
     real = os.write
     monkeypatch.setattr(module.os, "write", lambda fd, data: real(fd, bytes(data[:7])))
-    these = rows(20)
+    these = events(20)
     append(spool, these)
 
     assert held(spool) == these
@@ -150,12 +150,12 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     spool = Spool(tmp_path / "file" / "w", "p", "w", 10**9)
 
     with pytest.raises(SpoolError, match="file/w cannot be written: Not a directory"):
-        append(spool, rows(1))
+        append(spool, events(1))
 
 
 def test_a_segment_can_be_thinned(spool):
     """What is kept is there, and the size is known."""
-    these = rows(10)
+    these = events(10)
     segment = append(spool, these)
     spool.close_segment()
     spool.keep(segment, these[2:4])
@@ -166,7 +166,7 @@ def test_a_segment_can_be_thinned(spool):
 
 def test_one_process_has_a_folder_at_a_time(spool):
     """Who comes second is told."""
-    append(spool, rows(1))
+    append(spool, events(1))
     other = Spool(spool.folder, "p", "", 0)
     with pytest.raises(SpoolBusy, match="in use by a running process"):
         other.lock()
@@ -175,7 +175,7 @@ def test_one_process_has_a_folder_at_a_time(spool):
 
     assert abandoned(spool.folder.parent) == [spool.folder]
     other.lock()
-    other.let_go()
+    other.unlock()
 
 
 def test_a_killed_process_has_no_folder_any_more(tmp_path):
@@ -183,10 +183,10 @@ def test_a_killed_process_has_no_folder_any_more(tmp_path):
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from trialstream.spool.segment import Row\n"
+        "from trialstream.spool.segment import SpooledEvent\n"
         "from trialstream.spool.folder import Spool\n"
         "spool = Spool(Path(sys.argv[1]), 'p', 'w', 10**9)\n"
-        "spool.append([Row('trials', b'a', b'b')], cold=False, segment_bytes=1)\n"
+        "spool.append([SpooledEvent('trials', b'a', b'b')], on_disk=False, segment_bytes=1)\n"
         "begun, told = os.pipe()\n"
         "if os.fork() == 0:\n"
         "    os.write(told, b'.')\n"
@@ -210,20 +210,20 @@ def test_a_killed_process_has_no_folder_any_more(tmp_path):
 
 def test_spools_are_found_below_a_path(spool, tmp_path):
     """However deep they lie; a path that is none has none."""
-    append(spool, rows(1))
+    append(spool, events(1))
     other = Spool(tmp_path / "deep" / "er" / "w", "p", "w", 10**9)
-    append(other, rows(1))
+    append(other, events(1))
     (tmp_path / "deep" / "notes.avro").write_text("not a segment")
 
     assert list(find_spools(tmp_path)) == [other.folder, spool.folder]
     assert list(find_spools(tmp_path / "nowhere")) == []
-    other.let_go()
+    other.unlock()
 
 
 def test_a_damaged_segment_is_set_aside(spool):
     """What could be read of it was sent; the rest is not deleted."""
-    append(spool, rows(1))
-    segment = append(spool, rows(5))
+    append(spool, events(1))
+    segment = append(spool, events(5))
     spool.close_segment()
     data = bytearray(segment.path.read_bytes())
     data[-30] ^= 1
@@ -231,6 +231,6 @@ def test_a_damaged_segment_is_set_aside(spool):
     contents = spool.read(segment)
     spool.remove(segment)
 
-    assert len(contents.rows) == 1
+    assert len(contents.events) == 1
     assert [each.name for each in spool.folder.iterdir()] == ["00000001.damaged"]
     assert list(find_spools(spool.folder)) == []

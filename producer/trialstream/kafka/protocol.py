@@ -48,8 +48,8 @@ from trialstream.config import Config
 from trialstream.kafka import commands as updates
 from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.session import Session, new_request
-from trialstream.pipeline.backlog import Statistics
-from trialstream.pipeline.outbox import Full
+from trialstream.pipeline.outbox import OutboxFull
+from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.history import check_points, downsampled, histories
 from trialstream.reading.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, check_limit, sort_keys, translate
@@ -197,7 +197,7 @@ class KafkaProtocol(Protocol):
 
             try:
                 add()
-            except Full:
+            except OutboxFull:
                 await self._session.put_later(uid, add)
 
     async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
@@ -222,7 +222,7 @@ class KafkaProtocol(Protocol):
         add = self._row(trial, uid, step, aggregator, kwargs)
         try:
             add()
-        except Full:
+        except OutboxFull:
             await self._session.put_later(uid, add)
 
     def log_trial_metrics_nowait(

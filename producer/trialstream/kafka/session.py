@@ -28,8 +28,8 @@ from trialstream.config import Config
 from trialstream.kafka.chronos import Chronos, OpenChrono
 from trialstream.kafka.claims import Candidates
 from trialstream.kafka.commands import now
-from trialstream.pipeline.outbox import Full, Outbox
-from trialstream.pipeline.pipeline import Uplink
+from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.reader import Candidate, Filter, Outcome, Reader
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.spool.folder import Spool, abandoned
@@ -70,7 +70,7 @@ class Session(Lifecycle):
     outbox: Outbox
     reader: Reader
     _claims: Candidates
-    _uplink: Uplink
+    _pipeline: Pipeline
 
     def __init__(self, config: Config, timeout: float) -> None:
         super().__init__()
@@ -90,11 +90,11 @@ class Session(Lifecycle):
         config = self._config
         self._patience = anyio.CancelScope()
         self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
-        self._uplink = Uplink(config, self._io.loop, None if config.spool == "off" else self._spool)
+        self._pipeline = Pipeline(config, self._io.loop, None if config.spool == "off" else self._spool)
         trouble = ""
         if not config.offline:
             try:
-                await self._uplink.connect(self.timeout)
+                await self._pipeline.connect(self.timeout)
             except KafkaUnavailable as error:
                 if config.spool == "off":
                     raise
@@ -103,8 +103,8 @@ class Session(Lifecycle):
         self._claims = Candidates(self._candidates)
         self.outbox = Outbox(
             self.writer,
-            self._uplink.backlog,
-            self._uplink.sender.wake,
+            self._pipeline.backlog,
+            self._pipeline.wake,
             max_bytes=config.memory_bytes,
             linger=_LINGER_SECONDS,
         )
@@ -124,7 +124,7 @@ class Session(Lifecycle):
         async with anyio.create_task_group() as tasks:
             for each in (self._beat, self._announce, self.reader.poll_outcomes):
                 tasks.start_soon(each)
-            await self._uplink.run(self.outbox.seal)
+            await self._pipeline.run(self.outbox.seal)
             tasks.cancel_scope.cancel()
 
     @property
@@ -140,7 +140,7 @@ class Session(Lifecycle):
             ProtocolClosed: see `check_open`.
         """
         self.check_open()
-        return self._uplink.backlog.connected
+        return self._pipeline.connected
 
     def check_online(self) -> None:
         """Check that there are servers to ask.
@@ -162,18 +162,18 @@ class Session(Lifecycle):
                 if self._config.offline:
                     trouble = "the protocol worked offline"
                 else:
-                    await self._uplink.sender.flush(min(self.timeout, sending))
+                    await self._pipeline.wait_acked(min(self.timeout, sending))
                     trouble = ""
         except CommitTimeout as error:
             trouble = str(error)
         finally:
-            await self._uplink.finish(finishing)
+            await self._pipeline.finish(finishing)
             self.reader.close()
         return trouble
 
     def _tell_left(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
         """Say what was not sent, and what becomes of it."""
-        left = self._uplink.backlog.statistics()
+        left = self._pipeline.statistics()
         folder = self._spool.folder
         said = []
         if left.spooled:
@@ -201,7 +201,10 @@ class Session(Lifecycle):
             for uid in list(self.started):
                 try:
                     self.outbox.put(Heartbeat(trial=uid, writer=self.writer, time=now()))
-                except (Full, ProtocolClosed):  # then others of its events wait, and tell as much when they arrive
+                except (
+                    OutboxFull,
+                    ProtocolClosed,
+                ):  # then others of its events wait, and tell as much later
                     log.debug("no room for a heartbeat")
 
     async def _announce(self) -> None:
@@ -209,7 +212,7 @@ class Session(Lifecycle):
             await anyio.sleep(_ANNOUNCE_SECONDS)
             try:
                 self.chronos.announce(time.perf_counter() - _ANNOUNCE_SECONDS, self._announce_one)
-            except (Full, ProtocolClosed):
+            except (OutboxFull, ProtocolClosed):
                 log.debug("no room to announce chronos")
 
     def _announce_one(self, chrono: OpenChrono) -> None:
@@ -233,7 +236,7 @@ class Session(Lifecycle):
         """
         try:
             self.outbox.put(event)
-        except Full:
+        except OutboxFull:
             await self.put_later(event.subject, lambda: self.outbox.put(event), droppable=event.request is None)
 
     async def put_later(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> None:
@@ -242,15 +245,15 @@ class Session(Lifecycle):
         Raises:
             SpoolFull: as `put`.
         """
-        config, uplink = self._config, self._uplink
+        config, pipeline = self._config, self._pipeline
         at_once = config.when_full == "raise"
-        if self._gave_up <= uplink.sender.progressed:  # something has moved since: this is another time without room
+        if self._gave_up <= pipeline.progressed:  # something has moved since: this is another time without room
             deadline = time.monotonic() + config.block_seconds
-            while (left := deadline - time.monotonic()) > 0 and not (at_once and uplink.stuck):
+            while (left := deadline - time.monotonic()) > 0 and not (at_once and pipeline.stuck):
                 await self.call(self._room, min(left, _ROOM_SECONDS))
                 try:
                     return add()
-                except Full:
+                except OutboxFull:
                     continue
             self._gave_up = time.monotonic()
         held = f"{config.memory_bytes >> 20} MiB wait in memory"
@@ -267,7 +270,7 @@ class Session(Lifecycle):
 
     async def _room(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await self._uplink.sender.progress()
+            await self._pipeline.wait_progress()
 
     async def decide(self, event: SubjectEvent) -> Outcome:
         """Send a request and return what the fold decided.
@@ -280,9 +283,9 @@ class Session(Lifecycle):
         self.check_open()
         self.check_online()
         event.request = request = event.request or new_request()
-        backlog = self._uplink.backlog
+        watermark = self._pipeline.watermark
         outcome = None
-        backlog.awaited.add(request)
+        watermark.expect(request)
         waiting = self._io.submit(self.reader.outcome, request, self.timeout)
         try:
             await self.put(event)
@@ -290,9 +293,9 @@ class Session(Lifecycle):
         finally:
             waiting.cancel()
             if outcome is None:
-                self._io.soon(self._uplink.sender.abandon, request)
+                self._io.soon(watermark.abandon, request)
             else:
-                backlog.awaited.discard(request)
+                watermark.decided(request)
         if outcome is None:
             await self.call(self.catch_up, 0.0)  # says how far behind the projection is
             raise ProjectionBehind(f"the outcome of a {type(event).__name__} could not be read in {self.timeout:g} s")
@@ -332,9 +335,8 @@ class Session(Lifecycle):
         """
         deadline = time.monotonic() + timeout
         self.outbox.seal()
-        sender = self._uplink.sender
-        await sender.flush(timeout, self._uplink.backlog.logged())
-        await self.reader.folded(sender.logged, max(0.0, deadline - time.monotonic()))
+        offsets = await self._pipeline.wait_logged(timeout)
+        await self.reader.folded(offsets, max(0.0, deadline - time.monotonic()))
 
     async def read(self, read: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Read the projection, by a method of `Reader`, as soon as it shows all that was logged before the call.
@@ -361,7 +363,7 @@ class Session(Lifecycle):
             CommitTimeout: it has not acknowledged it in time.
         """
         self.outbox.seal()
-        await self._uplink.sender.flush(timeout)
+        await self._pipeline.wait_acked(timeout)
 
     async def secure(self, timeout: float) -> None:
         """In the I/O thread: return when all that was logged before the call is in Kafka or on disk.
@@ -371,7 +373,7 @@ class Session(Lifecycle):
             SpoolError: there is no spool, or the disk does not say that it has it.
         """
         self.outbox.seal()
-        await self._uplink.secure(timeout)
+        await self._pipeline.wait_secured(timeout)
 
     def known(self, collection: Collection, *uids: str) -> None:
         """Remember that these exist."""

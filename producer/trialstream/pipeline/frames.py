@@ -1,4 +1,4 @@
-"""Frames that are still open: rows of one trial that will be one event."""
+"""Open frames: rows of one trial that become one event."""
 
 from __future__ import annotations
 
@@ -20,38 +20,48 @@ __all__ = ["ChronosFrame", "MetricsFrame"]
 FRAME_ROWS = 256
 # Encoded size at which a wide frame is full: far enough below MAX_EVENT_BYTES for names and one more row.
 FRAME_BYTES = 128 * 1024
-# What a packed row takes beside its fields: the bytes object and its place in the list.
+# Memory of a packed row beside its fields: the bytes object and its place in the list.
 _ROW_BYTES = 41
-# Room for so many rows is allowed for at first, or for what the trial's last frame makes expect, and for four times as
-# many each time: many trials log a row at a time, and each time takes the longer way.
+# Rows for which a frame first reserves room, unless the trial's last frame had more; then four times as many each time.
+# Few at first, since many trials log a row at a time; rising fast, since a row that finds no room takes the slow path.
 _FIRST_ROWS = 16
-# With a row each of 64 threads beyond that it stays under MAX_EVENT_BYTES.
+# A frame for fewer rows is not open to `Outbox.add_row`. 64 threads may each append a row
+# beyond the limit, and an event of 16 + 64 such rows is still smaller than MAX_EVENT_BYTES.
 _NARROW_ROWS = 16
-# About what an event and its queue entry take beside its values.
+# Estimated memory of an event and its queue entry beside its values.
 EVENT_BYTES = 1024
 
 
 class MetricsFrame:
     """Rows of metrics with the same names, aggregator and type of step, due to be sealed at a monotonic time.
 
-    A row is packed by `struct`, its step, its time and its values, 8 bytes each, and the columns are slices of all rows
-    together: both at the speed of C. Anyone may append to `rows` what `pack` gives, without a lock, as long as there is
-    `room`, and then looks whether the frame has been sealed meanwhile (`Outbox.add_row`).
+    `struct` packs a row: its step, its time and its values, 8 bytes each. The columns are slices of all rows joined.
+    Both run at the speed of C. Any thread may append a packed row to `rows` without a lock while there is `room`, and
+    then checks whether the frame was sealed meanwhile (see `outbox.py`).
+
+    Args:
+        names: The metrics.
+        aggregator: How the values are aggregated.
+        step_type: Type of all steps: int, float, str or NoneType.
+        due: When to seal the frame, on the monotonic clock.
+        expected_rows: Number of rows for which to reserve room at first, if it is larger than the default.
 
     Attributes:
         names: The metrics.
-        aggregator: What becomes of them.
-        step_type: Of all steps: int, float, str or NoneType.
-        due: When to seal it.
-        size: About what it takes in memory, in bytes, once its room is taken.
-        pack: Makes a row: of step (0 for a text or none), nanoseconds since 1970 UTC, and values.
-        rows: The rows.
-        room: So many rows have been allowed for.
-        is_sealed: Whether they are becoming an event.
-        sealed: How many of them have become it; None until they are counted.
-        owners: The trials, as the user holds them, whose rows may come without a look at anything else.
-        given: The aggregator as they give it.
-        hash: Of all of them, as are revision and request.
+        aggregator: How the values are aggregated.
+        step_type: Type of all steps: int, float, str or NoneType.
+        due: When to seal the frame, on the monotonic clock.
+        size: Estimated memory, bytes, with all rows for which room is reserved.
+        pack: Packs a row: step (0 for a text or none), nanoseconds since 1970 UTC, values.
+        rows: The packed rows.
+        room: Number of rows for which room is reserved.
+        is_sealed: Whether the rows are becoming an event; set before they are counted.
+        sealed_rows: Number of rows in the event; None until they are counted.
+        trials: The trial objects of the user whose rows `Outbox.add_row` accepts.
+        given: The aggregator that the user passed with them.
+        hash: The hash of these trials.
+        revision: The revision of these trials.
+        request: The request of these trials.
     """
 
     __slots__ = (
@@ -65,15 +75,15 @@ class MetricsFrame:
         "hash",
         "is_sealed",
         "names",
-        "owners",
         "pack",
         "request",
         "revision",
         "room",
         "rows",
-        "sealed",
+        "sealed_rows",
         "size",
         "step_type",
+        "trials",
     )
 
     def __init__(
@@ -94,8 +104,8 @@ class MetricsFrame:
         self.rows: list[bytes] = []
         self._texts: list[str] = []
         self.is_sealed = False
-        self.sealed: int | None = None
-        self.owners: list[Trial] = []
+        self.sealed_rows: int | None = None
+        self.trials: list[Trial] = []
         self.given: AggregatorSpec | None = None
         self.hash = ""
         self.revision = 0
@@ -103,7 +113,7 @@ class MetricsFrame:
 
     @property
     def wide(self) -> bool:
-        """Whether a few rows more than it allows for, from as many threads at once, would make too large an event."""
+        """Whether a few rows beyond its limit, appended by several threads at once, would make the event too large."""
         return self._limit < _NARROW_ROWS
 
     @property
@@ -111,22 +121,22 @@ class MetricsFrame:
         """Whether it can take no more rows."""
         return len(self.rows) >= self._limit
 
-    def own(self, trial: Trial, given: AggregatorSpec | None) -> None:
-        """Let rows of this trial, with the aggregator given so, come by the short way."""
+    def accept(self, trial: Trial, given: AggregatorSpec | None) -> None:
+        """Have `Outbox.add_row` accept rows of this trial object with this aggregator."""
         self.given = given
         self.hash, self.revision, self.request = trial.hash, trial.revision, trial.request
-        if not any(each is trial for each in self.owners):
-            self.owners.append(trial)
+        if not any(each is trial for each in self.trials):
+            self.trials.append(trial)
 
     def add(self, step: float | str | None, time_ns: int, row: Sequence[float]) -> int:
-        """Append a row; return by how many bytes the frame has grown."""
+        """Append a row; return the number of bytes by which the frame has grown."""
         grown = 0
         if len(self.rows) >= self.room:
             room = min(self._next_room, self._limit)
             grown = (room - self.room) * self._row_bytes
             self.room, self._next_room = room, 4 * room
         if isinstance(step, str):
-            self._texts[len(self.rows) :] = [step]  # in this place, also after an exception before the last line
+            self._texts[len(self.rows) :] = [step]  # at this index: an exception may have come before the last line
             grown += len(step)
             step = 0
         self.size += grown
@@ -134,11 +144,11 @@ class MetricsFrame:
         return grown
 
     def event(self, writer: str, uid: str) -> MetricsLogged:
-        """The rows as one event, without its number; called again, the same one."""
-        self.is_sealed = True  # first: who appends after the rows are counted must see it
-        if self.sealed is None:
-            self.sealed = len(self.rows)
-        count = self.sealed
+        """Seal the frame: its rows as one event, without a `seq`. A second call returns an equal event."""
+        self.is_sealed = True  # before the count, so that a thread that appends after the count sees it
+        if self.sealed_rows is None:
+            self.sealed_rows = len(self.rows)
+        count = self.sealed_rows
         packed = b"".join(self.rows[:count])
         values, integers = array("d", packed), array("q", packed)
         fields = 2 + len(self.names)
@@ -160,26 +170,36 @@ class MetricsFrame:
 
 @lru_cache(maxsize=1024)
 def _row(step: str, values: int) -> Struct:
-    """A row: step, time, values."""
+    """The format of a row: step, time, values."""
     return Struct(f"={step}q{values}d")
 
 
 class ChronosFrame:
-    """Finished chronos of all names of a trial, due to be sealed at a monotonic time."""
+    """Finished chronos of all names of a trial, at most `FRAME_ROWS`, due to be sealed at a monotonic time.
 
-    __slots__ = ("due", "limit", "names", "rows", "size", "time")
+    Args:
+        time_us: When the first finished, microseconds since 1970 UTC.
+        due: When to seal the frame, on the monotonic clock.
+
+    Attributes:
+        time: When the first finished, microseconds since 1970 UTC.
+        due: When to seal the frame, on the monotonic clock.
+        names: By name: the aggregator, and how many of its chronos were announced and how many failed.
+        rows: Name, time and seconds elapsed of each.
+        size: Estimated memory, bytes.
+    """
+
+    __slots__ = ("due", "names", "rows", "size", "time")
 
     def __init__(self, time_us: int, due: float) -> None:
         self.time = time_us
         self.due = due
-        # By name: aggregator, how many had been announced, how many failed.
         self.names: dict[str, list[Any]] = {}
         self.rows: list[tuple[str, int, float]] = []
         self.size = EVENT_BYTES
-        self.limit = FRAME_ROWS
 
     def event(self, writer: str, uid: str) -> ChronosFinished:
-        """The chronos as one event, without its number."""
+        """The chronos as one event, without a `seq`."""
         index = {name: i for i, name in enumerate(self.names)}
         aggregators, announced, failed = zip(*self.names.values(), strict=True)
         return ChronosFinished(

@@ -1,16 +1,29 @@
-"""The outbox: what log calls append to, bounded in bytes.
+"""The outbox: log calls append to it and return. Bounded in bytes.
 
-Log calls append here and return. Rows gather in open frames; what is sealed goes into the backlog. Invariants:
+Rows gather in open frames. A frame is *sealed* when its rows become one event, which goes into the backlog. Invariants:
 
-- the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a hole unless one was dropped;
-- an exception that a signal handler raises inside leaves nothing half done: what was begun is done again by whoever
-  comes next, with the same `seq`, so that the fold skips what is there twice;
-- a row that `add_row` appends without the lock is in the event of its frame, or goes the other way: once, never not at
-  all (the interpreter runs one thread at a time, and `append` is one step);
-- metrics and chronos of a trial are gathered in open frames, and any other event of the trial seals them first. The two
-  frames of a trial may overtake each other: they touch different parts of its state.
+- the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a gap unless an event was
+  dropped;
+- metrics and chronos of a trial gather in open frames, and any other event of the trial seals them first. The two
+  frames of a trial may overtake each other: they change different parts of its state.
 
-Safe to use from any thread: the lock is held for a few appends, never across I/O.
+Safe to use from any thread. The lock is held for a few appends, never across I/O. Two cases need more than the lock:
+
+**Appending without the lock** (`add_row`, almost every log call). One thread may append a row while another seals the
+frame:
+
+    appending (`Outbox.add_row`)             sealing (`MetricsFrame.event`)
+    1. append the row to `frame.rows`        1. set `frame.is_sealed`
+    2. read `frame.is_sealed`                2. count the rows: `frame.sealed_rows`
+
+Each step is atomic, since the interpreter runs one thread at a time. If the appending thread reads False, the row was
+there before the flag was set, and so before the count: the row is in the event. If it reads True, the row came before
+or after the count, and `_was_counted` waits for the count and checks. A row that was not counted is in no event;
+`add_row` then returns False, and the caller logs the row by `add_metrics`. So each row is in exactly one event.
+
+**Exceptions raised by signal handlers**, which may come at any instruction. Bringing an event to the backlog takes
+several steps. The event is first recorded as a `_Move`, and each step may be repeated: the next call under the lock
+finishes the recorded move, with the same `seq`. At worst the event is queued twice, and the fold skips the second.
 """
 
 from __future__ import annotations
@@ -32,23 +45,26 @@ from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import size
 from trialstream_schemas.wire.events import SubjectEvent
 
-from trialstream.pipeline.backlog import Backlog, Entry, Statistics
-from trialstream.pipeline.frames import EVENT_BYTES, ChronosFrame, MetricsFrame
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.entry import Entry
+from trialstream.pipeline.frames import EVENT_BYTES, FRAME_ROWS, ChronosFrame, MetricsFrame
+from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Step
 
-__all__ = ["Full", "Outbox"]
+__all__ = ["Outbox", "OutboxFull"]
 
-# What a finished chrono takes while it waits.
+# Memory of a finished chrono in an open frame.
 _CHRONO_BYTES = 200
+# Poll interval while another thread counts the rows of a frame.
 _COUNTING_SECONDS = 0.0001
 
 
-class Full(Exception):
+class OutboxFull(Exception):
     """The outbox has no room."""
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenFrames:
     """The open frames of a trial."""
 
     metrics: MetricsFrame | None = None
@@ -60,30 +76,30 @@ class _Move(NamedTuple):
 
     Attributes:
         event: The event.
-        size: About what it takes in memory.
-        seq: Its number; None for a creation.
-        opened: Where its frame was open, if it was one.
-        frame: Its frame.
-        bytes_left: What the open frames hold without it.
+        size: Estimated memory, bytes.
+        seq: Its number among the events of its subject; None for a request, which has none.
+        frames: The open frames of its trial, if the event was made of a frame.
+        frame: The frame that it was made of.
+        bytes_left: Memory of the open frames without it.
     """
 
     event: SubjectEvent
     size: int
     seq: int | None
-    opened: _Open | None
+    frames: _OpenFrames | None
     frame: MetricsFrame | ChronosFrame | None
     bytes_left: int
 
 
 class Outbox:
-    """See the module.
+    """The events of one writer on their way from log calls to the backlog.
 
     Args:
-        writer: Id of the writer whose events these are.
-        backlog: Where sealed events go.
-        wake: Called, from any thread, when a frame is due earlier than the sender knows.
-        max_bytes: Bound of what frames and backlog hold in memory.
-        linger: Seconds that a frame stays open at most.
+        writer: Id of the writer.
+        backlog: Takes the sealed events.
+        wake: Called, from any thread, when a frame is due before the sender next calls `seal`.
+        max_bytes: Bound of the memory of open frames and backlog together.
+        linger: Longest time that a frame stays open, seconds.
     """
 
     def __init__(
@@ -101,35 +117,41 @@ class Outbox:
         self._max_bytes = max_bytes
         self._linger = linger
         self._lock = threading.Lock()
-        self._open: dict[str, _Open] = {}
-        # By id of a trial that its frame keeps alive: see `add_row`.
+        # The open frames, by uid of the trial.
+        self._open: dict[str, _OpenFrames] = {}
+        # The frames that `add_row` appends to, by `id` of the trial object that the user passes. The frame keeps a
+        # reference to the trial, so no other object can get the same id.
         self._rows: dict[int, MetricsFrame] = {}
-        # By trial, for how many rows its next frame of metrics needs room.
+        # Number of rows for which the next frame of metrics of a trial reserves room, by uid.
         self._expected_rows: dict[str, int] = {}
+        # The last `seq` of each subject.
         self._seqs: dict[str, int] = {}
-        # What the open frames hold.
+        # Memory of the open frames.
         self._bytes = 0
-        # When the sender looks by itself: never before it is woken, or at once since it was.
-        self._alarm = math.inf
+        # When the sender next calls `seal` (monotonic clock): inf for never, -inf once it was woken.
+        self._next_seal = math.inf
         self._closed = False
-        # What is on its way, or was when an exception came.
+        # The event that is being brought to the backlog, or was when an exception came.
         self._move: _Move | None = None
         _outboxes.add(self)
 
-    # --- What log calls do
+    # --- Logging
 
     def add_row(self, trial: Trial, step: Step | None, given: AggregatorSpec | None, row: dict[str, Any]) -> bool:
-        """Append a row to an open frame, if that needs nothing else: almost every log call ends here.
+        """Append a row to an open frame without the lock, if it needs no other work. Almost every log call ends here.
 
-        It does where `add_metrics` was called for this very trial, names and aggregator, the frame that it opened has
-        room, the step is an int or None, and all values are floats. Whatever is wrong with a row is so left to the
-        other way, which says so.
+        This is the case if `add_metrics` was called before for the same trial object, names and aggregator, the frame
+        that it opened has room, the step is an int or None, and all values are floats. Any other row, and any error, is
+        left to `add_metrics` and the checks before it.
 
         Args:
-            trial: The trial, as the user holds it.
-            step: Its step.
-            given: The aggregator, as the user gave it.
-            row: Names and values.
+            trial: The trial object that the user passed.
+            step: The step of the row.
+            given: The aggregator that the user passed.
+            row: Values by name of the metric.
+
+        Returns:
+            Whether the row is logged; if not, nothing of it is.
         """
         frame = self._rows.get(id(trial))
         if (
@@ -137,7 +159,7 @@ class Outbox:
             or frame.is_sealed
             or frame.given is not given
             or frame.step_type is not type(step)
-            or frame.revision is not trial.revision  # the user's own object: who changes it logs to another trial
+            or frame.revision is not trial.revision  # a user who changes the trial object logs to another trial
             or frame.request is not trial.request
             or frame.hash is not trial.hash
             or frame.names != tuple(row)
@@ -154,8 +176,8 @@ class Outbox:
         except StructError:  # a step of more than 64 bits
             return False
         rows.append(packed)
-        # Who sees no seal after that has come before it: the sealer raises the flag first and counts the rows then.
-        return not frame.is_sealed or _is_in(frame, packed)  # type: ignore[unreachable]  # by another thread, meanwhile
+        # The flag is set before the rows are counted; if it is still clear, this row will be counted.
+        return not frame.is_sealed or _was_counted(frame, packed)  # type: ignore[unreachable]  # set by another thread
 
     def add_metrics(
         self,
@@ -164,8 +186,8 @@ class Outbox:
         time_ns: int,
         names: tuple[str, ...],
         row: Sequence[float],
-        lazy: AggregatorSpec,
-        owner: tuple[Trial, AggregatorSpec | None] | None = None,
+        aggregator: AggregatorSpec,
+        given: tuple[Trial, AggregatorSpec | None] | None = None,
     ) -> None:
         """Append one row.
 
@@ -174,121 +196,146 @@ class Outbox:
             step: Step of the row.
             time_ns: When it was logged, nanoseconds since 1970 UTC.
             names: The metrics.
-            row: A value for each.
-            lazy: What becomes of them.
-            owner: Trial and aggregator as the user gave them: further rows with the same can come by `add_row`.
+            row: One value for each metric.
+            aggregator: How the values are aggregated.
+            given: Trial and aggregator as the user passed them: `add_row` accepts further rows with the same.
 
         Raises:
-            Full: there is no room; nothing was appended.
-            ProtocolClosed: it was closed meanwhile; nothing was appended.
+            OutboxFull: There is no room; nothing was appended.
+            ProtocolClosed: The outbox was closed meanwhile; nothing was appended.
         """
         with self._lock:
-            opened = self._opened(uid)
-            frame = opened.metrics
+            frames = self._frames_of(uid)
+            frame = frames.metrics
             if (
                 frame is None
-                or frame.is_sealed  # which an exception has interrupted
+                or frame.is_sealed  # an exception has interrupted the sealing
                 or frame.full
                 or frame.names != names
                 or frame.step_type is not type(step)
-                or (frame.aggregator is not lazy and frame.aggregator != lazy)
+                or (frame.aggregator is not aggregator and frame.aggregator != aggregator)
             ):
-                self._seal_metrics(uid, opened)
+                self._seal_metrics(uid, frames)
                 due = time.monotonic() + self._linger
-                frame = opened.metrics = MetricsFrame(names, lazy, type(step), due, self._expected_rows.get(uid, 0))
+                frame = MetricsFrame(names, aggregator, type(step), due, self._expected_rows.get(uid, 0))
+                frames.metrics = frame
                 self._bytes += frame.size
-                self._ring(due)
+                self._wake_sender(due)
             self._bytes += frame.add(step, time_ns, row)
             if frame.full:
-                self._seal_metrics(uid, opened)
-            elif owner is not None and not frame.wide:
-                frame.own(*owner)
-                self._rows[id(owner[0])] = frame
+                self._seal_metrics(uid, frames)
+            elif given is not None and not frame.wide:
+                frame.accept(*given)
+                self._rows[id(given[0])] = frame
 
     def add_chrono(
-        self, uid: str, name: str, time_us: int, elapsed: float, lazy: AggregatorSpec, *, announced: bool, failed: bool
+        self,
+        uid: str,
+        name: str,
+        time_us: int,
+        elapsed: float,
+        aggregator: AggregatorSpec,
+        *,
+        announced: bool,
+        failed: bool,
     ) -> None:
         """Append a finished chrono.
 
+        Args:
+            uid: Uid of the trial.
+            name: Name of the chrono.
+            time_us: When it finished, microseconds since 1970 UTC.
+            elapsed: Its duration, seconds.
+            aggregator: How the durations are aggregated.
+            announced: Whether its start was logged.
+            failed: Whether it ended with an exception.
+
         Raises:
-            Full: there is no room; nothing was appended.
-            ProtocolClosed: it was closed meanwhile; nothing was appended.
+            OutboxFull: There is no room; nothing was appended.
+            ProtocolClosed: The outbox was closed meanwhile; nothing was appended.
         """
         with self._lock:
-            opened = self._opened(uid)
-            frame = opened.chronos
+            frames = self._frames_of(uid)
+            frame = frames.chronos
             if frame is None:
                 due = time.monotonic() + self._linger
-                frame = opened.chronos = ChronosFrame(time_us, due)
+                frame = frames.chronos = ChronosFrame(time_us, due)
                 self._bytes += frame.size
-                self._ring(due)
-            counts = frame.names.setdefault(name, [lazy, 0, 0])
+                self._wake_sender(due)
+            counts = frame.names.setdefault(name, [aggregator, 0, 0])
             counts[1] += announced
             counts[2] += failed
             frame.rows.append((name, time_us, elapsed))
             frame.size += _CHRONO_BYTES
             self._bytes += _CHRONO_BYTES
-            if len(frame.rows) >= frame.limit:
-                self._seal_chronos(uid, opened)
+            if len(frame.rows) >= FRAME_ROWS:
+                self._seal_chronos(uid, frames)
 
     def put(self, event: SubjectEvent) -> None:
-        """Queue an event behind all of its subject.
+        """Queue an event behind all others of its subject.
 
         Raises:
-            Full: there is no room; nothing was queued.
-            ProtocolClosed: it was closed meanwhile; nothing was queued.
+            OutboxFull: There is no room; nothing was queued.
+            ProtocolClosed: The outbox was closed meanwhile; nothing was queued.
         """
-        held = ("values", "parameters", "metadata", "tags")
-        bytes_ = EVENT_BYTES + sum(size(getattr(event, name)) for name in held if hasattr(event, name))
+        fields = ("values", "parameters", "metadata", "tags")
+        bytes_ = EVENT_BYTES + sum(size(getattr(event, name)) for name in fields if hasattr(event, name))
         with self._lock:
             self._check_room()
             self._seal(event.subject)
             self._enqueue(event, bytes_)
 
     def drop(self, uid: str) -> None:
-        """Give up an event for which there was no room: the fold sees the gap in the `seq` and counts it.
+        """Drop an event of a subject for want of room: the fold sees the gap in the `seq` and counts it.
 
         Raises:
-            ProtocolClosed: it was closed meanwhile; nothing is counted.
+            ProtocolClosed: The outbox was closed meanwhile; nothing was counted.
         """
         with self._lock:
             self._check_open()
             self._seal(uid)
             self._seqs[uid] = self._seqs.get(uid, 0) + 1
-            self._backlog.give_up()
+            self._backlog.count_dropped()
 
-    # --- What the sender does
+    # --- Sealing
 
     def seal(self, due: float = math.inf) -> float:
-        """Seal the frames that are due by then, all of them by default; return when the next one is."""
+        """Seal frames.
+
+        Args:
+            due: Time on the monotonic clock: the frames that are due by then are sealed; all by default.
+
+        Returns:
+            When the next frame is due, on the monotonic clock; inf if none is open.
+        """
         with self._lock:
             self._finish_move()
-            upcoming = math.inf
-            for uid, opened in list(self._open.items()):
-                if opened.metrics and opened.metrics.due <= due:
-                    self._seal_metrics(uid, opened)
-                if opened.chronos and opened.chronos.due <= due:
-                    self._seal_chronos(uid, opened)
-                left = [each.due for each in (opened.metrics, opened.chronos) if each]
+            next_due = math.inf
+            for uid, frames in list(self._open.items()):
+                if frames.metrics and frames.metrics.due <= due:
+                    self._seal_metrics(uid, frames)
+                if frames.chronos and frames.chronos.due <= due:
+                    self._seal_chronos(uid, frames)
+                left = [each.due for each in (frames.metrics, frames.chronos) if each]
                 if left:
-                    upcoming = min(upcoming, *left)
+                    next_due = min(next_due, *left)
                 else:
                     del self._open[uid]
-            self._alarm = upcoming
-            return upcoming
+            self._next_seal = next_due
+            return next_due
 
     def close(self) -> None:
-        """Seal all frames, and take nothing more: what came later would be lost without a word."""
+        """Refuse everything from now on, since nothing more is sent, and seal all frames."""
         with self._lock:
             self._closed = True
         self.seal()
 
-    def forget(self) -> None:
-        """In a forked child: let no row come without a look at whether it may."""
+    def disable_add_row(self) -> None:
+        """In a forked child: have `add_row` refuse all rows, so that each call checks whether it may log."""
         self._rows.clear()
 
     def statistics(self) -> Statistics:
-        """What waits, in open frames too, and what was."""
+        """Counts of the events; `bytes` with the open frames."""
         found = self._backlog.statistics()
         return found._replace(bytes=found.bytes + self._bytes)
 
@@ -302,66 +349,65 @@ class Outbox:
     def _check_room(self) -> None:
         self._check_open()
         if self._bytes + self._backlog.bytes >= self._max_bytes:
-            raise Full
+            raise OutboxFull
 
-    def _opened(self, uid: str) -> _Open:
-        """The open frames of a trial, to add to."""
+    def _frames_of(self, uid: str) -> _OpenFrames:
+        """The open frames of a trial, if there is room to add to them."""
         self._check_room()
-        opened = self._open.get(uid)
-        if opened is None:
-            opened = self._open[uid] = _Open()
-        return opened
+        frames = self._open.get(uid)
+        if frames is None:
+            frames = self._open[uid] = _OpenFrames()
+        return frames
 
-    def _ring(self, due: float) -> None:
-        """Wake the sender, unless it looks by itself by then."""
-        if due < self._alarm:
-            self._alarm = -math.inf  # woken: it need not be woken again before it has looked
+    def _wake_sender(self, due: float) -> None:
+        """Wake the sender, unless it calls `seal` by the time `due` anyway."""
+        if due < self._next_seal:
+            self._next_seal = -math.inf
             self._wake()
 
     def _seal(self, uid: str) -> None:
-        opened = self._open.get(uid)
-        if opened is not None:
-            self._seal_metrics(uid, opened)
-            self._seal_chronos(uid, opened)
+        frames = self._open.get(uid)
+        if frames is not None:
+            self._seal_metrics(uid, frames)
+            self._seal_chronos(uid, frames)
 
-    def _seal_metrics(self, uid: str, opened: _Open) -> None:
-        if (frame := opened.metrics) is not None and frame.rows:  # an exception may have come before its first row
-            self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
+    def _seal_metrics(self, uid: str, frames: _OpenFrames) -> None:
+        if (frame := frames.metrics) is not None and frame.rows:  # an exception may have come before its first row
+            self._enqueue(frame.event(self.writer, uid), frame.size, frames, frame)
 
-    def _seal_chronos(self, uid: str, opened: _Open) -> None:
-        if (frame := opened.chronos) is not None and frame.rows:
-            self._enqueue(frame.event(self.writer, uid), frame.size, opened, frame)
+    def _seal_chronos(self, uid: str, frames: _OpenFrames) -> None:
+        if (frame := frames.chronos) is not None and frame.rows:
+            self._enqueue(frame.event(self.writer, uid), frame.size, frames, frame)
 
     def _enqueue(
         self,
         event: SubjectEvent,
         bytes_: int,
-        opened: _Open | None = None,
+        frames: _OpenFrames | None = None,
         frame: MetricsFrame | ChronosFrame | None = None,
     ) -> None:
         seq = self._seqs.get(event.subject, 0) + 1 if event.request is None else None
         left = self._bytes - (0 if frame is None else frame.size)
-        self._move = _Move(event, bytes_, seq, opened, frame, left)
+        self._move = _Move(event, bytes_, seq, frames, frame, left)
         self._finish_move()
 
-    def _disown(self, frame: MetricsFrame) -> None:
-        """Let no further row find a frame."""
-        for trial in frame.owners:
+    def _close_to_add_row(self, frame: MetricsFrame) -> None:
+        for trial in frame.trials:
             if self._rows.get(id(trial)) is frame:
                 del self._rows[id(trial)]
 
     def _finish_move(self) -> None:
-        """Bring the last event to the backlog, if it is not there for certain."""
+        """Bring the recorded event to the backlog, if there is one; each step may be repeated."""
         if (move := self._move) is None:
             return
-        if (opened := move.opened) is not None:
-            if (frame := opened.metrics) is not None and frame is move.frame:
-                self._disown(frame)
-                opened.metrics = None
-                # As many as in the last one, and a quarter for chance.
+        if (frames := move.frames) is not None:
+            if (frame := frames.metrics) is not None and frame is move.frame:
+                self._close_to_add_row(frame)
+                frames.metrics = None
+                # As many as in this frame, and a quarter more, since the number varies.
                 self._expected_rows[move.event.subject] = len(frame.rows) * 5 // 4
-            if opened.chronos is move.frame:
-                opened.chronos = None
+            if frames.chronos is move.frame:
+                frames.chronos = None
         self._bytes = move.bytes_left
         if move.seq is not None:
             self._seqs[move.event.subject] = move.event.seq = move.seq
@@ -369,9 +415,9 @@ class Outbox:
         self._move = None
 
 
-def _is_in(frame: MetricsFrame, packed: bytes) -> bool:
-    """Whether a row that was appended while its frame was being sealed, or later, has become part of the event."""
-    while (count := frame.sealed) is None:  # whoever seals it is about to count
+def _was_counted(frame: MetricsFrame, packed: bytes) -> bool:
+    """Whether a row that was appended to a frame while it was sealed, or later, is in the event."""
+    while (count := frame.sealed_rows) is None:  # the sealing thread has set the flag and counts next
         time.sleep(_COUNTING_SECONDS)
     return any(each is packed for each in frame.rows[:count])
 
@@ -381,8 +427,8 @@ _outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for outbox in list(_outboxes):
-        outbox.forget()
+        outbox.disable_add_row()
 
 
-# What a forked child added to a frame of its parent nobody would send.
+# Rows that a forked child added to a frame of its parent would be lost without an error.
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""The uplink: all that carries events from the backlog to Kafka, with the spool on the way."""
+"""The pipeline: carries events from the backlog to Kafka, with the spool as overflow."""
 
 from __future__ import annotations
 
@@ -11,60 +11,78 @@ from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError
 
 from trialstream.config import Config
 from trialstream.log.topics import Route, ensure_topics, partition_of
-from trialstream.pipeline.backlog import Backlog, Entry
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.sender import Sender
-from trialstream.pipeline.spiller import Spooler
+from trialstream.pipeline.signals import ProgressSignal, WakeUp
+from trialstream.pipeline.spiller import Spiller
+from trialstream.pipeline.statistics import Statistics
+from trialstream.pipeline.watermark import Watermark
 from trialstream.spool.folder import Spool
 
-__all__ = ["Uplink"]
+__all__ = ["Pipeline"]
 
 log = logging.getLogger("trialstream")
 
-# How often a Kafka that was not reached at start is tried again.
+# Pause between attempts to reach a Kafka that was not reached at the start.
 _RETRY_SECONDS = 2.0
 _ATTEMPT_SECONDS = 10.0
 
 
-class Uplink:
-    """See the module. Lives in one event loop.
+class Pipeline:
+    """Backlog, sender and spiller of one writer. Lives in one event loop.
+
+    The parts are assembled in the direction of the events, and each gets the signals that it sets or waits for: the
+    backlog wakes sender and spiller; sender and spiller notify the tasks that wait for progress.
 
     Args:
-        config: Where Kafka is, and how much memory and disk may hold.
+        config: Where Kafka is, and how much memory and disk may be used.
         loop: The event loop that it runs in.
-        spool: The spool; None for none.
+        spool: The spool; None without one.
 
     Attributes:
         backlog: The events.
-        sender: From the backlog to Kafka.
-        log: Id of the log, once it is connected.
+        watermark: The events that a read must wait for.
+        log_id: Id of the log; empty until it is connected.
     """
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, spool: Spool | None) -> None:
         self._config = config
-        self.sender = Sender(config, loop)
-        self.backlog: Backlog = self.sender.backlog
-        self._spooler: Spooler | None = None
-        self._partitions = 0
-        self.log = ""
-        self._stopped = anyio.Event()
-        self._scope = anyio.CancelScope()
+        self._spool = spool
+        self._wake_sender, wake_spiller = WakeUp(loop), WakeUp(loop)
+        self._progress = ProgressSignal()
+        self.watermark = Watermark()
+        self.backlog = Backlog(
+            self.watermark, self._wake_sender.set, wake_spiller.set, spill_bytes=config.memory_bytes // 2
+        )
+        self._sender = Sender(config, self.backlog, self._wake_sender, self._progress)
+        self._spiller: Spiller | None = None
         if spool is not None:
-            self._spooler = spooler = Spooler(
-                spool,
+            self._spiller = Spiller(
                 self.backlog,
+                spool,
+                wake_spiller,
+                self._progress,
                 "always" if config.spool == "always" else "overflow",
                 memory_bytes=config.memory_bytes,
                 drop_oldest=config.when_full == "drop_oldest",
-                made_progress=self.sender.made_progress,
             )
-            self.backlog.watch(lambda: loop.call_soon_threadsafe(spooler.wake))
+        self.log_id = ""
+        self._partitions = 0
+        self._stopped = anyio.Event()
+        self._scope = anyio.CancelScope()
+
+    # --- Running
 
     async def connect(self, timeout: float) -> None:
-        """Find the topics, or make them; from then on events are sent.
+        """Find the topics, or create them; from then on events are sent.
+
+        Args:
+            timeout: Seconds.
 
         Raises:
-            KafkaUnavailable: no broker answers in that many seconds.
-            LogMismatch: the topics are not what they were.
+            KafkaUnavailable: No broker answered within the timeout.
+            LogMismatch: The topics do not belong to the log that they were created for.
         """
         with anyio.move_on_after(timeout) as deadline:
             found = await ensure_topics(self._config)
@@ -73,30 +91,119 @@ class Uplink:
                 f"Kafka at {self._config.kafka} did not answer in {timeout:g} s; start one with `trialstream up`, or "
                 "set TRIALSTREAM_KAFKA"
             )
-        self._partitions, self.log = found.partitions, found.log
-        if self._spooler is not None:
-            self._spooler.spool.log = found.log
+        self._partitions, self.log_id = found.partitions, found.log
+        if self._spool is not None:
+            self._spool.set_log(found.log)
         self.backlog.connect(self._route)
-        if self._spooler is None:
-            self.backlog.release()
+        if self._spool is None:
+            self.backlog.stop_spilling()
+
+    async def run(self, seal: Callable[[float], float]) -> None:
+        """Carry events until `finish`.
+
+        Args:
+            seal: Queues the frames that are due by a time on the monotonic clock, and returns when the next is due.
+        """
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    if self._spiller is not None:
+                        tasks.start_soon(self._spiller.run)
+                    if not self.connected and not self._config.offline:
+                        tasks.start_soon(self._reconnect)
+                    await self._sender.run(seal)
+        finally:
+            self._stopped.set()
+
+    async def finish(self, timeout: float) -> None:
+        """Stop `run`, and write the events that are not acknowledged to disk; `statistics` says how many are there.
+
+        Args:
+            timeout: Seconds.
+        """
+        with anyio.move_on_after(timeout, shield=True):
+            self._scope.cancel()
+            await self._stopped.wait()
+            if self._spiller is not None:
+                await self._spiller.finish()
+
+    def wake(self) -> None:
+        """Have the sender call `seal` now, from any thread: a frame is due earlier than the sender would wake up."""
+        self._wake_sender.set()
+
+    # --- State
+
+    @property
+    def connected(self) -> bool:
+        """Whether Kafka was reached, at the start or since."""
+        return self.backlog.connected
+
+    @property
+    def stuck(self) -> bool:
+        """Whether there is no spool, or the spool takes nothing: events can only wait in memory."""
+        return self._spiller is None or self._spiller.stuck
+
+    @property
+    def progressed(self) -> float:
+        """Time when entries last left memory, on the monotonic clock; 0 before the first."""
+        return self._progress.last
+
+    def statistics(self) -> Statistics:
+        """Counts of the events; `bytes` without open frames."""
+        return self.backlog.statistics()
+
+    # --- Waiting
+
+    async def wait_progress(self) -> None:
+        """Return when entries have left memory."""
+        await self._progress.wait()
+
+    async def wait_acked(self, timeout: float) -> None:
+        """Return when Kafka has acknowledged all events that were queued before the call.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            CommitTimeout: It has not within the timeout; the events stay queued.
+        """
+        await self._sender.wait_acked(self.backlog.next_number, timeout)
+
+    async def wait_logged(self, timeout: float) -> dict[Route, int]:
+        """Return when Kafka has acknowledged all events that a read must show: see `Watermark`.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            The offset that the projection must reach, by partition.
+
+        Raises:
+            CommitTimeout: Kafka has not acknowledged them within the timeout; they stay queued.
+        """
+        await self._sender.wait_acked(self.watermark.number, timeout)
+        return self.watermark.offsets()
+
+    async def wait_secured(self, timeout: float) -> None:
+        """Return when all events that were queued before the call are acknowledged, or safe on disk.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            CommitTimeout: They are not within the timeout; they stay queued.
+            SpoolError: There is no spool, or the disk did not confirm the write.
+        """
+        if self._spiller is None:
+            raise SpoolError("there is no spool: it is switched off (spool='off', TRIALSTREAM_SPOOL)")
+        await self._spiller.wait_secured(timeout)
+
+    # --- Private
 
     def _route(self, entry: Entry) -> Route:
         if entry.topic == "trials":
             return Route(self._config.trials_topic, partition_of(entry.key, self._partitions))
         return Route(self._config.registry_topic, 0)
-
-    async def run(self, seal: Callable[[float], float]) -> None:
-        """Carry events until stopped; see `Sender.run`."""
-        try:
-            with self._scope:
-                async with anyio.create_task_group() as tasks:
-                    if self._spooler is not None:
-                        tasks.start_soon(self._spooler.run)
-                    if not self.backlog.connected and not self._config.offline:
-                        tasks.start_soon(self._reconnect)
-                    await self.sender.run(seal)
-        finally:
-            self._stopped.set()
 
     async def _reconnect(self) -> None:
         while True:
@@ -107,22 +214,3 @@ class Uplink:
                 return log.error("events stay in the spool: %s", error)
             except TrialStreamError as error:
                 log.debug("not connected: %s", error)
-
-    @property
-    def stuck(self) -> bool:
-        """Whether what Kafka does not take has nowhere to go."""
-        return self._spooler is None or self._spooler.stuck
-
-    async def secure(self, timeout: float) -> None:
-        """Return when all that was queued is acknowledged or on disk: see `Spooler.secure`."""
-        if self._spooler is None:
-            raise SpoolError("there is no spool: it is switched off (spool='off', TRIALSTREAM_SPOOL)")
-        await self._spooler.secure(timeout)
-
-    async def finish(self, timeout: float) -> None:
-        """Stop, and leave on disk what was not acknowledged; `backlog.statistics` tells what is where."""
-        with anyio.move_on_after(timeout, shield=True):
-            self._scope.cancel()
-            await self._stopped.wait()
-            if self._spooler is not None:
-                await self._spooler.finish()

@@ -1,4 +1,4 @@
-"""Sending what waits in spools: `trialstream push`."""
+"""Lists spools that wait on disk, and sends them: `trialstream spool` and `trialstream push`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolBusy,
 
 from trialstream.config import Config
 from trialstream.log.topics import publish_schemas
-from trialstream.pipeline.pipeline import Uplink
+from trialstream.pipeline.pipeline import Pipeline
 from trialstream.spool.folder import Segment, Spool, find_spools
 from trialstream.spool.segment import Contents
 
 __all__ = ["Waiting", "push_spool", "waiting"]
 
-# Kafka takes a segment in well under a second.
+# Kafka takes a segment in well under a second; a Kafka that takes nothing for this long is unavailable.
 _STALL_SECONDS = 30.0
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _FINISH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A spool.
+    """A spool that holds events.
 
     Attributes:
-        folder: Where it is.
+        folder: Its path.
         writer: Id of its writer.
-        prefix: Prefix of the log that it is for.
-        events: How many wait; some of the oldest may have been sent already.
-        bytes: What its files take.
-        lost_bytes: Bytes that are in no whole block: what a kill has torn, or damage.
-        since: When its oldest file was begun, UTC.
-        busy: Whether a running process has it, which sends it itself.
+        prefix: Prefix of the log that its events belong to.
+        events: Number of events; some of the oldest may have been sent already.
+        bytes: Size of its files.
+        lost_bytes: Bytes outside of whole blocks: torn by a kill, or damaged.
+        since: Time of the last write to its oldest file, UTC.
+        busy: Whether a running process has locked it; that process sends the events.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ def waiting(paths: Iterable[Path]) -> Iterator[Waiting]:
     """The spools at and below some paths.
 
     Raises:
-        SpoolError: one cannot be read.
+        SpoolError: A segment cannot be read.
     """
     for folder in dict.fromkeys(found for path in paths for found in find_spools(path)):
         spool = Spool(folder, "", "", 0)
@@ -66,15 +66,15 @@ def waiting(paths: Iterable[Path]) -> Iterator[Waiting]:
             busy = True
         else:
             busy = False
-            spool.let_go()
+            spool.unlock()
         found = list(spool.leftovers())
         if not found:
-            continue  # sent meanwhile
-        known = _known([contents for _, contents in found])
+            continue  # its process has sent everything meanwhile
+        owner = _first_named([contents for _, contents in found])
         yield Waiting(
             folder,
-            known.writer,
-            known.prefix,
+            owner.writer,
+            owner.prefix,
             sum(segment.records for segment, _ in found),
             spool.bytes,
             sum(contents.lost_bytes for _, contents in found),
@@ -83,27 +83,30 @@ def waiting(paths: Iterable[Path]) -> Iterator[Waiting]:
         )
 
 
-def _known(contents: list[Contents]) -> Contents:
-    """Whose they are; a file that was killed in its first write does not say."""
+def _first_named(contents: list[Contents]) -> Contents:
+    """The first that names its writer: a file whose writer was killed in the first write does not."""
     return next((each for each in contents if each.writer), contents[0])
 
 
 async def push_spool(config: Config, folder: Path, progress: Callable[[int], object]) -> int:
-    """Send what waits in one spool, delete what was sent, and return how many events that were.
+    """Send the events of one spool and delete its files.
 
-    It may be interrupted and run again: a file is deleted when Kafka has acknowledged all of it, what is sent twice is
-    skipped by the fold, and the events of each writer keep their order.
+    It may be interrupted and run again: a file is deleted when Kafka has acknowledged all of it, the fold skips events
+    that are sent twice, and the events of each writer keep their order.
 
     Args:
         config: Where Kafka is.
         folder: The spool.
-        progress: Told how many events were acknowledged so far.
+        progress: Called with the number of events acknowledged so far.
+
+    Returns:
+        Number of events that were sent.
 
     Raises:
-        SpoolBusy: a running process has it, which sends it itself.
-        SpoolError: it cannot be read, or is for another prefix.
-        KafkaUnavailable: Kafka does not take the events; they stay in the spool.
-        LogMismatch: it is for another log.
+        SpoolBusy: A running process has locked the spool; that process sends the events.
+        SpoolError: The spool cannot be read, or it belongs to another prefix.
+        KafkaUnavailable: Kafka did not take the events; they stay in the spool.
+        LogMismatch: The spool belongs to another log.
     """
     spool = Spool(folder, config.prefix, "", 2**63)
     spool.lock()
@@ -120,39 +123,39 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
     for segment, contents in spool.leftovers():
         if contents.prefix and contents.prefix != config.prefix:
             raise SpoolError(
-                f"{segment.path} is for the prefix {contents.prefix!r} and not for {config.prefix!r}: "
+                f"{segment.path} belongs to the prefix {contents.prefix!r}, not to {config.prefix!r}: "
                 f"set TRIALSTREAM_PREFIX={contents.prefix}"
             )
         segments.append(segment)
         schemas |= contents.schemas
         logs.add(contents.log)
-    uplink = Uplink(config, asyncio.get_running_loop(), spool)
-    uplink.backlog.adopt(segments)
-    await uplink.connect(_STALL_SECONDS)
-    if others := logs - {"", uplink.log}:
+    pipeline = Pipeline(config, asyncio.get_running_loop(), spool)
+    pipeline.backlog.adopt(segments)
+    await pipeline.connect(_STALL_SECONDS)
+    if others := logs - {"", pipeline.log_id}:
         raise LogMismatch(
-            f"spool {spool.folder} is for log {others.pop()}, and {config.trials_topic} of Kafka at {config.kafka} is "
-            f"log {uplink.log}: set TRIALSTREAM_KAFKA to the one it was written for"
+            f"spool {spool.folder} belongs to log {others.pop()}, but {config.trials_topic} of Kafka at {config.kafka} "
+            f"belongs to log {pipeline.log_id}: set TRIALSTREAM_KAFKA to the Kafka of that log"
         )
     await publish_schemas(config, schemas)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(uplink.run, lambda _: math.inf)
+        tasks.start_soon(pipeline.run, lambda _: math.inf)
         try:
-            await _watch(config, uplink, progress)
+            await _watch(config, pipeline, progress)
         finally:
-            await uplink.finish(_FINISH_SECONDS)
-    return uplink.backlog.statistics().acked
+            await pipeline.finish(_FINISH_SECONDS)
+    return pipeline.statistics().acked
 
 
-async def _watch(config: Config, uplink: Uplink, progress: Callable[[int], object]) -> None:
+async def _watch(config: Config, pipeline: Pipeline, progress: Callable[[int], object]) -> None:
     """Return when everything is acknowledged."""
-    mark, began = uplink.backlog.mark(), time.monotonic()
-    while uplink.backlog.colds() or not uplink.backlog.reached(mark):  # a segment may hold nothing
-        if time.monotonic() - max(began, uplink.sender.progressed) > _STALL_SECONDS:
+    backlog, began = pipeline.backlog, time.monotonic()
+    while backlog.on_disk() or not backlog.is_acked(backlog.next_number):  # a segment on disk may hold no events
+        if time.monotonic() - max(began, pipeline.progressed) > _STALL_SECONDS:
             raise KafkaUnavailable(
-                f"Kafka at {config.kafka} has taken nothing for {_STALL_SECONDS:g} s: what is not sent stays in the "
-                "spool; run the push again"
+                f"Kafka at {config.kafka} has taken nothing for {_STALL_SECONDS:g} s: the events not sent stay in "
+                "the spool; run the push again"
             )
-        progress(uplink.backlog.statistics().acked)
-        await anyio.sleep(_LOOK_SECONDS)
-    progress(uplink.backlog.statistics().acked)
+        progress(pipeline.statistics().acked)
+        await anyio.sleep(_POLL_SECONDS)
+    progress(pipeline.statistics().acked)

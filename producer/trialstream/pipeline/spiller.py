@@ -1,14 +1,13 @@
-"""The spooler: moves events between the backlog and the spool.
+"""The spiller: moves events between the backlog and the spool.
 
 Modes: `overflow` writes to disk once Kafka has acknowledged nothing for a while, or half of the memory is taken, and
-goes back to sending from memory when the disk holds nothing more; `always` writes every event before it is sent.
+goes back to sending from memory when nothing is on disk only; `always` writes every event before it is sent.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Literal
 
 import anyio
@@ -16,254 +15,257 @@ from trialstream_schemas.errors import CommitTimeout, SchemaError, SpoolError, S
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import GroupCreated, ProjectCreated, TrialCreated
 
-from trialstream.pipeline.backlog import Backlog, Entry
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.entry import Entry
+from trialstream.pipeline.signals import ProgressSignal, WakeUp
 from trialstream.runtime.loop import run_sync
 from trialstream.spool.folder import Segment, Spool
-from trialstream.spool.segment import Row
+from trialstream.spool.segment import SpooledEvent
 
-__all__ = ["Mode", "Spooler"]
+__all__ = ["Mode", "Spiller"]
 
 log = logging.getLogger("trialstream")
 
 Mode = Literal["overflow", "always"]
 
-# Kafka answers in milliseconds; one that has acknowledged nothing for so long is taken as away.
+# Kafka answers in milliseconds. A Kafka that has acknowledged nothing for this long is taken as unavailable,
 _AWAY_SECONDS = 2.0
-# It is back when its acknowledgements come this often again.
+# and as available again when no partition has waited longer than this.
 _BACK_SECONDS = 0.5
-# How often to look for that, and to try a disk again that did not take anything.
-_LOOK_SECONDS = 0.25
-# A block is what a torn tail loses at most, and what is encoded at a time.
+# Interval between steps without a wake-up: checks whether Kafka is available, and retries a disk that failed.
+_STEP_SECONDS = 0.25
+# Poll interval of `wait_secured`.
+_POLL_SECONDS = 0.005
+# Events encoded and written at a time; a torn tail loses one block at most.
 _BLOCK_BYTES = 1024 * 1024
-# What is loaded at a time, and the least by which the disk gets emptier.
+# Events loaded or deleted at a time.
 _SEGMENT_BYTES = 8 * 1024 * 1024
-# A segment to which nothing came for so long, and of which all is acknowledged, is not kept for what may come.
+# A segment is closed, and so deleted, when all of it is acknowledged and nothing was added for this long.
 _IDLE_SECONDS = 1.0
 _CREATIONS = (TrialCreated, ProjectCreated, GroupCreated)
 
 
-class Spooler:
-    """See the module. Lives in one event loop; the disk is used in a worker thread.
+class Spiller:
+    """Moves events of one backlog to disk and back. Lives in one event loop; uses the disk in a worker thread.
 
     Args:
-        spool: Where on disk.
-        backlog: What is moved.
+        backlog: The events.
+        spool: The place on disk.
+        wake_up: Set when there is something to do.
+        progress: Notified when there is more room in memory, or when events were written.
         mode: When to write.
-        memory_bytes: What may be held in memory.
-        drop_oldest: Whether a spool at its cap gives up its oldest events for new ones.
-        made_progress: Called when there is more room in memory, or more on disk.
+        memory_bytes: Bound of the events in memory.
+        drop_oldest: Whether a spool at its cap drops its oldest events to make room for new ones.
     """
 
     def __init__(
         self,
-        spool: Spool,
         backlog: Backlog,
+        spool: Spool,
+        wake_up: WakeUp,
+        progress: ProgressSignal,
         mode: Mode,
         *,
         memory_bytes: int,
         drop_oldest: bool,
-        made_progress: Callable[[], object],
     ) -> None:
-        self.spool = spool
         self._backlog = backlog
+        self._spool = spool
+        self._wake_up = wake_up
+        self._progress = progress
         self._mode = mode
         self._memory_bytes = memory_bytes
-        backlog.high = memory_bytes // 2
         self._segment_bytes = min(_SEGMENT_BYTES, memory_bytes // 8)
         self._drop_oldest = drop_oldest
-        self._made_progress = made_progress
-        self._wake = anyio.Event()
-        # Callers who want everything on disk.
-        self._demands = 0
+        # Number of callers in `wait_secured`.
+        self._waiters = 0
+        # Time of the last write (monotonic clock).
         self._written = 0.0
-        self._trouble = ""
+        # Error of the last write; empty if it succeeded.
+        self._last_error = ""
         self._warned: set[str] = set()
 
     @property
     def stuck(self) -> bool:
-        """Whether the disk does not take anything."""
-        return bool(self._trouble)
-
-    def wake(self) -> None:
-        """Make it look; from its own loop."""
-        self._wake.set()
+        """Whether the last write failed."""
+        return bool(self._last_error)
 
     async def run(self) -> None:
         """Move events until cancelled."""
         while True:
-            self._wake = anyio.Event()
+            self._wake_up.clear()
             await self._step()
-            with anyio.move_on_after(_LOOK_SECONDS):
-                await self._wake.wait()
+            await self._wake_up.wait(_STEP_SECONDS)
 
-    async def secure(self, timeout: float) -> None:
-        """Return when all that was queued before the call is acknowledged, or on disk to stay there in a crash.
+    async def wait_secured(self, timeout: float) -> None:
+        """Return when all events that were queued before the call are acknowledged, or on disk and survive a crash.
+
+        Args:
+            timeout: Seconds.
 
         Raises:
-            CommitTimeout: it is not in that many seconds.
-            SpoolError: the disk does not say that it is.
+            CommitTimeout: They are not within the timeout; they stay queued.
+            SpoolError: The disk did not confirm the write.
         """
-        mark = self._backlog.mark()
-        self._demands += 1
+        number = self._backlog.next_number
+        self._waiters += 1
         try:
             with anyio.move_on_after(timeout):
-                while not self._backlog.secured(mark):
-                    self.wake()
-                    await anyio.sleep(0.005)
-                await run_sync(self.spool.sync)
+                while not self._backlog.is_secured(number):
+                    self._wake_up.set()
+                    await anyio.sleep(_POLL_SECONDS)
+                await run_sync(self._spool.sync)
                 return
         finally:
-            self._demands -= 1
+            self._waiters -= 1
         raise CommitTimeout(
-            f"not all events are in the spool {self.spool.folder} after {timeout:g} s; they stay queued"
-            + (f" (last trouble: {self._trouble})" if self._trouble else "")
+            f"not all events are in the spool {self._spool.folder} after {timeout:g} s; they stay queued"
+            + (f" (last error: {self._last_error})" if self._last_error else "")
         )
 
     async def finish(self) -> None:
-        """Write what is left in memory, delete what was sent, and let go of the folder; after `run` has ended."""
-        self._backlog.hold()
+        """Write the events in memory, delete what was sent, and unlock the folder; after `run` has ended."""
+        self._backlog.start_spilling()
         await self._write()
         await self._close_segment()
         await self._delete()
         try:
-            await run_sync(self.spool.close)
+            await run_sync(self._spool.close)
         except SpoolError as error:
-            self._tell(str(error))
+            self._warn(str(error))
 
     # --- One step
 
     async def _step(self) -> None:
         backlog = self._backlog
-        if backlog.direct:
-            if self._needed():
-                backlog.hold()
-        elif self._mode == "overflow" and not backlog.colds() and not self._needed(back=True):
-            backlog.release()  # and with it what waits
+        if not backlog.spilling:
+            if self._is_needed():
+                backlog.start_spilling()
+        elif self._mode == "overflow" and not backlog.on_disk() and not self._is_needed(still=True):
+            backlog.stop_spilling()
             await self._close_segment()
-        if not backlog.direct:
+        if backlog.spilling:
             await self._write()
             await self._evict()
             await self._load()
-            if time.monotonic() - self._written > _IDLE_SECONDS and backlog.reached(backlog.mark()):
+            if time.monotonic() - self._written > _IDLE_SECONDS and backlog.is_acked(backlog.next_number):
                 await self._close_segment()
         await self._delete()
 
-    def _needed(self, *, back: bool = False) -> bool:
-        """Whether events should go through the disk (`back`: whether they still should)."""
+    def _is_needed(self, *, still: bool = False) -> bool:
+        """Whether events should go through the disk.
+
+        Args:
+            still: Whether they do already; the bounds are then lower, so that the answer does not change at each step.
+        """
         backlog = self._backlog
         return (
             self._mode == "always"
-            or self._demands > 0
+            or self._waiters > 0
             or not backlog.connected
-            or backlog.bytes > self._memory_bytes // (4 if back else 2)
-            or backlog.age(time.monotonic()) > (_BACK_SECONDS if back else _AWAY_SECONDS)
+            or backlog.bytes > self._memory_bytes // (4 if still else 2)
+            or backlog.stalled_seconds() > (_BACK_SECONDS if still else _AWAY_SECONDS)
         )
 
     async def _write(self) -> None:
-        """Write everything that is in no segment, oldest first, as far as the disk takes it."""
+        """Write all entries that are in no segment, oldest first, until the disk fails."""
         backlog = self._backlog
         while True:
-            entries, waiting = backlog.unwritten(_BLOCK_BYTES)
+            entries, waiting = backlog.unspooled(_BLOCK_BYTES)
             if not entries:
                 break
-            cold = waiting and (
-                not backlog.connected or bool(backlog.colds()) or backlog.queue_bytes > self._memory_bytes // 2
+            on_disk = waiting and (
+                not backlog.connected or bool(backlog.on_disk()) or backlog.queue_bytes > self._memory_bytes // 2
             )
-            segment = await self._append(entries, cold=cold)
+            segment = await self._append(entries, on_disk=on_disk)
             if segment is None:
-                backlog.unwritable()
+                backlog.bypass_spool()
                 break
-            backlog.written(entries, segment)
-            self._made_progress()
+            backlog.spooled(entries, segment)
+            self._progress.notify()
 
-    async def _append(self, entries: list[Entry], *, cold: bool) -> Segment | None:
+    async def _append(self, entries: list[Entry], *, on_disk: bool) -> Segment | None:
+        """Write entries as one block; return their segment, or None if the disk failed."""
         try:
-            rows = await run_sync(lambda: [each.row for each in entries if each.wire()])
+            events = await run_sync(lambda: [each.to_spool() for each in entries if each.encode()])
             while True:
                 try:
-                    segment = await run_sync(self._add, rows, cold)
+                    segment = await run_sync(self._append_block, events, on_disk)
                 except SpoolFull:
                     if not (self._drop_oldest and await self._thin()):
                         raise
                 else:
-                    self._written, self._trouble = time.monotonic(), ""
+                    self._written, self._last_error = time.monotonic(), ""
                     return segment
         except SpoolError as error:
-            self._trouble = str(error)
-            self._tell(f"{error}; events wait in memory")
+            self._last_error = str(error)
+            self._warn(f"{error}; events wait in memory")
             return None
 
-    def _add(self, rows: list[Row], cold: bool) -> Segment:
-        return self.spool.append(rows, cold=cold, segment_bytes=self._segment_bytes)
+    def _append_block(self, events: list[SpooledEvent], on_disk: bool) -> Segment:
+        return self._spool.append(events, on_disk=on_disk, segment_bytes=self._segment_bytes)
 
     async def _evict(self) -> None:
-        """Let what is in memory and on disk be on disk only, newest first, as far as memory is short."""
+        """Drop segments from memory, newest first, while the queues take too much of it."""
         backlog = self._backlog
         if backlog.queue_bytes > self._memory_bytes // 2:
             await self._close_segment()
             while backlog.queue_bytes > self._memory_bytes // 2 and backlog.evict():
-                self._made_progress()
+                self._progress.notify()
 
     async def _load(self) -> None:
-        """Read cold segments into memory, oldest first, while there is room."""
+        """Read segments into memory, oldest first, while there is room."""
         backlog = self._backlog
-        while backlog.connected and backlog.queue_bytes <= self._memory_bytes // 4 and (colds := backlog.colds()):
-            [segment, *_] = colds
-            rows: list[Row] = []
+        while backlog.connected and backlog.queue_bytes <= self._memory_bytes // 4 and (segments := backlog.on_disk()):
+            [segment, *_] = segments
+            events: list[SpooledEvent] = []
             try:
-                contents = await run_sync(self.spool.read, segment)
-                rows = contents.rows
+                contents = await run_sync(self._spool.read, segment)
+                events = contents.events
                 if contents.lost_bytes:
-                    self._tell(f"{segment.path}: {contents.lost_bytes} bytes of it are in no whole block")
+                    self._warn(f"{segment.path}: {contents.lost_bytes} bytes are torn or damaged and are skipped")
             except SpoolError as error:
-                self._tell(f"{error}: its {segment.records} events are lost")
-            backlog.loaded(segment, rows)
+                self._warn(f"{error}: its {segment.records} events are lost")
+            backlog.load(segment, events)
 
     async def _thin(self) -> bool:
-        """Give up the oldest events that are on disk only, all but creations; whether there were any."""
-        for segment in self._backlog.colds():
-            contents = await run_sync(self.spool.read, segment)
-            store = _store(contents.schemas)
-            kept = [row for row in contents.rows if _creates(store, row)]
+        """Drop the events of the oldest segment on disk that has any but creations; return whether there was one."""
+        for segment in self._backlog.on_disk():
+            contents = await run_sync(self._spool.read, segment)
+            store = SchemaStore.of(contents.schemas)
+            kept = [event for event in contents.events if _is_creation(store, event)]
             dropped = segment.records - len(kept)
             if dropped:
-                await run_sync(self.spool.keep, segment, kept)
-                self._backlog.thinned(segment, dropped)
-                self._tell(f"spool {self.spool.folder} is at its cap: its oldest events are dropped and counted")
+                await run_sync(self._spool.keep, segment, kept)
+                self._backlog.thin(segment, dropped)
+                self._warn(f"spool {self._spool.folder} is at its cap: its oldest events are dropped and counted")
                 return True
         return False
 
     async def _delete(self) -> None:
         """Delete the segments that were sent."""
-        for segment in self._backlog.emptied():
+        for segment in self._backlog.take_sent():
             try:
-                await run_sync(self.spool.remove, segment)
+                await run_sync(self._spool.remove, segment)
             except SpoolError as error:
-                self._tell(str(error))
+                self._warn(str(error))
 
     async def _close_segment(self) -> None:
         try:
-            await run_sync(self.spool.close_segment)
+            await run_sync(self._spool.close_segment)
         except SpoolError as error:
-            self._tell(str(error))
+            self._warn(str(error))
 
-    def _tell(self, message: str) -> None:
-        """Log a warning, once of each thing: a warning that is an error must not end the sending."""
+    def _warn(self, message: str) -> None:
+        """Log a warning, each message once. `warnings.warn` may raise, and an exception here would end the sending."""
         if message not in self._warned:
             self._warned.add(message)
             log.warning("%s", message)
 
 
-def _store(schemas: dict[bytes, bytes]) -> SchemaStore:
-    store = SchemaStore()
-    for text in schemas.values():
-        store.add(text)
-    return store
-
-
-def _creates(store: SchemaStore, row: Row) -> bool:
-    """Whether all that follows of its subject would be lost with this event."""
+def _is_creation(store: SchemaStore, event: SpooledEvent) -> bool:
+    """Whether later events of the subject would be lost without this one."""
     try:
-        return isinstance(store.decode(row.value), _CREATIONS)
+        return isinstance(store.decode(event.value), _CREATIONS)
     except SchemaError:
         return False

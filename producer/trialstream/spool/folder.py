@@ -1,15 +1,16 @@
 """The spool: events on disk that Kafka has not acknowledged yet, one folder for each writer.
 
-A folder holds segments `00000001.avro`, `00000002.avro` … in the order of the events (`segment.py` is their format).
+A folder holds segments `00000001.avro`, `00000002.avro` … in the order of the events (`segment.py` has their format).
 Invariants:
 
-- a block is appended whole, and what a failed write has left is cut off: a segment is whole blocks and, after a kill, a
-  torn tail at most;
-- a segment is deleted when Kafka has acknowledged all of its events: the files are what has to be sent, with
-  repetitions of what was acknowledged at most;
-- whoever adds to a folder or sends it holds its lock, which the operating system releases when the process ends.
+- a block is appended whole, and the bytes that a failed write has left are cut off: a segment consists of whole blocks
+  and, after a kill, at most a torn tail;
+- a segment is deleted when Kafka has acknowledged all of its events: the files hold all events that must be sent, and
+  at most some acknowledged ones beside them, which are sent again;
+- a process that adds to a folder or sends it holds the folder's lock, which the operating system releases when the
+  process ends.
 
-All of it blocks: it belongs into a thread, one call at a time.
+All calls block: make them in a worker thread, one at a time.
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ from pathlib import Path
 
 from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
-from trialstream.spool.segment import Container, Contents, Row, read_segment
+from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
 
 __all__ = ["Segment", "Spool", "abandoned", "find_spools"]
 
 _PATTERN = "[0-9]" * 8 + ".avro"
-# A forked child has a copy of each lock, which would outlive the parent's.
+# Locked spools. A forked child inherits each lock and would hold it after its parent has ended: it releases them.
 _locked: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """One file, and what the backlog knows of its events.
+    """One file of a spool. The spool sets what concerns the file; the backlog sets what concerns the events.
 
     Attributes:
         path: The file.
-        records: Events in it.
+        records: Number of events in it.
         bytes: Its size.
         first: Number of its first event in the backlog.
-        pending: Events of it that are in memory and not acknowledged.
-        cold: Whether its events are on disk only.
+        pending: Number of its events that are in memory and not acknowledged.
+        on_disk: Whether its events are on disk only.
         closed: Whether nothing will be added to it.
-        damaged: Whether there is more in it than could be read.
+        damaged: Whether parts of it could not be read.
     """
 
     path: Path
@@ -55,14 +56,14 @@ class Segment:
     bytes: int = 0
     first: int = 0
     pending: int = 0
-    cold: bool = False
+    on_disk: bool = False
     closed: bool = False
     damaged: bool = False
 
 
 @dataclass(slots=True)
 class _Output:
-    """The segment that is being written."""
+    """The open segment, which is being written."""
 
     segment: Segment
     fd: int
@@ -70,39 +71,43 @@ class _Output:
 
 
 class Spool:
-    """The folder of one writer; it is made when the first event comes.
+    """The folder of one writer; it is created with the first event.
 
     Args:
-        folder: Where it is.
-        prefix: Prefix of the log that its events are for.
+        folder: Its path.
+        prefix: Prefix of the log that its events belong to.
         writer: Id of the writer.
-        max_bytes: What all of its files may take together.
+        max_bytes: Bound of the size of all of its files together.
 
     Attributes:
-        folder: As given.
-        log: Id of the log, once it is known.
-        bytes: What its files take.
+        folder: Its path.
+        bytes: Size of its files.
     """
 
     def __init__(self, folder: Path, prefix: str, writer: str, max_bytes: int) -> None:
         self.folder = folder
-        self.log = ""
         self.bytes = 0
+        self._log = ""
         self._prefix = prefix
         self._writer = writer
         self._max_bytes = max_bytes
         self._lock: int | None = None
         self._output: _Output | None = None
+        # Number of the last segment.
         self._number = 0
 
     # --- Opening
 
+    def set_log(self, log_id: str) -> None:
+        """Write this id of the log into the segments that are begun from now on."""
+        self._log = log_id
+
     def lock(self) -> None:
-        """Take the folder for this process.
+        """Lock the folder for this process.
 
         Raises:
-            SpoolBusy: another process has it.
-            SpoolError: there is no such folder, or it cannot be opened.
+            SpoolBusy: Another process has locked it.
+            SpoolError: There is no such folder, or it cannot be opened.
         """
         if self._lock is not None:
             return
@@ -114,62 +119,62 @@ class Spool:
             os.close(fd)
             raise SpoolBusy(f"spool {self.folder} is in use by a running process, which sends it itself") from None
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks: nobody else is known
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks: go on without one
                 os.close(fd)
                 raise SpoolError(f"spool {self.folder} cannot be locked: {error.strerror}") from error
         self._lock = fd
         _locked.add(self)
 
     def leftovers(self) -> Iterator[tuple[Segment, Contents]]:
-        """The segments that the folder holds from before, oldest first, and what is in them.
+        """The segments that an earlier process left in the folder, oldest first, and their contents.
 
         Raises:
-            SpoolError: one cannot be read.
+            SpoolError: A segment cannot be read.
         """
         for path in sorted(self.folder.glob(_PATTERN)):
             try:
                 size = path.stat().st_size
                 contents = read_segment(path)
-            except FileNotFoundError:  # whoever has the folder has sent it meanwhile
+            except FileNotFoundError:  # the process that has locked the folder has sent it meanwhile
                 continue
-            segment = Segment(path, len(contents.rows), size, closed=True, damaged=contents.damaged)
+            segment = Segment(path, len(contents.events), size, closed=True, damaged=contents.damaged)
             self.bytes += segment.bytes
             yield segment, contents
 
     # --- Writing
 
-    def append(self, rows: Sequence[Row], *, cold: bool, segment_bytes: int) -> Segment:
-        """Add events as one block; return the segment that has them now.
+    def append(self, events: Sequence[SpooledEvent], *, on_disk: bool, segment_bytes: int) -> Segment:
+        """Add events as one block and return their segment.
 
         Args:
-            rows: The events.
-            cold: Kept in the segment: one holds either events that are on disk only, or none of these.
+            events: The events.
+            on_disk: Whether they are on disk only; a segment does not mix such events with others.
             segment_bytes: Size from which on a segment is closed.
 
         Raises:
-            SpoolFull: they do not fit below the cap; nothing was added.
-            SpoolError: the disk does not take them; nothing was added.
+            SpoolFull: They do not fit below the cap; nothing was added.
+            SpoolError: The write failed; nothing was added.
         """
         output = self._output
-        if output is not None and (output.segment.cold != cold or output.segment.bytes >= segment_bytes):
+        if output is not None and (output.segment.on_disk != on_disk or output.segment.bytes >= segment_bytes):
             self.close_segment()
             output = None
         if output is None:
-            output = self._open_segment(cold=cold)
-        block = output.container.block(rows)
+            output = self._open_segment(on_disk=on_disk)
+        block = output.container.block(events)
         if self.bytes + len(block) > self._max_bytes:
             raise SpoolFull(
                 f"spool {self.folder} has reached its cap of {self._max_bytes} bytes (TRIALSTREAM_SPOOL_BYTES)"
             )
         self._write(output, block)
-        output.segment.records += len(rows)
+        output.segment.records += len(events)
         return output.segment
 
     def close_segment(self) -> None:
-        """Add nothing more to the present segment, and see that it is on the disk.
+        """Close the open segment, if there is one, and flush it to the disk.
 
         Raises:
-            SpoolError: the disk does not say so.
+            SpoolError: The disk did not confirm the write.
         """
         output, self._output = self._output, None
         if output is not None:
@@ -181,23 +186,23 @@ class Spool:
                 os.close(output.fd)
 
     def sync(self) -> None:
-        """See that what was added survives a crash of the machine too.
+        """Flush the open segment to the disk: all events that were added then survive a crash of the machine.
 
         Raises:
-            SpoolError: the disk does not say so.
+            SpoolError: The disk did not confirm the write.
         """
         if self._output is not None:
             with _errors(f"{self._output.segment.path} may not be on the disk"):
                 os.fsync(self._output.fd)
 
-    def _open_segment(self, *, cold: bool) -> _Output:
-        container = Container(self._writer, self._prefix, self.log)
+    def _open_segment(self, *, on_disk: bool) -> _Output:
+        container = Container(self._writer, self._prefix, self._log)
         path = self.folder / f"{self._number + 1:08d}.avro"
         with _errors(f"spool {self.folder} cannot be written"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock()
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        output = _Output(Segment(path, cold=cold), fd, container)
+        output = _Output(Segment(path, on_disk=on_disk), fd, container)
         try:
             self._write(output, container.header)
             _sync_folder(self.folder)
@@ -211,13 +216,13 @@ class Spool:
         return output
 
     def _write(self, output: _Output, data: bytes) -> None:
-        """Append all or nothing."""
+        """Append all of the data or nothing."""
         try:
             _write_all(output.fd, data)
         except OSError as error:
             try:
                 os.ftruncate(output.fd, output.segment.bytes)
-            except OSError:  # the torn tail stays, so nothing may come behind it
+            except OSError:  # the torn tail stays, so nothing may be added behind it
                 self._output = None
                 output.segment.closed = True
                 os.close(output.fd)
@@ -225,13 +230,13 @@ class Spool:
         output.segment.bytes += len(data)
         self.bytes += len(data)
 
-    # --- Reading and taking away
+    # --- Reading and deleting
 
     def read(self, segment: Segment) -> Contents:
-        """What a segment holds; it is closed first.
+        """The contents of a segment, which is closed first if it is open.
 
         Raises:
-            SpoolError: it cannot be read.
+            SpoolError: It cannot be read.
         """
         if self._output is not None and self._output.segment is segment:
             self.close_segment()
@@ -240,26 +245,26 @@ class Spool:
         segment.damaged = contents.damaged
         return contents
 
-    def keep(self, segment: Segment, rows: Sequence[Row]) -> None:
-        """Let a closed segment hold no more than these of its events.
+    def keep(self, segment: Segment, events: Sequence[SpooledEvent]) -> None:
+        """Rewrite a closed segment with these of its events only.
 
         Raises:
-            SpoolError: the disk does not take them; the segment is as it was.
+            SpoolError: The write failed; the segment is unchanged.
         """
-        container = Container(self._writer, self._prefix, self.log)
-        data = container.header + (container.block(rows) if rows else b"")
+        container = Container(self._writer, self._prefix, self._log)
+        data = container.header + (container.block(events) if events else b"")
         partial = segment.path.with_suffix(".partial")
         with _errors(f"spool {self.folder} cannot be written"):
             partial.write_bytes(data)
             partial.replace(segment.path)
         self.bytes += len(data) - segment.bytes
-        segment.bytes, segment.records = len(data), len(rows)
+        segment.bytes, segment.records = len(data), len(events)
 
     def remove(self, segment: Segment) -> None:
-        """Delete a segment that was sent; a damaged one is set aside.
+        """Delete a segment that was sent; a damaged one is renamed to `*.damaged` and kept.
 
         Raises:
-            SpoolError: the disk does not let it go; what it holds would be sent again, and skipped by the fold.
+            SpoolError: It cannot be deleted; its events may be sent again, and the fold skips them.
         """
         with _errors(f"{segment.path} cannot be deleted"):
             if segment.damaged:
@@ -269,22 +274,22 @@ class Spool:
         self.bytes -= segment.bytes
 
     def close(self) -> None:
-        """Let go of the folder, and remove it, and the one of its prefix, if nothing is left there.
+        """Close the open segment and unlock the folder; remove it, and the folder of its prefix, if they are empty.
 
         Raises:
-            SpoolError: what was added last may not be on the disk.
+            SpoolError: The disk did not confirm the last write.
         """
         try:
             self.close_segment()
         finally:
             if self._lock is not None:
-                with suppress(OSError):  # it is not empty: the rest waits for `trialstream push`
+                with suppress(OSError):  # not empty: the rest waits for `trialstream push`
                     self.folder.rmdir()
                     self.folder.parent.rmdir()
-                self.let_go()
+                self.unlock()
 
-    def let_go(self) -> None:
-        """Give the lock back."""
+    def unlock(self) -> None:
+        """Release the lock, if it is held."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -292,19 +297,22 @@ class Spool:
 
 def _after_fork() -> None:
     for spool in list(_locked):
-        spool.let_go()
+        spool.unlock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
 def find_spools(path: Path) -> list[Path]:
-    """The folders at and below a path that hold segments; processes that end take theirs away meanwhile."""
+    """The folders at and below a path that hold segments.
+
+    Processes that end remove theirs at any time, so a folder may be gone when it is opened.
+    """
     return sorted(Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, _PATTERN) for each in files))
 
 
 def abandoned(path: Path) -> list[Path]:
-    """The folders at and below a path that hold segments and that no process is using."""
+    """The folders at and below a path that hold segments and that no running process has locked."""
     found = []
     for folder in find_spools(path):
         spool = Spool(folder, "", "", 0)
@@ -312,22 +320,25 @@ def abandoned(path: Path) -> list[Path]:
             spool.lock()
         except SpoolError:
             continue
-        spool.let_go()
+        spool.unlock()
         found.append(folder)
     return found
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def _errors(message: str) -> Iterator[None]:
     """Translate errors of the operating system.
 
+    Args:
+        message: The message of the error, to which the reason is added.
+
     Raises:
-        SpoolError: with the reason.
+        SpoolError: The operating system reported an error.
     """
     try:
         yield
     except OSError as error:
-        raise SpoolError(f"{what}: {error.strerror or error}") from error
+        raise SpoolError(f"{message}: {error.strerror or error}") from error
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -337,7 +348,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """See that a new file is found again after a crash of the machine."""
+    """Flush the folder's list of files, so that a new file survives a crash of the machine."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

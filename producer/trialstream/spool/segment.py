@@ -1,15 +1,14 @@
 """A segment of the spool: an Avro object container of encoded events.
 
 Its codec is `snappy`, the one in Avro whose blocks carry a checksum (CRC-32 of the uncompressed bytes:
-https://avro.apache.org/docs/1.12.0/specification/#required-codecs names it beside the required ones), and its metadata
-hold the events' schemas: nothing but an Avro library is needed to read it. `read_segment` is stricter than such a
-library, which skips the checksum, and more patient: it goes on behind a damaged block.
+https://avro.apache.org/docs/1.12.0/specification/#required-codecs names it beside the required ones). Its metadata
+hold the schemas of the events, so any Avro library can read it. `read_segment` checks the checksums, which such a
+library skips, and continues behind a damaged block, where a library would stop.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ import cramjam
 import fastavro
 from fastavro.write import Writer
 from trialstream_schemas.errors import SpoolError
-from trialstream_schemas.wire.schemas import SCHEMAS
+from trialstream_schemas.wire.schemas import SCHEMAS, schemas_from_json, schemas_to_json
 
-__all__ = ["Container", "Contents", "Row", "read_segment"]
+__all__ = ["Container", "Contents", "SpooledEvent", "read_segment"]
 
 SCHEMA: dict[str, Any] = {
     "type": "record",
@@ -47,21 +46,27 @@ _HEADER = fastavro.parse_schema(
         ],
     }
 )
-# What fastavro raises where the bytes end too soon.
-_ENDED = (EOFError, IndexError)
+# Raised by fastavro where the bytes end too soon.
+_TOO_SHORT = (EOFError, IndexError)
 _SCHEMAS, _WRITER, _PREFIX, _LOG = (f"trialstream.{each}" for each in ("schemas", "writer", "prefix", "log"))
-_TEXTS = json.dumps({key.hex(): json.loads(text) for key, text in SCHEMAS.items()})
+_SCHEMAS_JSON = schemas_to_json(SCHEMAS)
 _MAGIC = b"Obj\x01"
-# More than any version's header takes: this one's has 33,000.
+# Larger than the header of any version: this one has 33,000 bytes.
 _HEADER_BYTES = 1024 * 1024
 _SYNC_BYTES = 16
 _CRC_BYTES = 4
-# Blocks end where `block` says, long before fastavro would end them by their size.
-_NEVER = 2**40
+# Size at which fastavro would end a block by itself: never, since `Container.block` ends each block.
+_AUTO_BLOCK_BYTES = 2**40
 
 
-class Row(NamedTuple):
-    """An event on its way: which of the log's topics, the record's key, the encoded event."""
+class SpooledEvent(NamedTuple):
+    """An encoded event as the spool stores it.
+
+    Attributes:
+        topic: The topic of the log that it goes to.
+        key: Key of the record.
+        value: The event in single-object encoding.
+    """
 
     topic: Literal["registry", "trials"]
     key: bytes
@@ -69,19 +74,19 @@ class Row(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a segment holds.
+    """The contents of a segment.
 
     Attributes:
-        rows: Its events.
+        events: Its events.
         schemas: Their schemas, fingerprint → JSON.
         writer: Id of the writer.
-        prefix: Prefix of the log that they are for.
-        log: Id of that log; empty if it was not known when they were written.
-        lost_bytes: Bytes that are in no whole block.
-        damaged: Whether they were whole once: not only the torn tail that a kill leaves.
+        prefix: Prefix of the log that the events belong to.
+        log: Id of that log; empty if it was not known when the segment was begun.
+        lost_bytes: Bytes outside of whole blocks.
+        damaged: Whether a block was damaged after it was written, rather than torn by a kill.
     """
 
-    rows: list[Row]
+    events: list[SpooledEvent]
     schemas: dict[bytes, bytes]
     writer: str
     prefix: str
@@ -91,22 +96,31 @@ class Contents(NamedTuple):
 
 
 class Container:
-    """The bytes of a segment: first the header, then block after block."""
+    """Makes the bytes of a segment: first the header, then block after block.
+
+    Args:
+        writer: Id of the writer.
+        prefix: Prefix of the log that the events belong to.
+        log: Id of that log; empty if it is not known.
+
+    Attributes:
+        header: The first bytes of the segment.
+    """
 
     def __init__(self, writer: str, prefix: str, log: str) -> None:
         self._buffer = io.BytesIO()
-        metadata = {_SCHEMAS: _TEXTS, _WRITER: writer, _PREFIX: prefix, _LOG: log}
-        self._writer = Writer(self._buffer, _PARSED, "snappy", _NEVER, metadata)
-        self.header = self._taken()
+        metadata = {_SCHEMAS: _SCHEMAS_JSON, _WRITER: writer, _PREFIX: prefix, _LOG: log}
+        self._writer = Writer(self._buffer, _PARSED, "snappy", _AUTO_BLOCK_BYTES, metadata)
+        self.header = self._take_bytes()
 
-    def block(self, rows: Sequence[Row]) -> bytes:
+    def block(self, events: Sequence[SpooledEvent]) -> bytes:
         """The next block, with these events."""
-        for row in rows:
-            self._writer.write(row._asdict())
+        for event in events:
+            self._writer.write(event._asdict())
         self._writer.flush()
-        return self._taken()
+        return self._take_bytes()
 
-    def _taken(self) -> bytes:
+    def _take_bytes(self) -> bytes:
         taken = self._buffer.getvalue()
         self._buffer.seek(0)
         self._buffer.truncate()
@@ -114,11 +128,13 @@ class Container:
 
 
 def read_segment(path: Path) -> Contents:
-    """Read a segment as far as it is whole.
+    """Read the whole blocks of a segment.
+
+    A file that ends within its header is empty: its writer was killed before it could confirm an event.
 
     Raises:
-        FileNotFoundError: it is not there.
-        SpoolError: it cannot be read, is another file, or so damaged that nobody can tell.
+        FileNotFoundError: There is no such file.
+        SpoolError: The file cannot be read, or it is not a segment, or its header is damaged.
     """
     try:
         data = path.read_bytes()
@@ -130,46 +146,46 @@ def read_segment(path: Path) -> Contents:
     try:
         header: Any = fastavro.schemaless_reader(source, _HEADER, None)
         if header["magic"] != _MAGIC:
-            raise ValueError("no Avro object container")
+            raise ValueError("not an Avro object container")
         metadata, sync = header["meta"], header["sync"]
-        schemas = {
-            bytes.fromhex(key): json.dumps(each, sort_keys=True).encode()
-            for key, each in json.loads(metadata[_SCHEMAS]).items()
-        }
+        schemas = schemas_from_json(metadata[_SCHEMAS])
         writer, prefix, log = (metadata[key].decode() for key in (_WRITER, _PREFIX, _LOG))
     except Exception as error:
         begun = data.startswith(_MAGIC) or _MAGIC.startswith(data)
-        if begun and isinstance(error, _ENDED) and len(data) < _HEADER_BYTES:
-            return Contents([], {}, "", "", "", len(data), damaged=False)  # killed in its first write
-        raise SpoolError(f"{path} is no spool of trialstream, or its header is damaged: {error!r}") from error
-    rows: list[Row] = []
+        if begun and isinstance(error, _TOO_SHORT) and len(data) < _HEADER_BYTES:
+            return Contents([], {}, "", "", "", len(data), damaged=False)
+        raise SpoolError(f"{path} is not a trialstream spool segment, or its header is damaged: {error!r}") from error
+    events: list[SpooledEvent] = []
     at, lost, damaged = source.tell(), 0, False
     while at < len(data):
         block = _block(data, at)
-        if block is None:  # what follows the next marker may be whole; without one it is the torn tail
+        if block is None:  # skip to the next marker, behind which a block may be whole; the torn tail has none
             marker = data.find(sync, at)
-            upcoming = len(data) if marker < 0 else marker + _SYNC_BYTES
+            end = len(data) if marker < 0 else marker + _SYNC_BYTES
             damaged |= marker >= 0
-            lost += upcoming - at
-            at = upcoming
+            lost += end - at
+            at = end
             continue
         plain, size = block
         at += size
         source = io.BytesIO(plain)
         while source.tell() < len(plain):
             record: Any = fastavro.schemaless_reader(source, _PARSED, None)
-            rows.append(Row(record["topic"], record["key"], record["value"]))
-    return Contents(rows, schemas, writer, prefix, log, lost, damaged)
+            events.append(SpooledEvent(record["topic"], record["key"], record["value"]))
+    return Contents(events, schemas, writer, prefix, log, lost, damaged)
 
 
 def _block(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """The block at a place, if it is whole there: the checksum says so, whatever count and marker say."""
+    """The block at a position: its uncompressed events and its size, or None if it is not whole there.
+
+    The checksum decides; count and marker of the block are not needed to read it, and not checked.
+    """
     source = io.BytesIO(data)
     source.seek(at)
     try:
         fastavro.schemaless_reader(source, "long", None)
         size: Any = fastavro.schemaless_reader(source, "long", None)
-    except _ENDED:
+    except _TOO_SHORT:
         return None
     start, end = source.tell(), source.tell() + size
     if size < _CRC_BYTES or end + _SYNC_BYTES > len(data):

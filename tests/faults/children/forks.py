@@ -135,7 +135,7 @@ def fork_offline(name: str) -> None:
     """The same with a protocol that works offline: its calls need no other thread, so they could wait for a lock."""
     with trialstream.sync.connect(offline=True) as protocol:
         trial = protocol.new_trial(ts.Trial(name=name))
-        with protocol._protocol._session.outbox._lock, protocol._protocol._session._uplink.backlog._lock:
+        with protocol._protocol._session.outbox._lock, protocol._protocol._session._pipeline.backlog._lock:
             pid = os.fork()  # as if another thread held both
             if pid == 0:
                 in_child(protocol, trial, "os._exit")

@@ -1,0 +1,60 @@
+"""Signals between the parts of the pipeline: a wake-up for one task, and the news that entries have moved on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+import anyio
+
+__all__ = ["ProgressSignal", "WakeUp"]
+
+
+class WakeUp:
+    """A flag that any thread sets and one task of an event loop waits for.
+
+    The task clears the flag before it looks for work, so that no work that comes after the look is missed.
+
+    Args:
+        loop: The event loop of the task.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Set the flag, from any thread."""
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    def clear(self) -> None:
+        """Clear the flag, in the task."""
+        self._event.clear()
+
+    async def wait(self, seconds: float = math.inf) -> None:
+        """Return when the flag is set, or after that many seconds."""
+        with anyio.move_on_after(seconds):
+            await self._event.wait()
+
+
+class ProgressSignal:
+    """A broadcast to all tasks that wait for entries to leave memory. Lives in one event loop.
+
+    Attributes:
+        last: Time of the last progress, on the monotonic clock; 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        self._event = anyio.Event()
+
+    def notify(self) -> None:
+        """Record progress, and wake all tasks that wait for it."""
+        self.last = time.monotonic()
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Return at the next progress."""
+        await self._event.wait()

@@ -1,0 +1,25 @@
+"""Counts of the events in a pipeline."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Statistics"]
+
+
+class Statistics(NamedTuple):
+    """Counts of the events of one protocol.
+
+    Attributes:
+        queued: Events that wait to be acknowledged, in memory or on disk.
+        bytes: Estimated memory of the open frames and of the events in memory, bytes.
+        acked: Events acknowledged by Kafka.
+        dropped: Events dropped before Kafka had them.
+        spooled: Queued events that are on disk.
+    """
+
+    queued: int
+    bytes: int
+    acked: int
+    dropped: int
+    spooled: int
