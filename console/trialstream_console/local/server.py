@@ -32,9 +32,8 @@ class Server(ABC):
 
     name: str
     title: str
-    start_seconds = (
-        120.0  # detects a hang: a start takes 4 s, and 30 s on a machine with three times its load (measured)
-    )
+    # Detects a hang: a start takes 4 s, and 30 s on a machine with three times its load (measured).
+    start_seconds = 120.0
     stop_seconds = 15.0
 
     def __init__(self, folder: Path) -> None:
