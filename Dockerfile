@@ -1,7 +1,7 @@
 # The consumer service: `trialstream consume`, configured by TRIALSTREAM_* (docs/operations.md).
 FROM python:3.11-slim
 
-# One folder that only root can write, one user that owns nothing.
+# The service runs as a user without a home folder, and only root can write to the folder of the code.
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin trialstream
 WORKDIR /opt/trialstream
 
@@ -13,6 +13,6 @@ COPY console console
 RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[consumer]'
 
 USER trialstream
-# Logs appear as they are written.
+# Logs are not buffered.
 ENV PYTHONUNBUFFERED=1
 CMD ["trialstream", "consume"]

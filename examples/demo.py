@@ -1,7 +1,7 @@
-"""What `make demo` runs: `digits.py` on a Kafka, a MongoDB and a consumer of its own.
+"""Run `digits.py` on a Kafka, a MongoDB and a consumer of its own; this is `make demo`.
 
-They live in the folder `.demo` and on free ports, for as long as this takes. Each run has a prefix of its own, so it
-begins with empty topics and an empty database; what it wrote stays in the folder for a look: see docs/demo.md.
+The servers use the folder `.demo` and free ports, and are stopped at the end. Each demo has a prefix of its own, so it
+begins with empty topics and an empty database. The data is kept in the folder: docs/demo.md shows how to read it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from trialstream_console.local import LocalStack, LocalStackError, Ports
 from trialstream_console.local.consumer import environment
 
 HERE = Path(__file__).resolve().parent
-INTERRUPT_SECONDS = 15.0  # for the workers to log that their trials were interrupted; it takes them about one
+INTERRUPT_SECONDS = 15.0  # for the workers to log that their trials were interrupted, which takes about 1 s
 
 
 def main() -> int:
-    """Start the servers, run the search, stop the servers; the exit code is the search's."""
+    """Start the servers, run the search, stop the servers, and return the exit code of the search."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parent / ".demo", help="folder of the servers' data and logs")
     options = parser.parse_args()
     stop_on(signal.SIGTERM, signal.SIGHUP)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of what it then retries
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its warnings report requests that it then retries
     console = Console()
     prefix = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     try:
         with (
             Steps(console) as steps,
-            LocalStack(options.data, ports=Ports.free(), prefix=prefix, progress=steps) as stack,
+            LocalStack(options.data, ports=Ports.free(), prefix=prefix, on_step=steps) as stack,
         ):
-            console.quiet = True  # the last line is to be the search's
+            console.quiet = True  # the last line of the output is that of the search
             return search(stack)
     except LocalStackError as error:
         print(f"demo failed: {error}")
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def stop_on(*signals: signal.Signals) -> None:
-    """Let these stop everything in order as Ctrl-C does, unless they are ignored, as by `nohup`."""
+    """Make these signals stop the demo in order, like Ctrl-C, unless they are ignored, as with `nohup`."""
     for each in signals:
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, signal.default_int_handler)
@@ -59,8 +59,8 @@ def stop_on(*signals: signal.Signals) -> None:
 def search(stack: LocalStack) -> int:
     """Run `digits.py` on the stack, and return its exit code.
 
-    It gets a session of its own: Ctrl-C reaches this process only, which passes it on to the search and its workers,
-    waits for them, and then stops the servers.
+    The search has a session of its own: Ctrl-C reaches this process only, which forwards it to the search and its
+    workers, waits for them, and then stops the servers.
     """
     command = [sys.executable, str(HERE / "digits.py")]
     variables = {**os.environ, **environment(stack.config)}
@@ -73,11 +73,11 @@ def search(stack: LocalStack) -> int:
             child.wait(INTERRUPT_SECONDS)
         raise
     finally:
-        with suppress(ProcessLookupError):  # none is left, as it should be
+        with suppress(ProcessLookupError):  # no process is left, as expected
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    if died := stack.died():
-        print(died, file=sys.stderr)
+    if failure := stack.failure():
+        print(failure, file=sys.stderr)
     if code < 0:
         print(f"demo failed: the search was killed by {signal.Signals(-code).name}")
         return 1

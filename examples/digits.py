@@ -1,8 +1,9 @@
 """A hyperparameter search on scikit-learn's handwritten digits, logged with trialstream.
 
-This process plans eight trials. Four workers claim them one by one, train a small network for each, and log what
-happens; one trial learns so fast that it diverges, which ends the trial but not its worker. Meanwhile bars show how far
-the trials are. At the end comes a table of them, and a check that all that was logged can be read back.
+This process creates eight trials. Four worker processes claim them one by one, train a small network for each, and log
+the training. One trial has so large a learning rate that it diverges, which ends the trial but not its worker. Progress
+bars show the trials meanwhile. At the end a table lists them, and a check compares the logged data with what is read
+back.
 
     trialstream up --detach && eval "$(trialstream env)"
     python examples/digits.py
@@ -48,17 +49,17 @@ SEARCH = [
     {"learning_rate": 0.3, "hidden": 256},
 ]
 
-# How many numbers: by uid of the trial, section ("metrics" or "chronos") and name.
+# Number of observations by uid of the trial, section ("metrics" or "chronos") and name.
 Counts: TypeAlias = Counter[tuple[str, str, str]]
 
 
 class Mismatch(Exception):
-    """What was logged is not what can be read back."""
+    """The data that was read back differs from the data that was logged."""
 
 
 def main() -> int:
-    """Run the search. The last line says how it went; the exit code is 0 if all is well."""
-    # The workers share the processors already. They inherit this before their numpy starts threads of its own.
+    """Run the search, print its result as the last line, and return the exit code: 0 if the check succeeded."""
+    # The workers share the processors already, so numpy must not start threads; the workers inherit these variables.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     try:
         summary = asyncio.run(search())
@@ -72,13 +73,13 @@ def main() -> int:
 
 
 async def search() -> str:
-    """Plan the trials, have them run, show how they did, and check what was logged.
+    """Create the trials, run them in workers, print a table, and check the logged data.
 
     Returns:
-        A summary.
+        The summary of the check.
 
     Raises:
-        Mismatch: something is missing.
+        Mismatch: The data that was read back differs from the data that was logged.
     """
     async with ts.connect() as protocol:
         group = await plan(protocol)
@@ -89,7 +90,7 @@ async def search() -> str:
 
 
 async def plan(protocol: ts.Protocol) -> ts.TrialGroup:
-    """Make the project, a group for this search, and its trials."""
+    """Create the project, a group for this search, and its trials."""
     project = await protocol.new_project(ts.Project(name="digits", description="Handwritten digits, 8 x 8 pixels"))
     name = f"search of {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
     group = await protocol.new_trial_group(ts.TrialGroup(name=name, project_id=project.uid))
@@ -104,23 +105,23 @@ async def plan(protocol: ts.Protocol) -> ts.TrialGroup:
 
 
 def work(worker: int, group_id: str, training: Images, test: Images) -> Counts:
-    """Run trials until none is left to claim, and return how much was logged: what each of the processes does."""
+    """Run trials until none is left to claim; return what was logged. This is the main function of a worker."""
     return asyncio.run(run_trials(worker, group_id, training, test))
 
 
 async def run_trials(worker: int, group_id: str, training: Images, test: Images) -> Counts:
-    """Run the trials of the group that this worker gets hold of."""
+    """Claim and run trials of the group; return what was logged."""
     logged: Counts = Counter()
     async with ts.connect() as protocol:
         async for trial in claim_trials(protocol, group_id):
             await protocol.add_trial_tags(trial, worker=worker)
             await run_trial(Run(protocol, trial, logged), training, test)
-        await protocol.commit(level="folded")  # so that the parent can read it
+        await protocol.commit(level="folded")  # so that the parent process can read all of it
     return logged
 
 
 async def claim_trials(protocol: ts.Protocol, group_id: str) -> AsyncIterator[ts.Trial]:
-    """Claim trials that have no status yet, by starting them; no trial goes to two workers."""
+    """Claim trials without a status by starting them; each trial is claimed by one worker."""
     while True:
         try:
             trial = await protocol.fetch_and_update_trial({"group_id": group_id, "status": None}, "log_trial_start")
@@ -130,7 +131,7 @@ async def claim_trials(protocol: ts.Protocol, group_id: str) -> AsyncIterator[ts
 
 
 class Run:
-    """One trial's share of the protocol, counting what is logged."""
+    """Logs the training of one trial, and counts what is logged."""
 
     def __init__(self, protocol: ts.Protocol, trial: ts.Trial, logged: Counts) -> None:
         self.protocol = protocol
@@ -138,13 +139,13 @@ class Run:
         self._logged = logged
 
     async def metrics(self, step: int, **values: float) -> None:
-        """Log numbers of a step of the training."""
+        """Log metrics of a training step."""
         await self.protocol.log_trial_metrics(self.trial, step, **values)
         self._logged.update((self.trial.uid, "metrics", name) for name in values)
 
     @asynccontextmanager
     async def chrono(self, name: str) -> AsyncIterator[None]:
-        """Log how long the block takes."""
+        """Log the duration of the block."""
         await self.protocol.log_trial_chrono_start(self.trial, name, ts.StatAggregator.lazy())
         try:
             yield
@@ -153,13 +154,13 @@ class Run:
             self._logged[self.trial.uid, "chronos", name] += 1
 
     async def finish(self, *exc_info: Any) -> None:
-        """Log the end of the trial, and the exception that ended it if there was one."""
+        """Log the end of the trial, with the exception that ended it if there was one."""
         await self.protocol.log_trial_finish(self.trial, *exc_info)
         self._logged[self.trial.uid, "chronos", "runtime"] += 1
 
 
 async def run_trial(run: Run, training: Images, test: Images) -> None:
-    """Train, and log how that ends: a diverged trial is over, any other exception is the caller's."""
+    """Train and log the end of the trial; raise any exception except that of a divergence."""
     try:
         await train(run, training, test)
     except BaseException as error:
@@ -171,10 +172,10 @@ async def run_trial(run: Run, training: Images, test: Images) -> None:
 
 
 async def train(run: Run, training: Images, test: Images) -> None:
-    """Train a network by mini-batches.
+    """Train a network with mini-batches.
 
     Raises:
-        FloatingPointError: it diverged.
+        FloatingPointError: The training diverged.
     """
     learning_rate, hidden = run.trial.parameters["learning_rate"], run.trial.parameters["hidden"]
     rng = np.random.default_rng(0)
@@ -192,14 +193,14 @@ async def train(run: Run, training: Images, test: Images) -> None:
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"the loss is {loss} at step {step}")
         await run.metrics(step, test_accuracy=network.accuracy(test))
-        await asyncio.sleep(0)  # log calls do not wait for anything: this is where Ctrl-C gets in
+        await asyncio.sleep(0)  # log calls do not wait, so this is where Ctrl-C can cancel the training
 
 
-# --- The parent again: start the workers, watch, show, check
+# --- The parent process: start the workers, show their progress, print a table
 
 
 async def run_workers(protocol: ts.Protocol, group: ts.TrialGroup) -> Counts:
-    """Let the workers run the trials; return how much they logged in all."""
+    """Run the trials in worker processes; return what all of them logged."""
     images = load_images()
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
         workers = [pool.submit(work, number, group.uid, *images) for number in range(WORKERS)]
@@ -208,7 +209,7 @@ async def run_workers(protocol: ts.Protocol, group: ts.TrialGroup) -> Counts:
 
 
 async def watch(protocol: ts.Protocol, group: ts.TrialGroup, workers: list[Future[Counts]]) -> None:
-    """Show how far the trials are until the workers are done: bars on a terminal, a line per change of status else."""
+    """Show the trials until the workers are done: bars on a terminal, else a line for each change of status."""
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(16), MofNCompleteColumn(), TextColumn("{task.fields[how]}"))
     trials = await protocol.fetch_trials({"group_id": group.uid})
@@ -216,7 +217,7 @@ async def watch(protocol: ts.Protocol, group: ts.TrialGroup, workers: list[Futur
         bars = {trial.uid: progress.add_task(describe(trial), total=STEPS, how=outcome(trial)) for trial in trials}
         done = False
         while not done:
-            done = all(each.done() for each in workers)  # asked before the last look, so that it shows the end
+            done = all(each.done() for each in workers)  # checked before the last fetch, which then shows the end
             statuses = {trial.uid: trial.status for trial in trials}
             trials = await protocol.fetch_trials({"group_id": group.uid})
             for trial in trials:
@@ -228,7 +229,7 @@ async def watch(protocol: ts.Protocol, group: ts.TrialGroup, workers: list[Futur
 
 
 def table(trials: list[ts.Trial]) -> Table:
-    """The trials and how they did."""
+    """Return a table of the trials and their results."""
     rows = Table("rate", "hidden", "worker", "status", "accuracy", "loss", "steps", "ms/step", "seconds", box=None)
     for trial in trials:
         loss, accuracy = trial.metrics.get("loss"), trial.metrics.get("test_accuracy")
@@ -247,30 +248,30 @@ def table(trials: list[ts.Trial]) -> Table:
 
 
 def describe(trial: ts.Trial) -> str:
-    """What tells the trials apart."""
+    """Return the parameters that distinguish the trial."""
     return f"rate {trial.parameters['learning_rate']:<4} hidden {trial.parameters['hidden']:<3}"
 
 
 def status(trial: ts.Trial) -> str:
-    """The name of its status."""
+    """Return the name of the trial's status."""
     return trial.status.name if trial.status else "waiting"
 
 
 def outcome(trial: ts.Trial) -> str:
-    """What came of it, or what it is at."""
+    """Return the accuracy of a completed trial, the error of a failed one, or the status."""
     if trial.status is ts.Status.Completed:
         return f"accuracy {trial.metrics['test_accuracy'].last:.3f}"
     return trial.errors[-1].message if trial.errors else status(trial)
 
 
-# --- The check: can all be read back that was logged?
+# --- The check: compare the logged data with the data that is read back
 
 
 async def check(protocol: ts.Protocol, trials: list[ts.Trial], logged: Counts) -> str:
     """Compare what the workers logged with what is read back; return a summary.
 
     Raises:
-        Mismatch: they differ; it says in what.
+        Mismatch: They differ; the message lists the differences.
     """
     folded, history = folded_counts(trials), await history_counts(protocol, trials)
     dead = dead_letters(since=min(trial.created for trial in trials))
@@ -293,12 +294,12 @@ async def check(protocol: ts.Protocol, trials: list[ts.Trial], logged: Counts) -
 
 
 def metrics_of(counts: Counts) -> Counts:
-    """Those of the metrics: the points."""
+    """Return the counts of the metrics only."""
     return Counter({key: n for key, n in counts.items() if key[1] == "metrics"})
 
 
 def folded_counts(trials: list[ts.Trial]) -> Counts:
-    """What the trials' aggregators have seen."""
+    """Return the numbers of observations in the trials' aggregators."""
     return Counter(
         {
             (trial.uid, section, name): observations(aggregator)
@@ -310,7 +311,7 @@ def folded_counts(trials: list[ts.Trial]) -> Counts:
 
 
 async def history_counts(protocol: ts.Protocol, trials: list[ts.Trial]) -> Counts:
-    """How long the histories of the metrics are."""
+    """Return the lengths of the histories of the metrics."""
     counts: Counts = Counter()
     for trial in trials:
         for name, history in (await protocol.fetch_metrics(trial)).items():
@@ -319,18 +320,18 @@ async def history_counts(protocol: ts.Protocol, trials: list[ts.Trial]) -> Count
 
 
 def observations(aggregator: ts.StatAggregator | None) -> int:
-    """How many numbers it has seen; it counts those that are not finite apart."""
+    """Return the number of observations, of which the aggregator counts nan and ±inf separately."""
     return aggregator.count + aggregator.nan + aggregator.inf + aggregator.neginf if aggregator else 0
 
 
 def differences(logged: Counts, found: Counts, where: str) -> list[str]:
-    """What is not the same in both."""
+    """Describe each count that is not the same in both."""
     keys = sorted(key for key in logged.keys() | found.keys() if logged[key] != found[key])
     return [f"{' '.join(key)}: {logged[key]} logged, {found[key]} {where}" for key in keys]
 
 
 def dead_letters(since: datetime) -> int:
-    """How many records the consumer could not fold since then."""
+    """Return the number of records since then that the consumer could not fold."""
     command = [sys.executable, "-m", "trialstream_console.cli", "dead-letters", "--json"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 (our own)
     return sum(json.loads(line)["time"] >= since.timestamp() * 1000 for line in listed.stdout.splitlines())

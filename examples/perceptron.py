@@ -1,6 +1,6 @@
-"""Pictures of handwritten digits, which come with scikit-learn, and a small network that learns to read them.
+"""Images of handwritten digits from scikit-learn, and a small network that classifies them.
 
-Nothing in here knows of trialstream: it stands for your own model and data.
+This module does not use trialstream: it stands for your own model and data.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ __all__ = ["TRAINING_IMAGES", "Images", "Perceptron", "load_images", "mini_batch
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-TRAINING_IMAGES = 1440  # of 1797: a multiple of many batch sizes; the others test what was learned
+TRAINING_IMAGES = 1440  # of 1797: a multiple of many batch sizes; the others are test images
 
 
 class Images(NamedTuple):
-    """Images.
+    """Images with their labels.
 
     Attributes:
-        pixels: A row for each: 8 x 8 shades from 0 to 1.
-        digits: Which digit each one shows.
+        pixels: One row for each image: 8 x 8 shades from 0 to 1.
+        digits: The digit that each image shows.
     """
 
     pixels: Floats
     digits: Integers
 
     def take(self, rows: Integers) -> Images:
-        """Those in these rows."""
+        """Return the images in the given rows."""
         return Images(self.pixels[rows], self.digits[rows])
 
 
 def load_images() -> tuple[Images, Images]:
-    """Images to train with, and others to test with; always the same."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 (1.5 s of processor time, spared to the workers)
+    """Return the training images and the test images; the division is always the same."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 (takes 1.5 s of processor time, which the workers do not need)
 
     pixels, digits = load_digits(return_X_y=True)
     images = Images((pixels / 16).astype(np.float32), digits)
@@ -46,7 +46,7 @@ def load_images() -> tuple[Images, Images]:
 
 
 def mini_batches(images: Images, size: int, rng: np.random.Generator) -> Iterator[Images]:
-    """All images once, in random order; `size` must divide their number."""
+    """Yield all images once, in random order; `size` must divide their number."""
     for rows in rng.permutation(len(images.digits)).reshape(-1, size):
         yield images.take(rows)
 
@@ -54,7 +54,7 @@ def mini_batches(images: Images, size: int, rng: np.random.Generator) -> Iterato
 class Perceptron:
     """A classifier with one hidden layer of leaky rectifiers, in single precision."""
 
-    LEAK: Final = np.float32(0.1)  # without it, whoever learns too fast dies quietly instead of diverging
+    LEAK: Final = np.float32(0.1)  # without it, too large a learning rate stops the learning instead of diverging
 
     def __init__(self, hidden: int, rng: np.random.Generator) -> None:
         self.inner = rng.normal(0, np.sqrt(2 / 64), (64, hidden)).astype(np.float32)
@@ -64,12 +64,12 @@ class Perceptron:
 
     @property
     def size(self) -> int:
-        """How many weights there are to learn."""
+        """Number of weights."""
         return self.inner.size + self.inner_bias.size + self.outer.size + self.outer_bias.size
 
-    @np.errstate(over="ignore", invalid="ignore")  # who diverges finds it in the loss
+    @np.errstate(over="ignore", invalid="ignore")  # the loss shows a divergence
     def learn(self, images: Images, rate: float) -> tuple[float, float]:
-        """Take one step of gradient descent; return the loss (cross entropy) and the accuracy before it."""
+        """Take one step of gradient descent; return the loss (cross entropy) and the accuracy before the step."""
         hidden, scores = self._forward(images.pixels)
         scores -= scores.max(axis=1, keepdims=True)
         log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
@@ -86,7 +86,7 @@ class Perceptron:
         return float(loss), float(accuracy)
 
     def accuracy(self, images: Images) -> float:
-        """Share of the images that are read rightly."""
+        """Return the fraction of the images that are classified correctly."""
         _, scores = self._forward(images.pixels)
         return float((scores.argmax(axis=1) == images.digits).mean())
 

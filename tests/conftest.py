@@ -15,27 +15,27 @@ from trialstream_console.local.consumer import ConsumerService
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector, name, obj):
-    """Run every coroutine test by anyio, without a mark on each."""
+    """Run every coroutine test through anyio, without a mark on each test."""
     if name.startswith("test") and inspect.iscoroutinefunction(inspect.unwrap(obj)):
         pytest.mark.anyio(obj)
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run on asyncio: aiokafka and motor know no other."""
+    """Run on asyncio, the only event loop that aiokafka and motor support."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
-    """Kafka and MongoDB in a temporary folder on free ports, started by the first test that asks."""
+    """Kafka and MongoDB in a temporary folder on free ports, started by the first test that uses them."""
     with LocalStack(consumer=False) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _spools(tmp_path_factory) -> Iterator[None]:
-    """What tests spool goes to a temporary folder, in their child processes too."""
+    """Put the spools of the tests and of their child processes into a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIALSTREAM_SPOOL_DIR", str(tmp_path_factory.mktemp("spool")))
         yield
@@ -43,11 +43,11 @@ def _spools(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture
 def config(stack: LocalStack, tmp_path) -> Config:
-    """Settings with a prefix of its own: no topic and no database of another test is seen."""
+    """A configuration with a prefix of its own: each test has fresh topics and a fresh database."""
     for server in stack.servers[:2]:
         if server.running:
             server.signal(signal.SIGCONT)
-        server.start()  # a fault test that failed may have left it dead or paused
+        server.start()  # a failed fault test may have left the server dead or paused
     prefix = f"test-{uuid.uuid4().hex[:12]}"
     return Config(
         kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=prefix, partitions=4, spool_dir=str(tmp_path / "spool")
@@ -56,9 +56,9 @@ def config(stack: LocalStack, tmp_path) -> Config:
 
 @pytest.fixture
 def consumer(tmp_path_factory) -> Iterator[Callable[[Config], ConsumerService]]:
-    """Start a consumer process for a configuration; returns when it is ready, and ends it after the test.
+    """Start a consumer process for a configuration and wait until it is ready; stop it after the test.
 
-    What is returned has `pid`, `running`, `log`, `stop()` (SIGTERM), `kill()` (SIGKILL) and `start()`.
+    The returned service has `pid`, `running`, `log`, `stop()` (SIGTERM), `kill()` (SIGKILL) and `start()`.
     """
     started: list[ConsumerService] = []
 

@@ -73,7 +73,7 @@ def sink(kafka: str, mongo: str, *, rows: int = ROWS, inserts: bool = False) -> 
             "-Xmx1g", "org.apache.kafka.connect.cli.ConnectStandalone", "worker.properties", "sink.properties"
         )
         log = Path("connect.log")
-        connect = process.on_lasting_thread(lambda: process.spawn(command, log=log, cwd=Path.cwd()))
+        connect = process.run_on_spawner_thread(lambda: process.spawn(command, log=log, cwd=Path.cwd()))
         try:
             return _watch(connect, client[_DATABASE]["rows"], rows)
         except TimeoutError as error:

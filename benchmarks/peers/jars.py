@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import jgo
-from trialstream_console.local.parts import KAFKA_VERSION, java
+from trialstream_console.local.binaries import KAFKA_VERSION, java
 
 __all__ = ["CONNECTOR_VERSION", "java_command"]
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import Any
 
-from trialstream_console.local.parts import KAFKA_VERSION
+from trialstream_console.local.binaries import KAFKA_VERSION
 
 from benchmarks.peers.jars import java_command
 from benchmarks.peers.measuring import entry

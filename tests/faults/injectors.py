@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from service_support import until
 from trialstream.config import Config
-from trialstream_console.local import LocalStack, parts
+from trialstream_console.local import LocalStack, binaries
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.kafka import KafkaServer
 from trialstream_console.local.mongo import is_primary
@@ -81,7 +81,7 @@ class ProxiedKafka(KafkaServer):
     def __init__(self, folder: Path) -> None:
         more = Ports.free()
         self.proxy_port, self.behind = more.kafka, more.controller
-        super().__init__(folder, Ports.free(), "faults0000000000000000", parts.kafka_class_path(lambda *_: None))
+        super().__init__(folder, Ports.free(), "faults0000000000000000", binaries.kafka_class_path(lambda *_: None))
 
     @property
     def proxied(self) -> str:
@@ -118,21 +118,21 @@ class DyingConsumer(ConsumerService):
         super().__init__(folder, config)
         self._arguments = [point, str(passes)]
 
-    def answers(self) -> bool:
+    def _poll_startup(self) -> bool:
         """Whether it is ready, or dead already."""
-        return super().answers() or not self.running
+        return super()._poll_startup() or not self.running
 
     async def dies(self, seconds: float = 30.0) -> None:
         """Wait until it has killed itself."""
         await until(lambda: not self.running, seconds)
         assert self._process is not None
-        assert self._process.returncode == -signal.SIGKILL, self.died
+        assert self._process.returncode == -signal.SIGKILL, self.failure
 
     @property
-    def died(self) -> str:
+    def failure(self) -> str:
         """Its death is what is wanted: only another end is one to report."""
         killed = self._process is not None and self._process.poll() == -signal.SIGKILL
-        return "" if killed else super().died
+        return "" if killed else super().failure
 
     def _command(self):
         return [sys.executable, str(Path(__file__).with_name("dying_consumer.py")), *self._arguments]

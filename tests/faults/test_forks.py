@@ -111,7 +111,7 @@ def test_a_child_that_outlives_its_parent(served, start):
     parent.go()
 
     assert "sent" in pushed.stdout
-    assert "left" not in pushed.stdout
+    assert "skipped" not in pushed.stdout
     assert found["outlived"][1] == list(range(100))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the Protocol run on: one log with one consumer for all of them, told apart by fresh names."""
+"""Fixtures of the Protocol's tests: one log with one consumer for all of them; each test uses names of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trialstream_console.local.consumer import ConsumerService
 
 @pytest.fixture(scope="session")
 def served(stack: LocalStack, tmp_path_factory) -> Iterator[ts.Config]:
-    """Settings of a log that a consumer folds for as long as the tests run."""
+    """Configuration of a log that a consumer folds while the tests run."""
     prefix = f"protocol-{uuid.uuid4().hex[:12]}"
     config = ts.Config(kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=prefix, partitions=4)
     service = ConsumerService(tmp_path_factory.mktemp("consumer"), config)
@@ -26,20 +26,20 @@ def served(stack: LocalStack, tmp_path_factory) -> Iterator[ts.Config]:
 
 @pytest.fixture(scope="module")
 async def protocol(served: ts.Config) -> AsyncIterator[ts.Protocol]:
-    """A Protocol on that log, the same for all tests of a file."""
+    """A Protocol on that log, shared by the tests of a file."""
     async with connected(served) as protocol:
         yield protocol
 
 
 @pytest.fixture
 def name(request) -> str:
-    """A name that nothing else on that log has."""
+    """A name that is unique on that log."""
     return f"{request.node.originalname} {uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
 async def trial(protocol: ts.Protocol, name: str) -> ts.Trial:
-    """A trial that has just been created."""
+    """A newly created trial."""
     created = await protocol.new_trial(ts.Trial(name=name))
     assert created is not None
     return created
@@ -47,7 +47,7 @@ async def trial(protocol: ts.Protocol, name: str) -> ts.Trial:
 
 @pytest.fixture
 def environment(monkeypatch, served: ts.Config) -> None:
-    """The environment leads to that log."""
+    """Set the environment variables of that log."""
     for field in dataclasses.fields(served):
         monkeypatch.delenv(f"TRIALSTREAM_{field.name.upper()}", raising=False)
     for key in ("kafka", "mongo", "prefix"):

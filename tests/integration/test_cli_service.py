@@ -11,7 +11,7 @@ from trialstream.log.topics import ensure_topics
 
 
 async def test_there_are_no_dead_letters(config):
-    """The table says so, JSON has no lines, and both succeed."""
+    """Without --json a line says so, with --json the output is empty, and both succeed."""
     await ensure_topics(config)
     table, lines = cli(config, "dead-letters"), cli(config, "dead-letters", "--json")
 
@@ -20,7 +20,7 @@ async def test_there_are_no_dead_letters(config):
 
 
 async def test_a_server_that_does_not_answer(config):
-    """Exit code 1, and one message with the address and what to do."""
+    """The exit code is 1, and the message has the address and the remedy."""
     no_mongo = replace(config, mongo="mongodb://127.0.0.1:9/?replicaSet=trialstream")
     no_kafka = replace(config, kafka="127.0.0.1:9")
     found = {}
@@ -43,8 +43,8 @@ async def test_a_server_that_does_not_answer(config):
         assert "Unclosed" not in done.stderr
 
 
-async def test_a_bad_limit_and_a_bad_setting_are_told(config):
-    """Exit code 2 for a bad option, 1 for a bad setting; neither is a traceback."""
+async def test_a_bad_limit_and_a_bad_setting_are_refused(config):
+    """The exit code is 2 for a bad option and 1 for a bad setting, without a traceback."""
     limit = cli(config, "dead-letters", "--limit", "0")
     prefix = cli(config, "consume", environment={"TRIALSTREAM_PREFIX": "not.allowed"})
 

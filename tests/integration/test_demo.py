@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, and what it says when something is missing."""
+"""The demo: a complete run, an interrupted one, and its check of the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OK = r"demo ok: 8 trials \(7 completed, 1 failed\), (\d+) points logged, \1 fold
 
 @pytest.fixture
 def demo(tmp_path):
-    """Start the demo on a folder of its own, with a mark that all its processes inherit."""
+    """Start the demo in a folder of its own, with an environment variable that marks all its processes."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
         [sys.executable, EXAMPLES / "demo.py", "--data", tmp_path / "demo"],
@@ -39,7 +39,7 @@ def demo(tmp_path):
 
 
 def left_behind(demo) -> list[psutil.Process]:
-    """Whatever still runs of what the demo started."""
+    """Return the processes of the demo that are still running."""
     return [each for each in psutil.process_iter() if _environment(each).get("TRIALSTREAM_TEST_DEMO") == demo.mark]
 
 
@@ -52,7 +52,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 @pytest.mark.timeout(300)
 def test_ends_well_and_leaves_no_process(demo):
-    """All that was logged is folded, one trial has failed, and nothing runs any more."""
+    """All logged points are folded, one trial has failed, and no process is left."""
     output, _ = demo.communicate()
 
     assert re.fullmatch(OK, output.splitlines()[-1]), output
@@ -62,7 +62,7 @@ def test_ends_well_and_leaves_no_process(demo):
 
 @pytest.mark.timeout(300)
 def test_leaves_no_process_when_it_is_stopped(demo):
-    """Stopped in the midst of the training, it takes its workers and servers with it."""
+    """A demo that is stopped during the training stops its workers and servers."""
     for line in demo.stdout:
         if "Running" in line:
             break
@@ -76,7 +76,7 @@ def test_leaves_no_process_when_it_is_stopped(demo):
 
 @pytest.fixture
 def digits(monkeypatch):
-    """The search as a module, for a search of one trial and without servers."""
+    """The module `digits`, for a search of one trial without servers."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module("digits")
     monkeypatch.setattr(module, "SEARCH", module.SEARCH[:1])
@@ -85,7 +85,7 @@ def digits(monkeypatch):
 
 
 class Projection:
-    """Has one trial, which logged ten losses."""
+    """A projection of one trial, which logged ten losses."""
 
     def __init__(self, folded=10, history=10, **fields) -> None:
         losses = ts.TimeSeriesAggregator()
@@ -100,8 +100,8 @@ class Projection:
         self.logged = Counter({(self.trial.uid, "metrics", "loss"): 10})
 
 
-async def test_says_what_was_compared(digits):
-    """When all agrees, the summary has the numbers."""
+async def test_summary_has_the_compared_numbers(digits):
+    """The check returns a summary if nothing differs."""
     found = Projection()
 
     summary = await digits.check(found, [found.trial], found.logged)
@@ -121,7 +121,7 @@ async def test_says_what_was_compared(digits):
     ],
 )
 async def test_fails_when(digits, found, said):
-    """Whatever differs is named."""
+    """The error names the difference."""
     projection = Projection(**found)
 
     with pytest.raises(digits.Mismatch, match=said):

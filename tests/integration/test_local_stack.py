@@ -1,4 +1,4 @@
-"""The real servers: started, found, killed, stopped, and started again with their data."""
+"""The local stack: its servers are started, found, killed, stopped, and started again with their data."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pymongo import MongoClient
 from trialstream.config import Config
 from trialstream_console.local import LocalStack, LocalStackError, Ports
 from trialstream_console.local.folder import DataFolder
-from trialstream_console.local.status import look
+from trialstream_console.local.status import read_status
 
 COMMAND = [sys.executable, "-m", "trialstream_console.cli"]
 
 
 async def topics(config: Config) -> list[str]:
-    """The topics of the broker."""
+    """Return the topics of the broker."""
     client = AIOKafkaAdminClient(**config.kafka_client())
     await client.start()
     try:
@@ -38,7 +38,7 @@ async def topics(config: Config) -> list[str]:
 
 
 async def create(config: Config) -> None:
-    """A topic and a document."""
+    """Create a topic and a document."""
     client = AIOKafkaAdminClient(**config.kafka_client())
     await client.start()
     try:
@@ -49,19 +49,19 @@ async def create(config: Config) -> None:
 
 
 def insert(config: Config) -> None:
-    """A document."""
+    """Insert a document."""
     with MongoClient(config.mongo) as client:
         client[config.database].things.insert_one({"_id": 1})
 
 
 def count(config: Config) -> int:
-    """How many documents there are."""
+    """Return the number of documents."""
     with MongoClient(config.mongo) as client:
         return client[config.database].things.count_documents({})
 
 
 def left_in(folder: Path) -> list[str]:
-    """The servers that run on a folder, whoever started them: their working directory is the folder."""
+    """Return the processes whose working directory is the folder: its servers."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -73,7 +73,7 @@ def left_in(folder: Path) -> list[str]:
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until it comes true."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not in time"
@@ -88,13 +88,13 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's, without settings of the person who runs the tests."""
+    """Return the environment of this process without the tester's own settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TRIALSTREAM_")}
 
 
 @contextmanager
 def foreground(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """`trialstream up` as a process; its output is in `<folder>.out`."""
+    """Run `trialstream up` as a process; its output is in `<folder>.out`."""
     out = folder.with_suffix(".out")
     command = [*COMMAND, "up", "--data", str(folder), *map(str, arguments)]
     with (
@@ -109,7 +109,7 @@ def foreground(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[st
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Iterator[Path]:
-    """A data folder for the command line; free ports are remembered in it from the first start on."""
+    """A data folder for the commands; it keeps the free ports of the first start."""
     folder = tmp_path_factory.mktemp("up") / "data"
     yield folder
     run("down", "--data", folder)
@@ -123,7 +123,7 @@ def ports() -> list[object]:
 
 
 async def test_the_stack_serves_topics_and_transactions(stack, config):
-    """What trialstream needs of the servers: topics of several partitions, and transactions."""
+    """The servers support topics of several partitions, and transactions."""
     await create(config)
     client = AsyncIOMotorClient(config.mongo)
     async with await client.start_session() as session, session.start_transaction():
@@ -135,13 +135,13 @@ async def test_the_stack_serves_topics_and_transactions(stack, config):
 
 
 async def test_each_server_can_be_killed_and_comes_back_with_its_data(stack, config):
-    """Kill -9 of a single server loses nothing; the others go on; its pid is a new one."""
+    """Kill -9 of a single server loses no data and leaves the others running; the restarted server has a new pid."""
     await create(config)
     before = stack.kafka.pid, stack.mongo.pid
     for server in (stack.kafka, stack.mongo):
         server.kill()
         assert not server.running
-        assert server.died == ""
+        assert server.failure == ""
         with pytest.raises(LocalStackError, match="not running"):
             _ = server.pid
         await anyio.to_thread.run_sync(server.start)
@@ -152,27 +152,27 @@ async def test_each_server_can_be_killed_and_comes_back_with_its_data(stack, con
 
 
 async def test_a_second_stack_on_a_folder_is_refused(stack):
-    """Two launchers would fight over the files."""
-    with pytest.raises(LocalStackError, match="another trialstream runs on"):
+    """Two launchers must not write to the same files."""
+    with pytest.raises(LocalStackError, match="is in use by another launcher"):
         LocalStack(stack.folder.path, consumer=False).start()
     assert stack.kafka.running
 
 
-def test_a_paused_server_is_seen_as_silent(stack, config):
-    """It lives and accepts connections, but does not answer."""
+def test_a_paused_server_is_reported_as_silent(stack, config):
+    """The server is alive and accepts connections, but does not answer."""
     stack.mongo.signal(signal.SIGSTOP)
     try:
-        found = look(DataFolder(stack.folder.path))
+        found = read_status(DataFolder(stack.folder.path))
     finally:
         stack.mongo.signal(signal.SIGCONT)
 
     assert found.state == "broken"
     assert (found.servers["mongod"].state, found.servers["kafka"].state) == ("silent", "ok")
-    assert look(DataFolder(stack.folder.path)).state == "ready"
+    assert read_status(DataFolder(stack.folder.path)).state == "ready"
 
 
 async def test_data_survives_a_restart_and_a_change_of_ports(tmp_path):
-    """The replica set is told its new address; servers that die at start are explained; nothing is left behind."""
+    """The replica set gets its new address; a server that dies at start is an error; no process is left behind."""
     folder = tmp_path / "data"
     with LocalStack(folder, consumer=False, ports=Ports.free()) as stack:
         await create(stack.config)
@@ -194,11 +194,11 @@ async def test_data_survives_a_restart_and_a_change_of_ports(tmp_path):
     with pytest.raises(LocalStackError, match=r"MongoDB died \(.*\)\. .*mongod\.log says:\n.*storage engine"):
         LocalStack(folder, consumer=False).start()
     assert left_in(folder) == []
-    assert "MongoDB died" in look(DataFolder(folder)).error
+    assert "MongoDB died" in read_status(DataFolder(folder)).error
 
 
 def test_a_port_in_use_is_refused_and_nothing_is_left_behind(tmp_path):
-    """MongoDB was up already when Kafka found its port taken: it is stopped again, and a temporary folder removed."""
+    """MongoDB was started before Kafka found its port in use: it is stopped, and a temporary folder is removed."""
     ports = Ports.free()
     kept, temporary = LocalStack(tmp_path / "data", consumer=False, ports=ports), LocalStack(ports=ports)
     with socket.create_server(("127.0.0.1", ports.kafka)):
@@ -210,7 +210,7 @@ def test_a_port_in_use_is_refused_and_nothing_is_left_behind(tmp_path):
     assert not temporary.folder.path.exists()
 
 
-def test_detached_it_stays_until_down(data, ports):
+def test_a_detached_stack_runs_until_down(data, ports):
     """`up --detach`, `status`, `env`, a second `up`, a server that dies, `down`."""
     assert run("status", "--data", data).returncode == 1
     assert run("env", "--data", data).returncode == 1
@@ -249,16 +249,16 @@ def test_detached_it_stays_until_down(data, ports):
     assert log.index("Stopping the consumer") < log.index("Stopping Kafka") < log.index("Stopping MongoDB")
     assert left_in(data) == []
     assert json.loads(run("status", "--json", "--data", data).stdout)["state"] == "stopped"
-    assert "Nothing runs" in run("down", "--data", data).stdout
+    assert "Nothing is running" in run("down", "--data", data).stdout
 
 
 SHOW = "import json, os; print(json.dumps({name: os.environ[name] for name in os.environ if name.startswith('TRIAL')}))"
 
 
 def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, ports):
-    """After kill -9 the same folder starts again; Ctrl-C then ends it in order with exit code 0."""
+    """After kill -9 the folder can be started again; Ctrl-C then stops the servers in order with exit code 0."""
     with foreground(data, *ports) as process:
-        wait_for(lambda: look(DataFolder(data)).state == "ready" or process.poll() is not None)
+        wait_for(lambda: read_status(DataFolder(data)).state == "ready" or process.poll() is not None)
         process.kill()
         if sys.platform == "linux":
             wait_for(lambda: left_in(data) == [], 10)
@@ -267,7 +267,7 @@ def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, p
     assert left_in(data) == []
 
     with foreground(data) as process:
-        wait_for(lambda: look(DataFolder(data)).state == "ready" or process.poll() is not None)
+        wait_for(lambda: read_status(DataFolder(data)).state == "ready" or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     out = data.with_suffix(".out").read_text()
@@ -276,7 +276,7 @@ def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, p
 
 
 def test_sigterm_during_the_start_leaves_nothing(data, ports):
-    """A start that is interrupted stops what it has started."""
+    """An interrupted start stops the servers that it has started."""
     with foreground(data, *ports) as process:
         wait_for(lambda: "mongod" in left_in(data))
         process.send_signal(signal.SIGTERM)
@@ -286,19 +286,19 @@ def test_sigterm_during_the_start_leaves_nothing(data, ports):
 
 
 def test_a_server_that_dies_later_ends_the_stack_with_its_log(data, ports):
-    """No half of a stack stays; `status` remembers why."""
+    """The other servers are stopped, and `status` shows the reason."""
     with foreground(data, *ports) as process:
-        wait_for(lambda: look(DataFolder(data)).state == "ready" or process.poll() is not None)
-        os.kill(look(DataFolder(data)).servers["consumer"].pid, signal.SIGKILL)
+        wait_for(lambda: read_status(DataFolder(data)).state == "ready" or process.poll() is not None)
+        os.kill(read_status(DataFolder(data)).servers["consumer"].pid, signal.SIGKILL)
 
         assert process.wait(60) == 1
     assert "error: the consumer died (killed by SIGKILL)" in data.with_suffix(".out").read_text()
     assert left_in(data) == []
-    assert "the consumer died" in look(DataFolder(data)).error
+    assert "the consumer died" in read_status(DataFolder(data)).error
 
 
-def test_a_detached_start_that_fails_says_why(data, ports):
-    """The launcher's own words, and exit code 1."""
+def test_a_detached_start_that_fails_shows_the_reason(data, ports):
+    """The launcher's error is printed, with exit code 1."""
     with socket.create_server(("127.0.0.1", int(str(ports[3])))):
         up = run("up", "--detach", "--data", data, *ports)
 

@@ -16,7 +16,7 @@ from aiokafka.partitioner import murmur2
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from service_load import connected
 from service_support import records_of
-from trialstream_console.local import parts
+from trialstream_console.local import binaries
 
 SEPARATOR = b"--- next record ---"
 
@@ -127,10 +127,10 @@ async def test_kafkas_own_console_consumer_reads_the_topics(config, consumer, st
 
 def console_consumer(stack, topic, count):
     """Read a topic with `kafka-console-consumer`, whose jar is not among those of the broker."""
-    [tools, *_] = jgo.resolve(f"org.apache.kafka:kafka-tools:{parts.KAFKA_VERSION}")
+    [tools, *_] = jgo.resolve(f"org.apache.kafka:kafka-tools:{binaries.KAFKA_VERSION}")
     class_path = [Path(tools.resolve()), *stack.kafka.class_path]
     command = [
-        parts.java(),
+        binaries.java(),
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",

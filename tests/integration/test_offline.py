@@ -274,13 +274,16 @@ async def test_the_commands_list_and_send(config, consumer):
     again = await run_sync(lambda: cli(config, "push", config.spool_dir))
     nowhere = await run_sync(lambda: cli(config, "push", "/nowhere/at/all"))
 
-    assert f"left {config.spools / protocol.writer} to the process that is using it" in busy.stdout
+    assert f"skipped {config.spools / protocol.writer}: it is in use by a running process" in busy.stdout
     assert listed.stdout.startswith(f"{config.spools / protocol.writer}: 13 events, ")
     line = json.loads(as_json.stdout)
     assert (line["writer"], line["prefix"], line["busy"]) == (protocol.writer, config.prefix, False)
     assert pushed.stdout == f"sent {line['events']} events from {config.spools / protocol.writer}\n", pushed.stderr
-    assert (again.stdout, again.returncode) == ("nothing waits\n", 0)
-    assert (nowhere.stderr, nowhere.returncode) == ("error: there is no /nowhere/at/all\n", 1)
+    assert (again.stdout, again.returncode) == ("no events to send\n", 0)
+    assert (nowhere.stderr, nowhere.returncode) == (
+        "error: /nowhere/at/all: expected a spool or a folder of spools, got a path that does not exist\n",
+        1,
+    )
 
 
 async def test_a_spool_goes_to_the_log_that_it_is_for(config, consumer):

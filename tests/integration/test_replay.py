@@ -28,7 +28,7 @@ from service_support import (
 )
 from test_consumer_rebuild import write_all
 from trialstream.log.topics import ensure_topics
-from trialstream_console.cli.times import shown
+from trialstream_console.cli.times import format_time
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
 from trialstream_consumer.projection.catalog import ProjectionExists
 from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
@@ -243,7 +243,7 @@ async def test_the_commands_report_their_results(folded):
     """Counts go to stdout and nothing to stderr; the exit code is 1 if documents differ."""
     config, _ = folded
     time = max(each.timestamp for each in await records_of(config, config.trials_topic))
-    until = await run_sync(cli, config, "rebuild", "--until", shown(time))
+    until = await run_sync(cli, config, "rebuild", "--until", format_time(time))
     nameless = await run_sync(cli, config, "rebuild", "--name", "then")
     rebuilt = await run_sync(cli, config, "rebuild")
     same = await run_sync(cli, config, "verify")
@@ -260,11 +260,11 @@ async def test_the_commands_report_their_results(folded):
     for each in (until, rebuilt, same, listed, table, dropped):
         assert (each.returncode, each.stderr) == (0, ""), each.stderr
     assert until.stdout.startswith(f"built {name} from ")
-    assert f"connect(projection={name!r}) reads it" in until.stdout
+    assert f"read it with connect(projection={name!r})" in until.stdout
     assert nameless.returncode == 2
-    assert "--name goes with --until" in nameless.stderr
-    assert rebuilt.stdout.rstrip().endswith(f"the live projection is {config.prefix}~1 now")
-    assert same.stdout.rstrip().endswith("all are what the log says")
+    assert "--name requires --until" in nameless.stderr
+    assert rebuilt.stdout.rstrip().endswith(f"the live projection is now {config.prefix}~1")
+    assert same.stdout.rstrip().endswith("all match the log")
     assert [each["state"] for each in found] == ["live", "ready"]
     assert found[1]["until"] == time
     assert name in table.stdout

@@ -1,4 +1,4 @@
-"""Children die with the launcher, and nothing but them is ever killed."""
+"""Child processes end with the launcher, and no other process is ever killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 from trialstream_console.local import process
 from trialstream_console.local.errors import LocalStackError
-from trialstream_console.local.process import ProcessId, on_lasting_thread, spawn
+from trialstream_console.local.process import ProcessId, run_on_spawner_thread, spawn
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 DEAF = [
@@ -26,12 +26,12 @@ DEAF = [
 
 @pytest.fixture
 def child(tmp_path):
-    """Start a process whose log says `up` when it runs."""
+    """Start a process, and wait until it has written `up` to its log."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(command: list[str]) -> subprocess.Popen[bytes]:
         log = tmp_path / f"{len(started)}.log"
-        popen = on_lasting_thread(lambda: spawn(command, log=log, cwd=tmp_path))
+        popen = run_on_spawner_thread(lambda: spawn(command, log=log, cwd=tmp_path))
         started.append(popen)
         _wait_for(lambda: "up" in log.read_text())
         return popen
@@ -52,7 +52,7 @@ def _wait_for(condition, seconds: float = 10.0) -> None:
 
 
 def test_a_recorded_process_is_found_and_stopped(child):
-    """A pid with its start time names the process, until it ends."""
+    """A pid and a start time identify a process until it ends."""
     popen = child(SLEEP)
     recorded = ProcessId.of(popen.pid)
 
@@ -64,8 +64,8 @@ def test_a_recorded_process_is_found_and_stopped(child):
     assert popen.wait(10) == -signal.SIGTERM
 
 
-def test_a_process_that_began_at_another_time_is_left_alone(child):
-    """A pid that was given to another process since is not ours to kill."""
+def test_a_process_with_another_start_time_is_left_alone(child):
+    """A pid may have been given to another process since it was recorded."""
     popen = child(SLEEP)
     other = ProcessId(popen.pid, psutil.Process(popen.pid).create_time() - 60)
 
@@ -75,7 +75,7 @@ def test_a_process_that_began_at_another_time_is_left_alone(child):
 
 
 def test_a_process_that_ignores_sigterm_is_killed_at_the_deadline(child):
-    """Stopping takes no longer than it was given."""
+    """Stopping takes no longer than its time limit."""
     popen = child(DEAF)
     process.stop(popen, 0.2)
 
@@ -92,8 +92,8 @@ def test_a_recorded_process_that_ignores_sigterm_is_killed_at_the_deadline(child
     assert popen.wait(10) == -signal.SIGKILL
 
 
-def test_a_paused_process_can_be_stopped_in_good_order(child):
-    """SIGSTOP does not force a kill: the process is woken for its SIGTERM."""
+def test_a_paused_process_is_stopped_by_sigterm(child):
+    """A process under SIGSTOP is resumed, so that it handles SIGTERM."""
     popen = child(SLEEP)
     popen.send_signal(signal.SIGSTOP)
     process.stop(popen, 10)
@@ -103,13 +103,13 @@ def test_a_paused_process_can_be_stopped_in_good_order(child):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next start stops what was left")
 def test_children_die_with_a_launcher_that_is_killed(tmp_path):
-    """Kill -9 of the launcher leaves no child behind, although the child got no signal from it."""
+    """Kill -9 of the launcher leaves no child behind, although the launcher sent no signal."""
     code = f"""
         import time
         from pathlib import Path
-        from trialstream_console.local.process import on_lasting_thread, spawn
+        from trialstream_console.local.process import run_on_spawner_thread, spawn
         here = Path({str(tmp_path)!r})
-        print(on_lasting_thread(lambda: spawn({SLEEP!r}, log=here / "log", cwd=here)).pid, flush=True)
+        print(run_on_spawner_thread(lambda: spawn({SLEEP!r}, log=here / "log", cwd=here)).pid, flush=True)
         time.sleep(600)
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as launcher:
@@ -122,8 +122,8 @@ def test_children_die_with_a_launcher_that_is_killed(tmp_path):
     assert orphan.wait(10)
 
 
-def test_children_outlive_the_thread_that_asked_for_them(child):
-    """Anyio's worker threads come and go; a server that one of them started must stay."""
+def test_children_outlive_the_thread_that_started_them(child):
+    """A server that was started from one of anyio's worker threads must outlive that thread."""
     started: list[subprocess.Popen[bytes]] = []
     thread = threading.Thread(target=lambda: started.append(child(SLEEP)))
     thread.start()
@@ -138,17 +138,17 @@ def test_children_are_not_reached_by_the_terminals_ctrl_c(child):
     assert os.getpgid(child(SLEEP).pid) != os.getpgrp()
 
 
-def test_a_program_that_does_not_exist_ends_and_says_so_in_its_log(tmp_path):
-    """What the kernel says ends up where the server's own words would."""
+def test_a_program_that_does_not_exist_ends_with_an_error_in_its_log(tmp_path):
+    """The error of `exec` is in the log file, like the server's own messages."""
     log = tmp_path / "log"
-    popen = on_lasting_thread(lambda: spawn([tmp_path / "nothing"], log=log, cwd=tmp_path))
+    popen = run_on_spawner_thread(lambda: spawn([tmp_path / "nothing"], log=log, cwd=tmp_path))
 
     assert popen.wait(10) == 1
     assert "FileNotFoundError" in process.tail(log)
 
 
 def test_the_end_of_a_log_shows_messages_not_stack_frames(tmp_path):
-    """A Java stack trace is longer than what is shown; its message must stay in sight."""
+    """A Java stack trace is longer than the lines that are shown, and must not displace its message."""
     log = tmp_path / "log"
     log.write_text("old\n")
     offset = log.stat().st_size
@@ -163,13 +163,13 @@ def test_the_end_of_a_log_shows_messages_not_stack_frames(tmp_path):
 @pytest.mark.parametrize(
     ("code", "words"), [(3, "exit code 3"), (-9, "killed by SIGKILL"), (-99, "killed by signal 99")]
 )
-def test_how_a_process_ended_is_said_in_words(code, words):
-    """Nobody has to know that -9 is SIGKILL."""
-    assert process.ended(code) == words
+def test_the_exit_reason_is_described_in_words(code, words):
+    """Signals are named instead of shown as negative numbers."""
+    assert process.exit_reason(code) == words
 
 
-def test_without_psutil_it_is_said_what_to_install(monkeypatch):
-    """The part that names processes is optional."""
+def test_without_psutil_the_error_has_the_command_that_installs_it(monkeypatch):
+    """Psutil is an optional dependency."""
     monkeypatch.setitem(sys.modules, "psutil", None)
 
     with pytest.raises(LocalStackError, match=r"psutil.*pip install 'trialstream\[local\]'"):
@@ -177,7 +177,7 @@ def test_without_psutil_it_is_said_what_to_install(monkeypatch):
 
 
 def test_a_process_of_another_user_is_named(monkeypatch):
-    """A refused signal is an error that says who can help."""
+    """A refused signal is an error that names the process and its owner."""
 
     def refuse(pid: int, number: int) -> None:
         raise PermissionError
@@ -190,10 +190,10 @@ def test_a_process_of_another_user_is_named(monkeypatch):
         mine.stop(1)
 
 
-def test_the_tether_refuses_when_its_launcher_is_gone(tmp_path):
-    """A launcher that died while its child was starting leaves nothing behind either."""
-    tether = Path(process.__file__).with_name("tether.py")
-    answer = subprocess.run([sys.executable, tether, "1", *SLEEP], capture_output=True, text=True, check=False)
+def test_a_command_is_not_started_when_its_launcher_has_ended(tmp_path):
+    """A launcher that is killed while its child starts leaves no process behind."""
+    wrapper = Path(process.__file__).with_name("die_with_parent.py")
+    answer = subprocess.run([sys.executable, wrapper, "1", *SLEEP], capture_output=True, text=True, check=False)
 
     assert answer.returncode == 1
-    assert "the launcher is gone" in answer.stderr
+    assert "parent process 1 has ended" in answer.stderr

@@ -1,28 +1,31 @@
-"""The `trialstream` command: one file per group of commands."""
+"""The `trialstream` command: one module for each group of commands.
+
+Layers, top to bottom: the groups of commands; what they share (`output`, `progress`, `running`, `times`, `logs`).
+"""
 
 from __future__ import annotations
 
 import sys
 
 import typer
-from rich.console import Console
 from trialstream_schemas.errors import TrialStreamError
 
 from trialstream_console.cli import archive, replay, service, spool, stack, trials
-from trialstream_console.local.launcher import Interrupted
+from trialstream_console.cli.output import say_error
+from trialstream_console.local.errors import Interrupted
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="trialstream",
-    help="Log experiments as a stream of events.",
+    help="Log machine-learning experiments as a stream of events.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-# Every group of commands registers itself here.
+# The order in the help text.
 stack.register(app)
 service.register(app)
 archive.register(app)
@@ -32,11 +35,11 @@ spool.register(app)
 
 
 def main() -> None:
-    """Entry point of `trialstream`: an error is one message on stderr and exit code 1."""
+    """Run `trialstream`: an error is one message on stderr and exit code 1; a signal is exit code 128 + its number."""
     try:
         app()
     except TrialStreamError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        say_error(error)
         sys.exit(1)
     except Interrupted as signal:
         sys.exit(128 + signal.number)

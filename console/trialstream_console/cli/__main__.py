@@ -1,4 +1,4 @@
-"""`python -m trialstream_console.cli`."""
+"""Entry point of `python -m trialstream_console.cli`."""
 
 from __future__ import annotations
 

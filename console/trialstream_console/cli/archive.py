@@ -1,4 +1,4 @@
-"""`export`, `import`: the log as one file, and back."""
+"""`export` and `import`: the log as one file."""
 
 from __future__ import annotations
 
@@ -7,60 +7,67 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from trialstream.config import Config
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
 
-from trialstream_console.cli.progress import counting
+from trialstream_console.cli.output import say
+from trialstream_console.cli.progress import progress_bar
 from trialstream_console.cli.running import run
-from trialstream_console.cli.times import time_of
+from trialstream_console.cli.times import parse_time
 
 __all__ = ["register"]
 
-File = Annotated[Path, typer.Argument(metavar="FILE.avro")]
+File = Annotated[Path, typer.Argument(metavar="FILE.avro", help="Path of the archive.")]
+Since = Annotated[
+    int | None,
+    typer.Option(parser=parse_time, metavar="TIME", help="Export only records appended at this time or later."),
+]
+Until = Annotated[
+    int | None, typer.Option(parser=parse_time, metavar="TIME", help="Export only records appended before this time.")
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     app.command("export")(export)
     app.command("import")(import_)
 
 
 def export(
     file: File,
-    project: Annotated[str | None, typer.Option(help="Only this project with its groups and trials.")] = None,
-    trial: Annotated[str | None, typer.Option(help="Only this trial: a uid, or a hash for all its revisions.")] = None,
-    since: Annotated[
-        int | None, typer.Option(parser=time_of, metavar="TIME", help="Only what came then or later.")
+    project: Annotated[str | None, typer.Option(help="Export only this project, its groups and its trials.")] = None,
+    trial: Annotated[
+        str | None, typer.Option(help="Export only this trial: a uid, or a hash for all its revisions.")
     ] = None,
-    until: Annotated[int | None, typer.Option(parser=time_of, metavar="TIME", help="Only what came earlier.")] = None,
+    since: Since = None,
+    until: Until = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write the log, or a part of it, with its schemas into an Avro file that any Avro tool reads.
+    """Write the log, or a part of it, into an Avro file.
 
-    Times are ISO 8601, UTC unless they say otherwise, and compare with the broker's clock. The creation of a trial that
-    is kept is always kept.
+    The file includes the schemas, and any Avro tool can read it. Times are ISO 8601, in UTC unless they have an offset,
+    and are compared with the broker's timestamps. An exported trial always includes its creation, whatever the time
+    limits.
     """
     selection = Selection(project, trial, since, until)
-    with counting() as progress:
+    with progress_bar() as progress:
         exported = run(partial(export_log, Config.from_env(), file, selection, progress, force=force))
-    left_out = f"; left out {exported.unreadable} that cannot be decoded" if exported.unreadable else ""
-    _say(
+    left_out = f"; left out {exported.unreadable} records that cannot be decoded" if exported.unreadable else ""
+    say(
         f"exported {exported.records['registry']} registry and {exported.records['trials']} trial records with "
         f"{exported.schemas} schemas to {file}{left_out}"
     )
 
 
 def import_(file: File) -> None:
-    """Put the records of an exported file into the configured Kafka; what is there already has no effect."""
-    with counting() as progress:
+    """Append the records of an archive to the configured Kafka.
+
+    Records that are already in the log have no effect.
+    """
+    with progress_bar() as progress:
         archive = Archive.check(file, progress)
-        sent = run(partial(import_archive, Config.from_env(), archive, progress))
-    _say(
+        sent = run(import_archive, Config.from_env(), archive, progress)
+    say(
         f"imported {sent['registry']} registry and {sent['trials']} trial records with {len(archive.schemas)} schemas "
         f"from {file}"
     )
-
-
-def _say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,36 +1,32 @@
-"""What is being done: steps with a spinner, and counts with a bar."""
+"""Progress displays of the commands: a spinner for steps, and bars for counts."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
+from trialstream_consumer.archive import Progress
 
-__all__ = ["Steps", "counting"]
+__all__ = ["Steps", "progress_bar"]
 
-# Moving the bar for each record would cost more than the record.
-_SHOWN = 256
+# Minimum count between two updates of a bar: an update for each record would cost more than the record.
+_UPDATE_COUNT = 256
 
 
 class Steps:
-    """A spinner on a terminal, and a line for each finished step everywhere.
+    """Shows the current step with a spinner on a terminal, and prints a line for each finished step everywhere.
 
-    Shows the step that was named last; called with a step and a detail of it, and with an empty step at the end.
+    A `StepReport`: called with a step and its detail, and with an empty step at the end.
+
+    Args:
+        console: Where the steps are shown.
     """
 
     def __init__(self, console: Console) -> None:
@@ -40,7 +36,7 @@ class Steps:
         self._began = 0.0
 
     def __call__(self, step: str, detail: str) -> None:
-        """Go on to a step, or to the next detail of the present one."""
+        """Show a step; a step of another name finishes the one before."""
         if step != self._step:
             self._finish("[green]✓[/]")
             self._step, self._began = step, time.monotonic()
@@ -65,7 +61,7 @@ class Steps:
 
 
 class _Rate(ProgressColumn):
-    """How many a second, lately."""
+    """The current rate, per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -73,24 +69,24 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def counting() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for each step, with count, rate and time left; nothing where stderr is no terminal.
+def progress_bar() -> Iterator[Progress]:
+    """Show a bar on stderr for each step, with count, rate and time left; nothing if stderr is not a terminal.
 
     Yields:
-        To be called with the step, how many are done and how many there are.
+        A function to call with the step, the count done and the total count.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
         shown: dict[str, int] = {}
 
         def progress(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                # What is done already when a step goes on must not count in its rate.
+                # The initial count of a resumed step must not count in its rate.
                 tasks[step] = bar.add_task(step, completed=done, total=total)
                 shown[step] = done
-            if done - shown[step] >= _SHOWN or done == total:
+            if done - shown[step] >= _UPDATE_COUNT or done == total:
                 shown[step] = done
                 bar.update(tasks[step], completed=done, total=total)
 

@@ -1,18 +1,12 @@
-"""`rebuild`, `verify`, `projections`: folding the log anew, and what comes of it."""
+"""`rebuild`, `verify` and `projections`: fold the log again, compare, and manage the results."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated
 
-import structlog
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from trialstream.config import Config
@@ -22,101 +16,114 @@ from trialstream_consumer.replay.rebuild import rebuild as rebuild_live
 from trialstream_consumer.replay.rebuild import rebuild_until
 from trialstream_consumer.replay.verify import verify as verify_live
 
-from trialstream_console.cli.progress import counting
+from trialstream_console.cli.logs import log_errors_only
+from trialstream_console.cli.output import print_json, print_table, say
+from trialstream_console.cli.progress import progress_bar
 from trialstream_console.cli.running import run
-from trialstream_console.cli.times import shown, time_of
+from trialstream_console.cli.times import format_time, parse_time
 
 __all__ = ["register"]
 
 _KINDS = {
-    "differs": "is not what the log says",
+    "differs": "differs from the log",
     "missing": "is missing",
     "surplus": "does not come from the log",
 }
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (rebuild, verify, projections):
         app.command()(command)
 
 
 def rebuild(
     until: Annotated[
-        int | None, typer.Option(parser=time_of, metavar="TIME", help="Only what came earlier, into another name.")
+        int | None,
+        typer.Option(
+            parser=parse_time,
+            metavar="TIME",
+            help="Fold only records appended before this time, into a named projection.",
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="With --until: what connect(projection=NAME) reads. [u<yymmdd>T<hhmmss>]")
+        str | None,
+        typer.Option(help="With --until: name of the projection, for connect(projection=NAME). [u<yymmdd>T<hhmmss>]"),
     ] = None,
 ) -> None:
-    """Fold the whole log anew, and switch readers and consumers over; they go on all the time.
+    """Fold the whole log into a new projection, and switch to it.
 
-    Killed or interrupted, it goes on where it was when it is run again. With --until it builds the state as of that
-    time beside the live one, to be read by its name. Times are ISO 8601, UTC unless they say otherwise, and compare
-    with the broker's clock.
+    Readers and consumers keep running while they are switched. An interrupted or killed rebuild resumes when the
+    command is run again. With --until, the state as of that time is built beside the live projection, and is read by
+    its name. Times are ISO 8601, in UTC unless they have an offset, and are compared with the broker's timestamps.
     """
     if name is not None and until is None:
-        raise typer.BadParameter("--name goes with --until: the live projection has no name")
+        raise typer.BadParameter("--name requires --until: the live projection has no name")
     config = Config.from_env()
-    _log_faults_only()
-    with counting() as progress:
+    log_errors_only()
+    with progress_bar() as progress:
         if until is None:
-            done = run(partial(rebuild_live, config, progress))
+            done = run(rebuild_live, config, progress)
         else:
             # 14 characters, which fit beside the longest prefix.
             name = name or datetime.fromtimestamp(until / 1000, UTC).strftime("u%y%m%dT%H%M%S")
-            done = run(partial(rebuild_until, config, name, until, progress))
+            done = run(rebuild_until, config, name, until, progress)
     if until is None:
-        _say(f"rebuilt from {done.records} records: the live projection is {done.database} now")
+        say(f"rebuilt from {done.records} records: the live projection is now {done.database}")
     else:
-        _say(
-            f"built {name} from the {done.records} records before {shown(until)}: connect(projection={name!r}) reads it"
+        say(
+            f"built {name} from the {done.records} records before {format_time(until)}: read it with "
+            f"connect(projection={name!r})"
         )
 
 
 def verify() -> None:
-    """Compare every document with the log, and print the differences; exit code 1 if there are any.
+    """Compare every document with the log.
 
-    It folds the log into a projection of its own and drops that afterwards. Consumers and writers may go on.
+    Each difference is printed, and the exit code is 1 if there are any. The log is folded into a temporary projection,
+    which is dropped afterwards. Consumers and writers may keep running.
     """
     config = Config.from_env()
-    _log_faults_only()
+    log_errors_only()
     differences = 0
 
     def found(difference: Difference) -> None:
         nonlocal differences
         differences += 1
-        _say(_described(difference))
+        say(_describe(difference))
 
-    with counting() as progress:
-        verified = run(partial(verify_live, config, found, progress))
+    with progress_bar() as progress:
+        verified = run(verify_live, config, found, progress)
     counted = f"{verified.documents} documents, folded from {verified.records} records"
     if differences:
-        _say(f"{differences} of {counted} differ: `trialstream rebuild` makes them what the log says")
+        say(f"{differences} of {counted} differ: run `trialstream rebuild` to make them match the log")
         raise typer.Exit(1)
-    _say(f"{counted}: all are what the log says")
+    say(f"{counted}: all match the log")
 
 
 def projections(
-    drop: Annotated[str | None, typer.Option(metavar="NAME", help="Drop the projection of that name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    drop: Annotated[str | None, typer.Option(metavar="NAME", help="Drop the projection with this name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each projection.")] = False,
 ) -> None:
-    """List the projections: the live one, those until a time, and what interrupted rebuilds have left."""
+    """List the projections, or drop one.
+
+    Projections are the live one, those built with --until, and remains of interrupted rebuilds.
+    """
     config = Config.from_env()
     if drop is not None:
-        run(partial(_drop, config, drop))
-        _say(f"dropped {drop}")
+        run(_drop, config, drop)
+        say(f"dropped {drop}")
         return
-    found = run(partial(_list, config))
+    found = run(_list, config)
     if as_json:
         for each in found:
-            print(json.dumps(asdict(each)))  # noqa: T201 (this is the output)
+            print_json(asdict(each))
         return
     table = Table("name", "state", "until", "size", "database", box=None)
     for each in found:
-        until = "" if each.until is None else shown(each.until)
+        until = "" if each.until is None else format_time(each.until)
         table.add_row(each.name or "", each.state, until, decimal(each.size), each.database)
-    Console(markup=False, highlight=False).print(table)
+    print_table(table)
 
 
 async def _list(config: Config) -> list[Projection]:
@@ -129,21 +136,8 @@ async def _drop(config: Config, name: str) -> None:
         await found.drop(name)
 
 
-def _described(difference: Difference) -> str:
-    where = f"{difference.collection} {difference.id}"
+def _describe(difference: Difference) -> str:
+    document = f"{difference.collection} {difference.id}"
     if difference.kind != "differs":
-        return f"{where} {_KINDS[difference.kind]}"
-    return f"{where} {_KINDS['differs']}: {', '.join(difference.fields) or 'the order of its fields'}"
-
-
-def _say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _log_faults_only() -> None:
-    """Dead letters are no news here: they are told when the service folds them, and `dead-letters` lists them."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of what it then retries
+        return f"{document} {_KINDS[difference.kind]}"
+    return f"{document} {_KINDS['differs']}: {', '.join(difference.fields) or 'the order of its fields'}"

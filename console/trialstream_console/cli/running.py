@@ -1,26 +1,31 @@
-"""Runs what a command does, such that a signal lets it clean up."""
+"""Runs the coroutine of a command so that a signal cancels it and its cleanup is executed."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
-from trialstream_console.local.launcher import Interrupted
+from trialstream_console.local.errors import Interrupted
 
 __all__ = ["run"]
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
-def run(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function to its end; SIGTERM or Ctrl-C cancels it.
+def run(function: Callable[[*Arguments], Coroutine[Any, Any, T]], *arguments: *Arguments) -> T:
+    """Run a coroutine function and return its result; SIGTERM and Ctrl-C cancel it.
+
+    Args:
+        function: The coroutine function.
+        *arguments: Its arguments.
 
     Raises:
-        Interrupted: it was cancelled; the command ends with the exit code of that signal.
+        Interrupted: A signal cancelled the coroutine; the command ends with the exit code of that signal.
     """
 
     async def main() -> T:
@@ -33,7 +38,7 @@ def run(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
-            return await function()
+            return await function(*arguments)
         raise Interrupted(received[0])
 
     return anyio.run(main)

@@ -1,16 +1,12 @@
-"""`consume`, `dead-letters`: the consumer service and what it could not fold."""
+"""`consume` and `dead-letters`: the consumer service, and the records that it could not fold."""
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
-import structlog
 import typer
-from rich.console import Console
 from rich.table import Table
 from trialstream.config import Config
 from trialstream_consumer.projection.client import Connection
@@ -19,13 +15,17 @@ from trialstream_consumer.projection.ownership import live_database
 from trialstream_consumer.service import Service
 from trialstream_schemas.model.times import from_micros
 
+from trialstream_console.cli.logs import log_json
+from trialstream_console.cli.output import print_json, print_table, say
+from trialstream_console.cli.running import run
+
 __all__ = ["register"]
 
-Limit = Annotated[int, typer.Option(min=1, help="How many at most, the latest first.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of dead letters; the latest come first.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     app.command()(consume)
     app.command()(dead_letters)
 
@@ -35,11 +35,11 @@ def consume(
 ) -> None:
     """Fold the log into MongoDB until SIGTERM or Ctrl-C.
 
-    Start it more than once to share the partitions. The servers come from TRIALSTREAM_KAFKA, TRIALSTREAM_MONGO and
-    TRIALSTREAM_PREFIX. The log goes to stderr, one JSON object a line.
+    Several consumers share the partitions. The servers are configured by TRIALSTREAM_KAFKA, TRIALSTREAM_MONGO and
+    TRIALSTREAM_PREFIX. The command logs to stderr, one JSON object on each line.
     """
-    _log_json(logging.DEBUG if verbose else logging.INFO)
-    anyio.run(_consume, Config.from_env())
+    log_json(logging.DEBUG if verbose else logging.INFO)
+    anyio.run(_consume, Config.from_env())  # the service handles the signals: they end it with exit code 0
 
 
 async def _consume(config: Config) -> None:
@@ -47,21 +47,28 @@ async def _consume(config: Config) -> None:
 
 
 def dead_letters(
-    limit: Limit = 100, as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False
+    limit: Limit = 100,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each dead letter, with the bytes in hexadecimal.")
+    ] = False,
 ) -> None:
-    """List the records that could not be folded, with their reason and where they lie."""
-    found = anyio.run(_dead_letters, Config.from_env(), limit)
+    """List the records that could not be folded.
+
+    Each is listed with its reason, topic, partition and offset.
+    """
+    found = run(_dead_letters, Config.from_env(), limit)
     if as_json:
         for each in found:
-            print(json.dumps({**vars(each), "value": each.value.hex()}))  # noqa: T201 (this is the output)
+            print_json({**vars(each), "value": each.value.hex()})
+        return
+    if not found:
+        say("no dead letters")
         return
     table = Table("time", "topic", "partition", "offset", "bytes", "reason")
     for each in found:
         time = from_micros(each.time * 1000).isoformat(sep=" ", timespec="seconds")
         table.add_row(time, each.topic, str(each.partition), str(each.offset), str(len(each.value)), each.reason)
-    # A reason may quote what somebody wrote into the log, such as "[/bold]".
-    console = Console(markup=False, highlight=False)
-    console.print(table if found else "no dead letters")
+    print_table(table)
 
 
 async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:
@@ -70,35 +77,3 @@ async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:
         return await latest_dead_letters(connection, await live_database(connection), limit)
     finally:
         connection.close()
-
-
-def _log_json(level: int) -> None:
-    """Make structlog and the standard library's loggers (aiokafka's) write the same lines."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-            foreign_pre_chain=shared,
-        )
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("trialstream_consumer").setLevel(level)

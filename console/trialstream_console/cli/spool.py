@@ -1,27 +1,26 @@
-"""`spool`, `push`: what waits on disk, and sending it."""
+"""`spool` and `push`: list the events on disk, and send them."""
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from trialstream.config import Config
 from trialstream.pipeline.push import Waiting, push_spool, waiting
 from trialstream_consumer.progress import Progress
 from trialstream_schemas.errors import SpoolError
 
-from trialstream_console.cli.progress import counting
+from trialstream_console.cli.output import print_json, say
+from trialstream_console.cli.progress import progress_bar
 from trialstream_console.cli.running import run
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     app.command("spool")(spool)
     app.command("push")(push)
 
@@ -29,51 +28,47 @@ def register(app: typer.Typer) -> None:
 def spool(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Where; TRIALSTREAM_SPOOL_DIR if not given."),
+        typer.Argument(metavar="[PATH]...", help="Spools, or folders of spools. The default is TRIALSTREAM_SPOOL_DIR."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each spool.")] = False,
 ) -> None:
-    """List the events that wait on disk, by writer."""
+    """List the spools with events that are not sent yet."""
     found = list(waiting(paths or [Path(Config.from_env().spool_dir).expanduser()]))
     if as_json:
         for each in found:
-            print(json.dumps({**vars(each), "folder": str(each.folder), "since": each.since.isoformat()}))  # noqa: T201
+            print_json({**vars(each), "folder": str(each.folder), "since": each.since.isoformat()})
         return
     for each in found:
-        said = ", in use" * each.busy + f", {each.lost_bytes} bytes torn or damaged" * bool(each.lost_bytes)
+        notes = ", in use" * each.busy + f", {each.lost_bytes} bytes torn or damaged" * bool(each.lost_bytes)
         since = each.since.isoformat(sep=" ", timespec="seconds")[:19]
-        # No table: it would break a path that somebody copies.
-        _say(f"{each.folder}: {each.events} events, {each.bytes} bytes, since {since} UTC{said}")
+        # A table would break a path that is copied.
+        say(f"{each.folder}: {each.events} events, {each.bytes} bytes, since {since} UTC{notes}")
     if not found:
-        _say("nothing waits")
+        say("no events to send")
 
 
 def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Spools, or folders of spools.")]) -> None:
-    """Send what waits on disk to the configured Kafka, and delete it there.
+    """Send the events on disk to the configured Kafka.
 
-    It can be interrupted and run again, and run twice: what is sent twice counts once. Spools of running processes are
-    left to these.
+    Acknowledged events are deleted from disk. The command can be interrupted and run again: an event that is sent twice
+    counts once. Spools of running processes are skipped; these processes send them.
     """
     for path in paths:
         if not path.exists():
-            raise SpoolError(f"there is no {path}")
+            raise SpoolError(f"{path}: expected a spool or a folder of spools, got a path that does not exist")
     found = list(waiting(paths))
     if not found:
-        return _say("nothing waits")
-    with counting() as progress:
+        say("no events to send")
+        return
+    with progress_bar() as progress:
         for each in found:
             if each.busy:
-                _say(f"left {each.folder} to the process that is using it")
+                say(f"skipped {each.folder}: it is in use by a running process, which sends it")
                 continue
-            run(partial(push_spool, Config.from_env(), each.folder, partial(_show, progress, each)))
+            run(push_spool, Config.from_env(), each.folder, partial(_show, progress, each))
             damage = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
-            _say(f"sent {each.events} events from {each.folder}{damage}")
-    return None
+            say(f"sent {each.events} events from {each.folder}{damage}")
 
 
 def _show(progress: Progress, each: Waiting, done: int) -> None:
     progress(f"sending {each.folder.name}", done, each.events)
-
-
-def _say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)

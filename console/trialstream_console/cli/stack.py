@@ -1,10 +1,9 @@
-"""`up`, `down`, `status`, `env`: the servers on this machine."""
+"""`up`, `down`, `status` and `env`: the servers on this machine."""
 
 from __future__ import annotations
 
-import json
-import logging
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from trialstream_console.cli.logs import silence_aiokafka
+from trialstream_console.cli.output import print_json, say
 from trialstream_console.cli.progress import Steps
 from trialstream_console.local import LocalStack, LocalStackError, Ports, launcher
 from trialstream_console.local.folder import DataFolder
-from trialstream_console.local.status import Status, look
+from trialstream_console.local.status import StackStatus, read_status
 
 __all__ = ["register"]
 
@@ -23,21 +24,24 @@ _DATA = Path(".trialstream")
 
 Data = Annotated[Path, typer.Option(help="Folder of the servers' data and logs.")]
 KafkaPort = Annotated[
-    int | None, typer.Option(min=1, max=65534, help="Kafka's port; its controller takes the next one. [9092]")
+    int | None,
+    typer.Option(min=1, max=65534, help="Port of Kafka; its controller listens on the port after it. [9092]"),
 ]
-MongoPort = Annotated[int | None, typer.Option(min=1, max=65535, help="MongoDB's port. [27017]")]
+MongoPort = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of MongoDB. [27017]")]
 Prefix = Annotated[
     str | None,
     typer.Option(envvar="TRIALSTREAM_PREFIX", help="Name of the topics and of the database. [trialstream]"),
 ]
 Partitions = Annotated[
     int,
-    typer.Option(min=1, envvar="TRIALSTREAM_PARTITIONS", help="Partitions of the trials topic when it is created."),
+    typer.Option(
+        min=1, envvar="TRIALSTREAM_PARTITIONS", help="Partition count of the trials topic when it is created."
+    ),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (up, down, status, env):
         app.command()(command)
 
@@ -45,24 +49,27 @@ def register(app: typer.Typer) -> None:
 def up(
     *,
     data: Data = _DATA,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background; return when all servers are ready.")
+    ] = False,
     kafka_port: KafkaPort = None,
     mongo_port: MongoPort = None,
     prefix: Prefix = None,
     partitions: Partitions = 8,
 ) -> None:
-    """Start Kafka, MongoDB and the consumer on this machine, on loopback only.
+    """Start Kafka, MongoDB and the consumer on this machine.
 
-    Ports and prefix are remembered in the data folder, and the data survives: the next `up` goes on with them.
+    The servers listen on loopback only. The data folder keeps the data, the ports and the prefix: the next `up` uses
+    them again.
     """
     console = Console()
     folder = DataFolder(data)
-    ports, prefix = _wanted(folder, kafka_port, mongo_port, prefix)
-    before = look(folder)
+    ports, prefix = _effective_settings(folder, kafka_port, mongo_port, prefix)
+    before = read_status(folder)
     if before.state != "stopped":
-        _already(before, ports, prefix)
-        console.print(f"Already running (process {before.launcher})", highlight=False)
-        _show(console, before)
+        _check_running_stack(before, ports, prefix)
+        say(f"Already running (process {before.launcher})")
+        _show(before)
         return
     with Steps(console) as steps:
         if detach:
@@ -72,57 +79,60 @@ def up(
                 "--prefix": prefix,
                 "--partitions": partitions,
             }
-            launcher.detach(folder, [text for pair in options.items() for text in map(str, pair)], steps)
+            launcher.start_detached(folder, [text for pair in options.items() for text in map(str, pair)], steps)
             steps("", "")
-            _show(console, look(folder), _hints(data, stop="trialstream down"))
+            _show(read_status(folder), _hints(data, stop="trialstream down"))
         else:
-            logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of what it then retries
-            stack = LocalStack(folder.path, ports=ports, prefix=prefix, partitions=partitions, progress=steps)
-            launcher.supervise(stack, lambda: _show(console, look(folder), _hints(data, stop="Ctrl-C")))
+            silence_aiokafka()
+            stack = LocalStack(folder.path, ports=ports, prefix=prefix, partitions=partitions, on_step=steps)
+            launcher.supervise(stack, lambda: _show(read_status(folder), _hints(data, stop="Ctrl-C")))
 
 
 def down(data: Data = _DATA) -> None:
-    """Stop the servers; the data stays."""
+    """Stop the servers; their data is kept."""
     folder = DataFolder(data)
-    console = Console()
-    with console.status("Stopping the consumer, Kafka and MongoDB"):
-        stopped = launcher.down(folder)
-    said = "Stopped what ran on" if stopped else "Nothing runs on"
-    console.print(f"{said} {folder.path}", highlight=False, markup=False, soft_wrap=True)
+    with Console().status("Stopping the consumer, Kafka and MongoDB"):
+        stopped = launcher.stop(folder)
+    say(f"Stopped the servers of {folder.path}" if stopped else f"Nothing is running in {folder.path}")
 
 
 def status(
-    data: Data = _DATA, as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False
+    data: Data = _DATA, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:
-    """Say what runs; exit code 1 unless everything is ready."""
+    """Show the state of the servers.
+
+    The exit code is 0 if all servers are ready, and 1 otherwise.
+    """
     folder = DataFolder(data)
-    left = folder.clean()
-    found = look(folder)
+    leftovers = folder.stop_leftovers_if_unlocked()
+    found = read_status(folder)
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "stopped_leftovers": left}, indent=2))
+        print_json({**asdict(found), "stopped_leftovers": leftovers}, indent=2)
     else:
-        console = Console()
-        if left:
-            console.print(f"Stopped what an earlier run had left behind: {', '.join(left)}", highlight=False)
-        _show(console, found)
+        if leftovers:
+            say(f"Stopped servers left behind by a killed launcher: {', '.join(leftovers)}")
+        _show(found)
     if found.state != "ready":
         raise typer.Exit(1)
 
 
 def env(data: Data = _DATA) -> None:
-    """Print the settings as shell lines: eval "$(trialstream env)"."""
-    found = look(DataFolder(data))
+    """Print the settings of the servers as shell commands.
+
+    Set them in a shell with: eval "$(trialstream env)"
+    """
+    found = read_status(DataFolder(data))
     if found.state == "stopped":
-        raise LocalStackError(f"nothing runs on {found.data}: trialstream up")
+        raise LocalStackError(f"nothing is running in {found.data}: start the servers with `trialstream up`")
     for name, value in found.settings.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
-def _wanted(
+def _effective_settings(
     folder: DataFolder, kafka_port: int | None, mongo_port: int | None, prefix: str | None
 ) -> tuple[Ports, str]:
-    """What was asked for, completed by what the folder remembers."""
-    known = folder.settings()
+    """Return ports and prefix: the given ones, else those of the last start, else the defaults."""
+    known = folder.read_settings()
     ports = known.ports if known is not None else Ports()
     if kafka_port is not None:
         ports = replace(ports, kafka=kafka_port, controller=kafka_port + 1)
@@ -131,30 +141,30 @@ def _wanted(
     return ports, prefix or (known.prefix if known is not None else "trialstream")
 
 
-def _already(found: Status, wanted: Ports, prefix: str) -> None:
-    """Refuse what a running stack cannot become."""
+def _check_running_stack(found: StackStatus, ports: Ports, prefix: str) -> None:
     if found.state == "starting":
-        raise LocalStackError(f"process {found.launcher} is starting on {found.data}: {found.step}")
-    if wanted != found.ports or prefix != found.settings["TRIALSTREAM_PREFIX"]:
-        raise LocalStackError(f"the stack of {found.data} runs with other ports or another prefix: trialstream down")
+        raise LocalStackError(f"process {found.launcher} is still starting the servers of {found.data}: {found.step}")
+    if ports != found.ports or prefix != found.settings["TRIALSTREAM_PREFIX"]:
+        raise LocalStackError(
+            f"the stack of {found.data} runs with other ports or another prefix: stop it first with `trialstream down`"
+        )
 
 
 def _hints(data: Path, *, stop: str) -> dict[str, str]:
-    """What to type next."""
+    """Return the commands to type next."""
     option = "" if data == _DATA else f" --data {shlex.quote(str(data))}"
     return {
-        "Use it": f'eval "$(trialstream env{option})"',
-        "Stop it": f"{stop}{option if stop.startswith('trialstream') else ''}",
+        "To connect": f'eval "$(trialstream env{option})"',
+        "To stop": f"{stop}{option if stop.startswith('trialstream') else ''}",
     }
 
 
-def _show(console: Console, found: Status, hints: dict[str, str] | None = None) -> None:
-    """Show where everything is, or why it is not there."""
+def _show(found: StackStatus, hints: Mapping[str, str] | None = None) -> None:
     lines = {"State": f"{found.state} {found.step}".strip()}
     lines |= {name: f"{server.state}, process {server.pid}" for name, server in found.servers.items()}
     lines |= {**found.settings, "Data and logs": found.data, **(hints or {})}
     for name, value in lines.items():
-        # No table: it would break a line that somebody copies.
-        console.print(f"{name:<20}{value}", highlight=False, markup=False, soft_wrap=True)
+        # A table would break a line that is copied.
+        say(f"{name:<20}{value}")
     if found.error:
-        console.print(f"The last run ended: {found.error}", highlight=False, markup=False, soft_wrap=True)
+        say(f"Last error: {found.error}")

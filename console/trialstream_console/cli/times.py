@@ -1,4 +1,4 @@
-"""Times as the commands take and show them."""
+"""Times as the commands accept and print them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from datetime import UTC, datetime
 
 import typer
 
-__all__ = ["shown", "time_of"]
+__all__ = ["format_time", "parse_time"]
 
 
-def time_of(text: str) -> int:
-    """Milliseconds since 1970 of an ISO 8601 time, UTC unless it says otherwise."""
+def parse_time(text: str) -> int:
+    """Parse an ISO 8601 time, UTC if it has no offset.
+
+    Returns:
+        Milliseconds since 1970.
+
+    Raises:
+        typer.BadParameter: The text is not an ISO 8601 time.
+    """
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"an ISO 8601 time is needed, such as 2026-07-01T12:00:00Z, not {text!r}") from None
+        raise typer.BadParameter(f"expected an ISO 8601 time such as 2026-07-01T12:00:00Z, got {text!r}") from None
     return round(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
 
 
-def shown(milliseconds: int) -> str:
-    """A time as `time_of` takes it."""
+def format_time(milliseconds: int) -> str:
+    """Format milliseconds since 1970 as ISO 8601 in UTC, such that `parse_time` reads it back."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

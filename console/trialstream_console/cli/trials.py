@@ -1,14 +1,11 @@
-"""`trials`: what is in the projection, and which trials stopped without finishing."""
+"""`trials`: list the trials, or those whose process stopped without finishing."""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import anyio
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from trialstream.config import Config
 from trialstream.log.topics import trial_ends
@@ -16,72 +13,79 @@ from trialstream.reading.query import TRIAL_FIELDS, translate
 from trialstream.reading.reader import Reader
 from trialstream_schemas.model.trial import Trial
 
+from trialstream_console.cli.output import print_json, print_table, say
+from trialstream_console.cli.running import run
+
 __all__ = ["register"]
 
-# A started trial beats every 10 s: six beats that did not come are no hiccup.
+# A started trial sends a heartbeat every 10 s: six missing heartbeats are no short delay.
 _SILENT_SECONDS = 60.0
-_CATCH_UP_SECONDS = 10.0
+_WAIT_FOLDED_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command to the application."""
     app.command()(trials)
 
 
 def trials(
     lost: Annotated[
-        bool, typer.Option("--lost", help="Only those that run by their status and have not been heard of.")
+        bool, typer.Option("--lost", help="List only trials with a running status and no recent event or heartbeat.")
     ] = False,
-    silent: Annotated[float, typer.Option(min=0.0, help="With --lost: for how many seconds.")] = _SILENT_SECONDS,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most, the latest first.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    silent: Annotated[
+        float, typer.Option(min=0.0, help="With --lost: minimum time since the last event or heartbeat, in seconds.")
+    ] = _SILENT_SECONDS,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of trials; the latest come first.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each trial.")] = False,
 ) -> None:
     """List trials, the latest first.
 
-    With --lost those whose process was killed or cut off: their status says that they run, and their last event or
-    heartbeat is older than --silent seconds. The projection is waited for first, so that a consumer that is down does
-    not make running trials look lost.
+    With --lost, list only trials whose process was killed or disconnected: their status is a running one, and their
+    last event or heartbeat is older than --silent seconds. First, the command waits until the projection has caught up
+    with the log, because without a consumer every running trial would look lost.
     """
     query: dict[str, Any] = {}
     if lost:
-        heard = datetime.now(UTC) - timedelta(seconds=silent)
-        query = {"status.code": {"$gte": 100, "$lt": 200}, "last_seen": {"$lt": heard}}
-    found = anyio.run(_trials, Config.from_env(), query, limit, lost)
+        oldest = datetime.now(UTC) - timedelta(seconds=silent)
+        query = {"status.code": {"$gte": 100, "$lt": 200}, "last_seen": {"$lt": oldest}}
+    found = run(_trials, Config.from_env(), query, limit, lost)
     if as_json:
         for each in found:
-            print(json.dumps(_row(each)))  # noqa: T201 (this is the output)
+            print_json(_record(each))
+        return
+    if not found:
+        say("no trials")
         return
     table = Table(Column("uid", no_wrap=True), "status", Column("last seen (UTC)", no_wrap=True), "name", box=None)
     for each in found:
-        row = _row(each)
-        table.add_row(row["uid"], row["status"] or "", (row["last_seen"] or "")[:19], row["name"])
-    console = Console(markup=False, highlight=False)
-    console.print(table if found else "no trials")
+        record = _record(each)
+        table.add_row(record["uid"], record["status"] or "", (record["last_seen"] or "")[:19], record["name"])
+    print_table(table)
 
 
-async def _trials(config: Config, query: dict[str, Any], limit: int, caught_up: bool) -> list[Trial]:
-    reader = Reader(config, _CATCH_UP_SECONDS)
+async def _trials(config: Config, query: dict[str, Any], limit: int, wait_folded: bool) -> list[Trial]:
+    reader = Reader(config, _WAIT_FOLDED_SECONDS)
     try:
         await reader.check_named()
-        if caught_up:
-            await reader.folded(await trial_ends(config), _CATCH_UP_SECONDS)
+        if wait_folded:
+            await reader.folded(await trial_ends(config), _WAIT_FOLDED_SECONDS)
         return await reader.trials(translate(query, TRIAL_FIELDS), [("created", -1), ("_id", -1)], limit)
     finally:
         reader.close()
 
 
-def _row(trial: Trial) -> dict[str, Any]:
+def _record(trial: Trial) -> dict[str, Any]:
     return {
         "uid": trial.uid,
         "name": trial.name,
         "project": trial.project_id,
         "status": trial.status.name if trial.status else None,
         "starts": trial.starts,
-        "started": _shown(trial.started),
-        "last_seen": _shown(trial.last_seen),
+        "started": _time(trial.started),
+        "last_seen": _time(trial.last_seen),
         "lost_events": trial.lost_events,
     }
 
 
-def _shown(time: datetime | None) -> str | None:
+def _time(time: datetime | None) -> str | None:
     return time.isoformat(sep=" ", timespec="seconds") if time else None

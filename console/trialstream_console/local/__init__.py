@@ -1,4 +1,4 @@
-"""A real Kafka and a real MongoDB on this machine, without Docker."""
+"""A real Kafka, a real MongoDB and the consumer on this machine, without Docker."""
 
 from __future__ import annotations
 

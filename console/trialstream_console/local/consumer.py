@@ -16,12 +16,16 @@ __all__ = ["ConsumerService", "environment"]
 
 
 def environment(config: Config) -> dict[str, str]:
-    """The settings as environment variables, such that `Config.from_env` gives them back."""
+    """Return the configuration as environment variables that `Config.from_env` reads back."""
     return {f"TRIALSTREAM_{each.name.upper()}": str(getattr(config, each.name)) for each in fields(config)}
 
 
 class ConsumerService(Server):
-    """`trialstream consume` for one configuration."""
+    """`trialstream consume` for one configuration.
+
+    Attributes:
+        config: Configuration of the consumer, given to the process as environment variables.
+    """
 
     name = "consumer"
     title = "the consumer"
@@ -32,16 +36,15 @@ class ConsumerService(Server):
 
     @property
     def address(self) -> str:
-        """It listens nowhere."""
+        """Empty: the consumer does not listen."""
         return ""
 
-    def answers(self) -> bool:
-        """Whether it has logged that it is ready."""
+    def _poll_startup(self) -> bool:
         # The service logs one JSON object a line, and the event "ready" when its partitions are assigned.
         return '"ready"' in self._log_text()
 
     def _prepare(self) -> None:
-        """It needs nothing but the two servers."""
+        """Do nothing: the consumer keeps no files."""
 
     def _command(self) -> Sequence[str | Path]:
         return [sys.executable, "-m", "trialstream_console.cli", "consume"]

@@ -1,10 +1,10 @@
-"""The data folder: whose it is, what wrote it, and which processes run on it.
+"""The data folder of a local stack.
 
-lock                 held (flock) by the launcher as long as it lives
-stack.json           format, versions, ports: what stays
-run.json             launcher, step, servers: what runs now, or was left behind
-kafka/  mongo/       the servers' data
-*.log                one per process
+lock                 locked (flock) by the launcher for its lifetime
+stack.json           `StackSettings`: format, versions, ports; kept between starts
+run.json             `LauncherRecord`: launcher, step, servers; left behind if the launcher is killed or fails
+kafka/  mongo/       data of the servers
+*.log                one log file for each process
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from trialstream_console.local.errors import LocalStackError
 from trialstream_console.local.ports import Ports
 from trialstream_console.local.process import ProcessId
 
-__all__ = ["FORMAT", "DataFolder", "Run", "Settings"]
+__all__ = ["FORMAT", "DataFolder", "LauncherRecord", "StackSettings"]
 
 FORMAT = 1
-"""Raised when a folder written by this code cannot be read by the code before it, or the other way round."""
+"""Version of the folder's layout; raised when older code cannot read a new folder, or newer code an old one."""
 
 
 _LOCK_SECONDS = 1.0  # `status` and `down` hold the lock for a moment
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What `stack.json` keeps.
+class StackSettings:
+    """Settings in `stack.json`, kept from one start to the next.
 
     Attributes:
         kafka: Version of the Kafka that wrote the folder.
-        mongod: Version of the mongod that wrote it.
+        mongod: Version of the mongod that wrote the folder.
         cluster: Kafka's cluster id.
-        ports: Where the servers listened last, and listen next time if nothing else is asked for.
+        ports: Ports of the last start, which the next start uses unless others are given.
         prefix: Name of the topics and of the database.
         format: Version of the folder's layout.
     """
@@ -54,21 +54,25 @@ class Settings:
     format: int = FORMAT
 
     def config(self, partitions: int = 8) -> Config:
-        """Settings that lead to the servers."""
+        """Return the configuration of clients of these servers.
+
+        Args:
+            partitions: Partition count of the trials topic when it is created.
+        """
         kafka, mongo = self.ports.kafka_address, self.ports.mongo_uri
         return Config(kafka=kafka, mongo=mongo, prefix=self.prefix, partitions=partitions)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What `run.json` says of the present or the last run.
+class LauncherRecord:
+    """Record in `run.json` of the launcher that is running, or of the last one.
 
     Attributes:
-        launcher: The process that started the servers.
-        step: What it was doing.
-        ready: Whether everything was up.
-        servers: The servers' processes by name.
-        error: Why the run ended, when it did not end in good order.
+        launcher: Process that started the servers.
+        step: Step of the start.
+        ready: Whether all servers were started.
+        servers: Processes of the servers by name.
+        error: Failure that ended the launcher; empty if there was none.
     """
 
     launcher: ProcessId
@@ -79,33 +83,42 @@ class Run:
 
 
 class DataFolder:
-    """One folder; at most one launcher works on it at a time."""
+    """A data folder; at most one launcher works on it at a time.
+
+    Attributes:
+        path: Absolute path of the folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._lock: IO[str] | None = None
 
-    def claim(self) -> None:
-        """Create the folder if need be, and mark it as one of ours.
+    def create(self) -> None:
+        """Create the folder if it does not exist, and its lock file, which marks it as a data folder.
 
         Raises:
-            LocalStackError: it cannot be made, or belongs to something else.
+            LocalStackError: The folder could not be created, or contains other files.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / "lock").exists() and any(self.path.iterdir()):
-                raise LocalStackError(f"{self.path} holds other files: name an empty or a new folder with --data")
+                raise LocalStackError(
+                    f"data folder {self.path}: expected a new or an empty folder, got one that contains other files: "
+                    "choose another folder with --data"
+                )
             (self.path / "lock").touch()
         except OSError as error:
-            raise LocalStackError(f"{self.path} cannot be used ({error.strerror}): name another --data") from error
+            raise LocalStackError(
+                f"data folder {self.path} cannot be used ({error.strerror}): choose another folder with --data"
+            ) from error
 
-    def acquire(self) -> bool:
-        """Become the folder's launcher; False when another one is at work.
+    def try_lock(self) -> bool:
+        """Lock the folder for this launcher; return False if another launcher holds the lock.
 
         Raises:
-            LocalStackError: as `claim`.
+            LocalStackError: The folder could not be created, or contains other files.
         """
-        self.claim()
+        self.create()
         lock = (self.path / "lock").open("w")
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -120,88 +133,101 @@ class DataFolder:
                 self._lock = lock
                 return True
 
-    def release(self) -> None:
-        """Let others become its launcher."""
+    def unlock(self) -> None:
+        """Release the lock; does nothing if this object does not hold it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def settings(self) -> Settings | None:
-        """What was recorded at the last start; None in a new folder.
+    def read_settings(self) -> StackSettings | None:
+        """Return the settings of the last start; None in a new folder.
 
         Raises:
-            LocalStackError: the folder was written by another version.
+            LocalStackError: The folder was written by another version, or `stack.json` is damaged.
         """
         content = self._read("stack.json")
         if content is None:
             return None
         if content.get("format") != FORMAT:
             raise LocalStackError(
-                f"{self.path} has format {content.get('format')}, this version of trialstream reads {FORMAT}: "
-                "use the version that made it, or another --data"
+                f"data folder {self.path}: expected format {FORMAT}, got format {content.get('format')}: use the "
+                "version of trialstream that created it, or another folder with --data"
             )
-        return Settings(**{**content, "ports": Ports(**content["ports"])})
+        return StackSettings(**{**content, "ports": Ports(**content["ports"])})
 
-    def open(self, *, kafka: str, mongod: str, ports: Ports | None, prefix: str | None) -> Settings:
-        """Check that these servers can read the folder, and record them; None means as the last time.
+    def update_settings(self, *, kafka: str, mongod: str, ports: Ports | None, prefix: str | None) -> StackSettings:
+        """Check that the installed servers can read the folder, and write the settings of this start.
+
+        Args:
+            kafka: Version of the installed Kafka.
+            mongod: Version of the installed mongod.
+            ports: Ports of the servers; None keeps those of the last start.
+            prefix: Name of the topics and of the database; None keeps that of the last start.
 
         Raises:
-            LocalStackError: the folder was written by other versions.
+            LocalStackError: The folder was written by other versions.
         """
-        known = self.settings()
+        known = self.read_settings()
         if known is None:
-            known = Settings(kafka, mongod, _cluster_id(), Ports(), "trialstream")
-        for name, mine, other in (("Kafka", kafka, known.kafka), ("MongoDB", mongod, known.mongod)):
-            # Releases that differ in the last number only read each other's data.
-            if mine.rpartition(".")[0] != other.rpartition(".")[0]:
+            known = StackSettings(kafka, mongod, _cluster_id(), Ports(), "trialstream")
+        for name, installed, writer in (("Kafka", kafka, known.kafka), ("MongoDB", mongod, known.mongod)):
+            # Releases that differ only in the last number read each other's data.
+            if installed.rpartition(".")[0] != writer.rpartition(".")[0]:
                 raise LocalStackError(
-                    f"{self.path} was written by {name} {other}, installed is {mine}: "
-                    "use the version of trialstream that made it, or another --data"
+                    f"data folder {self.path}: expected data of {name} {installed}, which is installed, got data of "
+                    f"{name} {writer}: use the version of trialstream that created it, or another folder with --data"
                 )
-        settings = Settings(kafka, mongod, known.cluster, ports or known.ports, prefix or known.prefix)
+        settings = StackSettings(kafka, mongod, known.cluster, ports or known.ports, prefix or known.prefix)
         self._write("stack.json", asdict(settings))
         return settings
 
-    def run(self) -> Run | None:
-        """The present or the last run; None when the last one ended in good order."""
+    def read_record(self) -> LauncherRecord | None:
+        """Return the record of the launcher; None if none is running and the last one ended without failure."""
         content = self._read("run.json")
         if content is None:
             return None
         servers = {name: ProcessId(**each) for name, each in content["servers"].items()}
-        return Run(**{**content, "launcher": ProcessId(**content["launcher"]), "servers": servers})
+        return LauncherRecord(**{**content, "launcher": ProcessId(**content["launcher"]), "servers": servers})
 
-    def record(self, run: Run | None) -> None:
-        """Write down what runs; None when nothing does."""
-        if run is None:
+    def write_record(self, record: LauncherRecord | None) -> None:
+        """Write the record of the launcher; None deletes it."""
+        if record is None:
             (self.path / "run.json").unlink(missing_ok=True)
         else:
-            self._write("run.json", asdict(run))
+            self._write("run.json", asdict(record))
 
-    def clean(self) -> list[str]:
-        """`stop_leftovers`, unless a launcher is at work on the folder."""
-        if self.run() is None or not self.acquire():
+    def stop_leftovers(self, seconds: float = 15.0) -> list[str]:
+        """Stop the servers of a launcher that was killed; the caller holds the lock.
+
+        Kafka is stopped before MongoDB. A process with a recorded pid and another start time is left alone.
+
+        Args:
+            seconds: Time between SIGTERM and SIGKILL for each server.
+
+        Returns:
+            Names of the servers that were running.
+        """
+        record = self.read_record()
+        if record is None:
+            return []
+        order: list[str] = [name for name in ("consumer", "kafka", "mongod") if name in record.servers]
+        stopped = [name for name in order if record.servers[name].stop(seconds)]
+        if stopped:
+            self.write_record(LauncherRecord(record.launcher, error=record.error))
+        return stopped
+
+    def stop_leftovers_if_unlocked(self) -> list[str]:
+        """Stop the servers of a launcher that was killed; does nothing while a launcher holds the lock.
+
+        Returns:
+            Names of the servers that were running.
+        """
+        if self.read_record() is None or not self.try_lock():
             return []
         try:
             return self.stop_leftovers()
         finally:
-            self.release()
-
-    def stop_leftovers(self, seconds: float = 15.0) -> list[str]:
-        """Stop the servers that a launcher left behind when it was killed.
-
-        Kafka before MongoDB; a process with a recorded pid that began at another time is not ours and is left alone.
-
-        Returns:
-            The names of those that still ran.
-        """
-        run = self.run()
-        if run is None:
-            return []
-        order: list[str] = [name for name in ("consumer", "kafka", "mongod") if name in run.servers]
-        stopped = [name for name in order if run.servers[name].stop(seconds)]
-        if stopped:
-            self.record(Run(run.launcher, error=run.error))
-        return stopped
+            self.unlock()
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
@@ -209,7 +235,9 @@ class DataFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise LocalStackError(f"{self.path / name} cannot be read ({error}): use another --data") from error
+            raise LocalStackError(
+                f"{self.path / name} cannot be read ({error}): choose another folder with --data"
+            ) from error
         return content
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
@@ -219,7 +247,7 @@ class DataFolder:
 
 
 def _cluster_id() -> str:
-    """22 characters, as Kafka makes them; not with a leading dash, which its command line takes for an option."""
+    """Return a random id of 22 characters, as Kafka's; Kafka's command line takes a leading dash for an option."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()).startswith("-"):
         pass
     return text

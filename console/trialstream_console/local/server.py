@@ -1,4 +1,4 @@
-"""One server as a child process: start until ready, stop, kill, start again."""
+"""Base class of the servers: one child process that can be started, stopped, killed and started again."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ from trialstream_console.local.errors import LocalStackError
 
 __all__ = ["Server"]
 
-_LOG_LIMIT = 10 * 2**20  # bytes; a log larger than this is set aside at the next start
+_LOG_LIMIT = 10 * 2**20  # bytes; a larger log is renamed to `*.log.1` at the next start
 
 
 class Server(ABC):
     """A child process and its log file.
 
     Attributes:
-        name: Short name, of the log file and in records.
-        title: Name for people.
-        log: Where its output goes.
-        changed: Called after every start and end, so that the owner can record the pids.
+        name: Short name, used for the log file and in records.
+        title: Name in messages.
+        start_seconds: Time limit of a start.
+        stop_seconds: Time between SIGTERM and SIGKILL.
+        folder: Working directory of the process.
+        log: File to which the process writes its output.
+        on_change: Called after every start and end, so that the owner can record the pids.
     """
 
     name: str
     title: str
-    start_seconds = 120.0  # a hang, not slowness: 4 s were measured, 30 s on a machine with three times its load
+    # Detects a hang: a start takes 4 s, and 30 s on a machine with three times its load (measured).
+    start_seconds = 120.0
     stop_seconds = 15.0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / f"{self.name}.log"
-        self.changed: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
     @property
     def pid(self) -> int:
-        """The server's own pid.
+        """Process id.
 
         Raises:
-            LocalStackError: it does not run.
+            LocalStackError: The server is not running.
         """
-        return self._living().pid
+        return self._running_process().pid
 
     @property
     def running(self) -> bool:
@@ -54,81 +58,85 @@ class Server(ABC):
         return self._process is not None and self._process.poll() is None
 
     @property
-    def died(self) -> str:
-        """How it ended without being asked to, with the end of its log; empty while it runs or after `stop`."""
+    def failure(self) -> str:
+        """How the server ended unexpectedly, with the end of its log; empty while it runs and after `stop`."""
         if self._process is None or self._process.poll() is None:
             return ""
-        return f"{self.title} died ({process.ended(self._process.returncode)}). {self._log_end()}"
+        return f"{self.title} died ({process.exit_reason(self._process.returncode)}). {self._log_end()}"
 
     def start(self) -> None:
-        """Start the process and wait until it serves; does nothing when it runs already.
+        """Start the process and wait until the server is ready; does nothing if it is running already.
 
         Raises:
-            LocalStackError: it cannot start, died at start (with the end of its log), or was not ready in time.
+            LocalStackError: The server could not start, died at start (with the end of its log), or was not ready in
+                time.
         """
         if self.running:
             return
         self._prepare()
         self._roll_log()
-        process.on_lasting_thread(self._spawn)
-        self.changed()
+        process.run_on_spawner_thread(self._spawn)
+        self.on_change()
         deadline = time.monotonic() + self.start_seconds
-        while not self.answers():
-            if how := self.died:
+        while not self._poll_startup():
+            if failure := self.failure:
                 self._forget()
-                raise LocalStackError(how)
+                raise LocalStackError(failure)
             if time.monotonic() > deadline:
                 self.kill()
                 raise LocalStackError(f"{self.title} was not ready after {self.start_seconds:.0f} s. {self._log_end()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it in good order, or kill it when that takes longer than `stop_seconds`."""
-        process.on_lasting_thread(lambda: None)  # an interrupted start may still be under way there
+        """Stop the server with SIGTERM, or with SIGKILL if that takes longer than `stop_seconds`."""
+        process.run_on_spawner_thread(lambda: None)  # an interrupted start may still be running there
         if self._process is not None:
             process.stop(self._process, self.stop_seconds)
             self._forget()
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        process.on_lasting_thread(lambda: None)
+        """Kill the server with SIGKILL, and wait until the process has ended."""
+        process.run_on_spawner_thread(lambda: None)
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._forget()
 
     def signal(self, number: Signals) -> None:
-        """Send it a signal, such as SIGSTOP to pause it and SIGCONT to let it go on.
+        """Send a signal to the server, such as SIGSTOP to pause it and SIGCONT to resume it.
+
+        Args:
+            number: The signal.
 
         Raises:
-            LocalStackError: it does not run.
+            LocalStackError: The server is not running.
         """
-        self._living().send_signal(number)
+        self._running_process().send_signal(number)
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it listens, or an empty string."""
+        """`host:port` at which the server listens; empty if it does not listen."""
 
     @abstractmethod
-    def answers(self) -> bool:
-        """Ask once whether it serves."""
+    def _poll_startup(self) -> bool:
+        """Do one step of a start, if one is due, and return whether the server is ready."""
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]:
-        """The command line."""
+        """Return the command line."""
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Do what must be done before each start."""
+        """Check the ports and write the files that the server reads; called before each start."""
 
     def _environment(self) -> Mapping[str, str] | None:
-        """The environment, or None for this process's own."""
+        """Return the environment of the process, or None for that of this process."""
         return None
 
-    def _living(self) -> subprocess.Popen[bytes]:
+    def _running_process(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            raise LocalStackError(f"{self.title} is not running: start() it first")
+            raise LocalStackError(f"{self.title} is not running: call start() first")
         return self._process
 
     def _spawn(self) -> None:
@@ -136,7 +144,7 @@ class Server(ABC):
 
     def _forget(self) -> None:
         self._process = None
-        self.changed()
+        self.on_change()
 
     def _roll_log(self) -> None:
         size = self.log.stat().st_size if self.log.exists() else 0
@@ -146,7 +154,7 @@ class Server(ABC):
         self._log_start = size
 
     def _log_text(self) -> str:
-        """What it has written since its start."""
+        """Return the output since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")

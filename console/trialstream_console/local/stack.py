@@ -1,4 +1,4 @@
-"""Kafka, MongoDB and the consumer on this machine: one object for the command line, the tests and the demo."""
+"""`LocalStack`: Kafka, MongoDB and the consumer on this machine, for the command line, the tests and the demo."""
 
 from __future__ import annotations
 
@@ -16,37 +16,35 @@ from trialstream.config import Config
 from trialstream.log.topics import ensure_topics
 from trialstream_consumer.projection.indexes import ensure_indexes
 
-from trialstream_console.local import parts
+from trialstream_console.local import binaries
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.errors import LocalStackError
-from trialstream_console.local.folder import DataFolder, Run
+from trialstream_console.local.folder import DataFolder, LauncherRecord
 from trialstream_console.local.kafka import KafkaServer
 from trialstream_console.local.mongo import MongoServer
 from trialstream_console.local.ports import Ports
 from trialstream_console.local.process import ProcessId
 from trialstream_console.local.server import Server
+from trialstream_console.local.steps import StepReport, ignore_steps
 
 __all__ = ["LocalStack"]
 
 
-def _silent(_step: str, _detail: str) -> None:
-    """Tell nobody."""
-
-
 class LocalStack:
-    """The servers, as child processes of this one; a context manager that starts and stops them.
+    """The servers as child processes of this process; a context manager that starts and stops them.
 
         with LocalStack() as stack:
             anyio.run(train, stack.config)
 
-    All methods block: in a coroutine, call them by `anyio.to_thread.run_sync`.
+    All methods block: in a coroutine, call them through `anyio.to_thread.run_sync`.
 
     Attributes:
-        config: Settings that lead to the servers.
-        kafka: The broker; can be killed, stopped and started by itself.
-        mongo: mongod; likewise.
-        consumer: The consumer service; likewise. It is started with the stack unless `consumer=False` was given.
-        servers: All of them, in the order of their start.
+        config: Configuration of clients of these servers.
+        kafka: The broker; can be killed, stopped and started separately.
+        mongo: The mongod; can be killed, stopped and started separately.
+        consumer: The consumer service, likewise; started with the stack unless `consumer=False` is given.
+        servers: All servers in the order of their start; empty before the first start.
+        folder: The data folder.
     """
 
     config: Config
@@ -62,17 +60,17 @@ class LocalStack:
         ports: Ports | None = None,
         prefix: str | None = None,
         partitions: int = 8,
-        progress: parts.Progress = _silent,
+        on_step: StepReport = ignore_steps,
     ) -> None:
-        """Prepare; nothing is started yet.
+        """Initialize the stack; `start` starts the servers.
 
         Args:
-            data: Folder for data and logs. None takes a temporary one, removed at the end, and free ports.
-            consumer: Whether to create the topics and indexes and run the consumer, or only the two servers.
-            ports: Where to listen; None means as the last time in this folder, at first 9092, 9093 and 27017.
-            prefix: Name of the topics and the database; None means as the last time, at first `trialstream`.
+            data: Folder for data and logs. None: a temporary folder, which `stop` removes, and free ports.
+            consumer: Whether to create the topics and indexes and start the consumer. False: only Kafka and MongoDB.
+            ports: Ports of the servers. None: those of the last start in this folder, initially 9092, 9093 and 27017.
+            prefix: Name of the topics and the database. None: that of the last start, initially `trialstream`.
             partitions: Partition count of the trials topic when it is created.
-            progress: Told each step of the start.
+            on_step: Called with each step of starting and stopping.
         """
         self._temporary = data is None
         if data is None:
@@ -84,23 +82,24 @@ class LocalStack:
         self._ports = ports
         self._prefix = prefix
         self._partitions = partitions
-        self._progress = progress
-        self._run: Run | None = None
+        self._on_step = on_step
+        self._record: LauncherRecord | None = None
         self._step = ""
 
     def start(self) -> None:
-        """Start everything; returns when all of it is ready, and leaves nothing behind when it raises.
+        """Start all servers and return when they are ready; on an exception no server keeps running.
 
         Raises:
-            LocalStackError: a part is missing, the folder is in use or of another version, a port is taken, a server
-                does not start.
+            LocalStackError: A package is missing, the folder is in use or was written by another version, a port is in
+                use, or a server did not start.
         """
-        if self._run is not None:
+        if self._record is not None:
             return
-        parts.check()
-        if not self.folder.acquire():
+        binaries.check()
+        if not self.folder.try_lock():
             raise LocalStackError(
-                f"another trialstream runs on {self.folder.path}: trialstream status, trialstream down"
+                f"data folder {self.folder.path} is in use by another launcher: see `trialstream status`, stop it with "
+                "`trialstream down`"
             )
         try:
             self._start()
@@ -109,16 +108,16 @@ class LocalStack:
             raise
 
     def stop(self, *, error: str = "") -> None:
-        """Stop everything in order: the consumer, Kafka, MongoDB; each is killed when it takes too long.
+        """Stop the consumer, Kafka and MongoDB in this order; a server is killed after its `stop_seconds`.
 
         Args:
-            error: Why, when that is to be remembered in the folder for `trialstream status`.
+            error: Failure that is the reason, recorded in the folder for `trialstream status`; empty if there is none.
         """
-        self._stop(error, self._progress)
+        self._stop(error, self._on_step)
 
-    def died(self) -> str:
-        """Which server ended without being asked to, with the end of its log; empty when none did."""
-        return next((server.died for server in self.servers if server.died), "")
+    def failure(self) -> str:
+        """Return which server ended unexpectedly, with the end of its log; empty if none did."""
+        return next((server.failure for server in self.servers if server.failure), "")
 
     def __enter__(self) -> Self:
         self.start()
@@ -130,16 +129,16 @@ class LocalStack:
         self.stop()
 
     def _start(self) -> None:
-        left = self.folder.stop_leftovers()
+        leftovers = self.folder.stop_leftovers()
         launcher = ProcessId.of(os.getpid())
         assert launcher is not None
-        self._run = Run(launcher)
-        if left:
-            self._report("Stopped what an earlier run had left behind", ", ".join(left))
-        settings = self.folder.open(
-            kafka=parts.KAFKA_VERSION, mongod=parts.mongod_version(), ports=self._ports, prefix=self._prefix
+        self._record = LauncherRecord(launcher)
+        if leftovers:
+            self._report("Stopped servers left behind by a killed launcher", ", ".join(leftovers))
+        settings = self.folder.update_settings(
+            kafka=binaries.KAFKA_VERSION, mongod=binaries.mongod_version(), ports=self._ports, prefix=self._prefix
         )
-        class_path = parts.kafka_class_path(self._report)
+        class_path = binaries.kafka_class_path(self._report)
         folder, ports = self.folder.path, settings.ports
         self.mongo = MongoServer(folder, ports)
         self.kafka = KafkaServer(folder, ports, settings.cluster, class_path)
@@ -147,7 +146,7 @@ class LocalStack:
         self.consumer = ConsumerService(folder, self.config)
         self.servers = [self.mongo, self.kafka, self.consumer]
         for server in self.servers:
-            server.changed = self._record
+            server.on_change = self._write_record
         self._report(f"Starting MongoDB {settings.mongod}")
         self.mongo.start()
         self._report(f"Starting Kafka {settings.kafka}")
@@ -155,45 +154,45 @@ class LocalStack:
         if self._with_consumer:
             self._report("Creating topics and indexes")
             with start_blocking_portal() as portal:  # the caller's thread may already run an event loop
-                portal.call(_create, self.config)
+                portal.call(_create_topics_and_indexes, self.config)
             self._report(f"Starting {self.consumer.title}")
             self.consumer.start()
-        self._run = Run(self._run.launcher, ready=True)
+        self._record = LauncherRecord(launcher, ready=True)
         self._report("")
 
-    def _stop(self, error: str, progress: parts.Progress = _silent) -> None:
+    def _stop(self, error: str, on_step: StepReport = ignore_steps) -> None:
         try:
             for server in reversed(self.servers):
                 if server.running:
                     with suppress(OSError):  # the terminal may be gone
-                        progress(f"Stopping {server.title}", "")
+                        on_step(f"Stopping {server.title}", "")
                 server.stop()
             with suppress(OSError):
-                progress("", "")
+                on_step("", "")
         finally:
             for server in self.servers:
                 server.kill()
-            if self._run is not None:
-                self.folder.record(Run(self._run.launcher, error=error) if error else None)
-            self._run = None
-            self.folder.release()
+            if self._record is not None:
+                self.folder.write_record(LauncherRecord(self._record.launcher, error=error) if error else None)
+            self._record = None
+            self.folder.unlock()
             if self._temporary:
                 shutil.rmtree(self.folder.path, ignore_errors=True)
 
     def _report(self, step: str, detail: str = "") -> None:
-        self._progress(step, detail)
+        self._on_step(step, detail)
         self._step = f"{step}: {detail}" if detail else step
-        self._record()
+        self._write_record()
 
-    def _record(self) -> None:
-        if self._run is None:
+    def _write_record(self) -> None:
+        if self._record is None:
             return
         pids = {server.name: ProcessId.of(server.pid) for server in self.servers if server.running}
         alive = {name: process for name, process in pids.items() if process is not None}
-        self._run = Run(self._run.launcher, self._step, self._run.ready, alive)
-        self.folder.record(self._run)
+        self._record = LauncherRecord(self._record.launcher, self._step, self._record.ready, alive)
+        self.folder.write_record(self._record)
 
 
-async def _create(config: Config) -> None:
+async def _create_topics_and_indexes(config: Config) -> None:
     await ensure_topics(config)
     await ensure_indexes(config)

@@ -1,4 +1,4 @@
-"""What runs on a data folder, as any process can see it."""
+"""The state of a local stack, as read from its data folder and its servers by any process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from trialstream_console.local.mongo import is_primary
 from trialstream_console.local.ports import Ports
 from trialstream_console.local.process import ProcessId
 
-__all__ = ["ServerStatus", "Status", "look"]
+__all__ = ["ServerStatus", "StackStatus", "read_status"]
 
-_SHOWN = ("TRIALSTREAM_KAFKA", "TRIALSTREAM_MONGO", "TRIALSTREAM_PREFIX")
+_CLIENT_VARIABLES = ("TRIALSTREAM_KAFKA", "TRIALSTREAM_MONGO", "TRIALSTREAM_PREFIX")
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """One server.
+    """State of one server.
 
     Attributes:
-        pid: Its process.
-        state: `ok`; `silent`: it lives and does not answer; `dead`.
-        log: Its log file.
+        pid: Process id.
+        state: `ok`; `silent`: the process is alive and does not answer; `dead`.
+        log: Path of the log file.
     """
 
     pid: int
@@ -33,19 +33,19 @@ class ServerStatus:
 
 
 @dataclass(frozen=True)
-class Status:
-    """All of it.
+class StackStatus:
+    """State of a local stack.
 
     Attributes:
-        data: The folder.
+        data: Path of the data folder.
         state: `ready`; `starting`; `broken`: a server is dead or silent; `stopped`.
-        step: What a start is at.
-        error: Why the last run ended, when it did not end in good order.
-        launcher: The process to which the servers belong.
-        servers: By name.
-        settings: Environment variables that lead to the servers; empty in a folder that was never started.
-        ports: Where the servers listen.
-        versions: Of the servers that wrote the folder.
+        step: Step of the start while `starting`.
+        error: Failure that ended the last launcher; empty if there was none.
+        launcher: Process id of the launcher; None while `stopped`.
+        servers: State of each server by name.
+        settings: Environment variables for clients; empty if the stack was never started.
+        ports: Ports of the servers.
+        versions: Versions of the servers that wrote the data folder.
     """
 
     data: str
@@ -59,34 +59,42 @@ class Status:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def look(folder: DataFolder) -> Status:
-    """Look at a folder, and ask the servers that run on it whether they serve.
+def read_status(folder: DataFolder) -> StackStatus:
+    """Return the state of the stack in a data folder; sends a request to each of its servers.
+
+    Args:
+        folder: The data folder, which need not exist.
 
     Raises:
-        LocalStackError: the folder was written by another version.
+        LocalStackError: The folder was written by another version.
     """
-    known, run = folder.settings(), folder.run()
-    data, error = str(folder.path), run.error if run is not None else ""
+    known, record = folder.read_settings(), folder.read_record()
+    data, error = str(folder.path), record.error if record is not None else ""
     if known is None:
-        return Status(data, "starting" if run is not None and run.launcher.alive else "stopped", error=error)
+        is_starting = record is not None and record.launcher.alive
+        return StackStatus(data, "starting" if is_starting else "stopped", error=error)
     variables = environment(known.config())
-    settings = {name: variables[name] for name in _SHOWN}
+    settings = {name: variables[name] for name in _CLIENT_VARIABLES}
     versions = {"kafka": known.kafka, "mongod": known.mongod}
-    status = Status(data, "stopped", error=error, settings=settings, ports=known.ports, versions=versions)
-    if run is None or not run.launcher.alive:
+    status = StackStatus(data, "stopped", error=error, settings=settings, ports=known.ports, versions=versions)
+    if record is None or not record.launcher.alive:
         return status
     servers = {
-        name: ServerStatus(each.pid, _state(name, each, known.ports), str(folder.path / f"{name}.log"))
-        for name, each in run.servers.items()
+        name: ServerStatus(each.pid, _server_state(name, each, known.ports), str(folder.path / f"{name}.log"))
+        for name, each in record.servers.items()
     }
-    broken = any(server.state != "ok" for server in servers.values())
-    state: Literal["ready", "starting", "broken"] = "starting" if not run.ready else "broken" if broken else "ready"
-    return replace(status, state=state, step="" if run.ready else run.step, launcher=run.launcher.pid, servers=servers)
+    state: Literal["ready", "starting", "broken"] = "ready"
+    if not record.ready:
+        state = "starting"
+    elif any(server.state != "ok" for server in servers.values()):
+        state = "broken"
+    step = "" if record.ready else record.step
+    return replace(status, state=state, step=step, launcher=record.launcher.pid, servers=servers)
 
 
-def _state(name: str, server: ProcessId, ports: Ports) -> Literal["ok", "silent", "dead"]:
+def _server_state(name: str, server: ProcessId, ports: Ports) -> Literal["ok", "silent", "dead"]:
     if not server.alive:
         return "dead"
-    # The consumer listens nowhere: that it lives must do.
-    serves = {"kafka": lambda: live_brokers(ports.kafka) > 0, "mongod": lambda: is_primary(ports.mongo)}
-    return "ok" if serves.get(name, lambda: True)() else "silent"
+    # The consumer does not listen, so a live process counts as ok.
+    probes = {"kafka": lambda: live_brokers(ports.kafka) > 0, "mongod": lambda: is_primary(ports.mongo)}
+    return "ok" if probes.get(name, lambda: True)() else "silent"

@@ -1,0 +1,61 @@
+"""Logging of the commands, to stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+__all__ = ["log_errors_only", "log_json", "silence_aiokafka"]
+
+
+def log_json(level: int) -> None:
+    """Write one JSON object for each log event, in the same form for structlog and for the standard library's loggers.
+
+    Args:
+        level: Lowest level of the consumer's own events; other loggers (aiokafka's) log warnings and errors.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("trialstream_consumer").setLevel(level)
+
+
+def log_errors_only() -> None:
+    """Log errors only: dead letters were reported when the service folded them, and `dead-letters` lists them."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    silence_aiokafka()
+
+
+def silence_aiokafka() -> None:
+    """Suppress aiokafka's warnings: they report requests that aiokafka then retries."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
