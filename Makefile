@@ -31,6 +31,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/lint/docstrings.py
 
 fmt: install
 	$(BIN)/ruff check --fix-only .

@@ -34,7 +34,7 @@ async def _trials(bench: Bench) -> Row:
         for count in (1, 100, 1000) if bench.quick else (1, 100, 10_000):
             # They need not exist for this: MongoDB is not asked for trials that look as if they had come from the log.
             trials = [ts.Trial(name="bench", parameters={"n": n}) for n in range(count)]
-            protocol._session.known("trials", *(each.uid for each in trials))
+            protocol._session.subjects.add("trials", *(each.uid for each in trials))
             began = time.perf_counter()
             for step in range(calls // count):
                 for trial in trials:

@@ -23,7 +23,7 @@ async def main():
     config = ts.Config.from_env()
     async with ts.KafkaProtocol(config) as protocol:
         trial = ts.Trial(name="weight")
-        protocol._session.known("trials", trial.uid)
+        protocol._session.subjects.add("trials", trial.uid)
         await protocol.log_trial_metrics(trial, step=0, loss=0.5, accuracy=0.25, lr=0.1, norm=3.5)
         await protocol.commit()
         before = most = psutil.Process().memory_info().rss

@@ -51,6 +51,7 @@ from trialstream.connect import connect
 from trialstream.kafka.protocol import KafkaProtocol
 from trialstream.protocol import MetricHistory, Protocol
 from trialstream.reading.query import path
+from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = [
     "Aggregator",
@@ -76,6 +77,7 @@ __all__ = [
     "Protocol",
     "ProtocolClosed",
     "QueryError",
+    "ReadOnlyProtocol",
     "RingAggregator",
     "SchemaError",
     "ServerUnavailable",

@@ -1,4 +1,4 @@
-"""Settings: from arguments or from the environment, checked once."""
+"""Settings: read from arguments or from the environment, and checked once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trialstream_schemas.errors import ConfigError
 
 __all__ = ["Config"]
 
-# Kafka topic names allow dots, MongoDB database names do not; the prefix names both.
+# Kafka topic names allow dots and MongoDB database names do not; the prefix is part of both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
 _FLAGS = {
     "1": True,
@@ -30,13 +30,13 @@ _FLAGS = {
 }
 _SPOOL_MODES = ("overflow", "always", "off")
 _WHEN_FULL = ("block", "drop_oldest", "raise")
-# Below it, memory and spool could not hold a few of the largest events.
+# With less, memory and spool could not hold a few of the largest events.
 _MIN_BYTES = 16 * 1024 * 1024
-# Those that begin with a digit are the rebuilt ones. MongoDB takes database names of less than 64 bytes.
+# Names that begin with a digit belong to rebuilt projections. MongoDB limits database names to 63 bytes.
 _PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DATABASE_BYTES = 63
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-# By the type of a field: how its text is read, and what a text should be.
+# By the type of a field: the parser of its text, and a description of the expected text.
 _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "str": (str, "a text"),
     "int": (int, "a whole number"),
@@ -47,33 +47,34 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Where the servers are and what their topics and database are called.
+    """Settings of a connection or a consumer.
 
-    Every field `x` is read from the environment variable `TRIALSTREAM_X` by `from_env` when it is not given.
+    `from_env` reads each field `x` that is not given from the environment variable `TRIALSTREAM_X`.
 
     Attributes:
         kafka: Bootstrap servers, `host:port[,host:port...]`.
         mongo: MongoDB URI; must lead to a replica set (one node is enough), since the fold writes in transactions.
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
-        partitions: Partition count of `<prefix>.trials`; counts only when the topics are created.
-        replication: Replication factor of the topics; counts only when they are created. Production wants 3.
-        offline: Whether to work without servers: everything goes into the spool, for `trialstream push`.
+        partitions: Partition count of `<prefix>.trials`; used only when the topics are created.
+        replication: Replication factor of the topics; used only when they are created. Use 3 in production.
+        offline: Whether to work without servers: all events go into the spool, for `trialstream push`.
+        read_only: Whether to read with MongoDB alone, without any connection to Kafka; such a protocol cannot log.
         spool: When events go to disk. `overflow`: while Kafka is away or half of the memory is taken; `always`: before
             they are sent, so that they survive a kill of the process; `off`: never.
-        spool_dir: Where; each writer gets a folder `<prefix>/<writer>` in it.
-        spool_bytes: What a writer may take there.
-        memory_bytes: What events may take in memory.
-        when_full: What becomes of a log call when memory and spool are full. `block`: it waits, up to `block_seconds`
-            in all until there is room again, then its event is dropped and counted; `drop_oldest`: the spool gives up
-            its oldest events, counted, for new ones; `raise`: it raises `SpoolFull`.
-        block_seconds: See `when_full`.
-        projection: Name of a projection to read as it is, made by `trialstream rebuild --until`; empty means the live
-            one. A protocol with one cannot log; consumers take no notice of it.
-        kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`, passed to Kafka as it is.
+        spool_dir: Folder of the spools; each writer gets a folder `<prefix>/<writer>` in it.
+        spool_bytes: Maximum size of a writer's spool, bytes.
+        memory_bytes: Maximum size of the events in memory, bytes.
+        when_full: What a log call does when memory and spool are full. `block`: wait for space, up to `block_seconds`
+            in all until there is progress again, then drop the event and count it; `drop_oldest`: drop the oldest
+            events of the spool for new ones, and count them; `raise`: raise `SpoolFull`.
+        block_seconds: See `when_full`, seconds.
+        projection: Name of a projection to read, made by `trialstream rebuild --until`; empty means the live one. A
+            protocol with a named projection is read-only; consumers ignore the setting.
+        kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
         kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         kafka_sasl_username: SASL user.
         kafka_sasl_password: SASL password; never shown by `repr`.
-        kafka_ssl_cafile: PEM file of the authorities to trust; empty means the system's.
+        kafka_ssl_cafile: PEM file of the trusted certificate authorities; empty means the system's.
         kafka_ssl_certfile: PEM file of the client certificate.
         kafka_ssl_keyfile: PEM file of the client key.
     """
@@ -84,6 +85,7 @@ class Config:
     partitions: int = 8
     replication: int = 1
     offline: bool = False
+    read_only: bool = False
     spool: str = "overflow"
     spool_dir: str = "trialstream-spool"
     spool_bytes: int = 4 * 1024**3
@@ -101,44 +103,50 @@ class Config:
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
-            raise ConfigError(f"prefix {self.prefix!r}: 1 to 48 letters, digits, '_' or '-'")
+            raise ConfigError(f"prefix: expected 1 to 48 letters, digits, '_' or '-', got {self.prefix!r}")
         if self.projection:
             longest = _DATABASE_BYTES - len(self.prefix) - 1
             if not _PROJECTION.fullmatch(self.projection) or len(self.projection) > longest:
                 raise ConfigError(
-                    f"projection {self.projection!r}: a letter, then letters, digits, '_' or '-', {longest} characters "
-                    "at most"
+                    f"projection: expected a letter, then letters, digits, '_' or '-', {longest} characters at most, "
+                    f"got {self.projection!r}"
                 )
         if not self.kafka:
-            raise ConfigError("kafka: no bootstrap servers given")
+            raise ConfigError("kafka: expected bootstrap servers, host:port[,host:port...], got none")
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
-            raise ConfigError("mongo: a URI that begins with mongodb:// or mongodb+srv:// is needed")
+            raise ConfigError("mongo: expected a URI that begins with mongodb:// or mongodb+srv://")
         for name, known in (
             ("kafka_security_protocol", _SECURITY_PROTOCOLS),
             ("spool", _SPOOL_MODES),
             ("when_full", _WHEN_FULL),
         ):
             if getattr(self, name) not in known:
-                raise ConfigError(f"{name}: one of {', '.join(known)}, not {getattr(self, name)!r}")
+                raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.spool == "off" and self.offline:
-            raise ConfigError("spool: without servers (offline) everything goes into the spool, so it cannot be 'off'")
+            raise ConfigError("spool: cannot be 'off' with offline, since all events go into the spool then")
         if self.spool == "off" and self.when_full == "drop_oldest":
-            raise ConfigError("when_full: 'drop_oldest' gives up what is in the spool, which is 'off'")
+            raise ConfigError("when_full: 'drop_oldest' drops events of the spool, which is 'off'")
         for name in ("spool_bytes", "memory_bytes"):
             if getattr(self, name) < _MIN_BYTES:
-                raise ConfigError(f"{name}: at least {_MIN_BYTES} (16 MiB), not {getattr(self, name)}")
+                raise ConfigError(f"{name}: expected at least {_MIN_BYTES} (16 MiB), got {getattr(self, name)}")
         if not 0 <= self.block_seconds < math.inf:
-            raise ConfigError(f"block_seconds: 0 or more, not {self.block_seconds}")
+            raise ConfigError(f"block_seconds: expected a finite number of 0 or more, got {self.block_seconds}")
         for name in ("partitions", "replication"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: at least 1, not {getattr(self, name)}")
+                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
     @classmethod
     def from_env(cls, **given: Any) -> Config:
-        """Take what is given (not None), then `TRIALSTREAM_<NAME>`, then the defaults.
+        """Take each setting from the arguments, then from `TRIALSTREAM_<NAME>`, then from the defaults.
+
+        Args:
+            **given: Fields by name; None means not given.
+
+        Returns:
+            The checked settings.
 
         Raises:
-            ConfigError: a setting makes no sense; the message names it.
+            ConfigError: A setting is invalid; the message names it.
         """
         settings = {name: value for name, value in given.items() if value is not None}
         for each in fields(cls):
@@ -149,54 +157,57 @@ class Config:
             try:
                 settings[each.name] = parse(text)
             except (ValueError, KeyError):
-                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: {wanted} is needed, not {text!r}") from None
+                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: expected {wanted}, got {text!r}") from None
         return cls(**settings)
 
     @property
     def trials_topic(self) -> str:
-        """Events of trials, keyed by trial hash."""
+        """Topic of the events of trials, keyed by trial hash."""
         return f"{self.prefix}.trials"
 
     @property
     def registry_topic(self) -> str:
-        """Events of projects and groups; one partition."""
+        """Topic of the events of projects and groups; one partition."""
         return f"{self.prefix}.registry"
 
     @property
     def schemas_topic(self) -> str:
-        """Compacted: fingerprint → schema."""
+        """Compacted topic of the schemas, keyed by fingerprint."""
         return f"{self.prefix}.schemas"
 
     @property
     def database(self) -> str:
-        """MongoDB database of the first projection; it names the live one."""
+        """MongoDB database of the first projection, which also holds the pointer to the live one."""
         return self.prefix
 
     @property
     def spools(self) -> Path:
-        """Folder of the spools of this prefix, one folder a writer."""
+        """Folder of the spools of this prefix, with one folder for each writer."""
         return Path(self.spool_dir).expanduser().absolute() / self.prefix
 
     @property
     def named_projection(self) -> str:
-        """MongoDB database of the projection to read as it is."""
+        """MongoDB database of the named projection."""
         return f"{self.prefix}~{self.projection}"
 
     @property
     def consumer_group(self) -> str:
-        """Kafka group of the consumers that share the partitions."""
+        """Kafka consumer group of the consumers that share the partitions."""
         return f"{self.prefix}.fold"
 
     def kafka_client(self) -> dict[str, Any]:
-        """Keyword arguments that every aiokafka client takes.
+        """Return the settings of every client of Kafka.
+
+        Returns:
+            Keyword arguments for aiokafka.
 
         Raises:
-            ConfigError: a certificate or key cannot be read.
+            ConfigError: A certificate or key file cannot be read.
         """
         settings: dict[str, Any] = {
             "bootstrap_servers": self.kafka,
             "security_protocol": self.kafka_security_protocol,
-            # aiokafka's 40 s would make every stop() against a dead broker that slow.
+            # aiokafka's default of 40 s would make every stop() against a dead broker that slow.
             "request_timeout_ms": 10_000,
         }
         if self.kafka_security_protocol.endswith("SSL"):

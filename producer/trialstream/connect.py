@@ -1,42 +1,89 @@
-"""Open a connection: the one function that chooses a Protocol."""
+"""Connect to trialstream: the function that chooses and makes a protocol."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
+
+from trialstream_schemas.errors import ConfigError
 
 from trialstream.config import Config
 from trialstream.kafka.protocol import KafkaProtocol
+from trialstream.reading.read_only import ReadOnlyProtocol
 
-__all__ = ["connect"]
+__all__ = ["connect", "protocol_of"]
 
 
+@overload
+def connect(
+    *,
+    kafka: str | None = ...,
+    mongo: str | None = ...,
+    prefix: str | None = ...,
+    offline: bool | None = ...,
+    read_only: Literal[False] | None = ...,
+    timeout: float = ...,
+    **settings: Any,
+) -> KafkaProtocol: ...
+@overload
+def connect(
+    *,
+    kafka: str | None = ...,
+    mongo: str | None = ...,
+    prefix: str | None = ...,
+    offline: bool | None = ...,
+    read_only: Literal[True],
+    timeout: float = ...,
+    **settings: Any,
+) -> ReadOnlyProtocol: ...
 def connect(
     *,
     kafka: str | None = None,
     mongo: str | None = None,
     prefix: str | None = None,
     offline: bool | None = None,
+    read_only: bool | None = None,
     timeout: float = 30.0,
     **settings: Any,
-) -> KafkaProtocol:
-    """A protocol, to be entered: `async with trialstream.connect() as protocol:`.
+) -> KafkaProtocol | ReadOnlyProtocol:
+    """Make a protocol, to be entered: `async with trialstream.connect() as protocol:`.
 
     Args:
-        kafka: Bootstrap servers; `TRIALSTREAM_KAFKA` if not given.
+        kafka: Bootstrap servers, `host:port[,host:port...]`; `TRIALSTREAM_KAFKA` if not given.
         mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given.
-        prefix: Names the topics and the database; `TRIALSTREAM_PREFIX` if not given.
-        offline: Work without servers: all goes into the spool, and `trialstream push` sends it; `TRIALSTREAM_OFFLINE`
-            if not given. A Kafka that cannot be reached at start has the same effect until it can, with a warning.
+        prefix: Prefix of the topics and databases; `TRIALSTREAM_PREFIX` if not given.
+        offline: Work without servers: all events go into the spool, and `trialstream push` sends them later;
+            `TRIALSTREAM_OFFLINE` if not given. If Kafka cannot be reached at start, the protocol works in the same way
+            until it can, and warns.
+        read_only: Read with MongoDB alone: no connection to Kafka is made and nothing is created; methods that log
+            raise `ProjectionIsReadOnly`; `TRIALSTREAM_READ_ONLY` if not given.
         timeout: Seconds that any wait takes at most.
-        **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`; with `projection="name"`
-            it reads that projection and cannot log.
+        **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`. `projection="name"` reads
+            that projection, read-only.
+
+    Returns:
+        A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
 
     Raises:
-        ConfigError: a setting makes no sense; the message names it.
+        ConfigError: A setting is invalid; the message names it.
     """
-    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, **settings)
-    if config.projection:
-        from trialstream.kafka.read_only import ProjectionProtocol  # noqa: PLC0415 (it is a KafkaProtocol)
+    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, read_only=read_only, **settings)
+    return protocol_of(config, timeout=timeout)
 
-        return ProjectionProtocol(config, timeout=timeout)
-    return KafkaProtocol(config, timeout=timeout)
+
+def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyProtocol:
+    """Make the protocol that the settings ask for.
+
+    Args:
+        config: The settings.
+        timeout: Seconds that any wait takes at most.
+
+    Returns:
+        A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
+
+    Raises:
+        ConfigError: `offline` together with `read_only` or `projection`.
+    """
+    kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
+    if config.offline and kind is ReadOnlyProtocol:
+        raise ConfigError("offline: a protocol without servers can only log, and a read-only one cannot: choose one")
+    return kind(config, timeout=timeout)

@@ -1,7 +1,7 @@
-"""The Protocol: what training code speaks.
+"""The Protocol: the interface between training code and trialstream.
 
-`Protocol` is the abstract interface; `trialstream.kafka.KafkaProtocol` is the one that streams to Kafka and reads from
-MongoDB. No call changes the object that it was given: fetch it again to see more.
+`Protocol` is the abstract interface. `KafkaProtocol` implements it over Kafka and MongoDB; `ReadOnlyProtocol` reads
+with MongoDB alone. No method changes an object that it was given: fetch it again to see its new state.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Step: TypeAlias = int | float | str
 
 @dataclass(frozen=True)
 class MetricHistory:
-    """History of one metric, in the order of the log: four arrays of one length.
+    """History of one metric, in the order of the log: four arrays of the same length, one element for each row.
 
     Attributes:
-        steps: int64 or float64, or object where some are text or None.
-        times: When each was logged, datetime64[us] in UTC.
-        writers: Which writer logged it.
+        steps: int64 or float64; object if some steps are text or None.
+        times: When each row was logged, datetime64[us] in UTC.
+        writers: Id of the writer of each row, object.
         values: float64; NaN and ±inf as they were logged.
     """
 
@@ -50,14 +50,17 @@ class MetricHistory:
 class Protocol(ABC):
     """Logs trials and reads them back.
 
-    All log calls raise, at the call and with nothing logged:
+    Every method that logs checks its arguments at the call and raises there, with nothing logged:
 
     - `ItemNotFound`: the trial was never created;
     - `ProtocolClosed`: the protocol was not entered, or was left;
-    - `InvalidType` (a `TypeError`), `InvalidValue` (a `ValueError`): what cannot be logged; the message names it.
+    - `InvalidType` (a `TypeError`) and `InvalidValue` (a `ValueError`): an argument cannot be logged; the message names
+      it;
+    - `SpoolFull`: memory and spool are full, and the setting `when_full` is `raise`.
 
-    All reads see what this protocol has logged: they wait until it is folded. They raise `CommitTimeout` or
-    `ProjectionBehind` if that takes too long, and `MongoUnavailable` if MongoDB does not answer.
+    Every method that reads shows what this protocol has logged: it waits until that is folded into the documents. It
+    raises `CommitTimeout` or `ProjectionBehind` if that takes too long, `MongoUnavailable` if MongoDB does not answer,
+    and `Offline` if the protocol works without servers.
     """
 
     @abstractmethod
@@ -72,7 +75,13 @@ class Protocol(ABC):
 
     @abstractmethod
     async def log_trial_start(self, trial: Trial) -> None:
-        """The trial runs from now on: status `Running`. A second start (a resume) is counted in `starts`."""
+        """Log that a trial starts to run: its status becomes `Running`, and heartbeats begin.
+
+        A second start is a resume; `starts` counts it.
+
+        Args:
+            trial: The trial.
+        """
 
     @abstractmethod
     async def log_trial_finish(
@@ -82,10 +91,16 @@ class Protocol(ABC):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """The trial has ended: `Completed`, `Interrupted` (KeyboardInterrupt, cancellation) or `Exception`.
+        """Log that a trial has ended: `Completed`, `Interrupted` (KeyboardInterrupt, cancellation) or `Exception`.
 
-        `chronos["runtime"]` gets the seconds since its start: on this process's monotonic clock if it was started here,
-        else by the two times in the log. An exception goes to `errors` with type, message and traceback.
+        `chronos["runtime"]` takes the seconds since its start: by this process's monotonic clock if the trial was
+        started here, otherwise by the two times in the log.
+
+        Args:
+            trial: The trial.
+            exc_type: Class of the exception that ended it, or None.
+            exc_val: The exception; its message goes to `errors`.
+            exc_tb: Its traceback; goes to `errors` too.
         """
 
     # --- Chronos
@@ -99,11 +114,16 @@ class Protocol(ABC):
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
-        """Start a clock; `log_trial_chrono_finish` of the same name stops it.
+        """Start a chrono; `log_trial_chrono_finish` with the same name stops it.
 
-        Chronos of one name may be open at the same time in several tasks, threads and trials. The callbacks may be sync
-        or async: `start_callback` runs before the clock starts, `end_callback` before it stops, which is the place to
-        synchronise a device.
+        Chronos of one name may be open at the same time in several tasks, threads and trials.
+
+        Args:
+            trial: The trial.
+            name: Name of the chrono.
+            aggregator: Aggregator of its elapsed seconds; by default statistics without the first run.
+            start_callback: Called before the chrono starts; sync or async.
+            end_callback: Called before the chrono stops, for example to synchronise a device; sync or async.
         """
 
     @abstractmethod
@@ -115,26 +135,43 @@ class Protocol(ABC):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """Run the `end_callback`, stop the clock and record the elapsed seconds, whatever happened in between.
+        """Call the `end_callback`, stop the chrono and log its elapsed seconds, even if the callback raises.
 
-        It is the latest of that name that this task (or thread) started, or the only one that is open. An exception
-        counts in `failed_chronos`.
+        It stops the latest chrono of that name that this task (or thread) started, or the only open one.
+
+        Args:
+            trial: The trial.
+            name: Name of the chrono.
+            exc_type: Class of an exception that ended it, or None; an exception counts in `failed_chronos`.
+            exc_val: The exception, or None.
+            exc_tb: Its traceback, or None; it is not logged.
 
         Raises:
-            ChronoError: no such chrono is open, or several are and none was started by this task.
+            ChronoError: No such chrono is open, or several are and this task started none of them.
         """
 
-    # --- Trials: what they are and how they do
+    # --- Trials: values and states
 
     @abstractmethod
     async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
-        """Merge values into the parameters; the uid stays."""
+        """Merge values into the parameters; the uid stays.
+
+        Args:
+            trial: The trial.
+            **kwargs: Values by name.
+        """
 
     @abstractmethod
     async def log_trial_metadata(
         self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
     ) -> None:
-        """Merge values into the metadata by key; an aggregator other than Value accumulates the values of its keys."""
+        """Merge values into the metadata.
+
+        Args:
+            trial: The trial.
+            aggregator: Aggregator of the keys; any but a `ValueAggregator` accumulates their values.
+            **kwargs: Values by name.
+        """
 
     @abstractmethod
     async def log_trial_metrics(
@@ -144,25 +181,31 @@ class Protocol(ABC):
 
         Args:
             trial: The trial.
-            step: An int, a float or a text, in any order; None for none.
-            aggregator: What becomes of the metrics; TimeSeries by default. The first that the log has for a name
-                stays, and history is kept of the calls that ask for TimeSeries.
-            **kwargs: Numbers by name: int, float, bool, numpy scalars, anything with `item()`.
+            step: Step of the row: an int, a float or a text, in any order, or None.
+            aggregator: Aggregator of the metrics; `timeseries_aggregator` if not given. The first aggregator that the
+                log has for a name stays. Rows that ask for a time series are kept in the history.
+            **kwargs: Numbers by name: int, float, bool, numpy scalars, or objects with an `item()` that returns one.
         """
 
     def log_trial_metrics_nowait(
         self,
-        trial: Trial,  # noqa: ARG002 (for those that can)
+        trial: Trial,  # noqa: ARG002 (for implementations that can)
         step: Step | None,  # noqa: ARG002
         aggregator: AggregatorSpec | None,  # noqa: ARG002
         values: dict[str, Any],  # noqa: ARG002
     ) -> bool:
-        """Do what `log_trial_metrics` does, from any thread, where that is to add a plain row to an open frame.
+        """Log a plain row without waiting for anything, not even a lock; from any thread.
 
-        A row is plain whose step is an int or None and whose values are floats. Nothing is waited for, not even a lock.
+        A row is plain if its step is an int or None, its values are floats, and it fits an open frame of its trial.
+
+        Args:
+            trial: The trial.
+            step: As for `log_trial_metrics`.
+            aggregator: As for `log_trial_metrics`.
+            values: Numbers by name.
 
         Returns:
-            Whether it was done; if not, call `log_trial_metrics`, which does what else there is to do, or to refuse.
+            Whether the row was logged. If not, call `log_trial_metrics`, which logs or refuses it.
         """
         return False
 
@@ -170,77 +213,149 @@ class Protocol(ABC):
     async def set_trial_status(
         self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
     ) -> None:
-        """Set the status; an error is appended to `errors`."""
+        """Set the status of a trial.
+
+        Args:
+            trial: The trial.
+            status: The status.
+            error: A text or an exception, appended to `errors`; or None.
+        """
 
     @abstractmethod
     async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
-        """Merge values into the tags."""
+        """Merge values into the tags.
+
+        Args:
+            trial: The trial.
+            **kwargs: Values by name.
+        """
 
     # --- Projects and groups
 
     @abstractmethod
     async def get_project(self, project: Project) -> Project | None:
-        """The project of that name, or None."""
+        """Read the project of that name.
+
+        Args:
+            project: A project of that name.
+
+        Returns:
+            The project as it is stored; None if there is none.
+        """
 
     @abstractmethod
     async def new_project(self, project: Project) -> Project:
-        """Create the project, or return the existing one of that name."""
+        """Create a project.
+
+        Args:
+            project: The project.
+
+        Returns:
+            The created project, or the existing one of that name.
+
+        Raises:
+            CommitTimeout: Kafka has not acknowledged the event in time.
+            ProjectionBehind: The consumer has not folded the event in time.
+        """
 
     @abstractmethod
     async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        """The group of that name and project, or None."""
+        """Read the group of that name and project.
+
+        Args:
+            group: A group of that name and project.
+
+        Returns:
+            The group as it is stored; None if there is none.
+        """
 
     @abstractmethod
     async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        """Create the group; None if it exists.
+        """Create a group.
+
+        Args:
+            group: The group.
+
+        Returns:
+            The created group; None if it exists already.
 
         Raises:
-            ItemNotFound: its project does not exist.
+            ItemNotFound: Its project does not exist.
+            CommitTimeout: Kafka has not acknowledged the event in time.
+            ProjectionBehind: The consumer has not folded the event in time.
         """
 
     @abstractmethod
     async def add_project_trial(self, project: Project, trial: Trial) -> None:
-        """Put the trial into the project; its uid stays.
+        """Put a trial into a project; its uid stays.
+
+        Args:
+            project: The project.
+            trial: The trial.
 
         Raises:
-            ItemNotFound: there is no such project or trial.
+            ItemNotFound: The project or the trial does not exist.
         """
 
     @abstractmethod
     async def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
-        """Put the trial into the group; its uid stays.
+        """Put a trial into a group; its uid stays.
+
+        Args:
+            group: The group.
+            trial: The trial.
 
         Raises:
-            ItemNotFound: there is no such group or trial.
+            ItemNotFound: The group or the trial does not exist.
         """
 
     @abstractmethod
     async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
-        """Merge values into the metadata of the group.
+        """Merge values into the metadata of a group.
+
+        Args:
+            group: The group.
+            **kwargs: Values by name.
 
         Raises:
-            ItemNotFound: there is no such group.
+            ItemNotFound: The group does not exist.
         """
 
     # --- Creating and claiming trials
 
     @abstractmethod
     async def get_trial(self, trial: Trial) -> list[Trial]:
-        """All revisions of this definition, ascending; none: `[]`."""
+        """Read all revisions of a trial's definition.
+
+        Args:
+            trial: A trial with that definition.
+
+        Returns:
+            The revisions, ascending; empty if there are none.
+        """
 
     @abstractmethod
     async def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
-        """Create the trial and return it; None if it exists, or its next revision with `auto_increment`.
+        """Create a trial.
+
+        Args:
+            trial: The definition of the trial.
+            auto_increment: Whether to create the next revision if the trial exists.
+
+        Returns:
+            The created trial; None if it exists and `auto_increment` is false.
 
         Raises:
-            ItemNotFound: its project or group does not exist.
+            ItemNotFound: Its project or group does not exist.
+            CommitTimeout: Kafka has not acknowledged the event in time; not with `auto_increment`, see docs/spool.md.
+            ProjectionBehind: The consumer has not folded the event in time; not with `auto_increment` either.
         """
 
     @abstractmethod
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
-        """Claim exactly one trial that matches and apply the update `attr` to it; return it as it is then.
+        """Claim exactly one trial that matches, apply an update to it, and return it.
 
-        Of any number of workers that claim at the same time exactly one gets a trial; the others get another.
+        If several workers claim the same trial at the same time, exactly one gets it; the others get another one.
 
         Args:
             query: As for `fetch_trials`.
@@ -248,38 +363,82 @@ class Protocol(ABC):
             *args: Its arguments after the trial.
             **kwargs: Its keyword arguments.
 
+        Returns:
+            The trial after the update.
+
         Raises:
-            ItemNotFound: no trial matches.
-            QueryError: `attr` is no update that can claim.
+            ItemNotFound: No trial matches.
+            QueryError: The query is not supported, or `attr` does not name an update that can claim.
         """
 
     @abstractmethod
     async def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
-        """The same for groups; `attr` is `set_group_metadata`."""
+        """Claim exactly one group that matches, apply an update to it, and return it.
+
+        Args:
+            query: As for `fetch_groups`.
+            attr: `set_group_metadata`.
+            *args: Its arguments after the group.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            The group after the update.
+
+        Raises:
+            ItemNotFound: No group matches.
+            QueryError: The query is not supported, or `attr` does not name an update that can claim.
+        """
 
     # --- Reading
 
     @abstractmethod
     async def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
-        """The trials that match a MongoDB query over their fields.
+        """Read the trials that match a MongoDB query over their fields.
 
         Args:
             query: Operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not $exists $regex $all $elemMatch
                 $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take `datetime`.
             sort: A path, `-path` for descending, or a list of them; by creation if not given.
-            limit: How many at most.
+            limit: Maximum number of trials; None for all.
+
+        Returns:
+            The trials.
 
         Raises:
-            QueryError: anything else; the message names it.
+            QueryError: The query, the sort keys or the limit are not supported; the message names the part.
         """
 
     @abstractmethod
     async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
-        """The groups that match, with the uids of their trials."""
+        """Read the groups that match, with the uids of their trials.
+
+        Args:
+            query: As for `fetch_trials`, over the fields of groups.
+            sort: As for `fetch_trials`.
+            limit: Maximum number of groups; None for all.
+
+        Returns:
+            The groups.
+
+        Raises:
+            QueryError: As for `fetch_trials`.
+        """
 
     @abstractmethod
     async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
-        """The projects that match, with the uids of their groups and trials."""
+        """Read the projects that match, with the uids of their groups and trials.
+
+        Args:
+            query: As for `fetch_trials`, over the fields of projects.
+            sort: As for `fetch_trials`.
+            limit: Maximum number of projects; None for all.
+
+        Returns:
+            The projects.
+
+        Raises:
+            QueryError: As for `fetch_trials`.
+        """
 
     @abstractmethod
     async def fetch_metrics(
@@ -290,17 +449,21 @@ class Protocol(ABC):
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
-        """The history of metrics (those that are aggregated to a TimeSeries).
+        """Read the history of metrics that are aggregated to a time series.
 
         Args:
             trial: The trial.
-            *names: Which; all if none is given.
-            since_step: Only rows whose step is at least this one, and of its type (number or text).
-            max_points: Downsample each to at most so many, keeping what a plot shows (MinMaxLTTB).
-            section: Whose time series: of the metrics, the chronos or the metadata.
+            *names: Names of the metrics; all if none is given.
+            since_step: Only rows whose step is at least this one and of its type (number or text).
+            max_points: Maximum number of points of each history, 3 or more; longer ones are downsampled such that a
+                plot looks the same (MinMaxLTTB).
+            section: Section of the trial: `metrics`, `chronos` or `metadata`.
+
+        Returns:
+            The histories by name.
 
         Raises:
-            ItemNotFound: there is no such trial, or no history of that name.
+            ItemNotFound: There is no such trial, or no history of that name.
         """
 
     # --- Waiting
@@ -310,13 +473,13 @@ class Protocol(ABC):
         """Wait until all that was logged so far is safe.
 
         Args:
-            level: `spooled`: Kafka has it, or it is on disk and would survive a crash of the machine. `acked`: Kafka
-                has it. `folded`: `fetch_*` shows it. Offline, each of them means `spooled`.
-            timeout: Seconds; None for the protocol's own.
-            **kwargs: Taken and ignored, so that code written for other levels of other backends runs.
+            level: `spooled`: each event is in Kafka, or on disk where it survives a crash of the machine. `acked`:
+                Kafka has acknowledged all events. `folded`: `fetch_*` shows them. Offline, each level means `spooled`.
+            timeout: Seconds; None for the timeout of the protocol.
+            **kwargs: Ignored, so that code written for the levels of other backends runs.
 
         Raises:
-            CommitTimeout: Kafka, or the disk, has not taken it in time; the events stay queued.
-            SpoolError: `spooled` without a spool, or on a disk that does not take it.
-            ProjectionBehind: the consumer has not folded in time; the message says how far it is behind.
+            CommitTimeout: Kafka, or the disk, has not taken all events in time; they stay queued.
+            SpoolError: `spooled` without a spool, or the disk does not confirm the write.
+            ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
         """

@@ -1,4 +1,4 @@
-"""The same protocol for code that is not async.
+"""The protocol for code that is not async.
 
     import trialstream as ts
     import trialstream.sync
@@ -7,11 +7,11 @@
         trial = protocol.new_trial(ts.Trial(name="mlp"), auto_increment=True)
         protocol.log_trial_metrics(trial, step=1, loss=0.5)
 
-Each method is the one of `Protocol` with the same name, parameters and errors; it blocks where that one waits. It may
-be shared between threads. Callbacks of chronos run in a background thread.
+Each method has the name, the parameters and the errors of the method of `Protocol`; it blocks where that one waits. A
+protocol may be shared between threads. Callbacks of chronos run in a background thread.
 """
 
-# ruff: noqa: D102 (the methods are described in protocol.py)
+# ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
-from trialstream.connect import connect as connect_async
+from trialstream.config import Config
+from trialstream.connect import protocol_of
 from trialstream.kafka.chronos import caller
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.runtime.io_thread import IoThread
@@ -38,10 +39,10 @@ T = TypeVar("T")
 
 
 class SyncProtocol:
-    """See the module; a context manager.
+    """Blocking methods over an asynchronous protocol; a context manager.
 
     Args:
-        protocol: The asynchronous protocol that does the work, not yet entered.
+        protocol: The asynchronous protocol, not yet entered.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -60,7 +61,7 @@ class SyncProtocol:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        if self._thread is None or self._thread.foreign:  # a forked child leaves the block of its parent
+        if self._thread is None or self._thread.foreign:  # a forked child leaves the block that its parent entered
             return
         try:
             self._run(self._protocol.__aexit__, exc_type, exc_val, exc_tb)
@@ -70,7 +71,7 @@ class SyncProtocol:
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if self._thread is None:
             raise ProtocolClosed("the protocol is not open: enter `with trialstream.sync.connect() as protocol:`")
-        # The coroutine runs in a copy of this thread's context, so a chrono knows which thread it belongs to.
+        # The coroutine runs in a copy of this thread's context: chronos are matched by the calling thread.
         token = caller.set(threading.get_ident())
         try:
             return self._thread.run(functools.partial(method, *args, **kwargs))
@@ -118,7 +119,7 @@ class SyncProtocol:
     def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
-        # In this thread, so without a lock: a signal handler that logs may interrupt it at any place.
+        # In this thread, and so without a lock: a signal handler that logs may interrupt it at any instruction.
         if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
             self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
 
@@ -199,10 +200,26 @@ def connect(
     mongo: str | None = None,
     prefix: str | None = None,
     offline: bool | None = None,
+    read_only: bool | None = None,
     timeout: float = 30.0,
     **settings: Any,
 ) -> SyncProtocol:
-    """A protocol for code that is not async; arguments and errors as for `trialstream.connect`."""
-    return SyncProtocol(
-        connect_async(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, timeout=timeout, **settings)
-    )
+    """Make a protocol for code that is not async, to be entered: `with trialstream.sync.connect() as protocol:`.
+
+    Args:
+        kafka: As for `trialstream.connect`.
+        mongo: As for `trialstream.connect`.
+        prefix: As for `trialstream.connect`.
+        offline: As for `trialstream.connect`.
+        read_only: As for `trialstream.connect`.
+        timeout: As for `trialstream.connect`, seconds.
+        **settings: As for `trialstream.connect`.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        ConfigError: A setting is invalid; the message names it.
+    """
+    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, read_only=read_only, **settings)
+    return SyncProtocol(protocol_of(config, timeout=timeout))

@@ -8,7 +8,7 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from contract import again, connected, until
-from trialstream.kafka import session
+from trialstream.kafka import heartbeats
 from trialstream.runtime import lifecycle
 
 MIB = 2**20
@@ -61,7 +61,7 @@ async def test_closing_while_kafka_is_away(config, consumer, stack, monkeypatch)
 
 async def test_a_started_trial_beats(served, name, monkeypatch):
     """Its last_seen grows though nothing is logged, until it is finished."""
-    monkeypatch.setattr(session, "_HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "_HEARTBEAT_SECONDS", 0.1)
     async with connected(served) as protocol, connected(served) as other:
         trial = await protocol.new_trial(ts.Trial(name=name))
         await protocol.log_trial_start(trial)

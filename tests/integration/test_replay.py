@@ -142,7 +142,7 @@ async def test_a_named_projection_is_read_as_it_is(folded, kind):
                 protocol.commit(),
             ]
             for call in calls:
-                with pytest.raises(ts.ProjectionIsReadOnly, match="'then' is only read"):
+                with pytest.raises(ts.ProjectionIsReadOnly, match="projection 'then' is read-only"):
                     await call
             with pytest.raises(ts.ProjectionIsReadOnly):
                 protocol.statistics()

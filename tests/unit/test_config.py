@@ -161,7 +161,7 @@ def test_a_named_projection_lies_in_a_database_beside_the_live_one(name):
 @pytest.mark.parametrize("name", ["1", "1st", "_a", "a b", "a.b", "a~b", "é", "x" * 60])
 def test_a_projection_that_no_database_can_be_called_after_is_refused(name):
     """The message names it and says what there may be."""
-    with pytest.raises(ConfigError, match=f"projection '{name}': a letter.* 59 characters"):
+    with pytest.raises(ConfigError, match=f"projection: expected a letter.* 59 characters at most, got '{name}'"):
         Config(prefix="lab", projection=name)
 
 

@@ -180,7 +180,7 @@ def test_what_comes_while_it_stops_is_not_forgotten():
         stopping.set()
         go_on.wait(10)
 
-    io.soon(hold)
+    io.call_soon(hold)
     stopping.wait(10)
     late = io.submit(name_of_thread)
     go_on.set()
@@ -227,7 +227,7 @@ def test_what_is_cancelled_before_it_starts_does_not_run(io):
     async def work():
         ran.append(True)
 
-    io.soon(go_on.wait, 10)
+    io.call_soon(go_on.wait, 10)
     waiting = io.submit(work)
     assert waiting.cancel()
     go_on.set()

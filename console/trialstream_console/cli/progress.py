@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
-from trialstream_consumer.archive import Progress
+from trialstream_consumer.progress import Progress
 
 __all__ = ["Steps", "progress_bar"]
 

@@ -9,8 +9,7 @@ import typer
 from rich.table import Column, Table
 from trialstream.config import Config
 from trialstream.log.topics import trial_ends
-from trialstream.reading.query import TRIAL_FIELDS, translate
-from trialstream.reading.reader import Reader
+from trialstream.reading.mongo import MongoReader
 from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.cli.output import print_json, print_table, say
@@ -64,12 +63,12 @@ def trials(
 
 
 async def _trials(config: Config, query: dict[str, Any], limit: int, wait_folded: bool) -> list[Trial]:
-    reader = Reader(config, _WAIT_FOLDED_SECONDS)
+    reader = MongoReader(config, _WAIT_FOLDED_SECONDS)
     try:
-        await reader.check_named()
+        await reader.open()
         if wait_folded:
-            await reader.folded(await trial_ends(config), _WAIT_FOLDED_SECONDS)
-        return await reader.trials(translate(query, TRIAL_FIELDS), [("created", -1), ("_id", -1)], limit)
+            await reader.wait_folded(await trial_ends(config), _WAIT_FOLDED_SECONDS)
+        return await reader.trials(query, sort=["-created", "-uid"], limit=limit)()
     finally:
         reader.close()
 

@@ -64,7 +64,7 @@ def mongod_version() -> str:
     """Return the version that mongod prints, such as `6.0.5`.
 
     Raises:
-        LocalStackError: mongod does not run on this machine.
+        LocalStackError: The program mongod does not run on this machine.
     """
     answer = subprocess.run([mongod(), "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - ours
     found = re.search(r"db version v(\S+)", answer.stdout)

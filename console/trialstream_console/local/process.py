@@ -126,7 +126,7 @@ class ProcessId:
         """Return the id of the running process with this pid, or None if no such process runs.
 
         Raises:
-            LocalStackError: psutil is not installed.
+            LocalStackError: The package psutil is not installed.
         """
         process = cls._look_up(pid)
         return None if process is None else cls(pid, process.create_time())

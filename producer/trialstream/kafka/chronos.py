@@ -1,4 +1,4 @@
-"""Open chronos: which start a finish belongs to."""
+"""Open chronos, and the matching of a finish to its start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trialstream.protocol import Callback
 __all__ = ["Chronos", "OpenChrono", "caller"]
 
 
-# Set by who calls on behalf of another thread.
+# Set by a thread that calls on behalf of another one, to the identity of that one.
 caller: ContextVar[object] = ContextVar("caller", default=None)
 
 
 def _owner() -> object:
-    """Who calls: the task that runs, or the thread where there is none."""
+    """Return the caller: the running task, or the thread if there is no task."""
     if (on_behalf := caller.get()) is not None:
         return on_behalf
     try:
@@ -39,11 +39,11 @@ class OpenChrono:
     Attributes:
         trial: Uid of the trial.
         name: Its name.
-        aggregator: What becomes of its elapsed seconds.
-        end_callback: Runs before it stops.
+        aggregator: Aggregator of its elapsed seconds.
+        end_callback: Called before the chrono stops.
         owner: The task or thread that started it.
-        started: On the monotonic clock, seconds.
-        announced: Whether the log was told that it started.
+        started: When it was started, seconds on the clock `time.perf_counter`.
+        announced: Whether its start was logged.
     """
 
     trial: str
@@ -63,15 +63,22 @@ class Chronos:
         self._open: dict[tuple[str, str], list[OpenChrono]] = {}
 
     def start(self, chrono: OpenChrono) -> None:
-        """Take one that runs from now on."""
+        """Add a chrono that was just started."""
         with self._lock:
             self._open.setdefault((chrono.trial, chrono.name), []).append(chrono)
 
     def finish(self, trial: str, name: str) -> OpenChrono:
-        """Take out the latest that this task or thread started, or the only one.
+        """Remove and return the latest chrono that this task or thread started, or the only open one.
+
+        Args:
+            trial: Uid of the trial.
+            name: Name of the chrono.
+
+        Returns:
+            The chrono.
 
         Raises:
-            ChronoError: none is open, or several are and none was started here.
+            ChronoError: No such chrono is open, or several are and this task or thread started none of them.
         """
         owner = _owner()
         with self._lock:
@@ -90,14 +97,16 @@ class Chronos:
                 del self._open[trial, name]
             return found
 
-    def announce(self, started_before: float, tell: Callable[[OpenChrono], None]) -> None:
-        """Tell the log of those that have been running since then, once each.
+    def announce(self, started_before: float, log_start: Callable[[OpenChrono], None]) -> None:
+        """Log the start of each chrono that has been running for long, once.
 
-        `tell` is called under the lock, so that no finish can come between and be logged before the start.
+        Args:
+            started_before: Latest start, seconds on the clock `time.perf_counter`.
+            log_start: Logs the start of a chrono. Called under the lock, so that no finish can be logged before it.
         """
         with self._lock:
             for chronos in self._open.values():
                 for each in chronos:
                     if not each.announced and each.started <= started_before:
-                        tell(each)
+                        log_start(each)
                         each.announced = True

@@ -1,105 +1,83 @@
-"""Candidates for claims: who looks for one at the same time shares the query, and gets one of its own.
+"""The claim loop: find a candidate, send the update with its version, and repeat until one is applied.
 
-Workers of one process that each took the oldest would meet on it, and all but one would have lost a round trip.
+The log decides each claim: the fold applies the update only if the version of the document still is the one that the
+claim names. Of any number of workers that claim the same document exactly one succeeds, and the others try another.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from trialstream.reading.reader import Candidate
+from trialstream_schemas.errors import ItemNotFound
+from trialstream_schemas.wire.events import SubjectEvent, TrialFinished
 
-__all__ = ["Candidates"]
+from trialstream.kafka.candidates import Candidates
+from trialstream.kafka.commands import now
+from trialstream.kafka.requests import Requests
+from trialstream.kafka.waits import Waits
+from trialstream.reading.reader import Candidate, CandidateQuery, Decision
 
-# A query finds so many beside those that are being claimed here; with fewer than there are workers in all processes,
-# losers would meet again on the next.
-_CANDIDATES = 64
-
-
-Look: TypeAlias = Callable[[str, Mapping[str, Any], int], Awaitable[list[Candidate]]]
+__all__ = ["Claims"]
 
 
-@dataclass(eq=False)
-class _Asker:
-    """Who waits for a candidate; `answered` when it has one, or when there is none."""
-
-    answered: bool = False
-    candidate: Candidate | None = None
-    error: Exception | None = None
-
-
-@dataclass
-class _Question:
-    """Who asks the same; one of them makes the query, holding the lock."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    askers: list[_Asker] = field(default_factory=list)
-
-
-class Candidates:
-    """See the module. Lives in one event loop.
+class Claims:
+    """Runs claims. Belongs to the I/O thread, so that a claim crosses threads once each way.
 
     Args:
-        look: Returns the oldest of a collection that match a filter, so many at most, as they are after its call.
+        requests: Sends the updates.
+        waits: Waits until the projection shows what was logged before.
+        started: Start time of each trial that was started here, by uid, on the clock `time.perf_counter`.
+        timeout: Seconds that any wait takes at most.
     """
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
-        self._questions: dict[tuple[str, str], _Question] = {}
-        # How often each is being claimed here.
-        self._taken: Counter[str] = Counter()
-        self._contended = False
+    def __init__(self, requests: Requests, waits: Waits, started: Mapping[str, float], timeout: float) -> None:
+        self._requests = requests
+        self._waits = waits
+        self._started = started
+        self._timeout = timeout
+        self._candidates = Candidates()
 
-    async def take(self, collection: str, filter_: Mapping[str, Any]) -> Candidate | None:
-        """One that matches, if there is any: the oldest, until others are after the same ones.
+    async def claim(self, query: CandidateQuery, event: SubjectEvent) -> Decision:
+        """Claim one document that matches a query.
 
-        Nobody else here gets it before it is given `back`, unless there is no other.
+        Args:
+            query: The checked query.
+            event: The update, without its subject.
+
+        Returns:
+            The decision that applied the update.
+
+        Raises:
+            ItemNotFound: No document matches.
+            InvalidValue: The fold refused the update.
+            SpoolFull: There is no space for the event.
+            CommitTimeout: Kafka has not acknowledged the event in time.
+            ProjectionBehind: The consumer has not folded the event in time.
+            MongoUnavailable: MongoDB does not answer.
         """
-        key = collection, repr(filter_)  # as dicts, {"x": 1} would equal {"x": True}
-        question = self._questions.setdefault(key, _Question())
-        asker = _Asker()
-        question.askers.append(asker)
-        try:
-            async with question.lock:
-                if not asker.answered:
-                    await self._answer(question.askers.copy(), collection, filter_)
-        except BaseException:
-            if asker.candidate is not None:
-                self.back(asker.candidate)
-            raise
-        finally:
-            question.askers.remove(asker)
-            if not question.askers:
-                del self._questions[key]
-        if asker.error is not None:
-            raise asker.error
-        return asker.candidate
 
-    def back(self, candidate: Candidate, lost: bool = False) -> None:
-        """It is not being claimed any more; from the first that was lost on, candidates are taken at random."""
-        self._contended |= lost
-        self._taken[candidate.uid] -= 1
-        if not self._taken[candidate.uid]:
-            del self._taken[candidate.uid]
+        async def find(limit: int) -> list[Candidate]:
+            await self._waits.wait_folded(self._timeout)
+            return await query.find(limit)
 
-    async def _answer(self, askers: list[_Asker], collection: str, filter_: Mapping[str, Any]) -> None:
-        """Answer all who ask by now."""
-        try:
-            found = await self._look(collection, filter_, _CANDIDATES + len(self._taken))
-        except Exception as error:  # noqa: BLE001 (raised by each of them)
-            for asker in askers:
-                asker.answered, asker.error = True, error
-            return
-        free = [each for each in found if each.uid not in self._taken] or found
-        if self._contended:
-            random.shuffle(free)
-        for i, asker in enumerate(askers):
-            asker.answered = True
-            if free:
-                asker.candidate = free[i % len(free)]
-                self._taken[asker.candidate.uid] += 1
+        current = query._replace(find=find)
+        while candidate := await self._candidates.reserve(current):
+            lost = False
+            try:
+                decision = await self._requests.request(self._update_of(candidate, event))
+                if decision.outcome.applied:
+                    return decision
+                lost = True
+            finally:
+                self._candidates.release(candidate, lost=lost)
+        raise ItemNotFound(f"no {event.SUBJECT} matches the query")
+
+    def _update_of(self, candidate: Candidate, event: SubjectEvent) -> SubjectEvent:
+        """Return the update of one candidate."""
+        changes: dict[str, Any] = {event.SUBJECT: candidate.uid, "if_version": candidate.version, "time": now()}
+        if isinstance(event, TrialFinished) and candidate.uid in self._started:
+            changes["elapsed"] = time.perf_counter() - self._started[candidate.uid]
+        return replace(event, **changes)

@@ -1,62 +1,92 @@
-"""The update calls as events: checked here, at the call, so that what is queued can be encoded and folded.
+"""Commands: the events of the Protocol's calls, checked at the call, so that what is queued can be encoded and folded.
 
-Each function has the name and the parameters of the Protocol's method that it serves. `fetch_and_update_*` uses the
-same ones: `TRIAL_UPDATES` and `GROUP_UPDATES` list what can claim.
+Each update function has the name and the parameters of the Protocol's method that it serves. `fetch_and_update_*` uses
+the same ones: `TRIAL_UPDATES` and `GROUP_UPDATES` list the updates that can claim.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import secrets
 import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from trialstream_schemas.errors import InvalidType, InvalidValue
-from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
+from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
+from trialstream_schemas.model.aggregators import Aggregator, AggregatorSpec, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.times import to_micros
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import Value, number, size, values
 from trialstream_schemas.wire.events import (
     ArgumentsLogged,
     Error,
+    GroupCreated,
     GroupMetadataSet,
     MetadataLogged,
+    ProjectCreated,
     StatusRecord,
     StatusSet,
     SubjectEvent,
     TagsAdded,
+    TrialCreated,
     TrialFinished,
     TrialStarted,
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE, MAX_EVENT_BYTES
 
-__all__ = ["GROUP_UPDATES", "TRIAL_UPDATES", "Update", "checked_values", "now"]
+from trialstream.protocol import Protocol
+
+__all__ = [
+    "GROUP_UPDATES",
+    "TRIAL_UPDATES",
+    "Update",
+    "checked_values",
+    "claim_update",
+    "create_group",
+    "create_project",
+    "create_trial",
+    "new_request",
+    "now",
+]
 
 Update = Callable[..., SubjectEvent]
 _INTERRUPTIONS = (KeyboardInterrupt, asyncio.CancelledError)
 
 
 def now() -> int:
-    """Microseconds since 1970 UTC."""
+    """Return the present time in microseconds since 1970 UTC."""
     return time.time_ns() // 1000
 
 
 def checked_values(given: dict[str, Any], path: str) -> dict[str, Value]:
-    """The values of a call, checked one by one and together.
+    """Check the values of a call, one by one and together.
+
+    Args:
+        given: Values by name, as the user passed them.
+        path: Name of the parameter, for messages.
+
+    Returns:
+        The values in their plain form.
 
     Raises:
-        InvalidType, InvalidValue: see `values.value`; or together they do not fit one event.
+        InvalidType: A value has a type that cannot be logged.
+        InvalidValue: A value cannot be logged as it is, or together they do not fit one event.
     """
     plain = values(given, path)
     total = size(plain)
     if total > MAX_EVENT_BYTES:
-        raise InvalidValue(f"{path}: {total} bytes in one call, {MAX_EVENT_BYTES} at most: spread them over several")
+        raise InvalidValue(
+            f"{path}: {total} bytes in one call, {MAX_EVENT_BYTES} at most: spread them over several calls"
+        )
     return plain
 
 
 def log_trial_start(writer: str, uid: str) -> TrialStarted:
-    """A trial began to run."""
+    """Make the event of a trial that starts to run."""
     return TrialStarted(trial=uid, writer=writer, time=now())
 
 
@@ -67,24 +97,24 @@ def log_trial_finish(
     exc_val: BaseException | None = None,
     exc_tb: TracebackType | None = None,
 ) -> TrialFinished:
-    """A trial ended."""
+    """Make the event of a trial that ended; `elapsed` is set by the caller."""
     kind = exc_type or (type(exc_val) if exc_val is not None else None)
     if kind is not None and not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        raise InvalidType(f"exc_type: an exception's class is needed, not {kind!r}")
+        raise InvalidType(f"exc_type: expected an exception class, got {kind!r}")
     interrupted = kind is not None and issubclass(kind, _INTERRUPTIONS)
     error = None if kind is None or interrupted else _exception(kind, exc_val, exc_tb)
     return TrialFinished(trial=uid, writer=writer, time=now(), interrupted=interrupted, error=error)
 
 
 def log_trial_arguments(writer: str, uid: str, /, **kwargs: Any) -> ArgumentsLogged:
-    """Values merged into the parameters."""
+    """Make the event that merges values into the parameters."""
     return ArgumentsLogged(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "arguments"))
 
 
 def log_trial_metadata(
     writer: str, uid: str, /, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
 ) -> MetadataLogged:
-    """Values merged into the metadata."""
+    """Make the event that merges values into the metadata."""
     lazy = AggregatorSpec.check(aggregator, "aggregator")
     plain = checked_values(kwargs, "metadata")
     if lazy.kind in ("stat", "timeseries"):
@@ -93,22 +123,22 @@ def log_trial_metadata(
 
 
 def add_trial_tags(writer: str, uid: str, /, **kwargs: Any) -> TagsAdded:
-    """Values merged into the tags."""
+    """Make the event that merges values into the tags."""
     return TagsAdded(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "tags"))
 
 
 def set_trial_status(
     writer: str, uid: str, status: Status | CustomStatus, error: str | BaseException | None = None
 ) -> StatusSet:
-    """The status of a trial was set."""
+    """Make the event that sets the status of a trial."""
     if not isinstance(status, Status | CustomStatus):
-        raise InvalidType(f"status: a Status or CustomStatus is needed, not {type(status).__name__}")
+        raise InvalidType(f"status: expected a Status or a CustomStatus, got {type(status).__name__}")
     record = StatusRecord(status.name, status.value)
     return StatusSet(trial=uid, writer=writer, time=now(), status=record, error=_error(error))
 
 
 def set_group_metadata(writer: str, uid: str, /, **kwargs: Any) -> GroupMetadataSet:
-    """Values merged into the metadata of a group."""
+    """Make the event that merges values into the metadata of a group."""
     return GroupMetadataSet(group=uid, writer=writer, time=now(), values=checked_values(kwargs, "metadata"))
 
 
@@ -126,6 +156,124 @@ TRIAL_UPDATES: dict[str, Update] = {
 GROUP_UPDATES: dict[str, Update] = {set_group_metadata.__name__: set_group_metadata}
 
 
+def claim_update(
+    updates: dict[str, Update], attr: str, writer: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> SubjectEvent:
+    """Make the update of a claim, before any candidate is looked for; its subject is still empty.
+
+    Args:
+        updates: `TRIAL_UPDATES` or `GROUP_UPDATES`.
+        attr: Name of the update.
+        writer: Id of the writer.
+        args: Positional arguments of the update, after its subject.
+        kwargs: Keyword arguments of the update.
+
+    Returns:
+        The event.
+
+    Raises:
+        QueryError: `attr` does not name an update that can claim.
+        TypeError: The arguments do not fit the update.
+        InvalidType: An argument has a type that cannot be logged.
+        InvalidValue: An argument cannot be logged as it is.
+    """
+    if not isinstance(attr, str) or attr not in updates:
+        raise QueryError(f"attr: {attr!r} cannot claim; one of {', '.join(sorted(updates))} can")
+    try:
+        inspect.signature(getattr(Protocol, attr)).bind(None, None, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{attr}: {error}") from None
+    return updates[attr](writer, "", *args, **kwargs)
+
+
+def new_request() -> str:
+    """Return a new, unique id of a request: 24 hexadecimal digits."""
+    return secrets.token_hex(12)
+
+
+def create_project(writer: str, project: Project) -> ProjectCreated:
+    """Make the event that creates a project.
+
+    Raises:
+        InvalidValue: The values of the project do not fit one event.
+    """
+    _check_size("Project", project.metadata, project.tags)
+    return ProjectCreated(
+        project=project.uid,
+        writer=writer,
+        time=now(),
+        request=new_request(),
+        name=project.name,
+        description=project.description,
+        metadata=project.metadata,
+        tags=project.tags,
+    )
+
+
+def create_group(writer: str, group: TrialGroup) -> GroupCreated:
+    """Make the event that creates a group.
+
+    Raises:
+        InvalidValue: The values of the group do not fit one event.
+    """
+    _check_size("TrialGroup", group.metadata, group.tags)
+    return GroupCreated(
+        group=group.uid,
+        writer=writer,
+        time=now(),
+        request=new_request(),
+        name=group.name,
+        project_id=group.project_id,
+        description=group.description,
+        metadata=group.metadata,
+        tags=group.tags,
+    )
+
+
+def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCreated:
+    """Make the event that creates a trial.
+
+    For a trial that has the request of an undecided creation, the event is the same from every writer: each sends it
+    before its own events of the trial, and the log takes the first one.
+
+    Args:
+        writer: Id of the writer.
+        trial: The trial.
+        auto_increment: Whether to create the next revision if the trial exists.
+
+    Returns:
+        The event.
+
+    Raises:
+        InvalidValue: The values of the trial do not fit one event.
+    """
+    # What an earlier revision accumulated is not part of the new one.
+    metadata = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
+    _check_size("Trial", trial.parameters, metadata, trial.tags)
+    request = trial.request or new_request()
+    return TrialCreated(
+        trial=f"{trial.hash}~{request}",
+        writer=writer,
+        time=now() if trial.request is None or trial.created is None else to_micros(trial.created),
+        request=request,
+        name=trial.name,
+        version=trial.version,
+        description=trial.description,
+        parameters=trial.parameters,
+        project_id=trial.project_id,
+        group_id=trial.group_id,
+        metadata=metadata,
+        tags=trial.tags,
+        auto_increment=bool(auto_increment),
+    )
+
+
+def _check_size(what: str, *parts: dict[str, Any]) -> None:
+    total = sum(map(size, parts))
+    if total > MAX_EVENT_BYTES:
+        raise InvalidValue(f"{what}: its values take {total} bytes, {MAX_EVENT_BYTES} at most")
+
+
 def _error(error: str | BaseException | None) -> Error | None:
     if error is None:
         return None
@@ -133,13 +281,13 @@ def _error(error: str | BaseException | None) -> Error | None:
         return _exception(type(error), error, error.__traceback__)
     if isinstance(error, str):
         return Error("", _cut(error, MAX_ERROR_MESSAGE), "")
-    raise InvalidType(f"error: a text or an exception is needed, not {type(error).__name__}")
+    raise InvalidType(f"error: expected a text or an exception, got {type(error).__name__}")
 
 
 def _exception(kind: type[BaseException], error: BaseException | None, tb: TracebackType | None) -> Error:
     try:
         message = "" if error is None else str(error)
-    except Exception as fault:  # noqa: BLE001 (a broken __str__ of the user's must not keep the end of a trial from the log)
+    except Exception as fault:  # noqa: BLE001 (a broken __str__ of a user's exception must not prevent logging the end of the trial)
         message = f"<str() of it failed: {fault!r}>"
     lines = traceback.format_exception(kind, error, tb) if tb else []
     return Error(
@@ -150,6 +298,6 @@ def _exception(kind: type[BaseException], error: BaseException | None, tb: Trace
 
 
 def _cut(text: str, limit: int, *, from_end: bool = False) -> str:
-    """What the fold keeps, in valid Unicode: an error is logged whatever it says."""
+    """Cut a text to the length that the fold keeps, and make it valid Unicode, so that any error can be logged."""
     # A lone surrogate becomes an escape of six characters.
     return (text[-limit:] if from_end else text[:limit]).encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Buckets of history to arrays, in the order of the log."""
+"""Metric histories: buckets to arrays, in the order of the log."""
 
 from __future__ import annotations
 
@@ -14,35 +14,41 @@ from trialstream.protocol import MetricHistory, Step
 
 __all__ = ["check_points", "downsampled", "histories"]
 
-# tsdownsample's MinMaxLTTB keeps the two ends and needs something between them.
+# MinMaxLTTB keeps the two ends and needs at least one point between them.
 _LEAST_POINTS = 3
 
 
 def check_points(max_points: int | None) -> None:
-    """Check a number of points.
+    """Check the parameter `max_points`.
+
+    Args:
+        max_points: Maximum number of points; None for all.
 
     Raises:
-        InvalidType: it is not an int.
-        InvalidValue: less than 3, with which no curve can be drawn.
+        InvalidType: The number is not an int.
+        InvalidValue: The number is less than 3, the least from which MinMaxLTTB draws a curve.
     """
     if max_points is None:
         return
     if type(max_points) is not int:
-        raise InvalidType(f"max_points: an int is needed, not {type(max_points).__name__}")
+        raise InvalidType(f"max_points: expected an int, got {type(max_points).__name__}")
     if max_points < _LEAST_POINTS:
-        raise InvalidValue(f"max_points: at least {_LEAST_POINTS}, not {max_points}")
+        raise InvalidValue(f"max_points: expected at least {_LEAST_POINTS}, got {max_points}")
 
 
 def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict[str, MetricHistory]:
-    """The history of each name, its rows in the order of the log, whatever shapes they lie in.
+    """Return the history of each name, its rows in the order of the log, across all shapes.
 
     Args:
-        buckets: All that hold rows of these names.
-        since_step: Leave out rows whose step is smaller, of the other type (number, text), or missing.
+        buckets: All buckets with rows of these names.
+        since_step: Leave out rows whose step is smaller, of the other type (number, text), or missing. None: no limit.
+
+    Returns:
+        The histories by name, sorted by name.
     """
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {}
     for bucket in buckets:
-        if not len(bucket):  # the open one of a shape whose last bucket has just been filled
+        if not len(bucket):  # the open bucket of a shape whose last bucket is exactly full
             continue
         shared = _shared_columns(bucket)
         kept = None if since_step is None else _since(bucket, shared[1], since_step)
@@ -53,16 +59,23 @@ def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict
 
 
 def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
-    """At most so many points that draw the same curve (MinMaxLTTB, https://arxiv.org/abs/2305.00332).
+    """Downsample a history to points that draw the same curve (MinMaxLTTB, https://arxiv.org/abs/2305.00332).
 
-    NaN and ±inf are left out: they have no place on the axis, and would hide the minimum and maximum beside them.
+    NaN and ±inf are left out: they have no place on an axis, and would hide the minimum and maximum beside them.
+
+    Args:
+        history: The history.
+        max_points: Maximum number of points, 3 or more.
+
+    Returns:
+        At most so many rows; the history itself if it has no more.
     """
     if len(history) <= max_points:
         return history
-    from tsdownsample import MinMaxLTTBDownsampler  # noqa: PLC0415 (only who plots pays for loading it)
+    from tsdownsample import MinMaxLTTBDownsampler  # noqa: PLC0415 (loaded only where it is used)
 
     finite = np.isfinite(history.values)
-    if finite.all():  # as a rule: then nothing need be copied
+    if finite.all():  # as a rule: then nothing is copied
         chosen = MinMaxLTTBDownsampler().downsample(history.values, n_out=max_points)
     else:
         chosen = np.flatnonzero(finite)
@@ -72,7 +85,7 @@ def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
 
 
 def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Numbers of the rows in the trial, steps, times and writers."""
+    """Return, one for each row: its number in the trial, step, time and writer."""
     order = np.concatenate([np.arange(each.first, each.first + each.rows) for each in bucket.spans])
     writers = np.repeat(
         np.array([each.writer for each in bucket.spans], dtype=object), [each.rows for each in bucket.spans]
@@ -99,11 +112,12 @@ def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step) -> NDArray[np.
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
-    # MongoDB returns the open bucket, the last one, among the first; sorted here, the rows need no sorting as a rule.
+    # MongoDB returns the open bucket, which is the last one, among the first. With the parts sorted, the rows need no
+    # sorting as a rule.
     parts = sorted(parts, key=lambda part: int(part[0][0]) if len(part[0]) else 0)
     order = np.concatenate([part[0] for part in parts])
     kinds = {part[1].dtype.kind for part in parts}
-    # Joined with text or None, numbers stay what they are.
+    # As objects, numbers keep their type when they are joined with text or None.
     columns = [part[1].astype(object) if "O" in kinds else part[1] for part in parts]
     steps = np.concatenate(columns)
     times, writers, values = (np.concatenate([part[i] for part in parts]) for i in (2, 3, 4))

@@ -1,15 +1,17 @@
-r"""From what users ask to what MongoDB is asked: a pure translation, checked at the call.
+r"""Queries: a pure translation from what users write to what MongoDB takes, checked at the call.
 
-A query is a dict of paths and conditions, as MongoDB takes it, over the fields of the documents (`TRIAL_FIELDS` …).
-What is allowed is listed here and all else is refused, so no query can run code on the server or name what is internal.
+A query is a dict of paths and conditions, in MongoDB's form, over the fields of the documents (`TRIAL_FIELDS` …). The
+supported operators and fields are listed here and all others are refused, so no query can run code on the server or
+read internal fields.
 
-- Paths are dotted: `parameters.lr`, `metrics.loss.last`, `errors.0.type`. A dot that belongs to a key is written `\.`,
-  a backslash `\\`; `path("parameters", "a.b")` does it. Keys are escaped as they are stored (`keys.escape_key`).
-- Values are what can be logged (`values.value`); a `datetime` becomes the microseconds that are stored. A compiled
-  pattern matches text. A dict without operators is equality with that dict, its keys in that order.
-- `status` takes a `Status`, a `CustomStatus`, a name, None (none set), or a list of these; `uid` is the document's id.
-- None matches null and missing. Fields such as `started` are always there, null until they are known: ask
-  `{"started": {"$ne": None}}`, since `{"started": {"$exists": True}}` holds for every trial.
+- Paths are dotted: `parameters.lr`, `metrics.loss.last`, `errors.0.type`. In a key, a dot is written `\.` and a
+  backslash `\\`; `path("parameters", "a.b")` does that. Keys are escaped as they are stored (`model.keys.escape_key`).
+- Values are those that can be logged (`model.values.value`); a `datetime` becomes the stored microseconds. A compiled
+  pattern matches text. A dict without operators means equality with that dict, its keys in that order.
+- `status` takes a `Status`, a `CustomStatus`, a name, None (no status set), or a list of these; `uid` is the id of the
+  document.
+- None matches null and missing fields. Fields such as `started` always exist, and are null at first: query
+  `{"started": {"$ne": None}}`, since `{"started": {"$exists": True}}` matches every trial.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
 from reprlib import repr as shown
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
 from trialstream_schemas.model.forms import to_document
@@ -29,11 +31,24 @@ from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.values import INT64_MAX, check_text, value
 
-__all__ = ["GROUP_FIELDS", "PROJECT_FIELDS", "TRIAL_FIELDS", "check_limit", "path", "sort_keys", "translate"]
+from trialstream.protocol import Sort
+
+__all__ = [
+    "FIELDS",
+    "GROUP_FIELDS",
+    "PROJECT_FIELDS",
+    "TRIAL_FIELDS",
+    "Find",
+    "check_limit",
+    "find",
+    "path",
+    "sort_keys",
+    "translate",
+]
 
 Fields: TypeAlias = Mapping[str, str]
 
-# Name of each field for users → its name in the document; beside uid they are the same.
+# Name of each field for users → its name in the document. Only `uid` has another name there.
 _SHARED = ("name", "description", "metadata", "tags", "created")
 _FOLDED = ("project_id", "state_version", "writers", "lost_events")
 PROJECT_FIELDS: Fields = {"uid": "_id"} | {name: name for name in _SHARED}
@@ -49,6 +64,8 @@ TRIAL_FIELDS: Fields = {"uid": "_id"} | {
     )
 }
 
+FIELDS: Mapping[str, Fields] = {"trials": TRIAL_FIELDS, "groups": GROUP_FIELDS, "projects": PROJECT_FIELDS}
+
 _LOGICAL = ("$and", "$or", "$nor")
 _LISTS = ("$in", "$nin", "$all")
 _COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
@@ -56,40 +73,78 @@ _CONDITIONS = (*_COMPARISONS, *_LISTS, "$not", "$exists", "$regex", "$elemMatch"
 _STATUS_OPERATORS = ("$eq", "$ne", "$in", "$nin")
 # MongoDB refuses match expressions deeper than 100 and BSON deeper than 200; values may add 64 (values.MAX_DEPTH).
 _MAX_DEPTH = 32
-_MAX_KEYS = 100  # of a path: MongoDB refuses 200, and no value is nested deeper than this
-_MAX_SORT = 32  # MongoDB sorts by so many keys at most
+_MAX_KEYS = 100  # in one path: MongoDB refuses 200, and no value is nested deeper than this
+_MAX_SORT = 32  # MongoDB sorts by 32 keys at most
 _MAX_SIZE = 2**31 - 1  # MongoDB reads the operand of $size as an int32
 _KEY = re.compile(r"(?:[^\\.]|\\[\\.$])*", re.DOTALL)
 
 
-def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """The query for MongoDB.
+class Find(NamedTuple):
+    """A checked query with its order and its limit, in MongoDB's form.
+
+    Attributes:
+        filter: The filter.
+        sort: Keys and directions.
+        limit: Maximum number of documents; 0 for all.
+    """
+
+    filter: dict[str, Any]
+    sort: list[tuple[str, int]]
+    limit: int
+
+
+def find(query: Mapping[str, Any], fields: Fields, sort: Sort = None, limit: int | None = None) -> Find:
+    """Check and translate a query with its order and its limit.
 
     Args:
-        query: What the user asks; see the module.
-        fields: `TRIAL_FIELDS`, `GROUP_FIELDS` or `PROJECT_FIELDS`.
+        query: As for `translate`.
+        fields: As for `translate`.
+        sort: As for `sort_keys`.
+        limit: As for `check_limit`.
+
+    Returns:
+        The parts in MongoDB's form.
 
     Raises:
-        QueryError: an operator, a field, a path or an operand that is not supported; the message names it.
+        QueryError: One of them is not supported; the message names it.
+    """
+    return Find(translate(query, fields), sort_keys(sort, fields), check_limit(limit))
+
+
+def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """Translate a query to MongoDB's form.
+
+    Args:
+        query: The user's query; see the module's docstring.
+        fields: `TRIAL_FIELDS`, `GROUP_FIELDS` or `PROJECT_FIELDS`.
+
+    Returns:
+        The filter for MongoDB.
+
+    Raises:
+        QueryError: An operator, a field, a path or an operand is not supported; the message names it.
     """
     with _query_errors():
         return _query(query, fields, 0)
 
 
-def sort_keys(sort: str | Sequence[str | tuple[str, int]] | None, fields: Fields) -> list[tuple[str, int]]:
-    """The keys to sort by, for MongoDB; the uid comes last, so that the order is total.
+def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
+    """Translate sort keys to MongoDB's form. The uid is always the last key, so that the order is total.
 
     Args:
-        sort: A path, `-path` for descending, or a list of these or of `(path, 1 | -1)`; by creation if not given.
+        sort: A path, `-path` for descending, or a list of these or of `(path, 1 | -1)`; None sorts by creation.
         fields: As for `translate`.
 
+    Returns:
+        Paths in the document, each with 1 or -1.
+
     Raises:
-        QueryError: it is none of these, or a field is unknown.
+        QueryError: The sort keys have another form, are too many, or name an unknown field.
     """
     if isinstance(sort, str):
         sort = [sort]
     elif sort is not None and not isinstance(sort, (list, tuple)):
-        raise QueryError(f"sort: a path or a list of paths is needed, not {type(sort).__name__}")
+        raise QueryError(f"sort: expected a path or a list of paths, got {type(sort).__name__}")
     found: dict[str, int] = {}
     for each in sort or ["created"]:
         match each:
@@ -98,50 +153,62 @@ def sort_keys(sort: str | Sequence[str | tuple[str, int]] | None, fields: Fields
             case (str(name), int(direction)) if direction in (1, -1) and not isinstance(direction, bool):
                 pass
             case _:
-                raise QueryError(f"sort: 'path', '-path' or (path, 1 or -1) is needed, not {shown(each)}")
+                raise QueryError(f"sort: expected 'path', '-path' or (path, 1 or -1), got {shown(each)}")
         with _query_errors():
-            found.setdefault(_resolve(name, fields), direction)  # a path that comes again changes no order
+            found.setdefault(_resolve(name, fields), direction)  # a repeated path does not change the order
     found.setdefault("_id", 1)
     if len(found) > _MAX_SORT:
-        raise QueryError(f"sort: {len(found)} keys with the uid, and {_MAX_SORT} is the most")
+        raise QueryError(f"sort: {len(found)} keys with the uid, {_MAX_SORT} at most")
     return list(found.items())
 
 
 def check_limit(limit: int | None) -> int:
-    """How many at most, for MongoDB: 0 is all.
+    """Translate a limit to MongoDB's form.
+
+    Args:
+        limit: A positive int of 64 bits; None for no limit.
+
+    Returns:
+        The limit; 0 for none.
 
     Raises:
-        QueryError: it is no positive 64-bit int.
+        QueryError: The limit is something else.
     """
     if limit is None:
         return 0
     if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= INT64_MAX:
-        raise QueryError(f"limit: a positive int is needed, not {shown(limit)}")
+        raise QueryError(f"limit: expected a positive int, got {shown(limit)}")
     return int(limit)
 
 
 def path(*keys: str) -> str:
-    r"""The path to a key, for queries and sorting: `path("parameters", "a.b")` is `parameters.a\.b`.
+    r"""Join keys into a path for queries and sorting: `path("parameters", "a.b")` is `parameters.a\.b`.
+
+    Args:
+        *keys: Field and keys, from the outside in.
+
+    Returns:
+        The path, with dots and backslashes in keys escaped.
 
     Raises:
-        QueryError: a key is no str.
+        QueryError: A key is not a str.
     """
     for key in keys:
         if not isinstance(key, str):
-            raise QueryError(f"path: keys must be str, not {type(key).__name__}")
+            raise QueryError(f"path: expected keys of type str, got {type(key).__name__}")
     joined = ".".join(key.replace("\\", "\\\\").replace(".", "\\.") for key in keys)
     return "\\" + joined if joined.startswith("$") else joined  # inside $elemMatch it would look like an operator
 
 
 def _query(query: object, fields: Fields | None, depth: int) -> dict[str, Any]:
-    """A whole query; without fields its paths are relative to the element of a list."""
+    """Translate a whole query; without fields its paths are relative to the element of a list."""
     if not isinstance(query, Mapping):
-        raise QueryError(f"query: a dict is needed, not {type(query).__name__}")
+        raise QueryError(f"query: expected a dict, got {type(query).__name__}")
     _check_depth(depth)
     clauses: list[dict[str, Any]] = []
     for key, given in query.items():
         if not isinstance(key, str):
-            raise QueryError(f"query: keys must be paths or operators, not {key!r}")
+            raise QueryError(f"query: expected paths or operators as keys, got {key!r}")
         if key.startswith("$"):
             clauses.append({key: _queries(key, given, fields, depth)})
         elif key == "status" and fields and key in fields:
@@ -149,7 +216,7 @@ def _query(query: object, fields: Fields | None, depth: int) -> dict[str, Any]:
         else:
             clauses.append({_resolve(key, fields): _condition(given, key, depth)})
     merged = {key: given for clause in clauses for key, given in clause.items()}
-    # `status` and `status.name` are one path in the document.
+    # `status` and `status.name` are the same path in the document, and a dict holds it once only.
     return merged if len(merged) == len(clauses) else {"$and": clauses}
 
 
@@ -160,12 +227,12 @@ def _queries(operator: str, given: object, fields: Fields | None, depth: int) ->
     if operator not in _LOGICAL:
         raise _unsupported(operator)
     if not isinstance(given, (list, tuple)) or not given:
-        raise QueryError(f"{operator}: a list of at least one query is needed, not {shown(given)}")
+        raise QueryError(f"{operator}: expected a list of at least one query, got {shown(given)}")
     return [_query(each, fields, depth + 1) for each in given]
 
 
 def _condition(given: object, label: str, depth: int) -> Any:
-    """What a path is to meet: a pattern, operators, or equality."""
+    """Translate the condition of a path: a pattern, operators, or equality."""
     if isinstance(given, re.Pattern):
         return _pattern(given, label)
     if operators := _operators(given):
@@ -184,7 +251,7 @@ def _condition(given: object, label: str, depth: int) -> Any:
 def _operand(operator: str, given: Any, label: str, depth: int) -> Any:
     where = f"{label} {operator}"
     match operator:
-        case "$eq" | "$ne":  # the only ones that take a dict as it is, whatever its keys
+        case "$eq" | "$ne":  # only these take a dict as a plain value, with any keys
             return _value(given, where)
         case "$gt" | "$gte" | "$lt" | "$lte":
             return _literal(given, where)
@@ -195,22 +262,22 @@ def _operand(operator: str, given: Any, label: str, depth: int) -> Any:
             ]
         case "$not":
             if not isinstance(given, re.Pattern) and not _operators(given):
-                raise QueryError(f"{where}: a dict of operators or a pattern is needed, not {shown(given)}")
+                raise QueryError(f"{where}: expected a dict of operators or a pattern, got {shown(given)}")
             return _condition(given, where, depth + 1)
         case "$exists":
             if not isinstance(given, bool):
-                raise QueryError(f"{where}: True or False is needed, not {shown(given)}")
+                raise QueryError(f"{where}: expected True or False, got {shown(given)}")
             return given
         case "$size":
             n = _value(given, where)
             if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= _MAX_SIZE:
-                raise QueryError(f"{where}: a length is needed, an int from 0 to {_MAX_SIZE}, not {shown(given)}")
+                raise QueryError(f"{where}: expected a length from 0 to {_MAX_SIZE}, got {shown(given)}")
             return n
         case "$regex":
             return _pattern(given, where)
         case "$elemMatch":
             if not isinstance(given, Mapping):
-                raise QueryError(f"{where}: a dict of operators or a query is needed, not {shown(given)}")
+                raise QueryError(f"{where}: expected a dict of operators or a query, got {shown(given)}")
             if any(key in _CONDITIONS for key in given):
                 return _condition(given, where, depth + 1)
             return _query(given, None, depth + 1)
@@ -244,7 +311,7 @@ def _status_name(given: object, where: str) -> str | None:
             return check_text(given, where)
         case None:
             return None
-    raise QueryError(f"{where}: a Status, its name or None is needed, not {shown(given)}; codes are in 'status.code'")
+    raise QueryError(f"{where}: expected a Status, its name or None, got {shown(given)}; codes are in 'status.code'")
 
 
 def _operators(given: object) -> list[str]:
@@ -255,7 +322,7 @@ def _operators(given: object) -> list[str]:
 
 def _list(given: object, where: str) -> Sequence[Any]:
     if not isinstance(given, (list, tuple, set, frozenset)):
-        raise QueryError(f"{where}: a list, a tuple or a set is needed, not {shown(given)}")
+        raise QueryError(f"{where}: expected a list, a tuple or a set, got {shown(given)}")
     return list(given)
 
 
@@ -266,33 +333,33 @@ def _literal(given: object, where: str) -> Any:
 
 
 def _value(given: object, where: str) -> Any:
-    """A value as it is stored."""
-    if type(given).__name__ == "datetime64":  # its item() can be an int of any unit
-        raise QueryError(f"{where}: a datetime is needed, not a numpy.datetime64")
+    """Return a value in its stored form."""
+    if type(given).__name__ == "datetime64":  # its item() may be an int in any unit
+        raise QueryError(f"{where}: expected a datetime, got numpy.datetime64")
     if not isinstance(given, datetime):
         return to_document(value(given, where))
     try:
         return to_micros(given)
-    except (OverflowError, ValueError) as error:  # a local time at the edge of what datetime holds
+    except (OverflowError, ValueError) as error:  # a local time at the edge of the range of datetime
         raise QueryError(f"{where}: {given} cannot be turned into UTC: {error}") from error
 
 
 def _pattern(given: object, where: str) -> Any:
     text = given.pattern if isinstance(given, re.Pattern) else given
     if not isinstance(text, str):
-        raise QueryError(f"{where}: a str or a compiled pattern of str is needed, not {shown(given)}")
+        raise QueryError(f"{where}: expected a str or a compiled pattern of str, got {shown(given)}")
     if "\0" in check_text(text, where):
         raise QueryError(f"{where}: a pattern cannot hold NUL: {text!r}")
     if isinstance(given, str):
         try:
             re.compile(given)
         except (re.error, OverflowError, RecursionError) as error:
-            raise QueryError(f"{where}: {given!r} is no regular expression: {error}") from error
+            raise QueryError(f"{where}: {given!r} is not a regular expression: {error}") from error
     return given
 
 
 def _resolve(given: str, fields: Fields | None) -> str:
-    """The path in the document; without fields it is relative to the element of a list."""
+    """Return the path in the document; without fields it is relative to the element of a list."""
     keys = _split(given)
     if fields is None:
         return ".".join(map(escape_key, keys))
@@ -308,11 +375,11 @@ def _resolve(given: str, fields: Fields | None) -> str:
 
 def _split(given: str) -> list[str]:
     if "\0" in check_text(given, "path"):
-        raise QueryError(f"path: {given!r} holds NUL, and no key does")
+        raise QueryError(f"path: {given!r} holds NUL, which no key can hold")
     keys, at = [], 0
     while True:
         found = _KEY.match(given, at)
-        assert found is not None  # it matches the empty text
+        assert found is not None  # the pattern matches the empty text
         keys.append(re.sub(r"\\(.)", r"\1", found[0]))
         at = found.end()
         if at == len(given):
@@ -321,13 +388,13 @@ def _split(given: str) -> list[str]:
             raise QueryError(f"path: {given!r} has a lone backslash at {at}; trialstream.path() escapes keys")
         at += 1
     if len(keys) > _MAX_KEYS:
-        raise QueryError(f"path: {shown(given)} has {len(keys)} keys, and {_MAX_KEYS} is the most")
+        raise QueryError(f"path: {shown(given)} has {len(keys)} keys, {_MAX_KEYS} at most")
     return keys
 
 
 @contextmanager
 def _query_errors() -> Iterator[None]:
-    """What values.py says of a value is a QueryError here."""
+    """Raise the errors of value checks as `QueryError`."""
     try:
         yield
     except (InvalidType, InvalidValue) as error:

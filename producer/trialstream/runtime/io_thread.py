@@ -1,14 +1,16 @@
-"""One background thread with an event loop of its own, for all I/O of a protocol.
+"""The I/O thread: one background thread with an event loop of its own, for all I/O of a protocol.
 
 Training code blocks its event loop for as long as a step takes, and is often not async at all. With its own loop the
-sender sends, heartbeats beat and connections live on meanwhile, and calls may come from any loop or thread.
+protocol sends, beats and keeps its connections alive meanwhile, and calls may come from any loop or thread.
 
-Nothing that it starts keeps the interpreter from exiting, and all of it still works in exit handlers.
+Nothing that the thread starts keeps the interpreter from exiting, and all of it still works in exit handlers.
 
-Who calls from the main thread may be interrupted (Ctrl-C) at any place. So coroutines and tasks are made and let go in
-the I/O thread only: a coroutine that the interrupt keeps from getting there would be reported as never awaited, and
-where the last reference to a task goes, asyncio's callback for that would swallow the interrupt. Nor does
-`IoThread.run` share a lock with the I/O thread that the interrupt could leave locked.
+A call from the main thread may be interrupted (Ctrl-C) at any instruction. Two rules keep that safe:
+
+- Coroutines and tasks are created and released in the I/O thread only. A coroutine that an interrupt kept from getting
+  there would be reported as never awaited; and if the caller released the last reference to a task, the interrupt could
+  come inside asyncio's weak-reference callback, which Python would swallow.
+- `IoThread.run` shares no lock with the I/O thread that an interrupt could leave locked.
 """
 
 from __future__ import annotations
@@ -37,19 +39,26 @@ _STOPPED = "the protocol was closed during the call: leave its block after all c
 
 
 async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
-    return await function(*args)  # where arguments that do not fit raise for who waits
+    return await function(*args)  # called here, so that arguments that do not fit raise in the caller
 
 
 class IoThread:
-    """Runs coroutines in a daemon thread, so that it can never keep the interpreter from exiting."""
+    """Runs coroutines in a daemon thread, which cannot keep the interpreter from exiting.
+
+    Args:
+        name: Name of the thread.
+
+    Attributes:
+        loop: Its event loop.
+    """
 
     def __init__(self, name: str) -> None:
         self.loop = DaemonLoop()
-        # aiokafka leaves failed futures behind when a broker goes away; what becomes of events is told elsewhere.
+        # aiokafka leaves failed futures behind when a broker goes away; lost events are reported elsewhere.
         self.loop.set_exception_handler(
             lambda _, context: log.debug("%s", context["message"], exc_info=context.get("exception"))
         )
-        # What was submitted and has not ended, with its task once it has one.
+        # Every submitted call that has not ended, with its task once there is one.
         self._tasks: dict[concurrent.futures.Future[Any], asyncio.Task[Any] | None] = {}
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -57,7 +66,7 @@ class IoThread:
 
     @property
     def foreign(self) -> bool:
-        """Whether it was started before this process was forked: then it does not run here."""
+        """Whether the thread belongs to a parent process: after a fork it does not run in the child."""
         return self._pid != os.getpid()
 
     def _run(self) -> None:
@@ -70,10 +79,17 @@ class IoThread:
                 self._cancelled(outcome)
 
     def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> concurrent.futures.Future[T]:
-        """Start a coroutine function there, in the context of the caller; cancelling the future cancels it.
+        """Start a coroutine function in the I/O thread, in the caller's context.
+
+        Args:
+            function: The coroutine function.
+            *args: Its arguments.
+
+        Returns:
+            The future of its result; cancelling the future cancels the task.
 
         Raises:
-            ProtocolClosed: the thread was stopped, or this process was forked from the one in which it runs.
+            ProtocolClosed: The thread was stopped, or runs in a parent process.
         """
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._submit(outcome, function, args)
@@ -87,7 +103,8 @@ class IoThread:
     ) -> None:
         if self.foreign:
             raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
-        self._tasks[outcome] = None  # before the loop may close, so that it is cancelled then or refused here
+        # Registered before the loop may close: then it is either cancelled by the closing or refused here.
+        self._tasks[outcome] = None
         try:
             self.loop.call_soon_threadsafe(self._start, outcome, function, args)
         except RuntimeError:
@@ -121,30 +138,42 @@ class IoThread:
             outcome.set_exception(error)
 
     def _cancelled(self, outcome: concurrent.futures.Future[Any]) -> None:
-        self._tasks.pop(outcome, None)  # `submit` may take it out as well
+        self._tasks.pop(outcome, None)  # `submit` may remove it as well
         outcome.cancel()
-        outcome.set_running_or_notify_cancel()  # tells who waits
+        outcome.set_running_or_notify_cancel()  # wakes the waiting caller
 
     def _cancel(self, outcome: concurrent.futures.Future[Any]) -> None:
-        """Cancel the task of what was cancelled; from any thread."""
+        """Cancel the task of a cancelled future; from any thread."""
 
         def cancel() -> None:
             if (task := self._tasks.get(outcome)) is not None:
                 task.cancel()
 
         if outcome.cancelled():
-            self.soon(cancel)
+            self.call_soon(cancel)
 
-    def soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Run a function there before all that is submitted later; not at all if the thread was stopped."""
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function in the I/O thread, before all that is submitted later; not at all if the thread was stopped.
+
+        Args:
+            function: The function.
+            *args: Its arguments.
+        """
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(function, *args)
 
     def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function there, wait, and return what it returns; not from a thread with a loop.
+        """Run a coroutine function in the I/O thread and block until it ends; not for threads that run a loop.
+
+        Args:
+            function: The coroutine function.
+            *args: Its arguments.
+
+        Returns:
+            What the function returns.
 
         Raises:
-            ProtocolClosed: the thread was stopped before or meanwhile.
+            ProtocolClosed: The thread was stopped before or meanwhile.
         """
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
         ended: SimpleQueue[object] = SimpleQueue()
@@ -153,40 +182,40 @@ class IoThread:
             self._submit(outcome, function, args)
             ended.get()
         except BaseException:  # KeyboardInterrupt, or what a signal handler raises
-            self.soon(outcome.cancel)
+            self.call_soon(outcome.cancel)
             raise
         try:
             return outcome.result()
         except concurrent.futures.CancelledError:
             raise ProtocolClosed(_STOPPED) from None
         finally:
-            del outcome  # else an exception that it holds would hold it, by this frame
+            del outcome  # its exception holds this frame: without this, a reference cycle would keep both alive
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function there and return what it returns.
+        """Run a coroutine function in the I/O thread and await its end.
+
+        Args:
+            function: The coroutine function.
+            *args: Its arguments.
+
+        Returns:
+            What the function returns.
 
         Raises:
-            ProtocolClosed: the thread was stopped before or meanwhile.
+            ProtocolClosed: The thread was stopped before or meanwhile.
         """
-        return await self.result(self.submit(function, *args))
-
-    async def result(self, future: concurrent.futures.Future[T]) -> T:
-        """What a coroutine that was submitted returns.
-
-        Raises:
-            ProtocolClosed: the thread was stopped meanwhile.
-        """
+        future = self.submit(function, *args)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if future.cancelled() and task is not None and not task.cancelling():
-                # Cancelled there, by `stop`: here it would look as if somebody had cancelled the caller.
+                # `stop` cancelled the task: CancelledError would wrongly mean that the caller was cancelled.
                 raise ProtocolClosed(_STOPPED) from None
             raise
 
     def stop(self) -> None:
-        """End the loop and the thread; what still runs is cancelled."""
+        """Stop the loop and the thread; tasks that still run are cancelled."""
         with suppress(ProtocolClosed):
             self.submit(self._end)
         self._thread.join(_JOIN_SECONDS)

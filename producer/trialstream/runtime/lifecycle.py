@@ -1,16 +1,19 @@
-"""From opening to closing, whatever way a process ends: once each, in an I/O thread, and by deadlines."""
+"""The life of one connection: opened once, closed once, within deadlines, however the process ends.
+
+A `Lifecycle` owns the I/O thread of a connection. It opens and closes a `Managed` object in that thread: when the user
+leaves the block, or from an exit handler when the block was never left or its closing was interrupted. A forked child
+has no I/O thread and closes nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import os
-import secrets
 import time
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 from trialstream_schemas.errors import ProtocolClosed
@@ -18,154 +21,191 @@ from trialstream_schemas.errors import ProtocolClosed
 from trialstream.runtime.io_thread import IoThread
 from trialstream.runtime.shutdown import at_exit
 
-__all__ = ["Lifecycle"]
+__all__ = ["Lifecycle", "Managed"]
 
 T = TypeVar("T")
 
-# What is not sent so many seconds after the protocol is left stays in the spool, and is reported.
+# Time to send what is left after the block was left, seconds. Events that are not sent by then stay in the spool.
 _CLOSE_SECONDS = 10.0
-# To stop the sender, which lets go of its connections, and to write what is left to the spool.
+# Time to stop the sender, which closes its connections, and to write the rest to the spool, seconds.
 _FINISH_SECONDS = 10.0
-# For the answer of an I/O thread that should have answered by then: it hangs, on a disk for example.
+# Extra time for an I/O thread that should have answered by then; one that is later hangs, for example on a disk.
 _HANG_SECONDS = 2.0
 
 
-class Lifecycle(ABC):
-    """See the module.
+class Managed(Protocol):
+    """What a lifecycle opens and closes."""
 
-    Attributes:
-        writer: Id of this protocol and process, as it stands in `Trial.writers`.
+    async def open(self) -> str:
+        """Open the connection, in the I/O thread.
+
+        Returns:
+            What the user should be warned of, or an empty text.
+        """
+
+    def report_opened(self, trouble: str) -> None:
+        """Report what `open` returned, in the caller's thread."""
+
+    def stop_accepting(self) -> None:
+        """Refuse further events, from any thread."""
+
+    async def flush(self, timeout: float) -> str:
+        """Send what is left, in the I/O thread; it is cancelled when the user interrupts the closing.
+
+        Returns:
+            Why something is still unsent, or an empty text.
+        """
+
+    async def finish(self, timeout: float) -> None:
+        """Write the unsent rest to disk and close all connections, in the I/O thread."""
+
+    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+        """Report events that were not sent and where they are.
+
+        Args:
+            trouble: Why they were not sent.
+            may_raise: Whether a warning that is configured as an error may raise.
+            stacklevel: As for `warnings.warn`, counted from the implementation.
+        """
+
+
+class Lifecycle:
+    """Opens and closes a managed object in an I/O thread of its own.
+
+    Args:
+        managed: The object.
+        name: Name of the I/O thread.
     """
 
-    # Ends the wait for Kafka when closing.
-    _patience: anyio.CancelScope
-
-    def __init__(self) -> None:
-        self.writer = secrets.token_hex(8)
+    def __init__(self, managed: Managed, name: str) -> None:
+        self._managed = managed
+        self._name = name
         self._state: Literal["new", "open", "closed"] = "new"
         self._pid = os.getpid()
         self._closing: concurrent.futures.Future[str] | None = None
         self._warned: set[str] = set()
+        self._io: IoThread
+        # Ends the flush while closing; belongs to the I/O thread.
+        self._flushing: anyio.CancelScope
+        self._remove_exit_handler: Callable[[], object]
 
-    # --- What is different
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Event loop of the I/O thread."""
+        return self._io.loop
 
-    @abstractmethod
-    async def _open(self) -> str:
-        """In the I/O thread: open; return what the user should hear of it."""
-
-    @abstractmethod
-    def _tell_opened(self, trouble: str) -> None:
-        """Tell the user."""
-
-    @abstractmethod
-    def _shut(self) -> None:
-        """Take no more events."""
-
-    @abstractmethod
-    async def _close(self, sending: float, finishing: float) -> str:
-        """In the I/O thread: send what is left for so many seconds, and finish in so many; return what was in the way.
-
-        The first ends when `_patience` does.
-        """
-
-    @abstractmethod
-    def _tell_left(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
-        """Say what was not sent, and what becomes of it."""
-
-    # --- What is always so
+    # --- Opening and closing
 
     async def open(self) -> None:
-        """Connect, and start what runs all the time.
+        """Start the I/O thread and open the managed object there.
 
         Raises:
-            KafkaUnavailable: no broker answers, and there is no spool to work without.
-            LogMismatch: the topics are not what they were.
-            ProtocolClosed: it was opened before.
+            KafkaUnavailable: No broker answers, and there is no spool to work with instead.
+            LogMismatch: The topics are not those of the log.
+            ProtocolClosed: It was opened before.
         """
         if self._state != "new":
-            raise ProtocolClosed("a protocol can be entered once: make another with trialstream.connect()")
-        self._io = IoThread(f"trialstream-{self.writer}")
+            raise ProtocolClosed("a protocol can be entered once: make another one with trialstream.connect()")
+        self._io = IoThread(self._name)
         try:
             trouble = await self._io.call(self._open)
         except BaseException:
             self._io.stop()
             raise
         self._state = "open"
-        self._stay = at_exit(self._at_exit)
+        self._remove_exit_handler = at_exit(self._close_at_exit)
         try:
-            self._tell_opened(trouble)
-        except RuntimeWarning:  # warnings are errors here, and nobody will leave what was not entered
+            self._managed.report_opened(trouble)
+        except RuntimeWarning:  # warnings are errors in this process; a block that was not entered is never left
             await self.close(failed=True)
             raise
 
     async def close(self, *, failed: bool = False) -> None:
-        """Send what is left, within a deadline, leave the rest in the spool, and warn of it.
+        """Send what is left within a deadline, keep the rest in the spool, and warn of it.
 
-        Who is cancelled meanwhile (a second Ctrl-C) does not wait for Kafka any more, but for the disk.
+        On cancellation (a second Ctrl-C), stop waiting for Kafka; still write to disk.
 
         Args:
-            failed: Whether an exception is on its way: then no warning takes its place.
+            failed: Whether an exception is being raised already; then no warning replaces it.
         """
-        closing = self._leave()
+        closing = self._start_closing()
         if closing is None:
             return
         ended = asyncio.wrap_future(closing)
         deadline = time.monotonic() + _CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS
         cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):  # a cancelled run still gets its last events out
+        with anyio.CancelScope(shield=True):  # a cancelled task still sends its last events
             while not ended.done() and (left := deadline - time.monotonic()) > 0:
                 try:
                     await asyncio.wait([ended], timeout=left)
                 except asyncio.CancelledError as error:
                     cancelled = error
-                    self._hurry()
+                    self._stop_flushing()
                     deadline = min(deadline, time.monotonic() + _FINISH_SECONDS + _HANG_SECONDS)
-        self._end(closing, may_raise=not failed and cancelled is None, stacklevel=5)
+        self._finish_closing(closing, may_raise=not failed and cancelled is None, stacklevel=5)
         if cancelled is not None:
             raise cancelled
 
-    def _at_exit(self) -> None:
-        """Do the same at the end of a process that did not, or whose closing was interrupted."""
-        closing = self._leave() or self._closing
+    def _close_at_exit(self) -> None:
+        """Close when the process ends, if that was not done or was interrupted."""
+        closing = self._start_closing() or self._closing
         if closing is None or self._pid != os.getpid():
             return
         try:
             concurrent.futures.wait([closing], _CLOSE_SECONDS + _FINISH_SECONDS + _HANG_SECONDS)
         except KeyboardInterrupt:
-            self._hurry()
+            self._stop_flushing()
             concurrent.futures.wait([closing], _FINISH_SECONDS + _HANG_SECONDS)
-        self._end(closing, may_raise=False, stacklevel=3)
+        self._finish_closing(closing, may_raise=False, stacklevel=3)
 
-    def _leave(self) -> concurrent.futures.Future[str] | None:
-        """Begin to close, if it was opened here and has not begun."""
+    def _start_closing(self) -> concurrent.futures.Future[str] | None:
+        """Start to close; None if it was not opened in this process, or closing has begun already."""
         # A forked child has no I/O thread, and nothing to send.
         if self._state == "new" or self._closing is not None or self._pid != os.getpid():
             return None
         self._state = "closed"
-        self._shut()  # here, so that what was logged is counted even where the I/O thread hangs
-        self._closing = self._io.submit(self._close, _CLOSE_SECONDS, _FINISH_SECONDS)
+        # In this thread, so that what was logged is counted even if the I/O thread hangs.
+        self._managed.stop_accepting()
+        self._closing = self._io.submit(self._close)
         return self._closing
 
-    def _hurry(self) -> None:
-        """Let the closing wait for Kafka no longer."""
-        self._io.loop.call_soon_threadsafe(self._patience.cancel)
-
-    def _end(self, closing: concurrent.futures.Future[str], *, may_raise: bool, stacklevel: int) -> None:
-        """Stop, and say what was not sent."""
+    def _finish_closing(self, closing: concurrent.futures.Future[str], *, may_raise: bool, stacklevel: int) -> None:
+        """Stop the I/O thread, and report what was not sent."""
         try:
             trouble = closing.result(0)
         except concurrent.futures.TimeoutError:
             trouble = "the I/O thread does not answer"
         finally:
-            self._stay()
+            self._remove_exit_handler()
             self._io.stop()
-        self._tell_left(trouble, may_raise=may_raise, stacklevel=stacklevel + 1)
+        self._managed.report_unsent(trouble, may_raise=may_raise, stacklevel=stacklevel + 1)
+
+    def _stop_flushing(self) -> None:
+        """End the wait for Kafka while closing; from any thread."""
+        self._io.loop.call_soon_threadsafe(self._flushing.cancel)
+
+    # --- In the I/O thread
+
+    async def _open(self) -> str:
+        self._flushing = anyio.CancelScope()
+        return await self._managed.open()
+
+    async def _close(self) -> str:
+        trouble = "interrupted"
+        try:
+            with self._flushing:
+                trouble = await self._managed.flush(_CLOSE_SECONDS)
+        finally:
+            await self._managed.finish(_FINISH_SECONDS)
+        return trouble
+
+    # --- While it is open
 
     def check_open(self) -> None:
         """Check that calls can be made.
 
         Raises:
-            ProtocolClosed: it was not opened, or closed, or opened in another process.
+            ProtocolClosed: It was not opened, or was closed, or was opened in another process.
         """
         if self._state != "open":
             raise ProtocolClosed(
@@ -177,12 +217,27 @@ class Lifecycle(ABC):
             raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function in the I/O thread and return what it returns."""
+        """Run a coroutine function in the I/O thread.
+
+        Args:
+            function: The coroutine function.
+            *args: Its arguments.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ProtocolClosed: See `check_open`.
+        """
         self.check_open()
         return await self._io.call(function, *args)
 
+    def start(self, function: Callable[..., Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Start a coroutine function in the I/O thread, and return its future; `open` of a managed object uses it."""
+        return self._io.submit(function)
+
     def warn_once(self, message: str) -> None:
-        """Warn, once of each thing; from the caller's side."""
+        """Warn the user with a `RuntimeWarning`, once for each message."""
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, RuntimeWarning, stacklevel=4)

@@ -1,4 +1,8 @@
-"""An event loop whose blocking work never keeps the interpreter, and which a forked child cannot disturb."""
+"""The event loop of the I/O thread.
+
+Its blocking work runs in daemon threads, so it never keeps the interpreter from exiting, and a forked child cannot
+disturb the connections of its parent.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +23,21 @@ __all__ = ["DaemonLoop", "run_sync"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-# Threads for the disk and for looking up hosts: both may hang for minutes, and neither may wait for the other.
+# Threads for the disk and for DNS look-ups. Both may hang for minutes, and neither may wait for the other.
 _DAEMONS = 16
-# Threads for the driver of MongoDB, so many calls at a time.
+# Threads for the MongoDB driver: the number of its calls at a time.
 _DRIVER_DAEMONS = 32
 
 
 class _Daemons:
-    """Daemon threads that run what blocks.
+    """Daemon threads for blocking calls.
 
-    Not an executor of `concurrent.futures`: the interpreter waits for the threads of those when it exits, and refuses
-    them more work from then on, before exit handlers run.
+    An executor of `concurrent.futures` would not do: when the interpreter exits it waits for the executor's threads,
+    and refuses further work before exit handlers run.
 
     Args:
-        limit: How many threads at most.
-        ready: How many are started now: an interpreter that is exiting may not let any be started.
+        limit: Maximum number of threads.
+        ready: Number of threads to start now, since an exiting interpreter may refuse to start any.
     """
 
     def __init__(self, limit: int, ready: int = 0) -> None:
@@ -46,14 +50,14 @@ class _Daemons:
             self._idle.release()
 
     def submit(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> concurrent.futures.Future[T]:
-        """Run a function in one of them; from one thread only."""
+        """Run a function in one of the threads; call it from one thread only."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def work() -> None:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function(*args))
-                except BaseException as error:  # noqa: BLE001 (it belongs to who waits)
+                except BaseException as error:  # noqa: BLE001 (raised in the waiting caller)
                     future.set_exception(error)
 
         self._work.put(work)
@@ -64,7 +68,7 @@ class _Daemons:
     def _start(self) -> None:
         try:
             threading.Thread(target=self._run, name="trialstream-daemon", daemon=True).start()
-        except RuntimeError:  # exiting: those that there are do it
+        except RuntimeError:  # the interpreter is exiting: the threads that exist do the work
             if not self._threads:
                 raise
         else:
@@ -73,17 +77,17 @@ class _Daemons:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
-            del work  # and with it what it holds, until the next comes
+            del work  # releases its arguments before the next item arrives
             self._idle.release()
 
     def close(self) -> None:
-        """Let the threads end, each when it has nothing to do."""
+        """End the threads, each when it is idle."""
         for _ in range(self._threads):
             self._work.put(None)
 
 
 class DaemonLoop(asyncio.SelectorEventLoop):
-    """See the module: what blocks (the disk, DNS, the driver of MongoDB) runs in daemon threads."""
+    """A selector event loop that runs blocking calls (disk, DNS, MongoDB driver) in daemon threads."""
 
     def __init__(self) -> None:
         self._poll = selectors.DefaultSelector()
@@ -98,21 +102,30 @@ class DaemonLoop(asyncio.SelectorEventLoop):
         func: Callable[[Unpack[Ts]], T],
         *args: *Ts,
     ) -> asyncio.Future[T]:
-        """Run it in a daemon thread, whatever the executor: only the driver of MongoDB brings one."""
+        """Run a blocking function in a daemon thread.
+
+        Args:
+            executor: None for disk and DNS. Only the MongoDB driver passes one; its calls get threads of their own.
+            func: The function.
+            *args: Its arguments.
+
+        Returns:
+            The future of its result.
+        """
         daemons = self._daemons if executor is None else self._driver_daemons
         return asyncio.wrap_future(daemons.submit(func, *args), loop=self)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the loop and end its threads."""
         super().close()
         self._daemons.close()
         self._driver_daemons.close()
 
-    def forget(self) -> None:
-        """In a forked child: watch nothing.
+    def unwatch_after_fork(self) -> None:
+        """In a forked child, stop watching file descriptors.
 
-        On Linux the child shares what is watched with its parent. Connections that the child's garbage collector closes
-        would no longer be watched in the parent, which would not see any answer on them.
+        On Linux a child shares its parent's epoll set. When the child's garbage collector closes a connection, the
+        parent would stop watching it too, and would never see an answer on it.
         """
         if sys.platform == "linux" and not self.is_closed():
             with selectors.EpollSelector() as fresh:
@@ -124,14 +137,22 @@ _loops: weakref.WeakSet[DaemonLoop] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for loop in list(_loops):
-        loop.forget()
+        loop.unwatch_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
 async def run_sync(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-    """Run what blocks in a thread that never keeps the interpreter; its end is waited for even when cancelled."""
+    """Run a blocking function in a daemon thread of the running `DaemonLoop`.
+
+    Args:
+        function: The function.
+        *args: Its arguments.
+
+    Returns:
+        What the function returns. Its end is awaited even if the caller is cancelled.
+    """
     running = asyncio.get_running_loop().run_in_executor(None, function, *args)
     with anyio.CancelScope(shield=True):
         await asyncio.wait([running])

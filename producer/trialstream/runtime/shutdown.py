@@ -1,4 +1,4 @@
-"""The end of a process."""
+"""Callbacks that run when the process ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ __all__ = ["at_exit"]
 
 
 def at_exit(callback: Callable[[], object]) -> Callable[[], object]:
-    """Call something when the interpreter ends, and return what takes that back.
+    """Register a callback for the end of the interpreter.
 
-    A child of `multiprocessing` ends without `atexit`; what it runs instead is `multiprocessing.util`'s.
+    A child process of `multiprocessing` ends without running `atexit` callbacks; it runs the finalizers of
+    `multiprocessing.util` instead, so the callback is registered there.
+
+    Args:
+        callback: Called once, without arguments.
+
+    Returns:
+        A function that removes the registration.
     """
     if multiprocessing.parent_process() is not None:
         return Finalize(None, callback, exitpriority=0).cancel

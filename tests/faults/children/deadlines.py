@@ -71,7 +71,7 @@ def hang_of(what: str, protocol: Any) -> None:
             blocked.set()
             threading.Event().wait()
 
-        protocol._protocol._session._io.loop.call_soon_threadsafe(block)
+        protocol._protocol._session.lifecycle.loop.call_soon_threadsafe(block)
         blocked.wait()
 
 

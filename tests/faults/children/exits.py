@@ -55,7 +55,7 @@ def watch(protocol: Any) -> None:
     session = getattr(protocol, "_protocol", protocol)._session
 
     def look() -> None:
-        while session._state != "closed":
+        while session.lifecycle._state != "closed":
             time.sleep(0.001)
         tell("closing")
 

@@ -133,7 +133,11 @@ class Aggregator(ABC):
 
     @abstractmethod
     def summary(self) -> Any:
-        """The accumulated result for people to read, in plain values."""
+        """Summarise the observations for people to read.
+
+        Returns:
+            Plain values: the value itself, a list, or a dict of statistics.
+        """
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
@@ -144,7 +148,11 @@ class Aggregator(ABC):
         """Set the state to that of `_state`; `plain` turns each stored value back into the plain one."""
 
     def to_document(self) -> dict[str, Any]:
-        """The form in MongoDB."""
+        """Convert the aggregator to its form in MongoDB.
+
+        Returns:
+            A document, from which `from_document` restores the aggregator.
+        """
         return {_KIND: self.kind, "argument": self.argument, **forms.to_document(self._state())}
 
     @classmethod
@@ -165,10 +173,13 @@ class Aggregator(ABC):
         return cast("Self", made)
 
     def to_json(self, short: bool = False) -> Any:
-        """The form in strict JSON.
+        """Convert the aggregator to strict JSON.
 
         Args:
             short: Whether to return the `summary` only, with NaN and ±inf as text, instead of the full state.
+
+        Returns:
+            The full state, from which `from_json` restores the aggregator, or the summary.
         """
         if short:
             return _readable(self.summary())

@@ -33,10 +33,13 @@ class RingAggregator(Aggregator):
 
     @classmethod
     def lazy(cls, size: int) -> AggregatorSpec:
-        """The specification of a ring, for log calls.
+        """Specify a ring, for log calls.
 
         Args:
             size: Number of observations to keep, 1 to `MAX_KEPT` (4,096).
+
+        Returns:
+            The specification.
 
         Raises:
             InvalidType: `size` is not an int.

@@ -55,10 +55,13 @@ class StatAggregator(Aggregator):
 
     @classmethod
     def lazy(cls, skip_obs: int = 0) -> AggregatorSpec:
-        """The specification of a stat aggregator, for log calls.
+        """Specify a stat aggregator, for log calls.
 
         Args:
             skip_obs: Number of observations to skip, 0 to `MAX_KEPT` (4,096).
+
+        Returns:
+            The specification.
 
         Raises:
             InvalidType: `skip_obs` is not an int.

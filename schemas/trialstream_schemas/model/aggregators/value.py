@@ -26,7 +26,11 @@ class ValueAggregator(Aggregator):
 
     @classmethod
     def lazy(cls) -> AggregatorSpec:
-        """The specification of a value aggregator, for log calls."""
+        """Specify a value aggregator, for log calls.
+
+        Returns:
+            The specification.
+        """
         return AggregatorSpec(cls.kind)
 
     @classmethod

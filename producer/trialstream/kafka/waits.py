@@ -1,0 +1,69 @@
+"""Waiting for what was logged: acknowledged by Kafka, folded into the documents, or safe on disk."""
+
+from __future__ import annotations
+
+import time
+
+from trialstream.pipeline.outbox import Outbox
+from trialstream.pipeline.pipeline import Pipeline
+from trialstream.reading.reader import Reader
+
+__all__ = ["Waits"]
+
+
+class Waits:
+    """Waits for all that was logged before the call. Belongs to the I/O thread.
+
+    Args:
+        outbox: Holds open frames, which are sealed first.
+        pipeline: Sends events.
+        reader: Reads how far the projection is.
+    """
+
+    def __init__(self, outbox: Outbox, pipeline: Pipeline, reader: Reader) -> None:
+        self._outbox = outbox
+        self._pipeline = pipeline
+        self._reader = reader
+
+    async def wait_acked(self, timeout: float) -> None:
+        """Wait until Kafka has acknowledged the events.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            CommitTimeout: Kafka has not acknowledged them in time; they stay queued.
+        """
+        self._outbox.seal()
+        await self._pipeline.wait_acked(timeout)
+
+    async def wait_folded(self, timeout: float) -> None:
+        """Wait until the projection shows the events.
+
+        Commands whose callers still wait for the outcome do not count: a command is shown when its call returns.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            CommitTimeout: Kafka has not acknowledged them in time; they stay queued.
+            ProjectionBehind: The consumer has not folded them in time.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        deadline = time.monotonic() + timeout
+        self._outbox.seal()
+        offsets = await self._pipeline.wait_logged(timeout)
+        await self._reader.wait_folded(offsets, max(0.0, deadline - time.monotonic()))
+
+    async def wait_spooled(self, timeout: float) -> None:
+        """Wait until each event is acknowledged, or on disk where it survives a crash of the machine.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            CommitTimeout: Some are not in time; they stay queued.
+            SpoolError: There is no spool, or the disk does not confirm the write.
+        """
+        self._outbox.seal()
+        await self._pipeline.wait_secured(timeout)

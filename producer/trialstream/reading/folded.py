@@ -1,0 +1,75 @@
+"""Waiting until the projection holds what the log held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+from trialstream_schemas.errors import ProjectionBehind
+
+from trialstream.log.topics import Route
+from trialstream.reading.live import LiveProjection, reading_errors
+from trialstream.reading.polling import is_late, pause
+
+__all__ = ["FoldedOffsets"]
+
+
+class FoldedOffsets:
+    """How far each partition was folded when its checkpoint was last read. Belongs to one event loop.
+
+    Args:
+        live: The projection that is read.
+    """
+
+    def __init__(self, live: LiveProjection) -> None:
+        self._live = live
+        self._folded: dict[Route, int] = {}
+
+    async def wait(self, offsets: Mapping[Route, int], timeout: float) -> None:
+        """Wait until the projection holds all events before some offsets.
+
+        Args:
+            offsets: By partition, the offset behind the last event to wait for.
+            timeout: Seconds.
+
+        Raises:
+            ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        if self._live.is_named:
+            return  # nothing more will be folded into it
+        missing = self._missing(offsets)
+        polls = 0
+        if missing:
+            await self._read_checkpoints(missing, polls)  # even with a timeout of 0: the error says how far behind
+        with anyio.move_on_after(timeout):
+            while missing := self._missing(missing):
+                await anyio.sleep(pause(polls))
+                polls += 1
+                await self._read_checkpoints(missing, polls)
+            return
+        raise ProjectionBehind(self._describe(missing))
+
+    def _missing(self, offsets: Mapping[Route, int]) -> dict[Route, int]:
+        return {route: offset for route, offset in offsets.items() if self._folded.get(route, 0) < offset}
+
+    def _describe(self, missing: Mapping[Route, int]) -> str:
+        events = sum(max(0, offset - self._folded.get(route, 0)) for route, offset in missing.items())
+        where = ", ".join(
+            f"{route.topic}/{route.partition} at offset {self._folded.get(route, 0)} of {offset}"
+            for route, offset in sorted(missing.items())
+        )
+        return (
+            f"the projection is {events} event{'s' * (events != 1)} behind ({where}): is a consumer running? start "
+            "one with `trialstream consume` (or `trialstream up`); nothing is lost, the events are in Kafka"
+        )
+
+    async def _read_checkpoints(self, missing: Mapping[Route, int], polls: int) -> None:
+        ids = {f"{route.topic}/{route.partition}": route for route in missing}
+        async with reading_errors():
+            checkpoints = self._live.database.checkpoints
+            for each in await checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}).to_list(None):
+                self._folded[ids[each["_id"]]] = each["offset"]
+            # A projection that takes over is at least as far, so these offsets stay true; the next poll reads there.
+            if is_late(polls) and self._missing(missing):
+                await self._live.refresh()

@@ -1,0 +1,144 @@
+"""The projection that is read: the live one, or a named one.
+
+A rebuild may switch from one projection, a database, to another at any time and drop the old one. So each read checks
+*afterwards* whether the database that it read is still the live one, and is repeated if it is not: the result was live
+all the time, and is never part of a database that was being dropped.
+
+Two reads need no such check. An outcome is the same in every projection, and a trial that is found together with its
+outcome, in one query, is complete and not older than the decision. A candidate for a claim is only a proposal on which
+the log decides, so only a query that finds none checks for another projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+from bson.errors import InvalidDocument
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import ReadPreference
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from trialstream_schemas.errors import ItemNotFound, MongoUnavailable, QueryError
+from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE
+
+from trialstream.config import Config
+
+__all__ = ["Database", "Document", "LiveProjection", "reading_errors"]
+
+T = TypeVar("T")
+Document: TypeAlias = dict[str, Any]
+Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
+
+# BadValue (sorting by two lists, for example), and a pattern that Python accepts and PCRE does not.
+_QUERY_ERRORS = (2, 51091)
+
+
+@asynccontextmanager
+async def reading_errors() -> AsyncIterator[None]:
+    """Translate the errors of the MongoDB driver.
+
+    Raises:
+        QueryError: MongoDB refused the query.
+        MongoUnavailable: MongoDB did not answer.
+    """
+    try:
+        yield
+    except (InvalidDocument, DocumentTooLarge) as error:
+        raise QueryError(f"query: MongoDB cannot encode it: {error}") from error
+    except PyMongoError as error:
+        if isinstance(error, OperationFailure) and error.code in _QUERY_ERRORS:
+            raise QueryError(f"query: MongoDB refused it: {error}") from error
+        raise MongoUnavailable(
+            f"MongoDB did not answer ({type(error).__name__}: {error}); start one with `trialstream up`, or set "
+            "TRIALSTREAM_MONGO"
+        ) from error
+
+
+class LiveProjection:
+    """The database that is read now.
+
+    Args:
+        client: The driver's client.
+        config: Names the databases.
+
+    Attributes:
+        database: The live projection as of the last look, or the named one.
+    """
+
+    def __init__(self, client: AsyncIOMotorClient[Document], config: Config) -> None:
+        self._client = client
+        self._config = config
+        self.is_named = bool(config.projection)
+        # `<prefix>` until the first look: a rebuild may have made another database the live one.
+        self.database = self._of(config.named_projection if config.projection else config.database)
+        # Read from the primary, whatever the URI prefers: a secondary that lags behind could name a projection that is
+        # being dropped.
+        self._catalog = self._of(config.database).get_collection(CATALOG, read_preference=ReadPreference.PRIMARY)
+
+    def _of(self, database: str) -> Database:
+        return self._client.get_database(database, read_concern=ReadConcern("majority"))
+
+    async def check_named(self) -> None:
+        """Check that the named projection exists and is complete.
+
+        Raises:
+            ItemNotFound: There is no projection of that name, or it is not finished.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        name, prefix = self._config.projection, self._config.prefix
+        async with reading_errors():
+            about = await self.database[CATALOG].find_one({"_id": ABOUT})
+        if about is None or about["kind"] != "until":
+            raise ItemNotFound(
+                f"there is no projection {name!r} of {prefix}: `trialstream projections` lists them, "
+                f"`trialstream rebuild --until TIME --name {name}` makes it"
+            )
+        if not about["ready"]:
+            raise ItemNotFound(
+                f"projection {name!r} of {prefix} is not finished: run its `trialstream rebuild --until` again"
+            )
+
+    async def refresh(self) -> bool:
+        """Look up which projection is live.
+
+        Returns:
+            Whether it is another one than before.
+        """
+        if self.is_named:
+            return False
+        pointer = await self._catalog.find_one({"_id": LIVE})
+        live = pointer["database"] if pointer else self._config.database
+        if live == self.database.name:
+            return False
+        self.database = self._of(live)
+        return True
+
+    async def read(self, read: Callable[[Database], Awaitable[T]], is_final: Callable[[T], object] | None = None) -> T:
+        """Run a read on the live projection, and again if another one is live at its end.
+
+        Args:
+            read: The read.
+            is_final: Whether a result is valid without that check: see the module's docstring. None: never.
+
+        Returns:
+            The result of the read.
+
+        Raises:
+            QueryError: MongoDB refused the query.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        async with reading_errors():
+            while True:
+                database = self.database
+                try:
+                    found = await read(database)
+                except PyMongoError:  # the database may have been dropped meanwhile
+                    if not await self.refresh() and database is self.database:
+                        raise
+                else:
+                    if is_final is not None and is_final(found):
+                        return found
+                    if not await self.refresh() and database is self.database:
+                        return found

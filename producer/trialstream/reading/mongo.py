@@ -1,0 +1,174 @@
+"""The reader over MongoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import timeout as driver_timeout
+from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.model.keys import escape_key
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
+from trialstream_schemas.storage.documents import group_from_document, project_from_document, trial_from_document
+
+from trialstream.config import Config
+from trialstream.log.topics import Route
+from trialstream.protocol import Query, Sort
+from trialstream.reading.folded import FoldedOffsets
+from trialstream.reading.live import Database, Document, LiveProjection
+from trialstream.reading.outcomes import DecisionPoller
+from trialstream.reading.query import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, Find, find, translate
+from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section
+
+__all__ = ["MongoReader"]
+
+# A replica set elects a new primary within this time, seconds; a shorter timeout of the protocol shortens it.
+_SELECTION_SECONDS = 5.0
+_CLOSE_SECONDS = 1.0
+_OLDEST_FIRST = [("created", 1), ("_id", 1)]
+
+
+class MongoReader(Reader):
+    """Reads the documents that the consumer writes. Belongs to one event loop.
+
+    Args:
+        config: Where MongoDB is, and which projection to read.
+        timeout: Seconds to look for a server at most.
+    """
+
+    def __init__(self, config: Config, timeout: float) -> None:
+        settings: dict[str, Any] = {"socketTimeoutMS": 60_000}
+        if "serverselectiontimeoutms" not in config.mongo.lower():  # a timeout in the user's URI wins
+            settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **settings)
+        self._live = LiveProjection(self._client, config)
+        self._decisions = DecisionPoller(self._live)
+        self._folded = FoldedOffsets(self._live)
+
+    async def open(self) -> None:
+        """Check that a named projection can be read.
+
+        Raises:
+            ItemNotFound: There is no projection of that name, or it is not finished.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        if self._live.is_named:
+            await self._live.check_named()
+
+    def close(self) -> None:
+        """Close the connections."""
+        with driver_timeout(
+            _CLOSE_SECONDS
+        ):  # the driver reports its ended sessions to MongoDB, and would wait for that
+            self._client.close()
+
+    # --- Documents
+
+    def trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+        """See `Reader.trials`."""
+        asked = find(query, TRIAL_FIELDS, sort, limit)
+
+        async def read() -> list[Trial]:
+            return [
+                trial_from_document(each) for each in await self._live.read(lambda db: _documents(db, "trials", asked))
+            ]
+
+        return read
+
+    def groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[TrialGroup]]:
+        """See `Reader.groups`."""
+        asked = find(query, GROUP_FIELDS, sort, limit)
+
+        async def read_from(database: Database) -> list[TrialGroup]:
+            groups = [group_from_document(each) for each in await _documents(database, "groups", asked)]
+            trials = await _members(database, "trials", "group_id", [each.uid for each in groups])
+            for group in groups:
+                group.trials = trials.get(group.uid, [])
+            return groups
+
+        return lambda: self._live.read(read_from)
+
+    def projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Project]]:
+        """See `Reader.projects`."""
+        asked = find(query, PROJECT_FIELDS, sort, limit)
+
+        async def read_from(database: Database) -> list[Project]:
+            projects = [project_from_document(each) for each in await _documents(database, "projects", asked)]
+            uids = [each.uid for each in projects]
+            groups = await _members(database, "groups", "project_id", uids)
+            trials = await _members(database, "trials", "project_id", uids)
+            for project in projects:
+                project.groups = groups.get(project.uid, [])
+                project.trials = trials.get(project.uid, [])
+            return projects
+
+        return lambda: self._live.read(read_from)
+
+    async def exists(self, collection: Collection, uid: str) -> bool:
+        """See `Reader.exists`."""
+        return await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1})) is not None
+
+    def candidates(self, collection: Collection, query: Query) -> CandidateQuery:
+        """See `Reader.candidates`."""
+        filter_ = translate(query, FIELDS[collection])
+
+        async def find_candidates(limit: int) -> list[Candidate]:
+            async def read(database: Database) -> list[Candidate]:
+                cursor = database[collection].find(filter_, {"state_version": 1}).sort(_OLDEST_FIRST).limit(limit)
+                return [Candidate(each["_id"], each["state_version"]) for each in await cursor.to_list(None)]
+
+            return await self._live.read(read, is_final=bool)
+
+        # The text, not the dicts: {"x": 1} equals {"x": True}.
+        return CandidateQuery(f"{collection} {filter_!r}", find_candidates)
+
+    # --- Histories
+
+    async def history(self, uid: str, section: Section, names: Sequence[str]) -> list[Bucket]:
+        """See `Reader.history`."""
+        filter_: Document = {"trial": uid, "section": section}
+        fields = None
+        if names:
+            filter_["names"] = {"$in": list(names)}
+            plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
+            fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
+
+        async def read(database: Database) -> list[Document]:
+            # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full.
+            async with await self._client.start_session(snapshot=True) as session:
+                return await database.series.find(filter_, fields, session=session).to_list(None)
+
+        found = await self._live.read(read)
+        if names:
+            for each in found:
+                each["names"] = [name for name in each["names"] if name in names]
+        return [Bucket.from_document(each) for each in found]
+
+    # --- Waiting for the fold
+
+    async def decision(self, request: str, timeout: float) -> Decision | None:
+        """See `Reader.decision`."""
+        return await self._decisions.wait(request, timeout)
+
+    async def poll_decisions(self) -> None:
+        """See `Reader.poll_decisions`."""
+        await self._decisions.run()
+
+    async def wait_folded(self, offsets: Mapping[Route, int], timeout: float) -> None:
+        """See `Reader.wait_folded`."""
+        await self._folded.wait(offsets, timeout)
+
+
+async def _documents(database: Database, collection: Collection, asked: Find) -> list[Document]:
+    return await database[collection].find(asked.filter, sort=asked.sort, limit=asked.limit).to_list(None)
+
+
+async def _members(database: Database, collection: Collection, field: str, uids: list[str]) -> dict[str, list[str]]:
+    """By uid of a group or project, the uids of its members, the oldest first."""
+    members: dict[str, list[str]] = {}
+    if uids:
+        cursor = database[collection].find({field: {"$in": uids}}, {field: 1})
+        for each in await cursor.sort(_OLDEST_FIRST).to_list(None):
+            members.setdefault(each[field], []).append(each["_id"])
+    return members

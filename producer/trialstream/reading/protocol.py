@@ -1,0 +1,172 @@
+"""`get_*` and `fetch_*` of every protocol that reads through a `Reader`."""
+
+# ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
+
+from __future__ import annotations
+
+import typing
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound
+from trialstream_schemas.model.steps import check_step
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
+from trialstream_schemas.model.values import check_name
+
+from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
+from trialstream.reading.history import check_points, downsampled, histories
+from trialstream.reading.reader import Collection, Read, Reader
+
+__all__ = ["ReadSession", "ReadingProtocol", "checked", "definition"]
+
+T = TypeVar("T")
+
+
+class ReadSession(typing.Protocol):
+    """What a `ReadingProtocol` needs of its connection."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a wait takes at most."""
+
+    @property
+    def reader(self) -> Reader:
+        """The reader.
+
+        Raises:
+            ProtocolClosed: The protocol is not open.
+            Offline: The protocol works without servers.
+        """
+
+    async def read(self, read: Read[T]) -> T:
+        """Run a read in the I/O thread, as soon as the projection shows what this protocol has logged.
+
+        Args:
+            read: The read.
+
+        Returns:
+            Its result.
+
+        Raises:
+            CommitTimeout: Kafka has not acknowledged what was logged in time.
+            ProjectionBehind: The consumer has not folded it in time.
+            MongoUnavailable: MongoDB does not answer.
+        """
+
+    def remember(self, collection: Collection, *uids: str) -> None:
+        """Remember that these documents exist."""
+
+
+class ReadingProtocol(Protocol):
+    """Implements what reads: `get_*`, `fetch_trials`, `fetch_groups`, `fetch_projects` and `fetch_metrics`.
+
+    Subclasses open and close the session, and implement or refuse what logs.
+
+    Args:
+        session: The connection.
+    """
+
+    def __init__(self, session: ReadSession) -> None:
+        self._session = session
+
+    @abstractmethod
+    async def _existing_uid(self, trial: Trial) -> str:
+        """Return the uid of a trial whose history can be read.
+
+        Raises:
+            ItemNotFound: There is no such trial.
+        """
+
+    async def get_project(self, project: Project) -> Project | None:
+        checked(project, Project, "project")
+        session = self._session
+        found = await session.read(session.reader.projects({"uid": project.uid}))
+        return found[0] if found else None
+
+    async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+        checked(group, TrialGroup, "group")
+        session = self._session
+        found = await session.read(session.reader.groups({"uid": group.uid}))
+        return found[0] if found else None
+
+    async def get_trial(self, trial: Trial) -> list[Trial]:
+        checked(trial, Trial, "trial")
+        session = self._session
+        return await session.read(session.reader.trials({"hash": definition(trial).hash}, sort="revision"))
+
+    async def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+        session = self._session
+        found = await session.read(session.reader.trials(query, sort=sort, limit=limit))
+        session.remember("trials", *(each.uid for each in found))
+        return found
+
+    async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+        session = self._session
+        found = await session.read(session.reader.groups(query, sort=sort, limit=limit))
+        session.remember("groups", *(each.uid for each in found))
+        return found
+
+    async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+        session = self._session
+        found = await session.read(session.reader.projects(query, sort=sort, limit=limit))
+        session.remember("projects", *(each.uid for each in found))
+        return found
+
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+    ) -> dict[str, MetricHistory]:
+        since_step = check_step(since_step, "since_step")
+        check_points(max_points)
+        for name in names:
+            check_name(name, "metric")
+        if section not in ("metrics", "chronos", "metadata"):
+            raise InvalidValue(f"section: expected 'metrics', 'chronos' or 'metadata', got {section!r}")
+        session = self._session
+        uid = await self._existing_uid(trial)
+        if trial.request is not None:
+            uid = await self._decided_uid(trial.request)
+        buckets = await session.read(lambda: session.reader.history(uid, section, names))
+        found = histories(buckets, since_step)
+        if missing := set(names) - found.keys():
+            raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
+        if max_points is not None:
+            found = {name: downsampled(each, max_points) for name, each in found.items()}
+        return found
+
+    async def _decided_uid(self, request: str) -> str:
+        """Return the uid of the trial that a request created."""
+        session = self._session
+        decision = await session.read(lambda: session.reader.decision(request, session.timeout))
+        if decision is None or decision.outcome.uid is None:
+            raise ItemNotFound(f"the log has not decided on the creation {request} yet: it may wait in a spool")
+        return decision.outcome.uid
+
+
+def checked(given: T, kind: type[T], path: str) -> T:
+    """Return an argument, checked for its type.
+
+    Args:
+        given: The argument.
+        kind: Its expected type.
+        path: Name of the parameter, for the message.
+
+    Returns:
+        The argument.
+
+    Raises:
+        InvalidType: It has another type.
+    """
+    if not isinstance(given, kind):
+        raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
+    return given
+
+
+def definition(trial: Trial) -> Trial:
+    """Return a trial as it was defined: a fetched one keeps its hash, a new one is checked and hashed again."""
+    return trial if trial.created is not None else replace(trial, hash="", revision=0)

@@ -1,0 +1,150 @@
+"""The protocol that only reads: the live projection, or a named one, with MongoDB alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+from trialstream_schemas.errors import ItemNotFound, ProjectionIsReadOnly
+from trialstream_schemas.model.trial import Trial
+
+from trialstream.config import Config
+from trialstream.reading.mongo import MongoReader
+from trialstream.reading.protocol import ReadingProtocol, checked
+from trialstream.reading.reader import Collection, Read
+from trialstream.runtime.lifecycle import Lifecycle
+
+__all__ = ["ReadOnlyProtocol"]
+
+T = TypeVar("T")
+
+
+def _refused(method: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
+    """Make a method that refuses to log."""
+
+    async def refuse(self: ReadOnlyProtocol, *_: Any, **__: Any) -> NoReturn:
+        self._refuse(method)
+
+    return refuse
+
+
+class ReadOnlyProtocol(ReadingProtocol):
+    """Reads, and refuses to log; made by `connect(read_only=True)` and `connect(projection=...)`.
+
+    It needs MongoDB only: it makes no connection to Kafka, creates nothing, and shows the documents as they are,
+    without waiting for events that other writers have logged. Entering it raises `ItemNotFound` if the named projection
+    does not exist or is not finished.
+
+    Args:
+        config: Where MongoDB is, and the name of the projection, if it is not the live one.
+        timeout: Seconds that any wait takes at most.
+    """
+
+    _session: _ReadOnlySession
+
+    def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
+        super().__init__(_ReadOnlySession(config, timeout))
+        self._projection = config.projection
+
+    async def __aenter__(self) -> Self:
+        await self._session.lifecycle.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self._session.lifecycle.close(failed=exc_type is not None)
+
+    async def _existing_uid(self, trial: Trial) -> str:
+        uid = checked(trial, Trial, "trial").uid
+        if trial.request is None:  # the outcome of an undecided creation is looked up by the caller
+            session = self._session
+            if not await session.read(lambda: session.reader.exists("trials", uid)):
+                raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
+        return uid
+
+    def _refuse(self, method: str) -> NoReturn:
+        """Refuse a method that would log."""
+        what = f"projection {self._projection!r}" if self._projection else "this protocol"
+        how = "`projection` and TRIALSTREAM_PROJECTION" if self._projection else "`read_only` and TRIALSTREAM_READ_ONLY"
+        raise ProjectionIsReadOnly(f"{method}: {what} is read-only: to log, connect without {how}")
+
+    def statistics(self) -> NoReturn:
+        """Refuse: nothing is queued.
+
+        Raises:
+            ProjectionIsReadOnly: Always.
+        """
+        self._refuse("statistics")
+
+    log_trial_start = _refused("log_trial_start")
+    log_trial_finish = _refused("log_trial_finish")
+    log_trial_chrono_start = _refused("log_trial_chrono_start")
+    log_trial_chrono_finish = _refused("log_trial_chrono_finish")
+    log_trial_arguments = _refused("log_trial_arguments")
+    log_trial_metadata = _refused("log_trial_metadata")
+    log_trial_metrics = _refused("log_trial_metrics")
+    set_trial_status = _refused("set_trial_status")
+    add_trial_tags = _refused("add_trial_tags")
+    new_project = _refused("new_project")
+    new_trial_group = _refused("new_trial_group")
+    new_trial = _refused("new_trial")
+    add_project_trial = _refused("add_project_trial")
+    add_group_trial = _refused("add_group_trial")
+    set_group_metadata = _refused("set_group_metadata")
+    fetch_and_update_trial = _refused("fetch_and_update_trial")
+    fetch_and_update_group = _refused("fetch_and_update_group")
+    commit = _refused("commit")
+
+
+class _ReadOnlySession:
+    """A connection to MongoDB alone."""
+
+    def __init__(self, config: Config, timeout: float) -> None:
+        self.timeout = timeout
+        self.lifecycle = Lifecycle(self, "trialstream-read-only")
+        self._config = config
+        self._reader: MongoReader
+
+    @property
+    def reader(self) -> MongoReader:
+        """See `ReadSession`."""
+        self.lifecycle.check_open()
+        return self._reader
+
+    async def read(self, read: Read[T]) -> T:
+        """Run a read in the I/O thread, at once: this protocol has logged nothing."""
+        return await self.lifecycle.call(read)
+
+    def remember(self, collection: Collection, *uids: str) -> None:
+        """Do nothing: no log call needs it."""
+
+    # --- Opened and closed by its lifecycle
+
+    async def open(self) -> str:
+        """Open the reader."""
+        self._reader = MongoReader(self._config, self.timeout)
+        try:
+            await self._reader.open()
+        except BaseException:
+            self._reader.close()
+            raise
+        return ""
+
+    def report_opened(self, trouble: str) -> None:
+        """Report nothing."""
+
+    def stop_accepting(self) -> None:
+        """Do nothing: no events are accepted."""
+
+    async def flush(self, timeout: float) -> str:  # noqa: ARG002 (nothing to send)
+        """Send nothing."""
+        return ""
+
+    async def finish(self, timeout: float) -> None:  # noqa: ARG002 (nothing to write)
+        """Close the reader."""
+        self._reader.close()
+
+    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+        """Report nothing: nothing was logged."""

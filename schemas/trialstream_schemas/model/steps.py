@@ -1,0 +1,46 @@
+"""Steps of metric rows: what users may pass as `step`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.values import INT64_MAX, INT64_MIN, check_name
+
+__all__ = ["check_step"]
+
+
+def check_step(step: Any, path: str = "step") -> int | float | str | None:
+    """Return a step in its plain form.
+
+    Args:
+        step: An int of 64 bits, a finite float, a text or None; or a scalar with an `item()` that returns one of these.
+        path: Name of the parameter, for messages.
+
+    Returns:
+        The step as a plain int, float, str or None.
+
+    Raises:
+        InvalidType: The step has another type.
+        InvalidValue: The integer does not fit 64 bits, the float is NaN or infinite, or the text is no valid name.
+    """
+    if step is None or (type(step) is int and INT64_MIN <= step <= INT64_MAX):
+        return step
+    if isinstance(step, str):
+        return check_name(step, path)
+    item = getattr(step, "item", None)
+    if not isinstance(step, (int, float)) and callable(item):
+        try:
+            step = item()
+        except Exception as error:
+            raise InvalidType(f"{path}: item() of {type(step).__qualname__} failed: {error}") from error
+    if isinstance(step, bool) or not isinstance(step, (int, float)):
+        raise InvalidType(f"{path}: expected an int, a float, a str or None, got {type(step).__name__}")
+    if isinstance(step, int):
+        if not INT64_MIN <= step <= INT64_MAX:
+            raise InvalidValue(f"{path}: the integer does not fit 64 bits")
+        return int(step)
+    if not math.isfinite(step):
+        raise InvalidValue(f"{path}: expected a finite number, got {step}")
+    return float(step)

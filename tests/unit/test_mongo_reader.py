@@ -1,0 +1,43 @@
+"""What the reader checks at the call, before MongoDB is involved."""
+
+from __future__ import annotations
+
+import pytest
+import trialstream as ts
+from trialstream.reading.mongo import MongoReader
+
+
+@pytest.fixture
+async def reader():
+    """A reader of a MongoDB that is never reached."""
+    reader = MongoReader(ts.Config(mongo="mongodb://127.0.0.1:1/"), 0.1)
+    yield reader
+    reader.close()
+
+
+async def test_candidates_of_different_queries_have_different_keys(reader):
+    """True is not 1, though they are equal in Python, and groups are not trials."""
+    queries = [
+        ("trials", {"tags.x": 1}),
+        ("trials", {"tags.x": True}),
+        ("trials", {"tags.x": 1.0}),
+        ("groups", {"tags.x": 1}),
+    ]
+
+    keys = [reader.candidates(*each).key for each in queries]
+
+    assert len(set(keys)) == 4
+    assert keys[0] == reader.candidates(*queries[0]).key
+
+
+@pytest.mark.parametrize("read", ["trials", "groups", "projects"])
+async def test_a_wrong_query_is_an_error_at_the_call(reader, read):
+    """Nothing has to be awaited, and no server has to answer."""
+    with pytest.raises(ts.QueryError, match="there is no field 'nmae', did you mean 'name'"):
+        getattr(reader, read)({"nmae": 1})
+    with pytest.raises(ts.QueryError, match="sort: expected a path or a list of paths, got int"):
+        getattr(reader, read)({}, sort=1)
+    with pytest.raises(ts.QueryError, match="limit: expected a positive int, got 0"):
+        getattr(reader, read)({}, limit=0)
+    with pytest.raises(ts.QueryError, match="there is no field 'nmae'"):
+        reader.candidates("trials", {"nmae": 1})
