@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trialstream as ts
-from trialstream.reading.query import TRIAL_FIELDS, sort_keys, translate
+from trialstream.reading.paths import TRIAL_FIELDS
+from trialstream.reading.query import sort_keys, translate
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.storage.documents import trial_to_document

@@ -50,7 +50,7 @@ from trialstream.config import Config
 from trialstream.connect import connect
 from trialstream.kafka.protocol import KafkaProtocol
 from trialstream.protocol import MetricHistory, Protocol
-from trialstream.reading.query import path
+from trialstream.reading.paths import path
 from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = [

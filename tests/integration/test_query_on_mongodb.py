@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
-from trialstream.reading.query import TRIAL_FIELDS, path, sort_keys, translate
+from trialstream.reading.paths import TRIAL_FIELDS, path
+from trialstream.reading.query import sort_keys, translate
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros

@@ -7,7 +7,8 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trialstream.reading.query import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path, sort_keys, translate
+from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
+from trialstream.reading.query import sort_keys, translate
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.keys import escape_key

@@ -7,15 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from trialstream.reading.query import (
-    GROUP_FIELDS,
-    PROJECT_FIELDS,
-    TRIAL_FIELDS,
-    check_limit,
-    path,
-    sort_keys,
-    translate,
-)
+from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
+from trialstream.reading.query import check_limit, sort_keys, translate
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup

@@ -18,7 +18,8 @@ from trialstream.protocol import Query, Sort
 from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection
 from trialstream.reading.outcomes import DecisionPoller
-from trialstream.reading.query import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, Find, find, translate
+from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
+from trialstream.reading.query import Find, find, translate
 from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section
 
 __all__ = ["MongoReader"]

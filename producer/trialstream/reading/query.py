@@ -4,8 +4,7 @@ A query is a dict of paths and conditions, in MongoDB's form, over the fields of
 supported operators and fields are listed here and all others are refused, so no query can run code on the server or
 read internal fields.
 
-- Paths are dotted: `parameters.lr`, `metrics.loss.last`, `errors.0.type`. In a key, a dot is written `\.` and a
-  backslash `\\`; `path("parameters", "a.b")` does that. Keys are escaped as they are stored (`model.keys.escape_key`).
+- Paths are dotted: `paths.py` describes them.
 - Values are those that can be logged (`model.values.value`); a `datetime` becomes the stored microseconds. A compiled
   pattern matches text. A dict without operators means equality with that dict, its keys in that order.
 - `status` takes a `Status`, a `CustomStatus`, a name, None (no status set), or a list of these; `uid` is the id of the
@@ -20,51 +19,25 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from difflib import get_close_matches
 from reprlib import repr as shown
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
 from trialstream_schemas.model.forms import to_document
-from trialstream_schemas.model.keys import escape_key
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.values import INT64_MAX, check_text, value
 
 from trialstream.protocol import Sort
+from trialstream.reading.paths import Fields, resolve
 
 __all__ = [
-    "FIELDS",
-    "GROUP_FIELDS",
-    "PROJECT_FIELDS",
-    "TRIAL_FIELDS",
     "Find",
     "check_limit",
     "find",
-    "path",
     "sort_keys",
     "translate",
 ]
-
-Fields: TypeAlias = Mapping[str, str]
-
-# Name of each field for users → its name in the document. Only `uid` has another name there.
-_SHARED = ("name", "description", "metadata", "tags", "created")
-_FOLDED = ("project_id", "state_version", "writers", "lost_events")
-PROJECT_FIELDS: Fields = {"uid": "_id"} | {name: name for name in _SHARED}
-GROUP_FIELDS: Fields = {"uid": "_id"} | {name: name for name in (*_SHARED, *_FOLDED)}
-TRIAL_FIELDS: Fields = {"uid": "_id"} | {
-    name: name
-    for name in (
-        *_SHARED,
-        *_FOLDED,
-        *("hash", "revision", "version", "group_id", "parameters", "metrics", "chronos", "open_chronos"),
-        *("failed_chronos", "status", "errors", "errors_dropped", "starts", "started", "finished", "last_seen"),
-        *("rows", "size"),
-    )
-}
-
-FIELDS: Mapping[str, Fields] = {"trials": TRIAL_FIELDS, "groups": GROUP_FIELDS, "projects": PROJECT_FIELDS}
 
 _LOGICAL = ("$and", "$or", "$nor")
 _LISTS = ("$in", "$nin", "$all")
@@ -73,10 +46,8 @@ _CONDITIONS = (*_COMPARISONS, *_LISTS, "$not", "$exists", "$regex", "$elemMatch"
 _STATUS_OPERATORS = ("$eq", "$ne", "$in", "$nin")
 # MongoDB refuses match expressions deeper than 100 and BSON deeper than 200; values may add 64 (values.MAX_DEPTH).
 _MAX_DEPTH = 32
-_MAX_KEYS = 100  # in one path: MongoDB refuses 200, and no value is nested deeper than this
 _MAX_SORT = 32  # MongoDB sorts by 32 keys at most
 _MAX_SIZE = 2**31 - 1  # MongoDB reads the operand of $size as an int32
-_KEY = re.compile(r"(?:[^\\.]|\\[\\.$])*", re.DOTALL)
 
 
 class Find(NamedTuple):
@@ -155,7 +126,7 @@ def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
             case _:
                 raise QueryError(f"sort: expected 'path', '-path' or (path, 1 or -1), got {shown(each)}")
         with _query_errors():
-            found.setdefault(_resolve(name, fields), direction)  # a repeated path does not change the order
+            found.setdefault(resolve(name, fields), direction)  # a repeated path does not change the order
     found.setdefault("_id", 1)
     if len(found) > _MAX_SORT:
         raise QueryError(f"sort: {len(found)} keys with the uid, {_MAX_SORT} at most")
@@ -181,25 +152,6 @@ def check_limit(limit: int | None) -> int:
     return int(limit)
 
 
-def path(*keys: str) -> str:
-    r"""Join keys into a path for queries and sorting: `path("parameters", "a.b")` is `parameters.a\.b`.
-
-    Args:
-        *keys: Field and keys, from the outside in.
-
-    Returns:
-        The path, with dots and backslashes in keys escaped.
-
-    Raises:
-        QueryError: A key is not a str.
-    """
-    for key in keys:
-        if not isinstance(key, str):
-            raise QueryError(f"path: expected keys of type str, got {type(key).__name__}")
-    joined = ".".join(key.replace("\\", "\\\\").replace(".", "\\.") for key in keys)
-    return "\\" + joined if joined.startswith("$") else joined  # inside $elemMatch it would look like an operator
-
-
 def _query(query: object, fields: Fields | None, depth: int) -> dict[str, Any]:
     """Translate a whole query; without fields its paths are relative to the element of a list."""
     if not isinstance(query, Mapping):
@@ -212,9 +164,9 @@ def _query(query: object, fields: Fields | None, depth: int) -> dict[str, Any]:
         if key.startswith("$"):
             clauses.append({key: _queries(key, given, fields, depth)})
         elif key == "status" and fields and key in fields:
-            clauses.append({_resolve(key, fields): _status(given)})
+            clauses.append({resolve(key, fields): _status(given)})
         else:
-            clauses.append({_resolve(key, fields): _condition(given, key, depth)})
+            clauses.append({resolve(key, fields): _condition(given, key, depth)})
     merged = {key: given for clause in clauses for key, given in clause.items()}
     # `status` and `status.name` are the same path in the document, and a dict holds it once only.
     return merged if len(merged) == len(clauses) else {"$and": clauses}
@@ -356,40 +308,6 @@ def _pattern(given: object, where: str) -> Any:
         except (re.error, OverflowError, RecursionError) as error:
             raise QueryError(f"{where}: {given!r} is not a regular expression: {error}") from error
     return given
-
-
-def _resolve(given: str, fields: Fields | None) -> str:
-    """Return the path in the document; without fields it is relative to the element of a list."""
-    keys = _split(given)
-    if fields is None:
-        return ".".join(map(escape_key, keys))
-    first, *rest = keys
-    if first not in fields:
-        close = get_close_matches(first, fields, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else "."
-        raise QueryError(f"{given!r}: there is no field {first!r}{hint} The fields are {', '.join(sorted(fields))}")
-    if first == "status" and not rest:
-        rest = ["name"]
-    return ".".join([fields[first], *map(escape_key, rest)])
-
-
-def _split(given: str) -> list[str]:
-    if "\0" in check_text(given, "path"):
-        raise QueryError(f"path: {given!r} holds NUL, which no key can hold")
-    keys, at = [], 0
-    while True:
-        found = _KEY.match(given, at)
-        assert found is not None  # the pattern matches the empty text
-        keys.append(re.sub(r"\\(.)", r"\1", found[0]))
-        at = found.end()
-        if at == len(given):
-            break
-        if given[at] != ".":
-            raise QueryError(f"path: {given!r} has a lone backslash at {at}; trialstream.path() escapes keys")
-        at += 1
-    if len(keys) > _MAX_KEYS:
-        raise QueryError(f"path: {shown(given)} has {len(keys)} keys, {_MAX_KEYS} at most")
-    return keys
 
 
 @contextmanager
