@@ -85,7 +85,7 @@ def _skip_bytes(data: bytes, at: int, _: list[int]) -> int:
     else:  # the short way, for up to 63 bytes
         size = (size >> 1) ^ -(size & 1)
     if not 0 <= size <= len(data) - at:
-        raise SchemaError(f"text or bytes of {size} bytes where {len(data) - at} follow")
+        raise SchemaError(f"a text or bytes of {size} bytes where {len(data) - at} follow")
     return at + size
 
 
