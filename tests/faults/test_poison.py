@@ -109,7 +109,7 @@ def absurd(config, trial, home):
         ("more than 98304 items", with_value(trial, varint(7) + varint(2**62) + b"\0\0" * 100)),
         ("more than 98304 items", with_value(trial, varint(6) + varint(-(2**62)) + varint(5) + bytes(100))),
         (
-            "columns: expected 1 of length 1, got 1000000 of lengths 0 to 0",
+            "columns: expected 1 of length 2, got 1000000 of lengths 0 to 0",
             before_columns + varint(million) + bytes(million) + b"\0",
         ),
         ("items where 100 bytes follow", before_columns + varint(2**62) + b"\0" * 100),
