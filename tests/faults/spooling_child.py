@@ -1,7 +1,7 @@
 """A process that kills itself at a step of the spool: `python spooling_child.py STEP N CONFIG train NAME`.
 
-It trains, and writes to stdout, a line each, how many rows of its trial the spool has acknowledged so far; with `push`
-instead it sends what waits.
+It trains, and writes to stdout, one line each time, how many rows of its trial the spool has confirmed so far; with
+`push` instead it sends the events that wait.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from trialstream.spool import folder as spool
 
 
 def die() -> None:
-    """As the kernel's out-of-memory killer does it."""
+    """Kill this process, as the out-of-memory killer of the kernel does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def arm(owner: Any, name: str, at: int, *, after: bool = False, half: bool = False) -> None:
-    """Die at the n-th call of a function: before it, after it, or when half of what it writes is written."""
+    """Die at the n-th call of a function: before it, after it, or when it has written half of its bytes."""
     real, calls = getattr(owner, name), 0
 
     def dying(*args: Any, **kwargs: Any) -> Any:
@@ -47,8 +47,8 @@ STEPS: dict[str, Any] = {
     "in a write": lambda n: arm(spool, "_write_all", n, half=True),
     "after a write": lambda n: arm(spool, "_write_all", n, after=True),
     "before a new file is in its folder": lambda n: arm(spool, "_sync_folder", n),
-    "before what was written counts": lambda n: arm(backlog.Backlog, "spooled", n),
-    "after what was written counts": lambda n: arm(backlog.Backlog, "spooled", n, after=True),
+    "before written events count": lambda n: arm(backlog.Backlog, "spooled", n),
+    "after written events count": lambda n: arm(backlog.Backlog, "spooled", n, after=True),
     "before a segment is closed": lambda n: arm(spool.Spool, "close_segment", n),
     "after a segment is closed": lambda n: arm(spool.Spool, "close_segment", n, after=True),
     "before a segment is deleted": lambda n: arm(spool.Spool, "remove", n),
@@ -59,15 +59,15 @@ STEPS: dict[str, Any] = {
 PUSH_STEPS: dict[str, Any] = {
     "before a segment is loaded": lambda n: arm(backlog.Backlog, "load", n),
     "after a segment is loaded": lambda n: arm(backlog.Backlog, "load", n, after=True),
-    "before Kafka is asked": lambda n: arm(sender.Sender, "_send", n),
-    "before what Kafka has counts": lambda n: arm(backlog.Backlog, "acked", n),
+    "before a batch is sent": lambda n: arm(sender.Sender, "_send", n),
+    "before an acknowledgement counts": lambda n: arm(backlog.Backlog, "acked", n),
     "before a segment is deleted": lambda n: arm(spool.Spool, "remove", n),
     "after a segment is deleted": lambda n: arm(spool.Spool, "remove", n, after=True),
 }
 
 
 async def train(config: ts.Config, name: str) -> None:
-    """Train until it is over."""
+    """Train for 20,000 rows."""
     async with ts.KafkaProtocol(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name=name), auto_increment=True)
         assert trial is not None
@@ -80,7 +80,7 @@ async def train(config: ts.Config, name: str) -> None:
 
 
 async def push(config: ts.Config) -> None:
-    """Send what waits."""
+    """Send the events that wait."""
     for each in spool.abandoned(config.spools):
         await push_spool(config, each, lambda _: None)
 

@@ -1,4 +1,4 @@
-"""Processes killed at each step of the spool: what the spool acknowledged is not lost, and nothing is doubled."""
+"""Processes killed at each step of the spool: no event that the spool confirmed is lost, and none counts twice."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trialstream.spool.folder import abandoned, find_spools
 from trialstream_console.local.consumer import ConsumerService
 
 CHILD = Path(__file__).with_name("spooling_child.py")
-# Without servers nothing is loaded or deleted.
+# Without servers no segment is deleted.
 ONLINE = {"before a segment is deleted", "after a segment is deleted"}
-# The ways to the disk: before anything is sent, and for want of servers.
+# Events go to disk before they are sent, or because there are no servers.
 MODES = {"always": {"spool": "always"}, "offline": {"offline": True}}
 
 
@@ -37,7 +37,7 @@ def folding(stack, tmp_path_factory):
 
 
 def run_until_killed(config, step, at, *job):
-    """Run the child to its death; return how many rows the spool acknowledged."""
+    """Run the child until it kills itself; return how many rows the spool confirmed."""
     command = [sys.executable, CHILD, step, str(at), json.dumps(dataclasses.asdict(config)), *job]
     child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert child.returncode == -9, child.stderr
@@ -45,9 +45,9 @@ def run_until_killed(config, step, at, *job):
 
 
 async def steps_of(config, name):
-    """The steps in the history of the first revision; nothing may be missing in between."""
+    """The steps in the history of the first revision, of which no event may be lost."""
     async with ts.KafkaProtocol(config) as reader:
-        # The trial's own partition has no later event than this revision.
+        # The new revision is behind all events of the first in their partition.
         await reader.new_trial(ts.Trial(name=name), auto_increment=True)
         trial = (await reader.get_trial(ts.Trial(name=name)))[0]
         history = await reader.fetch_metrics(trial, "loss") if trial.rows else {}
@@ -56,21 +56,21 @@ async def steps_of(config, name):
 
 
 async def check(folding, config, step, at, name):
-    """Kill, push, and compare."""
-    acknowledged = await run_sync(run_until_killed, config, step, at, "train", name)
+    """Kill the child, push its spool, and compare."""
+    confirmed = await run_sync(run_until_killed, config, step, at, "train", name)
     for each in abandoned(config.spools):
         await push_spool(folding, each, lambda _: None)
     steps = await steps_of(folding, name)
 
     assert steps == list(range(len(steps)))
-    assert len(steps) >= acknowledged
+    assert len(steps) >= confirmed
     assert find_spools(config.spools) == []
 
 
 @pytest.mark.parametrize("at", [1, 6])
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_kill_loses_nothing_that_the_spool_acknowledged(folding, tmp_path, step, at):
-    """Whether the events are sent meanwhile or wait for servers; the push brings in what is left, in order."""
+async def test_a_kill_loses_nothing_that_the_spool_confirmed(folding, tmp_path, step, at):
+    """Whether the events are sent meanwhile or wait for servers; the push sends the rest, in order."""
     async with anyio.create_task_group() as tasks:
         for mode, settings in MODES.items():
             if mode == "always" or step not in ONLINE:
@@ -80,7 +80,7 @@ async def test_a_kill_loses_nothing_that_the_spool_acknowledged(folding, tmp_pat
 
 @pytest.fixture(scope="module")
 async def spooled(folding, tmp_path_factory):
-    """A spool of several segments, its trial's name left open, and how many rows are in it."""
+    """A spool of several segments, and the number of rows in it."""
     folder, rows = tmp_path_factory.mktemp("spooled"), 12_000
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spiller, "_SEGMENT_BYTES", 60_000)
@@ -98,7 +98,7 @@ async def spooled(folding, tmp_path_factory):
 @pytest.mark.parametrize("at", [1, 3])
 @pytest.mark.parametrize("step", PUSH_STEPS)
 async def test_a_killed_push_can_be_run_again(folding, spooled, tmp_path, step, at):
-    """What it had sent counts once, what it had not is still there."""
+    """The events that it had sent count once, and the others are still there."""
     found, rows = spooled
     config = dataclasses.replace(folding, spool_dir=str(tmp_path))
     shutil.copytree(found.folder, config.spools / found.writer)

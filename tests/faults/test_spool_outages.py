@@ -1,4 +1,4 @@
-"""Kafka away for longer than memory lasts: the disk takes it, up to its cap, and then the policy decides."""
+"""Kafka unavailable for longer than memory lasts: events go to disk, up to its cap, and then `when_full` decides."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trialstream.pipeline.push import push_spool, waiting
 from trialstream.spool.folder import find_spools
 
 MIB = 2**20
-# 16 MiB in memory hold 165 of these, and twice as many with 16 on disk, less what is in both.
+# 16 MiB in memory hold 165 of these. 16 MiB on disk hold as many again, less those that are in both.
 FILLER = 100_000
 
 
 def small(config, **settings):
-    """A protocol whose memory and disk are soon full."""
+    """A protocol whose memory and disk are full after some hundred events."""
     return ts.KafkaProtocol(
         replace(config, memory_bytes=16 * MIB, spool_bytes=16 * MIB, block_seconds=0.5, **settings), timeout=20
     )
@@ -34,7 +34,7 @@ def filler():
 
 
 async def test_an_outage_goes_to_disk_and_comes_back_in_order(config, consumer, stack):
-    """Three times as much as memory holds: every row and every update once, in order; memory stays under its bound."""
+    """Three times as much as memory holds: each row and update once, in order; memory stays below its bound."""
     consumer(config)
     async with ts.KafkaProtocol(replace(config, memory_bytes=16 * MIB), timeout=60) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
@@ -62,11 +62,11 @@ async def test_an_outage_goes_to_disk_and_comes_back_in_order(config, consumer, 
     assert (found.lost_events, found.state_version, found.tags["last"]) == (0, 499, 499)
     assert history["loss"].steps.tolist() == list(range(520))
     assert not config.spools.exists()
-    assert slowest < 5  # the disk of a busy machine; nobody waited for room
+    assert slowest < 5  # the disk of a busy machine; no call waited for room
 
 
-async def test_what_a_close_leaves_is_pushed_later(config, consumer, stack):
-    """Kafka stays away through the close: one warning says where the rest is, and the push completes the run."""
+async def test_events_left_by_a_close_are_pushed_later(config, consumer, stack):
+    """Kafka is unavailable during the close: one warning says where the rest is, and the push completes the run."""
     consumer(config)
     try:
         with pytest.warns(RuntimeWarning) as warned:
@@ -95,8 +95,8 @@ async def test_what_a_close_leaves_is_pushed_later(config, consumer, stack):
     assert history["loss"].steps.tolist() == list(range(1000))
 
 
-async def test_a_full_disk_blocks_once_and_then_drops_what_is_new(config, consumer, stack):
-    """The default: each dropped event is counted, and shows as a gap on the trial; nothing else is missing."""
+async def test_a_full_disk_blocks_once_and_then_drops_new_events(config, consumer, stack):
+    """The default: each dropped event is counted and shows as a gap of the trial; no other event is missing."""
     consumer(config)
     async with small(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
@@ -125,8 +125,8 @@ async def test_a_full_disk_blocks_once_and_then_drops_what_is_new(config, consum
     assert found.tags["last"] == logged - dropped - 1
 
 
-async def test_a_full_disk_can_give_up_its_oldest_events(config, consumer, stack):
-    """Without a wait: what is new is kept, creations too, and what was dropped is counted and shows as a gap."""
+async def test_a_full_disk_can_drop_its_oldest_events(config, consumer, stack):
+    """Calls do not wait: new events and all creations are kept; dropped ones are counted and show as a gap."""
     consumer(config)
     await run_sync(stack.kafka.kill)
     try:
@@ -153,7 +153,7 @@ async def test_a_full_disk_can_give_up_its_oldest_events(config, consumer, stack
 
 
 async def test_a_full_disk_can_raise(config, consumer, stack):
-    """SpoolFull, at the call, with nothing of it logged; all that was taken arrives."""
+    """The call raises SpoolFull and logs nothing; all events logged before arrive."""
     consumer(config)
     async with small(config, when_full="raise") as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
@@ -174,8 +174,8 @@ async def test_a_full_disk_can_raise(config, consumer, stack):
     assert (found.lost_events, found.state_version, found.tags["last"]) == (0, logged + 1, logged - 1)
 
 
-async def test_a_disk_that_takes_no_more_is_said_and_loses_nothing_that_it_took(config, consumer):
-    """Here the system refuses larger files: the run goes on, and what the spool acknowledged is sent later."""
+async def test_a_disk_that_fails_is_reported_and_loses_no_event_that_it_took(config, consumer):
+    """The system refuses larger files here: the run goes on, and the events that the spool confirmed are sent later."""
     config = replace(config, offline=True)
     script = (
         "import asyncio, os, resource, sys, json\n"
@@ -198,7 +198,7 @@ async def test_a_disk_that_takes_no_more_is_said_and_loses_nothing_that_it_took(
     )
     run = [sys.executable, "-c", script, json.dumps(asdict(config))]
     child = await run_sync(lambda: subprocess.run(run, capture_output=True, text=True, timeout=60, check=False))
-    acknowledged = int(child.stdout.split()[-1])
+    confirmed = int(child.stdout.split()[-1])
     config = replace(config, offline=False)
     consumer(config)
     [found] = waiting([config.spools])
@@ -210,7 +210,7 @@ async def test_a_disk_that_takes_no_more_is_said_and_loses_nothing_that_it_took(
     assert child.returncode == 0, child.stderr
     assert "cannot be written: File too large" in child.stderr
     assert "events are lost" in child.stderr
-    assert acknowledged >= 0
-    assert trial.tags["last"] >= acknowledged
+    assert confirmed >= 0
+    assert trial.tags["last"] >= confirmed
     assert trial.lost_events == 0
     assert find_spools(config.spools) == []

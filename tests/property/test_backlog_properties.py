@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, events leave the backlog as they came, and the disk holds the oldest of them."""
+"""Events leave the backlog in the order in which they came, and the spool holds the oldest, in any order of actions."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ KIB = 1024
 
 
 class FlakySpool(Spool):
-    """A spool on a disk that takes nothing at times."""
+    """A spool on a disk that fails at times."""
 
     broken = False
 
     def append(self, *args, **kwargs):
-        """Append, if the disk does."""
+        """Append, unless the disk is broken."""
         if self.broken:
             raise SpoolError("the disk is broken")
         return super().append(*args, **kwargs)
 
 
 class World:
-    """A backlog with its spiller, a sender that is told how much to send, and who remembers everything."""
+    """A backlog with its spiller, a model of the sender, and a record of all events."""
 
     def __init__(self, folder, dice, mode, *, connected):
         self.dice = dice
@@ -58,7 +58,7 @@ class World:
             self.connect()
 
     def connect(self):
-        """Kafka is there from now on."""
+        """Reach Kafka."""
         self.backlog.connect(lambda entry: Route("t", entry.key[0]))
 
     def log(self):
@@ -69,7 +69,7 @@ class World:
             self.put += 1
 
     def send(self):
-        """Have some events acknowledged."""
+        """Send some events and have them acknowledged."""
         for route in self.backlog.routes():
             entries = self.backlog.peek(route, self.dice.randrange(15))
             self.sent[route.partition] += [number(each.encode()) for each in entries]
@@ -77,12 +77,12 @@ class World:
             self.backlog.acked(route, len(entries), self.end)
 
     async def move(self):
-        """Let the spiller look; half of the time Kafka seems to be away."""
+        """Run a step of the spiller; half of the time a caller waits for the disk, so that it spills."""
         self.spiller._waiters = self.dice.randrange(2)
         await self.spiller._step()
 
     def break_disk(self):
-        """It breaks, or is mended."""
+        """Break the disk, or repair it."""
         self.spool.broken = not self.spool.broken
 
     def on_disk(self):
@@ -91,7 +91,7 @@ class World:
         return [number(event.value) for path in paths for event in read_segment(path).events]
 
     def check(self, mode):
-        """The disk holds the oldest of what was not sent, in order; always: before it can be sent."""
+        """The disk holds the oldest events that were not sent, in order; in mode `always` before they can be sent."""
         disk = self.on_disk()
         assert disk == sorted(set(disk))
         sent = {each for numbers in self.sent.values() for each in numbers}
@@ -107,19 +107,19 @@ class World:
 
 
 def number(value):
-    """Which event it was."""
+    """The number of an event."""
     return SchemaStore().decode(value).values["n"]
 
 
 async def live(folder, seed, mode, *, connected, flaky):
-    """Do this and that, and in the end send everything."""
+    """Do actions in a random order, and send everything in the end."""
     dice = Random(seed)
     world = World(folder, dice, mode, connected=connected)
     for _ in range(dice.randrange(60)):
-        deeds = [world.log, world.log, world.send, world.send, world.move, world.move, world.move]
-        deeds += [world.break_disk] if flaky else []
-        deeds += [] if world.backlog.connected else [world.connect]
-        done = dice.choice(deeds)()
+        actions = [world.log, world.log, world.send, world.send, world.move, world.move, world.move]
+        actions += [world.break_disk] if flaky else []
+        actions += [] if world.backlog.connected else [world.connect]
+        done = dice.choice(actions)()
         if done is not None:
             await done
             world.check(mode)
@@ -140,7 +140,7 @@ async def live(folder, seed, mode, *, connected, flaky):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
 def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
-    """Through memory and disk, with a disk that breaks, a Kafka that comes late, and in either mode."""
+    """Through memory and disk, in either mode, also with a disk that breaks and a Kafka that is reached late."""
     with tempfile.TemporaryDirectory() as folder:
         patched = module._BLOCK_BYTES
         module._BLOCK_BYTES = 4 * KIB

@@ -1,9 +1,9 @@
-"""What the hottest paths cost, in steps of the interpreter: the same on every machine, and no clock is needed.
+"""Costs of the hottest paths, in steps of the interpreter: the same on every machine, without a clock.
 
-A step is one instruction of Python's byte code that the call, and all Python code that it calls, executes; what runs in
-C counts as the one step that calls it. So a loop over rows or values that slips into a path which has none shows at
-once, and so does a layer that is put on top. Bounds are about a quarter above what CPython 3.11 takes, since other
-versions compile differently; docs/performance.md says what a step is worth.
+A step is one instruction of Python's byte code, of the call and of all Python code that it calls; a call into C is one
+step. A loop over rows or values in a path that should have none shows at once, and so does a new layer. The bounds are
+about a quarter above the steps of CPython 3.11, since other versions compile differently; docs/performance.md has the
+time of a step.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import MetricsLogged
 
 SERIES = TimeSeriesAggregator.lazy()
-# What CPython 3.11 takes stands behind each.
+# The steps of CPython 3.11 stand behind each bound.
 CALL_STEPS = 225  # 178: to find the frame, compare names and types, pack and append
 SEAL_STEPS = 320  # 249: a column at a time
 ROW_BYTES = 120  # 92: 48 packed, 33 of a bytes object, 8 of its place in a list
 ENCODE_STEPS = {1: 1075, FRAME_ROWS: 1800}  # 858, 1435: fields, of columns one call each
 DECODE_STEPS = {1: 1000, FRAME_ROWS: 2280}  # 798, 1826: likewise
 FOLD_STEPS = {1: 2510, FRAME_ROWS: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
-RUN_ROW_STEPS = 560  # 445: to find out that it is like the one before, and four aggregators
+RUN_ROW_STEPS = 560  # 445: to compare it with the one before, and four aggregators
 ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
 
 
 def steps(call) -> int:
-    """Instructions of byte code that a call executes."""
+    """Count the instructions of byte code that a call executes."""
     count = 0
 
     def look(_):
         nonlocal count
         count += 1
 
-    call()  # what is remembered from the first time on
+    call()  # fills the caches
     each_instruction(call, look)
     return count
 
 
 @pytest.fixture
 def outbox():
-    """One whose frames are sealed when they are full."""
+    """An outbox whose frames are sealed when they are full."""
     backlog = Backlog(Watermark(), lambda: None, lambda: None, spill_bytes=2**63)
     backlog.connect(lambda _: Route("t", 0))
     backlog.stop_spilling()
@@ -62,23 +62,23 @@ def outbox():
 
 @pytest.fixture
 def protocol(outbox):
-    """A protocol that is not connected, with an outbox: log calls of known trials need no more."""
+    """A protocol that is not connected, with an outbox, which is all that rows of open frames need."""
     protocol = ts.KafkaProtocol(ts.Config())
     protocol._add_row = outbox.add_row
     return protocol
 
 
 def drive(coroutine) -> None:
-    """Run a coroutine that has nothing to wait for."""
+    """Run a coroutine that does not wait."""
     try:
         coroutine.send(None)
     except StopIteration:
         return
-    pytest.fail("it waits")
+    pytest.fail("the coroutine waits")
 
 
 def frame(trial: Trial, seq: int, rows: int) -> MetricsLogged:
-    """A frame of four metrics."""
+    """An event of four metrics."""
     return MetricsLogged(
         trial=trial.uid,
         writer="w" * 16,
@@ -93,7 +93,7 @@ def frame(trial: Trial, seq: int, rows: int) -> MetricsLogged:
 
 
 def test_a_metrics_call(protocol, outbox):
-    """Of four values, to a frame that is open: it does not grow with what was logged before."""
+    """A row of four values for an open frame; its cost does not grow with the rows logged before."""
     trial = Trial(name="t")
     outbox.add_metrics(trial.uid, 0, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None))
     outbox.add_metrics(trial.uid, 0, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None))
@@ -125,7 +125,7 @@ def test_memory_of_a_row(outbox):
 
 
 def test_sealing_a_frame(outbox):
-    """As many steps for 200 rows as for 20: it is done in C, column by column."""
+    """As many steps for 200 rows as for 20: C code handles each column."""
     trial = Trial(name="t")
 
     def sealing(rows):
@@ -137,7 +137,7 @@ def test_sealing_a_frame(outbox):
 
 
 def test_encoding_and_decoding_a_frame():
-    """Likewise, and not many more for a frame than for a row."""
+    """A full frame takes not many more steps than a row."""
     trial = Trial(name="t")
     store = SchemaStore()
     for rows in (1, FRAME_ROWS):

@@ -29,11 +29,11 @@ from trialstream_schemas.wire.events import (
 )
 
 SERIES = TimeSeriesAggregator.lazy()
-LONG = 3600.0  # a linger that no test outlives
+LONG = 3600.0  # a linger longer than any test
 
 
 class Box:
-    """An outbox whose events all go to one route by subject, and a count of how often the sender was woken."""
+    """An outbox that is connected, and a count of how often it woke the sender."""
 
     def __init__(self, *, max_bytes=10**9, linger=LONG):
         self.woken = 0
@@ -55,7 +55,7 @@ class Box:
 
     @staticmethod
     def route(entry: Entry) -> Route:
-        """One partition per hash."""
+        """The partition: the first digit of the hash."""
         return Route("topic", int(entry.key[:1] or 0))
 
     def metrics(self, step=1, uid="0_0", aggregator=SERIES, time_us=1000, **row):
@@ -63,12 +63,11 @@ class Box:
         self.outbox.add_metrics(uid, step, 1000 * time_us, tuple(row), list(row.values()), aggregator)
 
     def row(self, trial, step=1, given=None, **row):
-        """Log a row the short way if it can go it, which is returned."""
+        """Log a row by `add_row` or else by `add_metrics`; return whether `add_row` took it."""
         if self.outbox.add_row(trial, step, given, row):
             return True
-        lazy = given or SERIES
         values = [float(x) for x in row.values()]
-        self.outbox.add_metrics(trial.uid, step, time.time_ns(), tuple(row), values, lazy, (trial, given))
+        self.outbox.add_metrics(trial.uid, step, time.time_ns(), tuple(row), values, given or SERIES, (trial, given))
         return False
 
     def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
@@ -76,7 +75,7 @@ class Box:
         self.outbox.add_chrono(uid, name, 1000, elapsed, StatAggregator.lazy(1), announced=announced, failed=failed)
 
     def events(self, *, seal=True):
-        """All that is queued, in its order."""
+        """All queued events, in their order."""
         if seal:
             self.outbox.seal()
         return [each.event for route in self.backlog.routes() for each in self.backlog.peek(route, 10**9)]
@@ -84,12 +83,12 @@ class Box:
 
 @pytest.fixture
 def box():
-    """One with room, that seals nothing by itself."""
+    """An outbox with room, whose frames do not become due."""
     return Box()
 
 
 def tags(uid="0_0", **values):
-    """An event that is no frame."""
+    """An event that is not made of a frame."""
     return TagsAdded(trial=uid, writer="w", time=1, values=values)
 
 
@@ -97,7 +96,7 @@ def tags(uid="0_0", **values):
 
 
 def test_consecutive_rows_make_one_frame(box):
-    """Of the same trial, names, aggregator and type of step."""
+    """Rows of the same trial, names, aggregator and type of step become one event."""
     for i in range(3):
         box.metrics(step=i, time_us=1000 + i, loss=i / 2, accuracy=i)
     [frame] = box.events()
@@ -122,7 +121,7 @@ def test_consecutive_rows_make_one_frame(box):
     ],
 )
 def test_a_row_of_another_shape_begins_a_frame(box, other):
-    """The rows stay in their order."""
+    """A row with other names, aggregator or type of step seals the frame; the rows stay in their order."""
     box.metrics(loss=0.0)
     box.metrics(**other)
     box.metrics(loss=2.0)
@@ -133,7 +132,7 @@ def test_a_row_of_another_shape_begins_a_frame(box, other):
 
 
 def test_names_in_another_order_begin_a_frame(box):
-    """A row's order is its shape."""
+    """The order of the names is part of the shape of a row."""
     box.metrics(a=1.0, b=2.0)
     box.metrics(b=2.0, a=1.0)
 
@@ -143,8 +142,8 @@ def test_names_in_another_order_begin_a_frame(box):
 @pytest.mark.parametrize(
     ("steps", "column"), [([1, 2], "steps"), ([0.5, 1.5], "float_steps"), (["a", "b"], "text_steps"), ([None] * 2, "")]
 )
-def test_steps_lie_in_the_column_of_their_type(box, steps, column):
-    """The other columns are empty."""
+def test_steps_are_in_the_column_of_their_type(box, steps, column):
+    """The columns of the other types are empty."""
     for each in steps:
         box.metrics(step=each, loss=1.0)
     [frame] = box.events()
@@ -153,8 +152,8 @@ def test_steps_lie_in_the_column_of_their_type(box, steps, column):
     assert found == {"steps": [], "float_steps": [], "text_steps": []} | ({column: steps} if column else {})
 
 
-def test_a_frame_has_so_many_rows_at_most(box):
-    """A full one is queued at once."""
+def test_a_frame_of_metrics_has_a_largest_number_of_rows(box):
+    """A full frame is queued at once."""
     for i in range(2 * FRAME_ROWS + 1):
         box.metrics(step=i, loss=1.0)
 
@@ -164,7 +163,7 @@ def test_a_frame_has_so_many_rows_at_most(box):
 
 @pytest.mark.parametrize(("names", "step"), [(500, 1), (5000, 1), (1, "x" * 1024), (20_000, 1.5)])
 def test_a_wide_frame_has_fewer_rows(box, names, step):
-    """It can be encoded in far less than what Kafka takes."""
+    """Its event, encoded, is far smaller than the largest that Kafka takes."""
     row = {f"metric {i}": 1.0 for i in range(names)}
     for _ in range(40):
         box.metrics(step=step, **row)
@@ -175,7 +174,7 @@ def test_a_wide_frame_has_fewer_rows(box, names, step):
 
 
 def test_chronos_make_frames_of_all_names(box):
-    """With how many of each name had been announced, and how many failed."""
+    """The event counts, for each name, the chronos that were announced and those that failed."""
     box.chrono("step", elapsed=1.0)
     box.chrono("load", elapsed=2.0, announced=True)
     box.chrono("step", elapsed=3.0, failed=True)
@@ -187,16 +186,16 @@ def test_chronos_make_frames_of_all_names(box):
     assert list(frame.aggregators) == [StatAggregator.lazy(1)] * 2
 
 
-def test_a_frame_of_chronos_has_so_many_rows_at_most(box):
-    """A full one is queued at once."""
+def test_a_frame_of_chronos_has_a_largest_number_of_rows(box):
+    """A full frame is queued at once."""
     for _ in range(FRAME_ROWS + 1):
         box.chrono()
 
     assert [len(each.chronos) for each in box.events(seal=False)] == [FRAME_ROWS]
 
 
-def test_metrics_and_chronos_do_not_cut_each_other(box):
-    """A training loop logs both in turn."""
+def test_metrics_and_chronos_do_not_seal_each_other(box):
+    """A training loop that logs both in turn makes one frame of each."""
     for i in range(10):
         box.metrics(step=i, loss=1.0)
         box.chrono()
@@ -210,7 +209,7 @@ def test_metrics_and_chronos_do_not_cut_each_other(box):
 
 
 def test_any_other_event_of_the_trial_comes_after_what_was_logged_before(box):
-    """It seals the frames; what is logged after it is in new ones."""
+    """It seals the open frames; rows logged after it are in new ones."""
     box.metrics(step=1, loss=1.0)
     box.chrono()
     box.outbox.put(tags(a=1))
@@ -221,8 +220,8 @@ def test_any_other_event_of_the_trial_comes_after_what_was_logged_before(box):
     assert [each.seq for each in events] == [1, 2, 3, 4]
 
 
-def test_events_of_another_trial_cut_no_frame(box):
-    """Each trial has frames and numbers of its own."""
+def test_events_of_another_trial_seal_no_frame(box):
+    """Each trial has its own frames and sequence numbers."""
     for i in range(3):
         box.metrics(step=i, uid="0_0", loss=1.0)
         box.metrics(step=i, uid="0_1", loss=1.0)
@@ -233,8 +232,8 @@ def test_events_of_another_trial_cut_no_frame(box):
     assert [each.seq for each in events if isinstance(each, TagsAdded)] == [1, 2, 3]
 
 
-def test_sequence_numbers_have_no_hole(box):
-    """Whatever is logged in whatever order."""
+def test_sequence_numbers_have_no_gap(box):
+    """Events of all kinds, in any order, are numbered from 1 without a gap."""
     for i in range(500):
         if i % 7 == 0:
             box.outbox.put(ArgumentsLogged(trial="0_0", writer="w", time=1, values={}))
@@ -248,7 +247,7 @@ def test_sequence_numbers_have_no_hole(box):
 
 
 def test_a_request_has_no_number(box):
-    """Its id is its mark, so it leaves no hole when it is not folded."""
+    """A request is identified by its id, so it leaves no gap when it is refused."""
     box.metrics(loss=1.0)
     claim = Heartbeat(trial="0_0", writer="w", time=1, request="r", if_version=0)
     box.outbox.put(claim)
@@ -259,8 +258,8 @@ def test_a_request_has_no_number(box):
     assert events[1] is claim
 
 
-def test_events_go_where_their_subject_belongs(box):
-    """Each route has a queue."""
+def test_events_go_to_the_partition_of_their_subject(box):
+    """Each partition has a queue."""
     box.metrics(uid="1_0", loss=1.0)
     box.outbox.put(tags("2_0"))
     box.outbox.put(GroupMetadataSet(group="", writer="w", time=1, values={}))
@@ -269,11 +268,11 @@ def test_events_go_where_their_subject_belongs(box):
     assert {each.partition for each in box.backlog.routes()} == {0, 1, 2}
 
 
-# --- What the sender does
+# --- Sending
 
 
 def test_entries_stay_until_they_are_acknowledged(box):
-    """Looking at them takes nothing away."""
+    """`peek` removes nothing; `acked` removes the first entries."""
     for i in range(5):
         box.outbox.put(tags(i=i))
     [route] = box.backlog.routes()
@@ -287,8 +286,8 @@ def test_entries_stay_until_they_are_acknowledged(box):
     assert box.outbox.statistics() == (0, 0, 5, 0, 0)
 
 
-def test_a_mark_is_reached_when_what_was_queued_before_is_gone(box):
-    """What comes later does not count."""
+def test_a_number_is_acked_when_all_lower_ones_are(box):
+    """Entries queued later do not count."""
     box.outbox.put(tags("1_0"))
     box.outbox.put(tags("2_0"))
     number = box.backlog.next_number
@@ -325,7 +324,7 @@ def test_a_read_does_not_wait_for_a_pending_command(box):
 
 
 def test_an_entry_that_cannot_be_sent_is_discarded(box):
-    """It counts as dropped, and its number is missing."""
+    """It counts as dropped, and its sequence number is missing."""
     for i in range(3):
         box.outbox.put(tags(i=i))
     [route] = box.backlog.routes()
@@ -338,7 +337,7 @@ def test_an_entry_that_cannot_be_sent_is_discarded(box):
 
 
 def test_frames_are_sealed_when_they_are_due():
-    """A frame is due a linger after its first row."""
+    """A frame is due one linger after its first row."""
     box = Box(linger=10)
     before = time.monotonic()
     box.metrics(uid="0_0", loss=1.0)
@@ -353,7 +352,7 @@ def test_frames_are_sealed_when_they_are_due():
 
 
 def test_sealing_everything_leaves_nothing(box):
-    """What a commit does."""
+    """`seal` without a time, as a commit calls it, seals every frame."""
     box.metrics(loss=1.0)
     box.chrono()
 
@@ -363,7 +362,7 @@ def test_sealing_everything_leaves_nothing(box):
 
 
 def test_the_sender_is_woken_once_for_what_is_due(box):
-    """By the first row of a frame, by the first event that is queued, and not again before it has looked."""
+    """The first row of a frame wakes it, the first queued event does, and no other before it has called `routes`."""
     box.metrics(loss=1.0)
     assert box.woken == 1
     for i in range(FRAME_ROWS * 3):
@@ -377,8 +376,8 @@ def test_the_sender_is_woken_once_for_what_is_due(box):
     assert box.woken == 3
 
 
-def test_the_sender_is_not_woken_for_what_it_knows(box):
-    """It looks by itself when the first open frame is due; a later one needs no waking."""
+def test_the_sender_is_not_woken_for_a_frame_that_is_due_later(box):
+    """It calls `seal` again when the first open frame is due."""
     box.metrics(uid="0_0", loss=1.0)
     box.outbox.seal(due=time.monotonic())
     box.metrics(uid="0_0", loss=1.0)
@@ -393,17 +392,17 @@ def test_the_sender_is_not_woken_for_what_it_knows(box):
 
 
 def fill(add):
-    """Add until there is no room; return how often there was."""
+    """Add until there is no room; return how many were added."""
     for n in range(100_000):
         try:
             add()
         except OutboxFull:
             return n
-    raise AssertionError("it has no bound")
+    raise AssertionError("the outbox has no bound")
 
 
 def test_a_full_outbox_takes_nothing():
-    """Nothing was appended, no number is used; acknowledged entries make room."""
+    """An add that fails appends nothing and uses no number; acknowledged entries make room."""
     box = Box(max_bytes=10_000)
     queued = fill(lambda: box.outbox.put(tags(a=1)))
     for add in (lambda: box.metrics(loss=1.0), box.chrono, lambda: box.outbox.put(tags())):
@@ -418,8 +417,8 @@ def test_a_full_outbox_takes_nothing():
 
 
 @pytest.mark.parametrize("kind", ["metrics", "chronos", "values", "definitions"])
-def test_what_waits_is_bounded(kind):
-    """In bytes, of whatever it is: many small rows as well as few large values."""
+def test_memory_is_bounded(kind):
+    """The bound, in bytes, holds for many small rows as well as for few large values."""
     box = Box(max_bytes=1_000_000)
     trial = {"name": "a", "auto_increment": True, "request": "r", "parameters": {"a": "x" * 10_000}}
     add = {
@@ -439,7 +438,7 @@ def test_what_waits_is_bounded(kind):
 
 
 def test_a_dropped_event_leaves_a_gap(box):
-    """The fold counts it: its number is missing, and it stands between what came before and after."""
+    """Its number is missing between the events before and after it, so the fold can count it."""
     box.metrics(loss=1.0)
     box.outbox.drop("0_0")
     box.metrics(loss=2.0)
@@ -448,13 +447,13 @@ def test_a_dropped_event_leaves_a_gap(box):
     assert box.outbox.statistics().dropped == 1
 
 
-# --- The short way
+# --- Rows without the lock
 
 TRIAL = Trial(name="t", hash="0")
 
 
-def test_rows_of_an_open_frame_go_the_short_way(box):
-    """They make the same frame."""
+def test_add_row_takes_rows_of_an_open_frame(box):
+    """They are in the same event as the first row, which opened the frame."""
     ways = [box.row(TRIAL, step, loss=step / 2) for step in range(5)]
     [frame] = box.events()
 
@@ -479,16 +478,16 @@ def test_rows_of_an_open_frame_go_the_short_way(box):
         pytest.param(TRIAL, 1, None, {}, id="no name"),
     ],
 )
-def test_another_row_goes_the_other_way(box, trial, step, given, row):
-    """It is looked at there, and nothing of it is appended here."""
+def test_add_row_refuses_a_row_that_needs_more(box, trial, step, given, row):
+    """It appends nothing of such a row, which `add_metrics` and the checks before it handle."""
     box.row(TRIAL, 0, loss=0.0)
 
     assert not box.outbox.add_row(trial, step, given, row)
     assert [list(each.steps) for each in box.events()] == [[0]]
 
 
-def test_a_trial_that_was_changed_goes_the_other_way(box):
-    """Its rows belong to another trial now."""
+def test_add_row_refuses_a_trial_object_that_was_changed(box):
+    """Rows of the changed object belong to another trial."""
     trial = Trial(name="t", hash="0")
     box.row(trial, 0, loss=0.0)
     trial.revision = 1
@@ -497,16 +496,16 @@ def test_a_trial_that_was_changed_goes_the_other_way(box):
     assert [(each.trial, list(each.steps)) for each in box.events()] == [("0_0", [0]), ("0_1", [1])]
 
 
-def test_a_full_frame_takes_no_row_the_short_way(box):
-    """It is sealed by the next row."""
+def test_add_row_refuses_a_row_for_a_full_frame(box):
+    """The next row is in a new frame."""
     for step in range(FRAME_ROWS + 1):
         box.row(TRIAL, step, loss=0.0)
 
     assert [len(each.times) for each in box.events()] == [FRAME_ROWS, 1]
 
 
-def test_a_row_that_comes_while_its_frame_is_sealed_goes_the_other_way(box):
-    """It found the frame open, and the event was made before it was appended."""
+def test_add_row_refuses_a_row_whose_frame_is_sealed_before_the_append(box):
+    """The frame was open when `add_row` looked it up; the row was not counted and is not in the event."""
     box.row(TRIAL, 0, loss=0.0)
     frame = box.outbox._rows[id(TRIAL)]
     pack = frame.pack
@@ -523,8 +522,8 @@ def test_a_row_that_comes_while_its_frame_is_sealed_goes_the_other_way(box):
     assert [list(each.steps) for each in box.events()] == [[0], [1]]
 
 
-def test_a_row_that_comes_just_before_its_frame_is_sealed_is_in_it(box):
-    """It is there, although the frame is sealed when it looks."""
+def test_add_row_takes_a_row_whose_frame_is_sealed_after_the_append(box):
+    """The row was counted and is in the event, although `is_sealed` is set when `add_row` reads it."""
 
     class Rows(list):
         def append(self, packed):
@@ -539,8 +538,8 @@ def test_a_row_that_comes_just_before_its_frame_is_sealed_is_in_it(box):
     assert [list(each.steps) for each in box.events()] == [[0, 1]]
 
 
-def test_the_short_way_waits_for_no_lock(box):
-    """A signal handler that logs would wait for ever for what the call that it interrupted holds."""
+def test_add_row_waits_for_no_lock(box):
+    """A signal handler that logs a row would otherwise wait for ever for the call that it interrupted."""
     box.row(TRIAL, 0, loss=0.0)
 
     with box.outbox._lock:
@@ -548,7 +547,7 @@ def test_the_short_way_waits_for_no_lock(box):
 
 
 def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
-    """The next row has it sealed first, with the rows that it had."""
+    """The next row seals it first, with the rows that were counted."""
     box.row(TRIAL, 0, loss=0.0)
     frame = box.outbox._rows[id(TRIAL)]
     frame.event("w", TRIAL.uid)
@@ -558,30 +557,30 @@ def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
 
 
 def test_a_frame_has_room_for_as_many_rows_as_the_last_one_had(box):
-    """So one row of a frame goes the longer way, where the first frames take it a few times; slower again, likewise."""
+    """So one row of a frame needs `add_metrics`, after a first frame that needed it a few times."""
 
-    def longer_ways(rows):
+    def locked_rows(rows):
         found = sum(not box.row(TRIAL, step, loss=0.0) for step in range(rows))
         box.outbox.seal()
         return found
 
-    assert longer_ways(FRAME_ROWS) == 3
-    assert longer_ways(FRAME_ROWS) == longer_ways(100) == longer_ways(120) == 1
-    assert longer_ways(10) == longer_ways(10) == 1
-    assert longer_ways(100) == 3
+    assert locked_rows(FRAME_ROWS) == 3
+    assert locked_rows(FRAME_ROWS) == locked_rows(100) == locked_rows(120) == 1
+    assert locked_rows(10) == locked_rows(10) == 1
+    assert locked_rows(100) == 3
     assert box.outbox._bytes == 0  # no frame is open
 
 
-def test_a_closed_outbox_takes_no_row_the_short_way(box):
-    """Nobody would send it."""
+def test_add_row_refuses_rows_once_the_outbox_is_closed(box):
+    """Nothing is sent after the close."""
     box.row(TRIAL, 0, loss=0.0)
     box.outbox.close()
 
     assert not box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
 
 
-def test_what_a_full_outbox_has_no_room_for_goes_the_other_way():
-    """Which says that it is full: the short way takes no more than its frame has allowed for."""
+def test_add_row_takes_no_more_rows_than_its_frame_has_room_for():
+    """The next row needs `add_metrics`, which raises when the outbox is full."""
     box = Box(max_bytes=4000)
 
     with pytest.raises(OutboxFull):
@@ -595,19 +594,19 @@ def test_what_a_full_outbox_has_no_room_for_goes_the_other_way():
 
 @pytest.mark.parametrize("linger", [0.0, 0.001])
 def test_any_number_of_threads_log_at_once(linger):
-    """No row is lost or doubled, the numbers have no hole, and the rows of a thread keep their order."""
+    """No row is lost or repeated, the numbers have no gap, and the rows of a thread keep their order."""
     box, each_logs, done = Box(linger=linger), 2000, threading.Event()
     trials = ["0_0", "0_1"]
-    held = {uid: Trial(name="t", hash="0", revision=i) for i, uid in enumerate(trials)}
+    objects = {uid: Trial(name="t", hash="0", revision=i) for i, uid in enumerate(trials)}
     switching = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # threads meet at every place
+    sys.setswitchinterval(1e-5)  # threads are switched at every place
     sent: dict[str, list[SubjectEvent]] = {uid: [] for uid in trials}
 
     def work(thread):
         for i in range(each_logs):
             uid = trials[i % 2]
             if thread % 3:
-                box.row(held[uid], i, thread=float(thread))
+                box.row(objects[uid], i, thread=float(thread))
             else:
                 box.metrics(step=i, uid=uid, thread=float(thread))
             if i % 5 == 0:

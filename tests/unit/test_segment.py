@@ -1,4 +1,4 @@
-"""Segments: what any Avro tool reads, and what is whole in a torn or damaged one."""
+"""Segments: files that any Avro tool reads, and of which all whole blocks are read when they are torn or damaged."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def written(tmp_path):
     return write
 
 
-def test_a_segment_comes_back(parts, written):
-    """With its events in order, whose they are and their schemas."""
+def test_a_segment_is_read_as_it_was_written(parts, written):
+    """Events in order, writer, prefix, log and schemas."""
     contents = written(b"".join(parts))
 
     assert contents.events == EVENTS
@@ -44,7 +44,7 @@ def test_a_segment_comes_back(parts, written):
 
 
 def test_other_avro_tools_read_it(parts):
-    """The events and the schemas, by the plain reader of a library."""
+    """The plain reader of an Avro library finds the events and the schemas."""
     data = b"".join(parts)
     reader = fastavro.reader(io.BytesIO(data))
 
@@ -54,7 +54,7 @@ def test_other_avro_tools_read_it(parts):
 
 
 def test_every_torn_tail_is_cut_at_the_last_whole_block(parts, written):
-    """Wherever the file ends."""
+    """At every length of the file."""
     whole = b"".join(parts)
     ends = [sum(map(len, parts[: i + 1])) for i in range(len(parts))]
     for length in range(len(parts[0]), len(whole)):
@@ -67,7 +67,7 @@ def test_every_torn_tail_is_cut_at_the_last_whole_block(parts, written):
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 100, -1])
 def test_a_torn_header_holds_nothing(parts, written, length):
-    """Whoever was killed so early had not told anybody that an event is there."""
+    """A writer that is killed so early has not confirmed any event."""
     contents = written(parts[0][:length])
 
     assert contents.events == []
@@ -76,7 +76,7 @@ def test_a_torn_header_holds_nothing(parts, written, length):
 
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
-    """The checksum finds it; the blocks behind it are read."""
+    """The checksum finds it, and the blocks behind it are read."""
     start, end = sum(map(len, parts[:block])), sum(map(len, parts[: block + 1]))
     whole = b"".join(parts)
     others = [event for number, events in enumerate(BLOCKS, 1) if number != block for event in events]
@@ -85,7 +85,7 @@ def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
         damaged[at] ^= 0x10
         contents = written(bytes(damaged))
 
-        if contents.events == EVENTS:  # the count and the marker, which are known without them
+        if contents.events == EVENTS:  # the count and the marker, which are not needed
             assert at == start or at >= end - 16
             assert (contents.lost_bytes, contents.damaged) == (0, False)
         else:
@@ -97,11 +97,11 @@ def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
     "data",
     [
         pytest.param(b"no Avro at all" * 10_000, id="something else"),
-        pytest.param(None, id="an Avro file of somebody else's"),
+        pytest.param(None, id="another Avro file"),
     ],
 )
 def test_another_file_is_refused(data, written, tmp_path):
-    """By its name."""
+    """The message has its name."""
     if data is None:
         out = io.BytesIO()
         fastavro.writer(out, {"type": "record", "name": "a", "fields": []}, [])
@@ -111,15 +111,15 @@ def test_another_file_is_refused(data, written, tmp_path):
         written(data)
 
 
-def test_a_file_that_cannot_be_read_is_said(tmp_path):
-    """By its name."""
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
+    """The message has its name and the reason."""
     with pytest.raises(SpoolError, match=r"folder\.avro cannot be read: Is a directory"):
         (tmp_path / "folder.avro").mkdir()
         read_segment(tmp_path / "folder.avro")
 
 
-def test_a_damaged_header_is_no_torn_one(parts, written):
-    """The file is refused and stays, whichever byte was changed, or it is read all the same."""
+def test_a_damaged_header_is_not_taken_as_torn(parts, written):
+    """Whichever byte is changed, the file is refused and stays, or all of its events are read."""
     header, whole = len(parts[0]), b"".join(parts)
     refused = 0
     for at in range(4, header - 16, 97):

@@ -1,4 +1,4 @@
-"""The spool's folder: appending, caps, locks, and a disk that does not do what it should."""
+"""The folder of a spool: appending, the cap, locks, and disks that fail."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KIB = 1024
 
 
 def events(n, length=10):
-    """Events that do not compress."""
+    """Make events that do not compress."""
     return [SpooledEvent("trials", b"key", os.urandom(length)) for _ in range(n)]
 
 
 @pytest.fixture
 def spool(tmp_path):
-    """One with room."""
+    """A spool with room."""
     made = Spool(tmp_path / "p" / "w", "p", "w", 10**9)
     yield made
     made.unlock()
@@ -34,31 +34,31 @@ def append(spool, these, *, on_disk=False, segment_bytes=10**9):
     return spool.append(these, on_disk=on_disk, segment_bytes=segment_bytes)
 
 
-def held(spool):
-    """All events of all segments, in order."""
+def stored(spool):
+    """All events of all segments, in their order."""
     return [event for path in sorted(spool.folder.glob("*.avro")) for event in read_segment(path).events]
 
 
 def test_nothing_is_made_before_the_first_event(spool):
-    """Who logs with Kafka at hand leaves no trace."""
+    """A run that needs no spool leaves no folder."""
     spool.close()
 
     assert not spool.folder.parent.exists()
 
 
-def test_what_was_appended_is_in_the_file_at_once(spool):
-    """A kill of the process after it takes nothing away."""
+def test_appended_events_are_in_the_file_at_once(spool):
+    """A process that is killed after the append loses none."""
     first, second = events(3), events(2)
     segment = append(spool, first)
 
-    assert held(spool) == first
+    assert stored(spool) == first
     assert append(spool, second) is segment
-    assert held(spool) == first + second
+    assert stored(spool) == first + second
     assert (segment.records, segment.bytes) == (5, segment.path.stat().st_size)
     assert spool.bytes == segment.bytes
 
 
-def test_segments_are_closed_by_size_and_by_temperature(spool):
+def test_segments_are_closed_by_size_and_stage(spool):
     """Events that are on disk only are not mixed with others, so that a segment is loaded as a whole."""
     one = append(spool, events(1))
     two = append(spool, events(1), on_disk=True)
@@ -69,7 +69,7 @@ def test_segments_are_closed_by_size_and_by_temperature(spool):
 
 
 def test_a_folder_without_segments_is_removed(spool):
-    """The folder of its prefix too, when it was the last."""
+    """The folder of its prefix is removed too, if it is empty then."""
     segment = append(spool, events(1))
     spool.close_segment()
     spool.remove(segment)
@@ -79,19 +79,19 @@ def test_a_folder_without_segments_is_removed(spool):
     assert spool.bytes == 0
 
 
-def test_what_was_not_sent_stays(spool):
-    """Closing keeps it."""
+def test_events_that_were_not_sent_stay(spool):
+    """Closing the spool keeps its segments."""
     these = events(4)
     append(spool, these)
     spool.close()
 
-    assert held(spool) == these
+    assert stored(spool) == these
     [(segment, contents)] = Spool(spool.folder, "p", "", 0).leftovers()
     assert (segment.records, segment.closed, contents.events) == (4, True, these)
 
 
 def test_the_cap_counts_all_files(spool, tmp_path):
-    """What does not fit is not there at all; what is sent makes room."""
+    """Nothing of a block that does not fit is written; a segment that was sent makes room."""
     spool = Spool(tmp_path / "small", "p", "w", 80 * KIB)
     first = append(spool, events(10, KIB))
     with pytest.raises(SpoolFull, match="small has reached its cap of 81920 bytes"):
@@ -103,14 +103,14 @@ def test_the_cap_counts_all_files(spool, tmp_path):
     append(spool, events(30, KIB))
 
     assert before == first.bytes
-    assert len(held(spool)) == 31
+    assert len(stored(spool)) == 31
     spool.unlock()
 
 
 @pytest.mark.parametrize("written", [0, 1, 500])
 @pytest.mark.parametrize("cut", [True, False], ids=["and it is cut", "and it cannot be cut"])
 def test_a_disk_that_is_full_takes_all_of_a_block_or_nothing(spool, monkeypatch, written, cut):
-    """What a failed write has left is cut off; where that fails too, readers find the way behind it."""
+    """The bytes of a failed write are cut off; if that fails too, readers skip them."""
     first, lost, last = events(3), events(50), events(2)
     append(spool, first)
     real = os.write
@@ -131,21 +131,21 @@ def test_a_disk_that_is_full_takes_all_of_a_block_or_nothing(spool, monkeypatch,
     monkeypatch.undo()
     append(spool, last)
 
-    assert held(spool) == first + last
+    assert stored(spool) == first + last
 
 
 def test_a_write_may_come_in_parts(spool, monkeypatch):
-    """The operating system may take less than it was given."""
+    """The operating system may write fewer bytes than it was given."""
     real = os.write
     monkeypatch.setattr(module.os, "write", lambda fd, data: real(fd, bytes(data[:7])))
     these = events(20)
     append(spool, these)
 
-    assert held(spool) == these
+    assert stored(spool) == these
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
-    """With the path and the reason."""
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    """The message has the path and the reason."""
     (tmp_path / "file").write_text("")
     spool = Spool(tmp_path / "file" / "w", "p", "w", 10**9)
 
@@ -154,18 +154,18 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_a_segment_can_be_thinned(spool):
-    """What is kept is there, and the size is known."""
+    """The segment holds the kept events, and its size is counted."""
     these = events(10)
     segment = append(spool, these)
     spool.close_segment()
     spool.keep(segment, these[2:4])
 
-    assert held(spool) == these[2:4]
+    assert stored(spool) == these[2:4]
     assert (segment.records, spool.bytes) == (2, segment.path.stat().st_size)
 
 
 def test_one_process_has_a_folder_at_a_time(spool):
-    """Who comes second is told."""
+    """A second process gets an error."""
     append(spool, events(1))
     other = Spool(spool.folder, "p", "", 0)
     with pytest.raises(SpoolBusy, match="in use by a running process"):
@@ -178,8 +178,8 @@ def test_one_process_has_a_folder_at_a_time(spool):
     other.unlock()
 
 
-def test_a_killed_process_has_no_folder_any_more(tmp_path):
-    """Its forked child does not keep the lock alive."""
+def test_a_killed_process_releases_its_folder(tmp_path):
+    """A forked child does not keep the lock."""
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
@@ -187,13 +187,13 @@ def test_a_killed_process_has_no_folder_any_more(tmp_path):
         "from trialstream.spool.folder import Spool\n"
         "spool = Spool(Path(sys.argv[1]), 'p', 'w', 10**9)\n"
         "spool.append([SpooledEvent('trials', b'a', b'b')], on_disk=False, segment_bytes=1)\n"
-        "begun, told = os.pipe()\n"
+        "reading, writing = os.pipe()\n"
         "if os.fork() == 0:\n"
-        "    os.write(told, b'.')\n"
+        "    os.write(writing, b'.')\n"
         "    os.close(1)\n"
         "    sys.stdin.read()\n"
         "    os._exit(0)\n"
-        "os.read(begun, 1)\n"
+        "os.read(reading, 1)\n"
         "print('ready', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -209,7 +209,7 @@ def test_a_killed_process_has_no_folder_any_more(tmp_path):
 
 
 def test_spools_are_found_below_a_path(spool, tmp_path):
-    """However deep they lie; a path that is none has none."""
+    """At any depth; a path that does not exist has none."""
     append(spool, events(1))
     other = Spool(tmp_path / "deep" / "er" / "w", "p", "w", 10**9)
     append(other, events(1))
@@ -220,8 +220,8 @@ def test_spools_are_found_below_a_path(spool, tmp_path):
     other.unlock()
 
 
-def test_a_damaged_segment_is_set_aside(spool):
-    """What could be read of it was sent; the rest is not deleted."""
+def test_a_damaged_segment_is_renamed_and_kept(spool):
+    """The events that could be read were sent; the rest of the file is not deleted."""
     append(spool, events(1))
     segment = append(spool, events(5))
     spool.close_segment()

@@ -1,1 +1,1 @@
-"""The way of an event from a log call to Kafka: outbox, frames, backlog, sender, and the spiller to disk."""
+"""Carries events from log calls to Kafka: outbox, frames, backlog, sender, and the spiller to disk."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from trialstream_schemas.model.aggregators import AggregatorSpec
@@ -14,7 +16,7 @@ from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_NAME_BYTES
 from trialstream_schemas.wire.events import ChronosFinished, MetricsLogged
 
-__all__ = ["ChronosFrame", "MetricsFrame"]
+__all__ = ["ChronosFrame", "Frame", "MetricsFrame", "OpenFrames"]
 
 # Measured: frames of 256 rows encode 4,000,000 points/s; longer ones gain little and delay more.
 FRAME_ROWS = 256
@@ -25,11 +27,13 @@ _ROW_BYTES = 41
 # Rows for which a frame first reserves room, unless the trial's last frame had more; then four times as many each time.
 # Few at first, since many trials log a row at a time; rising fast, since a row that finds no room takes the slow path.
 _FIRST_ROWS = 16
-# A frame for fewer rows is not open to `Outbox.add_row`. 64 threads may each append a row
-# beyond the limit, and an event of 16 + 64 such rows is still smaller than MAX_EVENT_BYTES.
+# A frame for fewer rows is not open to `Outbox.add_row`. 64 threads may each append a row beyond the limit, and an
+# event of 16 + 64 such rows is still smaller than MAX_EVENT_BYTES.
 _NARROW_ROWS = 16
 # Estimated memory of an event and its queue entry beside its values.
 EVENT_BYTES = 1024
+# Poll interval while another thread counts the rows of a frame.
+_COUNTING_SECONDS = 0.0001
 
 
 class MetricsFrame:
@@ -153,19 +157,25 @@ class MetricsFrame:
         values, integers = array("d", packed), array("q", packed)
         fields = 2 + len(self.names)
         times = np.frombuffer(integers, np.int64)[1::fields] // 1000
-        time = int(times[0])
+        first = int(times[0])
         return MetricsLogged(
             trial=uid,
             writer=writer,
-            time=time,
+            time=first,
             aggregator=self.aggregator,
             names=self.names,
-            times=array("q", (times - time).tobytes()),
+            times=array("q", (times - first).tobytes()),
             columns=[values[i::fields] for i in range(2, fields)],
             steps=integers[::fields] if self.step_type is int else (),
             float_steps=values[::fields] if self.step_type is float else (),
             text_steps=self._texts[:count],
         )
+
+    def has_counted(self, packed: bytes) -> bool:
+        """Whether a row that was appended while the frame was being sealed, or later, is in the event."""
+        while (count := self.sealed_rows) is None:  # the sealing thread has set the flag and counts next
+            time.sleep(_COUNTING_SECONDS)
+        return any(each is packed for each in self.rows[:count])
 
 
 @lru_cache(maxsize=1024)
@@ -214,3 +224,14 @@ class ChronosFrame:
             times=[each - self.time for _, each, _ in self.rows],
             elapsed=[elapsed for _, _, elapsed in self.rows],
         )
+
+
+Frame: TypeAlias = MetricsFrame | ChronosFrame
+
+
+@dataclass(slots=True)
+class OpenFrames:
+    """The open frames of a trial."""
+
+    metrics: MetricsFrame | None = None
+    chronos: ChronosFrame | None = None

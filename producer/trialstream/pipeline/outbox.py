@@ -9,8 +9,7 @@ Rows gather in open frames. A frame is *sealed* when its rows become one event, 
 
 Safe to use from any thread. The lock is held for a few appends, never across I/O. Two cases need more than the lock:
 
-**Appending without the lock** (`add_row`, almost every log call). One thread may append a row while another seals the
-frame:
+**Appending without the lock** (`add_row`, almost every log call), while another thread may seal the frame:
 
     appending (`Outbox.add_row`)             sealing (`MetricsFrame.event`)
     1. append the row to `frame.rows`        1. set `frame.is_sealed`
@@ -18,7 +17,7 @@ frame:
 
 Each step is atomic, since the interpreter runs one thread at a time. If the appending thread reads False, the row was
 there before the flag was set, and so before the count: the row is in the event. If it reads True, the row came before
-or after the count, and `_was_counted` waits for the count and checks. A row that was not counted is in no event;
+or after the count, and `frame.has_counted` waits for the count and checks. A row that was not counted is in no event;
 `add_row` then returns False, and the caller logs the row by `add_metrics`. So each row is in exactly one event.
 
 **Exceptions raised by signal handlers**, which may come at any instruction. Bringing an event to the backlog takes
@@ -34,7 +33,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from struct import error as StructError  # noqa: N812 (a class)
 from time import time_ns
 from typing import Any, NamedTuple
@@ -47,7 +45,7 @@ from trialstream_schemas.wire.events import SubjectEvent
 
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import EVENT_BYTES, FRAME_ROWS, ChronosFrame, MetricsFrame
+from trialstream.pipeline.frames import EVENT_BYTES, FRAME_ROWS, ChronosFrame, Frame, MetricsFrame, OpenFrames
 from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Step
 
@@ -55,20 +53,10 @@ __all__ = ["Outbox", "OutboxFull"]
 
 # Memory of a finished chrono in an open frame.
 _CHRONO_BYTES = 200
-# Poll interval while another thread counts the rows of a frame.
-_COUNTING_SECONDS = 0.0001
 
 
 class OutboxFull(Exception):
     """The outbox has no room."""
-
-
-@dataclass(slots=True)
-class _OpenFrames:
-    """The open frames of a trial."""
-
-    metrics: MetricsFrame | None = None
-    chronos: ChronosFrame | None = None
 
 
 class _Move(NamedTuple):
@@ -86,8 +74,8 @@ class _Move(NamedTuple):
     event: SubjectEvent
     size: int
     seq: int | None
-    frames: _OpenFrames | None
-    frame: MetricsFrame | ChronosFrame | None
+    frames: OpenFrames | None
+    frame: Frame | None
     bytes_left: int
 
 
@@ -103,13 +91,7 @@ class Outbox:
     """
 
     def __init__(
-        self,
-        writer: str,
-        backlog: Backlog,
-        wake: Callable[[], object],
-        *,
-        max_bytes: int,
-        linger: float,
+        self, writer: str, backlog: Backlog, wake: Callable[[], object], *, max_bytes: int, linger: float
     ) -> None:
         self.writer = writer
         self._backlog = backlog
@@ -118,7 +100,7 @@ class Outbox:
         self._linger = linger
         self._lock = threading.Lock()
         # The open frames, by uid of the trial.
-        self._open: dict[str, _OpenFrames] = {}
+        self._open: dict[str, OpenFrames] = {}
         # The frames that `add_row` appends to, by `id` of the trial object that the user passes. The frame keeps a
         # reference to the trial, so no other object can get the same id.
         self._rows: dict[int, MetricsFrame] = {}
@@ -140,9 +122,8 @@ class Outbox:
     def add_row(self, trial: Trial, step: Step | None, given: AggregatorSpec | None, row: dict[str, Any]) -> bool:
         """Append a row to an open frame without the lock, if it needs no other work. Almost every log call ends here.
 
-        This is the case if `add_metrics` was called before for the same trial object, names and aggregator, the frame
-        that it opened has room, the step is an int or None, and all values are floats. Any other row, and any error, is
-        left to `add_metrics` and the checks before it.
+        The frame was opened by `add_metrics` for the same trial object, names and aggregator, and has room; the step is
+        an int or None, and all values are floats. Any other row, and any error, is left to `add_metrics`.
 
         Args:
             trial: The trial object that the user passed.
@@ -177,7 +158,7 @@ class Outbox:
             return False
         rows.append(packed)
         # The flag is set before the rows are counted; if it is still clear, this row will be counted.
-        return not frame.is_sealed or _was_counted(frame, packed)  # type: ignore[unreachable]  # set by another thread
+        return not frame.is_sealed or frame.has_counted(packed)  # type: ignore[unreachable]  # set by another thread
 
     def add_metrics(
         self,
@@ -215,7 +196,7 @@ class Outbox:
                 or frame.step_type is not type(step)
                 or (frame.aggregator is not aggregator and frame.aggregator != aggregator)
             ):
-                self._seal_metrics(uid, frames)
+                self._seal_frame(uid, frames, frames.metrics)
                 due = time.monotonic() + self._linger
                 frame = MetricsFrame(names, aggregator, type(step), due, self._expected_rows.get(uid, 0))
                 frames.metrics = frame
@@ -223,7 +204,7 @@ class Outbox:
                 self._wake_sender(due)
             self._bytes += frame.add(step, time_ns, row)
             if frame.full:
-                self._seal_metrics(uid, frames)
+                self._seal_frame(uid, frames, frames.metrics)
             elif given is not None and not frame.wide:
                 frame.accept(*given)
                 self._rows[id(given[0])] = frame
@@ -269,7 +250,7 @@ class Outbox:
             frame.size += _CHRONO_BYTES
             self._bytes += _CHRONO_BYTES
             if len(frame.rows) >= FRAME_ROWS:
-                self._seal_chronos(uid, frames)
+                self._seal_frame(uid, frames, frames.chronos)
 
     def put(self, event: SubjectEvent) -> None:
         """Queue an event behind all others of its subject.
@@ -313,9 +294,9 @@ class Outbox:
             next_due = math.inf
             for uid, frames in list(self._open.items()):
                 if frames.metrics and frames.metrics.due <= due:
-                    self._seal_metrics(uid, frames)
+                    self._seal_frame(uid, frames, frames.metrics)
                 if frames.chronos and frames.chronos.due <= due:
-                    self._seal_chronos(uid, frames)
+                    self._seal_frame(uid, frames, frames.chronos)
                 left = [each.due for each in (frames.metrics, frames.chronos) if each]
                 if left:
                     next_due = min(next_due, *left)
@@ -351,12 +332,12 @@ class Outbox:
         if self._bytes + self._backlog.bytes >= self._max_bytes:
             raise OutboxFull
 
-    def _frames_of(self, uid: str) -> _OpenFrames:
+    def _frames_of(self, uid: str) -> OpenFrames:
         """The open frames of a trial, if there is room to add to them."""
         self._check_room()
         frames = self._open.get(uid)
         if frames is None:
-            frames = self._open[uid] = _OpenFrames()
+            frames = self._open[uid] = OpenFrames()
         return frames
 
     def _wake_sender(self, due: float) -> None:
@@ -368,23 +349,15 @@ class Outbox:
     def _seal(self, uid: str) -> None:
         frames = self._open.get(uid)
         if frames is not None:
-            self._seal_metrics(uid, frames)
-            self._seal_chronos(uid, frames)
+            self._seal_frame(uid, frames, frames.metrics)
+            self._seal_frame(uid, frames, frames.chronos)
 
-    def _seal_metrics(self, uid: str, frames: _OpenFrames) -> None:
-        if (frame := frames.metrics) is not None and frame.rows:  # an exception may have come before its first row
-            self._enqueue(frame.event(self.writer, uid), frame.size, frames, frame)
-
-    def _seal_chronos(self, uid: str, frames: _OpenFrames) -> None:
-        if (frame := frames.chronos) is not None and frame.rows:
+    def _seal_frame(self, uid: str, frames: OpenFrames, frame: Frame | None) -> None:
+        if frame is not None and frame.rows:  # an exception may have come before its first row
             self._enqueue(frame.event(self.writer, uid), frame.size, frames, frame)
 
     def _enqueue(
-        self,
-        event: SubjectEvent,
-        bytes_: int,
-        frames: _OpenFrames | None = None,
-        frame: MetricsFrame | ChronosFrame | None = None,
+        self, event: SubjectEvent, bytes_: int, frames: OpenFrames | None = None, frame: Frame | None = None
     ) -> None:
         seq = self._seqs.get(event.subject, 0) + 1 if event.request is None else None
         left = self._bytes - (0 if frame is None else frame.size)
@@ -413,13 +386,6 @@ class Outbox:
             self._seqs[move.event.subject] = move.event.seq = move.seq
         self._backlog.put(Entry.of(move.event, move.size))
         self._move = None
-
-
-def _was_counted(frame: MetricsFrame, packed: bytes) -> bool:
-    """Whether a row that was appended to a frame while it was sealed, or later, is in the event."""
-    while (count := frame.sealed_rows) is None:  # the sealing thread has set the flag and counts next
-        time.sleep(_COUNTING_SECONDS)
-    return any(each is packed for each in frame.rows[:count])
 
 
 _outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
