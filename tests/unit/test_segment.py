@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import fastavro
 import pytest
@@ -121,8 +122,11 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
 def test_a_damaged_header_is_not_taken_as_torn(parts, written):
     """Whichever byte is changed, the file is refused and stays, or all of its events are read."""
     header, whole = len(parts[0]), b"".join(parts)
+    # A sample, and all lengths: each stands right before a key of the metadata or behind it.
+    keys = [each.start() for each in re.finditer(rb"avro\.|trialstream\.(schemas|writer|prefix|log)", parts[0])]
+    lengths = {at for key in keys for at in range(key - 4, key + 26)}
     refused = 0
-    for at in range(4, header - 16, 97):
+    for at in sorted({*range(4, header - 16, 97), *lengths} & set(range(4, header - 16))):
         damaged = bytearray(whole)
         damaged[at] ^= 0x80
         try:

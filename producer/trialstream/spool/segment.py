@@ -152,7 +152,8 @@ def read_segment(path: Path) -> Contents:
         writer, prefix, log = (metadata[key].decode() for key in (_WRITER, _PREFIX, _LOG))
     except Exception as error:
         begun = data.startswith(_MAGIC) or _MAGIC.startswith(data)
-        if begun and isinstance(error, _TOO_SHORT) and len(data) < _HEADER_BYTES:
+        # A damaged length can make the header seem to end too soon as well; then there are blocks behind it.
+        if begun and isinstance(error, _TOO_SHORT) and len(data) < _HEADER_BYTES and not _has_block(data):
             return Contents([], {}, "", "", "", len(data), damaged=False)
         raise SpoolError(f"{path} is not a trialstream spool segment, or its header is damaged: {error!r}") from error
     events: list[SpooledEvent] = []
@@ -173,6 +174,11 @@ def read_segment(path: Path) -> Contents:
             record: Any = fastavro.schemaless_reader(source, _PARSED, None)
             events.append(SpooledEvent(record["topic"], record["key"], record["value"]))
     return Contents(events, schemas, writer, prefix, log, lost, damaged)
+
+
+def _has_block(data: bytes) -> bool:
+    """Whether a block is whole at any position."""
+    return any(_block(data, at) is not None for at in range(len(data)))
 
 
 def _block(data: bytes, at: int) -> tuple[bytes, int] | None:
