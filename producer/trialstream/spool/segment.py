@@ -51,7 +51,7 @@ _TOO_SHORT = (EOFError, IndexError)
 _SCHEMAS, _WRITER, _PREFIX, _LOG = (f"trialstream.{each}" for each in ("schemas", "writer", "prefix", "log"))
 _SCHEMAS_JSON = schemas_to_json(SCHEMAS)
 _MAGIC = b"Obj\x01"
-# Larger than the header of any version: this one has 33,000 bytes.
+# Larger than the header of any version: this one has 25,000 bytes.
 _HEADER_BYTES = 1024 * 1024
 _SYNC_BYTES = 16
 _CRC_BYTES = 4
