@@ -90,9 +90,8 @@ class KafkaProtocol(ReadingProtocol):
         session.lifecycle.check_open()
         uid = checked(trial, Trial, "trial").uid
         if not session.subjects.has("trials", uid):  # first, since every log call comes here
-            if (
-                trial.request is not None
-            ):  # each writer sends the creation before its own events: the log takes the first
+            if trial.request is not None:
+                # Each writer sends the creation before its own events, and the log takes the first creation.
                 await session.put(commands.create_trial(session.writer, trial, auto_increment=True))
                 session.subjects.add("trials", uid)
             else:
