@@ -1,1 +1,13 @@
-"""The consumer service: folds the log into MongoDB documents."""
+"""The consumer service: folds the log into MongoDB documents.
+
+| module | job |
+|---|---|
+| `service` | one member of the consumer group, with a worker for each of its partitions |
+| `worker` | folds the records of one partition, batch by batch |
+| `routing` | refuses events that belong to another partition |
+| `fold` | the meaning of each event, as pure functions |
+| `projection` | the documents in MongoDB |
+| `replay` | rebuild and verify |
+| `archive` | the log as one file, and back |
+| `progress` | the callback that reports progress |
+"""

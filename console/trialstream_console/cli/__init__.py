@@ -1,6 +1,15 @@
 """The `trialstream` command: one module for each group of commands.
 
-Layers, top to bottom: the groups of commands; what they share (`output`, `progress`, `running`, `times`, `logs`).
+| module | commands |
+|---|---|
+| `stack` | `up`, `down`, `status`, `env` |
+| `service` | `consume`, `dead-letters` |
+| `trials` | `trials` |
+| `spool` | `spool`, `push` |
+| `archive` | `export`, `import` |
+| `replay` | `rebuild`, `verify`, `projections` |
+
+A command is added in `register` of its module. All share `output`, `progress`, `running`, `times` and `logs`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,15 @@
-"""A real Kafka, a real MongoDB and the consumer on this machine, without Docker."""
+"""A real Kafka, a real MongoDB and the consumer on this machine, without Docker.
+
+| module | job |
+|---|---|
+| `stack` | `LocalStack`: the servers as one object |
+| `launcher`, `status` | the process that runs a stack; the state of a stack, for any process |
+| `kafka`, `mongo`, `consumer` | one server each |
+| `server`, `process` | a server as a child process; child processes |
+| `folder` | the data folder |
+| `binaries`, `ports` | the programs of the servers, and where they listen |
+| `die_with_parent`, `steps`, `errors` | small parts |
+"""
 
 from __future__ import annotations
 

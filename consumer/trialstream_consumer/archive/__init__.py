@@ -1,4 +1,11 @@
-"""Archives: the log written to one Avro file, and read back into a log; docs/archive.md describes the file."""
+"""Archives: the log written to one Avro file, and read back into a log; docs/archive.md describes the file.
+
+| module | job |
+|---|---|
+| `exporting`, `importing` | from the log to a file, and back |
+| `file` | the file |
+| `selection` | the part of the log that an export keeps |
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,15 @@
-"""The Protocol over Kafka: sessions, commands, claims and chronos."""
+"""The Protocol over Kafka and MongoDB.
+
+| module | job |
+|---|---|
+| `protocol` | `KafkaProtocol`: the methods that log, create, claim and wait |
+| `session` | one connection: assembles the parts below, and opens and closes them |
+| `commands` | the events of the calls, with their checks |
+| `rows` | checks of metric rows that do not take the short way |
+| `subjects` | which trials, groups and projects are known to exist |
+| `backpressure` | what happens to an event when memory and spool are full |
+| `waits` | waiting until events are acknowledged, folded, or safe on disk |
+| `requests` | events whose callers wait for the outcome |
+| `claims`, `candidates` | the claim loop, and the documents that claims reserve |
+| `chronos`, `heartbeats` | open chronos; events in the background |
+"""

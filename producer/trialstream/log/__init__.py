@@ -1,1 +1,9 @@
-"""The log in Kafka: its topics, clients and schemas."""
+"""The log in Kafka.
+
+| module | job |
+|---|---|
+| `clients` | how consumers, producers and admin clients are made and stopped, and their errors |
+| `topics` | creating and checking the topics; which partition an event belongs to |
+| `identity` | the first record of the registry, which identifies the log |
+| `schemas` | the schemas topic |
+"""

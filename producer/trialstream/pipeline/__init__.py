@@ -1,1 +1,16 @@
-"""Carries events from log calls to Kafka: outbox, frames, backlog, sender, and the spiller to disk."""
+"""The way of an event from a log call to Kafka.
+
+| module | job |
+|---|---|
+| `outbox` | where log calls append; seals frames into events |
+| `frames` | rows that will be one event |
+| `entry` | an event in the backlog, and its encoding |
+| `backlog` | all events until Kafka has acknowledged them, in one order through memory and disk |
+| `queue` | the entries of one partition in memory |
+| `sender` | from the backlog to Kafka |
+| `spiller` | between the backlog and the spool on disk |
+| `watermark` | the events that a read must wait for |
+| `signals`, `statistics` | wake-ups and progress; counts |
+| `pipeline` | assembles backlog, sender and spiller |
+| `push` | sends the spools of processes that have ended |
+"""

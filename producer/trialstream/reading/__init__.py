@@ -1,1 +1,13 @@
-"""Reading the projection: queries, documents, histories and outcomes."""
+"""Reading the projection.
+
+| module | job |
+|---|---|
+| `protocol` | `ReadingProtocol`: `get_*` and `fetch_*`, for every protocol |
+| `read_only` | the protocol that only reads, with MongoDB alone |
+| `reader` | the interface to what is read: queries as users write them |
+| `mongo` | the reader over MongoDB |
+| `live` | which database is the live projection |
+| `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
+| `query`, `paths` | checks and translation of queries |
+| `history` | buckets to arrays; downsampling |
+"""

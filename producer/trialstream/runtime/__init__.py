@@ -1,1 +1,9 @@
-"""The I/O thread, its event loop, and the life of a connection from opening to process exit."""
+"""The I/O thread and the life of a connection.
+
+| module | job |
+|---|---|
+| `io_thread` | the background thread, and calls into it |
+| `loop` | its event loop, whose blocking work runs in daemon threads |
+| `lifecycle` | opening and closing, once each, within deadlines |
+| `shutdown` | callbacks at the end of the process |
+"""

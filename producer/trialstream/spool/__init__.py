@@ -1,1 +1,7 @@
-"""Events on disk: the folder of one writer and the format of its segment files."""
+"""Events on disk.
+
+| module | job |
+|---|---|
+| `folder` | the folder of one writer, with its lock, and its segment files |
+| `segment` | the format of a segment file |
+"""

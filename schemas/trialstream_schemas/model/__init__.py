@@ -1,1 +1,13 @@
-"""The data model: projects, groups, trials, statuses, values, aggregators and history."""
+"""The data model.
+
+| module | job |
+|---|---|
+| `trial`, `status` | projects, groups and trials; statuses |
+| `identity` | the hash of a definition, and the addresses of trials |
+| `values`, `steps` | what users may log: checks at the call |
+| `forms`, `keys` | values and keys as events, documents and JSON store them |
+| `aggregators` | what is kept of a stream of observations |
+| `history`, `columns` | rows in bounded buckets of packed columns |
+| `outcome` | the outcome of a request |
+| `times` | `datetime` and microseconds |
+"""

@@ -1,1 +1,11 @@
-"""The wire format: typed events and their Avro encoding."""
+"""The wire format.
+
+| module | job |
+|---|---|
+| `events` | one dataclass for each event |
+| `codec` | events to bytes and back |
+| `frames` | the codec of `MetricsLogged`, the event of which nearly all of a log consists |
+| `schemas` | the Avro schemas of the events |
+| `checker`, `limits` | checks of bytes from outside; limits of events and records |
+| `varint` | Avro's integers |
+"""
