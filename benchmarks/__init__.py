@@ -1,1 +1,1 @@
-"""What trialstream costs, beside its physical floors and beside what people would use instead: `make bench`."""
+"""Costs of trialstream beside physical floors and beside other trackers: `make bench`."""

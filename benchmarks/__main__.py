@@ -31,7 +31,7 @@ _QUICK = ("call", "produce", "folding", "commands")
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the chosen benchmarks and print their table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("only", nargs="*", metavar="NAME", help=f"of {', '.join(_ALL)}; all by default")
     parser.add_argument("--quick", action="store_true", help="the essential rows, less thoroughly, in two minutes")
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.only) - set(_ALL):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(_ALL)}")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # a rebuild runs in here
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # rebuild logs here
     names = options.only or (_QUICK if options.quick else list(_ALL))
     described = machine()
     print(", ".join(f"{key} {each}" for key, each in described.items()), flush=True)

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: real servers, consumers as processes of their own, logs made to measure."""
+"""Servers, consumer processes and logs for the benchmarks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from benchmarks.peers.measuring import METRICS
 
 __all__ = ["NAMES", "Bench", "Fold", "Log", "read_bare", "writing"]
 
-# The metrics of a row where nothing else is said: 4, as in all the figures of other trackers.
+# The metrics of a row by default: 4, as in all figures of other trackers.
 NAMES = METRICS
 _FULL_ROWS = 256
 _BATCH_BYTES = 900_000
@@ -37,12 +37,12 @@ _BATCH_BYTES = 900_000
 
 @dataclass(frozen=True)
 class Log:
-    """Frames that lie in a log and are not folded yet.
+    """Size of a log of frames that are not folded yet.
 
     Attributes:
-        frames: How many.
-        points: How many values.
-        bytes: What the values of their records take.
+        frames: Number of frames.
+        points: Number of values of metrics.
+        bytes: Size of the values of their records.
     """
 
     frames: int
@@ -52,12 +52,12 @@ class Log:
 
 @dataclass(frozen=True)
 class Fold:
-    """How a consumer got on.
+    """Progress and memory of a consumer.
 
     Attributes:
-        looks: When (seconds), and how many events were folded then.
-        before: MiB that it took at its start.
-        most: MiB that it took at most.
+        looks: Samples of its progress: time in seconds, and number of events folded by then.
+        before: Memory at its start, MiB.
+        most: Largest memory, MiB.
     """
 
     looks: Sequence[tuple[float, int]]
@@ -65,7 +65,7 @@ class Fold:
     most: float
 
     def rate(self, start: float = 0.0, end: float = 1.0) -> float:
-        """Events a second in a part of the log."""
+        """Return the events folded per second in a part of the log."""
         total = self.looks[-1][1]
         inside = [look for look in self.looks if start * total <= look[1] <= end * total]
         (began, first), (ended, last) = inside[0], inside[-1]
@@ -74,12 +74,12 @@ class Fold:
 
 @dataclass
 class Bench:
-    """The servers and how thorough to be.
+    """The servers, and settings of the benchmarks.
 
     Attributes:
         stack: Kafka and MongoDB, without a consumer.
-        quick: Whether to do the essential in little time.
-        folder: For the logs of consumers.
+        quick: Whether to run fewer repetitions of smaller loads.
+        folder: Folder for the logs of consumers.
     """
 
     stack: LocalStack
@@ -87,7 +87,7 @@ class Bench:
     folder: Path
 
     def config(self, partitions: int = 8) -> Config:
-        """Settings with topics and a database of their own."""
+        """Return settings with topics and a database of their own."""
         prefix = f"bench-{uuid.uuid4().hex[:12]}"
         return Config(
             kafka=self.stack.kafka.address,
@@ -99,7 +99,7 @@ class Bench:
 
     @asynccontextmanager
     async def consumer(self, config: Config) -> AsyncIterator[ConsumerService]:
-        """A consumer process, for as long as the block runs."""
+        """Run a consumer process as long as the block runs."""
         service = ConsumerService(self.folder / uuid.uuid4().hex[:8], config)
         service.folder.mkdir()
         await asyncio.to_thread(service.start)
@@ -109,20 +109,20 @@ class Bench:
             await asyncio.to_thread(service.stop)
 
     async def trials(self, config: Config, count: int) -> list[ts.Trial]:
-        """Trials that exist; no consumer runs after that."""
+        """Create trials and return them; no consumer runs afterwards."""
         async with self.consumer(config), ts.KafkaProtocol(config) as protocol:
             created: list[ts.Trial] = []
             for start in range(0, count, 64):
-                asked = [
+                requests = [
                     protocol.new_trial(ts.Trial(name="bench", parameters={"n": n}))
                     for n in range(start, min(count, start + 64))
                 ]
-                created += [each for each in await asyncio.gather(*asked) if each]
+                created += [each for each in await asyncio.gather(*requests) if each]
         return created
 
     @asynccontextmanager
     async def mongo(self) -> AsyncIterator[AsyncIOMotorClient]:
-        """A client of MongoDB."""
+        """Open a client of MongoDB."""
         client = AsyncIOMotorClient(self.stack.mongo.uri)
         try:
             yield client
@@ -166,10 +166,10 @@ class Bench:
         return Log(frames, frames * rows * len(names), total)
 
     async def fold(self, config: Config, events: int, *, seconds: float = 600.0) -> Fold:
-        """Let a fresh consumer fold what lies in the log: so many events of the trials topic."""
+        """Let a new consumer fold the given number of events of the trials topic."""
         looks = []
         async with self.mongo() as client, self.consumer(config) as service:
-            began = time.perf_counter()  # it is ready now, and takes its partitions over
+            began = time.perf_counter()  # the consumer is ready and takes over its partitions
             process = psutil.Process(service.pid)
             checkpoints = client[config.database].checkpoints
             start = await _offsets(checkpoints, config)
@@ -191,7 +191,7 @@ async def _offsets(checkpoints: AsyncIOMotorClient, config: Config) -> int:
 
 @asynccontextmanager
 async def writing(config: Config):
-    """A function that appends a record to the trials topic; all of them are acknowledged when the block ends."""
+    """Yield a function that appends a record to the trials topic; at the block's end all records are acknowledged."""
     producer = AIOKafkaProducer(
         bootstrap_servers=config.kafka, acks="all", max_batch_size=_BATCH_BYTES, max_request_size=2 * _BATCH_BYTES
     )
@@ -224,7 +224,7 @@ async def writing(config: Config):
 
 
 async def read_bare(config: Config) -> float:
-    """Read the whole trials topic with a consumer that is made like ours and does nothing else; how long it takes."""
+    """Read the whole trials topic with a consumer like ours that does nothing else; return the seconds."""
     async with open_consumer(config, **FETCH_SETTINGS) as consumer:
         places = [TopicPartition(config.trials_topic, number) for number in range(config.partitions)]
         consumer.assign(places)

@@ -1,4 +1,4 @@
-"""One `log_trial_metrics` with 4 values, while the sender works: its cost beside a list's and other trackers'."""
+"""Cost of one `log_trial_metrics` with 4 values while the sender works, beside a list's and other trackers'."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from benchmarks.bench import Bench
 from benchmarks.peers import run_peer
 from benchmarks.report import Mark, Row, median, ratio
 
-# A chunk is short beside the 5 ms after which another thread takes the interpreter, so most chunks are undisturbed:
-# their median is the cost of the call, and the mean over all is what logging as fast as one can costs.
+# A chunk is shorter than the 5 ms after which another thread gets the interpreter, so most chunks are undisturbed.
+# Their median is the cost of a call; the mean over all chunks is the cost of a call when logging as fast as possible.
 _CHUNK = 100
 _P99_MICROSECONDS = 50.0
 
 
 class _List:
-    """The floor: what any tracker would have to do at least."""
+    """The floor: the least that any tracker has to do."""
 
     def __init__(self) -> None:
         self.rows: list[object] = []
 
-    async def log(self, trial: ts.Trial, step: int | None = None, **kwargs: float) -> None:  # noqa: ARG002 (the same signature)
+    async def log(self, trial: ts.Trial, step: int | None = None, **kwargs: float) -> None:  # noqa: ARG002 (same signature)
         self.rows.append((step, time.time_ns(), kwargs))
 
     def log_sync(self, trial: ts.Trial, step: int | None = None, **kwargs: float) -> None:  # noqa: ARG002
@@ -34,7 +34,7 @@ class _List:
 
 
 async def _chunks(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
-    """Microseconds of a call, chunk by chunk."""
+    """Return the microseconds of a call, by chunk."""
     found = []
     for first in range(0, calls, _CHUNK):
         began = time.perf_counter()
@@ -55,7 +55,7 @@ def _chunks_sync(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
 
 
 async def _single(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
-    """Microseconds of each call."""
+    """Return the microseconds of each call."""
     found = []
     for step in range(calls):
         began = time.perf_counter_ns()
@@ -65,7 +65,7 @@ async def _single(log: Callable, trial: ts.Trial, calls: int) -> list[float]:
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     config = bench.config()
     [trial] = await bench.trials(config, 1)
     repeat, calls = (3, 20_000) if bench.quick else (7, 50_000)
@@ -113,7 +113,7 @@ async def run(bench: Bench) -> list[Row]:
 
 
 def _peers(mongo: str) -> dict[str, dict[str, float] | str]:
-    """What the other trackers take."""
+    """Return the results of the other trackers."""
     return {
         "sacred with MongoDB": run_peer("sacred", "call", mongo=mongo),
         "trackio": run_peer("trackio", "call"),

@@ -1,4 +1,4 @@
-"""Commands that wait for the log's decision, and how soon what was logged can be read."""
+"""Latency of commands that wait for the log's decision, and of reads of what was just logged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORKERS = 32
 
 
 async def _times(call: Callable[[int], Awaitable[object]], count: int) -> list[float]:
-    """Milliseconds of each call, one after the other."""
+    """Return the milliseconds of each call, one after the other."""
     found = []
     for n in range(count):
         began = time.perf_counter()
@@ -29,7 +29,7 @@ async def _times(call: Callable[[int], Awaitable[object]], count: int) -> list[f
 
 
 async def _rate(call: Callable[[int], Awaitable[object]], count: int) -> float:
-    """Calls a second of 32 workers."""
+    """Return the calls per second of 32 workers."""
 
     async def work(worker: int) -> None:
         for n in range(worker, count, _WORKERS):
@@ -41,7 +41,7 @@ async def _rate(call: Callable[[int], Awaitable[object]], count: int) -> float:
 
 
 async def _floor(bench: Bench, config: Config, count: int) -> list[float]:
-    """One acknowledged record and one transaction of two documents."""
+    """Return the milliseconds of one acknowledged record and one transaction of two documents."""
     producer = AIOKafkaProducer(bootstrap_servers=config.kafka, acks="all")
     await producer.start()
     async with bench.mongo() as client:
@@ -60,7 +60,7 @@ async def _floor(bench: Bench, config: Config, count: int) -> list[float]:
 
 
 async def _visible(bench: Bench, rate: int, count: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from the acknowledgement of a row to a fetch that shows it, others logging at a rate; its floor."""
+    """Return the milliseconds from a row's acknowledgement to a fetch that shows it, under load, and their floor."""
     config = bench.config()
     async with bench.consumer(config), ts.KafkaProtocol(config) as protocol, ts.KafkaProtocol(config) as busy:
         trial = await protocol.new_trial(ts.Trial(name="watched"))
@@ -82,7 +82,7 @@ async def _visible(bench: Bench, rate: int, count: int) -> tuple[list[float], li
             await protocol.log_trial_metrics(trial, step=n, loss=0.5)
             await protocol.commit("acked")
             began = time.perf_counter()
-            [seen] = await protocol.fetch_trials({"uid": trial.uid})  # waits for what this protocol has logged
+            [seen] = await protocol.fetch_trials({"uid": trial.uid})  # waits for the rows that this protocol has logged
             found.append(1000 * (time.perf_counter() - began))
             assert seen.metrics["loss"].count == n + 1
         loading.cancel()
@@ -97,7 +97,7 @@ async def _visible(bench: Bench, rate: int, count: int) -> tuple[list[float], li
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     count = 60 if bench.quick else 200
     config = bench.config()
     rows = []

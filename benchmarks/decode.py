@@ -1,7 +1,7 @@
-"""What the check of a body costs beside decoding it: `python benchmarks/decode.py`.
+"""Cost of the check of a body beside its decoding: `python benchmarks/decode.py`.
 
-Frames of metrics are checked by what decodes them. For each other kind of event, microseconds of the check alone and of
-decoding with it, the best of several runs.
+Frames of metrics are checked by their decoder. For each other kind of event, the table has the microseconds of the
+check alone and of decoding with it, the best of several runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVENTS = {
 
 
 def best(call: Callable[[], object]) -> float:
-    """Microseconds of a call, the best of seven runs of about 50 ms."""
+    """Return the microseconds of a call, the best of seven runs of about 50 ms."""
     call()
     started = time.perf_counter()
     call()

@@ -16,7 +16,7 @@ _TIMES_CONNECT = 40
 
 
 async def _folded(bench: Bench, trials: int, frames: int, rows: int) -> float:
-    """Rows a second that a fresh consumer folds of frames that lie in the log."""
+    """Return the rows per second that a new consumer folds of frames that are in the log."""
     config = bench.config()
     created = await bench.trials(config, trials)
     await bench.fill(config, created, frames, rows=rows)
@@ -24,7 +24,7 @@ async def _folded(bench: Bench, trials: int, frames: int, rows: int) -> float:
 
 
 async def _insert_rate(bench: Bench, rows: int) -> float:
-    """Points a second of plain documents, one for each row."""
+    """Return the points per second of plain documents, one for each row."""
     config = bench.config()
     async with bench.mongo() as client:
         collection = client[config.database].rows
@@ -39,18 +39,18 @@ async def _insert_rate(bench: Bench, rows: int) -> float:
 
 
 def _connect(bench: Bench, beside: dict[str, Sequence[float] | str]) -> float | None:
-    """Points a second of Kafka Connect as it is by default; that, and with plain inserts, go into the table."""
+    """Measure Kafka Connect, by default and with plain inserts, for the table; return the default's points/s."""
     servers = {"kafka": bench.stack.kafka.address, "mongo": bench.stack.mongo.uri}
     found = run_peer("connect", "sink", **servers)
     inserting = run_peer("connect", "sink", inserts=True, **servers)
-    for what, told in (("", found), (", inserting", inserting)):
-        rate = told if isinstance(told, str) else [told["points_per_second"]]
+    for what, result in (("", found), (", inserting", inserting)):
+        rate = result if isinstance(result, str) else [result["points_per_second"]]
         beside[f"Kafka Connect, MongoDB's sink{what}"] = rate
     return None if isinstance(found, str) else found["points_per_second"]
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     repeat, full, single = (2, 4000, 50_000) if bench.quick else (3, 20_000, 200_000)
     inserted = [await _insert_rate(bench, 50_000) for _ in range(repeat)]
     beside: dict[str, Sequence[float] | str] = {"insert_many, a document for each row": inserted}

@@ -1,4 +1,4 @@
-"""Whether the cost of a call and of a point stays the same as work grows."""
+"""Cost of a call and of a point as the number of trials, points and writers grows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import trialstream as ts
 from benchmarks.bench import NAMES, Bench
 from benchmarks.report import Mark, Row
 
-# How many times dearer the largest may be: twice is the noise of a shared machine and the caches of a processor.
+# Bound of the largest cost over the smallest: the noise of a shared machine and processor caches make a factor of two.
 _TIMES = 2.0
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     return [await _trials(bench), await _points(bench), await _writers(bench)]
 
 
@@ -25,14 +25,14 @@ def _row(what: str, unit: str, costs: dict[str, float]) -> Row:
 
 
 async def _trials(bench: Bench) -> Row:
-    """Calls that go to many trials in turn: microseconds of a call, until Kafka has acknowledged all of them."""
+    """Measure calls for many trials in turn: microseconds of a call, until Kafka has acknowledged all of them."""
     config = bench.config()
     calls = 50_000 if bench.quick else 200_000
     costs = {}
     values = dict.fromkeys(NAMES, 0.5)
     async with ts.KafkaProtocol(config) as protocol:
         for count in (1, 100, 1000) if bench.quick else (1, 100, 10_000):
-            # They need not exist for this: MongoDB is not asked for trials that look as if they had come from the log.
+            # The trials need not exist: MongoDB is not queried for subjects that this session has recorded as existing.
             trials = [ts.Trial(name="bench", parameters={"n": n}) for n in range(count)]
             protocol._session.subjects.add("trials", *(each.uid for each in trials))
             began = time.perf_counter()
@@ -45,7 +45,7 @@ async def _trials(bench: Bench) -> Row:
 
 
 async def _points(bench: Bench) -> Row:
-    """Nanoseconds to fold a point of a trial that holds many: the first tenth of a log beside the last."""
+    """Measure the nanoseconds to fold a point of a trial with many points: the first and the last tenth of a log."""
     config = bench.config(partitions=1)
     created = await bench.trials(config, 1)
     frames = 4000 if bench.quick else 10_000
@@ -60,7 +60,7 @@ async def _points(bench: Bench) -> Row:
 
 
 async def _writers(bench: Bench) -> Row:
-    """Nanoseconds to fold a point of a trial that many write to."""
+    """Measure the nanoseconds to fold a point of a trial with many writers."""
     costs = {}
     frames = 1000 if bench.quick else 3000
     for writers in (1, 64):

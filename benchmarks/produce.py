@@ -17,7 +17,7 @@ _POINTS_PER_SECOND = 1_000_000
 
 
 async def _logged(protocol: ts.Protocol, trials: Sequence[ts.Trial], metrics: int, points: int) -> float:
-    """Points per second from the first call to the last acknowledgement; the trials in turn."""
+    """Return the points per second from the first call to the last acknowledgement, with the trials in turn."""
     names = NAMES if metrics == len(NAMES) else tuple(f"metric{n}" for n in range(metrics))
     row = dict.fromkeys(names, 0.5)
     steps = points // metrics // len(trials)
@@ -30,7 +30,7 @@ async def _logged(protocol: ts.Protocol, trials: Sequence[ts.Trial], metrics: in
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     config = bench.config()
     trials = await bench.trials(config, 64)
     repeat, points = (3, 1_000_000) if bench.quick else (5, 2_000_000)
@@ -43,7 +43,7 @@ async def run(bench: Bench) -> list[Row]:
     best = max((each[0] for each in peers.values() if not isinstance(each, str)), default=None)
     if not bench.quick:
         found = await asyncio.to_thread(run_peer, "kafka_perf", "produce", kafka=config.kafka)
-        # Its records have no values: 4 for each is what a row of 4 metrics in 120 bytes would be.
+        # Its records have no values. A record of 120 bytes counts as a row of 4 metrics.
         rate = found if isinstance(found, str) else [4 * found["rows_per_second"]]
         peers["kafka-producer-perf-test, 4 × its records of 120 bytes"] = rate
     rows = []

@@ -1,4 +1,4 @@
-"""Reading: queries over 100,000 trials beside the same ones by the bare driver, and long histories."""
+"""Reading: queries over 100,000 trials beside the same queries by the bare driver, and long histories."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def _timed(call: Callable[[], Awaitable[Any]]) -> float:
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     return [*await _queries(bench), *await _histories(bench)]
 
 

@@ -14,7 +14,7 @@ _QUICK_POINTS = 2_000_000
 
 
 async def run(bench: Bench) -> list[Row]:
-    """The rows of this benchmark."""
+    """Return the rows of this benchmark."""
     config = bench.config()
     trials = await bench.trials(config, 64)
     log = await bench.fill(config, trials, (_QUICK_POINTS if bench.quick else _POINTS) // 1024)

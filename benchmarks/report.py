@@ -1,4 +1,4 @@
-"""Figures and how they are told: a table for people, JSON for programs."""
+"""Figures and their output: a table in Markdown, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BEGIN, _END = "<!-- written by make bench SAVE=1 -->", "<!-- until here -->"
 
 @dataclass(frozen=True)
 class Mark:
-    """What a figure should reach.
+    """A bound that a figure should reach.
 
     Attributes:
         text: The bound, such as "≤ 3 × the floor".
-        value: What was measured, in the bound's terms.
-        reached: Whether it holds.
+        value: The measured value, in the unit of the bound.
+        reached: Whether the value is within the bound.
     """
 
     text: str
@@ -35,25 +35,25 @@ class Mark:
 
     @classmethod
     def most(cls, what: str, value: float, bound: float, unit: str = "") -> Mark:
-        """At most so much."""
+        """Return a mark for an upper bound."""
         return cls(f"≤ {_number(bound)} {what}", f"{_number(value)} {unit}".strip(), value <= bound)
 
     @classmethod
     def least(cls, what: str, value: float, bound: float, unit: str = "") -> Mark:
-        """At least so much."""
+        """Return a mark for a lower bound."""
         return cls(f"≥ {_number(bound)} {what}", f"{_number(value)} {unit}".strip(), value >= bound)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One benchmark.
+    """One row of the table.
 
     Attributes:
-        what: What was measured.
-        unit: Of all its figures.
-        ours: One figure for each repetition.
-        beside: By name of the floor or peer, its figures, or the reason why there are none.
-        marks: What should be reached.
+        what: Name of the measurement.
+        unit: Unit of all its figures.
+        ours: Figures of trialstream, one for each repetition.
+        beside: Figures of each floor or peer by its name, or the reason why there are none.
+        marks: Bounds of the figures.
     """
 
     what: str
@@ -64,19 +64,19 @@ class Row:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """Return the median."""
     return statistics.median(values)
 
 
 def ratio(ours: Sequence[float], other: Sequence[float]) -> float:
-    """Median of the ratios, repetition by repetition where both have as many: what disturbs one disturbs the other."""
+    """Return the median of the ratios: per repetition, if the numbers agree, since a disturbance affects both."""
     if len(ours) == len(other):
         return median([a / b for a, b in zip(ours, other, strict=True)])
     return median(ours) / median(other)
 
 
 def machine() -> dict[str, str]:
-    """What it ran on."""
+    """Describe the machine, the commit and the time."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
     processor = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
@@ -96,7 +96,7 @@ def _cpuinfo() -> list[str]:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows as a table in Markdown."""
+    """Return the rows as a table in Markdown."""
     lines = ["| benchmark | trialstream | beside it, in the same run | mark | |", "|---|---|---|---|---|"]
     for row in rows:
         beside = "; ".join(
@@ -110,7 +110,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def save(rows: Iterable[Row], described: Mapping[str, str]) -> None:
-    """Put the table in its place in docs/performance.md."""
+    """Replace the table in docs/performance.md."""
     before, rest = _DOCUMENT.read_text().split(_BEGIN)
     _, after = rest.split(_END)
     where = ", ".join(f"{key} {each}" for key, each in described.items())
@@ -118,7 +118,7 @@ def save(rows: Iterable[Row], described: Mapping[str, str]) -> None:
 
 
 def write_json(name: str, rows: Iterable[Row]) -> None:
-    """Write the rows of a benchmark to the results."""
+    """Write the rows of a benchmark to the folder of results."""
     _RESULTS.mkdir(exist_ok=True)
     content = {"machine": machine(), "rows": [asdict(row) for row in rows]}
     (_RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False, default=list) + "\n")

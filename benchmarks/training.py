@@ -1,4 +1,4 @@
-"""What logging 1,000 rows/s costs a training loop that keeps a processor busy."""
+"""Cost of logging 1,000 rows/s for a training loop that keeps a processor busy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the loop keeps one processor busy, not all
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the loop must keep only one processor busy
 
 import numpy as np
 import trialstream as ts
@@ -35,13 +35,13 @@ class _Loop:
         return time.perf_counter() - began
 
     def step(self) -> float:
-        """One step."""
+        """Perform one step."""
         for _ in range(self._products):
             x = self._a @ self._a
         return float(x[0, 0])
 
     def run(self, steps: int, protocol: trialstream.sync.SyncProtocol | None, trial: ts.Trial) -> float:
-        """Seconds that so many steps take, with logging or without."""
+        """Return the seconds of a number of steps, with logging or without."""
         began = time.perf_counter()
         for step in range(steps):
             loss = self.step()
@@ -53,7 +53,7 @@ class _Loop:
 def _measure(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial, repeat: int) -> tuple[list[float], list[float]]:
     loop = _Loop()
     logging, plain = [], []
-    for turn in range(repeat):  # in turn, the first alternating: the machine's pace changes slowly
+    for turn in range(repeat):  # with and without logging in alternating order: the machine's speed drifts
         for first in (turn % 2 == 0, turn % 2 == 1):
             (logging if first else plain).append(loop.run(_ROWS_PER_SECOND, protocol if first else None, trial))
     return logging, plain

@@ -1,4 +1,4 @@
-"""Bytes of a point on the wire and in MongoDB, and the memory of a producer and a consumer under load."""
+"""Bytes of a point on the wire and in MongoDB, and memory of a producer and a consumer under load."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def main():
         await protocol.log_trial_metrics(trial, step=0, loss=0.5, accuracy=0.25, lr=0.1, norm=3.5)
         await protocol.commit()
         before = most = psutil.Process().memory_info().rss
-        def watch():  # the kernel's own maximum would begin with what the parent had when it forked
+        def watch():  # the kernel's maximum includes the parent's memory at the fork
             nonlocal most
             while True:
                 most = max(most, psutil.Process().memory_info().rss)
@@ -53,14 +53,14 @@ async def run(bench: Bench) -> list[Row]:
         await client.admin.command("fsync")
         packed = await client[config.database].command("collStats", "series")
     rows = 100_000 if bench.quick else 1_000_000
-    told = await asyncio.to_thread(
+    process = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", _PRODUCER, str(rows)],
         env=environment(config),
         capture_output=True,
         check=True,
     )
-    producer = json.loads(told.stdout)
+    producer = json.loads(process.stdout)
     wire, stored = log.bytes / log.points, held["size"] / log.points
     raw = {"raw: time and value": [_RAW_BYTES]}
     return [

@@ -1,7 +1,7 @@
-"""Other people's tools, measured the same way: each in a process of its own, which prints one JSON line.
+"""Other trackers and clients, measured in the same way: each in a process of its own, which prints one JSON line.
 
-They start threads and processes, patch what they find and may crash: nothing of that reaches the suite. The packages
-are the dependency group `peers`; `make peers` installs them.
+Peers start threads and processes, patch libraries and may crash; a process of its own keeps that from the suite. Their
+packages are the dependency group `peers`; `make peers` installs them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def run_peer(name: str, what: str, *, timeout: float = 300, **arguments: Any) ->
 
     Args:
         name: A module of this package.
-        what: `call` of sacred, trackio, wandb, tensorboardx and mlflow; `produce` of confluent, plain_aiokafka and
-            kafka_perf; `sink` of connect.
-        timeout: Seconds after which it is killed.
-        **arguments: Passed on to the function in the module; what is left out takes the default there.
+        what: Function of the module: `call` of sacred, trackio, wandb, tensorboardx and mlflow; `produce` of confluent,
+            plain_aiokafka and kafka_perf; `sink` of connect.
+        timeout: Seconds after which the process is killed.
+        **arguments: Arguments of the function; missing ones have the defaults of the function.
 
     Returns:
-        What it measured, or the reason why there is nothing, as a sentence for the report.
+        The measured figures, or the reason why there are none, as a sentence for the report.
     """
     command = [sys.executable, "-W", "ignore", "-m", f"{__name__}.{name}", what, json.dumps(arguments)]
     with tempfile.TemporaryDirectory(prefix="trialstream-peer-", ignore_cleanup_errors=True) as folder:
-        # Its temporary folder lies in this one: what a killed peer leaves is removed all the same.
+        # The peer's temporary folder is in this one, so that files of a killed peer are removed, too.
         environment = os.environ | {"PYTHONPATH": str(_ROOT), "TMPDIR": folder}
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -49,19 +49,19 @@ def run_peer(name: str, what: str, *, timeout: float = 300, **arguments: Any) ->
             start_new_session=True,
         )
         try:
-            out, complaint = process.communicate(timeout=timeout)
+            out, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             return f"not finished after {timeout:.0f} s"
         finally:
             _end(process)
     if process.returncode == 0:
         return dict(json.loads(out))
-    last = (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    last = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
     return f"not installed ({last}): make peers" if last.startswith(_MISSING) else f"failed: {last}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Kill it and what it started: the session is its own."""
+    """Kill the process and its children, which are in a session of their own."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -15,7 +15,7 @@ ROWS = 300_000
 
 
 def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
-    """One Avro record per row; done when all are acknowledged."""
+    """Send one Avro record per row, until all are acknowledged."""
     acked = 0
     failed = None
 
@@ -33,7 +33,7 @@ def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
                 try:
                     producer.produce(topic, body, key, on_delivery=delivered)
                     break
-                except BufferError:  # its queue is full
+                except BufferError:  # the producer's queue is full
                     producer.poll(0.05)
             producer.poll(0)
         producer.flush()

@@ -20,10 +20,10 @@ from benchmarks.peers.rows import row, temporary_topic
 
 ROWS = 300_000
 _DATABASE = "peers_connect"
-_STALL_SECONDS = 120.0  # without a new document: a hang, not slowness; its start took 15 s on a busy machine
+_STALL_SECONDS = 120.0  # longest time without a new document; its start took 15 s on a busy machine
 
-# One poll is one bulk write: of 500 rows by default, here of 5,000. Its REST interface is not used: any port will do.
-# One task, the default: a second one gained nothing on two cores.
+# One poll is one bulk write: of 500 rows by default, here of 5,000. The REST interface is not used, so it has any port.
+# One task, the default: a second one was not faster on two cores.
 _WORKER = """\
 bootstrap.servers={kafka}
 listeners=http://127.0.0.1:0
@@ -46,8 +46,8 @@ collection=rows
 max.batch.size=5000
 """
 
-# By default a row replaces the one with its id, of which there is none, and the rows of a batch are written in order.
-# This is three to four times as fast and no worse: either way a row that is delivered again becomes a second document.
+# By default the rows of a batch are written in order, and each replaces the document with its id, which never exists.
+# Inserts are three to four times as fast and equally safe: in both modes a redelivered row becomes a second document.
 _INSERTS = """\
 writemodel.strategy=com.mongodb.kafka.connect.sink.writemodel.strategy.InsertOneDefaultStrategy
 bulk.write.ordered=false
@@ -55,13 +55,13 @@ bulk.write.ordered=false
 
 
 def sink(kafka: str, mongo: str, *, rows: int = ROWS, inserts: bool = False) -> dict[str, Any]:
-    """Fill a topic with JSON rows, start Connect, and watch the documents come.
+    """Fill a topic with JSON rows, start Connect, and watch the documents arrive.
 
     Args:
         kafka: `host:port` of a broker.
         mongo: URI of MongoDB.
-        rows: How many.
-        inserts: Write by unordered inserts, not as the connector does by default.
+        rows: Number of rows.
+        inserts: Whether to write by unordered inserts instead of the connector's default.
     """
     client: MongoClient[dict[str, Any]] = MongoClient(mongo)
     with temporary_topic(kafka) as topic, client:
@@ -84,7 +84,7 @@ def sink(kafka: str, mongo: str, *, rows: int = ROWS, inserts: bool = False) -> 
 
 
 def _watch(connect: subprocess.Popen[bytes], documents: Collection[dict[str, Any]], rows: int) -> dict[str, Any]:
-    """From the first documents that are visible to the last one; the first ones do not count, they came before."""
+    """Measure from the first visible documents, which do not count since they came before, to the last one."""
     first, begun = _next(connect, documents, 0, rows)
     seen, ended = first, begun
     while seen < rows:
@@ -102,7 +102,7 @@ def _watch(connect: subprocess.Popen[bytes], documents: Collection[dict[str, Any
 def _next(
     connect: subprocess.Popen[bytes], documents: Collection[dict[str, Any]], seen: int, rows: int
 ) -> tuple[int, float]:
-    """Wait for more documents than were seen; how many there are, and when."""
+    """Wait for more documents than `seen`; return their number and the time."""
     deadline = time.perf_counter() + _STALL_SECONDS
     while (count := documents.estimated_document_count()) <= seen:
         if time.perf_counter() > deadline or connect.poll() is not None:

@@ -1,4 +1,4 @@
-"""The jars of Kafka's tools, of Kafka Connect and of MongoDB's sink; jgo keeps what it has fetched."""
+"""The jars of Kafka's tools, of Kafka Connect and of MongoDB's sink; jgo caches the jars."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["CONNECTOR_VERSION", "java_command"]
 
 CONNECTOR_VERSION = "2.0.1"
 
-# Each with its dependencies, or alone: the connector's own would bring an older Kafka, and it names its driver by a
-# range of versions. Kafka's tools bring Connect.
+# Jars with their dependencies, and jars alone: the connector depends on an older Kafka and on a range of versions of
+# its driver. Kafka's tools include Connect.
 _WHOLE = (f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}", "org.mongodb:mongodb-driver-sync:4.7.2")
 _ALONE = (
     f"org.mongodb.kafka:mongo-kafka-connect:{CONNECTOR_VERSION}",
@@ -32,20 +32,20 @@ rootLogger.appenderRef.out.ref = out
 
 
 def java_command(*arguments: str) -> list[str]:
-    """A command line that runs a class of the jars; its warnings go to stdout.
+    """Return a command line that runs a class of the jars; its warnings go to stdout.
 
     Args:
         *arguments: Options of Java, the class and its arguments.
 
     Raises:
-        RuntimeError: the jars could not be fetched.
+        RuntimeError: The jars could not be fetched.
     """
     try:
         artifacts = [artifact for whole in _WHOLE for artifact in jgo.resolve(whole)]
         artifacts += [jgo.resolve(alone)[0] for alone in _ALONE]
         class_path = os.pathsep.join(str(artifact.resolve()) for artifact in artifacts)
     except Exception as error:
-        reason = type(error).__name__  # its text is a page about retries
+        reason = type(error).__name__  # its message is a page about retries
         raise RuntimeError(f"the jars could not be fetched from the Maven repository ({reason})") from error
     logging = Path("log4j2.properties").absolute()
     logging.write_text(_LOG4J)

@@ -13,17 +13,17 @@ from benchmarks.peers.measuring import entry
 from benchmarks.peers.rows import temporary_topic
 
 ROWS = 2_000_000
-BYTES = 120  # about what a row of four metrics takes in Avro, with its key
+BYTES = 120  # about the size of a row of four metrics in Avro, with its key
 
 
 def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
-    """Records of random bytes as fast as the Java client goes, with its own settings but for `acks=all`."""
+    """Send records of random bytes at the full speed of the Java client, with its own settings but `acks=all`."""
     with temporary_topic(kafka) as topic:
         numbers = ["--num-records", str(rows), "--record-size", str(BYTES), "--throughput", "-1"]
         properties = ["--command-property", f"bootstrap.servers={kafka}", "acks=all"]
         command = java_command("org.apache.kafka.tools.ProducerPerformance", "--topic", topic, *numbers, *properties)
         answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
-    # Its last line is the sum: "2000000 records sent, 812345.1 records/sec (92.97 MB/sec), ..."
+    # The last line of its output is the summary: "2000000 records sent, 812345.1 records/sec (92.97 MB/sec), ..."
     found = re.findall(rf"^{rows} records sent, ([\d.]+) records/sec", answer.stdout, re.MULTILINE)
     if not found:
         raise RuntimeError((answer.stderr or answer.stdout).strip().splitlines()[-1])

@@ -1,4 +1,4 @@
-"""What the peers share: the process around a measurement, and the timing of a loop of logging calls."""
+"""Code shared by the peers: the process around a measurement, and the timing of a loop of logging calls."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def time_calls(
 
     Args:
         log: Logs one row of four metrics.
-        rows: How many.
-        seconds: Stop earlier, when this time is over.
+        rows: Number of rows.
+        seconds: Time after which the loop stops early.
 
     Returns:
-        When the first call began, and the seconds that each took, both by `time.perf_counter`.
+        The start of the first call, and the seconds of each call, both by `time.perf_counter`.
     """
     clock = time.perf_counter
     taken = []
@@ -49,11 +49,11 @@ def time_calls(
 
 
 def figures(started: float, taken: list[float]) -> dict[str, float]:
-    """Sum up; call it as soon as all rows are durable.
+    """Summarize a measurement; must be called as soon as all rows are durable.
 
     Returns:
-        rows, mean_us, p50_us, p99_us, max_us: of the calls. seconds: from the first call until now, and
-        points_per_second over these, four points a row.
+        `rows`, `mean_us`, `p50_us`, `p99_us` and `max_us` of the calls; `seconds` from the first call until now;
+        `points_per_second` in this time, with four points a row.
     """
     seconds = time.perf_counter() - started
     ordered = sorted(taken)
@@ -79,13 +79,13 @@ def private_home() -> None:
 
 
 def entry(version: str, **functions: Callable[..., dict[str, Any]]) -> None:
-    """The command line of a peer: `<function> ['<arguments as JSON>']`; prints one JSON line.
+    """Run the command line of a peer, `<function> ['<arguments as JSON>']`, which prints one JSON line.
 
-    It runs in a temporary folder, which is removed. What the peer prints itself goes to stderr.
+    The peer runs in a temporary folder, which is removed. Its own output goes to stderr.
 
     Args:
-        version: Of what is measured.
-        **functions: What can be measured.
+        version: Version of the measured package.
+        **functions: Measurements by name.
     """
     function = functions[sys.argv[1]]
     arguments = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}

@@ -8,12 +8,12 @@ from typing import Any
 
 from benchmarks.peers.measuring import entry, figures, private_home, time_calls
 
-# 250 rows a second are written, and what is logged asynchronously must all be written in the end.
+# MLflow writes 250 rows a second, and must write all rows in the end, also those logged asynchronously.
 ROWS = 1000
 
 
 def call(*, synchronous: bool = True, rows: int = ROWS) -> dict[str, Any]:
-    """`mlflow.log_metrics`; durable when it returns, or when the asynchronous calls are flushed."""
+    """Time `mlflow.log_metrics`; durable when it returns, or when the asynchronous calls are flushed."""
     private_home()
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
     import mlflow  # noqa: PLC0415 - it reads the environment when it is imported

@@ -14,17 +14,17 @@ from benchmarks.peers.measuring import entry
 from benchmarks.peers.rows import encoded, temporary_topic, throughput
 
 ROWS = 100_000
-IN_FLIGHT = 20_000  # rows that may wait for their acknowledgement, the memory that this takes is bounded
+IN_FLIGHT = 20_000  # bound of rows that wait for their acknowledgement, and so of their memory
 
 
 def produce(kafka: str, rows: int = ROWS) -> dict[str, Any]:
-    """One Avro record per row; done when all are acknowledged."""
+    """Send one Avro record per row, until all are acknowledged."""
     with temporary_topic(kafka) as topic:
         return asyncio.run(_produce(kafka, topic, rows))
 
 
 async def _produce(kafka: str, topic: str, rows: int) -> dict[str, Any]:
-    # One batch is in flight per partition: the default of 16 KiB would make the round trips the limit.
+    # One batch is in flight per partition. With the default of 16 KiB, round trips would be the bottleneck.
     async with AIOKafkaProducer(
         bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=256 * 1024
     ) as producer:

@@ -1,4 +1,4 @@
-"""What the peers of the log have in common: one record per row of four metrics, in a topic that lives for one run."""
+"""Rows and topics of the peers of the log: one record per row of four metrics, in a topic that exists for one run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TRIALS = [f"{number:032x}_0" for number in range(64)]
 
 
 def row(number: int) -> dict[str, Any]:
-    """Row `number` of a load in which 64 trials take turns."""
+    """Return row `number` of a load in which 64 trials take turns."""
     return {
         "trial": _TRIALS[number % 64],
         "step": number // 64,
@@ -47,7 +47,7 @@ def row(number: int) -> dict[str, Any]:
 
 
 def encoded(number: int) -> tuple[bytes, bytes]:
-    """Key and Avro body of row `number`."""
+    """Return key and Avro body of row `number`."""
     record = row(number)
     body = io.BytesIO()
     fastavro.schemaless_writer(body, _SCHEMA, record)
@@ -55,7 +55,7 @@ def encoded(number: int) -> tuple[bytes, bytes]:
 
 
 def throughput(rows: int, started: float) -> dict[str, float]:
-    """Sum up, as soon as the last of the rows is done."""
+    """Summarize a measurement, as soon as the last row is done."""
     seconds = time.perf_counter() - started
     return {
         "rows": rows,
@@ -67,7 +67,7 @@ def throughput(rows: int, started: float) -> dict[str, float]:
 
 @contextmanager
 def temporary_topic(kafka: str) -> Iterator[str]:
-    """A new topic on the broker at `host:port`, with as many partitions as ours has by default; deleted at the end."""
+    """Create a topic on the broker `host:port` with our default number of partitions, and delete it at the end."""
     name = f"peers.{secrets.token_hex(6)}"
     asyncio.run(_administer(kafka, "create_topics", [NewTopic(name, 8, 1)]))
     try:

@@ -16,11 +16,12 @@ _DATABASE = "peers_sacred"
 
 
 def call(mongo: str, rows: int = ROWS) -> dict[str, Any]:
-    """Four times `_run.log_scalar`, since a call takes one value; durable when the last heartbeat has written.
+    """Time four `_run.log_scalar` a row, since a call has one value; durable when the last heartbeat has written.
 
-    A heartbeat is due every ten seconds and at the end. A metric is one document: of 16 MB, so of some 200,000 rows.
+    A heartbeat is due every ten seconds and at the end. A metric is one document of at most 16 MB, which is about
+    200,000 rows.
     """
-    # What it would find out about sources, packages and output has nothing to do with metrics.
+    # Sacred's discovery of sources, packages and output is off, since it is not part of logging metrics.
     SETTINGS.DISCOVER_SOURCES = SETTINGS.DISCOVER_DEPENDENCIES = "none"
     SETTINGS.CAPTURE_MODE = "no"
     client = MongoClient(mongo)

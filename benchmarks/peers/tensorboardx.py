@@ -11,7 +11,7 @@ from benchmarks.peers.measuring import ROWS, entry, figures, time_calls
 
 
 def call(rows: int = ROWS) -> dict[str, Any]:
-    """Four times `add_scalar`, since a call takes one value; durable when the writer is closed."""
+    """Time four `add_scalar` a row, since a call has one value; durable when the writer is closed."""
     writer = SummaryWriter("run")
 
     def log(metrics: dict[str, float], step: int) -> None:

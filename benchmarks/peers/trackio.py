@@ -10,7 +10,7 @@ from benchmarks.peers.measuring import ROWS, entry, figures, private_home, time_
 
 
 def call(rows: int = ROWS) -> dict[str, Any]:
-    """`trackio.log` with a step; durable when the run is finished, which leaves all in its SQLite file."""
+    """Time `trackio.log` with a step; durable when the run is finished, which writes all rows to its SQLite file."""
     private_home()
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     import trackio  # noqa: PLC0415 - it reads the environment when it is imported

@@ -10,7 +10,7 @@ from benchmarks.peers.measuring import ROWS, entry, figures, private_home, time_
 
 
 def call(rows: int = ROWS) -> dict[str, Any]:
-    """`run.log` with a step; durable when the run is finished, which leaves all in its `.wandb` file."""
+    """Time `run.log` with a step; durable when the run is finished, which writes all rows to its `.wandb` file."""
     private_home()
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
     import wandb  # noqa: PLC0415 - it reads the environment when it is imported

@@ -1,4 +1,4 @@
-"""Checks that docstrings are complete: run by `make lint`, prints each fault and exits with 1 if there is any.
+"""Check that docstrings are complete. `make lint` runs this; it prints each fault and exits with 1 if there is any.
 
 In all packages:
 
@@ -37,7 +37,7 @@ _SENTENCE = re.compile(r"[^a-z].*[.…)`]$", re.DOTALL)
 
 
 class _Faults(logging.Handler):
-    """Collects what griffe reports while it parses a docstring."""
+    """Collects the warnings that griffe logs while it parses a docstring."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def _documented(parent: griffe.Object) -> Iterator[griffe.Function | griffe.Class]:
-    """All functions and classes below an object that have a docstring."""
+    """Yield all functions and classes below an object that have a docstring."""
     for each in parent.members.values():
         if each.is_alias:
             continue
@@ -86,7 +86,7 @@ def _documented(parent: griffe.Object) -> Iterator[griffe.Function | griffe.Clas
 
 
 def _public(modules: list[griffe.Object]) -> Iterator[str]:
-    """Paths of the functions, classes and methods that users call."""
+    """Yield the paths of the functions, classes and methods that users call."""
     by_name = {module.path: module for module in modules}
     for name in PUBLIC_MODULES:
         top, _, rest = name.partition(".")

@@ -1,4 +1,4 @@
-"""How much hypothesis tries: the same in every run, within about a minute on two cores."""
+"""Settings of hypothesis: the same examples in every run, within about a minute on two cores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     max_examples=150,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # to explain a failing log takes longer than to read it
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # explaining a failing log takes longer than reading it
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("trialstream")

@@ -45,46 +45,46 @@ class Dice(Random):
     """Random choices for the content of logs."""
 
     def once_in(self, n):
-        """True once in n times."""
+        """Return True once in n times."""
         return self.randrange(n) == 0
 
     def some(self, these, n):
-        """Several choices, with repetitions."""
+        """Return several choices, with repetitions."""
         return [self.choice(these) for _ in range(n)]
 
     def name(self):
-        """A name: mostly one of two, seldom an invalid one."""
+        """Return a name: mostly one of two, seldom an invalid one."""
         return (
             self.choice(BAD) if self.once_in(40) else self.choice(NAMES[:2]) if self.once_in(2) else self.choice(NAMES)
         )
 
     def names(self, most):
-        """Distinct valid names."""
+        """Return distinct valid names."""
         return list(dict.fromkeys(self.some(NAMES, self.randint(1, most))))
 
     def spec(self):
-        """An aggregator: mostly a time series, seldom an unknown one."""
+        """Return an aggregator: mostly a time series, seldom an unknown one."""
         if self.once_in(30):
             return self.choice(UNKNOWN)
         return KNOWN[0] if self.once_in(2) else self.choice(KNOWN)
 
     def values(self, *, numbers=False):
-        """Values by key."""
+        """Return values by key."""
         plain = [1, 2.5, True, 7] if numbers else PLAIN
         return {self.name(): self.choice(plain) for _ in range(self.randint(1, 3))}
 
     def error(self):
-        """An error with texts longer than the limits, or none."""
+        """Return an error with texts longer than the limits, or none."""
         kind = self.choice(["ValueError", "E" * 300, ""])
         return None if self.once_in(2) else e.Error(kind, "m" * 2049 + "!", "T" + "t" * 8192)
 
     def time(self):
-        """A time; the clocks of writers differ."""
+        """Return a time; the clocks of writers differ."""
         return START + self.randrange(1000)
 
 
 def metrics(dice, given):
-    """A frame of metrics; one in five is inconsistent."""
+    """Return a frame of metrics; one in five is inconsistent."""
     names, rows = dice.names(2), dice.randint(1, 7)
     frame = {
         "names": names,
@@ -115,7 +115,7 @@ def metrics(dice, given):
 
 
 def chronos(dice, given):
-    """A frame of finished chronos; one in five is inconsistent."""
+    """Return a frame of finished chronos; one in five is inconsistent."""
     names, rows = dice.names(3), dice.randint(1, 7)
     n = len(names)
     frame = {
@@ -147,7 +147,7 @@ def chronos(dice, given):
 
 
 def update(dice):
-    """An update of a trial, sometimes with a request or a claimed version."""
+    """Return an update of a trial, sometimes with a request or a claimed version."""
     given = {
         "trial": dice.choice(ADDRESSES),
         "writer": "no writer" if dice.once_in(50) else dice.choice(["w1", "w1", "w2", "w3"]),
@@ -183,7 +183,7 @@ def update(dice):
 
 
 def burst(dice):
-    """Rows logged one by one, of one trial or of two in turn: frames of one row, alike but for one in eight."""
+    """Return rows logged one by one, of one trial or of two in turn: frames of one row; one in eight is different."""
     trials = [TRIAL, dice.choice(ADDRESSES)][: dice.randint(1, 2)]
     names, aggregator, has_steps = dice.names(2), dice.spec(), not dice.once_in(4)
     rows = []
@@ -220,7 +220,7 @@ def burst(dice):
 
 
 def creation(dice):
-    """The creation of a trial."""
+    """Return the creation of a trial."""
     request = None if dice.once_in(10) else f"new-{dice.randrange(4)}"
     return e.TrialCreated(
         trial=f"{'no hash' if dice.once_in(10) else dice.choice(HASHES)}~{request}",
@@ -240,7 +240,7 @@ def creation(dice):
 
 
 def registry(dice):
-    """An event of the registry."""
+    """Return an event of the registry."""
     given = {"writer": dice.choice(["w1", "w2"]), "time": dice.time()}
     request = None if dice.once_in(8) else f"reg-{dice.randrange(12)}"
     match dice.randrange(9):
@@ -261,7 +261,7 @@ def registry(dice):
 
 
 def some_events(dice):
-    """An event or a burst; mostly an update of a trial."""
+    """Return an event or a burst; mostly an update of a trial."""
     chance = dice.randrange(20)
     if chance > 17:
         return burst(dice)
@@ -275,7 +275,7 @@ FIRST = e.TrialCreated(
 
 
 def log_of(seeds, *, begun):
-    """The log of these seeds: mostly numbered in order, with some duplicates, gaps and reorderings."""
+    """Return the log of these seeds: mostly numbered in order, with some duplicates, gaps and reorderings."""
     log: list[e.Event] = [copy.deepcopy(FIRST)] if begun else []
     sent: dict[tuple[str, str], int] = {}
     for seed in seeds:
@@ -292,7 +292,7 @@ def log_of(seeds, *, begun):
 
 
 def logs(max_size=100):
-    """Logs of at most `max_size` events and bursts."""
+    """Return a strategy for logs of at most `max_size` events and bursts."""
     lengths = st.integers(0, max_size)
     seeds = lengths.flatmap(lambda n: st.lists(st.integers(0, 2**32), min_size=n // 2, max_size=n))
     return st.builds(log_of, seeds, begun=st.integers(0, 4).map(bool))

@@ -1,4 +1,4 @@
-"""A plain model of the fold: dicts and lists, slow and obvious, and no code in common with the fold.
+"""A plain model of the fold: dicts and lists, slow and simple, and without any code of the fold.
 
 It keeps every observation and every row, makes all checks before any change, and computes the expected documents at the
 end. `expected(meaning(log))` and `reading(documents)` return the same form.
@@ -22,18 +22,18 @@ STATUSES = {
 UNCOUNTED = {"MetricsLogged", "ChronoStarted", "ChronosFinished", "Heartbeat"}
 
 
-class No(Exception):
+class Refused(Exception):
     """The event is refused."""
 
 
 def meaning(log):
-    """Meaning of a log: its trials, groups, projects and outcomes, and the positions of dead letters."""
+    """Return the meaning of a log: its trials, groups, projects and outcomes, and the positions of dead letters."""
     world = {"trials": {}, "groups": {}, "projects": {}, "outcomes": {}, "dead": []}
     for position, event in enumerate(log):
         world["answer"] = None
         try:
             take(world, event)
-        except No:
+        except Refused:
             world["dead"].append(position)
             if getattr(event, "request", None) is not None:
                 world["outcomes"][event.request] = (world["answer"], False, "refused")
@@ -49,7 +49,7 @@ def take(world, event):
         return
     if kind in ("TrialCreated", "ProjectCreated", "GroupCreated"):
         if event.request is None:
-            raise No
+            raise Refused
         creating = {"TrialCreated": new_trial, "ProjectCreated": new_project, "GroupCreated": new_group}[kind]
         world["outcomes"][event.request] = (*creating(world, event), None)
     else:
@@ -57,17 +57,17 @@ def take(world, event):
 
 
 def names(*given):
-    """Names have no NUL and 1,024 bytes at most."""
+    """Check that names have no NUL and 1,024 bytes at most."""
     for name in given:
         if name is not None and ("\0" in name or len(name.encode()) > 1024):
-            raise No
+            raise Refused
 
 
 def new_trial(world, event):
-    """Create the next revision; nothing if there is one and the event does not ask for another."""
+    """Create the next revision, unless the trial exists and the event does not request another revision."""
     hash_ = event.trial.split("~")[0]
     if re.fullmatch("[0-9a-f]{32}", hash_) is None:
-        raise No
+        raise Refused
     revision = len([uid for uid in world["trials"] if uid.startswith(hash_)])
     if revision and not event.auto_increment:
         return None, False
@@ -86,12 +86,12 @@ def new_trial(world, event):
 
 
 def new_project(world, event):
-    """Create a project; an existing one is left as it is."""
+    """Create a project; an existing one stays unchanged."""
     if event.project in world["projects"]:
         return event.project, False
     names(event.name, *event.metadata, *event.tags)
     if event.name != event.project:
-        raise No
+        raise Refused
     world["projects"][event.project] = {
         "uid": event.project, "description": event.description, "metadata": event.metadata, "tags": event.tags,
         "created": event.time,
@@ -100,14 +100,14 @@ def new_project(world, event):
 
 
 def new_group(world, event):
-    """Create a group in an existing project; an existing group is left as it is."""
+    """Create a group in an existing project; an existing group stays unchanged."""
     if event.group in world["groups"]:
         return event.group, False
     names(event.name, event.project_id, *event.metadata, *event.tags)
     if event.project_id is not None and event.project_id not in world["projects"]:
-        raise No
+        raise Refused
     if event.group != GROUPS.get((event.name, event.project_id)):
-        raise No
+        raise Refused
     world["groups"][event.group] = {
         "uid": event.group, "name": event.name, "project_id": event.project_id, "description": event.description,
         "metadata": dict(event.metadata), "tags": event.tags, "created": event.time, "writers": {}, "lost_events": 0,
@@ -133,10 +133,10 @@ def update(world, event, kind):
         uid = world["outcomes"].get(creator, (None,))[0] if creator else event.trial
         subject = world["trials"].get(uid)
     if subject is None:
-        raise No
+        raise Refused
     if event.request is None:
         if event.seq < 1 or re.fullmatch("[A-Za-z0-9_-]{1,64}", event.writer) is None:
-            raise No
+            raise Refused
         mark = subject["writers"].get(event.writer, 0)
         if event.seq <= mark:
             return
@@ -156,151 +156,151 @@ def update(world, event, kind):
 
 
 def draft_of(x):
-    """A copy to change. Lists are copied without their items, which are never changed in place."""
+    """Return a copy to change. Lists are copied without their items, which are never changed in place."""
     if isinstance(x, dict):
         return {key: draft_of(each) for key, each in x.items()}
     return list(x) if isinstance(x, list) else x
 
 
-def change(it, event, kind):
-    """Change a draft of the subject; it is dropped when the event is refused on the way."""
+def change(draft, event, kind):
+    """Change a draft of the subject; a refused event raises, and its draft is dropped."""
     time = event.time
     match kind:
         case "GroupMetadataSet":
             names(*event.values)
-            it["metadata"].update(event.values)
+            draft["metadata"].update(event.values)
             return
         case "MetricsLogged":
-            time = max(change_metrics(it, event))
+            time = max(change_metrics(draft, event))
         case "ChronosFinished":
-            time = max(change_chronos(it, event))
+            time = max(change_chronos(draft, event))
         case "ChronoStarted":
-            observe(it["chronos"], event.name, event.aggregator, [])
-            it["open_chronos"][event.name] = it["open_chronos"].get(event.name, 0) + 1
+            observe(draft["chronos"], event.name, event.aggregator, [])
+            draft["open_chronos"][event.name] = draft["open_chronos"].get(event.name, 0) + 1
         case "TrialStarted":
-            it["status"] = ("Running", 101)
-            it["started"] = event.time if it["started"] is None else it["started"]
-            it["finished"] = None
-            it["starts"] += 1
+            draft["status"] = ("Running", 101)
+            draft["started"] = event.time if draft["started"] is None else draft["started"]
+            draft["finished"] = None
+            draft["starts"] += 1
         case "TrialFinished":
             elapsed = event.elapsed
-            if elapsed is None and it["started"] is not None:
-                elapsed = max(0.0, (event.time - it["started"]) / 1_000_000)
+            if elapsed is None and draft["started"] is not None:
+                elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
             if elapsed is not None:
-                it["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
-            it["finished"] = event.time
+                draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
+            draft["finished"] = event.time
             ending = "Interrupted" if event.interrupted else "Completed" if event.error is None else "Exception"
-            it["status"] = (ending, STATUSES[ending])
-            add_error(it, event)
+            draft["status"] = (ending, STATUSES[ending])
+            add_error(draft, event)
         case "ArgumentsLogged":
             names(*event.values)
-            it["parameters"].update(event.values)
+            draft["parameters"].update(event.values)
         case "TagsAdded":
             names(*event.values)
-            it["tags"].update(event.values)
+            draft["tags"].update(event.values)
         case "MetadataLogged":
-            change_metadata(it, event)
+            change_metadata(draft, event)
         case "StatusSet":
             names(event.status.name)
-            it["status"] = (event.status.name, STATUSES.get(event.status.name, event.status.code))
-            add_error(it, event)
+            draft["status"] = (event.status.name, STATUSES.get(event.status.name, event.status.code))
+            add_error(draft, event)
         case "TrialAttached":
             names(event.project_id, event.group_id)
             for key in ("project_id", "group_id"):
                 if getattr(event, key) is not None:
-                    it[key] = getattr(event, key)
-    it["last_seen"] = max(it["last_seen"], time)
+                    draft[key] = getattr(event, key)
+    draft["last_seen"] = max(draft["last_seen"], time)
 
 
-def change_metrics(it, event):
-    """One column per name, one step per row or none."""
+def change_metrics(draft, event):
+    """Add rows of metrics, which have one column per name and one step per row or none."""
     rows = len(event.times)
     steps = [each for each in (event.steps, event.float_steps, event.text_steps) if each]
     if not rows or not event.names or len(set(event.names)) < len(event.names) or len(steps) > 1:
-        raise No
+        raise Refused
     if [len(each) for each in event.columns] != [rows] * len(event.names) or any(len(each) != rows for each in steps):
-        raise No
+        raise Refused
     names(*event.text_steps)
     times = absolute(event)
     steps = steps[0] if steps else [None] * rows
     for name, column in zip(event.names, event.columns, strict=True):
-        observe(it["metrics"], name, event.aggregator, column)["last_step"] = steps[-1]
+        observe(draft["metrics"], name, event.aggregator, column)["last_step"] = steps[-1]
     if plain_timeseries(event.aggregator):
         kind = "int" if event.steps else "float" if event.float_steps else "text" if event.text_steps else "none"
         for row, values in enumerate(zip(*event.columns, strict=True)):
-            keep(it, "metrics", event.names, kind, steps[row], times[row], event.writer, values)
+            keep_row(draft, "metrics", event.names, kind, steps[row], times[row], event.writer, values)
     return times
 
 
-def change_chronos(it, event):
-    """Rows that point to names; the counts of a name are no more than there are rows."""
+def change_chronos(draft, event):
+    """Add finished chronos, whose rows refer to names by index; the counts of a name are at most its rows."""
     rows, n = len(event.chronos), len(event.names)
     if not rows or not rows == len(event.times) == len(event.elapsed):
-        raise No
+        raise Refused
     if not n == len(set(event.names)) == len(event.aggregators) == len(event.announced) == len(event.failed):
-        raise No
+        raise Refused
     if any(i not in range(n) for i in event.chronos):
-        raise No
+        raise Refused
     if any(count not in range(rows + 1) for count in (*event.announced, *event.failed)):
-        raise No
+        raise Refused
     times = absolute(event)
     for i, name in enumerate(event.names):
         mine = [row for row in range(rows) if event.chronos[row] == i]
-        observe(it["chronos"], name, event.aggregators[i], [event.elapsed[row] for row in mine])
+        observe(draft["chronos"], name, event.aggregators[i], [event.elapsed[row] for row in mine])
         if plain_timeseries(event.aggregators[i]):
             for row in mine:
-                keep(it, "chronos", [name], "none", None, times[row], event.writer, [event.elapsed[row]])
-        still_open = it["open_chronos"].pop(name, 0) - event.announced[i]
+                keep_row(draft, "chronos", [name], "none", None, times[row], event.writer, [event.elapsed[row]])
+        still_open = draft["open_chronos"].pop(name, 0) - event.announced[i]
         if still_open > 0:
-            it["open_chronos"][name] = still_open
+            draft["open_chronos"][name] = still_open
         if event.failed[i]:
-            it["failed_chronos"][name] = it["failed_chronos"].get(name, 0) + event.failed[i]
+            draft["failed_chronos"][name] = draft["failed_chronos"].get(name, 0) + event.failed[i]
     return times
 
 
-def change_metadata(it, event):
-    """By key: replace a plain value, or add the value to the key's aggregator, which is made if missing."""
+def change_metadata(draft, event):
+    """For each key, replace a plain value, or add the value to the key's aggregator, which is made if missing."""
     names(*event.values)
     new_aggregator(event.aggregator.kind, event.aggregator.argument)
     for key, x in event.values.items():
-        held = it["metadata"].get(key)
+        held = draft["metadata"].get(key)
         if event.aggregator.kind == "value" and not is_aggregator(held):
-            it["metadata"][key] = x
+            draft["metadata"][key] = x
             continue
         if not is_aggregator(held):
-            held = it["metadata"][key] = new_aggregator(event.aggregator.kind, event.aggregator.argument)
+            held = draft["metadata"][key] = new_aggregator(event.aggregator.kind, event.aggregator.argument)
         number = isinstance(x, int | float)
         if held["kind"] in ("stat", "timeseries") and not number:
-            raise No
+            raise Refused
         held["seen"].append(x if held["kind"] == "ring" else float(x))
     for key, x in event.values.items():
         if plain_timeseries(event.aggregator) and isinstance(x, int | float):
-            keep(it, "metadata", [key], "none", None, event.time, event.writer, [float(x)])
+            keep_row(draft, "metadata", [key], "none", None, event.time, event.writer, [float(x)])
 
 
 def absolute(event):
-    """Times of the rows; each must lie in the calendar."""
+    """Return the times of the rows, each of which must be in the calendar."""
     times = [event.time + each for each in event.times]
     if max(map(abs, times)) > 60_000_000_000_000_000:
-        raise No
+        raise Refused
     return times
 
 
 def plain_timeseries(spec):
-    """Whether an aggregator is a time series: only then are rows kept in the history."""
+    """Return whether an aggregator is a time series; only then are rows kept in the history."""
     return (spec.kind, spec.argument) == ("timeseries", 0)
 
 
 def new_aggregator(kind, argument):
-    """An aggregator without observations."""
+    """Return an aggregator without observations."""
     least = {"value": None, "timeseries": None, "stat": 0, "ring": 1}
     if kind not in least or (least[kind] is not None and not least[kind] <= argument <= 4096):
-        raise No
+        raise Refused
     return {"aggregator": True, "kind": kind, "argument": argument, "seen": [], "last_step": None}
 
 
 def is_aggregator(x):
-    """Whether a value of metadata is an aggregator."""
+    """Return whether a value of metadata is an aggregator."""
     return isinstance(x, dict) and "aggregator" in x
 
 
@@ -313,21 +313,21 @@ def observe(held, name, spec, xs):
     return held[name]
 
 
-def add_error(it, event):
+def add_error(draft, event):
     """Keep an error: beginning of type and message, end of the traceback."""
     if event.error is not None:
-        it["errors"].append(
+        draft["errors"].append(
             (event.error.type[:256], event.error.message[:2048], event.error.traceback[-8192:], event.time)
         )  # fmt: skip
 
 
-def keep(it, section, columns, kind, step, time, writer, values):
+def keep_row(draft, section, columns, kind, step, time, writer, values):
     """Append a row to the history."""
-    it["history"].append((section, tuple(columns), kind, step, time, writer, tuple(values)))
+    draft["history"].append((section, tuple(columns), kind, step, time, writer, tuple(values)))
 
 
 def summary(aggregator):
-    """Expected document of an aggregator."""
+    """Return the expected document of an aggregator."""
     kind, seen = aggregator["kind"], aggregator["seen"]
     if kind == "value":
         return {"kind": kind, "last": seen[-1] if seen else None, "count": len(seen)}
@@ -376,7 +376,7 @@ class Rough:
 
 
 def comparable(x):
-    """A form in which NaN equals NaN."""
+    """Return a form in which NaN equals NaN."""
     if isinstance(x, dict):
         return {key: comparable(each) for key, each in x.items()}
     if isinstance(x, list | tuple | array):
@@ -385,17 +385,17 @@ def comparable(x):
 
 
 def expected(world):
-    """The meaning of a log in the form that `reading` returns."""
+    """Return the meaning of a log in the form that `reading` returns."""
     trials = {}
-    for uid, it in world["trials"].items():
+    for uid, trial in world["trials"].items():
         trials[uid] = {
-            **it,
-            "metrics": {name: summary(each) for name, each in it["metrics"].items()},
-            "chronos": {name: summary(each) for name, each in it["chronos"].items()},
-            "metadata": {key: summary(each) if is_aggregator(each) else each for key, each in it["metadata"].items()},
-            "errors": it["errors"][-32:],
-            "errors_dropped": max(0, len(it["errors"]) - 32),
-            "rows": len(it["history"]),
+            **trial,
+            "metrics": {name: summary(each) for name, each in trial["metrics"].items()},
+            "chronos": {name: summary(each) for name, each in trial["chronos"].items()},
+            "metadata": {key: summary(x) if is_aggregator(x) else x for key, x in trial["metadata"].items()},
+            "errors": trial["errors"][-32:],
+            "errors_dropped": max(0, len(trial["errors"]) - 32),
+            "rows": len(trial["history"]),
         }
     return {
         "trials": trials,
@@ -407,22 +407,22 @@ def expected(world):
 
 
 def reading(documents, dead_letters, capacity):
-    """Content of documents, read with nothing but bson and struct."""
+    """Return the content of documents, read with only bson and struct."""
     parsed = {name: {uid: bson.decode(each) for uid, each in given.items()} for name, given in documents.items()}
     trials = {}
     for uid, document in parsed["trials"].items():
-        it = dict(document)
-        assert it.pop("_id") == uid
+        trial = dict(document)
+        assert trial.pop("_id") == uid
         buckets = [each for each in parsed["series"].values() if each["trial"] == uid]
-        it.pop("size")
+        trial.pop("size")
         trials[uid] = {
-            **it,
+            **trial,
             "uid": uid,
-            **{key: read_value(it[key]) for key in ("parameters", "tags", "open_chronos", "failed_chronos")},
-            **{key: {read_key(name): read_aggregator(each) for name, each in it[key].items()} for key in
+            **{key: read_value(trial[key]) for key in ("parameters", "tags", "open_chronos", "failed_chronos")},
+            **{key: {read_key(name): read_aggregator(each) for name, each in trial[key].items()} for key in
                ("metadata", "metrics", "chronos")},
-            "status": it["status"] and (it["status"]["name"], it["status"]["code"]),
-            "errors": [tuple(each.values()) for each in it["errors"]],
+            "status": trial["status"] and (trial["status"]["name"], trial["status"]["code"]),
+            "errors": [tuple(each.values()) for each in trial["errors"]],
             "history": read_history(buckets, capacity),
         }  # fmt: skip
     for name in ("groups", "projects"):
@@ -445,19 +445,19 @@ def reading(documents, dead_letters, capacity):
 
 
 def read_key(key):
-    """The user's key for a document's."""
+    """Return the user's key for a document's."""
     return "" if key == "%" else unquote(key)
 
 
 def read_value(x):
-    """The user's value for a document's."""
+    """Return the user's value for a document's."""
     if isinstance(x, dict):
         return {read_key(key): read_value(each) for key, each in x.items()}
     return [read_value(each) for each in x] if isinstance(x, list) else x
 
 
 def read_aggregator(x):
-    """A value, or the statistics of an aggregator."""
+    """Return a value, or the statistics of an aggregator."""
     if not isinstance(x, dict) or "%kind" not in x:
         return read_value(x)
     x = {"kind": x["%kind"], **x}
@@ -472,14 +472,14 @@ def read_aggregator(x):
 
 
 def read_history(buckets, capacity):
-    """The rows of all buckets of a trial, in the order of the log."""
+    """Return the rows of all buckets of a trial, in the order of the log."""
     rows = {}
     numbers: dict[str, list[int]] = {}
     for bucket in buckets:
         n, kind = bucket["rows"], bucket["step_type"]
         _, shape, last = bucket["_id"].split("/")
         numbers.setdefault(shape, []).append(bucket["number"])
-        # A bucket of wide rows holds fewer, so that it stays under 1 MiB; a text step may take 1,024 bytes.
+        # A bucket of wide rows has fewer rows, so that it stays under 1 MiB; a text step may take 1,024 bytes.
         width = 8 * (len(bucket["names"]) + 1) + {"int": 8, "float": 8, "text": 1024, "none": 0}[kind]
         full = min(capacity, 2**20 // width)
         at = f"{bucket['_id']} holds {n} rows, {full} fill it"

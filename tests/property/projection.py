@@ -29,7 +29,7 @@ class Projection:
         return state
 
     def load(self, batch):
-        """A new state with the needs of the batch, and nothing else."""
+        """Return a new state with the needs of the batch, and nothing else."""
         wanted = needs(batch)
         state = State()
         for request in wanted.requests:
@@ -67,18 +67,18 @@ class Projection:
         self.documents[collection][document["_id"]] = bson.encode(document)
 
     def read(self, collection, uid):
-        """A document, or None."""
+        """Return a document, or None."""
         stored = self.documents[collection].get(uid)
         return stored and bson.decode(stored)
 
     def parsed(self, collection, uid, from_document):
-        """The structure of a document, or None."""
+        """Return the structure of a document, or None."""
         found = self.read(collection, uid)
         return found and from_document(found)
 
 
 def project(log, cuts=(), *, reload=False):
-    """Fold a log in batches that end at the cuts; with `reload` each batch begins with a state read from documents."""
+    """Project a log in batches that end at the cuts; with `reload` each batch has a state read from documents."""
     projection, state = Projection(), State()
     bounds = [0, *sorted(set(cuts)), len(log)]
     for start, stop in itertools.pairwise(bounds):

@@ -63,7 +63,7 @@ _OWN = {
 
 
 def events_of(event):
-    """Events of a type with any content that their schema allows."""
+    """Return a strategy for events of a type with any content that their schema allows."""
     own = _OWN.get(event.__name__, {})
     return st.builds(
         event, **{each.name: own.get(each.name, _FIELDS.get(each.name)) for each in dataclasses.fields(event)}
@@ -74,7 +74,7 @@ EVENTS = st.one_of([events_of(each) for each in events.EVENTS])
 
 
 def exact(x):
-    """A form of a value with exact equality: 1, 1.0 and True differ, and so do 0.0 and -0.0; NaN equals NaN."""
+    """Return a form of a value with exact equality: 1, 1.0 and True differ, and so do 0.0 and -0.0; NaN equals NaN."""
     if dataclasses.is_dataclass(x):
         return (type(x).__name__, [(each.name, exact(getattr(x, each.name))) for each in dataclasses.fields(x)])
     if isinstance(x, float):

@@ -19,7 +19,7 @@ from trialstream_schemas.model.aggregators import (
     ValueAggregator,
 )
 
-# With squares and sums of thousands that a double holds exactly enough to compare.
+# Bounded, so that squares and sums of thousands are exact enough in a double to be compared.
 MODERATE = st.integers(-(10**6), 10**6).map(float) | st.floats(-1e6, 1e6, allow_subnormal=False)
 LARGEST = 1.7976931348623157e308
 ODD = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, LARGEST, -LARGEST, 5e-324])
@@ -36,12 +36,12 @@ CLOSE = ("avg", "sd", "sum")
 
 
 def parts(names, aggregator):
-    """The values of the named attributes that this kind has."""
+    """Return the values of those named attributes that this kind has."""
     return {name: getattr(aggregator, name) for name in names if hasattr(aggregator, name)}
 
 
 def fed(lazy, *chunks):
-    """An aggregator that was extended by each of these observations, with their last step."""
+    """Return an aggregator that was extended by each of these observations, with their last step."""
     made = lazy()
     for xs, step in chunks:
         made.extend(xs, step)
@@ -49,7 +49,7 @@ def fed(lazy, *chunks):
 
 
 def assert_alike(one, other, xs):
-    """The two are equal: exactly, except for rounded statistics."""
+    """Assert that two aggregators are equal: exactly, except for rounded statistics."""
     assert exact(parts(EXACT, one)) == exact(parts(EXACT, other)) or parts(EXACT, one) == parts(EXACT, other)
     finite = [x for x in xs if math.isfinite(x)]
     scale = max(map(abs, finite), default=0.0)
@@ -58,13 +58,13 @@ def assert_alike(one, other, xs):
         if mine is None:
             assert theirs is None
         else:
-            # The root of a rounded sum of squares is good to half of the digits.
+            # The root of a rounded sum of squares is exact in half of the digits.
             slack = {"sum": 1e-9 * len(xs), "avg": 1e-9, "sd": 1e-6}[name] * scale
             assert math.isclose(mine, theirs, rel_tol=1e-9, abs_tol=slack), name
 
 
 @given(LAZIES, st.lists(MODERATE | st.sampled_from([math.nan, math.inf, -math.inf])), st.data())
-def test_cut_anywhere(lazy, xs, data):
+def test_extending_twice_equals_once(lazy, xs, data):
     """Extending twice equals extending once by all observations."""
     cut = data.draw(st.integers(0, len(xs)))
 
@@ -84,7 +84,7 @@ def test_merge_is_one_pass(lazy, xs, data):
 
 
 @given(st.lists(ANY, max_size=30), st.integers(0, 5))
-def test_stat_is_what_it_says(xs, skip):
+def test_stat_covers_the_observations_after_the_skipped_ones(xs, skip):
     """Counts, minimum and maximum are those of the finite observations after the skipped ones."""
     stat = fed(StatAggregator.lazy(skip), (xs, None))
     counted = xs[skip:]

@@ -1,4 +1,4 @@
-"""Events leave the backlog in the order in which they came, and the spool holds the oldest, in any order of actions."""
+"""Events leave the backlog in their order, and the spool has the oldest events, in any order of actions."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class World:
             self.connect()
 
     def connect(self):
-        """Reach Kafka."""
+        """Connect to Kafka."""
         self.backlog.connect(lambda entry: Route("t", entry.key[0]))
 
     def log(self):
-        """Put some events."""
+        """Put some events into the backlog."""
         for _ in range(self.dice.randrange(20)):
             event = TagsAdded(trial="a", writer="w", time=0, values={"n": self.put})
             self.backlog.put(Entry("trials", bytes([self.dice.randrange(PARTITIONS)]), event, 1024))
@@ -86,12 +86,12 @@ class World:
         self.spool.broken = not self.spool.broken
 
     def on_disk(self):
-        """Numbers of the events in the files, in their order."""
+        """Return the numbers of the events in the files, in their order."""
         paths = sorted(self.spool.folder.glob("*.avro"))
         return [number(event.value) for path in paths for event in read_segment(path).events]
 
     def check(self, mode):
-        """The disk holds the oldest events that were not sent, in order; in mode `always` before they can be sent."""
+        """Assert that the disk has the oldest unsent events, in order; in mode `always`, before they can be sent."""
         disk = self.on_disk()
         assert disk == sorted(set(disk))
         sent = {each for numbers in self.sent.values() for each in numbers}
@@ -107,12 +107,12 @@ class World:
 
 
 def number(value):
-    """The number of an event."""
+    """Return the number of an event."""
     return SchemaStore().decode(value).values["n"]
 
 
 async def live(folder, seed, mode, *, connected, flaky):
-    """Do actions in a random order, and send everything in the end."""
+    """Perform actions in a random order, then send everything."""
     dice = Random(seed)
     world = World(folder, dice, mode, connected=connected)
     for _ in range(dice.randrange(60)):
@@ -140,7 +140,7 @@ async def live(folder, seed, mode, *, connected, flaky):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
 def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
-    """Through memory and disk, in either mode, also with a disk that breaks and a Kafka that is reached late."""
+    """Events leave in the order in which they came, in either mode, also if the disk fails or Kafka is late."""
     with tempfile.TemporaryDirectory() as folder:
         patched = module._BLOCK_BYTES
         module._BLOCK_BYTES = 4 * KIB

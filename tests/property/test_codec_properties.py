@@ -1,4 +1,4 @@
-"""Every form of events and values restores them."""
+"""Encoded forms of events and values restore them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__nam
 
 
 def content(event):
-    """The content of an event, to the bit; columns of a frame are lists, whether they were tuples or arrays."""
+    """Return the content of an event, exact to the bit; columns of a frame, tuples or arrays, become lists."""
     if isinstance(event, e.MetricsLogged):
         plain = ("names", "steps", "float_steps", "text_steps", "times")
         lists = {name: list(getattr(event, name)) for name in plain}
@@ -65,7 +65,7 @@ def test_damaged_event_is_a_schema_error(event, data):
 
 
 def by_fastavro(data: bytes):
-    """The frame as fastavro decodes it with the text of the schema."""
+    """Return the frame as fastavro decodes it with the text of the schema."""
     body = io.BytesIO(data[HEADER_BYTES:])
     record = fastavro.schemaless_reader(body, FRAME_SCHEMA, None)
     assert not body.read()
@@ -84,7 +84,7 @@ def test_a_frame_has_the_bytes_that_fastavro_writes(sent):
 
 @settings(max_examples=300)
 @given(data=st.data())
-def test_a_frame_is_what_fastavro_reads(data):
+def test_a_frame_equals_the_one_that_fastavro_reads(data):
     """Any bytes that are decoded to a frame are decoded to the same frame by fastavro."""
     sent = bytearray(encode(data.draw(events_of(e.MetricsLogged))))
     at = data.draw(st.integers(HEADER_BYTES, len(sent)))
@@ -134,7 +134,7 @@ def test_size_bounds_the_bson(x):
 
 
 @given(NAMES, NAMES)
-def test_keys_stay_apart(one, other):
+def test_escaped_keys_differ(one, other):
     """Escaped keys are restored, have no dots and dollars, and are equal only if the keys are."""
     escaped = escape_key(one)
 

@@ -17,7 +17,7 @@ from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 from trialstream_schemas.storage import documents
 
-# Larger ones come back as bson.Int64, which is an int too.
+# Larger integers are restored as bson.Int64, which is an int too.
 COUNTS = st.integers(0, 2**31 - 1)
 WRITERS = st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), COUNTS, max_size=3)
 MOMENTS = st.none() | TIMES.map(from_micros)
@@ -28,7 +28,7 @@ STATUSES = st.sampled_from(Status) | st.builds(
 
 @st.composite
 def aggregators(draw):
-    """An aggregator of any kind, with observations."""
+    """Return an aggregator of any kind, with observations."""
     made = draw(
         st.sampled_from(
             [
@@ -107,7 +107,7 @@ OUTCOMES = st.builds(
 @settings(max_examples=75)
 @given(data=st.data())
 def test_structure_comes_back(structures, to_document, from_document, data):
-    """structure(document(s)) == s and document(structure(d)) == d, to the byte, through real BSON."""
+    """Any structure and its document restore each other, to the byte, through real BSON."""
     structure = data.draw(structures)
 
     stored = bson.encode(to_document(structure))
@@ -118,7 +118,7 @@ def test_structure_comes_back(structures, to_document, from_document, data):
 
 
 def stated(structure):
-    """All fields in a form in which NaN equals NaN; aggregators by their state."""
+    """Return all fields in a form in which NaN equals NaN; aggregators by their state."""
     return [
         (each.name, stated_value(getattr(structure, each.name)))
         for each in dataclasses.fields(structure)
@@ -126,7 +126,7 @@ def stated(structure):
 
 
 def stated_value(x):
-    """One field in that form."""
+    """Return one field in the form of `stated`."""
     if isinstance(x, dict):
         return [(key, stated_value(each)) for key, each in x.items()]
     if hasattr(x, "to_json"):

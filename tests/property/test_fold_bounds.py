@@ -88,7 +88,7 @@ def tags(i):
 
 
 def number(log):
-    """Number the events; return them."""
+    """Number the events, and return them."""
     for i, event in enumerate(log):
         event.seq = i + 1
     return log
@@ -123,7 +123,7 @@ def test_trial_is_bounded(make):
 
 
 def test_refused_value_leaves_room_for_smaller_ones():
-    """A value that does not fit is refused; smaller ones after it are taken."""
+    """A value that does not fit is refused; smaller values after it are accepted."""
     log = number([*(arguments(i) for i in range(30)), e.ArgumentsLogged(values={"small": 1}, **GIVEN)])
 
     projection = project([FIRST, *log])
@@ -140,7 +140,7 @@ def test_replaced_values_free_their_room():
 
 
 def test_writers_are_bounded():
-    """One more writer than the limit is refused; known writers go on."""
+    """One more writer than the limit is refused; events of known writers are still folded."""
     log = [e.Heartbeat(**GIVEN | {"writer": f"{i:064}"}, seq=1) for i in range(MAX_WRITERS + 1)]
     again = e.Heartbeat(**GIVEN | {"writer": f"{0:064}"}, seq=2)
 
@@ -198,7 +198,7 @@ def test_many_chronos_in_one_frame_are_folded_at_once():
 
 
 def frame_of_metrics(time, times):
-    """A frame of a time series."""
+    """Return a frame of a time series."""
     columns = [[0.5] * len(times)]
     return e.MetricsLogged(
         **GIVEN | {"time": time}, seq=2, aggregator=AggregatorSpec("timeseries"), names=["a"], times=times,
@@ -207,7 +207,7 @@ def frame_of_metrics(time, times):
 
 
 def frame_of_chronos(time, times):
-    """A frame of a chrono that is a time series."""
+    """Return a frame of a chrono that is a time series."""
     return e.ChronosFinished(
         **GIVEN | {"time": time}, seq=2, names=["a"], aggregators=[AggregatorSpec("timeseries")], announced=[0],
         failed=[0], chronos=[0] * len(times), times=times, elapsed=[0.5] * len(times),
@@ -224,7 +224,7 @@ def frame_of_chronos(time, times):
     ],
 )
 def test_times_of_rows_lie_in_the_calendar(frame, rows, time, last, beyond):
-    """A frame with one row outside is refused, although its own time and its other rows lie within."""
+    """A frame with one row outside the calendar is refused, although its own time and its other rows are inside."""
     middle = rows // 2
     within, outside = (array("q", [0] * middle + [x] + [0] * (rows - middle - 1)) for x in (last, beyond))
     before = e.Heartbeat(**GIVEN, seq=1)

@@ -1,4 +1,4 @@
-"""The fold: pure, cut-free, exactly once, all or nothing, and equal to a plain model."""
+"""The fold: pure, independent of cuts, exactly once, all or nothing, and equal to a plain model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trialstream_schemas.model import history as series
 from trialstream_schemas.storage import documents
 from trialstream_schemas.wire.events import SubjectEvent
 
-# Buckets of few rows, so that short logs fill some.
+# Buckets of few rows, so that short logs fill some of them.
 CAPACITY = 4
 
 
@@ -47,8 +47,8 @@ def test_fold_equals_the_model(log, data):
 
 @settings(max_examples=200)
 @given(logs(), st.data())
-def test_fold_is_cut_free(log, data):
-    """However the log is cut, from memory or from documents read back, every document is the same to the byte."""
+def test_fold_is_independent_of_cuts(log, data):
+    """For any cuts of the log, with states from memory or from documents, every document is the same to the byte."""
     cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=6))
     whole = project(log)
 
@@ -81,7 +81,7 @@ def test_rows_are_folded_together_as_one_by_one(bursts):
 def test_folded_events_are_skipped(log, data):
     """A part of the log that is repeated, as by a resend, changes nothing.
 
-    The part has no event whose trial or group did not exist yet: nothing could hold its mark.
+    The part has no event whose trial or group did not exist yet: no document could store its mark.
     """
     early = {position for position, reason in project(log).dead_letters if reason.startswith("there is no ")}
     log = [each for position, each in enumerate(log) if position not in early]
@@ -108,7 +108,7 @@ def test_refused_events_change_nothing_but_the_mark(log):
 
 
 def unmarked(stored, event):
-    """The documents without the fields that a refused event may change."""
+    """Return the documents without the fields that a refused event may change."""
     given = {name: {uid: bson.decode(each) for uid, each in collection.items()} for name, collection in stored.items()}
     given["outcomes"].pop(event.request, None)
     for document in (*given["trials"].values(), *given["groups"].values()):
@@ -152,7 +152,7 @@ def test_any_event_is_folded_or_refused(wild, log, data):
 
 
 @given(EVENTS)
-def test_fold_on_nothing(event):
+def test_fold_on_an_empty_state(event):
     """An event of any type on an empty state is folded or refused."""
     try:
         fold(State(), event)

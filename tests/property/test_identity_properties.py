@@ -1,4 +1,4 @@
-"""Two values have the same hash exactly if they are the same value."""
+"""Identity: values have the same hash exactly if they are the same value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trialstream_schemas.model.trial import Trial
 
 
 def tagged(x):
-    """The value with its types and without the order of keys: equal exactly if the values are the same."""
+    """Return the value with its types and without the order of keys: equal exactly if the values are the same."""
     if isinstance(x, float):
         return ("float", "nan") if math.isnan(x) else ("float", x, math.copysign(1, x))
     if isinstance(x, list):
@@ -23,7 +23,7 @@ def tagged(x):
 
 
 def shuffled(x, random):
-    """The same value with the keys of all its dicts in another order."""
+    """Return the same value with the keys of all its dicts in another order."""
     if isinstance(x, list):
         return [shuffled(each, random) for each in x]
     if isinstance(x, dict):
@@ -41,7 +41,7 @@ SMALL = st.recursive(
 
 
 @given(SMALL, SMALL)
-def test_equal_exactly_if_the_values_are(one, other):
+def test_hashes_are_equal_exactly_if_values_are(one, other):
     """Values have the same hash exactly if they are the same; drawn from few, so that they often are."""
     same = tagged(one) == tagged(other)
 
@@ -50,8 +50,8 @@ def test_equal_exactly_if_the_values_are(one, other):
 
 
 @given(VALUES, VALUES)
-def test_equal_exactly_if_any_values_are(one, other):
-    """The same holds for values of any kind."""
+def test_hashes_of_any_values_are_equal_exactly_if_the_values_are(one, other):
+    """Values of any kind have the same hash exactly if they are the same."""
     assert (digest(one) == digest(other)) == (tagged(one) == tagged(other))
 
 

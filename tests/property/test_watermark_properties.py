@@ -1,4 +1,4 @@
-"""The watermark: in any order of events, a read waits for all that it must show, and for no pending command."""
+"""The watermark: in any order of events, a read waits for all events that it must show, and for no pending command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Event:
 
 
 class Model(RuleBasedStateMachine):
-    """A watermark, and a list of all events with what happened to each."""
+    """A watermark, and a model of it: a list of all events with their states."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(route=routes)
     def log(self, route):
-        """Queue an event that is no command."""
+        """Queue an event that is not a command."""
         self.queue(route, None)
 
     @rule()
@@ -76,7 +76,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(route=routes, limit=st.integers(1, 5))
     def acknowledge(self, route, limit):
-        """Have Kafka acknowledge the first events of a partition; other writers write there too."""
+        """Have Kafka acknowledge the first events of a partition, to which other writers write too."""
         batch = [each for each in self.events if each.route == route and not each.end][:limit]
         if not batch:
             return
@@ -89,7 +89,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.pending)
     @rule(data=st.data())
     def decide(self, data):
-        """Read the outcome of a pending command, which was queued; its acknowledgement may come later."""
+        """Read the outcome of a pending command that was queued; its acknowledgement may come later."""
         queued = sorted(self.pending - set(self.unqueued))
         if queued:
             request = data.draw(st.sampled_from(queued))
@@ -100,15 +100,15 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.pending)
     @rule(data=st.data())
     def abandon(self, data):
-        """Abandon a pending command, queued and acknowledged or not."""
+        """Abandon a pending command, whether it is queued, acknowledged or neither."""
         request = data.draw(st.sampled_from(sorted(self.pending)))
         self.pending.remove(request)
         self.abandoned.add(request)
         self.watermark.abandon(request)
 
     @invariant()
-    def is_as_the_model_says(self):
-        """The number and the offsets are behind the last event that counts."""
+    def is_behind_the_last_counting_event(self):
+        """The number and the offsets are behind the last event that counts: an acknowledged one, for the offsets."""
         counting = [each for each in self.events if not each.was_pending[0] or each.request in self.abandoned]
         acked = [each for each in self.events if each.end]
         acked = [each for each in acked if not each.was_pending[1] or each.request in self.abandoned]
@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def a_read_shows_all_but_commands_that_are_pending_or_decided(self):
-        """No other event is behind the watermark."""
+        """Only commands that are pending or decided may be behind the watermark."""
         offsets = self.watermark.offsets()
         for event in self.events:
             if event.request not in self.pending | self.decided:

@@ -1,4 +1,4 @@
-"""Aggregators: what is kept of a stream of observations, and the forms in which it is stored."""
+"""Aggregators: the statistics and values that they keep of a stream of observations, and their stored forms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KINDS = [
 
 
 def fed(lazy, xs, step=None):
-    """An aggregator with these observations."""
+    """Return an aggregator with these observations."""
     made = lazy()
     made.extend(xs, step)
     return made
@@ -64,7 +64,7 @@ def test_ring_keeps_the_last_n():
     assert ring.values == [17, 18, 19]
 
 
-def test_stat_is_what_numpy_says():
+def test_stat_equals_numpy():
     """A StatAggregator has the count, mean, population standard deviation, minimum, maximum and sum of numpy."""
     xs = np.random.default_rng(7).normal(5, 3, 1000)
     stat = StatAggregator()
@@ -88,14 +88,14 @@ def test_stat_is_stable_far_from_zero():
     assert stat.sd == pytest.approx(math.sqrt(2 / 3), rel=1e-9)
 
 
-def test_stat_of_nothing():
+def test_stat_without_observations():
     """Without observations there is no mean, deviation, minimum or maximum, and no NaN in their place."""
     stat = StatAggregator()
 
     assert (stat.count, stat.avg, stat.sd, stat.min, stat.max, stat.sum) == (0, None, None, None, None, 0.0)
 
 
-def test_stat_of_one():
+def test_stat_of_one_observation():
     """The deviation of one observation is 0."""
     stat = fed(StatAggregator.lazy(), [2.5])
 
@@ -127,7 +127,7 @@ def test_skipped_nan_is_not_counted():
     assert (stat.count, stat.nan, stat.inf) == (1, 1, 0)
 
 
-def test_stat_that_skipped_all():
+def test_stat_while_all_are_skipped():
     """There are no statistics while all observations are skipped."""
     stat = fed(StatAggregator.lazy(5), [1.0, 2.0])
 
@@ -187,8 +187,8 @@ def test_timeseries_takes_any_step(step):
     assert series.last_step == step
 
 
-def test_merge_counts_what_the_whole_would_not_have_skipped():
-    """A merge equals one pass: observations that the later aggregator skipped count if they are not the first."""
+def test_merge_equals_one_pass():
+    """A merge equals one pass: observations that the later aggregator skipped are counted if they are not the first."""
     merged = fed(StatAggregator.lazy(2), [1.0])
     merged.merge(fed(StatAggregator.lazy(2), [2.0, 3.0, 4.0]))
 
@@ -196,7 +196,7 @@ def test_merge_counts_what_the_whole_would_not_have_skipped():
     assert merged.sd == pytest.approx(0.5)
 
 
-def test_merge_of_nothing():
+def test_merge_of_an_empty_aggregator():
     """Merging an aggregator without observations changes nothing."""
     for lazy in (ValueAggregator.lazy(), StatAggregator.lazy(1), RingAggregator.lazy(2), TimeSeriesAggregator.lazy()):
         merged = fed(lazy, [1.0, 2.0], 5)
@@ -205,7 +205,7 @@ def test_merge_of_nothing():
         assert merged == fed(lazy, [1.0, 2.0], 5)
 
 
-def test_lazy_names_an_aggregator():
+def test_lazy_returns_a_specification():
     """`lazy` returns a specification; each call of it makes a new aggregator."""
     lazy = StatAggregator.lazy(1)
 
@@ -224,7 +224,7 @@ def test_lazy_names_an_aggregator():
             lambda: RingAggregator.lazy(0),
             InvalidValue,
             "RingAggregator: size: expected 1 to 4096, got 0",
-            id="ring of nothing",
+            id="ring of length 0",
         ),
         pytest.param(
             lambda: RingAggregator(MAX_KEPT + 1), InvalidValue, "expected 1 to 4096, got 4097", id="ring too large"
@@ -254,7 +254,7 @@ def test_lazy_names_an_aggregator():
             id="unknown kind",
         ),
         pytest.param(
-            AggregatorSpec("ring", 0), InvalidValue, "expected 1 to 4096, got 0", id="a ring of nothing from the wire"
+            AggregatorSpec("ring", 0), InvalidValue, "expected 1 to 4096, got 0", id="a ring of length 0 from the wire"
         ),
         pytest.param(
             lambda: AggregatorSpec.check(StatAggregator, "p"),
@@ -286,7 +286,7 @@ def test_json_comes_back(lazy):
 
 @pytest.mark.parametrize("lazy", KINDS)
 def test_document_comes_back(lazy):
-    """The document of every aggregator restores it, and is recognized as one."""
+    """The document of every aggregator restores it, and is recognized as an aggregator's document."""
     made = fed(lazy, [NAN, 2.0, INF], 4)
     document = made.to_document()
 
@@ -321,8 +321,8 @@ def test_document_comes_back(lazy):
         ),
     ],
 )  # fmt: skip
-def test_short_json_is_for_reading(lazy, xs, short):
-    """The short form is the summary, and is strict JSON too."""
+def test_short_json_is_the_summary(lazy, xs, short):
+    """The short JSON form is the summary of the aggregator, and is strict JSON too."""
     made = fed(lazy, xs, 9)
 
     assert made.to_json(short=True) == short
@@ -338,7 +338,7 @@ def test_short_json_is_for_reading(lazy, xs, short):
         pytest.param(TimeSeriesAggregator, StatAggregator(), id="a Stat for a TimeSeries"),
     ],
 )
-def test_wrong_kind(wanted, given):
+def test_state_of_another_kind_is_refused(wanted, given):
     """The state of one kind is an error for the class of another."""
     with pytest.raises(SchemaError, match=f"expected the JSON of {wanted.__name__}, got kind '{given.kind}'"):
         wanted.from_json(given.to_json())
@@ -347,7 +347,7 @@ def test_wrong_kind(wanted, given):
 
 
 @pytest.mark.parametrize("given", [{}, {"kind": "median"}, {"kind": None}], ids=repr)
-def test_no_kind(given):
+def test_object_without_a_state_is_refused(given):
     """An object that is not the state of an aggregator is an error that names its kind."""
     with pytest.raises(SchemaError, match="expected the JSON of Aggregator, got kind"):
         Aggregator.from_json(given)

@@ -1,4 +1,4 @@
-"""The file of an archive, and the partitions that its records are imported into."""
+"""The file of an archive, and the partitions into which its records are imported."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def ignore(*_):
     """Ignore progress."""
 
 
-def test_a_key_gives_the_partition_that_kafka_gives_it():
-    """By murmur2: the value is Kafka's own test vector. Without a key, the old number modulo the count."""
+def test_a_key_has_the_partition_that_kafka_assigns():
+    """A key's partition is Kafka's (murmur2, Kafka's test vector); without a key it is the old number modulo count."""
     assert _partition({"key": b"foobar", "partition": 0}, 1000) == (-790332482 & 0x7FFFFFFF) % 1000
     assert _partition({"key": None, "partition": 5}, 4) == 1
 
@@ -35,7 +35,7 @@ def written(file, records=500):
 
 
 def test_a_whole_file_is_read_back_in_its_order(tmp_path):
-    """No other file is left in the folder."""
+    """A complete archive is read in the order in which it was written, and no other file is left in the folder."""
     archive = Archive.check(written(tmp_path / "log.avro"), ignore)
 
     assert archive.records == 500
@@ -44,7 +44,7 @@ def test_a_whole_file_is_read_back_in_its_order(tmp_path):
 
 
 def test_an_interrupted_writer_leaves_no_file_and_keeps_the_old_one(tmp_path):
-    """Only a whole file gets the name."""
+    """An interrupted export leaves no file of its own and does not replace an earlier archive of the same name."""
     file = tmp_path / "log.avro"
     file.write_bytes(b"before")
     with pytest.raises(KeyboardInterrupt), new_archive(file, {}, {}) as write:
@@ -56,7 +56,7 @@ def test_an_interrupted_writer_leaves_no_file_and_keeps_the_old_one(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    """The error is an ArchiveError, which is a TrialStreamError."""
+    """A missing folder is an ArchiveError, which is a TrialStreamError, with the path."""
     with pytest.raises(ArchiveError, match="nowhere"):
         written(tmp_path / "nowhere" / "log.avro")
 
@@ -65,7 +65,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.999], ids="cut at {} of its length".format)
 def test_a_torn_file_is_refused_with_the_number_of_whole_records(tmp_path, part):
-    """At any cut after the header."""
+    """A file cut anywhere after its header is refused, and the error has the number of complete records."""
     file = written(tmp_path / "log.avro")
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * part)])
@@ -74,7 +74,7 @@ def test_a_torn_file_is_refused_with_the_number_of_whole_records(tmp_path, part)
 
 
 def test_a_file_cut_between_two_blocks_is_torn_too(tmp_path):
-    """Avro alone would read such a file without an error."""
+    """A file cut between two blocks is refused as well, although Avro alone reads it without an error."""
     file = written(tmp_path / "log.avro")
     with file.open("rb") as source:
         first = next(iter(fastavro.block_reader(source)))
@@ -84,7 +84,7 @@ def test_a_file_cut_between_two_blocks_is_torn_too(tmp_path):
 
 
 def test_a_changed_byte_is_found(tmp_path):
-    """The block cannot be read, or the digest differs."""
+    """A changed byte is an error: either the block cannot be read, or the digest differs."""
     file = written(tmp_path / "log.avro")
     changed = bytearray(file.read_bytes())
     changed[-100] ^= 4
@@ -95,7 +95,7 @@ def test_a_changed_byte_is_found(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"Obj\x01", b"no Avro at all" * 100], ids=["empty", "magic alone", "text"])
 def test_a_file_that_is_no_container_is_refused(tmp_path, content):
-    """The error names the file."""
+    """A file that is not an Avro container is refused, and the error names the file."""
     file = tmp_path / "log.avro"
     file.write_bytes(content)
     with pytest.raises(ArchiveError, match=r"log\.avro is no archive of trialstream: it is not an Avro"):
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_container_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("metadata", [{}, {"trialstream.seal": "?"}, {"trialstream.seal": "1 a"}], ids=str)
 def test_another_avro_file_is_refused(tmp_path, metadata):
-    """A file with the same record schema but without the metadata is no archive."""
+    """An Avro file with the same record schema but without the metadata of an archive is refused."""
     file = tmp_path / "log.avro"
     with file.open("wb") as output:
         fastavro.writer(output, SCHEMA, [], metadata=metadata)
@@ -113,7 +113,7 @@ def test_another_avro_file_is_refused(tmp_path, metadata):
 
 
 def test_a_file_that_was_never_sealed_is_refused(tmp_path):
-    """A killed export leaves such a file as FILE.partial."""
+    """A file without the seal at its end, such as the FILE.partial of a killed export, is refused."""
     file = tmp_path / "log.avro"
     with file.open("wb") as output:
         fastavro.writer(output, SCHEMA, [], metadata={"trialstream.schemas": "{}", "trialstream.seal": "." * 85})
@@ -122,6 +122,6 @@ def test_a_file_that_was_never_sealed_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    """The error has the reason of the operating system."""
+    """A missing file is an error with its name and the reason that the operating system gives."""
     with pytest.raises(ArchiveError, match=r"log\.avro cannot be read.*No such file"):
         Archive.check(tmp_path / "log.avro", ignore)

@@ -1,4 +1,4 @@
-"""The part of the log that an export keeps."""
+"""The events of the log that an export keeps."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ A, B = "a" * 32, "b" * 32
 
 
 def created(hash_, request, **given):
-    """The creation of a trial by a request."""
+    """Return the creation of a trial by a request."""
     return TrialCreated(
         trial=hash_, writer="w", time=0, request=request, name="t", parameters={}, auto_increment=True, **given
     )
 
 
 def started(address, seq=1):
-    """The start of a trial."""
+    """Return the start of a trial."""
     return TrialStarted(trial=address, writer="w", time=0, seq=seq)
 
 
 def attached(address, seq=1, **given):
-    """The attachment of a trial to a project or group."""
+    """Return the attachment of a trial to a project or group."""
     return TrialAttached(trial=address, writer="w", time=0, seq=seq, **given)
 
 
 def project(name):
-    """The creation of a project."""
+    """Return the creation of a project."""
     return ProjectCreated(project=name, writer="w", time=0, request=f"project {name}", name=name)
 
 
 def group(uid, project_id=None):
-    """The creation of a group."""
+    """Return the creation of a group."""
     return GroupCreated(group=uid, writer="w", time=0, request=f"group {uid}", name=uid, project_id=project_id)
 
 
 def metadata(uid):
-    """Metadata of a group."""
+    """Return metadata of a group."""
     return GroupMetadataSet(group=uid, writer="w", time=0, seq=1, values={})
 
 
 def kept(log, **given):
-    """The events that a selection keeps of a log whose events have the timestamps 0, 1, 2 … ms."""
+    """Return the events that a selection keeps of a log whose events have the timestamps 0, 1, 2 … ms."""
     members = Members(Selection(**given))
     for time, event in enumerate(log):
         members.add(event, time)
@@ -59,7 +59,7 @@ def kept(log, **given):
 
 
 def test_a_project_keeps_its_registry_and_all_of_its_trials_from_before_they_were_attached():
-    """Events of other projects are left out."""
+    """A project is kept with its registry events and all events of its trials, also those before they were attached."""
     log = [
         begin := LogCreated(time=0, log="l", partitions=1),
         p := project("p"),
@@ -79,14 +79,14 @@ def test_a_project_keeps_its_registry_and_all_of_its_trials_from_before_they_wer
 
 
 def test_a_trial_of_a_group_belongs_to_the_groups_project():
-    """The trial need not name the project itself."""
+    """A trial of a group belongs to the group's project, even if the trial does not name the project itself."""
     log = [p := project("p"), g := group("g", "p"), a := created(A, "1", group_id="g"), created(B, "2")]
 
     assert kept(log, project="p") == [p, g, a]
 
 
 def test_a_trial_keeps_its_project_and_group_and_the_groups_project():
-    """So the trial can be imported into an empty log."""
+    """A trial is kept with its project, its group and the group's project, so that an empty log can import it."""
     log = [
         p := project("p"),
         q := project("q"),
@@ -102,7 +102,7 @@ def test_a_trial_keeps_its_project_and_group_and_the_groups_project():
 
 
 def test_a_uid_keeps_one_revision_and_every_creation_of_its_hash():
-    """The fold counts creations to give revisions: without the first, the second would get its uid."""
+    """A uid keeps one revision and all creations of its hash, since the fold numbers revisions by creations."""
     log = [
         first := created(A, "1"),
         second := created(A, "2"),
@@ -115,14 +115,14 @@ def test_a_uid_keeps_one_revision_and_every_creation_of_its_hash():
 
 
 def test_an_event_addressed_by_a_request_belongs_to_the_trial_that_the_request_created():
-    """The address is resolved as by the fold."""
+    """An event addressed by a request belongs to the trial that the request created, as in the fold."""
     log = [first := created(A, "1"), second := created(A, "2"), event := started(f"{A}~2"), started(f"{A}~1")]
 
     assert kept(log, trial=f"{A}_1") == [first, second, event]
 
 
 def test_a_window_keeps_the_creation_and_attachments_of_the_trials_that_have_events_in_it():
-    """A trial without an event in the window is left out, and so are events after the window."""
+    """A time window keeps the creation and attachments of trials with events in it, and no events after it."""
     log = [
         p := project("p"),
         a := created(A, "1"),
@@ -138,7 +138,7 @@ def test_a_window_keeps_the_creation_and_attachments_of_the_trials_that_have_eve
 
 
 def test_an_undecodable_record_belongs_to_no_project_and_no_trial():
-    """An export by time alone keeps the record."""
+    """A record that cannot be decoded is kept by an export by time alone, not by one of a project or trial."""
     log = [created(A, "1", project_id="p"), None]
 
     assert None not in kept(log, project="p")
@@ -147,7 +147,7 @@ def test_an_undecodable_record_belongs_to_no_project_and_no_trial():
 
 
 def test_an_event_of_a_trial_that_was_never_created_belongs_to_no_project():
-    """An export by time alone keeps the event."""
+    """An event of a trial without a creation is kept by an export by time alone, not by one of a project."""
     log = [event := MetadataLogged(trial=f"{A}~1", writer="w", time=0, seq=1, values={}, aggregator=None)]
 
     assert kept(log, since=0) == [event]

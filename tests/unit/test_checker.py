@@ -1,4 +1,4 @@
-"""Checks of an event's body before it is decoded: indices, sizes, numbers of items."""
+"""Checks of an event's body before it is decoded: indices, sizes and numbers of items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STORE = SchemaStore()
 
 
 def varint(n):
-    """A zigzag varint."""
+    """Return a zigzag varint."""
     n = (n << 1) ^ (n >> 63)
     out = bytearray()
     while n > 0x7F:
@@ -33,13 +33,13 @@ def varint(n):
 
 
 def with_value(body):
-    """An event that has one value with this body."""
+    """Return an event that has one value with this body."""
     data = encode(e.TagsAdded(**TRIAL, values={"k": None}))
     return data[: data.rindex(b"\x02k\x00") + 2] + body + b"\0"
 
 
-def test_a_negative_index_means_nothing_to_avro():
-    """Without the checks, fastavro reads a negative index as one that counts from the end, without an error."""
+def test_fastavro_accepts_a_negative_index():
+    """Fastavro alone reads a negative index as one that counts from the end, without an error."""
     out = io.BytesIO(varint(-1) + varint(7))
 
     assert fastavro.schemaless_reader(out, fastavro.parse_schema(["null", "long"]), None) == 7
@@ -110,12 +110,12 @@ def test_blocks_are_read_as_the_specification_allows():
 
 def test_an_integer_of_more_than_64_bits_is_a_schema_error():
     """An integer of more than 64 bits is an error, wherever it is; it would be cut to another number."""
-    for branch in (b"", varint(2), varint(4), varint(6)):  # as an index, a value, a size, a count
+    for branch in (b"", varint(2), varint(4), varint(6)):  # as an index, a value, a size and a count
         with pytest.raises(SchemaError, match="more than 64 bits"):
             STORE.decode(with_value(branch + b"\xff" * 12))
 
 
-def test_a_record_larger_than_any_event_is_not_looked_at():
+def test_a_record_larger_than_any_event_is_not_read():
     """A record above the limit is an error before it is read: a compressed batch can unpack to any size."""
     with pytest.raises(SchemaError, match=f"{MAX_RECORD_BYTES + 1} bytes, and an event can have"):
         STORE.decode(bytes(MAX_RECORD_BYTES + 1))

@@ -1,4 +1,4 @@
-"""Events to bytes and back: Avro single-object encoding."""
+"""Encoding of events to bytes and back: Avro single-object encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAT = AggregatorSpec("stat", 1)
 ERROR = e.Error("ValueError", "no", "at line 1")
 VALUES = {"a.b": [None, True, 2**63 - 1, -1, 0.5, -math.inf, "é", b"\0", {"": {}}]}
 
-# One event of each type, with a value in every field, and its bytes: events in logs must stay readable.
+# One event of each type, with a value in every field, and its bytes. Events in logs must stay readable.
 GOLDEN = [
     e.TrialCreated(
         trial="0" * 32 + "~r", **ASKED, name="t", parameters=VALUES, auto_increment=True, version="1", description="d",
@@ -124,7 +124,7 @@ EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=type(each)
 
 
 def plain(event):
-    """An event's fields, sequences as lists."""
+    """Return the fields of an event, sequences as lists."""
     return {
         each.name: list(field) if isinstance(field := getattr(event, each.name), tuple | array) else field
         for each in dataclasses.fields(event)
@@ -132,7 +132,7 @@ def plain(event):
 
 
 def foreign(event, change):
-    """A store with a changed schema of an event, and a function that encodes records with it."""
+    """Return a store with a changed schema of an event, and a function that encodes records with it."""
     [text] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == f"trialstream.{event.__name__}"]
     schema = json.loads(text)
     change(schema)
@@ -175,7 +175,7 @@ def test_single_object_encoding(event):
 
 
 @EVERY_EVENT
-def test_fastavro_alone_reads_it(event):
+def test_fastavro_alone_reads_an_event(event):
     """Fastavro reads an event with only the text of its schema from the schemas topic."""
     data = encode(event)
     schema = fastavro.parse_schema(json.loads(SCHEMAS[data[2:10]]))
@@ -244,7 +244,7 @@ def test_unknown_fingerprint():
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit(event, reason):
+def test_field_that_does_not_fit_its_schema(event, reason):
     """An event with a field that does not fit its schema is a SchemaError."""
     with pytest.raises(SchemaError, match=reason):
         encode(event)
@@ -301,7 +301,7 @@ def test_incompatible_writer(change, record):
         store.decode(encoded({**record_of(e.Heartbeat(**TRIAL)), **record}))
 
 
-def test_text_is_no_list():
+def test_text_in_place_of_a_list():
     """A text in place of a list of texts is a SchemaError, not a list of its letters."""
     store, encoded = foreign(e.MetricsLogged, lambda schema: schema["fields"][7].update(type="string"))
     [event] = [each for each in GOLDEN if isinstance(each, e.MetricsLogged)]
@@ -320,8 +320,8 @@ def test_text_is_no_list():
         pytest.param({"type": "map", "values": "int"}, id="a map"),
     ],
 )
-def test_event_that_this_version_does_not_know(schema):
-    """The schema of another event can be added; decoding such an event is a SchemaError that says so."""
+def test_event_of_an_unknown_type(schema):
+    """The schema of an unknown event can be added; decoding such an event is a SchemaError that says so."""
     store = SchemaStore()
     key = store.add(json.dumps(schema).encode())
 
@@ -361,13 +361,13 @@ def test_items_that_take_bytes():
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"3", b"{}", b'{"type": "nothing"}', b"\xff", b"[" * 100_000])
-def test_no_schema(text):
+def test_text_that_is_no_schema(text):
     """Text that is not an Avro schema is a SchemaError."""
     with pytest.raises(SchemaError, match="expected an Avro schema that can be read"):
         SchemaStore().add(text)
 
 
-def test_own_schemas_are_known():
+def test_store_has_its_own_schemas():
     """A new store has the schemas that this version writes, and adding them changes nothing."""
     store = SchemaStore()
 
@@ -382,7 +382,7 @@ def test_own_schemas_are_known():
 
 
 def nested(depth, padding):
-    """An event with a value nested that deep, made of bytes, since fastavro's writer cannot recurse so far."""
+    """Return an event with a value nested that deep, made of bytes, since fastavro's writer cannot recurse so far."""
     data = encode(e.TagsAdded(**TRIAL, values={"p": "x" * padding, "k": None}))
     at = data.rindex(b"\x02k\x00")
     return data[: at + 2] + b"\x0c\x02" * depth + b"\0" + b"\0" * depth + data[at + 3 :]
@@ -402,10 +402,10 @@ def test_deep_values_are_read(padding):
 
 
 @pytest.mark.parametrize("depth", [450, 1000, 5000, 300_000])
-def test_deeper_values_do_not_kill(depth):
-    """A value nested so deep that decoding would overflow the stack is a SchemaError; the process survives.
+def test_too_deep_values_are_a_schema_error(depth):
+    """A value too deep for the stack is a SchemaError, and the process survives.
 
-    In a process of its own, since the tests would be killed too.
+    The test runs in a process of its own, since a stack overflow would end the test run.
     """
     code = """if True:
         import sys

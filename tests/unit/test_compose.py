@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, checked as data: there need be no Docker engine where the tests run."""
+"""docker-compose.yml and the Dockerfile, checked as data without a Docker engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 KAFKA: dict[str, Any] = SERVICES["kafka"]["environment"]
 SETTINGS = {f"TRIALSTREAM_{each.name.upper()}" for each in fields(Config)}
 
-# The keys of the Compose specification (https://compose-spec.io) that the file uses, and nothing beside them: a
-# misspelled key is ignored or refused by the engine, so it fails here.
+# Only the keys of the Compose specification (https://compose-spec.io) that the file uses. A misspelled key, which the
+# engine ignores or refuses, fails here.
 DURATION = {"type": "string", "pattern": r"^(\d+(ms|s|m|h))+$"}
 ARGUMENTS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 HEALTH_CHECK = {
@@ -48,7 +48,7 @@ SERVICE = {
         "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
         "init": {"type": "boolean"},
         "command": ARGUMENTS,
-        # YAML's true and false are refused in an environment: they have to be quoted.
+        # In an environment, YAML's true and false must be quoted.
         "environment": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
         "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"}},
         "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^[a-z-]+:/[a-z/]+$"}},
@@ -83,29 +83,29 @@ SPECIFICATION = {
 
 
 def listeners(property_: str) -> dict[str, str]:
-    """Listener name → address of a property like `A://host:1,B://:2`."""
+    """Return the addresses by listener name of a property like `A://host:1,B://:2`."""
     return dict(each.split("://") for each in KAFKA[property_].split(","))
 
 
 def dockerfile() -> list[tuple[str, str]]:
-    """Instructions and their arguments, in order."""
+    """Return the instructions and their arguments, in order."""
     text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
 
 
-def test_it_keeps_to_the_compose_specification():
-    """Every key is one of the specification, with a value of the form that it demands."""
+def test_the_file_follows_the_compose_specification():
+    """Every key is one of the specification, with a value of the required form."""
     jsonschema.validate(COMPOSE, SPECIFICATION)
 
 
 def test_nothing_is_interpolated():
-    """A `$` would take a variable of the caller's shell, such as the TRIALSTREAM_KAFKA of a stack that runs already."""
+    """The file has no `$`, which would insert variables of the caller's shell, such as TRIALSTREAM_KAFKA."""
     assert "$" not in json.dumps(COMPOSE)
 
 
 def test_the_stack_is_kafka_mongodb_and_the_consumer():
-    """One service of each; pinned images of Kafka 4 and MongoDB 7 or 8, and the image that the Dockerfile makes."""
+    """The services are pinned images of Kafka 4 and of MongoDB 7 or 8, and the consumer of the Dockerfile."""
     assert set(SERVICES) == {"kafka", "mongo", "consumer"}
     assert re.fullmatch(r"apache/kafka:4\.\d+\.\d+", SERVICES["kafka"]["image"])
     assert re.fullmatch(r"mongo:[78]\.\d+", SERVICES["mongo"]["image"])
@@ -114,7 +114,7 @@ def test_the_stack_is_kafka_mongodb_and_the_consumer():
 
 
 def test_only_the_two_servers_are_published_and_on_loopback():
-    """Clients on this machine find them where `Config` looks by default; nobody else finds them at all."""
+    """Only Kafka and MongoDB have ports, at the default addresses of `Config` and on loopback only."""
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
 
     assert published == {"kafka": ["127.0.0.1:9092:9092"], "mongo": ["127.0.0.1:27017:27017"], "consumer": []}
@@ -123,12 +123,12 @@ def test_only_the_two_servers_are_published_and_on_loopback():
 
 
 def test_every_service_has_a_health_check():
-    """`docker compose up --wait` returns when all three work."""
+    """Every service has a health check, so that `docker compose up --wait` returns when all are healthy."""
     assert all("healthcheck" in service for service in SERVICES.values())
 
 
 def test_the_consumers_health_check_is_a_script_that_compiles():
-    """It asks by the same settings as the service itself."""
+    """The consumer's health check is a valid script that uses the settings of the service."""
     [*command, script] = SERVICES["consumer"]["healthcheck"]["test"]
 
     assert command == ["CMD", "python", "-c"]
@@ -138,7 +138,7 @@ def test_the_consumers_health_check_is_a_script_that_compiles():
 
 
 def test_the_consumer_waits_until_both_servers_are_healthy():
-    """Not only started: the replica set is initiated by the health check."""
+    """The consumer waits for healthy servers, since the health check of MongoDB initiates the replica set."""
     assert SERVICES["consumer"]["depends_on"] == {
         "kafka": {"condition": "service_healthy"},
         "mongo": {"condition": "service_healthy"},
@@ -146,7 +146,7 @@ def test_the_consumer_waits_until_both_servers_are_healthy():
 
 
 def test_data_lies_in_declared_volumes():
-    """Containers can be thrown away; the log and the documents stay."""
+    """The log and the documents are in declared volumes, so that they outlive the containers."""
     used = [each.split(":") for service in SERVICES.values() for each in service.get("volumes", [])]
 
     assert {name for name, _ in used} == set(COMPOSE["volumes"])
@@ -158,7 +158,7 @@ def test_data_lies_in_declared_volumes():
 
 
 def test_every_setting_of_the_consumer_is_a_field_of_the_configuration():
-    """A variable that the code does not read would be a setting without effect."""
+    """Every TRIALSTREAM_ variable of the consumer is a setting, since any other variable would have no effect."""
     given = SERVICES["consumer"]["environment"]
 
     assert {name for name in given if name.startswith("TRIALSTREAM_")} <= SETTINGS
@@ -166,7 +166,7 @@ def test_every_setting_of_the_consumer_is_a_field_of_the_configuration():
 
 
 def test_the_settings_lead_to_the_two_services(monkeypatch: pytest.MonkeyPatch):
-    """They parse, and name the listener for containers and the replica set with its only member."""
+    """The consumer's settings are valid and name the listener for containers and the only member of the replica set."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     for name, text in SERVICES["consumer"]["environment"].items():
@@ -188,17 +188,17 @@ def test_the_settings_lead_to_the_two_services(monkeypatch: pytest.MonkeyPatch):
     [
         pytest.param("offsets.topic.replication.factor", 1, id="the offsets topic has one replica"),
         pytest.param("transaction.state.log.replication.factor", 1, id="the transaction topic has one replica"),
-        pytest.param("transaction.state.log.min.isr", 1, id="of which one must be in sync"),
+        pytest.param("transaction.state.log.min.isr", 1, id="one replica of the transaction topic must be in sync"),
         pytest.param("share.coordinator.state.topic.replication.factor", 1, id="the share topic has one replica"),
-        pytest.param("share.coordinator.state.topic.min.isr", 1, id="of which one must be in sync too"),
-        pytest.param("group.initial.rebalance.delay.ms", 0, id="the first consumer is not made to wait"),
-        pytest.param("auto.create.topics.enable", "false", id="no topic is made by a misspelled name"),
+        pytest.param("share.coordinator.state.topic.min.isr", 1, id="one replica of the share topic must be in sync"),
+        pytest.param("group.initial.rebalance.delay.ms", 0, id="the first consumer starts without a delay"),
+        pytest.param("auto.create.topics.enable", "false", id="a misspelled name creates no topic"),
         pytest.param("log.retention.ms", -1, id="nothing expires"),
         pytest.param("process.roles", "broker,controller", id="one node is broker and controller"),
     ],
 )
 def test_kafka_has_the_settings_that_one_node_needs(property_: str, wanted: object):
-    """The image makes `a.b` of `KAFKA_A_B`."""
+    """Kafka has the settings of a single node; the image turns `KAFKA_A_B` into the property `a.b`."""
     assert KAFKA[f"KAFKA_{property_.replace('.', '_').upper()}"] == wanted
 
 
@@ -215,8 +215,8 @@ def test_kafka_is_reachable_from_containers_and_from_this_machine():
     assert KAFKA["KAFKA_CONTROLLER_QUORUM_VOTERS"] == f"{KAFKA['KAFKA_NODE_ID']}@{host}{bound['CONTROLLER']}"
 
 
-def test_the_cluster_id_is_one():
-    """Sixteen bytes in URL-safe base64, not led by a dash, which Kafka's command line takes for an option."""
+def test_the_cluster_id_is_valid():
+    """The cluster id is 16 bytes in URL-safe base64; a leading dash would be an option on Kafka's command line."""
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", KAFKA["CLUSTER_ID"])
 
 
@@ -224,7 +224,7 @@ def test_the_cluster_id_is_one():
 
 
 def test_mongodb_is_a_replica_set_that_its_health_check_initiates():
-    """With the name that the consumer's URI asks for, and a member that containers can resolve."""
+    """The health check initiates the replica set of the consumer's URI, with a member that containers resolve."""
     mongo = SERVICES["mongo"]
     check = " ".join(mongo["healthcheck"]["test"])
 
@@ -239,7 +239,7 @@ def test_mongodb_is_a_replica_set_that_its_health_check_initiates():
 
 
 def test_the_image_installs_the_project_with_an_extra_that_exists():
-    """Pinned by the constraints file; with all files that the build needs, none of which is ignored."""
+    """The image installs an existing extra, pinned by the constraints file, and copies all files of the build."""
     instructions = dockerfile()
     [install] = [arguments for name, arguments in instructions if name == "RUN" and "pip install" in arguments]
     copied = {source for name, arguments in instructions if name == "COPY" for source in arguments.split()[:-1]}
@@ -256,7 +256,7 @@ def test_the_image_installs_the_project_with_an_extra_that_exists():
 
 
 def test_the_image_runs_the_consumer_as_a_user_without_rights():
-    """An existing command, in the form that passes signals on to it."""
+    """The image runs an existing command without root, in the exec form, which passes signals on to the command."""
     instructions = dict(dockerfile())
 
     script, *arguments = json.loads(instructions["CMD"])
@@ -266,7 +266,7 @@ def test_the_image_runs_the_consumer_as_a_user_without_rights():
 
 
 def test_the_image_has_a_python_that_the_project_supports():
-    """One of the versions in its classifiers."""
+    """The image's version of Python is among the classifiers of the project."""
     [version] = re.findall(r"^python:(\d+\.\d+)-slim$", dict(dockerfile())["FROM"])
 
     assert f"Programming Language :: Python :: {version}" in PYPROJECT["project"]["classifiers"]

@@ -1,4 +1,4 @@
-"""Settings: from arguments or from the environment, checked once."""
+"""Settings from arguments and from the environment, and their checks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trialstream_schemas.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch):
-    """No setting comes from outside of the test."""
+    """Remove all settings from the environment of the test."""
     for field in dataclasses.fields(Config):
         monkeypatch.delenv(f"TRIALSTREAM_{field.name.upper()}", raising=False)
 
 
 def test_the_defaults_lead_to_the_local_stack():
-    """Nothing is set: servers on this machine."""
+    """Without settings, the addresses are those of servers on this machine."""
     config = Config.from_env()
 
     assert config == Config()
@@ -27,7 +27,7 @@ def test_the_defaults_lead_to_the_local_stack():
 
 
 def test_every_setting_can_come_from_the_environment(monkeypatch):
-    """By `TRIALSTREAM_` and its name in capitals; numbers become numbers."""
+    """Every setting is read from `TRIALSTREAM_` and its name in capitals, and converted to its type."""
     given = {"int": 2**30, "float": 0.5, "bool": True}
     wanted = {each.name: given.get(each.type, f"given-{each.name}") for each in dataclasses.fields(Config)}
     wanted |= {"mongo": "mongodb://a", "prefix": "p-1_A", "kafka_security_protocol": "SASL_SSL"}
@@ -39,7 +39,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
 
 
 def test_arguments_come_before_the_environment(monkeypatch):
-    """None stands for not given."""
+    """An argument takes precedence over the environment, unless it is None."""
     monkeypatch.setenv("TRIALSTREAM_KAFKA", "a:1")
     monkeypatch.setenv("TRIALSTREAM_PREFIX", "env")
     config = Config.from_env(kafka="b:2", prefix=None)
@@ -48,7 +48,7 @@ def test_arguments_come_before_the_environment(monkeypatch):
 
 
 def test_names_of_topics_database_and_group_follow_the_prefix():
-    """One word names everything of a log."""
+    """The names of topics, database and consumer group are derived from the prefix."""
     config = Config(prefix="lab")
 
     assert (config.trials_topic, config.registry_topic, config.schemas_topic) == (
@@ -76,15 +76,15 @@ def test_names_of_topics_database_and_group_follow_the_prefix():
         pytest.param({"kafka_security_protocol": "TLS"}, "kafka_security_protocol", id="an unknown kind of security"),
     ],
 )
-def test_settings_that_make_no_sense(given, named):
-    """They are refused; the error names the setting."""
+def test_invalid_settings_are_refused(given, named):
+    """An invalid setting is a ConfigError that names the setting."""
     with pytest.raises(ConfigError, match=named):
         Config(**given)
 
 
 @pytest.mark.parametrize("text", ["", "four", "4.5"])
-def test_a_number_in_the_environment_that_is_none(monkeypatch, text):
-    """The error names the variable and what it holds."""
+def test_text_in_place_of_a_number_in_the_environment_is_refused(monkeypatch, text):
+    """Text in place of a number is a ConfigError with the name of the variable and its value."""
     monkeypatch.setenv("TRIALSTREAM_PARTITIONS", text)
 
     with pytest.raises(ConfigError, match="TRIALSTREAM_PARTITIONS") as caught:
@@ -93,7 +93,7 @@ def test_a_number_in_the_environment_that_is_none(monkeypatch, text):
 
 
 def test_secrets_are_not_shown():
-    """Neither the SASL password nor the MongoDB URI, which may hold one, and the error of a bad URI neither."""
+    """The SASL password and the MongoDB URI, which may hold one, are in no repr and in no error about a bad URI."""
     config = Config(kafka_sasl_password="hunter2", mongo="mongodb://ada:hunter2@a")
     with pytest.raises(ConfigError) as caught:
         Config(mongo="ada:hunter2@a")
@@ -102,7 +102,7 @@ def test_secrets_are_not_shown():
 
 
 def test_plain_connections():
-    """Nothing of TLS or SASL is passed to Kafka."""
+    """Without TLS and SASL, the arguments for Kafka's client have no setting of either."""
     client = Config(kafka="a:1,b:2").kafka_client()
 
     assert (client["bootstrap_servers"], client["security_protocol"]) == ("a:1,b:2", "PLAINTEXT")
@@ -110,7 +110,7 @@ def test_plain_connections():
 
 
 def test_sasl_connections():
-    """Mechanism, user and password are passed on; PLAIN if no mechanism is given."""
+    """Mechanism, user and password are passed on to Kafka's client, with PLAIN as the default mechanism."""
     user = {"kafka_sasl_username": "ada", "kafka_sasl_password": "hunter2"}
     plain = Config(kafka_security_protocol="SASL_PLAINTEXT", **user).kafka_client()
     scram = Config(kafka_security_protocol="SASL_SSL", kafka_sasl_mechanism="SCRAM-SHA-512", **user).kafka_client()
@@ -126,7 +126,7 @@ def test_sasl_connections():
 
 
 def test_tls_connections():
-    """Servers are checked: their certificates, and their names in them."""
+    """With TLS, the certificates and host names of servers are checked."""
     system = Config(kafka_security_protocol="SSL").kafka_client()["ssl_context"]
 
     assert system.verify_mode is ssl.CERT_REQUIRED
@@ -142,7 +142,7 @@ def test_tls_connections():
     ],
 )
 def test_certificates_that_cannot_be_read(given, named):
-    """They are a ConfigError that names the setting and the file."""
+    """A certificate file that cannot be read is a ConfigError with the setting and the file."""
     config = Config(kafka_security_protocol="SSL", **given)
 
     with pytest.raises(ConfigError, match=named):
@@ -151,7 +151,7 @@ def test_certificates_that_cannot_be_read(given, named):
 
 @pytest.mark.parametrize("name", ["july", "a", "u260701T120000", "x" * 48])
 def test_a_named_projection_lies_in_a_database_beside_the_live_one(name):
-    """No prefix has a `~` in its name, so it can be mistaken for nothing else."""
+    """A named projection has a database of its own, whose `~` keeps it apart from the database of any prefix."""
     config = Config(prefix="lab", projection=name)
 
     assert config.named_projection == f"lab~{name}"
@@ -159,14 +159,14 @@ def test_a_named_projection_lies_in_a_database_beside_the_live_one(name):
 
 
 @pytest.mark.parametrize("name", ["1", "1st", "_a", "a b", "a.b", "a~b", "é", "x" * 60])
-def test_a_projection_that_no_database_can_be_called_after_is_refused(name):
-    """The message names it and says what there may be."""
+def test_a_projection_name_that_is_no_database_name_is_refused(name):
+    """A projection name that MongoDB would refuse is a ConfigError with the name and the allowed form."""
     with pytest.raises(ConfigError, match=f"projection: expected a letter.* 59 characters at most, got '{name}'"):
         Config(prefix="lab", projection=name)
 
 
 def test_the_longest_prefix_leaves_room_for_the_name_of_a_time():
-    """MongoDB takes names of less than 64 bytes."""
+    """The longest prefix and the name of a time make a database name below MongoDB's bound of 64 bytes."""
     config = Config(prefix="p" * 48, projection="u260701T120000")
 
     assert len(config.named_projection) == 63

@@ -1,9 +1,8 @@
-"""Costs of the hottest paths, in steps of the interpreter: the same on every machine, without a clock.
+"""Costs of the hottest paths in interpreter steps, which are the same on every machine and need no clock.
 
 A step is one instruction of Python's byte code, of the call and of all Python code that it calls; a call into C is one
-step. A loop over rows or values in a path that should have none shows at once, and so does a new layer. The bounds are
-about a quarter above the steps of CPython 3.11, since other versions compile differently; docs/performance.md has the
-time of a step.
+step. An added loop over rows or values, or an added layer, exceeds the bound. The bounds are about a quarter above the
+steps of CPython 3.11, since other versions compile differently; docs/performance.md has the time of a step.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import MetricsLogged
 
 SERIES = TimeSeriesAggregator.lazy()
-# The steps of CPython 3.11 stand behind each bound.
-CALL_STEPS = 225  # 178: to find the frame, compare names and types, pack and append
+# The comment behind each bound has the steps of CPython 3.11.
+CALL_STEPS = 225  # 178: find the frame, compare names and types, pack and append
 SEAL_STEPS = 320  # 249: a column at a time
-ROW_BYTES = 120  # 92: 48 packed, 33 of a bytes object, 8 of its place in a list
-ENCODE_STEPS = {1: 1075, FRAME_ROWS: 1800}  # 858, 1435: fields, of columns one call each
+ROW_BYTES = 120  # 92: 48 packed, 33 for a bytes object, 8 for its place in a list
+ENCODE_STEPS = {1: 1075, FRAME_ROWS: 1800}  # 858, 1435: the fields, and one call for each column
 DECODE_STEPS = {1: 1000, FRAME_ROWS: 2280}  # 798, 1826: likewise
 FOLD_STEPS = {1: 2510, FRAME_ROWS: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
-RUN_ROW_STEPS = 560  # 445: to compare it with the one before, and four aggregators
+GROUP_ROW_STEPS = 560  # 445: compare the row with the previous one, four aggregators
 ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
 
 
@@ -62,7 +61,7 @@ def outbox():
 
 @pytest.fixture
 def protocol(outbox):
-    """A protocol that is not connected, with an outbox, which is all that rows of open frames need."""
+    """A protocol that is not connected, with only an outbox: enough for rows of open frames."""
     protocol = ts.KafkaProtocol(ts.Config())
     protocol._add_row = outbox.add_row
     return protocol
@@ -78,7 +77,7 @@ def drive(coroutine) -> None:
 
 
 def frame(trial: Trial, seq: int, rows: int) -> MetricsLogged:
-    """An event of four metrics."""
+    """Return an event of four metrics."""
     return MetricsLogged(
         trial=trial.uid,
         writer="w" * 16,
@@ -93,7 +92,7 @@ def frame(trial: Trial, seq: int, rows: int) -> MetricsLogged:
 
 
 def test_a_metrics_call(protocol, outbox):
-    """A row of four values for an open frame; its cost does not grow with the rows logged before."""
+    """A row of four values for an open frame stays within its bound, and costs the same after any number of rows."""
     trial = Trial(name="t")
     outbox.add_metrics(trial.uid, 0, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None))
     outbox.add_metrics(trial.uid, 0, time.time_ns(), tuple(ROW), list(ROW.values()), SERIES, (trial, None))
@@ -103,7 +102,7 @@ def test_a_metrics_call(protocol, outbox):
 
 
 def test_memory_of_a_row(outbox):
-    """Four doubles, a step and a time are 48 bytes; as a tuple, a list and floats they would be 300."""
+    """A row of four doubles, a step and a time is packed in 48 bytes; as a tuple, list and floats it takes 300."""
     trial = Trial(name="t")
 
     def fill():
@@ -125,7 +124,7 @@ def test_memory_of_a_row(outbox):
 
 
 def test_sealing_a_frame(outbox):
-    """As many steps for 200 rows as for 20: C code handles each column."""
+    """Sealing 200 rows takes as many steps as sealing 20, since C code handles each column."""
     trial = Trial(name="t")
 
     def sealing(rows):
@@ -137,7 +136,7 @@ def test_sealing_a_frame(outbox):
 
 
 def test_encoding_and_decoding_a_frame():
-    """A full frame takes not many more steps than a row."""
+    """Encoding and decoding a full frame takes few more steps than one row."""
     trial = Trial(name="t")
     store = SchemaStore()
     for rows in (1, FRAME_ROWS):
@@ -149,7 +148,7 @@ def test_encoding_and_decoding_a_frame():
 
 
 def test_folding_a_frame():
-    """A row costs a fixed number of steps, and a frame of 256 not twice as many."""
+    """Folding a row takes a bounded number of steps, and a frame of 256 rows less than twice as many."""
     for rows in (1, FRAME_ROWS):
         trial = Trial(name="t")
         state = State(trials={trial.uid: trial})
@@ -166,7 +165,7 @@ def test_folding_a_frame():
 
 
 def test_folding_rows_together():
-    """A row of a group costs a quarter of one that is folded by itself."""
+    """Folding a row within a group takes a quarter of the steps of folding it alone."""
 
     def folding(rows):
         trial = Trial(name="t")
@@ -181,4 +180,4 @@ def test_folding_rows_together():
 
         return steps(one)
 
-    assert folding(200) - folding(100) <= 100 * RUN_ROW_STEPS
+    assert folding(200) - folding(100) <= 100 * GROUP_ROW_STEPS

@@ -26,5 +26,5 @@ from trialstream_consumer.replay.diff import _paths
     ],
 )
 def test_paths_that_differ(live, folded, paths):
-    """Paths are dotted; those of the live document come first, then those that only the fold of the log has."""
+    """Paths are dotted; paths of the live document come first, then paths that only the fold of the log has."""
     assert list(_paths("", bson.decode(bson.encode(live)), bson.decode(bson.encode(folded)))) == paths

@@ -1,4 +1,4 @@
-"""The size of a trial's document: it grows by exactly what BSON takes, where values of any length are replaced."""
+"""The accounted size of a trial's document: its growth equals BSON's where values of any length are replaced."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from trialstream_schemas.storage.documents import trial_to_document
 from trialstream_schemas.wire.events import MetadataLogged, MetricsLogged
 
 TIME = 1_700_000_000_000_000
-# Type byte, index and its NUL: what an element of a short array takes beside its value. A new ring reserves it.
+# Type byte, index and its NUL of an element of a short array. A new ring reserves these bytes.
 ELEMENT_BYTES = 3
 
 
 def sizes(events):
-    """Accounted and real size of a trial's document after each event, bytes."""
+    """Return the accounted and the real size of a trial's document after each event, bytes."""
     trial = Trial(name="t")
     state = State(trials={trial.uid: trial})
     found = []
@@ -30,7 +30,7 @@ def sizes(events):
 
 
 def growths(events):
-    """Accounted and real growth by each event but the first, bytes."""
+    """Return the accounted and the real growth by each event but the first, bytes."""
     return [
         (size - size_before, real - real_before)
         for (size_before, real_before), (size, real) in itertools.pairwise(sizes(events))
@@ -38,12 +38,12 @@ def growths(events):
 
 
 def rings(length, **values):
-    """A value for each of some rings."""
+    """Return an event with a value for each of some rings."""
     return MetadataLogged(trial="", writer="w", time=TIME, values=values, aggregator=AggregatorSpec("ring", length))
 
 
 def frame(kind="timeseries", names=("a", "b"), **steps):
-    """A row of metrics with a step."""
+    """Return a row of metrics with a step."""
     return MetricsLogged(
         trial="", writer="w", time=TIME, names=names, times=[0], columns=[[0.5] for _ in names],
         aggregator=AggregatorSpec(kind), **steps,
@@ -51,14 +51,14 @@ def frame(kind="timeseries", names=("a", "b"), **steps):
 
 
 def test_a_ring_that_fills_grows_by_each_value():
-    """And by the difference of its latest values, which the document holds a second time."""
+    """A ring with free places grows by each value and by the difference of the latest values, which it stores twice."""
     given = growths([rings(4, a="x" * n) for n in (100, 50, 200, 10)])
 
     assert [real - size for size, real in given] == [ELEMENT_BYTES] * 3
 
 
 def test_a_full_ring_grows_by_the_value_less_the_oldest():
-    """It may shrink, and what is replaced is the oldest value, not the latest."""
+    """A full ring grows or shrinks by the new value less the oldest one, which it replaces."""
     given = growths([rings(3, a="x" * n) for n in (1000, 10, 300, 20, 5, 700, 700, 0)])[2:]
 
     assert [size for size, _ in given] == [real for _, real in given]
@@ -66,14 +66,14 @@ def test_a_full_ring_grows_by_the_value_less_the_oldest():
 
 
 def test_the_rings_of_one_event_grow_together():
-    """Each by its own values."""
+    """Each ring of an event grows by its own values."""
     given = growths([rings(1, a="x" * n, b="y" * m) for n, m in ((1, 1), (100, 5), (3, 400))])
 
     assert given == [(2 * (99 + 4),) * 2, (2 * (-97 + 395),) * 2]
 
 
 def test_a_last_step_grows_by_the_difference_of_texts():
-    """In each time series of the frame, from text to number too, and back."""
+    """Each time series of a frame grows by the difference of the last steps, between texts and numbers in any order."""
     steps = [
         {"text_steps": ["s" * 10]},
         {"text_steps": ["s" * 500]},
@@ -90,7 +90,7 @@ def test_a_last_step_grows_by_the_difference_of_texts():
 
 
 def test_a_new_time_series_counts_its_first_step():
-    """A text by its length; a number is reserved already."""
+    """A new time series counts a first text step by its length; a number step is reserved already."""
     (short, _), (long, _), (number, _) = (
         sizes([frame(**step)])[0]
         for step in ({"text_steps": ["s"]}, {"text_steps": ["s" * 1000]}, {"float_steps": [0.5]})
@@ -102,7 +102,7 @@ def test_a_new_time_series_counts_its_first_step():
 
 @pytest.mark.parametrize("kind", ["stat", "value"])
 def test_other_aggregators_keep_no_step(kind):
-    """New or known, they do not grow with a step's text."""
+    """Aggregators other than time series, new or known, do not grow with the text of a step."""
     (short, _), (long, _) = (sizes([frame(kind, text_steps=["s" * n])])[0] for n in (1, 1000))
 
     assert long == short
@@ -110,7 +110,7 @@ def test_other_aggregators_keep_no_step(kind):
 
 
 def test_only_the_time_series_of_a_frame_grow_with_its_step():
-    """The first aggregator of a name stays, whatever a later frame names for it."""
+    """Only names whose first aggregator is a time series grow with a frame's step; later aggregators do not count."""
     first = frame("stat", ("a",), text_steps=["s"])
     later = [frame("timeseries", ("a", "b"), text_steps=["s" * n]) for n in (10, 30)]
 

@@ -1,4 +1,4 @@
-"""Projects, groups and trials to MongoDB documents and back; arbitrary ones are in the property tests."""
+"""Projects, groups and trials as MongoDB documents and back; the property tests have arbitrary ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MICROS = 1795435200123456
 
 
 def full_trial():
-    """A trial with something in every field."""
+    """Return a trial with a value in every field."""
     loss, epoch, last = TimeSeriesAggregator(), StatAggregator(1), RingAggregator(2)
     loss.extend([0.5, 0.25], 2)
     epoch.extend([9.0, 1.0])

@@ -14,7 +14,7 @@ CLASSES = {
 
 
 def documented():
-    """The tree in the module's docstring: name, parent and second base of each class."""
+    """Parse the tree in the module's docstring: name, parent and second base of each class."""
     found, above = [], []
     for line in errors.__doc__.splitlines():
         if drawn := re.match(r"([│├└─ ]*)([A-Z]\w+)(?:  .*?(?:\(also an? (\w+)\))?)?$", line):

@@ -1,4 +1,4 @@
-"""The typed events match their schemas."""
+"""Typed events and their schemas match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__nam
 
 
 def records(schema):
-    """All records of a schema, however deep."""
+    """Return all records of a schema, however deep."""
     if isinstance(schema, list):
         return [found for each in schema for found in records(each)]
     if not isinstance(schema, dict):
@@ -25,7 +25,7 @@ def records(schema):
 
 
 def arrays(schema):
-    """All array schemas of a schema, however deep."""
+    """Return all array schemas of a schema, however deep."""
     if isinstance(schema, list):
         return [found for each in schema for found in arrays(each)]
     if not isinstance(schema, dict):
@@ -61,7 +61,7 @@ def test_fields_match(event):
         if each.default is not dataclasses.MISSING or each.default_factory is not dataclasses.MISSING
     }
     with_default = {name for name, each in theirs.items() if "default" in each}
-    assert optional - {"seq"} == with_default  # the outbox sets it, after the event is made
+    assert optional - {"seq"} == with_default  # the outbox sets it after the event is made
 
 
 @EVERY_EVENT
@@ -87,7 +87,7 @@ def test_everything_is_documented(event):
 
 
 def size_at_least(schema):
-    """The smallest number of bytes that a datum of the schema takes."""
+    """Return the smallest number of bytes that a datum of the schema takes."""
     match schema:
         case "null":
             return 0
@@ -101,13 +101,13 @@ def size_at_least(schema):
 
 
 @EVERY_EVENT
-def test_no_array_of_nothing(event):
+def test_no_array_of_empty_items(event):
     """No array has items of zero bytes; five bytes could otherwise claim more items than memory has room for."""
     for each in arrays(TEXTS[f"trialstream.{event.__name__}"]):
         assert size_at_least(each["items"]) > 0
 
 
-def test_zero_size_is_seen():
+def test_zero_size_is_detected():
     """The check above finds such arrays."""
     assert size_at_least("null") == 0
     assert size_at_least({"type": "record", "fields": [{"type": "null"}]}) == 0

@@ -1,4 +1,4 @@
-"""The stored forms of values and keys; arbitrary ones are in the property tests."""
+"""The stored forms of values and keys; the property tests have arbitrary ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ODD_KEYS = [
 
 @pytest.mark.parametrize("key", ODD_KEYS, ids=repr)
 def test_key_comes_back(key):
-    """Unescaping restores any key, and the escaped form is no dotted path, no operator and no key of ours."""
+    """Unescaping restores any key; the escaped form has no dot, is no operator and is no key of trialstream's own."""
     escaped = escape_key(key)
 
     assert unescape_key(escaped) == key
@@ -52,7 +52,7 @@ def test_keys_keep_their_order():
 
 
 def test_integers_come_back_from_mongodb_as_int():
-    """A large integer is an int after its way through MongoDB, not the driver's subclass."""
+    """A large integer that is read from MongoDB is an int, not the driver's subclass."""
     found = forms.from_document(bson.decode(bson.encode({"x": [2**40, {"a": 2**40}]}))["x"])
 
     assert type(found[0]) is int
@@ -72,7 +72,7 @@ def test_json_is_strict():
 
 
 def test_json_tags_are_not_users_dicts():
-    """A user's dict whose key looks like a tag is not taken for a tagged scalar."""
+    """A user's dict whose key resembles a tag is not taken for a tagged scalar."""
     assert forms.is_json_tag(forms.to_json(math.nan))
     assert forms.is_json_tag(forms.to_json(b""))
     assert not any(

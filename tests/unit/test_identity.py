@@ -1,4 +1,4 @@
-"""Identity: which definitions are the same trial."""
+"""Identity: definitions that are the same trial have the same hash, and different ones differ."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_hash_apart(one, other):
+def test_different_parameters_have_different_hashes(one, other):
     """Parameters that differ in any way make different trials, also inside a list or a dict."""
     assert canonical(one) != canonical(other)
     for wrap in (lambda x: x, lambda x: [x], lambda x: {"k": [x, x]}):
         assert Trial(name="t", parameters={"x": wrap(one)}).hash != Trial(name="t", parameters={"x": wrap(other)}).hash
 
 
-def test_all_values_hash_apart():
+def test_all_values_have_different_hashes():
     """No two different values of all the pairs share a hash."""
     every = [x for pair in PAIRS for x in pair.values]
     different = {repr(x) for x in every}
@@ -88,7 +88,7 @@ def test_order_of_keywords_does_not_matter():
     assert one.hash == other.hash
 
 
-def test_equal_values_are_one():
+def test_equal_values_have_one_hash():
     """Tuples equal lists, and NaN equals NaN, regardless of its bits."""
     negative_nan = math.copysign(math.nan, -1)
 
@@ -96,7 +96,7 @@ def test_equal_values_are_one():
     assert canonical(math.nan) == canonical(negative_nan)
 
 
-def test_definition_only():
+def test_hash_covers_the_definition_only():
     """Description, metadata and tags are not part of the identity."""
     plain = Trial(name="t")
     described = Trial(name="t", description="d", metadata={"a": 1}, tags={"b": 2})
@@ -104,7 +104,7 @@ def test_definition_only():
     assert plain.hash == described.hash
 
 
-def test_uid_stays():
+def test_uid_does_not_change():
     """Attaching a trial elsewhere or logging more arguments does not change its uid."""
     trial = Trial(name="t", parameters={"a": 1})
     uid = trial.uid

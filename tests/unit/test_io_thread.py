@@ -1,4 +1,4 @@
-"""The I/O thread: an event loop of its own, for calls from any loop and thread."""
+"""The I/O thread: an event loop in a thread of its own, for calls from any loop and thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trialstream_schemas.errors import ProtocolClosed
 
 @pytest.fixture
 def io():
-    """A running thread."""
+    """A running I/O thread."""
     thread = IoThread("io-test")
     yield thread
     thread.stop()
@@ -26,7 +26,7 @@ def io():
 
 @pytest.fixture
 def no_collection():
-    """No finalizers of what other tests left: Python may run those anywhere, and drops interrupts that come there."""
+    """Run no finalizers of earlier tests: Python may run them at any instruction, and drops interrupts in them."""
     gc.collect()
     gc.disable()
     yield
@@ -49,12 +49,12 @@ def interrupt(call, place: int) -> set[str]:
 
 
 async def name_of_thread():
-    """Where it runs."""
+    """Return the name of the thread in which this runs."""
     return threading.current_thread().name
 
 
-async def test_calls_run_there(io):
-    """With their arguments; what they return comes back."""
+async def test_calls_run_in_the_io_thread(io):
+    """A call runs in the I/O thread with its arguments, and its result is returned."""
 
     async def add(a, b):
         return a + b
@@ -64,7 +64,7 @@ async def test_calls_run_there(io):
 
 
 async def test_exceptions_come_back(io):
-    """As they were raised."""
+    """An exception of a call is raised to the caller as it is."""
 
     async def fail():
         raise LookupError("there")
@@ -74,7 +74,7 @@ async def test_exceptions_come_back(io):
 
 
 def test_calls_come_from_any_loop(io):
-    """One after the other, and at the same time."""
+    """Calls come from any loop, one after the other or at the same time."""
 
     def work():
         return asyncio.run(io.call(name_of_thread))
@@ -86,8 +86,8 @@ def test_calls_come_from_any_loop(io):
     assert work() == "io-test"
 
 
-async def test_it_goes_on_while_the_caller_blocks_its_loop(io):
-    """That is what it is for."""
+async def test_the_io_thread_runs_while_the_caller_blocks_its_loop(io):
+    """A call runs on while its caller blocks its own loop, which is the purpose of the thread."""
     done = threading.Event()
 
     async def work():
@@ -99,8 +99,8 @@ async def test_it_goes_on_while_the_caller_blocks_its_loop(io):
     assert done.wait(10)  # this blocks the loop of the test
 
 
-async def test_who_is_cancelled_cancels_the_call(io):
-    """It ends there too."""
+async def test_cancelling_the_caller_cancels_the_call(io):
+    """The cancellation of a caller also ends the call in the I/O thread."""
     started, ended = threading.Event(), threading.Event()
 
     async def work():
@@ -120,7 +120,7 @@ async def test_who_is_cancelled_cancels_the_call(io):
 
 
 async def test_a_deadline_ends_a_call(io):
-    """It is the deadline's own exception."""
+    """A deadline around a call ends it with the exception of the deadline."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await io.call(asyncio.Event().wait)
@@ -128,8 +128,8 @@ async def test_a_deadline_ends_a_call(io):
         await io.call(asyncio.Event().wait)
 
 
-async def test_stopping_ends_what_runs():
-    """The thread and its loop end; who waits gets a ProtocolClosed and is not cancelled."""
+async def test_stopping_ends_running_calls():
+    """Stopping ends the thread, its loop and all calls; their callers get ProtocolClosed and are not cancelled."""
     io = IoThread("io-test")
     started = threading.Event()
 
@@ -147,8 +147,8 @@ async def test_stopping_ends_what_runs():
     assert "io-test" not in [each.name for each in threading.enumerate()]
 
 
-def test_who_waits_without_a_loop_when_it_stops():
-    """Gets a ProtocolClosed as well, and so does who comes later."""
+def test_stopping_ends_a_call_without_a_loop():
+    """A caller without a loop gets ProtocolClosed if the thread stops during its call or before it."""
     io = IoThread("io-test")
     outcomes = []
 
@@ -167,11 +167,11 @@ def test_who_waits_without_a_loop_when_it_stops():
     assert outcomes == ["refused"]
     with pytest.raises(ProtocolClosed, match="inside its block"):
         io.run(name_of_thread)
-    io.stop()  # again, without effect
+    io.stop()  # a second stop has no effect
 
 
-def test_what_comes_while_it_stops_is_not_forgotten():
-    """What the loop does not get to any more is cancelled: nobody waits for ever."""
+def test_a_call_during_stopping_is_cancelled():
+    """A call that the loop no longer starts is cancelled, so that its caller does not wait for ever."""
     io = IoThread("io-test")
     stopping, go_on = threading.Event(), threading.Event()
 
@@ -191,7 +191,7 @@ def test_what_comes_while_it_stops_is_not_forgotten():
 
 
 def test_run_returns_and_raises(io):
-    """What the function does; arguments that do not fit too."""
+    """`run` returns the result and raises the errors of its function, also a TypeError for wrong arguments."""
 
     async def divide(a, b):
         return a / b
@@ -204,8 +204,8 @@ def test_run_returns_and_raises(io):
     assert io._tasks == {}
 
 
-def test_it_runs_in_the_context_of_the_caller(io):
-    """A copy of it."""
+def test_a_call_runs_in_a_copy_of_the_callers_context(io):
+    """A call sees the caller's context variables, and its changes of them do not reach the caller."""
     variable = contextvars.ContextVar("variable", default="unset")
 
     async def replace():
@@ -219,8 +219,8 @@ def test_it_runs_in_the_context_of_the_caller(io):
     assert variable.get() == "here"
 
 
-def test_what_is_cancelled_before_it_starts_does_not_run(io):
-    """And nobody is told that its coroutine was never awaited."""
+def test_a_call_cancelled_before_its_start_does_not_run(io):
+    """A call cancelled before its start does not run, and Python warns of no coroutine that was never awaited."""
     ran = []
     go_on = threading.Event()
 
@@ -237,8 +237,8 @@ def test_what_is_cancelled_before_it_starts_does_not_run(io):
     assert io._tasks == {}
 
 
-def test_a_result_is_let_go(io):
-    """It may be large: nothing holds it when who called has let it go."""
+def test_a_result_is_released(io):
+    """The thread keeps no reference to a result, which may be large."""
 
     class Large:
         pass
@@ -252,8 +252,8 @@ def test_a_result_is_let_go(io):
     assert result() is None
 
 
-def test_an_exception_is_let_go(io, no_collection):
-    """Nothing that it holds waits for the collector of garbage."""
+def test_an_exception_is_released(io, no_collection):
+    """An exception is in no reference cycle, so its locals are freed without the garbage collector."""
 
     class Local:
         pass
@@ -274,8 +274,8 @@ def test_an_exception_is_let_go(io, no_collection):
     assert held() is None
 
 
-def test_an_interrupt_at_any_place_comes_out(io, no_collection, monkeypatch):
-    """It is never lost, nothing is said of it, and the thread goes on."""
+def test_an_interrupt_at_any_instruction_is_raised(io, no_collection, monkeypatch):
+    """An interrupt at any instruction is raised to the caller, nothing is unraisable, and the thread runs on."""
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", lambda each: unraisable.append(repr(each.object)))
     place = 0
@@ -293,15 +293,15 @@ def test_an_interrupt_at_any_place_comes_out(io, no_collection, monkeypatch):
     assert io.run(name_of_thread) == "io-test"
 
 
-def test_tasks_are_let_go_in_the_thread(io, no_collection):
-    """Python calls what the last reference to a task calls where that goes, and drops interrupts that come there."""
+def test_tasks_are_released_in_the_io_thread(io, no_collection):
+    """The last reference to a task ends in the I/O thread: callbacks of weak references would drop interrupts."""
     for _ in range(100):
         files = interrupt(lambda: io.run(name_of_thread), -1)
         assert weakref.WeakSet.__init__.__code__.co_filename not in files
 
 
-def test_it_does_not_keep_the_interpreter(io):
-    """Its thread is a daemon."""
+def test_the_io_thread_does_not_keep_the_interpreter_alive(io):
+    """The I/O thread is a daemon."""
     [thread] = [each for each in threading.enumerate() if each.name == "io-test"]
 
     assert thread.daemon

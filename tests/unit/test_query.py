@@ -1,4 +1,4 @@
-"""Queries of users, translated for MongoDB."""
+"""Translation of users' queries for MongoDB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEST = timezone(timedelta(hours=-1))
 
 
 def translated(query):
-    """The translation of a query for trials."""
+    """Return the translation of a query for trials."""
     return translate(query, TRIAL_FIELDS)
 
 
@@ -33,13 +33,13 @@ def translated(query):
     ],
 )
 def test_every_field_of_a_document_can_be_queried(fields, document):
-    """What can be queried is what documents hold, with `uid` for `_id`."""
+    """All fields of a document can be queried, with `uid` for `_id`."""
     assert set(fields.values()) == set(document)
     assert set(fields) == set(document) - {"_id"} | {"uid"}
 
 
 PATTERN = re.compile("^ml", re.IGNORECASE)
-# What is asked of `parameters.x`, and what MongoDB gets.
+# Name of a case: a condition on `parameters.x`, and its translation.
 CONDITIONS = {
     "equality": (1, 1),
     "None": (None, None),
@@ -78,25 +78,25 @@ CONDITIONS = {
 
 @pytest.mark.parametrize(("asked", "given"), CONDITIONS.values(), ids=CONDITIONS)
 def test_condition(asked, given):
-    """Every condition reaches MongoDB as it is, with values as they are stored."""
+    """A condition is passed to MongoDB unchanged, with its values in their stored form."""
     assert translated({"parameters.x": asked}) == {"parameters.x": given}
 
 
 @pytest.mark.parametrize("operator", ["$and", "$or", "$nor"])
 def test_queries_are_combined(operator):
-    """`$and`, `$or` and `$nor` take queries, each translated like the whole."""
+    """`$and`, `$or` and `$nor` take queries, each of which is translated."""
     asked = {operator: [{"uid": "a"}, {"$or": ({"status": "Running"},)}], "name": "b"}
 
     assert translated(asked) == {operator: [{"_id": "a"}, {"$or": [{"status.name": "Running"}]}], "name": "b"}
 
 
-def test_the_empty_query_matches_all():
-    """An empty query stays empty."""
+def test_the_empty_query_stays_empty():
+    """The empty query, which matches all documents, is translated to itself."""
     assert translated({}) == {}
 
 
-def test_the_query_given_is_left_as_it_was():
-    """Translating changes nothing of what it was given."""
+def test_the_given_query_is_not_changed():
+    """Translating a query does not change the given dict."""
     inner = {"$in": [NOON]}
     query = {"created": inner, "$and": [{"status": [Status.Running]}]}
 
@@ -126,7 +126,7 @@ PATHS = {
 
 @pytest.mark.parametrize(("asked", "given"), PATHS.values(), ids=PATHS)
 def test_path_of_a_query(asked, given):
-    """Dots part the keys, which are escaped as they are stored."""
+    """A path is split at its dots, and its keys are escaped as in documents."""
     assert translated({asked: 1}) == {given: 1}
 
 
@@ -142,7 +142,7 @@ def test_path_of_a_query(asked, given):
     ],
 )
 def test_path_joins_keys(keys, joined):
-    """`path` escapes what would part a key or look like an operator."""
+    """`path` escapes characters that would split a key or make it an operator."""
     assert path(*keys) == joined
 
 
@@ -163,12 +163,12 @@ STATUSES = {
 
 @pytest.mark.parametrize(("asked", "given"), STATUSES.values(), ids=STATUSES)
 def test_status(asked, given):
-    """A status is queried by its name, however it is given."""
+    """A status is translated to its name, in every form in which it can be given."""
     assert translated({"status": asked}) == {"status.name": given}
 
 
 def test_status_and_its_name_in_one_query():
-    """`status` and `status.name` are one path in the document, and neither is lost."""
+    """Conditions on `status` and `status.name`, which are one path in the document, are both kept."""
     query = {"status": ["Running", "Broken"], "status.name": re.compile("^B"), "name": "a"}
 
     assert translated(query) == {
@@ -177,7 +177,7 @@ def test_status_and_its_name_in_one_query():
 
 
 def nested(levels):
-    """A query below so many others."""
+    """Return a query below that many others."""
     query = {"name": "a"}
     for _ in range(levels):
         query = {"$and": [query]}
@@ -185,7 +185,7 @@ def nested(levels):
 
 
 def negated(levels):
-    """A condition negated so many times."""
+    """Return a condition that is negated that many times."""
     condition = {"$gt": 1}
     for _ in range(levels):
         condition = {"$not": condition}
@@ -193,17 +193,17 @@ def negated(levels):
 
 
 def endless():
-    """A query that has no end."""
+    """Return a query that contains itself."""
     query = {}
     query["$or"] = [query]
     return query
 
 
-# A query, and what the message has to name.
+# Name of a case: a query, and the texts that its error contains.
 REFUSED = {
-    "no dict": ([], ["query", "list"]),
+    "a list": ([], ["query", "list"]),
     "None": (None, ["query", "NoneType"]),
-    "a key that is no str": ({1: 2}, ["1"]),
+    "a key that is not a str": ({1: 2}, ["1"]),
     "$where": ({"$where": "true"}, ["$where", "$elemMatch", "$nor"]),
     "$expr": ({"$expr": {}}, ["$expr"]),
     "$function": ({"parameters.x": {"$function": {}}}, ["parameters.x", "$function", "$eq"]),
@@ -221,10 +221,10 @@ REFUSED = {
     "operators and keys mixed": ({"tags.a": {"$gt": 1, "b": 2}}, ["tags.a", "$gt", "'b'", "$eq"]),
     "operators and keys mixed below $elemMatch": ({"errors": {"$elemMatch": {"type": "a", "$gt": 1}}}, ["$gt", "type"]),
     "an unknown field": ({"metrcs.a": 1}, ["'metrcs'", "did you mean 'metrics'?", "parameters"]),
-    "a field like none": ({"zzz": 1}, ["'zzz'", "uid"]),
+    "a field that resembles no other": ({"zzz": 1}, ["'zzz'", "uid"]),
     "the empty path": ({"": 1}, ["''"]),
     "the id in the document": ({"_id": 1}, ["'_id'", "'uid'"]),
-    "what a project's trials are": ({"trials": "a"}, ["'trials'"]),
+    "trials of a project": ({"trials": "a"}, ["'trials'"]),
     "NUL in a path": ({"tags.a\0": 1}, ["NUL"]),
     "a lone surrogate in a path": ({"tags.\ud800": 1}, ["surrogate"]),
     "a lone backslash": ({"tags.a\\b": 1}, ["lone backslash at 6", "trialstream.path"]),
@@ -249,7 +249,7 @@ REFUSED = {
     "$size beyond 31 bits": ({"errors": {"$size": 2**31}}, ["errors $size"]),
     "$elemMatch with a list": ({"errors": {"$elemMatch": []}}, ["errors $elemMatch", "dict"]),
     "$regex with a number": ({"name": {"$regex": 1}}, ["name $regex", "str"]),
-    "$regex that is none": ({"name": {"$regex": "("}}, ["name $regex", "'('"]),
+    "$regex with an invalid pattern": ({"name": {"$regex": "("}}, ["name $regex", "'('"]),
     "$regex with NUL": ({"name": {"$regex": "a\0"}}, ["name $regex", "NUL"]),
     "a pattern of bytes": ({"name": re.compile(b"a")}, ["name", "pattern of str"]),
     "an object of unknown type": ({"tags.a": object()}, ["tags.a", "object"]),
@@ -259,19 +259,19 @@ REFUSED = {
     "a numpy.datetime64": ({"created": np.datetime64(1, "ns")}, ["created", "datetime64"]),
     "a time out of range in UTC": ({"created": datetime.max.replace(tzinfo=WEST)}, ["created", "UTC"]),
     "a code as status": ({"status": 101}, ["status", "101", "status.code"]),
-    "an operator that status has not": ({"status": {"$gt": "A"}}, ["status", "$gt", "$nin", "status.name"]),
+    "an operator that is not allowed on status": ({"status": {"$gt": "A"}}, ["status", "$gt", "$nin", "status.name"]),
     "an empty dict as status": ({"status": {}}, ["status", "{}"]),
     "status $in with a name": ({"status": {"$in": "Running"}}, ["status $in", "list"]),
     "status $ne with a list": ({"status": {"$ne": ["Running"]}}, ["status $ne"]),
     "33 levels of queries": (nested(33), ["32 levels"]),
     "33 levels of $not": (negated(33), ["32 levels"]),
-    "a query that holds itself": (endless(), ["32 levels"]),
+    "a query that contains itself": (endless(), ["32 levels"]),
 }
 
 
 @pytest.mark.parametrize(("query", "named"), REFUSED.values(), ids=REFUSED)
-def test_refused(query, named):
-    """What is not supported is refused at the call, by an error that names it."""
+def test_unsupported_query_is_refused(query, named):
+    """A query that is not supported is a QueryError at the call that names the unsupported part."""
     with pytest.raises(QueryError) as refused:
         translated(query)
 
@@ -279,21 +279,21 @@ def test_refused(query, named):
         assert each in str(refused.value)
 
 
-def test_levels_that_are_enough():
-    """32 levels are taken, of queries and of conditions."""
+def test_32_levels_are_accepted():
+    """Queries and conditions may have 32 levels."""
     assert translated(nested(32)) == nested(32)
     assert translated(negated(32)) == negated(32)
 
 
 def test_a_local_time_is_taken_as_local():
-    """A datetime without a zone means local time, as in Python."""
+    """A datetime without a zone is local time, as in Python."""
     naive = NOON.astimezone().replace(tzinfo=None)
 
     assert translated({"created": naive}) == {"created": MICROS}
 
 
 def test_fields_are_those_of_the_collection():
-    """A group has no status and a project no group, and both say so."""
+    """A field of another collection is an error: groups have no status, projects have no group."""
     for query, fields in [({"status": None}, GROUP_FIELDS), ({"group_id": "a"}, PROJECT_FIELDS)]:
         with pytest.raises(QueryError, match=f"no field '{next(iter(query))}'"):
             translate(query, fields)
@@ -315,7 +315,7 @@ SORTS = {
 
 @pytest.mark.parametrize(("sort", "keys"), SORTS.values(), ids=SORTS)
 def test_sort(sort, keys):
-    """A sort is paths with directions, and the uid makes the order total."""
+    """A sort is a list of paths with directions, and the uid is added to make the order total."""
     assert sort_keys(sort, TRIAL_FIELDS) == keys
 
 
@@ -327,33 +327,33 @@ def test_sort(sort, keys):
         pytest.param([1], "1", id="a list of numbers"),
         pytest.param([("name", 2)], "2", id="another direction"),
         pytest.param([("name", True)], "True", id="True as a direction"),
-        pytest.param(("name", -1), "-1", id="a pair that is in no list"),
+        pytest.param(("name", -1), "-1", id="a pair outside a list"),
         pytest.param("nme", "did you mean 'name'", id="an unknown field"),
         pytest.param("tags.a\0", "NUL", id="NUL"),
         pytest.param("tags.\ud800", "surrogate", id="a lone surrogate"),
         pytest.param([f"tags.{i}" for i in range(32)], "33 keys", id="too many keys"),
     ],
 )
-def test_sort_refused(sort, named):
-    """What is no sort is refused by an error that names it."""
+def test_invalid_sort_is_refused(sort, named):
+    """An invalid sort is a QueryError that names the invalid part."""
     with pytest.raises(QueryError, match=re.escape(named)):
         sort_keys(sort, TRIAL_FIELDS)
 
 
 def test_limit():
-    """No limit is 0 for MongoDB, and any other is taken as it is."""
+    """No limit is 0 for MongoDB, and any other limit is passed on unchanged."""
     assert check_limit(None) == 0
     assert check_limit(5) == 5
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.0, "1", 2**63])
-def test_limit_refused(limit):
-    """A limit is a positive int of 64 bits."""
+def test_invalid_limit_is_refused(limit):
+    """A limit that is not a positive int of 64 bits is a QueryError."""
     with pytest.raises(QueryError, match="limit"):
         check_limit(limit)
 
 
 def test_keys_of_a_path_are_text():
-    """`path` takes text only: an index is text, too."""
+    """`path` accepts text only, also for an index."""
     with pytest.raises(QueryError, match="int"):
         path("errors", 0)

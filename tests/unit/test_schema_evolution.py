@@ -36,14 +36,14 @@ def release():
 
 
 def undocumented(schema):
-    """The schema without its docs, which may change."""
+    """Return the schema without its docs, which may change."""
     if isinstance(schema, dict):
         return {key: undocumented(each) for key, each in schema.items() if key != "doc"}
     return [undocumented(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def reads(reader, writer):
-    """Whether a reader's schema reads data of a writer's schema, and the reasons if it does not."""
+    """Return whether a reader's schema reads data of a writer's schema, and the reasons if it does not."""
     result = ReaderWriterCompatibilityChecker().get_compatibility(
         avro.schema.parse(json.dumps(reader)), avro.schema.parse(json.dumps(writer))
     )
@@ -69,7 +69,7 @@ def test_every_version_reads_every_other(event):
         assert compatible, why
 
 
-def test_fingerprints_stay_apart():
+def test_different_schemas_have_different_fingerprints():
     """Different schemas have different fingerprints; these omit defaults and logical types, which cannot change."""
     by_key: dict[str, list] = {}
     every = [*CURRENT.items(), *((event, each) for event, versions in VERSIONS.items() for each in versions.values())]
@@ -84,7 +84,7 @@ def test_fingerprints_stay_apart():
 
 
 @pytest.mark.parametrize("event", CURRENT)
-def test_released_files_are_what_their_names_say(event):
+def test_released_files_are_named_by_their_fingerprints(event):
     """Each file is named by the fingerprint of its schema, and contains all named types of it."""
     for key, schema in VERSIONS[event].items():
         assert fingerprint(schema).hex() == key
@@ -92,7 +92,7 @@ def test_released_files_are_what_their_names_say(event):
         avro.schema.parse(json.dumps(schema))
 
 
-def test_no_released_event_is_forgotten():
+def test_every_released_event_has_a_schema():
     """Every released event still has a schema, since logs keep its records."""
     assert {path.name for path in RELEASED.iterdir() if path.is_dir()} == set(CURRENT)
 
@@ -103,13 +103,13 @@ HEARTBEAT = CURRENT["Heartbeat"]
 
 
 def changed(**change):
-    """The schema of Heartbeat with its field `seq` changed."""
+    """Return the schema of Heartbeat with its field `seq` changed."""
     fields = [{**each, **change} if each["name"] == "seq" else each for each in HEARTBEAT["fields"]]
     return {**HEARTBEAT, "fields": fields}
 
 
 def with_field(**field):
-    """The schema of Heartbeat with one field more."""
+    """Return the schema of Heartbeat with one more field."""
     return {**HEARTBEAT, "fields": [*HEARTBEAT["fields"], {"name": "load", "doc": "d", **field}]}
 
 
@@ -122,19 +122,19 @@ def with_field(**field):
         pytest.param(changed(type="string"), False, False, id="another type"),
         pytest.param(changed(type="int"), False, True, id="a narrower type"),
         pytest.param(changed(name="number"), False, False, id="another name"),
-        pytest.param({**HEARTBEAT, "fields": HEARTBEAT["fields"][:-1]}, True, True, id="an optional field less"),
-        pytest.param({**HEARTBEAT, "fields": HEARTBEAT["fields"][1:]}, True, False, id="a needed field less"),
+        pytest.param({**HEARTBEAT, "fields": HEARTBEAT["fields"][:-1]}, True, True, id="a removed optional field"),
+        pytest.param({**HEARTBEAT, "fields": HEARTBEAT["fields"][1:]}, True, False, id="a removed required field"),
         pytest.param({**HEARTBEAT, "name": "trialstream.Pulse"}, False, False, id="another record"),
     ],
 )
-def test_incompatible_changes_are_seen(other, forward, backward):
+def test_incompatible_changes_are_detected(other, forward, backward):
     """The checker flags a change in exactly the directions in which it breaks readers."""
     assert reads(other, HEARTBEAT)[0] == forward
     assert reads(HEARTBEAT, other)[0] == backward
 
 
-def test_changes_deep_inside_are_seen():
-    """A change of the recursive Value, inside a map, is flagged too."""
+def test_nested_changes_are_detected():
+    """A change of the recursive Value inside a map is flagged as well."""
     text = json.dumps(CURRENT["TagsAdded"])
     narrower = json.loads(text.replace('"boolean", ', ""))
 

@@ -1,4 +1,4 @@
-"""Segments: files that any Avro tool reads, and of which all whole blocks are read when they are torn or damaged."""
+"""Segments: files that any Avro tool reads, and whose complete blocks are read if a file is torn or damaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCKS = [EVENTS[:10], EVENTS[10:11], EVENTS[11:40]]
 
 @pytest.fixture
 def parts():
-    """The bytes of a segment: header, then blocks."""
+    """Return the bytes of a segment: header, then blocks."""
     container = Container("w", "p", "l")
     return [container.header, *(container.block(events) for events in BLOCKS)]
 
@@ -36,7 +36,7 @@ def written(tmp_path):
 
 
 def test_a_segment_is_read_as_it_was_written(parts, written):
-    """Events in order, writer, prefix, log and schemas."""
+    """A segment is read with its events in order, its writer, prefix, log and schemas."""
     contents = written(b"".join(parts))
 
     assert contents.events == EVENTS
@@ -44,8 +44,8 @@ def test_a_segment_is_read_as_it_was_written(parts, written):
     assert contents.schemas.keys() == SCHEMAS.keys()
 
 
-def test_other_avro_tools_read_it(parts):
-    """The plain reader of an Avro library finds the events and the schemas."""
+def test_other_avro_tools_read_a_segment(parts):
+    """The plain reader of an Avro library reads the events and the schemas of a segment."""
     data = b"".join(parts)
     reader = fastavro.reader(io.BytesIO(data))
 
@@ -55,7 +55,7 @@ def test_other_avro_tools_read_it(parts):
 
 
 def test_every_torn_tail_is_cut_at_the_last_whole_block(parts, written):
-    """At every length of the file."""
+    """A segment that is torn at any byte has the events of its complete blocks."""
     whole = b"".join(parts)
     ends = [sum(map(len, parts[: i + 1])) for i in range(len(parts))]
     for length in range(len(parts[0]), len(whole)):
@@ -67,8 +67,8 @@ def test_every_torn_tail_is_cut_at_the_last_whole_block(parts, written):
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 100, -1])
-def test_a_torn_header_holds_nothing(parts, written, length):
-    """A writer that is killed so early has not confirmed any event."""
+def test_a_segment_with_a_torn_header_is_empty(parts, written, length):
+    """A segment with a torn header has no events: its writer was killed before it confirmed any."""
     contents = written(parts[0][:length])
 
     assert contents.events == []
@@ -76,8 +76,8 @@ def test_a_torn_header_holds_nothing(parts, written, length):
 
 
 @pytest.mark.parametrize("block", [1, 2, 3])
-def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
-    """The checksum finds it, and the blocks behind it are read."""
+def test_a_flipped_bit_affects_its_block_only(parts, written, block):
+    """The checksum detects any flipped bit, and the blocks behind the damaged one are read."""
     start, end = sum(map(len, parts[:block])), sum(map(len, parts[: block + 1]))
     whole = b"".join(parts)
     others = [event for number, events in enumerate(BLOCKS, 1) if number != block for event in events]
@@ -86,7 +86,7 @@ def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
         damaged[at] ^= 0x10
         contents = written(bytes(damaged))
 
-        if contents.events == EVENTS:  # the count and the marker, which are not needed
+        if contents.events == EVENTS:  # the count and the marker, which readers do not need
             assert at == start or at >= end - 16
             assert (contents.lost_bytes, contents.damaged) == (0, False)
         else:
@@ -102,7 +102,7 @@ def test_every_flipped_bit_costs_its_block_alone(parts, written, block):
     ],
 )
 def test_another_file_is_refused(data, written, tmp_path):
-    """The message has its name."""
+    """A file that is no segment is an error with its name."""
     if data is None:
         out = io.BytesIO()
         fastavro.writer(out, {"type": "record", "name": "a", "fields": []}, [])
@@ -113,16 +113,16 @@ def test_another_file_is_refused(data, written, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
-    """The message has its name and the reason."""
+    """A file that cannot be read is an error with its name and the reason."""
     with pytest.raises(SpoolError, match=r"folder\.avro cannot be read: Is a directory"):
         (tmp_path / "folder.avro").mkdir()
         read_segment(tmp_path / "folder.avro")
 
 
-def test_a_damaged_header_is_not_taken_as_torn(parts, written):
-    """Whichever byte is changed, the file is refused and stays, or all of its events are read."""
+def test_a_damaged_header_is_refused_or_harmless(parts, written):
+    """With any byte of the header changed, the file is refused and stays, or all of its events are read."""
     header, whole = len(parts[0]), b"".join(parts)
-    # A sample, and all lengths: each stands right before a key of the metadata or behind it.
+    # A sample of all positions, and all lengths, which are directly before or behind a key of the metadata.
     keys = [each.start() for each in re.finditer(rb"avro\.|trialstream\.(schemas|writer|prefix|log)", parts[0])]
     lengths = {at for key in keys for at in range(key - 4, key + 26)}
     refused = 0

@@ -42,10 +42,10 @@ class Code(enum.IntEnum):
 @pytest.mark.parametrize(
     ("name", "value", "error", "reason"),
     [
-        pytest.param("Running", 1, InvalidValue, "use Status.Running", id="the name of a built-in one"),
+        pytest.param("Running", 1, InvalidValue, "use Status.Running", id="the name of a built-in status"),
         pytest.param("a\0", 1, InvalidValue, "NUL", id="NUL in the name"),
-        pytest.param(1, 1, InvalidType, "expected a str, got int", id="a name that is no text"),
-        pytest.param("a", 1.0, InvalidType, "expected an int as value, got float", id="a value that is no int"),
+        pytest.param(1, 1, InvalidType, "expected a str, got int", id="a name that is not a text"),
+        pytest.param("a", 1.0, InvalidType, "expected an int as value, got float", id="a value that is not an int"),
         pytest.param("a", True, InvalidType, "expected an int as value, got bool", id="a value that is a bool"),
         pytest.param("a", Code.PAUSED, InvalidType, "expected an int as value, got Code", id="a value that is an enum"),
         pytest.param("a", 2**63, InvalidValue, "64 bits", id="a value beyond 64 bits"),

@@ -16,7 +16,7 @@ from trialstream_schemas.model.times import from_micros, to_micros
         pytest.param(datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), 0, id="the epoch in another zone"),
         pytest.param(datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), -1, id="before the epoch"),
         pytest.param(datetime(2026, 11, 23, 1, 2, 3, 456789, tzinfo=UTC), 1795395723456789, id="today"),
-        pytest.param(datetime.max.replace(tzinfo=UTC), 253402300799999999, id="the end of time"),
+        pytest.param(datetime.max.replace(tzinfo=UTC), 253402300799999999, id="the largest time"),
     ],
 )
 def test_micros(time, micros):

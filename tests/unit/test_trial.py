@@ -1,4 +1,4 @@
-"""Projects, groups and trials."""
+"""Projects, groups and trials: their checks, equality and copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRUCTURES = [pytest.param(each, id=each.__name__) for each in (Project, TrialGr
     ("given", "error", "reason"),
     [
         pytest.param({"name": ""}, InvalidValue, "name: expected a name, got an empty str", id="empty name"),
-        pytest.param({"name": 1}, InvalidType, "name: expected a str, got int", id="name that is no text"),
+        pytest.param({"name": 1}, InvalidType, "name: expected a str, got int", id="name that is not a text"),
         pytest.param(
             {"name": "a\0"}, InvalidValue, r"name 'a\\x00': expected a name without NUL", id="NUL in the name"
         ),
@@ -81,13 +81,13 @@ def test_structure_is_a_plain_value(structure):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_structure_takes_keywords_only(structure):
-    """Fields are keywords, so that they cannot be mixed up and more can be added."""
+    """Fields are keywords only, so that they cannot be mixed up and fields can be added."""
     with pytest.raises(TypeError):
         structure("n")
 
 
 def test_trial_is_hashed_once():
-    """A trial that has a hash keeps it, and its fields are not checked again: they were at creation."""
+    """A trial that has a hash keeps it, and its fields are not checked again."""
     trial = Trial(name="", hash="0" * 32, revision=2)
 
     assert trial.uid == "0" * 32 + "_2"

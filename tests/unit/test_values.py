@@ -1,4 +1,4 @@
-"""Values that users may log: the checks of log calls."""
+"""The checks of values that users log."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Stubborn:
 
 
 def nested(depth):
-    """A list in a list in a list."""
+    """Return a list in a list, that many levels deep."""
     x = 1
     for _ in range(depth):
         x = [x]
@@ -124,7 +124,7 @@ def test_value_is_a_copy():
         pytest.param({"\ud800": 1}, InvalidValue, "p: key", "surrogate", id="lone surrogate in a key"),
         pytest.param({"a\0b": 1}, InvalidValue, "p: key", "NUL", id="NUL in a key"),
         pytest.param({"x" * 1025: 1}, InvalidValue, "p: key", "1024 bytes", id="key too long"),
-        pytest.param({1: 1}, InvalidType, "p: key", "expected a str, got int", id="key that is no text"),
+        pytest.param({1: 1}, InvalidType, "p: key", "expected a str, got int", id="key that is not a text"),
         pytest.param({"a": [1, {"b": object()}]}, InvalidType, "p.a.1.b", "object", id="object deep inside"),
         pytest.param({"a": {"b": ["\udfff"]}}, InvalidValue, "p.a.b.0", "surrogate", id="surrogate deep inside"),
         pytest.param(object(), InvalidType, "p", "builtins.object", id="object of unknown type"),
@@ -152,7 +152,7 @@ def test_value_refuses(given, error, path, reason):
     assert reason in str(refused.value)
 
 
-def test_value_refuses_what_contains_itself():
+def test_value_refuses_recursion():
     """A list that contains itself is an error, not an endless recursion."""
     endless: list = []
     endless.extend((endless, endless))
@@ -191,7 +191,7 @@ def test_value_is_bounded(make):
 )
 def test_size_is_no_less_than_the_bson(x):
     """`size` is at least the number of bytes in BSON, and at most three times that."""
-    taken = len(bson.encode({"x": forms.to_document(x)})) - 8  # the outer document: length, type, "x", end
+    taken = len(bson.encode({"x": forms.to_document(x)})) - 8  # of the outer document: length, type, "x", end
 
     assert taken <= values.size(x) <= 3 * taken
 
@@ -215,7 +215,7 @@ def test_values_names_every_key():
         pytest.param("", id="empty"),
         pytest.param("a.b$c %", id="dots, dollars, spaces"),
         pytest.param("学习率", id="Chinese"),
-        pytest.param("x" * MAX_NAME_BYTES, id="as long as it may be"),
+        pytest.param("x" * MAX_NAME_BYTES, id="the largest length"),
     ],
 )
 def test_name_accepts(name):
@@ -269,13 +269,13 @@ def test_number_accepts(given, plain):
         pytest.param([1], InvalidType, id="list"),
         pytest.param(1j, InvalidType, id="complex number"),
         pytest.param(np.array([1.0, 2.0]), InvalidType, id="numpy array of two"),
-        pytest.param(Tensor("1"), InvalidType, id="item() that is a text"),
-        pytest.param(Tensor(None), InvalidType, id="item() that is None"),
+        pytest.param(Tensor("1"), InvalidType, id="item() that returns a text"),
+        pytest.param(Tensor(None), InvalidType, id="item() that returns None"),
         pytest.param(10**400, InvalidValue, id="integer too large for a double"),
     ],
 )
 def test_number_refuses(given, error):
-    """An object that is no number is an error that names the metric; it is a TypeError or ValueError too."""
+    """An object that is not a number is an error that names the metric and is a TypeError or ValueError too."""
     with pytest.raises(error, match=r"^loss: "):
         values.number(given, "loss")
 

@@ -1,4 +1,4 @@
-"""Looking at each instruction of byte code that a call executes."""
+"""Tracing of each byte-code instruction that a call executes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def each_instruction(call, look):
-    """Make a call, and `look` at the frame before each instruction of its thread; what that raises comes from there."""
+    """Make a call with `look(frame)` before each instruction of its thread; `look` may raise into the call."""
 
     def trace(frame, event, _):
         frame.f_trace_opcodes = True

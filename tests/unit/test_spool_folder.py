@@ -23,7 +23,7 @@ def events(n, length=10):
 
 @pytest.fixture
 def spool(tmp_path):
-    """A spool with room."""
+    """A spool with free space."""
     made = Spool(tmp_path / "p" / "w", "p", "w", 10**9)
     yield made
     made.unlock()
@@ -35,19 +35,19 @@ def append(spool, these, *, on_disk=False, segment_bytes=10**9):
 
 
 def stored(spool):
-    """All events of all segments, in their order."""
+    """Return all events of all segments, in their order."""
     return [event for path in sorted(spool.folder.glob("*.avro")) for event in read_segment(path).events]
 
 
 def test_nothing_is_made_before_the_first_event(spool):
-    """A run that needs no spool leaves no folder."""
+    """Opening a spool creates no folder; the first event does."""
     spool.close()
 
     assert not spool.folder.parent.exists()
 
 
 def test_appended_events_are_in_the_file_at_once(spool):
-    """A process that is killed after the append loses none."""
+    """An appended event is in the file when the append returns, so a process killed then does not lose it."""
     first, second = events(3), events(2)
     segment = append(spool, first)
 
@@ -59,7 +59,7 @@ def test_appended_events_are_in_the_file_at_once(spool):
 
 
 def test_segments_are_closed_by_size_and_stage(spool):
-    """Events that are on disk only are not mixed with others, so that a segment is loaded as a whole."""
+    """Events that are on disk only have segments of their own, so that a segment is loaded as a whole."""
     one = append(spool, events(1))
     two = append(spool, events(1), on_disk=True)
     three = append(spool, events(1), on_disk=True, segment_bytes=1)
@@ -69,7 +69,7 @@ def test_segments_are_closed_by_size_and_stage(spool):
 
 
 def test_a_folder_without_segments_is_removed(spool):
-    """The folder of its prefix is removed too, if it is empty then."""
+    """A spool without segments removes its folder, and the folder of its prefix if that is empty."""
     segment = append(spool, events(1))
     spool.close_segment()
     spool.remove(segment)
@@ -80,7 +80,7 @@ def test_a_folder_without_segments_is_removed(spool):
 
 
 def test_events_that_were_not_sent_stay(spool):
-    """Closing the spool keeps its segments."""
+    """Closing a spool keeps the segments with events that were not sent."""
     these = events(4)
     append(spool, these)
     spool.close()
@@ -91,7 +91,7 @@ def test_events_that_were_not_sent_stay(spool):
 
 
 def test_the_cap_counts_all_files(spool, tmp_path):
-    """Nothing of a block that does not fit is written; a segment that was sent makes room."""
+    """The cap counts all files: a block beyond it is not written at all, and a sent segment frees its size."""
     spool = Spool(tmp_path / "small", "p", "w", 80 * KIB)
     first = append(spool, events(10, KIB))
     with pytest.raises(SpoolFull, match="small has reached its cap of 81920 bytes"):
@@ -108,8 +108,8 @@ def test_the_cap_counts_all_files(spool, tmp_path):
 
 
 @pytest.mark.parametrize("written", [0, 1, 500])
-@pytest.mark.parametrize("cut", [True, False], ids=["and it is cut", "and it cannot be cut"])
-def test_a_disk_that_is_full_takes_all_of_a_block_or_nothing(spool, monkeypatch, written, cut):
+@pytest.mark.parametrize("cut", [True, False], ids=["the file can be cut", "the file cannot be cut"])
+def test_a_block_is_written_completely_or_not_at_all(spool, monkeypatch, written, cut):
     """The bytes of a failed write are cut off; if that fails too, readers skip them."""
     first, lost, last = events(3), events(50), events(2)
     append(spool, first)
@@ -134,8 +134,8 @@ def test_a_disk_that_is_full_takes_all_of_a_block_or_nothing(spool, monkeypatch,
     assert stored(spool) == first + last
 
 
-def test_a_write_may_come_in_parts(spool, monkeypatch):
-    """The operating system may write fewer bytes than it was given."""
+def test_a_partial_write_is_completed(spool, monkeypatch):
+    """A block is complete if the operating system writes it in several parts."""
     real = os.write
     monkeypatch.setattr(module.os, "write", lambda fd, data: real(fd, bytes(data[:7])))
     these = events(20)
@@ -145,7 +145,7 @@ def test_a_write_may_come_in_parts(spool, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
-    """The message has the path and the reason."""
+    """A folder that cannot be written is an error with its path and the reason."""
     (tmp_path / "file").write_text("")
     spool = Spool(tmp_path / "file" / "w", "p", "w", 10**9)
 
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 
 
 def test_a_segment_can_be_thinned(spool):
-    """The segment holds the kept events, and its size is counted."""
+    """A thinned segment has the kept events, and its new size is counted."""
     these = events(10)
     segment = append(spool, these)
     spool.close_segment()
@@ -165,7 +165,7 @@ def test_a_segment_can_be_thinned(spool):
 
 
 def test_one_process_has_a_folder_at_a_time(spool):
-    """A second process gets an error."""
+    """A second process that opens a locked folder gets an error."""
     append(spool, events(1))
     other = Spool(spool.folder, "p", "", 0)
     with pytest.raises(SpoolBusy, match="in use by a running process"):
@@ -179,7 +179,7 @@ def test_one_process_has_a_folder_at_a_time(spool):
 
 
 def test_a_killed_process_releases_its_folder(tmp_path):
-    """A forked child does not keep the lock."""
+    """The folder of a killed process is free, even if a forked child of the process still runs."""
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
@@ -204,12 +204,12 @@ def test_a_killed_process_releases_its_folder(tmp_path):
     process.wait(10)
 
     assert abandoned(tmp_path) == [tmp_path / "w"]
-    process.stdin.close()  # the child ends
+    process.stdin.close()  # ends the child
     process.stdout.close()
 
 
 def test_spools_are_found_below_a_path(spool, tmp_path):
-    """At any depth; a path that does not exist has none."""
+    """Spools are found at any depth below a path; a path that does not exist has none."""
     append(spool, events(1))
     other = Spool(tmp_path / "deep" / "er" / "w", "p", "w", 10**9)
     append(other, events(1))
@@ -221,7 +221,7 @@ def test_spools_are_found_below_a_path(spool, tmp_path):
 
 
 def test_a_damaged_segment_is_renamed_and_kept(spool):
-    """The events that could be read were sent; the rest of the file is not deleted."""
+    """A damaged segment is renamed and kept, although its readable events were sent: the rest is not deleted."""
     append(spool, events(1))
     segment = append(spool, events(5))
     spool.close_segment()

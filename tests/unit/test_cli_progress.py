@@ -12,7 +12,7 @@ from trialstream_console.cli import progress
 
 @pytest.fixture
 def screen(monkeypatch):
-    """The output of the bar, as on a terminal."""
+    """The output of the bar on a terminal."""
     made = io.StringIO()
     console = partial(Console, file=made, force_terminal=True, width=120)
     monkeypatch.setattr(progress, "Console", lambda **_: console())
@@ -20,7 +20,7 @@ def screen(monkeypatch):
 
 
 def test_the_bar_shows_step_count_rate_and_time_left(screen):
-    """The initial count of a resumed step does not count in its rate."""
+    """The bar shows step, count, rate and time left; the initial count of a resumed step is not part of its rate."""
     with progress.progress_bar() as report:
         report("folding", 100_000, 200_000)
         for done in range(101_000, 200_001, 1000):
@@ -34,7 +34,7 @@ def test_the_bar_shows_step_count_rate_and_time_left(screen):
 
 
 def test_the_total_may_grow(screen):
-    """A log may be appended to while it is read."""
+    """The total may grow during a step, since a log may be appended to while it is read."""
     with progress.progress_bar() as report:
         report("folding", 0, 10)
         report("folding", 10, 10)
@@ -44,7 +44,7 @@ def test_the_total_may_grow(screen):
 
 
 def test_the_bar_is_not_shown_without_a_terminal(capsys):
-    """The logs of batch jobs stay readable."""
+    """Without a terminal there is no bar, so that the logs of batch jobs stay readable."""
     with progress.progress_bar() as report:
         report("folding", 1, 2)
         report("folding", 2, 2)

@@ -1,4 +1,4 @@
-"""What the reader checks at the call, before MongoDB is involved."""
+"""Checks of the MongoDB reader at the call, before a request is sent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from trialstream.reading.mongo import MongoReader
 
 @pytest.fixture
 async def reader():
-    """A reader of a MongoDB that is never reached."""
+    """A reader of a MongoDB that cannot be reached."""
     reader = MongoReader(ts.Config(mongo="mongodb://127.0.0.1:1/"), 0.1)
     yield reader
     reader.close()
 
 
 async def test_candidates_of_different_queries_have_different_keys(reader):
-    """True is not 1, though they are equal in Python, and groups are not trials."""
+    """Keys of queries differ by type (1, True and 1.0) and by collection, and are the same for the same query."""
     queries = [
         ("trials", {"tags.x": 1}),
         ("trials", {"tags.x": True}),
@@ -32,7 +32,7 @@ async def test_candidates_of_different_queries_have_different_keys(reader):
 
 @pytest.mark.parametrize("read", ["trials", "groups", "projects"])
 async def test_a_wrong_query_is_an_error_at_the_call(reader, read):
-    """Nothing has to be awaited, and no server has to answer."""
+    """A wrong query is an error at the call, without an await and without a response of the server."""
     with pytest.raises(ts.QueryError, match="there is no field 'nmae', did you mean 'name'"):
         getattr(reader, read)({"nmae": 1})
     with pytest.raises(ts.QueryError, match="sort: expected a path or a list of paths, got int"):

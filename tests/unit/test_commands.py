@@ -1,4 +1,4 @@
-"""The update calls as events: checked at the call, so that what is queued can be encoded and folded."""
+"""Update calls as events: they are checked at the call, so that a queued event can be encoded and folded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import time
 
 import pytest
-from trialstream.kafka import commands as updates
+from trialstream.kafka import commands
 from trialstream.protocol import Protocol
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
@@ -20,17 +20,17 @@ UID = "0123456789abcdef0123456789abcdef_0"
 
 
 def raised(error):
-    """The error with the traceback of a raise."""
+    """Return the error with the traceback of a raise."""
     try:
         raise error
     except type(error) as caught:
         return caught
 
 
-@pytest.mark.parametrize("name", [*updates.TRIAL_UPDATES, *updates.GROUP_UPDATES])
+@pytest.mark.parametrize("name", [*commands.TRIAL_UPDATES, *commands.GROUP_UPDATES])
 def test_an_update_has_the_parameters_of_its_method(name):
-    """After the writer and the uid: what the Protocol's method takes after the trial or group."""
-    update = (updates.TRIAL_UPDATES | updates.GROUP_UPDATES)[name]
+    """An update takes the writer, the uid, and the parameters of its Protocol method after the trial or group."""
+    update = (commands.TRIAL_UPDATES | commands.GROUP_UPDATES)[name]
     mine = list(inspect.signature(update).parameters.values())[2:]
     method = list(inspect.signature(getattr(Protocol, name)).parameters.values())[2:]
 
@@ -42,23 +42,23 @@ def test_an_update_has_the_parameters_of_its_method(name):
 @pytest.mark.parametrize(
     "event",
     [
-        updates.log_trial_start("w", UID),
-        updates.log_trial_finish("w", UID, ValueError, ValueError("no"), None),
-        updates.log_trial_arguments("w", UID, a=1),
-        updates.log_trial_metadata("w", UID, RingAggregator.lazy(3), a=[None]),
-        updates.add_trial_tags("w", UID, a={"b": b"c"}),
-        updates.set_trial_status("w", UID, Status.Broken, "why"),
-        updates.set_group_metadata("w", "g", a=1.5),
+        commands.log_trial_start("w", UID),
+        commands.log_trial_finish("w", UID, ValueError, ValueError("no"), None),
+        commands.log_trial_arguments("w", UID, a=1),
+        commands.log_trial_metadata("w", UID, RingAggregator.lazy(3), a=[None]),
+        commands.add_trial_tags("w", UID, a={"b": b"c"}),
+        commands.set_trial_status("w", UID, Status.Broken, "why"),
+        commands.set_group_metadata("w", "g", a=1.5),
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_what_an_update_makes_can_be_encoded(event):
-    """It comes back from the wire as it was, with the writer, the subject and the time of the call."""
+def test_the_event_of_an_update_can_be_encoded(event):
+    """The event of an update is restored from the wire, with the writer, the subject and the time of the call."""
     read = SchemaStore().decode(encode(event))
 
     assert read == event
     assert (event.writer, event.subject) in {("w", UID), ("w", "g")}
-    assert 0 <= time.time_ns() // 1000 - event.time < 3600_000_000  # made when the tests were collected
+    assert 0 <= time.time_ns() // 1000 - event.time < 3600_000_000  # the event was made when the tests were collected
 
 
 # --- Finish
@@ -74,16 +74,16 @@ def test_what_an_update_makes_can_be_encoded(event):
     ],
 )
 def test_an_interruption_is_no_error(given):
-    """`interrupted`, without an error."""
-    event = updates.log_trial_finish("w", UID, *given)
+    """An interruption or cancellation sets `interrupted` and has no error."""
+    event = commands.log_trial_finish("w", UID, *given)
 
     assert (event.interrupted, event.error) == (True, None)
 
 
 def test_an_exception_is_kept_with_its_traceback():
-    """Type, message, and where it was raised."""
+    """An exception is logged with its type, message and traceback."""
     error = raised(ZeroDivisionError("by zero"))
-    event = updates.log_trial_finish("w", UID, type(error), error, error.__traceback__)
+    event = commands.log_trial_finish("w", UID, type(error), error, error.__traceback__)
 
     assert not event.interrupted
     assert (event.error.type, event.error.message) == ("ZeroDivisionError", "by zero")
@@ -92,38 +92,38 @@ def test_an_exception_is_kept_with_its_traceback():
 
 
 @pytest.mark.parametrize("given", [(ValueError, None), (None, ValueError("")), (SystemExit, SystemExit(""))])
-def test_an_exception_without_its_parts(given):
-    """What is missing is empty."""
-    event = updates.log_trial_finish("w", UID, *given)
+def test_missing_parts_of_an_exception_are_empty(given):
+    """A missing instance, message or traceback of an exception is logged as an empty text."""
+    event = commands.log_trial_finish("w", UID, *given)
 
     assert event.error.message == ""
     assert event.error.traceback == ""
 
 
 @pytest.mark.parametrize("given", ["ValueError", int, 1, ValueError()], ids=repr)
-def test_what_is_no_class_of_an_exception(given):
-    """It is a TypeError that names the parameter."""
+def test_a_wrong_exc_type_is_refused(given):
+    """An `exc_type` that is not a class of exceptions is a TypeError that names the parameter."""
     with pytest.raises(InvalidType, match="exc_type"):
-        updates.log_trial_finish("w", UID, given)
+        commands.log_trial_finish("w", UID, given)
 
 
-def test_an_exception_that_cannot_be_shown():
-    """A broken `__str__` does not keep the end of a trial from the log."""
+def test_an_exception_with_a_broken_str_is_logged():
+    """An exception whose `__str__` raises is logged with the error of `__str__` as its message."""
 
     class BrokenError(Exception):
         def __str__(self):
             raise RuntimeError("no text")
 
-    event = updates.log_trial_finish("w", UID, BrokenError, BrokenError(), None)
+    event = commands.log_trial_finish("w", UID, BrokenError, BrokenError(), None)
 
     assert "no text" in event.error.message
     assert event.error.type.endswith("BrokenError")
 
 
-def test_an_exception_that_says_too_much():
-    """The beginning of the message and the end of the traceback are kept, in valid Unicode."""
+def test_a_long_exception_is_cut():
+    """The beginning of a long message and the end of its traceback are logged, in valid Unicode."""
     error = raised(ValueError("\ud800" + "é" * 100_000 + "end"))
-    event = updates.log_trial_finish("w", UID, type(error), error, error.__traceback__)
+    event = commands.log_trial_finish("w", UID, type(error), error, error.__traceback__)
 
     assert event.error.message.startswith("\\ud800é")
     assert len(event.error.message) <= 2048 + 5
@@ -142,17 +142,17 @@ def test_an_exception_that_says_too_much():
         pytest.param(CustomStatus("Paused", -1), StatusRecord("Paused", -1), id="a custom status"),
     ],
 )
-def test_a_status_goes_by_name_and_number(status, wanted):
-    """The user's own too."""
-    event = updates.set_trial_status("w", UID, status)
+def test_a_status_is_a_name_and_a_number(status, wanted):
+    """A status, built-in or the user's own, is logged as its name and number."""
+    event = commands.set_trial_status("w", UID, status)
 
     assert (event.status, event.error) == (wanted, None)
 
 
 def test_the_error_of_a_status():
-    """A text has no type; an exception that was raised has a traceback."""
-    text = updates.set_trial_status("w", UID, Status.Broken, "node lost").error
-    exception = updates.set_trial_status("w", UID, Status.Broken, raised(OSError("disk"))).error
+    """The error of a status is a text without a type, or an exception with its traceback."""
+    text = commands.set_trial_status("w", UID, Status.Broken, "node lost").error
+    exception = commands.set_trial_status("w", UID, Status.Broken, raised(OSError("disk"))).error
 
     assert (text.type, text.message, text.traceback) == ("", "node lost", "")
     assert (exception.type, exception.message) == ("OSError", "disk")
@@ -162,18 +162,18 @@ def test_the_error_of_a_status():
 @pytest.mark.parametrize(
     ("args", "named"), [(("Running",), "status"), ((101,), "status"), ((Status.Broken, 1), "error")]
 )
-def test_what_is_no_status_and_no_error(args, named):
-    """It is a TypeError that names the parameter."""
+def test_wrong_status_or_error_is_refused(args, named):
+    """A wrong status or error is a TypeError that names the parameter."""
     with pytest.raises(InvalidType, match=named):
-        updates.set_trial_status("w", UID, *args)
+        commands.set_trial_status("w", UID, *args)
 
 
 # --- Values
 
 
-@pytest.mark.parametrize("update", [updates.log_trial_arguments, updates.log_trial_metadata, updates.add_trial_tags])
+@pytest.mark.parametrize("update", [commands.log_trial_arguments, commands.log_trial_metadata, commands.add_trial_tags])
 def test_values_are_copied_in_their_plain_form(update):
-    """What is changed later does not change the event."""
+    """A later change of a logged value does not change the event."""
     given = [1, (2, bytearray(b"a"))]
     event = update("w", UID, a=given, **{"a.b": True})
     given.append(3)
@@ -183,39 +183,39 @@ def test_values_are_copied_in_their_plain_form(update):
 
 @pytest.mark.parametrize(
     "update",
-    [updates.log_trial_arguments, updates.log_trial_metadata, updates.add_trial_tags, updates.set_group_metadata],
+    [commands.log_trial_arguments, commands.log_trial_metadata, commands.add_trial_tags, commands.set_group_metadata],
 )
-def test_values_that_cannot_be_logged(update):
-    """The error names the key."""
+def test_invalid_values_are_refused(update):
+    """A value that cannot be logged is an error that names its key."""
     with pytest.raises(InvalidType, match="bad"):
         update("w", UID, good=1, bad=object())
     with pytest.raises(InvalidValue, match="bad"):
         update("w", UID, good=1, bad=2**63)
 
 
-def test_values_that_do_not_fit_one_event():
-    """Each is small enough, together they are not; what just fits can be encoded."""
+def test_values_too_large_for_one_event_are_refused():
+    """Values that are small enough each are an error if their event is too large; the largest event can be encoded."""
     many = {f"k{i}": "x" * 1000 for i in range(MAX_EVENT_BYTES // 1000 + 1)}
     fits = dict(list(many.items())[: MAX_EVENT_BYTES // 1020])
     with pytest.raises(InvalidValue, match="spread them over several"):
-        updates.log_trial_arguments("w", UID, **many)
+        commands.log_trial_arguments("w", UID, **many)
 
-    assert len(encode(updates.log_trial_arguments("w", UID, **fits))) < 1_000_000
+    assert len(encode(commands.log_trial_arguments("w", UID, **fits))) < 1_000_000
 
 
 @pytest.mark.parametrize("lazy", [StatAggregator.lazy(2), TimeSeriesAggregator.lazy()], ids=["Stat", "TimeSeries"])
 def test_metadata_for_statistics_is_numbers(lazy):
-    """They become doubles; all else is a TypeError that names the key."""
-    event = updates.log_trial_metadata("w", UID, lazy, a=True, b=2)
+    """Metadata for statistics is converted to doubles; anything else is a TypeError that names the key."""
+    event = commands.log_trial_metadata("w", UID, lazy, a=True, b=2)
 
     assert (event.values, event.aggregator) == ({"a": 1.0, "b": 2.0}, lazy)
     with pytest.raises(InvalidType, match=r"metadata\.a"):
-        updates.log_trial_metadata("w", UID, lazy, a="x")
+        commands.log_trial_metadata("w", UID, lazy, a="x")
 
 
 def test_metadata_for_other_aggregators_is_any_value():
-    """Value is the default."""
-    assert updates.log_trial_metadata("w", UID, a="x").aggregator == ValueAggregator.lazy()
-    assert updates.log_trial_metadata("w", UID, RingAggregator.lazy(1), a="x").values == {"a": "x"}
+    """Metadata for other aggregators, of which Value is the default, is any value."""
+    assert commands.log_trial_metadata("w", UID, a="x").aggregator == ValueAggregator.lazy()
+    assert commands.log_trial_metadata("w", UID, RingAggregator.lazy(1), a="x").values == {"a": "x"}
     with pytest.raises(InvalidType, match="aggregator"):
-        updates.log_trial_metadata("w", UID, RingAggregator, a="x")
+        commands.log_trial_metadata("w", UID, RingAggregator, a="x")

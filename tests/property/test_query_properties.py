@@ -1,4 +1,4 @@
-"""Translation of queries, for any keys, any values, and anything at all."""
+"""Translation of queries with any keys and any values, and of any other object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.keys import escape_key
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
-# Characters with a meaning in a path, an operator or an escaped key come often.
+# Characters with a meaning in a path, an operator or an escaped key are drawn often.
 KEYS = st.text(st.sampled_from("\\.$%-a0 é"), max_size=6) | TEXT
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text("a.$%") | st.binary()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=8)
@@ -38,8 +38,8 @@ ANYTHING = st.recursive(
 
 
 @given(st.lists(KEYS, max_size=8))
-def test_keys_of_a_path_come_out_as_stored(keys):
-    """Whatever the keys are, their path names the place where documents hold them, and no operator."""
+def test_a_path_is_translated_to_stored_keys(keys):
+    """The path of any keys names the place where documents have them, and no operator."""
     stored = ".".join(map(escape_key, keys))
 
     assert translate({path("parameters", *keys): 1}, TRIAL_FIELDS) == {
@@ -49,8 +49,8 @@ def test_keys_of_a_path_come_out_as_stored(keys):
 
 
 @given(st.lists(KEYS, min_size=1, max_size=8))
-def test_relative_paths_come_out_as_stored(keys):
-    """Inside `$elemMatch` any path of keys names the same place of the element, even one that begins with a dollar."""
+def test_a_relative_path_is_translated_to_stored_keys(keys):
+    """Inside `$elemMatch` the path of any keys names their place in the element, even if it begins with a dollar."""
     asked = {"tags.list": {"$elemMatch": {path(*keys): 1}}}
 
     assert translate(asked, TRIAL_FIELDS) == {"tags.list": {"$elemMatch": {".".join(map(escape_key, keys)): 1}}}
@@ -63,13 +63,13 @@ def test_paths_of_different_keys_differ(one, other):
 
 
 @given(VALUES)
-def test_values_are_as_stored(x):
-    """What is compared has the form in which documents hold it."""
+def test_values_are_translated_to_their_stored_form(x):
+    """Values of a query are translated to the form in which documents have them."""
     assert repr(translate({"tags.x": {"$eq": x}}, TRIAL_FIELDS)) == repr({"tags.x": {"$eq": to_document(x)}})
 
 
 def operators_of(x):
-    """Every key of a translated query that MongoDB would take for an operator."""
+    """Return every key of a translated query that MongoDB would take for an operator."""
     if isinstance(x, dict):
         for key, inner in x.items():
             if key.startswith("$"):
@@ -82,7 +82,7 @@ def operators_of(x):
 
 @given(ANYTHING | st.dictionaries(ANY_KEYS, ANYTHING, max_size=3), FIELDS)
 def test_anything_is_translated_or_refused(query, fields):
-    """Whatever is asked: only allowed operators come out, only QueryError is raised, and the query stays as it was."""
+    """Any object as a query gives allowed operators only or raises only QueryError, and stays unchanged."""
     before = repr(query)
     try:
         translated = translate(query, fields)
@@ -94,8 +94,8 @@ def test_anything_is_translated_or_refused(query, fields):
 
 
 @given(ANYTHING)
-def test_any_sort_is_keys_or_refused(sort):
-    """Whatever is given to sort by, the result names each key once and orders totally, or it is refused."""
+def test_any_sort_is_translated_or_refused(sort):
+    """Any object as a sort gives each key once and a total order, or is refused."""
     try:
         keys = sort_keys(sort, TRIAL_FIELDS)
     except QueryError:
@@ -106,7 +106,7 @@ def test_any_sort_is_keys_or_refused(sort):
 
 
 @given(KEYS, st.text(st.characters(exclude_characters="\\.$"), min_size=1, max_size=1))
-def test_a_backslash_before_anything_else_is_refused(key, other):
-    """A backslash that escapes nothing is an error, not a guess."""
+def test_a_lone_backslash_is_refused(key, other):
+    """A backslash that escapes nothing is a QueryError."""
     with pytest.raises(QueryError):
         translate({f"{path('tags', key)}\\{other}": 1}, TRIAL_FIELDS)

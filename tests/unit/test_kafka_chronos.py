@@ -1,4 +1,4 @@
-"""Open chronos: which start a finish belongs to."""
+"""Open chronos: the assignment of a finish to its start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trialstream_schemas.model.aggregators import StatAggregator
 
 
 def chrono(trial="t_0", name="step"):
-    """One that runs from now on."""
+    """Return a chrono that has just been started."""
     return OpenChrono(trial, name, StatAggregator.lazy(1), None)
 
 
@@ -26,7 +26,7 @@ def in_thread(function):
 
 
 def test_a_finish_belongs_to_its_start():
-    """By trial and name."""
+    """A finish belongs to the open chrono of the same trial and name."""
     chronos = Chronos()
     first, second, third = chrono(), chrono(name="load"), chrono(trial="t_1")
     for each in (first, second, third):
@@ -38,7 +38,7 @@ def test_a_finish_belongs_to_its_start():
 
 
 def test_chronos_of_one_task_nest():
-    """The latest start is finished first."""
+    """In one task, the chrono that was started last is finished first."""
     chronos = Chronos()
     outer, inner = chrono(), chrono()
     chronos.start(outer)
@@ -49,7 +49,7 @@ def test_chronos_of_one_task_nest():
 
 
 def test_a_finish_without_a_start():
-    """Never started, or finished already."""
+    """A finish is an error if the chrono was never started or has been finished already."""
     chronos = Chronos()
     with pytest.raises(ChronoError, match="'step' of trial t_0 was never started"):
         chronos.finish("t_0", "step")
@@ -60,8 +60,8 @@ def test_a_finish_without_a_start():
         chronos.finish("t_0", "step")
 
 
-def test_threads_finish_what_they_started():
-    """Each its own, whatever the order."""
+def test_a_thread_finishes_its_own_chrono():
+    """Each of several threads finishes the chrono that it started, in any order."""
     chronos, together = Chronos(), threading.Barrier(8)
     wrong = []
 
@@ -81,8 +81,8 @@ def test_threads_finish_what_they_started():
     assert wrong == []
 
 
-def test_tasks_finish_what_they_started():
-    """Each its own, whatever the order."""
+def test_a_task_finishes_its_own_chrono():
+    """Each of several tasks finishes the chrono that it started, in any order."""
     chronos = Chronos()
 
     async def work(started, may_finish):
@@ -105,16 +105,16 @@ def test_tasks_finish_what_they_started():
     assert asyncio.run(main()) == [True] * 4
 
 
-def test_the_only_one_can_be_finished_from_anywhere():
-    """A chrono that one thread starts and another finishes, as callbacks of frameworks do."""
+def test_the_only_open_chrono_can_be_finished_by_another_thread():
+    """A thread can finish the only open chrono of another thread, as callbacks of frameworks do."""
     chronos, mine = Chronos(), chrono()
     chronos.start(mine)
 
     assert in_thread(lambda: chronos.finish("t_0", "step")) is mine
 
 
-def test_which_of_several_is_meant_must_be_known():
-    """Several are open, and none was started here."""
+def test_a_finish_of_several_chronos_of_other_tasks_is_ambiguous():
+    """A finish is an error if several chronos are open and the calling task has started none of them."""
     chronos = Chronos()
     for _ in range(2):
         in_thread(lambda: chronos.start(OpenChrono("t_0", "step", StatAggregator.lazy(1), None, owner=object())))
@@ -123,26 +123,26 @@ def test_which_of_several_is_meant_must_be_known():
         chronos.finish("t_0", "step")
 
 
-def test_chronos_are_announced_once_they_run_for_long():
-    """Each once, and those that have just been started later."""
-    chronos, told = Chronos(), []
+def test_long_chronos_are_announced_once():
+    """A chrono is announced once, after it has run for long."""
+    chronos, announced = Chronos(), []
     old, young = chrono(), chrono()
     young.started = old.started + 10
     chronos.start(old)
     chronos.start(young)
-    chronos.announce(old.started + 5, told.append)
-    chronos.announce(old.started + 5, told.append)
-    assert told == [old]
-    chronos.announce(old.started + 10, told.append)
+    chronos.announce(old.started + 5, announced.append)
+    chronos.announce(old.started + 5, announced.append)
+    assert announced == [old]
+    chronos.announce(old.started + 10, announced.append)
 
-    assert told == [old, young]
+    assert announced == [old, young]
     assert old.announced
     assert young.announced
 
 
-def test_what_could_not_be_told_is_told_later():
-    """There was no room: the next time there may be."""
-    chronos, told = Chronos(), []
+def test_a_failed_announcement_is_repeated():
+    """A chrono whose announcement failed, since the outbox was full, is announced the next time."""
+    chronos, announced = Chronos(), []
     chronos.start(chrono())
 
     def fail(_):
@@ -150,6 +150,6 @@ def test_what_could_not_be_told_is_told_later():
 
     with pytest.raises(BufferError):
         chronos.announce(float("inf"), fail)
-    chronos.announce(float("inf"), told.append)
+    chronos.announce(float("inf"), announced.append)
 
-    assert len(told) == 1
+    assert len(announced) == 1

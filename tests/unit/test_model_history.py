@@ -1,4 +1,4 @@
-"""The history of a trial in documents of bounded size."""
+"""The history of a trial, in documents of bounded size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSS = Shape("metrics", ("loss",), "int")
 
 
 def rows(shape, first, n, writer="w", step=None):
-    """Rows numbered from `first`; each has its number in every column."""
+    """Return rows numbered from `first`, each with its number in every column."""
     numbers = range(first, first + n)
     steps = {
         "int": list(numbers),
@@ -79,7 +79,7 @@ def test_bucket_fills():
     assert bucket.to_document(full=False)["segments"] == [[MAX_ROWS, 1, "w"]]
 
 
-def test_exactly_full():
+def test_bucket_becomes_exactly_full():
     """A bucket that becomes exactly full is returned at once, and the open one is empty."""
     bucket = Bucket("t_0", LOSS)
 
@@ -89,7 +89,7 @@ def test_exactly_full():
     assert (bucket.number, len(bucket), bucket.spans) == (1, 0, [])
 
 
-def test_one_frame_fills_several():
+def test_one_frame_fills_several_buckets():
     """A frame larger than a bucket fills several in order, without losing or reordering rows."""
     bucket = Bucket("t_0", LOSS)
 
@@ -103,7 +103,7 @@ def test_one_frame_fills_several():
 @pytest.mark.parametrize(
     ("logged", "spans"),
     [
-        pytest.param([("a", 0, 2), ("a", 2, 3)], [[0, 5, "a"]], id="a writer that goes on"),
+        pytest.param([("a", 0, 2), ("a", 2, 3)], [[0, 5, "a"]], id="a writer that continues"),
         pytest.param(
             [("a", 0, 2), ("b", 2, 1), ("a", 3, 1)], [[0, 2, "a"], [2, 1, "b"], [3, 1, "a"]], id="two writers"
         ),
@@ -120,7 +120,7 @@ def test_spans_of_writers(logged, spans):
     assert bucket.to_document(full=False)["segments"] == spans
 
 
-def test_bucket_goes_on_after_a_document():
+def test_bucket_continues_after_a_document():
     """A bucket that is read from its document continues where it was, within its last span."""
     bucket = Bucket("t_0", LOSS)
     list(bucket.append(rows(LOSS, 0, 5)))
@@ -170,7 +170,7 @@ WIDE = tuple(f"layer.{i:05}.weight.grad.norm" for i in range(20_000))
         pytest.param(Shape("metrics", tuple("abcdefgh"), "float"), id="eight metrics"),
         pytest.param(Shape("metrics", WIDE[:500], "int"), id="500 metrics"),
         pytest.param(Shape("metrics", WIDE[:5000], "none"), id="5,000 metrics"),
-        pytest.param(Shape("metrics", ("loss",), "text"), id="text steps as long as they may be"),
+        pytest.param(Shape("metrics", ("loss",), "text"), id="text steps of the largest length"),
     ],
 )
 def test_bucket_documents_are_bounded(shape):
@@ -192,7 +192,7 @@ def test_bucket_documents_are_bounded(shape):
     ],
 )
 def test_widest_event_fits(character, steps):
-    """The longest and most names of an event make buckets far below MongoDB's 16 MB, escapes included."""
+    """Events with the longest and the most names make buckets far below MongoDB's 16 MB, escapes included."""
     names = tuple(character * 1020 + f"{i:04}" for i in range(MAX_EVENT_BYTES // 1024))
     shape = Shape("metrics", names, steps)
 

@@ -1,4 +1,4 @@
-"""Buckets of history to arrays, in the order of the log."""
+"""Buckets of history are read as arrays, in the order of the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = {int: "int", float: "float", str: "text", type(None): "none"}
 
 
 def buckets_of(rows):
-    """What the fold makes of rows of (writer, step, metrics): full buckets and open ones, through their documents."""
+    """Return the buckets, full and open, that the fold makes of rows of (writer, step, metrics), by their documents."""
     held, full = {}, []
     for first, (writer, step, metrics) in enumerate(rows):
         shape = Shape("metrics", tuple(metrics), KINDS[type(step)])
@@ -27,19 +27,19 @@ def buckets_of(rows):
 
 
 def plain(steps, values):
-    """A history of these."""
+    """Return a history of these steps and values."""
     n = len(values)
     times = np.arange(n).astype("datetime64[us]")
     return MetricHistory(np.array(steps), times, np.array(["w"] * n, dtype=object), np.array(values, dtype=float))
 
 
-def test_nothing():
-    """No buckets, no histories."""
+def test_no_buckets():
+    """Without buckets there are no histories."""
     assert histories([]) == {}
 
 
 def test_four_arrays_of_one_length():
-    """Steps, times, writers, values, with their types."""
+    """A history has arrays of steps, times, writers and values, of one length and with their types."""
     loss = histories(buckets_of([("a", 1, {"loss": 0.5}), ("b", 2, {"loss": 0.25})]))["loss"]
 
     assert (loss.steps.dtype, loss.steps.tolist()) == (np.int64, [1, 2])
@@ -50,7 +50,7 @@ def test_four_arrays_of_one_length():
 
 
 def test_rows_of_several_shapes_come_in_the_order_of_the_log():
-    """Whatever their names, steps and writers, and whatever the order of the buckets."""
+    """Rows of different names, steps and writers are in the order of the log, for any order of the buckets."""
     rows = [
         (f"w{i % 3}", [i, float(i), str(i), None][i % 4], {"a": i} | ({"b": -i} if i % 5 else {})) for i in range(99)
     ]
@@ -67,7 +67,7 @@ def test_rows_of_several_shapes_come_in_the_order_of_the_log():
 
 @pytest.mark.parametrize("rows", [1, 1023, 1024, 1025, 2048, 2049])
 def test_buckets_follow_each_other(rows):
-    """The open bucket of a shape is empty when the last one has just been filled."""
+    """A history continues across full buckets, also if the open bucket is empty since the last one was just filled."""
     found = histories(buckets_of([("w", i, {"loss": i}) for i in range(rows)]))
 
     assert found["loss"].steps.tolist() == list(range(rows))
@@ -86,7 +86,7 @@ def test_buckets_follow_each_other(rows):
     ],
 )
 def test_the_type_of_the_steps(steps, kind):
-    """Numbers where all are; objects, each as it was logged, where some are not."""
+    """Steps are an array of numbers if all are numbers, else an array of the objects that were logged."""
     loss = histories(buckets_of([("w", step, {"loss": 1}) for step in steps]))["loss"]
 
     assert loss.steps.dtype.kind == kind
@@ -105,7 +105,7 @@ def test_the_type_of_the_steps(steps, kind):
     ],
 )
 def test_since_a_step(since, wanted):
-    """Smaller ones, missing ones and those of the other type are left out, in all four arrays."""
+    """Smaller steps, missing steps and steps of the other type are left out of all four arrays."""
     rows = [("w", step, {"loss": 1}) for step in (1, 2, None, 3, 2.5, "a", "b")]
     loss = histories(buckets_of(rows), since)["loss"]
 
@@ -114,8 +114,8 @@ def test_since_a_step(since, wanted):
 
 
 @pytest.mark.parametrize("points", [3, 4, 7, 10, 99])
-def test_downsampling_keeps_what_a_plot_shows(points):
-    """The ends and the extremes, in order; never more points than asked for."""
+def test_downsampling_keeps_ends_and_extremes(points):
+    """Downsampling keeps the ends and the extremes in order, and returns at most the requested number of points."""
     values = np.sin(np.arange(1000) / 9)
     values[100], values[200] = 9.0, -9.0
     found = downsampled(plain(range(1000), values), points)
@@ -129,8 +129,8 @@ def test_downsampling_keeps_what_a_plot_shows(points):
         assert {9.0, -9.0} <= set(found.values)
 
 
-def test_downsampling_leaves_out_what_has_no_place():
-    """NaN and ±inf hide nothing; of nothing else nothing is left."""
+def test_downsampling_leaves_out_nan_and_inf():
+    """Downsampling leaves out NaN and ±inf; a history of NaN alone becomes empty."""
     values = np.arange(100.0)
     values[::2], values[1::20] = math.nan, math.inf
     found = downsampled(plain(range(100), values), 10)
@@ -141,8 +141,8 @@ def test_downsampling_leaves_out_what_has_no_place():
     assert len(nothing) == 0
 
 
-def test_what_is_short_enough_is_left_as_it_is():
-    """NaN too."""
+def test_a_short_history_is_not_downsampled():
+    """A history with at most the requested number of points is returned as it is, including NaN."""
     history = plain(range(3), [1.0, math.nan, 2.0])
 
     assert downsampled(history, 3) is history
@@ -152,13 +152,13 @@ def test_what_is_short_enough_is_left_as_it_is():
     ("given", "error"),
     [(2, InvalidValue), (0, InvalidValue), (-5, InvalidValue), (3.0, InvalidType), (True, InvalidType)],
 )
-def test_numbers_of_points_that_draw_nothing(given, error):
-    """They are refused; the error names the parameter."""
+def test_invalid_numbers_of_points_are_refused(given, error):
+    """A number of points below three, or that is no int, is an error that names the parameter."""
     with pytest.raises(error, match="max_points"):
         check_points(given)
 
 
-def test_numbers_of_points():
-    """From three up, or none given."""
+def test_valid_numbers_of_points():
+    """A number of points is at least three, or None."""
     check_points(None)
     check_points(3)

@@ -28,14 +28,14 @@ def test_schemas_come_back_from_json(form):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"xyz": {}}', b"\xff"], ids=["empty", "torn", "list", "null", "no digits", "bytes"]
 )
-def test_json_of_something_else(text):
+def test_json_that_is_no_object_of_schemas(text):
     """Text that is not an object of schemas by fingerprint is a SchemaError."""
     with pytest.raises(SchemaError, match="expected a JSON object of schemas by fingerprint"):
         schemas_from_json(text)
 
 
-def test_store_of_texts():
-    """A store made of schemas holds these and the schemas of this version."""
+def test_store_of_schemas():
+    """A store made of schemas has these schemas and those of this version."""
     key = fingerprint(json.loads(OTHER))
 
     store = SchemaStore.of({key: OTHER})
@@ -44,7 +44,7 @@ def test_store_of_texts():
     assert all(each in store for each in SCHEMAS)
 
 
-def test_store_of_texts_that_are_no_schemas():
-    """One text that is not an Avro schema makes no store."""
+def test_store_of_an_invalid_schema():
+    """A store cannot be made if one text is not an Avro schema."""
     with pytest.raises(SchemaError, match="schema"):
         SchemaStore.of({b"\0" * 8: b"{}"})

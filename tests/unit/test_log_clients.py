@@ -1,4 +1,4 @@
-"""The clients of Kafka that are opened for a block, with a consumer in place of aiokafka's."""
+"""Kafka clients that are opened for a block, with a consumer in place of aiokafka's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Connections:
     is_closed = False
 
     async def close(self):
-        """Note that they are closed."""
+        """Record that the connections are closed."""
         self.is_closed = True
 
 
 class RetryingConsumer:
-    """A consumer with a fetch that waits to be tried again; its `stop` behaves as aiokafka's does then."""
+    """A consumer with a fetch that waits for its next try; its `stop` then behaves like aiokafka's."""
 
     def __init__(self, **_):
         self._client = Connections()
@@ -42,7 +42,7 @@ def _retrying(monkeypatch):
 
 
 async def test_a_consumer_that_cancels_its_own_fetch_is_stopped_and_its_connections_are_closed():
-    """The caller is not cancelled by the cancellation of the fetch."""
+    """The cancellation of a consumer's own fetch does not cancel the caller, and the connections are closed."""
     async with clients.open_consumer(ts.Config()) as consumer:
         pass
 
@@ -50,7 +50,7 @@ async def test_a_consumer_that_cancels_its_own_fetch_is_stopped_and_its_connecti
 
 
 async def test_the_error_of_the_block_outlives_the_cancellation_of_a_fetch():
-    """An error of aiokafka comes out as KafkaUnavailable with the address."""
+    """An error of aiokafka in the block is raised as KafkaUnavailable, not replaced by the fetch's cancellation."""
     with pytest.raises(ts.KafkaUnavailable, match=r"127\.0\.0\.1:9092"):
         async with clients.open_consumer(ts.Config()):
             raise KafkaConnectionError

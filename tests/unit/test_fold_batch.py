@@ -1,4 +1,4 @@
-"""Row groups: which frames of one row are folded together, and which are not."""
+"""Row groups: frames of one row that are folded together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIME = 1_700_000_000_000_000
 
 
 def row(seq, trial=ONE, **changes):
-    """A frame of one row."""
+    """Return a frame of one row."""
     event = MetricsLogged(
         trial=trial.uid,
         writer="w",
@@ -44,7 +44,7 @@ def row(seq, trial=ONE, **changes):
 
 
 def state_with(*events):
-    """A state with both trials, after some events."""
+    """Return a state with both trials, after some events."""
     state = State(trials={each.uid: copy.deepcopy(each) for each in (ONE, TWO)})
     for event in events:
         fold(state, event)
@@ -53,19 +53,19 @@ def state_with(*events):
 
 
 def seen(state):
-    """The content of a state as documents, and its changes."""
+    """Return the content of a state as documents, and its changes."""
     trials = {uid: trial_to_document(each) for uid, each in state.trials.items()}
     buckets = {key: each.to_document(full=False) for key, each in state.buckets.items()}
     return trials, buckets, state.changes
 
 
-def test_rows_of_trials_in_turn_are_a_group_each():
-    """Each group is in the order of the log."""
+def test_alternating_trials_have_a_row_group_each():
+    """The rows of each trial form one group, in the order of the log, if trials alternate."""
     assert row_groups([row(1), row(1, TWO), row(2), row(2, TWO), row(3)]) == [[0, 2, 4], [1, 3]]
 
 
 def test_a_record_that_is_not_folded_is_in_no_group():
-    """Such a record does not end a group either."""
+    """A record that is not folded is in no group and ends none."""
     assert row_groups([row(1), None, row(2), None]) == [[0, 2]]
     assert single_groups([row(1), None, row(2)]) == [[0], [2]]
 
@@ -85,7 +85,7 @@ def test_a_record_that_is_not_folded_is_in_no_group():
     ],
 )
 def test_an_event_ends_the_group_of_its_trial(event):
-    """The event keeps its place among the events of its trial; rows of other trials stay together."""
+    """An event other than an ordinary row ends the group of its trial, and rows of other trials stay in one group."""
     rows = [row(1), row(1, TWO), event, row(2, TWO), row(3)]
 
     assert row_groups(rows) == [[0], [2], [4], [1, 3]]
@@ -100,12 +100,12 @@ def test_an_event_ends_the_group_of_its_trial(event):
     ],
 )
 def test_an_event_ends_all_groups(event):
-    """The event may read or change any trial."""
+    """An event that may read or change any trial ends all groups."""
     assert row_groups([row(1), row(1, TWO), event, row(2), row(2, TWO)]) == [[0], [1], [2], [3], [4]]
 
 
-def test_ordinary_rows_are_folded_at_once():
-    """The first row is folded by itself; the result is the same as one by one."""
+def test_ordinary_rows_are_folded_together():
+    """A group is folded at once after its first row, with the same result as one by one."""
     rows = [row(seq) for seq in range(1, 40)]
     together, one_by_one = state_with(), state_with()
     for each in rows:
@@ -134,7 +134,7 @@ def test_ordinary_rows_are_folded_at_once():
     ],
 )
 def test_irregular_rows_are_left_to_fold(changes, before):
-    """The state is unchanged."""
+    """Irregular rows leave the state unchanged and are left to `fold`."""
     state = state_with(row(1, **before))
     expected = seen(copy.deepcopy(state))
 
@@ -143,7 +143,7 @@ def test_irregular_rows_are_left_to_fold(changes, before):
 
 
 def test_unknown_trials_and_writers_are_left_to_fold():
-    """`fold` refuses rows of an unknown trial with a reason."""
+    """Rows of unknown trials and writers are left to `fold`, which refuses an unknown trial with a reason."""
     nowhere = Trial(name="nowhere")
     rows = [row(2, nowhere), row(3, nowhere)]
 
@@ -153,7 +153,7 @@ def test_unknown_trials_and_writers_are_left_to_fold():
 
 
 def test_columns_may_be_arrays_or_lists():
-    """A frame decoded with the schema of another version may hold lists."""
+    """Columns may be lists, as in a frame decoded with the schema of another version."""
     rows = [row(seq) for seq in (2, 3)]
     others = [replace(each, columns=[array("d", c) for c in each.columns], steps=list(each.steps)) for each in rows]
     one, other = state_with(row(1)), state_with(row(1))
@@ -164,7 +164,7 @@ def test_columns_may_be_arrays_or_lists():
 
 
 def test_a_fault_names_the_group_that_caused_it(monkeypatch):
-    """The caller then folds the batch one by one."""
+    """A fault names the group that caused it, so that the caller can fold the batch one by one."""
     monkeypatch.setattr(batch, "fold_rows", lambda *_: 1 / 0)
 
     with pytest.raises(FoldFault, match="division by zero") as caught:
