@@ -1,6 +1,7 @@
 """The `trialstream` command: one module for each group of commands.
 
-Layers, top to bottom: the groups of commands; what they share (`output`, `progress`, `running`, `times`, `logs`).
+Layers, top to bottom: the groups of commands; the modules that they share (`output`, `progress`, `running`, `times`,
+`logs`).
 """
 
 from __future__ import annotations

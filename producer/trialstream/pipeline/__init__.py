@@ -1,1 +1,1 @@
-"""Carries events from log calls to Kafka: outbox, frames, backlog, sender, and the spiller to disk."""
+"""The pipeline from log calls to Kafka: outbox, open frames, backlog, sender, and the spiller, which uses the disk."""

@@ -1,7 +1,7 @@
 r"""Paths of queries: the fields that can be queried, and the translation of dotted paths.
 
 Paths are dotted: `parameters.lr`, `metrics.loss.last`, `errors.0.type`. In a key, a dot is written `\.` and a backslash
-`\\`; `path("parameters", "a.b")` does that. Keys are escaped as they are stored (`model.keys.escape_key`).
+`\\`; `path("parameters", "a.b")` escapes both. Stored keys are escaped in another way (`model.keys.escape_key`).
 """
 
 from __future__ import annotations
