@@ -197,7 +197,7 @@ def test_values_that_do_not_fit_one_event():
     """Each is small enough, together they are not; what just fits can be encoded."""
     many = {f"k{i}": "x" * 1000 for i in range(MAX_EVENT_BYTES // 1000 + 1)}
     fits = dict(list(many.items())[: MAX_EVENT_BYTES // 1020])
-    with pytest.raises(InvalidValue, match="spread them over several"):
+    with pytest.raises(InvalidValue, match="spread the values over several"):
         updates.log_trial_arguments("w", UID, **many)
 
     assert len(encode(updates.log_trial_arguments("w", UID, **fits))) < 1_000_000

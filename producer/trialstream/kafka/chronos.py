@@ -21,7 +21,7 @@ caller: ContextVar[object] = ContextVar("caller", default=None)
 
 
 def _owner() -> object:
-    """Return the caller: the running task, or the thread if there is no task."""
+    """Return the identity of the caller: the thread in `caller`, otherwise the running task or this thread."""
     if (on_behalf := caller.get()) is not None:
         return on_behalf
     try:

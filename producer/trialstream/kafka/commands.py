@@ -80,7 +80,8 @@ def checked_values(given: dict[str, Any], path: str) -> dict[str, Value]:
     total = size(plain)
     if total > MAX_EVENT_BYTES:
         raise InvalidValue(
-            f"{path}: {total} bytes in one call, {MAX_EVENT_BYTES} at most: spread them over several calls"
+            f"{path}: expected at most {MAX_EVENT_BYTES} bytes in one call, got {total}: "
+            "spread the values over several calls"
         )
     return plain
 
@@ -271,7 +272,7 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
 def _check_size(what: str, *parts: dict[str, Any]) -> None:
     total = sum(map(size, parts))
     if total > MAX_EVENT_BYTES:
-        raise InvalidValue(f"{what}: its values take {total} bytes, {MAX_EVENT_BYTES} at most")
+        raise InvalidValue(f"{what}: expected values of at most {MAX_EVENT_BYTES} bytes, got {total}")
 
 
 def _error(error: str | BaseException | None) -> Error | None:

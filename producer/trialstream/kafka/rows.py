@@ -69,7 +69,7 @@ class RowChecks:
         total = sum(len(check_name(each, "metric").encode()) + 8 for each in names)
         if total > MAX_VALUE_BYTES:
             raise InvalidValue(
-                f"metrics: {len(names)} metrics take {total} bytes in one call, {MAX_VALUE_BYTES} at most"
+                f"metrics: expected at most {MAX_VALUE_BYTES} bytes in one call, got {total} for {len(names)} names"
             )
         if len(self._names) >= _KNOWN_NAMES:
             self._names.clear()

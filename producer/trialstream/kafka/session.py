@@ -232,7 +232,7 @@ class Session:
             self.lifecycle.warn_once(warning)
 
     async def request(self, event: SubjectEvent) -> Decision:
-        """Send a request and wait for its outcome: see `Requests.request`.
+        """Send a request and wait for its outcome; further errors as for `Requests.request`.
 
         Raises:
             Offline: The protocol works without servers.

@@ -193,7 +193,7 @@ async def stop_producer(producer: AIOKafkaProducer, seconds: float) -> None:
 
     Args:
         producer: A producer, started or not.
-        seconds: Deadline of the orderly stop, and again of the forced one.
+        seconds: Maximum duration of the orderly stop, and also of the forced one.
     """
     with anyio.move_on_after(seconds, shield=True) as stopping:
         await producer.stop()

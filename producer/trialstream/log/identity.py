@@ -41,7 +41,7 @@ async def ensure_identity(config: Config, producer: AIOKafkaProducer, partitions
         if begin := (await consumer.beginning_offsets([registry]))[registry]:
             raise LogMismatch(
                 f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, and "
-                "with it the identity of the log"
+                "with it the identity of the log; set another TRIALSTREAM_PREFIX to begin a new log"
             )
         if not (await consumer.end_offsets([registry]))[registry]:
             created = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)

@@ -2,15 +2,16 @@
 
 The events are in three stages, the oldest in the first:
 
-1. *queues*: in memory, one queue for each partition; the sender sends these. A segment of the spool may hold them too.
+1. *queues*: in memory, one queue for each partition, which the sender sends. Segments of the spool may also hold them.
 2. *on disk*: in segments of the spool only; loaded into the queues when there is room.
-3. *waiting*: in memory, to be written to the spool before they move on.
+3. *waiting*: in memory; written to the spool before they move to one of the other stages.
 
 Normally each event goes straight into a queue. While the backlog is *spilling*, new events wait for the spool.
 Invariants:
 
 - numbers rise from each stage to the next, so the events of a subject leave in the order in which they were queued;
-- the spool holds the oldest events that are not acknowledged: an event in no segment is newer than all in segments.
+- the spool holds the oldest events that are not acknowledged: an event in no segment is newer than all
+  events in segments.
 
 Safe to use from any thread.
 """

@@ -118,7 +118,7 @@ class MetricsFrame:
 
     @property
     def wide(self) -> bool:
-        """Whether rows are so large that a few beyond the limit, by several threads, could make the event too large."""
+        """Whether the rows are too large for `Outbox.add_row`, whose callers may exceed the limit by a few rows."""
         return self._limit < _NARROW_ROWS
 
     @property

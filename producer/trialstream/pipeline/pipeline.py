@@ -82,7 +82,7 @@ class Pipeline:
 
         Raises:
             KafkaUnavailable: No broker answered within the timeout.
-            LogMismatch: The topics do not belong to the log that they were created for.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
         """
         with anyio.move_on_after(timeout) as deadline:
             found = await ensure_topics(self._config)

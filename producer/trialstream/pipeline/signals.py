@@ -33,7 +33,7 @@ class WakeUp:
         self._event.clear()
 
     async def wait(self, seconds: float = math.inf) -> None:
-        """Return when the flag is set, or after that many seconds."""
+        """Wait until the flag is set, but at most this number of seconds."""
         with anyio.move_on_after(seconds):
             await self._event.wait()
 

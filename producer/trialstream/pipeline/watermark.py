@@ -38,7 +38,7 @@ class Watermark:
     - `number` is one above the number of the last event that was not a pending command when it was queued;
     - the offset of a partition is one above that of the last event that was not a pending command when Kafka
       acknowledged it;
-    - both are above the numbers, and offsets, of all abandoned commands.
+    - `number` is above the numbers of all abandoned commands, and the offset of a partition is above their offsets.
 
     A command that was decided is folded, so no read needs to wait for it. A read waits in two steps: until all entries
     below `number` are acknowledged, and then until the projection has reached the offsets found at that time.

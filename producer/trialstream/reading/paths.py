@@ -100,8 +100,8 @@ def _split(given: str) -> list[str]:
         if at == len(given):
             break
         if given[at] != ".":
-            raise QueryError(f"path: {given!r} has a lone backslash at {at}; trialstream.path() escapes keys")
+            raise QueryError(f"path: {given!r} has a lone backslash at index {at}; trialstream.path() escapes keys")
         at += 1
     if len(keys) > _MAX_KEYS:
-        raise QueryError(f"path: {shown(given)} has {len(keys)} keys, {_MAX_KEYS} at most")
+        raise QueryError(f"path: expected at most {_MAX_KEYS} keys, got {len(keys)} in {shown(given)}")
     return keys

@@ -1,4 +1,4 @@
-"""`get_*` and `fetch_*` of every protocol that reads through a `Reader`."""
+"""`ReadingProtocol`: implements `get_*` and `fetch_*` for every protocol that reads through a `Reader`."""
 
 # ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
 
@@ -170,5 +170,5 @@ def checked(given: T, kind: type[T], path: str) -> T:
 
 
 def definition(trial: Trial) -> Trial:
-    """Return a trial as it was defined: a fetched one keeps its hash, a new one is checked and hashed again."""
+    """Return the definition of a trial: a fetched trial as it is, a new trial checked and hashed again."""
     return trial if trial.created is not None else replace(trial, hash="", revision=0)

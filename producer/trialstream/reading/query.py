@@ -129,7 +129,7 @@ def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
             found.setdefault(resolve(name, fields), direction)  # a repeated path does not change the order
     found.setdefault("_id", 1)
     if len(found) > _MAX_SORT:
-        raise QueryError(f"sort: {len(found)} keys with the uid, {_MAX_SORT} at most")
+        raise QueryError(f"sort: expected at most {_MAX_SORT} keys including the uid, got {len(found)}")
     return list(found.items())
 
 
@@ -192,8 +192,8 @@ def _condition(given: object, label: str, depth: int) -> Any:
         if len(operators) < len(given):
             plain = next(key for key in given if key not in operators)
             raise QueryError(
-                f"{label}: {operators[0]} and the key {plain!r} cannot stand in one dict; "
-                "write {'$eq': {...}} for equality with a dict whose keys begin with $"
+                f"{label}: {operators[0]} and the key {plain!r} are not allowed in one dict; "
+                "use {'$eq': {...}} to match a dict whose keys begin with $"
             )
         _check_depth(depth)
         return {operator: _operand(operator, x, label, depth) for operator, x in given.items()}
@@ -280,7 +280,7 @@ def _list(given: object, where: str) -> Sequence[Any]:
 
 def _literal(given: object, where: str) -> Any:
     if operators := _operators(given):
-        raise QueryError(f"{where}: {operators[0]} cannot stand here; a dict with such a key is matched by $eq")
+        raise QueryError(f"{where}: {operators[0]} is not allowed here; use $eq to match a dict with such a key")
     return _value(given, where)
 
 

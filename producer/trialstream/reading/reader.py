@@ -153,7 +153,7 @@ class Reader(ABC):
 
     @abstractmethod
     async def poll_decisions(self) -> None:
-        """Look for the outcomes that `decision` waits for, until cancelled; one task of the connection runs it."""
+        """Poll the outcomes that `decision` waits for, until cancelled. One task of each connection runs this."""
 
     @abstractmethod
     def close(self) -> None:

@@ -11,7 +11,7 @@ A call from the main thread may be interrupted (Ctrl-C) at any instruction. Two 
 - Coroutines and tasks are created and released in the I/O thread only. If the caller created a coroutine and the
   interrupt came before it was handed over, Python would report it as never awaited. If the caller released the last
   reference to a task, the interrupt could come inside asyncio's weak-reference callback, where Python swallows it.
-- `IoThread.run` shares no lock with the I/O thread that an interrupt could leave locked.
+- `IoThread.run` takes no lock that the I/O thread also takes, since an interrupt could leave it locked.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class IoThread:
             self.loop.call_soon_threadsafe(self._start, future, function, args)
         except RuntimeError:
             self._tasks.pop(future, None)
-            raise ProtocolClosed("the protocol is closed: call it inside its block") from None
+            raise ProtocolClosed("the protocol is closed: call its methods inside its block") from None
 
     def _start(
         self,

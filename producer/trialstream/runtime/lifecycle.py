@@ -108,7 +108,7 @@ class Lifecycle:
 
         Raises:
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
-            LogMismatch: The topics are not those of the log.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
             ProtocolClosed: The connection was opened before.
         """
         if self._state != "new":

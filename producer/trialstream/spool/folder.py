@@ -102,7 +102,7 @@ class Spool:
     # --- Opening
 
     def set_log(self, log_id: str) -> None:
-        """Set the id of the log that segments created from now on hold."""
+        """Set the id of the log, which is written into all segments that are created from now on."""
         self._log = log_id
 
     def lock(self) -> None:
