@@ -356,7 +356,7 @@ class Protocol(ABC):
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
         """Claim exactly one trial that matches, apply an update to it, and return it.
 
-        If several workers claim the same trial at the same time, exactly one gets it, and the others claim other trials.
+        If several workers claim the same trial at the same time, exactly one gets it; the others claim other trials.
 
         Args:
             query: As for `fetch_trials`.

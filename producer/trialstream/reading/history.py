@@ -37,7 +37,7 @@ def check_points(max_points: int | None) -> None:
 
 
 def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict[str, MetricHistory]:
-    """Return the history of each name, its rows in the order of the log, across all shapes.
+    """Return the history of each name: the rows of all its buckets, in the order of the log.
 
     Args:
         buckets: All buckets with rows of these names.
