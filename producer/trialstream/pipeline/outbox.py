@@ -16,15 +16,13 @@ Safe to use from any thread. The lock is held for a few appends, never across I/
     2. read `frame.is_sealed`                2. count the rows: `frame.sealed_rows`
 
 Each step is atomic, since the interpreter runs one thread at a time. If the appending thread reads False, the row was
-appended before the flag was set, and so before the count: the row is in the event. If it reads True, the row was
-appended before or after the count, and `frame.has_counted` waits for the count and checks. A row that was not counted
-is in no event; `add_row` then returns False, and the caller logs the row by `add_metrics`. So each row is in exactly
-one event.
+appended before the flag was set, and so before the count: the row is in the event. If it reads True,
+`frame.has_counted` waits for the count and checks the row. A row that was not counted is in no event: `add_row` returns
+False, and the caller logs the row by `add_metrics`. So each row is in exactly one event.
 
 **Exceptions raised by signal handlers**, at any instruction. Moving an event into the backlog takes several steps, so
-the event is first recorded as a `_Move`, and each step can be repeated. If an exception interrupts the steps, the next
-call under the lock finishes the recorded move, with the same `seq`. At worst the event is queued twice, and the fold
-skips the second one.
+the event is first recorded as a `_Move`, and each step can be repeated. After an interruption, the next call under the
+lock finishes the move, with the same `seq`. At worst the event is queued twice, and the fold skips the second one.
 """
 
 from __future__ import annotations
@@ -125,8 +123,7 @@ class Outbox:
         """Append a row to an open frame without the lock, if a frame fits the row. Almost every log call ends here.
 
         A frame fits if `add_metrics` has opened it for the same trial object, names and aggregator, and it has room.
-        The step must be an int or None, and all values must be floats. Any other row is refused; the caller checks it
-        and passes it to `add_metrics`.
+        The step must be an int or None, and all values floats. The caller passes any other row to `add_metrics`.
 
         Args:
             trial: The trial object that the user passed.
@@ -182,8 +179,7 @@ class Outbox:
             names: Names of the metrics.
             row: One value for each metric.
             aggregator: How the values are aggregated.
-            given: Trial and aggregator as the user passed them, so that `add_row` accepts further rows with the same
-                two; None if `add_row` must not.
+            given: Trial and aggregator as the user passed them; `add_row` then accepts further rows with the same two.
 
         Raises:
             OutboxFull: There is no room; nothing was appended.
@@ -271,9 +267,7 @@ class Outbox:
             self._enqueue(event, bytes_)
 
     def drop(self, uid: str) -> None:
-        """Count an event of a subject as dropped, since there is no room for it.
-
-        One `seq` of the subject is skipped: the fold finds the gap and counts the lost event.
+        """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
 
         Raises:
             ProtocolClosed: The outbox is closed; nothing was counted.
@@ -331,9 +325,7 @@ class Outbox:
     def _check_open(self) -> None:
         self._finish_move()
         if self._closed:
-            raise ProtocolClosed(
-                "the protocol was closed during the call: leave its block only after all calls have ended"
-            )
+            raise ProtocolClosed("the protocol was closed during the call: leave its block only after the last call")
 
     def _check_room(self) -> None:
         self._check_open()

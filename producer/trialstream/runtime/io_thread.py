@@ -36,7 +36,7 @@ __all__ = ["IoThread"]
 log = logging.getLogger("trialstream")
 T = TypeVar("T")
 _JOIN_SECONDS = 5.0
-_STOPPED = "the protocol was closed during the call: leave its block only after all calls have ended"
+_STOPPED = "the protocol was closed during the call: leave its block only after the last call"
 
 
 async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
