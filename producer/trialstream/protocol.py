@@ -378,7 +378,7 @@ class Protocol(ABC):
 
         Args:
             query: As for `fetch_groups`.
-            attr: `set_group_metadata`.
+            attr: Name of the update method; only `set_group_metadata` can claim a group.
             *args: Its arguments after the group.
             **kwargs: Its keyword arguments.
 
@@ -481,6 +481,6 @@ class Protocol(ABC):
 
         Raises:
             CommitTimeout: Kafka, or the disk, has not taken all events in time; they stay queued.
-            SpoolError: `spooled` without a spool, or the disk does not confirm the write.
+            SpoolError: The level is `spooled` and there is no spool, or the disk did not confirm the write.
             ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
         """

@@ -221,8 +221,8 @@ class Session:
             droppable: Whether the event may be dropped.
 
         Raises:
-            SpoolFull: See `put`.
-            ProtocolClosed: See `put`.
+            SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
+            ProtocolClosed: The protocol was closed during the call.
         """
 
         async def add_later() -> str:

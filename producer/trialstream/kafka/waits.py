@@ -63,7 +63,7 @@ class Waits:
 
         Raises:
             CommitTimeout: After the timeout, some events are neither acknowledged nor on disk; they stay queued.
-            SpoolError: There is no spool, or the disk does not confirm the write.
+            SpoolError: There is no spool, or the disk did not confirm the write.
         """
         self._outbox.seal()
         await self._pipeline.wait_secured(timeout)

@@ -85,7 +85,7 @@ class Sender:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: After the timeout, some of these entries are still queued; they stay queued.
+            CommitTimeout: Some of these entries were not acknowledged within the timeout; they stay queued.
         """
         with anyio.move_on_after(timeout):
             while not self._backlog.is_acked(number):

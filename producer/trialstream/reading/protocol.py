@@ -162,7 +162,7 @@ def checked(given: T, kind: type[T], path: str) -> T:
         The argument.
 
     Raises:
-        InvalidType: It has another type.
+        InvalidType: The argument has another type.
     """
     if not isinstance(given, kind):
         raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")

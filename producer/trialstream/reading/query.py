@@ -110,7 +110,7 @@ def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
         Paths in the document, each with 1 or -1.
 
     Raises:
-        QueryError: The sort keys have another form, are too many, or name an unknown field.
+        QueryError: The sort keys have an unsupported form, are too many, or name an unknown field.
     """
     if isinstance(sort, str):
         sort = [sort]

@@ -74,7 +74,7 @@ class ReadOnlyProtocol(ReadingProtocol):
         """Refuse: nothing is queued.
 
         Raises:
-            ProjectionIsReadOnly: Always.
+            ProjectionIsReadOnly: The protocol is read-only, so every call raises this.
         """
         self._refuse("statistics")
 

@@ -234,7 +234,7 @@ class Lifecycle:
             What the function returns.
 
         Raises:
-            ProtocolClosed: See `check_open`.
+            ProtocolClosed: The connection is not open in this process, or was closed during the call.
         """
         self.check_open()
         return await self._io.call(function, *args)

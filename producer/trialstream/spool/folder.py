@@ -109,7 +109,7 @@ class Spool:
         """Lock the folder for this process.
 
         Raises:
-            SpoolBusy: Another process has locked it.
+            SpoolBusy: Another process has locked the folder.
             SpoolError: There is no such folder, or it cannot be opened or locked.
         """
         if self._lock is not None:
