@@ -42,7 +42,7 @@ _YIELD_SECONDS = 0.05
 class KafkaProtocol(ReadingProtocol):
     """Streams events to Kafka and reads from MongoDB; made by `connect`, and an async context manager.
 
-    Leaving the block commits what was logged, within a deadline.
+    Leaving the block sends all events that were logged, within a deadline.
 
     Args:
         config: Where the servers are.

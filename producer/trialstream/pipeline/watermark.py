@@ -61,7 +61,7 @@ class Watermark:
         self._pending[request] = _Position()
 
     def decided(self, request: str) -> None:
-        """Record that the outcome of a command was read, from any thread: it is not pending any more."""
+        """Record, from any thread, that the outcome of a command was read: the command is not pending any more."""
         self._pending.pop(request, None)
 
     def abandon(self, request: str) -> None:
