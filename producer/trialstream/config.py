@@ -123,7 +123,7 @@ class Config:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.spool == "off" and self.offline:
-            raise ConfigError("spool: cannot be 'off' with offline, since all events go into the spool then")
+            raise ConfigError("spool: cannot be 'off' when offline is set, since all events then go into the spool")
         if self.spool == "off" and self.when_full == "drop_oldest":
             raise ConfigError("when_full: 'drop_oldest' drops events of the spool, but spool is 'off'")
         for name in ("spool_bytes", "memory_bytes"):

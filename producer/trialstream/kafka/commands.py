@@ -234,8 +234,8 @@ def create_group(writer: str, group: TrialGroup) -> GroupCreated:
 def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCreated:
     """Make the event that creates a trial.
 
-    For a trial that has the request of an undecided creation, the event is the same from every writer: each sends it
-    before its own events of the trial, and the log takes the first one.
+    For a trial that has the request of an undecided creation, each writer makes an equal event and sends it before its
+    own events of the trial; the fold applies the first one only.
 
     Args:
         writer: Id of the writer.

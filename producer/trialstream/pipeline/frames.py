@@ -180,9 +180,9 @@ class MetricsFrame:
 
 
 @lru_cache(maxsize=1024)
-def _row_format(step: str, values: int) -> Struct:
-    """The format of a row: step (format character `step`), time, and this number of values."""
-    return Struct(f"={step}q{values}d")
+def _row_format(step_code: str, count: int) -> Struct:
+    """Return the format of a row: a step with the format character `step_code`, a time, and `count` values."""
+    return Struct(f"={step_code}q{count}d")
 
 
 class ChronosFrame:

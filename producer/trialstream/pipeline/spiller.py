@@ -1,6 +1,6 @@
 """The spiller: moves events between the backlog and the spool.
 
-It has two modes:
+The spiller has two modes:
 
 - `overflow`: events are written to disk while Kafka is unavailable or half of the memory is taken. When no event is on
   disk only, and Kafka and memory have recovered, events are sent from memory again;
