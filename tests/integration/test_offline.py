@@ -186,7 +186,7 @@ async def test_what_needs_servers_says_so(config):
         queued = protocol.statistics().queued
 
     assert queued == 1
-    with pytest.raises(ts.ConfigError, match="spool: without servers"):
+    with pytest.raises(ts.ConfigError, match="spool: cannot be 'off' when offline is set"):
         ts.connect(offline=True, spool="off")
 
 
