@@ -30,7 +30,7 @@ _FLAGS = {
 }
 _SPOOL_MODES = ("overflow", "always", "off")
 _WHEN_FULL = ("block", "drop_oldest", "raise")
-# With less, memory and spool could not hold a few of the largest events.
+# Minimum of `memory_bytes` and `spool_bytes`: with less, they could not hold a few of the largest events.
 _MIN_BYTES = 16 * 1024 * 1024
 # Names that begin with a digit belong to rebuilt projections. MongoDB limits database names to 63 bytes.
 _PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -53,21 +53,21 @@ class Config:
 
     Attributes:
         kafka: Bootstrap servers, `host:port[,host:port...]`.
-        mongo: MongoDB URI; must lead to a replica set (one node is enough), since the fold writes in transactions.
+        mongo: MongoDB URI of a replica set (one node is enough), since the fold writes in transactions.
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
         partitions: Partition count of `<prefix>.trials`; used only when the topics are created.
         replication: Replication factor of the topics; used only when they are created. Use 3 in production.
         offline: Whether to work without servers: all events go into the spool, for `trialstream push`.
         read_only: Whether to read with MongoDB alone, without any connection to Kafka; such a protocol cannot log.
-        spool: When events go to disk. `overflow`: while Kafka is away or half of the memory is taken; `always`: before
-            they are sent, so that they survive a kill of the process; `off`: never.
+        spool: When events are written to disk. `overflow`: while Kafka is unavailable or half of the memory is taken;
+            `always`: before they are sent, so that they survive a kill of the process; `off`: never.
         spool_dir: Folder of the spools; each writer gets a folder `<prefix>/<writer>` in it.
         spool_bytes: Maximum size of a writer's spool, bytes.
         memory_bytes: Maximum size of the events in memory, bytes.
-        when_full: What a log call does when memory and spool are full. `block`: wait for space, up to `block_seconds`
-            in all until there is progress again, then drop the event and count it; `drop_oldest`: drop the oldest
-            events of the spool for new ones, and count them; `raise`: raise `SpoolFull`.
-        block_seconds: See `when_full`, seconds.
+        when_full: Behaviour of a log call when memory and spool are full. `block`: wait for space, for `block_seconds`
+            at most, then drop the event and count it; `drop_oldest`: drop the oldest events of the spool to make space
+            for new ones, and count them; `raise`: raise `SpoolFull`.
+        block_seconds: Total time that log calls wait for space during one outage, seconds; see `when_full`.
         projection: Name of a projection to read, made by `trialstream rebuild --until`; empty means the live one. A
             protocol with a named projection is read-only; consumers ignore the setting.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
@@ -123,9 +123,9 @@ class Config:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.spool == "off" and self.offline:
-            raise ConfigError("spool: cannot be 'off' with offline, since all events go into the spool then")
+            raise ConfigError("spool: cannot be 'off' when offline is set, since all events then go into the spool")
         if self.spool == "off" and self.when_full == "drop_oldest":
-            raise ConfigError("when_full: 'drop_oldest' drops events of the spool, which is 'off'")
+            raise ConfigError("when_full: 'drop_oldest' drops events of the spool, but spool is 'off'")
         for name in ("spool_bytes", "memory_bytes"):
             if getattr(self, name) < _MIN_BYTES:
                 raise ConfigError(f"{name}: expected at least {_MIN_BYTES} (16 MiB), got {getattr(self, name)}")
@@ -196,7 +196,7 @@ class Config:
         return f"{self.prefix}.fold"
 
     def kafka_client(self) -> dict[str, Any]:
-        """Return the settings of every client of Kafka.
+        """Return the settings that every client of Kafka gets.
 
         Returns:
             Keyword arguments for aiokafka.

@@ -51,12 +51,12 @@ def connect(
         kafka: Bootstrap servers, `host:port[,host:port...]`; `TRIALSTREAM_KAFKA` if not given.
         mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given.
         prefix: Prefix of the topics and databases; `TRIALSTREAM_PREFIX` if not given.
-        offline: Work without servers: all events go into the spool, and `trialstream push` sends them later;
-            `TRIALSTREAM_OFFLINE` if not given. If Kafka cannot be reached at start, the protocol works in the same way
-            until it can, and warns.
-        read_only: Read with MongoDB alone: no connection to Kafka is made and nothing is created; methods that log
-            raise `ProjectionIsReadOnly`; `TRIALSTREAM_READ_ONLY` if not given.
-        timeout: Seconds that any wait takes at most.
+        offline: Whether to work without servers: all events go into the spool, and `trialstream push` sends them later;
+            `TRIALSTREAM_OFFLINE` if not given. Otherwise, if Kafka cannot be reached at the start, the protocol warns
+            and writes to the spool until Kafka can be reached.
+        read_only: Whether to read with MongoDB alone: no connection to Kafka is made and nothing is created; methods
+            that log raise `ProjectionIsReadOnly`; `TRIALSTREAM_READ_ONLY` if not given.
+        timeout: Maximum duration of any wait, seconds.
         **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`. `projection="name"` reads
             that projection, read-only.
 
@@ -71,19 +71,21 @@ def connect(
 
 
 def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyProtocol:
-    """Make the protocol that the settings ask for.
+    """Make the protocol that the settings select.
 
     Args:
         config: The settings.
-        timeout: Seconds that any wait takes at most.
+        timeout: Maximum duration of any wait, seconds.
 
     Returns:
         A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
 
     Raises:
-        ConfigError: `offline` together with `read_only` or `projection`.
+        ConfigError: `offline` is set together with `read_only` or `projection`.
     """
     kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
     if config.offline and kind is ReadOnlyProtocol:
-        raise ConfigError("offline: a protocol without servers can only log, and a read-only one cannot: choose one")
+        raise ConfigError(
+            "offline: cannot be set together with read_only or projection, since an offline protocol can only log"
+        )
     return kind(config, timeout=timeout)

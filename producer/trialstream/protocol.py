@@ -1,7 +1,7 @@
 """The Protocol: the interface between training code and trialstream.
 
 `Protocol` is the abstract interface. `KafkaProtocol` implements it over Kafka and MongoDB; `ReadOnlyProtocol` reads
-with MongoDB alone. No method changes an object that it was given: fetch it again to see its new state.
+with MongoDB alone. No method changes the objects that are passed to it: fetch an object again to see its new state.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class MetricHistory:
 class Protocol(ABC):
     """Logs trials and reads them back.
 
-    Every method that logs checks its arguments at the call and raises there, with nothing logged:
+    Every method that logs checks its arguments at the call. If it raises one of these errors, nothing was logged:
 
     - `ItemNotFound`: the trial was never created;
     - `ProtocolClosed`: the protocol was not entered, or was left;
@@ -58,9 +58,9 @@ class Protocol(ABC):
       it;
     - `SpoolFull`: memory and spool are full, and the setting `when_full` is `raise`.
 
-    Every method that reads shows what this protocol has logged: it waits until that is folded into the documents. It
-    raises `CommitTimeout` or `ProjectionBehind` if that takes too long, `MongoUnavailable` if MongoDB does not answer,
-    and `Offline` if the protocol works without servers.
+    Every method that reads first waits until all events that this protocol has logged are folded into the documents. It
+    raises `CommitTimeout` or `ProjectionBehind` if the wait takes too long, `MongoUnavailable` if MongoDB does not
+    answer, and `Offline` if the protocol works without servers.
     """
 
     @abstractmethod
@@ -93,14 +93,14 @@ class Protocol(ABC):
     ) -> None:
         """Log that a trial has ended: `Completed`, `Interrupted` (KeyboardInterrupt, cancellation) or `Exception`.
 
-        `chronos["runtime"]` takes the seconds since its start: by this process's monotonic clock if the trial was
-        started here, otherwise by the two times in the log.
+        The seconds since the start of the trial are added to `chronos["runtime"]`. They are measured by the monotonic
+        clock if this process started the trial, and are otherwise the difference of the two times in the log.
 
         Args:
             trial: The trial.
             exc_type: Class of the exception that ended it, or None.
-            exc_val: The exception; its message goes to `errors`.
-            exc_tb: Its traceback; goes to `errors` too.
+            exc_val: The exception; its message is appended to `errors`.
+            exc_tb: Its traceback, which is stored with the message.
         """
 
     # --- Chronos
@@ -121,7 +121,7 @@ class Protocol(ABC):
         Args:
             trial: The trial.
             name: Name of the chrono.
-            aggregator: Aggregator of its elapsed seconds; by default statistics without the first run.
+            aggregator: Aggregator of its elapsed seconds; by default statistics without the first duration.
             start_callback: Called before the chrono starts; sync or async.
             end_callback: Called before the chrono stops, for example to synchronise a device; sync or async.
         """
@@ -137,7 +137,7 @@ class Protocol(ABC):
     ) -> None:
         """Call the `end_callback`, stop the chrono and log its elapsed seconds, even if the callback raises.
 
-        It stops the latest chrono of that name that this task (or thread) started, or the only open one.
+        The call stops the latest chrono of that name that this task (or thread) started, or the only open one.
 
         Args:
             trial: The trial.
@@ -154,7 +154,7 @@ class Protocol(ABC):
 
     @abstractmethod
     async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
-        """Merge values into the parameters; the uid stays.
+        """Merge values into the parameters; the uid does not change.
 
         Args:
             trial: The trial.
@@ -182,8 +182,9 @@ class Protocol(ABC):
         Args:
             trial: The trial.
             step: Step of the row: an int, a float or a text, in any order, or None.
-            aggregator: Aggregator of the metrics; `timeseries_aggregator` if not given. The first aggregator that the
-                log has for a name stays. Rows that ask for a time series are kept in the history.
+            aggregator: Aggregator of the metrics; `timeseries_aggregator` if not given. If rows of one name have
+                different aggregators, the first one in the log is used. Rows whose aggregator is a time series are kept
+                in the history.
             **kwargs: Numbers by name: int, float, bool, numpy scalars, or objects with an `item()` that returns one.
         """
 
@@ -194,7 +195,7 @@ class Protocol(ABC):
         aggregator: AggregatorSpec | None,  # noqa: ARG002
         values: dict[str, Any],  # noqa: ARG002
     ) -> bool:
-        """Log a plain row without waiting for anything, not even a lock; from any thread.
+        """Log a plain row from any thread, without waiting for anything, not even for a lock.
 
         A row is plain if its step is an int or None, its values are floats, and it fits an open frame of its trial.
 
@@ -205,7 +206,7 @@ class Protocol(ABC):
             values: Numbers by name.
 
         Returns:
-            Whether the row was logged. If not, call `log_trial_metrics`, which logs or refuses it.
+            Whether the row was logged. If not, call `log_trial_metrics`, which logs the row or raises an error.
         """
         return False
 
@@ -234,10 +235,10 @@ class Protocol(ABC):
 
     @abstractmethod
     async def get_project(self, project: Project) -> Project | None:
-        """Read the project of that name.
+        """Read a project by its name.
 
         Args:
-            project: A project of that name.
+            project: A project with that name.
 
         Returns:
             The project as it is stored; None if there is none.
@@ -260,10 +261,10 @@ class Protocol(ABC):
 
     @abstractmethod
     async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        """Read the group of that name and project.
+        """Read a group by its name and project.
 
         Args:
-            group: A group of that name and project.
+            group: A group with that name and project.
 
         Returns:
             The group as it is stored; None if there is none.
@@ -287,7 +288,7 @@ class Protocol(ABC):
 
     @abstractmethod
     async def add_project_trial(self, project: Project, trial: Trial) -> None:
-        """Put a trial into a project; its uid stays.
+        """Put a trial into a project; its uid does not change.
 
         Args:
             project: The project.
@@ -299,7 +300,7 @@ class Protocol(ABC):
 
     @abstractmethod
     async def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
-        """Put a trial into a group; its uid stays.
+        """Put a trial into a group; its uid does not change.
 
         Args:
             group: The group.
@@ -355,7 +356,7 @@ class Protocol(ABC):
     async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
         """Claim exactly one trial that matches, apply an update to it, and return it.
 
-        If several workers claim the same trial at the same time, exactly one gets it; the others get another one.
+        If several workers claim the same trial at the same time, exactly one gets it; the others claim other trials.
 
         Args:
             query: As for `fetch_trials`.
@@ -377,7 +378,7 @@ class Protocol(ABC):
 
         Args:
             query: As for `fetch_groups`.
-            attr: `set_group_metadata`.
+            attr: Name of the update method; only `set_group_metadata` can claim a group.
             *args: Its arguments after the group.
             **kwargs: Its keyword arguments.
 
@@ -470,16 +471,16 @@ class Protocol(ABC):
 
     @abstractmethod
     async def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **kwargs: Any) -> None:
-        """Wait until all that was logged so far is safe.
+        """Wait until all events that were logged so far are safe.
 
         Args:
             level: `spooled`: each event is in Kafka, or on disk where it survives a crash of the machine. `acked`:
                 Kafka has acknowledged all events. `folded`: `fetch_*` shows them. Offline, each level means `spooled`.
             timeout: Seconds; None for the timeout of the protocol.
-            **kwargs: Ignored, so that code written for the levels of other backends runs.
+            **kwargs: Ignored, so that code with options of other backends runs.
 
         Raises:
             CommitTimeout: Kafka, or the disk, has not taken all events in time; they stay queued.
-            SpoolError: `spooled` without a spool, or the disk does not confirm the write.
+            SpoolError: The level is `spooled` and there is no spool, or the disk did not confirm the write.
             ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
         """

@@ -7,8 +7,8 @@
         trial = protocol.new_trial(ts.Trial(name="mlp"), auto_increment=True)
         protocol.log_trial_metrics(trial, step=1, loss=0.5)
 
-Each method has the name, the parameters and the errors of the method of `Protocol`; it blocks where that one waits. A
-protocol may be shared between threads. Callbacks of chronos run in a background thread.
+Each method has the name, the parameters and the errors of the method of `Protocol`, and blocks where the async method
+waits. A protocol may be shared between threads. Callbacks of chronos run in a background thread.
 """
 
 # ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
@@ -119,7 +119,7 @@ class SyncProtocol:
     def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
-        # In this thread, and so without a lock: a signal handler that logs may interrupt it at any instruction.
+        # First in this thread and without a lock, since a signal handler that logs may interrupt any instruction here.
         if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
             self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
 

@@ -83,7 +83,7 @@ async def test_an_address_that_swallows_packets(config, consumer):
     with swallowing() as address:
         protocol = ts.KafkaProtocol(replace(config, kafka=address), timeout=2.0)
         started = time.monotonic()
-        with pytest.warns(RuntimeWarning, match="until it does, all that is logged goes to"):
+        with pytest.warns(RuntimeWarning, match="until Kafka answers, all logged events go to"):
             await protocol.__aenter__()
         connected = time.monotonic() - started
         trial = await protocol.new_trial(ts.Trial(name="swallowed"))

@@ -15,7 +15,7 @@ import trialstream as ts
 from anyio.to_thread import run_sync
 from spooling_child import PUSH_STEPS, STEPS
 from trialstream.pipeline import spiller
-from trialstream.pipeline.push import push_spool, waiting
+from trialstream.pipeline.push import push_spool, waiting_spools
 from trialstream.spool.folder import abandoned, find_spools
 from trialstream_console.local.consumer import ConsumerService
 
@@ -90,7 +90,7 @@ async def spooled(folding, tmp_path_factory):
                 await protocol.log_trial_metrics(trial, step=row, loss=row / 4, noise=hash((row, "noise")))
                 if row % 1000 == 0:
                     await protocol.commit()
-    [found] = waiting([folder])
+    [found] = waiting_spools([folder])
     assert len(list(found.folder.iterdir())) > 4
     return found, rows
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
-from trialstream.pipeline.push import push_spool, waiting
+from trialstream.pipeline.push import push_spool, waiting_spools
 from trialstream.spool.folder import find_spools
 
 MIB = 2**20
@@ -201,7 +201,7 @@ async def test_a_disk_that_fails_is_reported_and_loses_no_event_that_it_took(con
     confirmed = int(child.stdout.split()[-1])
     config = replace(config, offline=False)
     consumer(config)
-    [found] = waiting([config.spools])
+    [found] = waiting_spools([config.spools])
     await push_spool(config, found.folder, lambda _: None)
     async with ts.KafkaProtocol(config) as reader:
         await reader.new_trial(ts.Trial(name="t"), auto_increment=True)

@@ -51,5 +51,6 @@ async def test_a_bad_limit_and_a_bad_setting_are_refused(config):
     assert limit.returncode == 2
     assert "--limit" in limit.stderr
     assert prefix.returncode == 1
-    assert "error: prefix 'not.allowed'" in prefix.stderr
+    assert "error: prefix: expected 1 to 48 letters" in prefix.stderr
+    assert "got 'not.allowed'" in prefix.stderr
     assert "Traceback" not in prefix.stderr

@@ -14,7 +14,7 @@ import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import until
 from service_support import cli, records_of
-from trialstream.pipeline.push import push_spool, waiting
+from trialstream.pipeline.push import push_spool, waiting_spools
 from trialstream.spool.folder import find_spools
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import SubjectEvent, TrialCreated
@@ -72,7 +72,7 @@ async def test_a_run_without_servers_is_complete_after_the_push(config, consumer
 
     assert f"wait in {config.spools / protocol.writer}: send them with trialstream push" in caplog.text
     assert trial.uid == f"{trial.hash}~{trial.request}"
-    assert [each.events for each in waiting([config.spools])] == [waits]
+    assert [each.events for each in waiting_spools([config.spools])] == [waits]
 
     consumer(config)
     assert await push(config) == waits
@@ -186,7 +186,7 @@ async def test_what_needs_servers_says_so(config):
         queued = protocol.statistics().queued
 
     assert queued == 1
-    with pytest.raises(ts.ConfigError, match="spool: without servers"):
+    with pytest.raises(ts.ConfigError, match="spool: cannot be 'off' when offline is set"):
         ts.connect(offline=True, spool="off")
 
 
@@ -195,7 +195,7 @@ async def test_kafka_away_at_start_is_no_reason_to_wait(config, consumer, stack)
     consumer(config)
     await run_sync(stack.kafka.kill)
     try:
-        with pytest.warns(RuntimeWarning, match="does not answer .* until it does, all that is logged goes to"):
+        with pytest.warns(RuntimeWarning, match="does not answer .* until Kafka answers, all logged events go to"):
             protocol = await ts.KafkaProtocol(config, timeout=20).__aenter__()
         trial = await run(_Uncommitted(protocol), ts.Trial(name="t"))
         await protocol.commit("spooled")
@@ -257,7 +257,7 @@ def test_the_protocol_for_code_that_is_not_async_works_offline_too(config):
         p.log_trial_metrics(trial, step=1, loss=1.0)
         p.commit()
 
-    assert [each.events for each in waiting([Path(config.spool_dir)])] == [2]
+    assert [each.events for each in waiting_spools([Path(config.spool_dir)])] == [2]
 
 
 # --- The commands
@@ -313,9 +313,9 @@ async def test_kafka_away_keeps_a_spool_as_it_is(config):
     """The push says so and can be run again."""
     async with offline(config) as protocol:
         await run(protocol, ts.Trial(name="t"), rows=10)
-    [before] = waiting([config.spools])
+    [before] = waiting_spools([config.spools])
     with pytest.raises(ts.KafkaUnavailable, match="does not answer"):
         await push_spool(replace(config, kafka=NOWHERE), before.folder, lambda _: None)
-    [after] = waiting([config.spools])
+    [after] = waiting_spools([config.spools])
 
     assert after == before

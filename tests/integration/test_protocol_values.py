@@ -138,7 +138,7 @@ async def test_a_definition_that_was_spoiled_after_it_was_made(protocol, name):
 async def test_more_than_one_event_holds(protocol, trial):
     """Values that fit one by one and not together are refused together, and logged in several calls."""
     given = {f"k{i}": "x" * 400_000 for i in range(3)}
-    with pytest.raises(ts.InvalidValue, match="spread them over several"):
+    with pytest.raises(ts.InvalidValue, match="spread the values over several"):
         await protocol.log_trial_arguments(trial, **given)
     for key, value in given.items():
         await protocol.log_trial_arguments(trial, **{key: value})

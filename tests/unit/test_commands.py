@@ -197,7 +197,7 @@ def test_values_too_large_for_one_event_are_refused():
     """Values that are small enough each are an error if their event is too large; the largest event can be encoded."""
     many = {f"k{i}": "x" * 1000 for i in range(MAX_EVENT_BYTES // 1000 + 1)}
     fits = dict(list(many.items())[: MAX_EVENT_BYTES // 1020])
-    with pytest.raises(InvalidValue, match="spread them over several"):
+    with pytest.raises(InvalidValue, match="spread the values over several"):
         commands.log_trial_arguments("w", UID, **many)
 
     assert len(encode(commands.log_trial_arguments("w", UID, **fits))) < 1_000_000

@@ -21,9 +21,9 @@ _UPDATE_COUNT = 256
 
 
 class Steps:
-    """Shows the current step with a spinner on a terminal, and prints a line for each finished step everywhere.
+    """Prints a line for each finished step; on a terminal, a spinner shows the current step.
 
-    A `StepReport`: called with a step and its detail, and with an empty step at the end.
+    The object is a `StepReport`: call it with a step and its detail, and with an empty step at the end.
 
     Args:
         console: Where the steps are shown.
@@ -36,7 +36,7 @@ class Steps:
         self._began = 0.0
 
     def __call__(self, step: str, detail: str) -> None:
-        """Show a step; a step of another name finishes the one before."""
+        """Show a step; a step of another name finishes the previous step."""
         if step != self._step:
             self._finish("[green]✓[/]")
             self._step, self._began = step, time.monotonic()
@@ -83,7 +83,7 @@ def progress_bar() -> Iterator[Progress]:
 
         def progress(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                # The initial count of a resumed step must not count in its rate.
+                # The rate of a resumed step must not include the count at which it resumes.
                 tasks[step] = bar.add_task(step, completed=done, total=total)
                 shown[step] = done
             if done - shown[step] >= _UPDATE_COUNT or done == total:

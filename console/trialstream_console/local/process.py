@@ -34,7 +34,7 @@ _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 def run_on_spawner_thread(function: Callable[[], T]) -> T:
-    """Run a function on the one thread that lives as long as this process, after all earlier calls have returned."""
+    """Run a function on the spawner thread, which lives as long as this process, after all earlier calls there."""
     return _SPAWNER_THREAD.submit(function).result()
 
 

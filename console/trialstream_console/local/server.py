@@ -89,7 +89,7 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Stop the server with SIGTERM, or with SIGKILL if that takes longer than `stop_seconds`."""
-        process.run_on_spawner_thread(lambda: None)  # an interrupted start may still be running there
+        process.run_on_spawner_thread(lambda: None)  # waits for an interrupted start to return
         if self._process is not None:
             process.stop(self._process, self.stop_seconds)
             self._forget()

@@ -42,7 +42,7 @@ class LocalStack:
         config: Configuration of clients of these servers.
         kafka: The broker; can be killed, stopped and started separately.
         mongo: The mongod; can be killed, stopped and started separately.
-        consumer: The consumer service, likewise; started with the stack unless `consumer=False` is given.
+        consumer: The consumer service; can be controlled in the same way; not started if `consumer=False` is given.
         servers: All servers in the order of their start; empty before the first start.
         folder: The data folder.
     """
@@ -111,7 +111,7 @@ class LocalStack:
         """Stop the consumer, Kafka and MongoDB in this order; a server is killed after its `stop_seconds`.
 
         Args:
-            error: Failure that is the reason, recorded in the folder for `trialstream status`; empty if there is none.
+            error: Failure because of which the stack stops, recorded for `trialstream status`; empty if there is none.
         """
         self._stop(error, self._on_step)
 

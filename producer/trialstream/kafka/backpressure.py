@@ -1,4 +1,4 @@
-"""Back-pressure: what happens to an event when memory and spool are full, by the setting `when_full`."""
+"""Back-pressure: an event waits, is dropped or is refused while memory and spool are full, as `when_full` says."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _POLL_SECONDS = 0.2
 class BackPressure:
     """Waits for space in the outbox. Belongs to the I/O thread.
 
-    An outage blocks callers once, for `block_seconds` in all: after that, events are dropped at once until something
-    is sent or written to disk.
+    During one outage, callers wait for `block_seconds` in total. After that, events are dropped without waiting until
+    events are sent or written to disk again.
 
     Args:
         config: The settings `when_full`, `block_seconds` and `memory_bytes`.
         outbox: The outbox.
-        pipeline: Makes space.
+        pipeline: Makes space by sending events and writing them to disk.
         folder: Folder of the spool, for messages.
     """
 
@@ -41,10 +41,10 @@ class BackPressure:
         self._abandoned = 0.0
 
     async def add(self, uid: str, add: Callable[[], None], *, droppable: bool) -> str:
-        """Add an event that found the outbox full.
+        """Add an event for which the outbox had no space.
 
         Args:
-            uid: Uid of its subject.
+            uid: Uid of the event's subject.
             add: Adds the event to the outbox; raises `OutboxFull` while there is no space.
             droppable: Whether the event may be dropped: the fold then counts it in `lost_events`.
 
@@ -53,11 +53,11 @@ class BackPressure:
 
         Raises:
             SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
-            ProtocolClosed: The protocol was closed meanwhile.
+            ProtocolClosed: The protocol was closed during the wait.
         """
         config, pipeline = self._config, self._pipeline
         may_raise = config.when_full == "raise"
-        if self._abandoned <= pipeline.progressed:  # there was progress since: a new outage
+        if self._abandoned <= pipeline.progressed:  # there was progress since then, so this is a new outage
             deadline = time.monotonic() + config.block_seconds
             while (left := deadline - time.monotonic()) > 0 and not (may_raise and pipeline.stuck):
                 with anyio.move_on_after(min(left, _POLL_SECONDS)):

@@ -1,6 +1,6 @@
-"""Candidates for claims: callers that ask for one at the same time share the query, and each reserves another one.
+"""Candidates for claims: concurrent callers with the same query share its execution, and reserve different documents.
 
-Without that, the workers of one process would all claim the oldest, and all but one would lose a round trip.
+Otherwise the workers of one process would all claim the oldest document, and all but one would lose a round trip.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from trialstream.reading.reader import Candidate, CandidateQuery
 
 __all__ = ["Candidates"]
 
-# Candidates that a query finds beyond those that are reserved here. With fewer than there are workers in all processes,
-# the losers of one claim would meet again at the next.
+# Number of candidates that a query finds in addition to those reserved in this process. If it were smaller than the
+# number of workers in all processes, the losers of one claim would compete again for the next document.
 _CANDIDATES = 64
 
 
 @dataclass(eq=False)
-class _Asker:
-    """A caller that waits for a candidate; `answered` once it has one, or there is none."""
+class _Caller:
+    """A caller that waits for a candidate; `answered` once it has one, or no document matches, or the query failed."""
 
     answered: bool = False
     candidate: Candidate | None = None
@@ -29,27 +29,28 @@ class _Asker:
 
 
 @dataclass
-class _Question:
-    """The callers with the same query; one of them runs it, holding the lock."""
+class _SharedQuery:
+    """The callers with the same query. One of them runs the query, holding the lock."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    askers: list[_Asker] = field(default_factory=list)
+    callers: list[_Caller] = field(default_factory=list)
 
 
 class Candidates:
     """The candidates that are reserved by claims of this process. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._questions: dict[str, _Question] = {}
-        # By uid, how many claims have reserved it.
+        # By key of the query.
+        self._shared: dict[str, _SharedQuery] = {}
+        # By uid, the number of claims that have reserved the document.
         self._reserved: Counter[str] = Counter()
         # Whether a claim was ever lost to another process.
         self._contended = False
 
     async def reserve(self, query: CandidateQuery) -> Candidate | None:
-        """Reserve a document that matches: the oldest, or a random one once claims of other processes were met.
+        """Reserve a document that matches: the oldest, or a random one once a claim was lost to another process.
 
-        No other caller here gets it before it is released, unless there is no other one.
+        No other caller in this process gets the same document until it is released, unless no other document matches.
 
         Args:
             query: The query.
@@ -59,26 +60,27 @@ class Candidates:
 
         Raises:
             MongoUnavailable: MongoDB does not answer.
-            ProjectionBehind: The projection does not show in time what was logged before.
+            CommitTimeout: Kafka has not acknowledged the earlier events of this process in time.
+            ProjectionBehind: The consumer has not folded them in time.
         """
-        question = self._questions.setdefault(query.key, _Question())
-        asker = _Asker()
-        question.askers.append(asker)
+        shared = self._shared.setdefault(query.key, _SharedQuery())
+        caller = _Caller()
+        shared.callers.append(caller)
         try:
-            async with question.lock:
-                if not asker.answered:
-                    await self._answer(question.askers.copy(), query)
+            async with shared.lock:
+                if not caller.answered:
+                    await self._answer(shared.callers.copy(), query)
         except BaseException:
-            if asker.candidate is not None:
-                self.release(asker.candidate)
+            if caller.candidate is not None:
+                self.release(caller.candidate)
             raise
         finally:
-            question.askers.remove(asker)
-            if not question.askers:
-                del self._questions[query.key]
-        if asker.error is not None:
-            raise asker.error
-        return asker.candidate
+            shared.callers.remove(caller)
+            if not shared.callers:
+                del self._shared[query.key]
+        if caller.error is not None:
+            raise caller.error
+        return caller.candidate
 
     def release(self, candidate: Candidate, *, lost: bool = False) -> None:
         """End the reservation of a candidate.
@@ -92,19 +94,19 @@ class Candidates:
         if not self._reserved[candidate.uid]:
             del self._reserved[candidate.uid]
 
-    async def _answer(self, askers: list[_Asker], query: CandidateQuery) -> None:
-        """Run the query for all callers that wait by now."""
+    async def _answer(self, callers: list[_Caller], query: CandidateQuery) -> None:
+        """Run the query once, and give each of the callers a candidate."""
         try:
             found = await query.find(_CANDIDATES + len(self._reserved))
         except Exception as error:  # noqa: BLE001 (raised in each of the callers)
-            for asker in askers:
-                asker.answered, asker.error = True, error
+            for caller in callers:
+                caller.answered, caller.error = True, error
             return
         free = [each for each in found if each.uid not in self._reserved] or found
         if self._contended:
             random.shuffle(free)
-        for i, asker in enumerate(askers):
-            asker.answered = True
+        for i, caller in enumerate(callers):
+            caller.answered = True
             if free:
-                asker.candidate = free[i % len(free)]
-                self._reserved[asker.candidate.uid] += 1
+                caller.candidate = free[i % len(free)]
+                self._reserved[caller.candidate.uid] += 1

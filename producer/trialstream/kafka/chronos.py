@@ -16,13 +16,12 @@ from trialstream.protocol import Callback
 
 __all__ = ["Chronos", "OpenChrono", "caller"]
 
-
-# Set by a thread that calls on behalf of another one, to the identity of that one.
+# Identity of the thread on whose behalf the current thread calls (`trialstream.sync`); None if there is none.
 caller: ContextVar[object] = ContextVar("caller", default=None)
 
 
 def _owner() -> object:
-    """Return the caller: the running task, or the thread if there is no task."""
+    """Return the identity of the caller: the thread in `caller`, otherwise the running task or this thread."""
     if (on_behalf := caller.get()) is not None:
         return on_behalf
     try:
@@ -38,11 +37,11 @@ class OpenChrono:
 
     Attributes:
         trial: Uid of the trial.
-        name: Its name.
+        name: Name of the chrono.
         aggregator: Aggregator of its elapsed seconds.
         end_callback: Called before the chrono stops.
-        owner: The task or thread that started it.
-        started: When it was started, seconds on the clock `time.perf_counter`.
+        owner: The task or thread that started the chrono.
+        started: When the chrono was started, seconds on the clock `time.perf_counter`.
         announced: Whether its start was logged.
     """
 
@@ -98,11 +97,11 @@ class Chronos:
             return found
 
     def announce(self, started_before: float, log_start: Callable[[OpenChrono], None]) -> None:
-        """Log the start of each chrono that has been running for long, once.
+        """Log the start of each chrono that has been running for a long time, once.
 
         Args:
             started_before: Latest start, seconds on the clock `time.perf_counter`.
-            log_start: Logs the start of a chrono. Called under the lock, so that no finish can be logged before it.
+            log_start: Logs the start of a chrono. Called under the lock, so that its finish cannot be logged first.
         """
         with self._lock:
             for chronos in self._open.values():

@@ -1,7 +1,7 @@
 """The claim loop: find a candidate, send the update with its version, and repeat until one is applied.
 
-The log decides each claim: the fold applies the update only if the version of the document still is the one that the
-claim names. Of any number of workers that claim the same document exactly one succeeds, and the others try another.
+The log decides each claim: the fold applies the update only if the document still has the version that the claim names.
+If several workers claim the same document, exactly one succeeds, and the others try other documents.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Claims"]
 
 
 class Claims:
-    """Runs claims. Belongs to the I/O thread, so that a claim crosses threads once each way.
+    """Runs claims. Belongs to the I/O thread, so that a whole claim takes one call there and one answer back.
 
     Args:
         requests: Sends the updates.
-        waits: Waits until the projection shows what was logged before.
+        waits: Waits until the projection shows all earlier events of this process.
         started: Start time of each trial that was started here, by uid, on the clock `time.perf_counter`.
-        timeout: Seconds that any wait takes at most.
+        timeout: Maximum duration of any wait, seconds.
     """
 
     def __init__(self, requests: Requests, waits: Waits, started: Mapping[str, float], timeout: float) -> None:

@@ -1,7 +1,7 @@
-"""Commands: the events of the Protocol's calls, checked at the call, so that what is queued can be encoded and folded.
+"""Commands: make the event of each call of the Protocol, checked so that every queued event can be encoded and folded.
 
 Each update function has the name and the parameters of the Protocol's method that it serves. `fetch_and_update_*` uses
-the same ones: `TRIAL_UPDATES` and `GROUP_UPDATES` list the updates that can claim.
+the same functions: `TRIAL_UPDATES` and `GROUP_UPDATES` list the updates that can claim.
 """
 
 from __future__ import annotations
@@ -74,13 +74,14 @@ def checked_values(given: dict[str, Any], path: str) -> dict[str, Value]:
 
     Raises:
         InvalidType: A value has a type that cannot be logged.
-        InvalidValue: A value cannot be logged as it is, or together they do not fit one event.
+        InvalidValue: A value cannot be logged as it is, or the values together do not fit one event.
     """
     plain = values(given, path)
     total = size(plain)
     if total > MAX_EVENT_BYTES:
         raise InvalidValue(
-            f"{path}: {total} bytes in one call, {MAX_EVENT_BYTES} at most: spread them over several calls"
+            f"{path}: expected at most {MAX_EVENT_BYTES} bytes in one call, got {total}: "
+            "spread the values over several calls"
         )
     return plain
 
@@ -115,11 +116,11 @@ def log_trial_metadata(
     writer: str, uid: str, /, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
 ) -> MetadataLogged:
     """Make the event that merges values into the metadata."""
-    lazy = AggregatorSpec.check(aggregator, "aggregator")
+    spec = AggregatorSpec.check(aggregator, "aggregator")
     plain = checked_values(kwargs, "metadata")
-    if lazy.kind in ("stat", "timeseries"):
+    if spec.kind in ("stat", "timeseries"):
         plain = {key: number(x, f"metadata.{key}") for key, x in plain.items()}
-    return MetadataLogged(trial=uid, writer=writer, time=now(), values=plain, aggregator=lazy)
+    return MetadataLogged(trial=uid, writer=writer, time=now(), values=plain, aggregator=spec)
 
 
 def add_trial_tags(writer: str, uid: str, /, **kwargs: Any) -> TagsAdded:
@@ -159,7 +160,7 @@ GROUP_UPDATES: dict[str, Update] = {set_group_metadata.__name__: set_group_metad
 def claim_update(
     updates: dict[str, Update], attr: str, writer: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> SubjectEvent:
-    """Make the update of a claim, before any candidate is looked for; its subject is still empty.
+    """Make the update of a claim; its subject is empty until a candidate is found.
 
     Args:
         updates: `TRIAL_UPDATES` or `GROUP_UPDATES`.
@@ -178,7 +179,7 @@ def claim_update(
         InvalidValue: An argument cannot be logged as it is.
     """
     if not isinstance(attr, str) or attr not in updates:
-        raise QueryError(f"attr: {attr!r} cannot claim; one of {', '.join(sorted(updates))} can")
+        raise QueryError(f"attr: expected one of {', '.join(sorted(updates))}, got {attr!r}")
     try:
         inspect.signature(getattr(Protocol, attr)).bind(None, None, *args, **kwargs)
     except TypeError as error:
@@ -233,8 +234,8 @@ def create_group(writer: str, group: TrialGroup) -> GroupCreated:
 def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCreated:
     """Make the event that creates a trial.
 
-    For a trial that has the request of an undecided creation, the event is the same from every writer: each sends it
-    before its own events of the trial, and the log takes the first one.
+    For a trial that has the request of an undecided creation, each writer makes an equal event and sends it before its
+    own events of the trial; the fold applies the first one only.
 
     Args:
         writer: Id of the writer.
@@ -247,7 +248,7 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
     Raises:
         InvalidValue: The values of the trial do not fit one event.
     """
-    # What an earlier revision accumulated is not part of the new one.
+    # Values that an earlier revision accumulated are not part of the new one.
     metadata = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
     _check_size("Trial", trial.parameters, metadata, trial.tags)
     request = trial.request or new_request()
@@ -271,7 +272,7 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
 def _check_size(what: str, *parts: dict[str, Any]) -> None:
     total = sum(map(size, parts))
     if total > MAX_EVENT_BYTES:
-        raise InvalidValue(f"{what}: its values take {total} bytes, {MAX_EVENT_BYTES} at most")
+        raise InvalidValue(f"{what}: expected values of at most {MAX_EVENT_BYTES} bytes, got {total}")
 
 
 def _error(error: str | BaseException | None) -> Error | None:

@@ -24,7 +24,7 @@ _ANNOUNCE_SECONDS = 1.0
 
 
 class Heartbeats:
-    """Logs that started trials are alive and which chronos have been running for long. Belongs to the I/O thread.
+    """Logs heartbeats of started trials, and the start of chronos that run for long. Belongs to the I/O thread.
 
     Args:
         writer: Id of the writer.
@@ -51,7 +51,7 @@ class Heartbeats:
             for uid in list(self._started):
                 try:
                     self._outbox.put(Heartbeat(trial=uid, writer=self._writer, time=now()))
-                except (OutboxFull, ProtocolClosed):  # other events of the trial wait, and will move its last_seen
+                except (OutboxFull, ProtocolClosed):  # queued events of the trial update its last_seen too
                     log.debug("no space for a heartbeat")
 
     async def _announce(self) -> None:

@@ -33,19 +33,20 @@ from trialstream.reading.reader import Decision
 
 __all__ = ["KafkaProtocol"]
 
-# A loop of nothing but metrics calls lets other tasks, and Ctrl-C, run at the next row that opens a frame after this
-# time, seconds. No other log call yields: a task that is being cancelled logs the end of its trial without a break.
+# Interval at which a loop of nothing but metrics calls yields, so that other tasks and Ctrl-C can run: the first row on
+# the slow path after this time yields. No other log call yields, so that a task that is being cancelled can log the end
+# of its trial without interruption.
 _YIELD_SECONDS = 0.05
 
 
 class KafkaProtocol(ReadingProtocol):
-    """Streams to Kafka and reads from MongoDB; made by `connect`, and an async context manager.
+    """Streams events to Kafka and reads from MongoDB; made by `connect`, and an async context manager.
 
-    Leaving the block commits what was logged, within a deadline.
+    Leaving the block sends all events that were logged, within a deadline.
 
     Args:
         config: Where the servers are.
-        timeout: Seconds that any wait takes at most: a commit, a read of own writes, a creation.
+        timeout: Maximum duration of any wait, seconds: a commit, a read of own writes, a creation.
     """
 
     _session: Session
@@ -64,7 +65,7 @@ class KafkaProtocol(ReadingProtocol):
         return self._session.writer
 
     def statistics(self) -> Statistics:
-        """Return the present counts of the outbox.
+        """Return the current counts of events.
 
         Returns:
             Events queued, acknowledged, dropped and on disk, and bytes in memory.
@@ -89,9 +90,9 @@ class KafkaProtocol(ReadingProtocol):
         session = self._session
         session.lifecycle.check_open()
         uid = checked(trial, Trial, "trial").uid
-        if not session.subjects.has("trials", uid):  # first, since every log call comes here
+        if not session.subjects.has("trials", uid):  # checked first, since every log call on the slow path comes here
             if trial.request is not None:
-                # Each writer sends the creation before its own events, and the log takes the first creation.
+                # Each writer sends the creation before its own events of the trial; the fold takes the first one.
                 await session.put(commands.create_trial(session.writer, trial, auto_increment=True))
                 session.subjects.add("trials", uid)
             else:
@@ -225,7 +226,7 @@ class KafkaProtocol(ReadingProtocol):
     # --- Projects and groups
 
     async def new_project(self, project: Project) -> Project:
-        project = replace(checked(project, Project, "project"))  # checks it again: its dicts may have changed
+        project = replace(checked(project, Project, "project"))  # checked again, since its dicts may have changed
         session = self._session
         event = commands.create_project(session.writer, project)
         if not session.connected:
@@ -274,7 +275,7 @@ class KafkaProtocol(ReadingProtocol):
     # --- Creating and claiming
 
     async def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
-        # A creation of its own, also for a trial whose first creation is still undecided.
+        # Each call is a new creation, even if an earlier creation of the same trial is undecided.
         trial = replace(definition(checked(trial, Trial, "trial")), request=None)
         session = self._session
         if trial.project_id is not None:
@@ -292,7 +293,7 @@ class KafkaProtocol(ReadingProtocol):
             if not auto_increment:  # whether the trial exists is unknown
                 raise
             session.lifecycle.warn_once(
-                f"trialstream: the trial goes on without its revision, which comes later: {error}"
+                f"trialstream: the trial goes on without its revision until its creation is folded: {error}"
             )
             return self._undecided(trial, event)
         return None if decision.outcome.uid is None else await self._decided(decision)
@@ -306,7 +307,7 @@ class KafkaProtocol(ReadingProtocol):
         return trial
 
     def _undecided(self, trial: Trial, event: TrialCreated) -> Trial:
-        """Return the trial of a creation that the log has not decided: it is addressed by its request."""
+        """Return the trial of a creation that the log has not decided; later events address it by the request."""
         created = from_micros(event.time)
         addressed = replace(trial, request=event.request, created=created, last_seen=created)
         self._session.subjects.add("trials", addressed.uid)

@@ -22,11 +22,11 @@ class Requests:
 
     Args:
         outbox: The outbox.
-        watermark: Excludes requests whose callers still wait from what reads wait for.
+        watermark: Records which requests have callers that still wait: reads do not wait for these.
         backpressure: Waits for space in the outbox.
-        waits: Says how far behind the projection is.
+        waits: Raises the error of a projection that is behind.
         reader: Reads outcomes.
-        timeout: Seconds that a request may take.
+        timeout: Maximum duration of a request, seconds.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Requests:
             else:
                 self._watermark.decided(request)
         if decision is None:
-            await self._waits.wait_folded(0.0)  # its error says how far behind the projection is
+            await self._waits.wait_folded(0.0)  # its message says how far behind the projection is
             raise ProjectionBehind(f"the outcome of a {type(event).__name__} could not be read in {self._timeout:g} s")
         if (reason := decision.outcome.reason) is not None:
             raise (ItemNotFound if decision.outcome.uid is None else InvalidValue)(reason)

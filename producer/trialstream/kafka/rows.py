@@ -1,4 +1,4 @@
-"""Checks of metric rows at the call: the longer way of a row, whose result is appended to the outbox."""
+"""Checks of metric rows: the slow path of each row that `Outbox.add_row` does not accept."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trialstream.protocol import Step
 
 __all__ = ["RowChecks"]
 
-# Sets of row names that are remembered as checked.
+# Maximum number of tuples of names that are remembered as checked.
 _KNOWN_NAMES = 10_000
 
 
 class RowChecks:
-    """Checks rows, and remembers the names that were checked."""
+    """Checks rows, and remembers the checked names, so that each tuple of names is checked once."""
 
     def __init__(self) -> None:
         self._names: set[tuple[str, ...]] = set()
@@ -36,7 +36,7 @@ class RowChecks:
         aggregator: AggregatorSpec | None,
         values: dict[str, Any],
     ) -> Callable[[], None]:
-        """Check a row, and return what appends it to the outbox.
+        """Check a row, and return a function that appends the row to the outbox.
 
         Args:
             outbox: The outbox.
@@ -47,7 +47,7 @@ class RowChecks:
             values: Numbers by name.
 
         Returns:
-            Appends the row; may be called again after it raised `OutboxFull`.
+            A function that appends the row; it may be called again after it has raised `OutboxFull`.
 
         Raises:
             InvalidType: The step, the aggregator, a name or a value has a type that cannot be logged.
@@ -68,7 +68,9 @@ class RowChecks:
     def _check_names(self, names: tuple[str, ...]) -> None:
         total = sum(len(check_name(each, "metric").encode()) + 8 for each in names)
         if total > MAX_VALUE_BYTES:
-            raise InvalidValue(f"metrics: {len(names)} of them take {total} bytes, one call {MAX_VALUE_BYTES} at most")
+            raise InvalidValue(
+                f"metrics: expected at most {MAX_VALUE_BYTES} bytes in one call, got {total} for {len(names)} names"
+            )
         if len(self._names) >= _KNOWN_NAMES:
             self._names.clear()
         self._names.add(names)

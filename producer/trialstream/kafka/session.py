@@ -33,10 +33,9 @@ __all__ = ["Session"]
 log = logging.getLogger("trialstream")
 T = TypeVar("T")
 
-# Time for which a frame gathers rows, seconds; users who watch a run see it as delay. Half of it would make twice as
-# many
-# frames: measured, the I/O thread takes 1.4 ms of processor time for each, and a training thread that logs 1,000 rows/s
-# waits for the part of it in which it needs the interpreter (docs/performance.md).
+# Time for which a frame gathers rows, seconds; it delays what users see of a training run. Half of it would make twice
+# as many frames. Measured: the I/O thread takes 1.4 ms of processor time for each frame, and a training thread that
+# logs 1,000 rows/s waits for the part of that time in which the I/O thread holds the interpreter (docs/performance.md).
 _LINGER_SECONDS = 0.2
 
 
@@ -47,14 +46,14 @@ class Session:
 
     Args:
         config: Where the servers are.
-        timeout: Seconds that any wait takes at most.
+        timeout: Maximum duration of any wait, seconds.
 
     Attributes:
         config: As given.
         timeout: As given.
         writer: Id of this protocol and process, as in `Trial.writers`.
         lifecycle: Opens and closes the connection, and runs calls in the I/O thread.
-        subjects: The subjects that are known to exist.
+        subjects: The subjects that are known to exist, so that log calls need not look them up.
         chronos: The open chronos.
         started: Start time of each trial that was started here and runs, by uid, on the clock `time.perf_counter`.
         outbox: Log calls append to it.
@@ -86,7 +85,7 @@ class Session:
         """Assemble the parts and connect, in the I/O thread.
 
         Returns:
-            Why Kafka could not be reached, or an empty text.
+            The reason why Kafka could not be reached; empty if it was reached.
         """
         config = self.config
         self._pipeline = Pipeline(config, self.lifecycle.loop, None if config.spool == "off" else self._spool)
@@ -126,13 +125,13 @@ class Session:
     def report_opened(self, trouble: str) -> None:
         """Warn of spools of other processes, and that Kafka could not be reached."""
         spools = self.config.spools
-        if left := abandoned(spools):  # not of this process, so no reason for it to fail: logged, not warned
+        if left := abandoned(spools):  # logged, since a warning as an error would fail this process for others
             log.warning(
                 "%d spools of processes that have ended wait to be sent: run `trialstream push %s`", len(left), spools
             )
         if trouble:
             self.lifecycle.warn_once(
-                f"trialstream: {trouble}; until it does, all that is logged goes to {self._spool.folder}"
+                f"trialstream: {trouble}; until Kafka answers, all logged events go to {self._spool.folder}"
             )
 
     def stop_accepting(self) -> None:
@@ -140,7 +139,7 @@ class Session:
         self.outbox.close()
 
     async def flush(self, timeout: float) -> str:
-        """Send what is left, in the I/O thread; return why something is still unsent."""
+        """Send the remaining events, in the I/O thread; return the reason why events are still unsent, if any are."""
         if self.config.offline:
             return "the protocol worked offline"
         try:
@@ -150,12 +149,12 @@ class Session:
         return ""
 
     async def finish(self, timeout: float) -> None:
-        """Write what is left to the spool, and close all connections, in the I/O thread."""
+        """Write the unsent events to the spool, and close all connections, in the I/O thread."""
         await self._pipeline.finish(timeout)
         self._reader.close()
 
     def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
-        """Warn of events that were not sent, and say where they are."""
+        """Warn of events that were not sent, with the folder that holds them."""
         left = self._pipeline.statistics()
         folder = self._spool.folder
         said = []
@@ -171,7 +170,7 @@ class Session:
             return
         try:
             warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
-        except RuntimeWarning:  # warnings are errors in this process; all that can be saved is on disk by now
+        except RuntimeWarning:  # warnings are errors in this process; the events are on disk by now
             if may_raise:
                 raise
             log.warning("%s", message)
@@ -202,11 +201,11 @@ class Session:
     # --- Logging
 
     async def put(self, event: SubjectEvent) -> None:
-        """Add an event to the outbox; if that is full, do what the setting `when_full` says.
+        """Add an event to the outbox; if there is no space, wait, drop or raise as the setting `when_full` says.
 
         Raises:
             SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
-            ProtocolClosed: The protocol was closed meanwhile.
+            ProtocolClosed: The protocol was closed during the call.
         """
         try:
             self.outbox.put(event)
@@ -214,16 +213,16 @@ class Session:
             await self.put_later(event.subject, lambda: self.outbox.put(event), droppable=event.request is None)
 
     async def put_later(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> None:
-        """Add something that found the outbox full.
+        """Add an event or a row for which the outbox had no space, as the setting `when_full` says.
 
         Args:
-            uid: Uid of its subject.
-            add: Adds it to the outbox; raises `OutboxFull` while there is no space.
-            droppable: Whether it may be dropped.
+            uid: Uid of the subject.
+            add: Adds the event or row to the outbox; raises `OutboxFull` while there is no space.
+            droppable: Whether the event may be dropped.
 
         Raises:
-            SpoolFull: See `put`.
-            ProtocolClosed: See `put`.
+            SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
+            ProtocolClosed: The protocol was closed during the call.
         """
 
         async def add_later() -> str:
@@ -233,7 +232,7 @@ class Session:
             self.lifecycle.warn_once(warning)
 
     async def request(self, event: SubjectEvent) -> Decision:
-        """Send a request and wait for its outcome: see `Requests.request`.
+        """Send a request and wait for its outcome; further errors as for `Requests.request`.
 
         Raises:
             Offline: The protocol works without servers.
@@ -273,6 +272,6 @@ class Session:
 
 
 def _log_crash(ended: concurrent.futures.Future[None]) -> None:
-    """Log a crashed background task: without it nothing is sent any more."""
+    """Log a crash of the background task, without which no events are sent any more."""
     if not ended.cancelled() and (error := ended.exception()) is not None:
         log.critical("trialstream stopped sending because of an internal fault; please report this", exc_info=error)

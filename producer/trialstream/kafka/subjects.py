@@ -1,4 +1,4 @@
-"""Known subjects: the trials, groups and projects that certainly exist."""
+"""Known subjects: the trials, groups and projects that were created, fetched or looked up before."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class KnownSubjects:
         Args:
             collection: Its collection.
             uid: Its uid.
-            message: Message of the error.
+            message: Message of `ItemNotFound`.
             reader: Reads MongoDB; None while Kafka is not connected, when existence is unknown.
-            was_created: Whether the user's object comes from a creation or a fetch; decides without a reader.
+            was_created: Whether the user's object comes from a creation or a fetch; without a reader, the subject is
+                then assumed to exist.
 
         Raises:
             ItemNotFound: The subject does not exist.

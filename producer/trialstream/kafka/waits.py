@@ -15,7 +15,7 @@ class Waits:
     """Waits for all that was logged before the call. Belongs to the I/O thread.
 
     Args:
-        outbox: Holds open frames, which are sealed first.
+        outbox: Holds the open frames, which are sealed before each wait.
         pipeline: Sends events.
         reader: Reads how far the projection is.
     """
@@ -40,7 +40,7 @@ class Waits:
     async def wait_folded(self, timeout: float) -> None:
         """Wait until the projection shows the events.
 
-        Commands whose callers still wait for the outcome do not count: a command is shown when its call returns.
+        Commands whose callers still wait for the outcome are excluded: reads show a command once its call returns.
 
         Args:
             timeout: Seconds.
@@ -62,8 +62,8 @@ class Waits:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: Some are not in time; they stay queued.
-            SpoolError: There is no spool, or the disk does not confirm the write.
+            CommitTimeout: After the timeout, some events are neither acknowledged nor on disk; they stay queued.
+            SpoolError: There is no spool, or the disk did not confirm the write.
         """
         self._outbox.seal()
         await self._pipeline.wait_secured(timeout)

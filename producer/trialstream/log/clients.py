@@ -1,7 +1,7 @@
 """Clients of Kafka: every aiokafka client is made here, stopped within a deadline, and its errors are translated.
 
 - A client that is opened for a block is started on entry and stopped on exit, also when the block fails or is
-  cancelled. aiokafka sets no bound to stopping while no broker answers, so each stop has a deadline.
+  cancelled. While no broker answers, aiokafka may take any time to stop, so each stop has a deadline.
 - An error of aiokafka that leaves such a block is raised as `KafkaUnavailable`.
 - A client that outlives a block (`group_consumer`, `batch_producer`) is returned before it is started; its owner starts
   and stops it.
@@ -45,8 +45,8 @@ BATCH_BYTES = 1_000_000
 # Positions come from checkpoints in MongoDB, or are the first offset; offsets committed to Kafka are never read.
 _POSITIONS: dict[str, Any] = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
 # aiokafka leaves the group when no record was fetched for this long, and joins again only at the next fetch. While the
-# partitions are revoked nothing is fetched: with aiokafka's 5 minutes, a longer outage of MongoDB ended the folding for
-# ever. This is the largest value that the protocol takes (a signed 32-bit integer).
+# partitions are revoked nothing is fetched, so with aiokafka's default of 5 minutes, a longer outage of MongoDB ended
+# the folding for ever. This is the largest value that Kafka's protocol takes (a signed 32-bit integer).
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _STOP_SECONDS = 2.0
 
@@ -89,10 +89,10 @@ async def open_consumer(config: Config, **settings: Any) -> AsyncIterator[AIOKaf
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, also one that waits to try a fetch again. The caller sets the deadline.
+    """Stop a consumer, even while it waits to retry a fetch. The caller sets the deadline.
 
-    `AIOKafkaConsumer.stop` cancels such a fetch, raises the fetch's CancelledError and leaves the connections open. In
-    a task of its own, this cannot look like a cancellation of the caller.
+    `AIOKafkaConsumer.stop` cancels such a fetch, raises the fetch's CancelledError and leaves the connections open. It
+    runs in a task of its own, so that the CancelledError is not taken for a cancellation of the caller.
 
     Args:
         consumer: A consumer, started or not.
@@ -186,14 +186,14 @@ async def open_batch_producer(config: Config, request_seconds: float) -> AsyncIt
 
 
 async def stop_producer(producer: AIOKafkaProducer, seconds: float) -> None:
-    """Stop a producer, also one whose batches no broker takes.
+    """Stop a producer, even if no broker takes its batches.
 
     `AIOKafkaProducer.stop` waits until all batches are sent. Past the deadline the producer would go on sending over
     connections that stay open, so its sender and its connections are then closed directly.
 
     Args:
         producer: A producer, started or not.
-        seconds: Deadline of the orderly stop, and again of the forced one.
+        seconds: Maximum duration of the orderly stop, and also of the forced one.
     """
     with anyio.move_on_after(seconds, shield=True) as stopping:
         await producer.stop()

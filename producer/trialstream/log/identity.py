@@ -1,7 +1,7 @@
 """Identity of a log: the `LogCreated` event at offset 0 of its registry topic.
 
-It holds a random id and the partition count of the trials topic. Several callers may find the registry empty at the
-same time and append such an event each: only the one at offset 0 counts.
+The event holds a random id and the partition count of the trials topic. If several callers find the registry empty at
+the same time, each appends such an event; only the one at offset 0 counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _READ_SECONDS = 10.0
 
 
 async def ensure_identity(config: Config, producer: AIOKafkaProducer, partitions: int) -> LogCreated:
-    """The identity of the log, written first if the registry is empty.
+    """Return the identity of the log, and write it first if the registry is empty.
 
     Args:
         config: Where Kafka is.
@@ -41,7 +41,7 @@ async def ensure_identity(config: Config, producer: AIOKafkaProducer, partitions
         if begin := (await consumer.beginning_offsets([registry]))[registry]:
             raise LogMismatch(
                 f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, and "
-                "with it the identity of the log"
+                "with it the identity of the log; set another TRIALSTREAM_PREFIX to begin a new log"
             )
         if not (await consumer.end_offsets([registry]))[registry]:
             created = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
@@ -50,7 +50,7 @@ async def ensure_identity(config: Config, producer: AIOKafkaProducer, partitions
 
 
 async def read_identity(config: Config) -> LogCreated:
-    """The identity of the log that the topics hold now. Creates nothing.
+    """Read the identity of the log that the topics hold now. Creates nothing.
 
     Args:
         config: Where Kafka is.

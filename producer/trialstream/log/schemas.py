@@ -27,7 +27,7 @@ class SchemaTopic:
 
     Attributes:
         schemas: Decodes events with this version's schemas and those read so far.
-        texts: The schemas read so far, without this version's unless they are published: fingerprint → JSON.
+        texts: The schemas read so far, fingerprint → JSON; this version's only if they are published.
     """
 
     def __init__(self, config: Config) -> None:
@@ -62,7 +62,7 @@ class SchemaTopic:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
                         self._add(record.value)
-                # Compaction removes records, so the position shows the progress and the number of records does not.
+                # The position shows the progress; the number of records does not, since compaction removes records.
                 self._position = await self._consumer.position(self._partition)
 
     def _add(self, text: bytes | None) -> None:

@@ -1,8 +1,8 @@
 """The topics of a log: their settings, their creation, and the partition of each key.
 
 All events with the same trial hash lie in one partition for as long as the log lives. A changed partition count would
-spread the events of a trial over two partitions, so the count is recorded when the log is created, compared at each
-start, and refused when it differs.
+spread the events of a trial over two partitions, so the count is recorded when the log is created and compared at each
+start; a different count raises `LogMismatch`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,16 @@
 
 The events are in three stages, the oldest in the first:
 
-1. *queues*: in memory, one queue for each partition; the sender sends these. A segment of the spool may hold them too.
+1. *queues*: in memory, one queue for each partition, which the sender sends. Segments of the spool may also hold them.
 2. *on disk*: in segments of the spool only; loaded into the queues when there is room.
-3. *waiting*: in memory, to be written to the spool before they move on.
+3. *waiting*: in memory; written to the spool before they move to one of the other stages.
 
 Normally each event goes straight into a queue. While the backlog is *spilling*, new events wait for the spool.
 Invariants:
 
 - numbers rise from each stage to the next, so the events of a subject leave in the order in which they were queued;
-- the spool holds the oldest events that are not acknowledged: an event in no segment is newer than all in segments.
+- the spool holds the oldest events that are not acknowledged: an event in no segment is newer than all
+  events in segments.
 
 Safe to use from any thread.
 """
@@ -41,7 +42,7 @@ class Backlog:
         watermark: Where queued and acknowledged events are recorded.
         wake_sender: Called, from any thread, when an event can be sent.
         wake_spiller: Called, from any thread, when the spiller has something to do.
-        spill_bytes: Memory from which on the spiller is needed.
+        spill_bytes: The spiller is woken when the memory of all entries reaches this size, bytes.
 
     Attributes:
         bytes: Estimated memory of the entries of all stages.
@@ -79,7 +80,7 @@ class Backlog:
     # --- Queuing
 
     def put(self, entry: Entry) -> None:
-        """Queue an entry behind all others."""
+        """Queue an entry after all others."""
         with self._lock:
             entry.number = self._next
             self._next += 1
@@ -100,10 +101,10 @@ class Backlog:
             self._dropped += 1
 
     def connect(self, route: Callable[[Entry], Route]) -> None:
-        """Let entries be sent from now on.
+        """Set the function that gives each entry its partition: from now on entries can be queued and sent.
 
         Args:
-            route: Gives the partition of an entry.
+            route: Returns the partition of an entry.
         """
         with self._lock:
             self._route = route
@@ -117,38 +118,38 @@ class Backlog:
     # --- Sending
 
     def routes(self) -> list[Route]:
-        """The partitions that have entries to be sent; the next entry wakes the sender again."""
+        """Return the partitions that have entries to be sent, and make the next queued entry wake the sender again."""
         with self._lock:
             self._sender_notified = False
             return self._queues.routes()
 
     def peek(self, route: Route, limit: int) -> list[Entry]:
-        """The first entries of a partition, up to `limit`; they stay."""
+        """The first entries of a partition, up to `limit`; they stay queued."""
         with self._lock:
             return self._queues.peek(route, limit)
 
     def mark_sending(self, route: Route, count: int) -> None:
-        """Record that the first entries of a partition, so many, are being sent: they are not evicted."""
+        """Record that the first `count` entries of a partition are being sent, so that they are not evicted."""
         with self._lock:
             self._queues.mark_sending(route, count)
 
     def acked(self, route: Route, count: int, end: int) -> None:
-        """Remove the first entries of a partition, so many, which Kafka has acknowledged.
+        """Remove the first `count` entries of a partition, which Kafka has acknowledged.
 
         Args:
             route: The partition.
             count: Number of entries.
-            end: The offset behind the last of them.
+            end: The offset after the last of these entries.
         """
         with self._lock:
             removed = self._remove(route, count)
             self._watermark.acked(route, [entry.request for entry in removed], end)
             self._acked += count
-        if self._spilling:  # there may be room to load a segment, or one to delete
+        if self._spilling:  # there may be room to load a segment, or a segment to delete
             self._wake_spiller()
 
     def discard(self, route: Route) -> None:
-        """Drop the first entry of a partition: the fold sees the gap in the `seq` and counts it."""
+        """Drop the first entry of a partition: the fold finds the gap in the `seq` and counts the lost event."""
         with self._lock:
             self._remove(route, 1)
             self._dropped += 1
@@ -157,7 +158,7 @@ class Backlog:
 
     @property
     def next_number(self) -> int:
-        """The number of the next entry: all queued so far have lower ones."""
+        """The number of the next entry: all entries queued so far have lower numbers."""
         with self._lock:
             return self._next
 
@@ -179,7 +180,7 @@ class Backlog:
             return all(entry.number >= number for entry in firsts)
 
     def statistics(self) -> Statistics:
-        """Counts of the events; `bytes` without open frames."""
+        """Counts of the events; `bytes` excludes open frames."""
         with self._lock:
             on_disk = sum(segment.records for segment in self._on_disk)
             return Statistics(
@@ -203,18 +204,18 @@ class Backlog:
         return self._queues.bytes
 
     def stalled_seconds(self) -> float:
-        """Seconds since the last acknowledgement, of the partition that has waited longest; 0.0 without entries."""
+        """Longest time that a partition with entries has waited for an acknowledgement, seconds; 0.0 without any."""
         with self._lock:
             return self._queues.stalled_seconds(time.monotonic())
 
     def start_spilling(self) -> None:
-        """Let new entries wait for the spool; those in the queues that are in no segment are written first."""
+        """Make new entries wait for the spool; entries in the queues that are in no segment are written before them."""
         with self._lock:
             self._spilling = True
             self._unspooled = deque(each for each in self._queues.in_order() if each.segment is None)
 
     def stop_spilling(self) -> None:
-        """Let waiting and new entries go straight into the queues; no segment may be on disk only."""
+        """Put waiting entries, and new ones from now on, straight into the queues; no segment may be on disk only."""
         with self._lock:
             assert not self._on_disk
             assert self._route is not None
@@ -236,7 +237,7 @@ class Backlog:
         """The oldest entries that are in no segment.
 
         Args:
-            limit: Their memory, bytes, at most; one entry may be larger.
+            limit: Maximum memory of the entries together, bytes; a single entry may exceed it.
 
         Returns:
             The entries, and whether they are waiting rather than in the queues.
@@ -276,7 +277,7 @@ class Backlog:
                     segment.pending += 1
 
     def bypass_spool(self) -> None:
-        """Let waiting entries be sent although the spool has not taken them, unless older ones are on disk only."""
+        """Queue the waiting entries although they are in no segment, unless older entries are on disk only."""
         with self._lock:
             if self._on_disk or self._route is None:
                 return
@@ -286,11 +287,13 @@ class Backlog:
                 self._unspooled.append(entry)
 
     def evict(self) -> bool:
-        """Drop the newest segment that is in memory too from memory.
+        """Remove the events of the newest segment from memory, so that they are on disk only.
+
+        Does nothing if entries in the queues are newer than the segment, or the segment is open, or some of its events
+        are being sent or were acknowledged: these would be queued a second time when the segment is loaded.
 
         Returns:
-            Whether there was one. Nothing in the queues may be newer than the segment, which is closed; none of its
-            events may have been sent, since what was sent may not come back.
+            Whether events were removed.
         """
         with self._lock:
             if self._unspooled or not self._in_memory:
@@ -314,7 +317,7 @@ class Backlog:
             return list(self._on_disk)
 
     def load(self, segment: Segment, events: Sequence[SpooledEvent]) -> None:
-        """Queue the events of the oldest segment on disk; those that could not be read count as dropped."""
+        """Queue the events of the oldest segment on disk; its events that could not be read count as dropped."""
         with self._lock:
             assert self._on_disk[0] is segment
             self._on_disk.popleft()
@@ -328,7 +331,7 @@ class Backlog:
                 self._queue(entry)
 
     def thin(self, segment: Segment, dropped: int) -> None:
-        """Count so many events of a segment on disk as dropped; `segment.records` is without them already."""
+        """Count events of a segment on disk as dropped; `segment.records` excludes these `dropped` events already."""
         with self._lock:
             self._dropped += dropped
             if not segment.records:

@@ -17,7 +17,7 @@ __all__ = ["Entry"]
 
 log = logging.getLogger("trialstream")
 
-# Memory of an entry beside its encoded event.
+# Memory of an entry without its encoded event, bytes.
 _ENTRY_BYTES = 512
 
 
@@ -26,15 +26,15 @@ class Entry:
     """An event that waits to be acknowledged.
 
     Attributes:
-        topic: The topic of the log that it goes to.
+        topic: The topic of the log that the event goes to.
         key: Key of the record.
         event: The event; None once it is encoded.
         size: Estimated memory, bytes.
         encoded: The event in single-object encoding; None before `encode`, empty if it cannot be encoded.
-        number: Its place in the backlog, counted from 0.
-        segment: The segment of the spool that holds it too.
-        removed: Whether it has left the backlog, acknowledged or dropped.
-        request: The id of the event's request, if it is a command.
+        number: Number of the entry in the backlog, counted from 0.
+        segment: The segment of the spool that also holds the event; None if no segment does.
+        removed: Whether the entry has left the backlog, acknowledged or dropped.
+        request: The id of the event's request; None if the event is no command.
     """
 
     topic: Literal["registry", "trials"]
@@ -63,7 +63,7 @@ class Entry:
     def encode(self) -> bytes:
         """Encode the event once and return its bytes: empty if the event does not fit its schema.
 
-        The Protocol checks its arguments, so an event that does not fit is a defect of trialstream; it is logged.
+        The Protocol checks its arguments, so an event that does not fit is a defect of trialstream; this is logged.
         """
         # Sender and spiller may encode the same entry at once: `encoded` is set before `event` is cleared.
         event = self.event

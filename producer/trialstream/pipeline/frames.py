@@ -20,52 +20,53 @@ __all__ = ["ChronosFrame", "Frame", "MetricsFrame", "OpenFrames"]
 
 # Measured: frames of 256 rows encode 4,000,000 points/s; longer ones gain little and delay more.
 FRAME_ROWS = 256
-# Encoded size at which a wide frame is full: far enough below MAX_EVENT_BYTES for names and one more row.
+# Encoded size at which a wide frame is full, bytes: far enough below MAX_EVENT_BYTES for names and one more row.
 FRAME_BYTES = 128 * 1024
-# Memory of a packed row beside its fields: the bytes object and its place in the list.
+# Memory of a packed row without its fields, bytes: the bytes object and its place in the list.
 _ROW_BYTES = 41
-# Rows for which a frame first reserves room, unless the trial's last frame had more; then four times as many each time.
-# Few at first, since many trials log a row at a time; rising fast, since a row that finds no room takes the slow path.
+# Number of rows for which a frame first reserves room, unless the trial's last frame had more. Used-up room grows
+# fourfold. The first room is small, since frames often hold few rows when many trials log at the same time; the growth
+# is fast, since a row that finds no room takes the slow path.
 _FIRST_ROWS = 16
-# A frame for fewer rows is not open to `Outbox.add_row`. 64 threads may each append a row beyond the limit, and an
-# event of 16 + 64 such rows is still smaller than MAX_EVENT_BYTES.
+# A frame with a lower limit of rows is not open to `Outbox.add_row`. 64 threads may each append a row beyond the limit,
+# and an event of 16 + 64 such rows is still smaller than MAX_EVENT_BYTES.
 _NARROW_ROWS = 16
-# Estimated memory of an event and its queue entry beside its values.
+# Estimated memory of an event and its queue entry without the values, bytes.
 EVENT_BYTES = 1024
-# Poll interval while another thread counts the rows of a frame.
+# Poll interval while another thread counts the rows of a frame, seconds.
 _COUNTING_SECONDS = 0.0001
 
 
 class MetricsFrame:
-    """Rows of metrics with the same names, aggregator and type of step, due to be sealed at a monotonic time.
+    """An open frame of metrics: rows of one trial with the same names, aggregator and type of step.
 
-    `struct` packs a row: its step, its time and its values, 8 bytes each. The columns are slices of all rows joined.
-    Both run at the speed of C. Any thread may append a packed row to `rows` without a lock while there is `room`, and
-    then checks whether the frame was sealed meanwhile (see `outbox.py`).
+    `struct` packs a row: its step, its time and its values, 8 bytes each. The columns of the event are strided slices
+    of the joined rows. Both operations run in C. While there is `room`, any thread may append a packed row to `rows`
+    without a lock; it must then check whether the frame was sealed in between (see `outbox.py`).
 
     Args:
-        names: The metrics.
+        names: Names of the metrics.
         aggregator: How the values are aggregated.
         step_type: Type of all steps: int, float, str or NoneType.
         due: When to seal the frame, on the monotonic clock.
         expected_rows: Number of rows for which to reserve room at first, if it is larger than the default.
 
     Attributes:
-        names: The metrics.
+        names: Names of the metrics.
         aggregator: How the values are aggregated.
         step_type: Type of all steps: int, float, str or NoneType.
         due: When to seal the frame, on the monotonic clock.
-        size: Estimated memory, bytes, with all rows for which room is reserved.
-        pack: Packs a row: step (0 for a text or none), nanoseconds since 1970 UTC, values.
+        size: Estimated memory, bytes, including all rows for which room is reserved.
+        pack: Packs a row: step (0 if it is a text or None), nanoseconds since 1970 UTC, values.
         rows: The packed rows.
         room: Number of rows for which room is reserved.
         is_sealed: Whether the rows are becoming an event; set before they are counted.
         sealed_rows: Number of rows in the event; None until they are counted.
-        trials: The trial objects of the user whose rows `Outbox.add_row` accepts.
-        given: The aggregator that the user passed with them.
-        hash: The hash of these trials.
-        revision: The revision of these trials.
-        request: The request of these trials.
+        trials: The trial objects, as the user passed them, whose rows `Outbox.add_row` accepts.
+        given: The aggregator that the user passed with these trial objects.
+        hash: The hash of the trial.
+        revision: The revision of the trial.
+        request: The request of the trial, if its creation is undecided.
     """
 
     __slots__ = (
@@ -97,7 +98,7 @@ class MetricsFrame:
         self.aggregator = aggregator
         self.step_type = step_type
         self.due = due
-        row = _row("d" if step_type is float else "q", len(names))
+        row = _row_format("d" if step_type is float else "q", len(names))
         self.pack = row.pack
         self._row_bytes = row.size + _ROW_BYTES
         self.size = EVENT_BYTES + sum(map(len, names))
@@ -117,16 +118,16 @@ class MetricsFrame:
 
     @property
     def wide(self) -> bool:
-        """Whether a few rows beyond its limit, appended by several threads at once, would make the event too large."""
+        """Whether the rows are too large for `Outbox.add_row`, whose callers may exceed the limit by a few rows."""
         return self._limit < _NARROW_ROWS
 
     @property
     def full(self) -> bool:
-        """Whether it can take no more rows."""
+        """Whether the frame can take no more rows."""
         return len(self.rows) >= self._limit
 
     def accept(self, trial: Trial, given: AggregatorSpec | None) -> None:
-        """Have `Outbox.add_row` accept rows of this trial object with this aggregator."""
+        """Open the frame to `Outbox.add_row`, for rows of this trial object with this aggregator."""
         self.given = given
         self.hash, self.revision, self.request = trial.hash, trial.revision, trial.request
         if not any(each is trial for each in self.trials):
@@ -140,7 +141,7 @@ class MetricsFrame:
             grown = (room - self.room) * self._row_bytes
             self.room, self._next_room = room, 4 * room
         if isinstance(step, str):
-            self._texts[len(self.rows) :] = [step]  # at this index: an exception may have come before the last line
+            self._texts[len(self.rows) :] = [step]  # at this index: replaces the text of an interrupted call
             grown += len(step)
             step = 0
         self.size += grown
@@ -172,30 +173,30 @@ class MetricsFrame:
         )
 
     def has_counted(self, packed: bytes) -> bool:
-        """Whether a row that was appended while the frame was being sealed, or later, is in the event."""
+        """Whether a row that was appended during or after the sealing is in the event; waits for the count of rows."""
         while (count := self.sealed_rows) is None:  # the sealing thread has set the flag and counts next
             time.sleep(_COUNTING_SECONDS)
         return any(each is packed for each in self.rows[:count])
 
 
 @lru_cache(maxsize=1024)
-def _row(step: str, values: int) -> Struct:
-    """The format of a row: step, time, values."""
-    return Struct(f"={step}q{values}d")
+def _row_format(step_code: str, count: int) -> Struct:
+    """Return the format of a row: a step with the format character `step_code`, a time, and `count` values."""
+    return Struct(f"={step_code}q{count}d")
 
 
 class ChronosFrame:
-    """Finished chronos of all names of a trial, at most `FRAME_ROWS`, due to be sealed at a monotonic time.
+    """An open frame of chronos: finished chronos of one trial, of all names, at most `FRAME_ROWS`.
 
     Args:
-        time_us: When the first finished, microseconds since 1970 UTC.
+        time_us: When the first chrono finished, microseconds since 1970 UTC.
         due: When to seal the frame, on the monotonic clock.
 
     Attributes:
-        time: When the first finished, microseconds since 1970 UTC.
+        time: When the first chrono finished, microseconds since 1970 UTC.
         due: When to seal the frame, on the monotonic clock.
-        names: By name: the aggregator, and how many of its chronos were announced and how many failed.
-        rows: Name, time and seconds elapsed of each.
+        names: By name: the aggregator, the number of announced chronos and the number of failed ones.
+        rows: For each chrono: its name, when it finished (microseconds since 1970 UTC) and its elapsed seconds.
         size: Estimated memory, bytes.
     """
 

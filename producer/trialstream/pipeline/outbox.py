@@ -1,13 +1,13 @@
 """The outbox: log calls append to it and return. Bounded in bytes.
 
-Rows gather in open frames. A frame is *sealed* when its rows become one event, which goes into the backlog. Invariants:
+Rows gather in open frames. A frame is *sealed* when its rows become one event, which is put in the backlog. Invariants:
 
 - the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a gap unless an event was
   dropped;
-- metrics and chronos of a trial gather in open frames, and any other event of the trial seals them first. The two
-  frames of a trial may overtake each other: they change different parts of its state.
+- a trial has at most two open frames, one of metrics and one of chronos; both are sealed before any other event of the
+  trial is queued. Either of the two may be sealed before the other: they change different parts of the trial's state.
 
-Safe to use from any thread. The lock is held for a few appends, never across I/O. Two cases need more than the lock:
+Safe to use from any thread. The lock is held for a few appends, never across I/O. The lock does not cover two cases:
 
 **Appending without the lock** (`add_row`, almost every log call), while another thread may seal the frame:
 
@@ -16,13 +16,13 @@ Safe to use from any thread. The lock is held for a few appends, never across I/
     2. read `frame.is_sealed`                2. count the rows: `frame.sealed_rows`
 
 Each step is atomic, since the interpreter runs one thread at a time. If the appending thread reads False, the row was
-there before the flag was set, and so before the count: the row is in the event. If it reads True, the row came before
-or after the count, and `frame.has_counted` waits for the count and checks. A row that was not counted is in no event;
-`add_row` then returns False, and the caller logs the row by `add_metrics`. So each row is in exactly one event.
+appended before the flag was set, and so before the count: the row is in the event. If it reads True,
+`frame.has_counted` waits for the count and checks the row. A row that was not counted is in no event: `add_row` returns
+False, and the caller logs the row by `add_metrics`. So each row is in exactly one event.
 
-**Exceptions raised by signal handlers**, which may come at any instruction. Bringing an event to the backlog takes
-several steps. The event is first recorded as a `_Move`, and each step may be repeated: the next call under the lock
-finishes the recorded move, with the same `seq`. At worst the event is queued twice, and the fold skips the second.
+**Exceptions raised by signal handlers**, at any instruction. Moving an event into the backlog takes several steps, so
+the event is first recorded as a `_Move`, and each step can be repeated. After an interruption, the next call under the
+lock finishes the move, with the same `seq`. At worst the event is queued twice, and the fold skips the second one.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class _Move(NamedTuple):
     Attributes:
         event: The event.
         size: Estimated memory, bytes.
-        seq: Its number among the events of its subject; None for a request, which has none.
-        frames: The open frames of its trial, if the event was made of a frame.
-        frame: The frame that it was made of.
-        bytes_left: Memory of the open frames without it.
+        seq: Number of the event among the events of its subject; None for a request, which has no number.
+        frames: The open frames of the trial; None if the event was not made of a frame.
+        frame: The frame that the event was made of, if any.
+        bytes_left: Memory of the open frames after the move, bytes.
     """
 
     event: SubjectEvent
@@ -110,20 +110,20 @@ class Outbox:
         self._seqs: dict[str, int] = {}
         # Memory of the open frames.
         self._bytes = 0
-        # When the sender next calls `seal` (monotonic clock): inf for never, -inf once it was woken.
+        # When the sender next calls `seal` (monotonic clock): inf for never, -inf once the sender was woken.
         self._next_seal = math.inf
         self._closed = False
-        # The event that is being brought to the backlog, or was when an exception came.
+        # The event that is being moved into the backlog; an exception that interrupts the move leaves it here.
         self._move: _Move | None = None
         _outboxes.add(self)
 
     # --- Logging
 
     def add_row(self, trial: Trial, step: Step | None, given: AggregatorSpec | None, row: dict[str, Any]) -> bool:
-        """Append a row to an open frame without the lock, if it needs no other work. Almost every log call ends here.
+        """Append a row to an open frame without the lock, if a frame fits the row. Almost every log call ends here.
 
-        The frame was opened by `add_metrics` for the same trial object, names and aggregator, and has room; the step is
-        an int or None, and all values are floats. Any other row, and any error, is left to `add_metrics`.
+        A frame fits if `add_metrics` has opened it for the same trial object, names and aggregator, and it has room.
+        The step must be an int or None, and all values floats. The caller passes any other row to `add_metrics`.
 
         Args:
             trial: The trial object that the user passed.
@@ -132,7 +132,7 @@ class Outbox:
             row: Values by name of the metric.
 
         Returns:
-            Whether the row is logged; if not, nothing of it is.
+            Whether the row was appended; if not, nothing has changed.
         """
         frame = self._rows.get(id(trial))
         if (
@@ -175,15 +175,15 @@ class Outbox:
         Args:
             uid: Uid of the trial.
             step: Step of the row.
-            time_ns: When it was logged, nanoseconds since 1970 UTC.
-            names: The metrics.
+            time_ns: When the row was logged, nanoseconds since 1970 UTC.
+            names: Names of the metrics.
             row: One value for each metric.
             aggregator: How the values are aggregated.
-            given: Trial and aggregator as the user passed them: `add_row` accepts further rows with the same.
+            given: Trial and aggregator as the user passed them; `add_row` then accepts further rows with the same two.
 
         Raises:
             OutboxFull: There is no room; nothing was appended.
-            ProtocolClosed: The outbox was closed meanwhile; nothing was appended.
+            ProtocolClosed: The outbox is closed; nothing was appended.
         """
         with self._lock:
             frames = self._frames_of(uid)
@@ -225,15 +225,15 @@ class Outbox:
         Args:
             uid: Uid of the trial.
             name: Name of the chrono.
-            time_us: When it finished, microseconds since 1970 UTC.
-            elapsed: Its duration, seconds.
+            time_us: When the chrono finished, microseconds since 1970 UTC.
+            elapsed: Duration of the chrono, seconds.
             aggregator: How the durations are aggregated.
-            announced: Whether its start was logged.
-            failed: Whether it ended with an exception.
+            announced: Whether the start of the chrono was logged.
+            failed: Whether the chrono ended with an exception.
 
         Raises:
             OutboxFull: There is no room; nothing was appended.
-            ProtocolClosed: The outbox was closed meanwhile; nothing was appended.
+            ProtocolClosed: The outbox is closed; nothing was appended.
         """
         with self._lock:
             frames = self._frames_of(uid)
@@ -253,11 +253,11 @@ class Outbox:
                 self._seal_frame(uid, frames, frames.chronos)
 
     def put(self, event: SubjectEvent) -> None:
-        """Queue an event behind all others of its subject.
+        """Queue an event after all others of its subject.
 
         Raises:
             OutboxFull: There is no room; nothing was queued.
-            ProtocolClosed: The outbox was closed meanwhile; nothing was queued.
+            ProtocolClosed: The outbox is closed; nothing was queued.
         """
         fields = ("values", "parameters", "metadata", "tags")
         bytes_ = EVENT_BYTES + sum(size(getattr(event, name)) for name in fields if hasattr(event, name))
@@ -267,10 +267,10 @@ class Outbox:
             self._enqueue(event, bytes_)
 
     def drop(self, uid: str) -> None:
-        """Drop an event of a subject for want of room: the fold sees the gap in the `seq` and counts it.
+        """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
 
         Raises:
-            ProtocolClosed: The outbox was closed meanwhile; nothing was counted.
+            ProtocolClosed: The outbox is closed; nothing was counted.
         """
         with self._lock:
             self._check_open()
@@ -281,10 +281,10 @@ class Outbox:
     # --- Sealing
 
     def seal(self, due: float = math.inf) -> float:
-        """Seal frames.
+        """Seal the open frames that are due.
 
         Args:
-            due: Time on the monotonic clock: the frames that are due by then are sealed; all by default.
+            due: Latest due time of the frames to seal, on the monotonic clock; inf seals all frames.
 
         Returns:
             When the next frame is due, on the monotonic clock; inf if none is open.
@@ -306,17 +306,17 @@ class Outbox:
             return next_due
 
     def close(self) -> None:
-        """Refuse everything from now on, since nothing more is sent, and seal all frames."""
+        """Refuse all further events, and seal all open frames."""
         with self._lock:
             self._closed = True
         self.seal()
 
     def disable_add_row(self) -> None:
-        """In a forked child: have `add_row` refuse all rows, so that each call checks whether it may log."""
+        """In a forked child: make `add_row` refuse all rows, so that each log call checks which process it is in."""
         self._rows.clear()
 
     def statistics(self) -> Statistics:
-        """Counts of the events; `bytes` with the open frames."""
+        """Counts of the events; `bytes` includes the open frames."""
         found = self._backlog.statistics()
         return found._replace(bytes=found.bytes + self._bytes)
 
@@ -325,7 +325,7 @@ class Outbox:
     def _check_open(self) -> None:
         self._finish_move()
         if self._closed:
-            raise ProtocolClosed("the protocol was closed during the call: leave its block after all calls")
+            raise ProtocolClosed("the protocol was closed during the call: leave its block only after the last call")
 
     def _check_room(self) -> None:
         self._check_open()
@@ -341,7 +341,7 @@ class Outbox:
         return frames
 
     def _wake_sender(self, due: float) -> None:
-        """Wake the sender, unless it calls `seal` by the time `due` anyway."""
+        """Wake the sender, unless its next call of `seal` comes by the time `due` anyway."""
         if due < self._next_seal:
             self._next_seal = -math.inf
             self._wake()
@@ -353,7 +353,7 @@ class Outbox:
             self._seal_frame(uid, frames, frames.chronos)
 
     def _seal_frame(self, uid: str, frames: OpenFrames, frame: Frame | None) -> None:
-        if frame is not None and frame.rows:  # an exception may have come before its first row
+        if frame is not None and frame.rows:  # no rows if an exception has interrupted the opening
             self._enqueue(frame.event(self.writer, uid), frame.size, frames, frame)
 
     def _enqueue(
@@ -370,14 +370,14 @@ class Outbox:
                 del self._rows[id(trial)]
 
     def _finish_move(self) -> None:
-        """Bring the recorded event to the backlog, if there is one; each step may be repeated."""
+        """Move the recorded event, if there is one, into the backlog; each step may be repeated."""
         if (move := self._move) is None:
             return
         if (frames := move.frames) is not None:
             if (frame := frames.metrics) is not None and frame is move.frame:
                 self._close_to_add_row(frame)
                 frames.metrics = None
-                # As many as in this frame, and a quarter more, since the number varies.
+                # The rows of this frame and a quarter more, since the number varies from frame to frame.
                 self._expected_rows[move.event.subject] = len(frame.rows) * 5 // 4
             if frames.chronos is move.frame:
                 frames.chronos = None

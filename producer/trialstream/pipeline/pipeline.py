@@ -24,7 +24,7 @@ __all__ = ["Pipeline"]
 
 log = logging.getLogger("trialstream")
 
-# Pause between attempts to reach a Kafka that was not reached at the start.
+# Pause between attempts to connect to Kafka, if it was not reached at the start.
 _RETRY_SECONDS = 2.0
 _ATTEMPT_SECONDS = 10.0
 
@@ -37,13 +37,13 @@ class Pipeline:
 
     Args:
         config: Where Kafka is, and how much memory and disk may be used.
-        loop: The event loop that it runs in.
+        loop: The event loop that the pipeline runs in.
         spool: The spool; None without one.
 
     Attributes:
         backlog: The events.
         watermark: The events that a read must wait for.
-        log_id: Id of the log; empty until it is connected.
+        log_id: Id of the log; empty until the pipeline is connected.
     """
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, spool: Spool | None) -> None:
@@ -75,14 +75,14 @@ class Pipeline:
     # --- Running
 
     async def connect(self, timeout: float) -> None:
-        """Find the topics, or create them; from then on events are sent.
+        """Find the topics, or create them; from then on events can be sent.
 
         Args:
             timeout: Seconds.
 
         Raises:
             KafkaUnavailable: No broker answered within the timeout.
-            LogMismatch: The topics do not belong to the log that they were created for.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
         """
         with anyio.move_on_after(timeout) as deadline:
             found = await ensure_topics(self._config)
@@ -116,7 +116,7 @@ class Pipeline:
             self._stopped.set()
 
     async def finish(self, timeout: float) -> None:
-        """Stop `run`, and write the events that are not acknowledged to disk; `statistics` says how many are there.
+        """Stop `run`, and write the unacknowledged events to disk; `statistics` counts these in `spooled`.
 
         Args:
             timeout: Seconds.
@@ -128,7 +128,7 @@ class Pipeline:
                 await self._spiller.finish()
 
     def wake(self) -> None:
-        """Have the sender call `seal` now, from any thread: a frame is due earlier than the sender would wake up."""
+        """Wake the sender, from any thread, so that it calls `seal` now: a frame is due before the next wake-up."""
         self._wake_sender.set()
 
     # --- State
@@ -149,7 +149,7 @@ class Pipeline:
         return self._progress.last
 
     def statistics(self) -> Statistics:
-        """Counts of the events; `bytes` without open frames."""
+        """Counts of the events; `bytes` excludes open frames."""
         return self.backlog.statistics()
 
     # --- Waiting
@@ -165,7 +165,7 @@ class Pipeline:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: It has not within the timeout; the events stay queued.
+            CommitTimeout: Kafka has not acknowledged them within the timeout; they stay queued.
         """
         await self._sender.wait_acked(self.backlog.next_number, timeout)
 
@@ -191,11 +191,11 @@ class Pipeline:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: They are not within the timeout; they stay queued.
+            CommitTimeout: After the timeout, some events are neither acknowledged nor on disk; they stay queued.
             SpoolError: There is no spool, or the disk did not confirm the write.
         """
         if self._spiller is None:
-            raise SpoolError("there is no spool: it is switched off (spool='off', TRIALSTREAM_SPOOL)")
+            raise SpoolError("there is no spool: spool (TRIALSTREAM_SPOOL) is 'off', set it to 'overflow' or 'always'")
         await self._spiller.wait_secured(timeout)
 
     # --- Private

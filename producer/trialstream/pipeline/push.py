@@ -19,20 +19,20 @@ from trialstream.pipeline.pipeline import Pipeline
 from trialstream.spool.folder import Segment, Spool, find_spools
 from trialstream.spool.segment import Contents
 
-__all__ = ["Waiting", "push_spool", "waiting"]
+__all__ = ["WaitingSpool", "push_spool", "waiting_spools"]
 
-# Kafka takes a segment in well under a second; a Kafka that takes nothing for this long is unavailable.
+# Kafka counts as unavailable when it has acknowledged nothing for this long; a segment takes well under a second.
 _STALL_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _FINISH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingSpool:
     """A spool that holds events.
 
     Attributes:
-        folder: Its path.
+        folder: Path of the spool.
         writer: Id of its writer.
         prefix: Prefix of the log that its events belong to.
         events: Number of events; some of the oldest may have been sent already.
@@ -52,8 +52,8 @@ class Waiting:
     busy: bool
 
 
-def waiting(paths: Iterable[Path]) -> Iterator[Waiting]:
-    """The spools at and below some paths.
+def waiting_spools(paths: Iterable[Path]) -> Iterator[WaitingSpool]:
+    """Find the spools that hold events, at and below some paths.
 
     Raises:
         SpoolError: A segment cannot be read.
@@ -69,9 +69,9 @@ def waiting(paths: Iterable[Path]) -> Iterator[Waiting]:
             spool.unlock()
         found = list(spool.leftovers())
         if not found:
-            continue  # its process has sent everything meanwhile
+            continue  # the process that owns the spool has just sent everything
         owner = _first_named([contents for _, contents in found])
-        yield Waiting(
+        yield WaitingSpool(
             folder,
             owner.writer,
             owner.prefix,
@@ -84,23 +84,23 @@ def waiting(paths: Iterable[Path]) -> Iterator[Waiting]:
 
 
 def _first_named(contents: list[Contents]) -> Contents:
-    """The first that names its writer: a file whose writer was killed in the first write does not."""
+    """Return the first contents that name a writer: a file whose writer was killed in its first write names none."""
     return next((each for each in contents if each.writer), contents[0])
 
 
 async def push_spool(config: Config, folder: Path, progress: Callable[[int], object]) -> int:
     """Send the events of one spool and delete its files.
 
-    It may be interrupted and run again: a file is deleted when Kafka has acknowledged all of it, the fold skips events
-    that are sent twice, and the events of each writer keep their order.
+    The push may be interrupted and run again: a file is deleted when Kafka has acknowledged all of its events, the fold
+    skips events that are sent twice, and the events of each writer keep their order.
 
     Args:
         config: Where Kafka is.
         folder: The spool.
-        progress: Called with the number of events acknowledged so far.
+        progress: Called repeatedly with the number of events acknowledged so far.
 
     Returns:
-        Number of events that were sent.
+        Number of events that Kafka has acknowledged.
 
     Raises:
         SpoolBusy: A running process has locked the spool; that process sends the events.
@@ -148,7 +148,7 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
 
 
 async def _watch(config: Config, pipeline: Pipeline, progress: Callable[[int], object]) -> None:
-    """Return when everything is acknowledged."""
+    """Report progress until all events are acknowledged."""
     backlog, began = pipeline.backlog, time.monotonic()
     while backlog.on_disk() or not backlog.is_acked(backlog.next_number):  # a segment on disk may hold no events
         if time.monotonic() - max(began, pipeline.progressed) > _STALL_SECONDS:

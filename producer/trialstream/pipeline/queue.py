@@ -52,7 +52,7 @@ class Queues:
         return [route for route, queue in self._queues.items() if queue.entries]
 
     def peek(self, route: Route, limit: int) -> list[Entry]:
-        """The first entries of a partition, up to `limit`; they stay."""
+        """The first entries of a partition, up to `limit`; they stay queued."""
         return list(islice(self._queues[route].entries, limit))
 
     def in_order(self) -> list[Entry]:
@@ -64,7 +64,7 @@ class Queues:
         return [queue.entries[0].number for queue in self._queues.values() if queue.entries]
 
     def stalled_seconds(self, now: float) -> float:
-        """Seconds since the last acknowledgement, of the partition that has waited longest; 0.0 without entries.
+        """Longest time that a partition with entries has waited for an acknowledgement, seconds; 0.0 if there is none.
 
         Args:
             now: The time on the monotonic clock.
@@ -72,7 +72,7 @@ class Queues:
         return max((now - queue.since for queue in self._queues.values() if queue.entries), default=0.0)
 
     def append(self, route: Route, entry: Entry) -> None:
-        """Queue an entry behind all others of its partition."""
+        """Queue an entry after all others of its partition."""
         queue = self._queues.get(route)
         if queue is None:
             queue = self._queues[route] = _Queue()
@@ -82,11 +82,11 @@ class Queues:
         self.bytes += entry.size
 
     def mark_sending(self, route: Route, count: int) -> None:
-        """Record that the first entries of a partition, so many, are being sent."""
+        """Record that the first `count` entries of a partition are being sent."""
         self._queues[route].sending = count
 
     def remove(self, route: Route, count: int) -> list[Entry]:
-        """Remove the first entries of a partition, so many, and return them."""
+        """Remove the first `count` entries of a partition, and return them."""
         queue = self._queues[route]
         queue.sending = max(0, queue.sending - count)
         removed = [queue.entries.popleft() for _ in range(count)]
@@ -113,7 +113,7 @@ class Queues:
 
 
 def _count_last(entries: deque[Entry], segment: Segment) -> int:
-    """Count the entries at the end that are in a segment."""
+    """Count the entries at the end of a queue that are in the segment."""
     count = 0
     for entry in reversed(entries):
         if entry.segment is not segment:

@@ -1,7 +1,8 @@
 """The sender: sends the queues of the backlog to Kafka, in order, until each event is acknowledged.
 
-Invariant: at most one batch of each partition is in flight, and it is the first that waits (go-back-N with N = 1). So
-the log has a prefix of the events that a writer queued, at most with repetitions, which the fold skips by their `seq`.
+Invariant: at most one batch of each partition is in flight, and it holds the oldest entries of the partition's queue
+(go-back-N with N = 1). So each partition of the log holds a prefix of the events that the writer queued for it,
+possibly with repetitions, which the fold skips by their `seq`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["Sender"]
 log = logging.getLogger("trialstream")
 
 _BATCH_ENTRIES = 2000
-# Time for one attempt; then the batch is sent again over a new connection.
+# Timeout of one attempt to send a batch, which is then sent again over a new connection.
 _ATTEMPT_SECONDS = 8.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _STOP_SECONDS = 2.0
@@ -52,7 +53,7 @@ class Sender:
         self._progress = progress
         self._producer: AIOKafkaProducer | None = None
         self._connecting = anyio.Lock()
-        # The partitions that a task is sending to.
+        # The partitions with a task that sends their entries.
         self._sending: set[Route] = set()
         # The last error of an attempt, for the messages of timeouts.
         self._last_error = ""
@@ -79,8 +80,12 @@ class Sender:
     async def wait_acked(self, number: int, timeout: float) -> None:
         """Return when all entries with lower numbers are acknowledged or dropped.
 
+        Args:
+            number: The number.
+            timeout: Seconds.
+
         Raises:
-            CommitTimeout: They were not within the timeout, in seconds; they stay queued.
+            CommitTimeout: Some of these entries were not acknowledged within the timeout; they stay queued.
         """
         with anyio.move_on_after(timeout):
             while not self._backlog.is_acked(number):
@@ -95,7 +100,7 @@ class Sender:
         """Send the entries of a partition, batch after batch, until it has none."""
         failures = 0
         try:
-            while entries := self._encoded(route):
+            while entries := self._encode_first(route):
                 self._backlog.mark_sending(route, len(entries))
                 try:
                     count, end = await self._send(route, entries)
@@ -109,11 +114,11 @@ class Sender:
                 self._backlog.acked(route, count, end)
                 self._progress.notify()
         finally:
-            # An entry that was queued after the last look has set the wake-up: `run` looks again after this.
+            # An entry that was queued after the last check has set the wake-up, so `run` starts a new task for it.
             self._sending.discard(route)
 
-    def _encoded(self, route: Route) -> list[Entry]:
-        """The first entries of a partition, encoded, up to the size of a batch; drops one that cannot be encoded."""
+    def _encode_first(self, route: Route) -> list[Entry]:
+        """Encode the first entries of a partition, up to the size of a batch; drop an entry that cannot be encoded."""
         while True:
             ready: list[Entry] = []
             total = 0
@@ -133,7 +138,7 @@ class Sender:
             self._progress.notify()
 
     async def _send(self, route: Route, entries: list[Entry]) -> tuple[int, int]:
-        """Send the entries that fit one batch; return their number, and the offset behind the last."""
+        """Send the entries that fit one batch; return their number, and the offset after the last of them."""
         producer = await self._connected()
         batch = producer.create_batch()
         count = 0
@@ -151,7 +156,8 @@ class Sender:
                 raise KafkaConnectionError("the producer was stopped")
             metadata: Any = future.result()
         except BaseException:
-            # The batch in flight may arrive or not. It goes out again over a new connection, which it cannot follow.
+            # The batch may have arrived or not. Its connection is closed before the batch is sent again over a new one,
+            # so that the first copy is not sent after the second.
             await self._drop_producer(producer)
             raise
         return count, metadata.offset + count

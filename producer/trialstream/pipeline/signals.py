@@ -1,4 +1,4 @@
-"""Signals between the parts of the pipeline: a wake-up for one task, and the news that entries have moved on."""
+"""Signals between the parts of the pipeline: a wake-up for one task, and a broadcast that entries were processed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ProgressSignal", "WakeUp"]
 class WakeUp:
     """A flag that any thread sets and one task of an event loop waits for.
 
-    The task clears the flag before it looks for work, so that no work that comes after the look is missed.
+    The task clears the flag before it checks for work, so that work that arrives after the check sets the flag again.
 
     Args:
         loop: The event loop of the task.
@@ -33,13 +33,13 @@ class WakeUp:
         self._event.clear()
 
     async def wait(self, seconds: float = math.inf) -> None:
-        """Return when the flag is set, or after that many seconds."""
+        """Wait until the flag is set, but at most this number of seconds."""
         with anyio.move_on_after(seconds):
             await self._event.wait()
 
 
 class ProgressSignal:
-    """A broadcast to all tasks that wait for entries to leave memory. Lives in one event loop.
+    """A broadcast to all tasks that wait until entries are acknowledged, dropped or on disk. Lives in one event loop.
 
     Attributes:
         last: Time of the last progress, on the monotonic clock; 0 before the first.

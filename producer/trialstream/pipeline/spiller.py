@@ -1,7 +1,10 @@
 """The spiller: moves events between the backlog and the spool.
 
-Modes: `overflow` writes to disk once Kafka has acknowledged nothing for a while, or half of the memory is taken, and
-goes back to sending from memory when nothing is on disk only; `always` writes every event before it is sent.
+The spiller has two modes:
+
+- `overflow`: events are written to disk while Kafka is unavailable or half of the memory is taken. When no event is on
+  disk only, and Kafka and memory have recovered, events are sent from memory again;
+- `always`: every event is written before it is sent.
 """
 
 from __future__ import annotations
@@ -28,19 +31,20 @@ log = logging.getLogger("trialstream")
 
 Mode = Literal["overflow", "always"]
 
-# Kafka answers in milliseconds. A Kafka that has acknowledged nothing for this long is taken as unavailable,
+# Kafka counts as unavailable when a partition has waited longer than this for an acknowledgement. Normally one takes
+# milliseconds.
 _AWAY_SECONDS = 2.0
-# and as available again when no partition has waited longer than this.
+# Kafka counts as available again when no partition has waited longer than this.
 _BACK_SECONDS = 0.5
-# Interval between steps without a wake-up: checks whether Kafka is available, and retries a disk that failed.
+# Interval between steps without a wake-up: a step checks whether Kafka is available, and retries a disk that failed.
 _STEP_SECONDS = 0.25
 # Poll interval of `wait_secured`.
 _POLL_SECONDS = 0.005
-# Events encoded and written at a time; a torn tail loses one block at most.
+# Size of a block, the events that are encoded and written together; a torn tail loses one block at most.
 _BLOCK_BYTES = 1024 * 1024
-# Events loaded or deleted at a time.
+# Size of a segment, the events that are loaded or deleted together.
 _SEGMENT_BYTES = 8 * 1024 * 1024
-# A segment is closed, and so deleted, when all of it is acknowledged and nothing was added for this long.
+# The open segment is closed, and then deleted, when all events are acknowledged and none was written for this long.
 _IDLE_SECONDS = 1.0
 _CREATIONS = (TrialCreated, ProjectCreated, GroupCreated)
 
@@ -51,10 +55,10 @@ class Spiller:
     Args:
         backlog: The events.
         spool: The place on disk.
-        wake_up: Set when there is something to do.
+        wake_up: Set when the spiller has work.
         progress: Notified when there is more room in memory, or when events were written.
-        mode: When to write.
-        memory_bytes: Bound of the events in memory.
+        mode: When to write; see the module's docstring.
+        memory_bytes: Bound of the memory of events, bytes.
         drop_oldest: Whether a spool at its cap drops its oldest events to make room for new ones.
     """
 
@@ -104,7 +108,7 @@ class Spiller:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: They are not within the timeout; they stay queued.
+            CommitTimeout: After the timeout, some events are neither acknowledged nor on disk; they stay queued.
             SpoolError: The disk did not confirm the write.
         """
         number = self._backlog.next_number
@@ -124,7 +128,7 @@ class Spiller:
         )
 
     async def finish(self) -> None:
-        """Write the events in memory, delete what was sent, and unlock the folder; after `run` has ended."""
+        """Write the events in memory, delete sent segments, and unlock the folder. Call it after `run` has ended."""
         self._backlog.start_spilling()
         await self._write()
         await self._close_segment()
@@ -156,7 +160,8 @@ class Spiller:
         """Whether events should go through the disk.
 
         Args:
-            still: Whether they do already; the bounds are then lower, so that the answer does not change at each step.
+            still: Whether events go through the disk already: the bounds are then lower, so that the answer does not
+                change at each step.
         """
         backlog = self._backlog
         return (
@@ -225,11 +230,15 @@ class Spiller:
                 if contents.lost_bytes:
                     self._warn(f"{segment.path}: {contents.lost_bytes} bytes are torn or damaged and are skipped")
             except SpoolError as error:
-                self._warn(f"{error}: its {segment.records} events are lost")
+                self._warn(f"{error}; the {segment.records} events of the segment are lost")
             backlog.load(segment, events)
 
     async def _thin(self) -> bool:
-        """Drop the events of the oldest segment on disk that has any but creations; return whether there was one."""
+        """Drop all events but creations from the oldest segment on disk that has other events.
+
+        Returns:
+            Whether events were dropped.
+        """
         for segment in self._backlog.on_disk():
             contents = await run_sync(self._spool.read, segment)
             store = SchemaStore.of(contents.schemas)
@@ -257,14 +266,14 @@ class Spiller:
             self._warn(str(error))
 
     def _warn(self, message: str) -> None:
-        """Log a warning, each message once. `warnings.warn` may raise, and an exception here would end the sending."""
+        """Log a warning, each message once; `warnings.warn` may raise, and an exception here would end the sending."""
         if message not in self._warned:
             self._warned.add(message)
             log.warning("%s", message)
 
 
 def _is_creation(store: SchemaStore, event: SpooledEvent) -> bool:
-    """Whether later events of the subject would be lost without this one."""
+    """Whether the event creates its subject: without it, later events of the subject would be lost."""
     try:
         return isinstance(store.decode(event.value), _CREATIONS)
     except SchemaError:

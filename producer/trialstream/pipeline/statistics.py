@@ -14,7 +14,7 @@ class Statistics(NamedTuple):
         queued: Events that wait to be acknowledged, in memory or on disk.
         bytes: Estimated memory of the open frames and of the events in memory, bytes.
         acked: Events acknowledged by Kafka.
-        dropped: Events dropped before Kafka had them.
+        dropped: Events dropped before they reached Kafka.
         spooled: Queued events that are on disk.
     """
 

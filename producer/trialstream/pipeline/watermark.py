@@ -20,9 +20,9 @@ class _Position:
     """Position of a pending command in the backlog and in the log.
 
     Attributes:
-        number: One above its number in the backlog; 0 before it is queued.
-        route: Its partition, once Kafka has acknowledged it.
-        offset: The offset behind it in that partition.
+        number: One above the number of the command in the backlog; 0 before it is queued.
+        route: The partition of the command, once Kafka has acknowledged it.
+        offset: The offset after the command in that partition.
     """
 
     number: int = 0
@@ -33,14 +33,15 @@ class _Position:
 class Watermark:
     """The position that a read must wait for: a number in the backlog, and an offset for each partition.
 
-    A command is *pending* from `expect` until `decided` or `abandon`. Invariant, where "behind" means one above:
+    A command is *pending* from `expect` until `decided` or `abandon`. Invariants:
 
-    - `number` is behind the last event that was queued and was not a pending command then;
-    - the offset of a partition is behind its last event that was acknowledged and was not a pending command then;
-    - each is at least behind every abandoned command that was queued, or acknowledged, while it was pending.
+    - `number` is one above the number of the last event that was not a pending command when it was queued;
+    - the offset of a partition is one above that of the last event that was not a pending command when Kafka
+      acknowledged it;
+    - `number` is above the numbers of all abandoned commands, and the offset of a partition is above their offsets.
 
-    A command that was decided is folded, so no read needs to wait for it. A read shows everything that it must when all
-    entries below `number` are acknowledged and the projection has then reached the offsets found at that time.
+    A command that was decided is folded, so no read needs to wait for it. A read waits in two steps: until all entries
+    below `number` are acknowledged, and then until the projection has reached the offsets found at that time.
 
     `expect` and `decided` take no lock (each is one operation on a dictionary): user threads call them, and a signal
     handler that logs would wait for ever for a lock that the code it interrupted holds.
@@ -56,15 +57,15 @@ class Watermark:
         self._lock = threading.Lock()
 
     def expect(self, request: str) -> None:
-        """Begin to wait for the outcome of a command, from any thread, before it is queued."""
+        """Make a command pending, from any thread, before it is queued."""
         self._pending[request] = _Position()
 
     def decided(self, request: str) -> None:
-        """End the wait for a command whose outcome was read, from any thread."""
+        """Record, from any thread, that the outcome of a command was read: the command is not pending any more."""
         self._pending.pop(request, None)
 
     def abandon(self, request: str) -> None:
-        """End the wait for a command that is not decided: from now on reads wait for it."""
+        """Record that nothing waits for the outcome of a command any more: from now on reads wait for the command."""
         with self._lock:
             position = self._pending.pop(request, None)
             if position is None:
@@ -77,8 +78,8 @@ class Watermark:
         """Record an event that was queued.
 
         Args:
-            request: The id of its request; None if it is no command.
-            number: Its number in the backlog, larger than all before.
+            request: The id of the event's request; None if the event is no command.
+            number: Number of the event in the backlog, larger than all earlier ones.
         """
         with self._lock:
             position = None if request is None else self._pending.get(request)
@@ -92,8 +93,8 @@ class Watermark:
 
         Args:
             route: Its partition.
-            requests: The ids of the requests of its events, in their order; None for each that is no command.
-            end: The offset behind the last of them.
+            requests: For each event, in order, the id of its request; None for an event that is no command.
+            end: The offset after the last event.
         """
         with self._lock:
             for behind, request in enumerate(reversed(requests)):

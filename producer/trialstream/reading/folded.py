@@ -1,4 +1,4 @@
-"""Waiting until the projection holds what the log held."""
+"""Waiting until the projection holds all events before given offsets of the log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from trialstream_schemas.errors import ProjectionBehind
 
 from trialstream.log.topics import Route
 from trialstream.reading.live import LiveProjection, reading_errors
-from trialstream.reading.polling import is_late, pause
+from trialstream.reading.polling import is_refresh_due, pause
 
 __all__ = ["FoldedOffsets"]
 
 
 class FoldedOffsets:
-    """How far each partition was folded when its checkpoint was last read. Belongs to one event loop.
+    """The folded offset of each partition, as last read from its checkpoint. Belongs to one event loop.
 
     Args:
         live: The projection that is read.
@@ -29,7 +29,7 @@ class FoldedOffsets:
         """Wait until the projection holds all events before some offsets.
 
         Args:
-            offsets: By partition, the offset behind the last event to wait for.
+            offsets: By partition, the offset after the last event to wait for.
             timeout: Seconds.
 
         Raises:
@@ -41,7 +41,7 @@ class FoldedOffsets:
         missing = self._missing(offsets)
         polls = 0
         if missing:
-            await self._read_checkpoints(missing, polls)  # even with a timeout of 0: the error says how far behind
+            await self._read_checkpoints(missing, polls)  # even with a timeout of 0, since the error names the offsets
         with anyio.move_on_after(timeout):
             while missing := self._missing(missing):
                 await anyio.sleep(pause(polls))
@@ -70,6 +70,7 @@ class FoldedOffsets:
             checkpoints = self._live.database.checkpoints
             for each in await checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}).to_list(None):
                 self._folded[ids[each["_id"]]] = each["offset"]
-            # A projection that takes over is at least as far, so these offsets stay true; the next poll reads there.
-            if is_late(polls) and self._missing(missing):
+            # A projection that becomes live has folded at least as much, so these offsets stay valid. The next poll
+            # reads its checkpoints.
+            if is_refresh_due(polls) and self._missing(missing):
                 await self._live.refresh()

@@ -1,4 +1,4 @@
-"""Metric histories: buckets to arrays, in the order of the log."""
+"""Metric histories: conversion of buckets to arrays, in the order of the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_points(max_points: int | None) -> None:
 
     Raises:
         InvalidType: The number is not an int.
-        InvalidValue: The number is less than 3, the least from which MinMaxLTTB draws a curve.
+        InvalidValue: The number is less than 3, the minimum of MinMaxLTTB.
     """
     if max_points is None:
         return
@@ -37,11 +37,12 @@ def check_points(max_points: int | None) -> None:
 
 
 def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict[str, MetricHistory]:
-    """Return the history of each name, its rows in the order of the log, across all shapes.
+    """Return the history of each name: the rows of all its buckets, in the order of the log.
 
     Args:
         buckets: All buckets with rows of these names.
-        since_step: Leave out rows whose step is smaller, of the other type (number, text), or missing. None: no limit.
+        since_step: Minimum step: rows whose step is smaller, of the other type (number, text) or missing are left out.
+            None keeps all rows.
 
     Returns:
         The histories by name, sorted by name.
@@ -59,23 +60,23 @@ def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict
 
 
 def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
-    """Downsample a history to points that draw the same curve (MinMaxLTTB, https://arxiv.org/abs/2305.00332).
+    """Downsample a history so that its curve looks the same (MinMaxLTTB, https://arxiv.org/abs/2305.00332).
 
-    NaN and ±inf are left out: they have no place on an axis, and would hide the minimum and maximum beside them.
+    NaN and ±inf are left out: they cannot be drawn, and would hide the minimum and maximum of the rows near them.
 
     Args:
         history: The history.
         max_points: Maximum number of points, 3 or more.
 
     Returns:
-        At most so many rows; the history itself if it has no more.
+        A history of at most `max_points` rows; the given history if it has no more.
     """
     if len(history) <= max_points:
         return history
     from tsdownsample import MinMaxLTTBDownsampler  # noqa: PLC0415 (loaded only where it is used)
 
     finite = np.isfinite(history.values)
-    if finite.all():  # as a rule: then nothing is copied
+    if finite.all():  # the usual case, in which nothing is copied
         chosen = MinMaxLTTBDownsampler().downsample(history.values, n_out=max_points)
     else:
         chosen = np.flatnonzero(finite)
@@ -85,7 +86,7 @@ def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
 
 
 def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return, one for each row: its number in the trial, step, time and writer."""
+    """Return four arrays with one element for each row: its number in the trial, its step, its time and its writer."""
     order = np.concatenate([np.arange(each.first, each.first + each.rows) for each in bucket.spans])
     writers = np.repeat(
         np.array([each.writer for each in bucket.spans], dtype=object), [each.rows for each in bucket.spans]
@@ -112,8 +113,8 @@ def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step) -> NDArray[np.
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
-    # MongoDB returns the open bucket, which is the last one, among the first. With the parts sorted, the rows need no
-    # sorting as a rule.
+    # MongoDB returns the open bucket, which is the last one, among the first. Once the parts are sorted, the rows
+    # usually are too.
     parts = sorted(parts, key=lambda part: int(part[0][0]) if len(part[0]) else 0)
     order = np.concatenate([part[0] for part in parts])
     kinds = {part[1].dtype.kind for part in parts}

@@ -1,12 +1,12 @@
 """The projection that is read: the live one, or a named one.
 
-A rebuild may switch from one projection, a database, to another at any time and drop the old one. So each read checks
-*afterwards* whether the database that it read is still the live one, and is repeated if it is not: the result was live
-all the time, and is never part of a database that was being dropped.
+A projection is a database. A rebuild may switch from one projection to another at any time, and drop the old one. So
+each read checks *afterwards* whether the database that was read is still the live one, and is repeated if it is not. A
+result therefore comes from a database that was live during the whole read, never from one that was being dropped.
 
 Two reads need no such check. An outcome is the same in every projection, and a trial that is found together with its
 outcome, in one query, is complete and not older than the decision. A candidate for a claim is only a proposal on which
-the log decides, so only a query that finds none checks for another projection.
+the log decides, so only a query that finds no candidate checks for another projection.
 """
 
 from __future__ import annotations
@@ -64,17 +64,18 @@ class LiveProjection:
         config: Names the databases.
 
     Attributes:
-        database: The live projection as of the last look, or the named one.
+        is_named: Whether the configuration names a projection; the live one is then not looked up.
+        database: The projection that is read: the named one, or the one that was live at the last `refresh`.
     """
 
     def __init__(self, client: AsyncIOMotorClient[Document], config: Config) -> None:
         self._client = client
         self._config = config
         self.is_named = bool(config.projection)
-        # `<prefix>` until the first look: a rebuild may have made another database the live one.
+        # `<prefix>` until the first `refresh`, though a rebuild may have made another database the live one.
         self.database = self._of(config.named_projection if config.projection else config.database)
-        # Read from the primary, whatever the URI prefers: a secondary that lags behind could name a projection that is
-        # being dropped.
+        # Always read from the primary, even if the URI prefers others: a secondary that lags could name a projection
+        # that is being dropped.
         self._catalog = self._of(config.database).get_collection(CATALOG, read_preference=ReadPreference.PRIMARY)
 
     def _of(self, database: str) -> Database:
@@ -104,7 +105,7 @@ class LiveProjection:
         """Look up which projection is live.
 
         Returns:
-            Whether it is another one than before.
+            Whether another projection than before is live.
         """
         if self.is_named:
             return False
@@ -120,7 +121,7 @@ class LiveProjection:
 
         Args:
             read: The read.
-            is_final: Whether a result is valid without that check: see the module's docstring. None: never.
+            is_final: Returns whether a result is valid without that check, see the module's docstring; None: no result.
 
         Returns:
             The result of the read.
@@ -134,7 +135,7 @@ class LiveProjection:
                 database = self.database
                 try:
                     found = await read(database)
-                except PyMongoError:  # the database may have been dropped meanwhile
+                except PyMongoError:  # the database may have been dropped during the read
                     if not await self.refresh() and database is self.database:
                         raise
                 else:

@@ -1,4 +1,4 @@
-"""The reader over MongoDB."""
+"""The `Reader` over MongoDB."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trialstream.reading.reader import Candidate, CandidateQuery, Collection, De
 
 __all__ = ["MongoReader"]
 
-# A replica set elects a new primary within this time, seconds; a shorter timeout of the protocol shortens it.
+# Time to find a server, unless the protocol's timeout is shorter: a replica set elects a new primary within it.
 _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 _OLDEST_FIRST = [("created", 1), ("_id", 1)]
@@ -35,7 +35,7 @@ class MongoReader(Reader):
 
     Args:
         config: Where MongoDB is, and which projection to read.
-        timeout: Seconds to look for a server at most.
+        timeout: Maximum time to find a server, seconds.
     """
 
     def __init__(self, config: Config, timeout: float) -> None:
@@ -59,9 +59,8 @@ class MongoReader(Reader):
 
     def close(self) -> None:
         """Close the connections."""
-        with driver_timeout(
-            _CLOSE_SECONDS
-        ):  # the driver reports its ended sessions to MongoDB, and would wait for that
+        # The driver reports its ended sessions to MongoDB, and waits for the answer.
+        with driver_timeout(_CLOSE_SECONDS):
             self._client.close()
 
     # --- Documents
@@ -121,7 +120,7 @@ class MongoReader(Reader):
 
             return await self._live.read(read, is_final=bool)
 
-        # The text, not the dicts: {"x": 1} equals {"x": True}.
+        # The key is a text because as dicts, {"x": 1} and {"x": True} would be equal.
         return CandidateQuery(f"{collection} {filter_!r}", find_candidates)
 
     # --- Histories
@@ -166,7 +165,7 @@ async def _documents(database: Database, collection: Collection, asked: Find) ->
 
 
 async def _members(database: Database, collection: Collection, field: str, uids: list[str]) -> dict[str, list[str]]:
-    """By uid of a group or project, the uids of its members, the oldest first."""
+    """Read, by uid of a group or project, the uids of its members, the oldest first."""
     members: dict[str, list[str]] = {}
     if uids:
         cursor = database[collection].find({field: {"$in": uids}}, {field: 1})

@@ -13,14 +13,14 @@ from pymongo.errors import PyMongoError
 from trialstream_schemas.storage.documents import outcome_from_document, trial_from_document
 
 from trialstream.reading.live import Document, LiveProjection
-from trialstream.reading.polling import is_late, pause
+from trialstream.reading.polling import is_refresh_due, pause
 from trialstream.reading.reader import Decision
 
 __all__ = ["DecisionPoller"]
 
 log = logging.getLogger("trialstream")
 
-# An outcome that was applied brings its trial along; a claim that lost has no use for one.
+# Read the trial together with an outcome that was applied; a claim that lost does not need it.
 _WITH_TRIAL: list[Document] = [
     {"$set": {"won": {"$cond": ["$applied", "$uid", None]}}},
     {"$lookup": {"from": "trials", "localField": "won", "foreignField": "_id", "as": "trials"}},
@@ -52,7 +52,7 @@ class DecisionPoller:
             The decision; None if there is none within the timeout.
         """
         decided = self._waiting[request] = anyio.Event()
-        self._polls = min(self._polls, 1)  # the pauses of an outcome that is late do not apply to this one
+        self._polls = min(self._polls, 1)  # the long pauses for a late outcome do not apply to this request
         self._wake.set()
         try:
             with anyio.move_on_after(timeout):
@@ -65,7 +65,7 @@ class DecisionPoller:
             del self._waiting[request]
 
     async def run(self) -> None:
-        """Poll until cancelled, while anybody waits."""
+        """Poll while callers wait; runs until cancelled."""
         while True:
             if not self._waiting:
                 self._wake = anyio.Event()
@@ -77,7 +77,7 @@ class DecisionPoller:
                 try:
                     if await self._poll():
                         self._polls = 1
-                    elif is_late(self._polls):
+                    elif is_refresh_due(self._polls):
                         await self._live.refresh()
                 except PyMongoError:  # each caller has a deadline, and MongoDB may be back before it
                     log.debug("outcomes could not be read", exc_info=True)
@@ -90,7 +90,7 @@ class DecisionPoller:
         outcomes = self._live.database.outcomes
         found = await outcomes.aggregate([{"$match": {"_id": {"$in": pending}}}, *_WITH_TRIAL]).to_list(None)
         for each in found:
-            if (event := self._waiting.get(each["_id"])) is not None:  # None: that wait has ended
+            if (event := self._waiting.get(each["_id"])) is not None:  # None: the wait has ended
                 self._found[each["_id"]] = each
                 event.set()
         return len(found)

@@ -1,7 +1,7 @@
 r"""Paths of queries: the fields that can be queried, and the translation of dotted paths.
 
 Paths are dotted: `parameters.lr`, `metrics.loss.last`, `errors.0.type`. In a key, a dot is written `\.` and a backslash
-`\\`; `path("parameters", "a.b")` does that. Keys are escaped as they are stored (`model.keys.escape_key`).
+`\\`; `path("parameters", "a.b")` escapes both. Stored keys are escaped in another way (`model.keys.escape_key`).
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _split(given: str) -> list[str]:
         if at == len(given):
             break
         if given[at] != ".":
-            raise QueryError(f"path: {given!r} has a lone backslash at {at}; trialstream.path() escapes keys")
+            raise QueryError(f"path: {given!r} has a lone backslash at index {at}; trialstream.path() escapes keys")
         at += 1
     if len(keys) > _MAX_KEYS:
-        raise QueryError(f"path: {shown(given)} has {len(keys)} keys, {_MAX_KEYS} at most")
+        raise QueryError(f"path: expected at most {_MAX_KEYS} keys, got {len(keys)} in {shown(given)}")
     return keys

@@ -1,4 +1,4 @@
-"""`get_*` and `fetch_*` of every protocol that reads through a `Reader`."""
+"""`ReadingProtocol`: implements `get_*` and `fetch_*` for every protocol that reads through a `Reader`."""
 
 # ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
 
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class ReadSession(typing.Protocol):
-    """What a `ReadingProtocol` needs of its connection."""
+    """Interface of the connection of a `ReadingProtocol`."""
 
     @property
     def timeout(self) -> float:
-        """Seconds that a wait takes at most."""
+        """Maximum duration of any wait, seconds."""
 
     @property
     def reader(self) -> Reader:
@@ -40,7 +40,7 @@ class ReadSession(typing.Protocol):
         """
 
     async def read(self, read: Read[T]) -> T:
-        """Run a read in the I/O thread, as soon as the projection shows what this protocol has logged.
+        """Wait until the projection shows all events that this protocol has logged, then run a read in the I/O thread.
 
         Args:
             read: The read.
@@ -49,8 +49,8 @@ class ReadSession(typing.Protocol):
             Its result.
 
         Raises:
-            CommitTimeout: Kafka has not acknowledged what was logged in time.
-            ProjectionBehind: The consumer has not folded it in time.
+            CommitTimeout: Kafka has not acknowledged these events in time.
+            ProjectionBehind: The consumer has not folded them in time.
             MongoUnavailable: MongoDB does not answer.
         """
 
@@ -59,9 +59,9 @@ class ReadSession(typing.Protocol):
 
 
 class ReadingProtocol(Protocol):
-    """Implements what reads: `get_*`, `fetch_trials`, `fetch_groups`, `fetch_projects` and `fetch_metrics`.
+    """Implements the methods that read: `get_*`, `fetch_trials`, `fetch_groups`, `fetch_projects` and `fetch_metrics`.
 
-    Subclasses open and close the session, and implement or refuse what logs.
+    Subclasses open and close the session, and implement or refuse the methods that log.
 
     Args:
         session: The connection.
@@ -144,7 +144,9 @@ class ReadingProtocol(Protocol):
         session = self._session
         decision = await session.read(lambda: session.reader.decision(request, session.timeout))
         if decision is None or decision.outcome.uid is None:
-            raise ItemNotFound(f"the log has not decided on the creation {request} yet: it may wait in a spool")
+            raise ItemNotFound(
+                f"the creation {request} is not decided yet: if its event is in a spool, send it by `trialstream push`"
+            )
         return decision.outcome.uid
 
 
@@ -160,7 +162,7 @@ def checked(given: T, kind: type[T], path: str) -> T:
         The argument.
 
     Raises:
-        InvalidType: It has another type.
+        InvalidType: The argument has another type.
     """
     if not isinstance(given, kind):
         raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
@@ -168,5 +170,5 @@ def checked(given: T, kind: type[T], path: str) -> T:
 
 
 def definition(trial: Trial) -> Trial:
-    """Return a trial as it was defined: a fetched one keeps its hash, a new one is checked and hashed again."""
+    """Return the definition of a trial: a fetched trial as it is, a new trial checked and hashed again."""
     return trial if trial.created is not None else replace(trial, hash="", revision=0)

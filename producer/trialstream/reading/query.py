@@ -1,4 +1,4 @@
-r"""Queries: a pure translation from what users write to what MongoDB takes, checked at the call.
+r"""Queries: a pure translation of the queries that users write to MongoDB's form, with all checks.
 
 A query is a dict of paths and conditions, in MongoDB's form, over the fields of the documents (`TRIAL_FIELDS` …). The
 supported operators and fields are listed here and all others are refused, so no query can run code on the server or
@@ -77,7 +77,7 @@ def find(query: Mapping[str, Any], fields: Fields, sort: Sort = None, limit: int
         The parts in MongoDB's form.
 
     Raises:
-        QueryError: One of them is not supported; the message names it.
+        QueryError: An argument is not supported; the message names it.
     """
     return Find(translate(query, fields), sort_keys(sort, fields), check_limit(limit))
 
@@ -110,7 +110,7 @@ def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
         Paths in the document, each with 1 or -1.
 
     Raises:
-        QueryError: The sort keys have another form, are too many, or name an unknown field.
+        QueryError: The sort keys have an unsupported form, are too many, or name an unknown field.
     """
     if isinstance(sort, str):
         sort = [sort]
@@ -129,7 +129,7 @@ def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
             found.setdefault(resolve(name, fields), direction)  # a repeated path does not change the order
     found.setdefault("_id", 1)
     if len(found) > _MAX_SORT:
-        raise QueryError(f"sort: {len(found)} keys with the uid, {_MAX_SORT} at most")
+        raise QueryError(f"sort: expected at most {_MAX_SORT} keys including the uid, got {len(found)}")
     return list(found.items())
 
 
@@ -143,7 +143,7 @@ def check_limit(limit: int | None) -> int:
         The limit; 0 for none.
 
     Raises:
-        QueryError: The limit is something else.
+        QueryError: The limit is neither a positive int of 64 bits nor None.
     """
     if limit is None:
         return 0
@@ -153,7 +153,7 @@ def check_limit(limit: int | None) -> int:
 
 
 def _query(query: object, fields: Fields | None, depth: int) -> dict[str, Any]:
-    """Translate a whole query; without fields its paths are relative to the element of a list."""
+    """Translate a whole query; if `fields` is None, its paths are relative to the element of a list."""
     if not isinstance(query, Mapping):
         raise QueryError(f"query: expected a dict, got {type(query).__name__}")
     _check_depth(depth)
@@ -192,8 +192,8 @@ def _condition(given: object, label: str, depth: int) -> Any:
         if len(operators) < len(given):
             plain = next(key for key in given if key not in operators)
             raise QueryError(
-                f"{label}: {operators[0]} and the key {plain!r} cannot stand in one dict; "
-                "write {'$eq': {...}} for equality with a dict whose keys begin with $"
+                f"{label}: {operators[0]} and the key {plain!r} are not allowed in one dict; "
+                "use {'$eq': {...}} to match a dict whose keys begin with $"
             )
         _check_depth(depth)
         return {operator: _operand(operator, x, label, depth) for operator, x in given.items()}
@@ -280,7 +280,7 @@ def _list(given: object, where: str) -> Sequence[Any]:
 
 def _literal(given: object, where: str) -> Any:
     if operators := _operators(given):
-        raise QueryError(f"{where}: {operators[0]} cannot stand here; a dict with such a key is matched by $eq")
+        raise QueryError(f"{where}: {operators[0]} is not allowed here; use $eq to match a dict with such a key")
     return _value(given, where)
 
 
@@ -327,5 +327,5 @@ def _check_depth(depth: int) -> None:
 def _unsupported(operator: str, label: str = "query") -> QueryError:
     hint = "; write re.compile(text, flags), or (?i) in the pattern" if operator == "$options" else ""
     allowed = " ".join((*_CONDITIONS, *_LOGICAL))
-    literal = "" if label == "query" else "; $eq takes dicts with keys like it"
+    literal = "" if label == "query" else "; to match a dict with this key, use $eq"
     return QueryError(f"{label}: {operator} is not supported{hint}; a query can use {allowed}{literal}")

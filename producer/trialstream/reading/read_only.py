@@ -1,4 +1,4 @@
-"""The protocol that only reads: the live projection, or a named one, with MongoDB alone."""
+"""The read-only protocol: reads the live projection, or a named one, with MongoDB alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReadOnlyProtocol(ReadingProtocol):
 
     Args:
         config: Where MongoDB is, and the name of the projection, if it is not the live one.
-        timeout: Seconds that any wait takes at most.
+        timeout: Maximum duration of any wait, seconds.
     """
 
     _session: _ReadOnlySession
@@ -58,7 +58,7 @@ class ReadOnlyProtocol(ReadingProtocol):
 
     async def _existing_uid(self, trial: Trial) -> str:
         uid = checked(trial, Trial, "trial").uid
-        if trial.request is None:  # the outcome of an undecided creation is looked up by the caller
+        if trial.request is None:  # for an undecided creation, the caller looks up the outcome
             session = self._session
             if not await session.read(lambda: session.reader.exists("trials", uid)):
                 raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
@@ -74,7 +74,7 @@ class ReadOnlyProtocol(ReadingProtocol):
         """Refuse: nothing is queued.
 
         Raises:
-            ProjectionIsReadOnly: Always.
+            ProjectionIsReadOnly: The protocol is read-only, so every call raises this.
         """
         self._refuse("statistics")
 

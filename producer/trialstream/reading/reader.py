@@ -1,8 +1,8 @@
-"""The interface through which a protocol reads: queries as users write them, answers as structures.
+"""`Reader`: the interface through which protocols read. It takes queries as users write them, and returns objects.
 
 A method that takes a query checks it at the call, in the caller's thread, and returns a *read*: a coroutine function
-without parameters that runs in the I/O thread. So a wrong query is an error before anything is waited for, and the
-reader never runs outside of its event loop. `MongoReader` implements the interface over MongoDB.
+without parameters that runs in the I/O thread. So a wrong query raises an error before any wait, and the reader never
+runs outside of its event loop. `MongoReader` implements the interface over MongoDB.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class CandidateQuery(NamedTuple):
     """A checked query for candidates.
 
     Attributes:
-        key: Text that is the same for equal queries only.
-        find: Coroutine function that takes a limit and returns so many candidates at most, the oldest first.
+        key: Text that identifies the query: different queries have different texts.
+        find: Coroutine function that takes a limit and returns at most that many candidates, the oldest first.
     """
 
     key: str
@@ -111,7 +111,7 @@ class Reader(ABC):
 
     @abstractmethod
     async def exists(self, collection: Collection, uid: str) -> bool:
-        """Whether the collection has a document of that uid."""
+        """Whether the collection has a document with that uid."""
 
     @abstractmethod
     async def history(self, uid: str, section: Section, names: Sequence[str]) -> list[Bucket]:
@@ -120,7 +120,7 @@ class Reader(ABC):
         Args:
             uid: Uid of the trial.
             section: Section of the trial.
-            names: Time series to read; empty for all. Buckets come with the columns of these only.
+            names: Names of the time series to read; empty for all. The buckets have the columns of these only.
 
         Returns:
             The buckets, in no particular order.
@@ -143,7 +143,7 @@ class Reader(ABC):
         """Wait until the projection holds all events before some offsets.
 
         Args:
-            offsets: By partition, the offset behind the last event to wait for.
+            offsets: By partition, the offset after the last event to wait for.
             timeout: Seconds.
 
         Raises:
@@ -153,7 +153,7 @@ class Reader(ABC):
 
     @abstractmethod
     async def poll_decisions(self) -> None:
-        """Look for the outcomes that `decision` waits for, until cancelled; one task of the connection runs it."""
+        """Poll the outcomes that `decision` waits for, until cancelled. One task of each connection runs this."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,16 +1,17 @@
 """The I/O thread: one background thread with an event loop of its own, for all I/O of a protocol.
 
-Training code blocks its event loop for as long as a step takes, and is often not async at all. With its own loop the
-protocol sends, beats and keeps its connections alive meanwhile, and calls may come from any loop or thread.
+Training code blocks its event loop for as long as a step takes, and is often not async at all. With a loop of its own,
+the protocol can still send events and heartbeats and keep its connections alive, and calls may come from any loop or
+thread.
 
 Nothing that the thread starts keeps the interpreter from exiting, and all of it still works in exit handlers.
 
 A call from the main thread may be interrupted (Ctrl-C) at any instruction. Two rules keep that safe:
 
-- Coroutines and tasks are created and released in the I/O thread only. A coroutine that an interrupt kept from getting
-  there would be reported as never awaited; and if the caller released the last reference to a task, the interrupt could
-  come inside asyncio's weak-reference callback, which Python would swallow.
-- `IoThread.run` shares no lock with the I/O thread that an interrupt could leave locked.
+- Coroutines and tasks are created and released in the I/O thread only. If the caller created a coroutine and the
+  interrupt came before it was handed over, Python would report it as never awaited. If the caller released the last
+  reference to a task, the interrupt could come inside asyncio's weak-reference callback, where Python swallows it.
+- `IoThread.run` takes no lock that the I/O thread also takes, since an interrupt could leave it locked.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ __all__ = ["IoThread"]
 log = logging.getLogger("trialstream")
 T = TypeVar("T")
 _JOIN_SECONDS = 5.0
-_STOPPED = "the protocol was closed during the call: leave its block after all calls"
+_STOPPED = "the protocol was closed during the call: leave its block only after the last call"
 
 
 async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
-    return await function(*args)  # called here, so that arguments that do not fit raise in the caller
+    return await function(*args)  # called here: a TypeError for wrong arguments is then raised in the caller
 
 
 class IoThread:
@@ -49,7 +50,7 @@ class IoThread:
         name: Name of the thread.
 
     Attributes:
-        loop: Its event loop.
+        loop: Event loop of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -75,8 +76,8 @@ class IoThread:
             self.loop.run_forever()
         finally:
             self.loop.close()
-            for outcome in list(self._tasks):
-                self._cancelled(outcome)
+            for future in list(self._tasks):
+                self._end_cancelled(future)
 
     def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> concurrent.futures.Future[T]:
         """Start a coroutine function in the I/O thread, in the caller's context.
@@ -91,69 +92,69 @@ class IoThread:
         Raises:
             ProtocolClosed: The thread was stopped, or runs in a parent process.
         """
-        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._submit(outcome, function, args)
-        return outcome
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._submit(future, function, args)
+        return future
 
     def _submit(
         self,
-        outcome: concurrent.futures.Future[T],
+        future: concurrent.futures.Future[T],
         function: Callable[..., Coroutine[Any, Any, T]],
         args: tuple[Any, ...],
     ) -> None:
         if self.foreign:
             raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
-        # Registered before the loop may close: then it is either cancelled by the closing or refused here.
-        self._tasks[outcome] = None
+        # Registered first: if the loop closes now, the call is either cancelled by `_run` or refused here.
+        self._tasks[future] = None
         try:
-            self.loop.call_soon_threadsafe(self._start, outcome, function, args)
+            self.loop.call_soon_threadsafe(self._start, future, function, args)
         except RuntimeError:
-            self._tasks.pop(outcome, None)
-            raise ProtocolClosed("the protocol is closed: call it inside its block") from None
+            self._tasks.pop(future, None)
+            raise ProtocolClosed("the protocol is closed: call its methods inside its block") from None
 
     def _start(
         self,
-        outcome: concurrent.futures.Future[T],
+        future: concurrent.futures.Future[T],
         function: Callable[..., Coroutine[Any, Any, T]],
         args: tuple[Any, ...],
     ) -> None:
-        if outcome.cancelled():
-            self._cancelled(outcome)
+        if future.cancelled():
+            self._end_cancelled(future)
             return
-        self._tasks[outcome] = task = self.loop.create_task(_awaited(function, args))
-        task.add_done_callback(functools.partial(self._ended, outcome))
-        outcome.add_done_callback(self._cancel)
+        self._tasks[future] = task = self.loop.create_task(_awaited(function, args))
+        task.add_done_callback(functools.partial(self._ended, future))
+        future.add_done_callback(self._cancel)
 
-    def _ended(self, outcome: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+    def _ended(self, future: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            self._cancelled(outcome)
+            self._end_cancelled(future)
             return
-        del self._tasks[outcome]
+        del self._tasks[future]
         error = task.exception()
-        if not outcome.set_running_or_notify_cancel():
+        if not future.set_running_or_notify_cancel():
             return
         if error is None:
-            outcome.set_result(task.result())
+            future.set_result(task.result())
         else:
-            outcome.set_exception(error)
+            future.set_exception(error)
 
-    def _cancelled(self, outcome: concurrent.futures.Future[Any]) -> None:
-        self._tasks.pop(outcome, None)  # `submit` may remove it as well
-        outcome.cancel()
-        outcome.set_running_or_notify_cancel()  # wakes the waiting caller
+    def _end_cancelled(self, future: concurrent.futures.Future[Any]) -> None:
+        self._tasks.pop(future, None)  # `submit` may remove it as well
+        future.cancel()
+        future.set_running_or_notify_cancel()  # wakes the waiting caller
 
-    def _cancel(self, outcome: concurrent.futures.Future[Any]) -> None:
+    def _cancel(self, future: concurrent.futures.Future[Any]) -> None:
         """Cancel the task of a cancelled future; from any thread."""
 
         def cancel() -> None:
-            if (task := self._tasks.get(outcome)) is not None:
+            if (task := self._tasks.get(future)) is not None:
                 task.cancel()
 
-        if outcome.cancelled():
+        if future.cancelled():
             self.call_soon(cancel)
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function in the I/O thread, before all that is submitted later; not at all if the thread was stopped.
+        """Call a function in the I/O thread, before all calls that are submitted later; no-op after `stop`.
 
         Args:
             function: The function.
@@ -163,7 +164,7 @@ class IoThread:
             self.loop.call_soon_threadsafe(function, *args)
 
     def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function in the I/O thread and block until it ends; not for threads that run a loop.
+        """Run a coroutine function in the I/O thread and block until it ends. Not for threads that run an event loop.
 
         Args:
             function: The coroutine function.
@@ -173,23 +174,23 @@ class IoThread:
             What the function returns.
 
         Raises:
-            ProtocolClosed: The thread was stopped before or meanwhile.
+            ProtocolClosed: The thread was stopped before or during the call.
         """
-        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
         ended: SimpleQueue[object] = SimpleQueue()
-        outcome.add_done_callback(ended.put)
+        future.add_done_callback(ended.put)
         try:
-            self._submit(outcome, function, args)
+            self._submit(future, function, args)
             ended.get()
         except BaseException:  # KeyboardInterrupt, or what a signal handler raises
-            self.call_soon(outcome.cancel)
+            self.call_soon(future.cancel)
             raise
         try:
-            return outcome.result()
+            return future.result()
         except concurrent.futures.CancelledError:
             raise ProtocolClosed(_STOPPED) from None
         finally:
-            del outcome  # its exception holds this frame: without this, a reference cycle would keep both alive
+            del future  # its exception holds this frame: without this, a reference cycle would keep both alive
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine function in the I/O thread and await its end.
@@ -202,7 +203,7 @@ class IoThread:
             What the function returns.
 
         Raises:
-            ProtocolClosed: The thread was stopped before or meanwhile.
+            ProtocolClosed: The thread was stopped before or during the call.
         """
         future = self.submit(function, *args)
         try:

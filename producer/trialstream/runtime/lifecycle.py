@@ -1,8 +1,8 @@
-"""The life of one connection: opened once, closed once, within deadlines, however the process ends.
+"""The lifecycle of one connection: it is opened once and closed once, within deadlines, however the process ends.
 
-A `Lifecycle` owns the I/O thread of a connection. It opens and closes a `Managed` object in that thread: when the user
-leaves the block, or from an exit handler when the block was never left or its closing was interrupted. A forked child
-has no I/O thread and closes nothing.
+A `Lifecycle` owns the I/O thread of a connection. In that thread it opens a `Managed` object when the user enters the
+block, and closes it when the user leaves the block; an exit handler closes it if the block was never left or its
+closing was interrupted. A forked child has no I/O thread and closes nothing.
 """
 
 from __future__ import annotations
@@ -25,46 +25,53 @@ __all__ = ["Lifecycle", "Managed"]
 
 T = TypeVar("T")
 
-# Time to send what is left after the block was left, seconds. Events that are not sent by then stay in the spool.
+# Time to send the remaining events once the block is left, seconds. Events that are not sent by then stay in the spool.
 _CLOSE_SECONDS = 10.0
 # Time to stop the sender, which closes its connections, and to write the rest to the spool, seconds.
 _FINISH_SECONDS = 10.0
-# Extra time for an I/O thread that should have answered by then; one that is later hangs, for example on a disk.
+# Extra time for the I/O thread to answer, seconds. A thread that needs longer hangs, for example on a disk.
 _HANG_SECONDS = 2.0
 
 
 class Managed(Protocol):
-    """What a lifecycle opens and closes."""
+    """Interface of an object that a lifecycle opens and closes."""
 
     async def open(self) -> str:
         """Open the connection, in the I/O thread.
 
         Returns:
-            What the user should be warned of, or an empty text.
+            A problem of which to warn the user; empty if there is none.
         """
 
     def report_opened(self, trouble: str) -> None:
-        """Report what `open` returned, in the caller's thread."""
+        """Report the problem that `open` returned, in the caller's thread; called even if it is empty."""
 
     def stop_accepting(self) -> None:
         """Refuse further events, from any thread."""
 
     async def flush(self, timeout: float) -> str:
-        """Send what is left, in the I/O thread; it is cancelled when the user interrupts the closing.
+        """Send the remaining events, in the I/O thread; cancelled when the user interrupts the closing.
+
+        Args:
+            timeout: Seconds.
 
         Returns:
-            Why something is still unsent, or an empty text.
+            The reason why events are still unsent; empty if none are.
         """
 
     async def finish(self, timeout: float) -> None:
-        """Write the unsent rest to disk and close all connections, in the I/O thread."""
+        """Write the unsent events to disk and close all connections, in the I/O thread.
+
+        Args:
+            timeout: Seconds.
+        """
 
     def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
-        """Report events that were not sent and where they are.
+        """Report the events that were not sent, and where they are; does nothing if there are none.
 
         Args:
             trouble: Why they were not sent.
-            may_raise: Whether a warning that is configured as an error may raise.
+            may_raise: Whether the report may raise where warnings are configured as errors.
             stacklevel: As for `warnings.warn`, counted from the implementation.
         """
 
@@ -101,8 +108,8 @@ class Lifecycle:
 
         Raises:
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
-            LogMismatch: The topics are not those of the log.
-            ProtocolClosed: It was opened before.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
+            ProtocolClosed: The connection was opened before.
         """
         if self._state != "new":
             raise ProtocolClosed("a protocol can be entered once: make another one with trialstream.connect()")
@@ -116,12 +123,12 @@ class Lifecycle:
         self._remove_exit_handler = at_exit(self._close_at_exit)
         try:
             self._managed.report_opened(trouble)
-        except RuntimeWarning:  # warnings are errors in this process; a block that was not entered is never left
+        except RuntimeWarning:  # warnings are errors in this process; `__aexit__` is not called if `__aenter__` raises
             await self.close(failed=True)
             raise
 
     async def close(self, *, failed: bool = False) -> None:
-        """Send what is left within a deadline, keep the rest in the spool, and warn of it.
+        """Send the remaining events within a deadline; keep the unsent ones in the spool, and warn of them.
 
         On cancellation (a second Ctrl-C), stop waiting for Kafka; still write to disk.
 
@@ -147,7 +154,7 @@ class Lifecycle:
             raise cancelled
 
     def _close_at_exit(self) -> None:
-        """Close when the process ends, if that was not done or was interrupted."""
+        """Close when the process ends, if the connection was not closed or its closing was interrupted."""
         closing = self._start_closing() or self._closing
         if closing is None or self._pid != os.getpid():
             return
@@ -159,18 +166,18 @@ class Lifecycle:
         self._finish_closing(closing, may_raise=False, stacklevel=3)
 
     def _start_closing(self) -> concurrent.futures.Future[str] | None:
-        """Start to close; None if it was not opened in this process, or closing has begun already."""
+        """Start to close, and return the future; None if this process has opened nothing or closing has begun."""
         # A forked child has no I/O thread, and nothing to send.
         if self._state == "new" or self._closing is not None or self._pid != os.getpid():
             return None
         self._state = "closed"
-        # In this thread, so that what was logged is counted even if the I/O thread hangs.
+        # In this thread, so that all logged events are counted even if the I/O thread hangs.
         self._managed.stop_accepting()
         self._closing = self._io.submit(self._close)
         return self._closing
 
     def _finish_closing(self, closing: concurrent.futures.Future[str], *, may_raise: bool, stacklevel: int) -> None:
-        """Stop the I/O thread, and report what was not sent."""
+        """Stop the I/O thread, and report the events that were not sent."""
         try:
             trouble = closing.result(0)
         except concurrent.futures.TimeoutError:
@@ -205,7 +212,7 @@ class Lifecycle:
         """Check that calls can be made.
 
         Raises:
-            ProtocolClosed: It was not opened, or was closed, or was opened in another process.
+            ProtocolClosed: The connection was not opened, or was closed, or was opened in another process.
         """
         if self._state != "open":
             raise ProtocolClosed(
@@ -227,7 +234,7 @@ class Lifecycle:
             What the function returns.
 
         Raises:
-            ProtocolClosed: See `check_open`.
+            ProtocolClosed: The connection is not open in this process, or was closed during the call.
         """
         self.check_open()
         return await self._io.call(function, *args)

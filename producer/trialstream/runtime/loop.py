@@ -23,17 +23,17 @@ __all__ = ["DaemonLoop", "run_sync"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-# Threads for the disk and for DNS look-ups. Both may hang for minutes, and neither may wait for the other.
+# Number of threads for the disk and for DNS look-ups. Both may hang for minutes, and neither may wait for the other.
 _DAEMONS = 16
-# Threads for the MongoDB driver: the number of its calls at a time.
+# Number of threads for the MongoDB driver, which is the maximum number of its concurrent calls.
 _DRIVER_DAEMONS = 32
 
 
 class _Daemons:
     """Daemon threads for blocking calls.
 
-    An executor of `concurrent.futures` would not do: when the interpreter exits it waits for the executor's threads,
-    and refuses further work before exit handlers run.
+    An executor of `concurrent.futures` is not suitable: an exiting interpreter waits for the executor's threads, and
+    the executor refuses further work before exit handlers run.
 
     Args:
         limit: Maximum number of threads.
@@ -50,7 +50,7 @@ class _Daemons:
             self._idle.release()
 
     def submit(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> concurrent.futures.Future[T]:
-        """Run a function in one of the threads; call it from one thread only."""
+        """Run a function in one of the daemon threads. Only one thread may call `submit`."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def work() -> None:
@@ -81,7 +81,7 @@ class _Daemons:
             self._idle.release()
 
     def close(self) -> None:
-        """End the threads, each when it is idle."""
+        """End each thread as soon as it is idle."""
         for _ in range(self._threads):
             self._work.put(None)
 
@@ -124,8 +124,8 @@ class DaemonLoop(asyncio.SelectorEventLoop):
     def unwatch_after_fork(self) -> None:
         """In a forked child, stop watching file descriptors.
 
-        On Linux a child shares its parent's epoll set. When the child's garbage collector closes a connection, the
-        parent would stop watching it too, and would never see an answer on it.
+        On Linux a child shares its parent's epoll set. If the child's garbage collector closed a connection, the parent
+        would stop watching that connection too, and would never receive an answer on it.
         """
         if sys.platform == "linux" and not self.is_closed():
             with selectors.EpollSelector() as fresh:
@@ -151,7 +151,7 @@ async def run_sync(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         *args: Its arguments.
 
     Returns:
-        What the function returns. Its end is awaited even if the caller is cancelled.
+        What the function returns. If the caller is cancelled, it still waits for the end of the function.
     """
     running = asyncio.get_running_loop().run_in_executor(None, function, *args)
     with anyio.CancelScope(shield=True):

@@ -3,12 +3,12 @@
 A folder holds segments `00000001.avro`, `00000002.avro` … in the order of the events (`segment.py` has their format).
 Invariants:
 
-- a block is appended whole, and the bytes that a failed write has left are cut off: a segment consists of whole blocks
-  and, after a kill, at most a torn tail;
-- a segment is deleted when Kafka has acknowledged all of its events: the files hold all events that must be sent, and
-  at most some acknowledged ones beside them, which are sent again;
-- a process that adds to a folder or sends it holds the folder's lock, which the operating system releases when the
-  process ends.
+- a block is appended whole, and the bytes of a failed write are cut off: a segment consists of whole blocks and, after
+  a kill, at most a torn tail;
+- a segment is deleted when Kafka has acknowledged all of its events: the files hold all events that must still be sent,
+  and possibly some acknowledged ones, which are then sent again;
+- a process that writes to a folder, or sends its events, holds the folder's lock, which the operating system releases
+  when the process ends.
 
 All calls block: make them in a worker thread, one at a time.
 """
@@ -32,23 +32,26 @@ from trialstream.spool.segment import Container, Contents, SpooledEvent, read_se
 __all__ = ["Segment", "Spool", "abandoned", "find_spools"]
 
 _PATTERN = "[0-9]" * 8 + ".avro"
-# Locked spools. A forked child inherits each lock and would hold it after its parent has ended: it releases them.
+# Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
 _locked: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """One file of a spool. The spool sets what concerns the file; the backlog sets what concerns the events.
+    """One file of a spool.
+
+    The spool maintains `records`, `bytes`, `closed` and `damaged`; the backlog maintains `first`, `pending` and
+    `on_disk`.
 
     Attributes:
-        path: The file.
-        records: Number of events in it.
-        bytes: Its size.
+        path: Path of the file.
+        records: Number of events in the file.
+        bytes: Size of the file.
         first: Number of its first event in the backlog.
         pending: Number of its events that are in memory and not acknowledged.
         on_disk: Whether its events are on disk only.
-        closed: Whether nothing will be added to it.
-        damaged: Whether parts of it could not be read.
+        closed: Whether nothing will be added to the file.
+        damaged: Whether parts of the file could not be read.
     """
 
     path: Path
@@ -71,17 +74,17 @@ class _Output:
 
 
 class Spool:
-    """The folder of one writer; it is created with the first event.
+    """The spool of one writer. Its folder is created with the first event.
 
     Args:
-        folder: Its path.
-        prefix: Prefix of the log that its events belong to.
+        folder: Path of the folder.
+        prefix: Prefix of the log that the events belong to.
         writer: Id of the writer.
-        max_bytes: Bound of the size of all of its files together.
+        max_bytes: Bound of the total size of all files.
 
     Attributes:
-        folder: Its path.
-        bytes: Size of its files.
+        folder: Path of the folder.
+        bytes: Total size of the files that this object has read or written.
     """
 
     def __init__(self, folder: Path, prefix: str, writer: str, max_bytes: int) -> None:
@@ -99,15 +102,15 @@ class Spool:
     # --- Opening
 
     def set_log(self, log_id: str) -> None:
-        """Write this id of the log into the segments that are begun from now on."""
+        """Set the id of the log, which is written into all segments that are created from now on."""
         self._log = log_id
 
     def lock(self) -> None:
         """Lock the folder for this process.
 
         Raises:
-            SpoolBusy: Another process has locked it.
-            SpoolError: There is no such folder, or it cannot be opened.
+            SpoolBusy: Another process has locked the folder.
+            SpoolError: There is no such folder, or it cannot be opened or locked.
         """
         if self._lock is not None:
             return
@@ -117,9 +120,9 @@ class Spool:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
-            raise SpoolBusy(f"spool {self.folder} is in use by a running process, which sends it itself") from None
+            raise SpoolBusy(f"spool {self.folder} is in use by a running process, which sends its events") from None
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks: go on without one
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # else a file system without locks: use none
                 os.close(fd)
                 raise SpoolError(f"spool {self.folder} cannot be locked: {error.strerror}") from error
         self._lock = fd
@@ -135,7 +138,7 @@ class Spool:
             try:
                 size = path.stat().st_size
                 contents = read_segment(path)
-            except FileNotFoundError:  # the process that has locked the folder has sent it meanwhile
+            except FileNotFoundError:  # the process that holds the lock has just sent and deleted it
                 continue
             segment = Segment(path, len(contents.events), size, closed=True, damaged=contents.damaged)
             self.bytes += segment.bytes
@@ -144,15 +147,15 @@ class Spool:
     # --- Writing
 
     def append(self, events: Sequence[SpooledEvent], *, on_disk: bool, segment_bytes: int) -> Segment:
-        """Add events as one block and return their segment.
+        """Append events as one block and return their segment.
 
         Args:
             events: The events.
             on_disk: Whether they are on disk only; a segment does not mix such events with others.
-            segment_bytes: Size from which on a segment is closed.
+            segment_bytes: Size of the open segment from which on a new one is begun, bytes.
 
         Raises:
-            SpoolFull: They do not fit below the cap; nothing was added.
+            SpoolFull: The block does not fit below the cap; nothing was added.
             SpoolError: The write failed; nothing was added.
         """
         output = self._output
@@ -171,7 +174,7 @@ class Spool:
         return output.segment
 
     def close_segment(self) -> None:
-        """Close the open segment, if there is one, and flush it to the disk.
+        """Close the open segment, if there is one, and flush the file to the disk.
 
         Raises:
             SpoolError: The disk did not confirm the write.
@@ -222,7 +225,7 @@ class Spool:
         except OSError as error:
             try:
                 os.ftruncate(output.fd, output.segment.bytes)
-            except OSError:  # the torn tail stays, so nothing may be added behind it
+            except OSError:  # the torn tail stays, so nothing may be added after it
                 self._output = None
                 output.segment.closed = True
                 os.close(output.fd)
@@ -233,10 +236,10 @@ class Spool:
     # --- Reading and deleting
 
     def read(self, segment: Segment) -> Contents:
-        """The contents of a segment, which is closed first if it is open.
+        """Read the contents of a segment; an open segment is closed first.
 
         Raises:
-            SpoolError: It cannot be read.
+            SpoolError: The segment cannot be read.
         """
         if self._output is not None and self._output.segment is segment:
             self.close_segment()
@@ -246,7 +249,7 @@ class Spool:
         return contents
 
     def keep(self, segment: Segment, events: Sequence[SpooledEvent]) -> None:
-        """Rewrite a closed segment with these of its events only.
+        """Rewrite a closed segment so that it holds only the given ones of its events.
 
         Raises:
             SpoolError: The write failed; the segment is unchanged.
@@ -264,7 +267,7 @@ class Spool:
         """Delete a segment that was sent; a damaged one is renamed to `*.damaged` and kept.
 
         Raises:
-            SpoolError: It cannot be deleted; its events may be sent again, and the fold skips them.
+            SpoolError: The segment cannot be deleted. Its events may be sent again, and the fold skips them.
         """
         with _errors(f"{segment.path} cannot be deleted"):
             if segment.damaged:
@@ -274,7 +277,7 @@ class Spool:
         self.bytes -= segment.bytes
 
     def close(self) -> None:
-        """Close the open segment and unlock the folder; remove it, and the folder of its prefix, if they are empty.
+        """Close the open segment and unlock the folder; remove the folder and the folder of its prefix if empty.
 
         Raises:
             SpoolError: The disk did not confirm the last write.
@@ -304,15 +307,15 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def find_spools(path: Path) -> list[Path]:
-    """The folders at and below a path that hold segments.
+    """Find the folders at and below a path that hold segments.
 
-    Processes that end remove theirs at any time, so a folder may be gone when it is opened.
+    A process that ends removes its empty folder, so a folder that was found may be gone when it is opened.
     """
     return sorted(Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, _PATTERN) for each in files))
 
 
 def abandoned(path: Path) -> list[Path]:
-    """The folders at and below a path that hold segments and that no running process has locked."""
+    """Find the folders at and below a path that hold segments and that no running process has locked."""
     found = []
     for folder in find_spools(path):
         spool = Spool(folder, "", "", 0)
@@ -330,7 +333,7 @@ def _errors(message: str) -> Iterator[None]:
     """Translate errors of the operating system.
 
     Args:
-        message: The message of the error, to which the reason is added.
+        message: Message of the raised error, to which the reason is added.
 
     Raises:
         SpoolError: The operating system reported an error.
@@ -348,7 +351,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the folder's list of files, so that a new file survives a crash of the machine."""
+    """Flush the folder's list of files to the disk, so that a new file survives a crash of the machine."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

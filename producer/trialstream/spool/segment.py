@@ -1,9 +1,9 @@
 """A segment of the spool: an Avro object container of encoded events.
 
-Its codec is `snappy`, the one in Avro whose blocks carry a checksum (CRC-32 of the uncompressed bytes:
-https://avro.apache.org/docs/1.12.0/specification/#required-codecs names it beside the required ones). Its metadata
-hold the schemas of the events, so any Avro library can read it. `read_segment` checks the checksums, which such a
-library skips, and continues behind a damaged block, where a library would stop.
+Its codec is `snappy`, the one in Avro whose blocks carry a checksum: the CRC-32 of the uncompressed bytes (listed after
+the required codecs in https://avro.apache.org/docs/1.12.0/specification/#required-codecs). Its metadata hold the
+schemas of the events, so any Avro library can read the file. `read_segment` also checks the checksums, which such a
+library skips, and continues after a damaged block, where such a library stops.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _TOO_SHORT = (EOFError, IndexError)
 _SCHEMAS, _WRITER, _PREFIX, _LOG = (f"trialstream.{each}" for each in ("schemas", "writer", "prefix", "log"))
 _SCHEMAS_JSON = schemas_to_json(SCHEMAS)
 _MAGIC = b"Obj\x01"
-# Larger than the header of any version: this one has 25,000 bytes.
+# Upper bound of the size of a header: the header of this version has 25,900 bytes.
 _HEADER_BYTES = 1024 * 1024
 _SYNC_BYTES = 16
 _CRC_BYTES = 4
@@ -63,7 +63,7 @@ class SpooledEvent(NamedTuple):
     """An encoded event as the spool stores it.
 
     Attributes:
-        topic: The topic of the log that it goes to.
+        topic: The topic of the log that the event goes to.
         key: Key of the record.
         value: The event in single-object encoding.
     """
@@ -82,7 +82,7 @@ class Contents(NamedTuple):
         writer: Id of the writer.
         prefix: Prefix of the log that the events belong to.
         log: Id of that log; empty if it was not known when the segment was begun.
-        lost_bytes: Bytes outside of whole blocks.
+        lost_bytes: Number of bytes outside of whole blocks.
         damaged: Whether a block was damaged after it was written, rather than torn by a kill.
     """
 
@@ -96,7 +96,7 @@ class Contents(NamedTuple):
 
 
 class Container:
-    """Makes the bytes of a segment: first the header, then block after block.
+    """Encoder of a segment: makes the bytes of its header and of each block.
 
     Args:
         writer: Id of the writer.
@@ -114,7 +114,7 @@ class Container:
         self.header = self._take_bytes()
 
     def block(self, events: Sequence[SpooledEvent]) -> bytes:
-        """The next block, with these events."""
+        """Encode events as the next block."""
         for event in events:
             self._writer.write(event._asdict())
         self._writer.flush()
@@ -130,7 +130,7 @@ class Container:
 def read_segment(path: Path) -> Contents:
     """Read the whole blocks of a segment.
 
-    A file that ends within its header is empty: its writer was killed before it could confirm an event.
+    A file that ends within its header counts as empty: its writer was killed before any event was written.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -152,7 +152,7 @@ def read_segment(path: Path) -> Contents:
         writer, prefix, log = (metadata[key].decode() for key in (_WRITER, _PREFIX, _LOG))
     except Exception as error:
         begun = data.startswith(_MAGIC) or _MAGIC.startswith(data)
-        # A damaged length can make the header seem to end too soon as well; then there are blocks behind it.
+        # A damaged length can also make the header appear cut off, but then whole blocks follow.
         if begun and isinstance(error, _TOO_SHORT) and len(data) < _HEADER_BYTES and not _has_block(data):
             return Contents([], {}, "", "", "", len(data), damaged=False)
         raise SpoolError(f"{path} is not a trialstream spool segment, or its header is damaged: {error!r}") from error
@@ -160,7 +160,7 @@ def read_segment(path: Path) -> Contents:
     at, lost, damaged = source.tell(), 0, False
     while at < len(data):
         block = _block(data, at)
-        if block is None:  # skip to the next marker, behind which a block may be whole; the torn tail has none
+        if block is None:  # skip to the next sync marker, after which a whole block may begin; a torn tail has none
             marker = data.find(sync, at)
             end = len(data) if marker < 0 else marker + _SYNC_BYTES
             damaged |= marker >= 0
@@ -177,14 +177,17 @@ def read_segment(path: Path) -> Contents:
 
 
 def _has_block(data: bytes) -> bool:
-    """Whether a block is whole at any position."""
+    """Whether a whole block begins at any position."""
     return any(_block(data, at) is not None for at in range(len(data)))
 
 
 def _block(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """The block at a position: its uncompressed events and its size, or None if it is not whole there.
+    """Read the block that begins at a position.
 
-    The checksum decides; count and marker of the block are not needed to read it, and not checked.
+    The block counts as whole if its checksum is right; its count and its sync marker are not needed, and not checked.
+
+    Returns:
+        The uncompressed events and the size of the block in the file, bytes; None if no whole block begins there.
     """
     source = io.BytesIO(data)
     source.seek(at)
