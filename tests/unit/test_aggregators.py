@@ -1,4 +1,4 @@
-"""Aggregators: what is kept of a stream of observations, and the forms in which it is stored."""
+"""Aggregators: the summaries that they keep of a stream of observations, and the forms in which these are stored."""
 
 from __future__ import annotations
 
