@@ -216,8 +216,8 @@ class PartitionWorker:
     async def _write(self, batch: _Batch) -> None:
         """Fold and write a batch or its first part, and advance the checkpoint to the end of the written part.
 
-        A failed write is retried with a new state as long as this worker owns the checkpoint. Each attempt has half of
-        the records of the one before, because a transaction that exceeded its time limit would exceed it again.
+        A failed write is retried with a new state as long as this worker owns the checkpoint. Each attempt writes half
+        as many records as the previous one, because a transaction that exceeded its time limit would exceed it again.
         """
         while True:
             try:

@@ -20,7 +20,7 @@ TrialStreamError
 ├── ProjectionBehind        the consumer did not fold the requested events in time (also a TimeoutError)
 ├── SchemaError             bytes are not an event, or a schema cannot be read (also a ValueError)
 │   └── UnknownSchema       the schema of an event is unknown
-├── LogMismatch             the log is not the one from which the projection was folded
+├── LogMismatch             the projection was folded from another log, or the log lacks records
 └── Fenced                  another consumer has taken over the partition
 
 Each message says what was expected, what was found, and what to do. Errors of aiokafka, motor and fastavro are
@@ -136,7 +136,7 @@ class UnknownSchema(SchemaError):
 
 
 class LogMismatch(TrialStreamError):
-    """The log is not the one from which the projection was folded; the message names topic and offsets."""
+    """The projection was folded from another log, or the log lacks records; the message names topic and offsets."""
 
 
 class Fenced(TrialStreamError):

@@ -115,7 +115,7 @@ async def _members(
 
 
 def _check_found(selection: Selection, members: Members, exported: Exported) -> None:
-    """Refuse an export without any event of the selected trial or project."""
+    """Refuse an export that has no event of the selected trial or project."""
     if selection.trial is not None and not members.trials:
         raise ArchiveError(f"nothing to export: the log has no events of trial {selection.trial} in the selected time")
     # The first record of the registry is always kept.

@@ -86,7 +86,11 @@ class Members:
             self._ties[uid].update((kind, each) for kind, each in ties if each is not None)
 
     def _uid_of_creation(self, event: events.TrialCreated) -> str | None:
-        """Fold a creation and return the uid that it gives; later events may name the trial by this request."""
+        """Fold a creation, to keep its outcome: later events may name the trial by the creation's request.
+
+        Returns:
+            The uid of the new trial; None if the creation made none.
+        """
         try:
             fold(self._state, event)
         except Refused:

@@ -51,8 +51,8 @@ async def ensure_indexes(config: Config, database: str | None = None) -> None:
             existing = await found.list_collection_names()
             for name, indexes in _INDEXES.items():
                 if name not in existing:
-                    # `create_index` creates a missing collection. Unlike `create_collection`, it does not fail if another
-                    # consumer has just created the collection.
+                    # `create_index` creates a missing collection. Unlike `create_collection`, it does not fail if
+                    # another consumer has just created the collection.
                     await found[name].create_index([("_id", ASCENDING)])
                 for keys in indexes:
                     await found[name].create_index(keys)

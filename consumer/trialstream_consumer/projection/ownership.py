@@ -238,8 +238,8 @@ class Ownership:
     async def hold(self, partitions: Iterable[tuple[str, int]]) -> list[Checkpoint]:
         """Take partitions over in one session, to `switch` from this projection to another one.
 
-        The previous owners stay fenced until they take their partitions over again. Their takeover ends the session,
-        and also the transaction of a switch whose process was killed.
+        The previous owners stay fenced until they take their partitions over again. Such a takeover ends the session,
+        and with the session the transaction of a switch whose process was killed.
 
         Args:
             partitions: Topic and number of each partition.

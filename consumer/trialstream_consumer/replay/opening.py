@@ -34,7 +34,7 @@ async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Sto
     Raises:
         Fenced: The projection has become the live one.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
     log = await ensure_topics(config)

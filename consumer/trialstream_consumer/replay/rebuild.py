@@ -56,7 +56,7 @@ async def rebuild(config: Config, progress: Progress) -> Rebuilt:
     Raises:
         Fenced: Another rebuild runs, and has taken over.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
     async with open_replay(config, _rebuilt_database) as (live, replay):
@@ -112,7 +112,7 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
         ConfigError: The name is invalid or reserved.
         Fenced: Another process builds the same projection, and has taken over.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
         ProjectionExists: A finished projection, or one until another time, has that name.
     """

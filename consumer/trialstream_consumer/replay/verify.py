@@ -48,7 +48,7 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
     Raises:
         Fenced: Another process verifies the same projection, and has taken over.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
     async with open_replay(config, _temporary_database) as (live, replay):
@@ -57,8 +57,8 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
             partitions = {each.id: TopicPartition(each.topic, each.partition) for each in replay.checkpoints}
             if unknown := sorted(offsets.keys() - partitions.keys()):
                 raise LogMismatch(
-                    f"{live.database} has a checkpoint of {unknown[0]}: expected one of the {len(partitions)} partitions "
-                    "of the log"
+                    f"{live.database} has a checkpoint of {unknown[0]}: expected one of the {len(partitions)} "
+                    "partitions of the log"
                 )
             await replay.fold_to({partitions[id_]: offset for id_, offset in offsets.items()}, progress)
 

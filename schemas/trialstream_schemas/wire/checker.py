@@ -61,7 +61,7 @@ def checker(schema: Any) -> Checker:
 
 
 def _is_indexed(schema: Any) -> bool:
-    """Whether a datum of the schema may contain the index of a union or an enum; True for any name of a defined type."""
+    """Whether a datum of the schema may contain the index of a union or an enum; True for each name of a type."""
     if isinstance(schema, str):
         return schema not in _PLAIN
     if isinstance(schema, list):

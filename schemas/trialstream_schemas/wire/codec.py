@@ -128,7 +128,7 @@ def encode(event: Event) -> bytes:
 class SchemaStore:
     """Decodes events by the fingerprint of their schema.
 
-    A store has this version's schemas, and all that `add` was called with, such as the schemas of the schemas topic.
+    A store has the schemas of this version, and those that were added, such as the schemas of the schemas topic.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class SchemaStore:
 
     @classmethod
     def of(cls, texts: Mapping[bytes, bytes]) -> Self:
-        """A store of this version's schemas and of others.
+        """Make a store of the schemas of this version and of others.
 
         Args:
             texts: Fingerprint → JSON of the schema, such as `schemas_from_json` returns.

@@ -57,7 +57,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class StatusRecord:
-    """A status.
+    """A status of a trial, as the event `StatusSet` carries it.
 
     Attributes:
         name: Name of the status.
@@ -245,7 +245,7 @@ class Heartbeat(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class LogCreated(Event):
-    """The first record of the registry.
+    """The identity of a log, which is the first event of the registry.
 
     Attributes:
         log: Id of the log, made when its topics were created.

@@ -118,7 +118,7 @@ def _check_arrays(schema: Any, named: dict[str, bool]) -> bool:
             return False
         case "record" | "error":
             named[schema["name"]] = False  # a record can contain itself only in a union, an array or a map
-            # A list, not a generator: every field is checked.
+            # `all` of a list, since `all` of a generator would leave out the fields after the first False.
             named[schema["name"]] = all([_check_arrays(field["type"], named) for field in schema["fields"]])
             return named[schema["name"]]
         case "fixed":

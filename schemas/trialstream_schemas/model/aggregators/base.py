@@ -163,7 +163,7 @@ class Aggregator(ABC):
             document: The document.
 
         Raises:
-            SchemaError: The document is not one of an aggregator, or not one of this class.
+            SchemaError: The document stores no aggregator, or an aggregator of another class.
         """
         kind = document.get(_KIND)
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
@@ -197,7 +197,7 @@ class Aggregator(ABC):
             given: The JSON object, with the full state (`short` was False).
 
         Raises:
-            SchemaError: The object is not one of an aggregator, or not one of this class.
+            SchemaError: The object holds no aggregator, or an aggregator of another class.
         """
         kind = given.get("kind")
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
@@ -218,7 +218,7 @@ class Aggregator(ABC):
 
 
 def is_aggregator_document(x: object) -> bool:
-    """Whether a part of a document is an aggregator's, and not a user's dict."""
+    """Whether a part of a document stores an aggregator, and not a value such as a dict."""
     return isinstance(x, dict) and _KIND in x
 
 

@@ -72,7 +72,7 @@ class StatAggregator(Aggregator):
 
     @classmethod
     def make(cls, argument: int) -> Self:
-        """Make an aggregator that skips this number of observations."""
+        """Make an aggregator; the argument is `skip_obs`."""
         return cls(argument)
 
     @property
