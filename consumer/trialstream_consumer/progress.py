@@ -1,4 +1,4 @@
-"""The callback by which long operations report how far they are."""
+"""The callback through which long operations report their progress."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from typing import TypeAlias
 __all__ = ["Progress"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with the step, how many items of the step are done, and how many there are."""
+"""Called with the name of the step, the number of items that are done, and the number of all items of the step."""

@@ -1,6 +1,6 @@
-"""Routing: the partition in which an event belongs.
+"""Routing: the check that an event is in the right partition.
 
-Each partition is folded independently, so all events that change a document must be in the same partition.
+Each partition is folded independently, so all events that change one document must be in one partition.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ def _partition(trial: str, partitions: int) -> int:
 
 
 def misplacement(event: Event, topic: str, partition: int, *, config: Config, partitions: int) -> str | None:
-    """Return the reason why an event is in the wrong partition; None if the partition is right.
+    """Check that an event is in the right partition.
 
     Args:
         event: The event.
-        topic: Topic of its record.
-        partition: Partition of its record.
+        topic: Topic of the event's record.
+        partition: Partition of the event's record.
         config: Settings with the names of the topics.
         partitions: Number of partitions of the trials topic.
+
+    Returns:
+        The reason for a dead letter, which names both partitions; None if the partition is right.
     """
     if isinstance(event, TrialEvent):
         wanted = config.trials_topic, _partition(event.trial, partitions)

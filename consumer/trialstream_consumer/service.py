@@ -1,9 +1,9 @@
 """The consumer service: one member of the consumer group, with one worker per assigned partition.
 
 - A worker takes its partition over in the live projection and folds it batch by batch (`worker.py`).
-- After any failure, and after a rebuild has switched to another projection, the service reads which projection is live
-  and takes the partition over again: only the checkpoint records what was folded.
-- The group's committed offsets are written for tools that show the lag; the service never reads them.
+- After any failure, and after a rebuild has switched to another projection, the service reads the pointer to the live
+  projection and takes the partition over again: only the checkpoint records what was folded.
+- The service commits the group's offsets for tools that show the lag; it never reads them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from trialstream_consumer.worker import FETCH_SETTINGS, RETRY_SECONDS, Partition
 
 __all__ = ["Service"]
 
-# Longer than a broker waits for new records.
+# How long a worker waits for records before it waits again. Records and cancellation end the wait at once.
 _FETCH_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _REVOKE_SECONDS = 5.0
-# Without this limit aiokafka retries a commit until a broker answers.
+# Time limit of the last commit: without a limit, aiokafka retries a commit until a broker answers.
 _COMMIT_SECONDS = 2.0
+# Interval of the commits of offsets.
 _LAG_SECONDS = 1.0
 
 
@@ -56,9 +57,11 @@ class Service(ConsumerRebalanceListener):
         self._identity: LogCreated
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
+        # For each assigned partition, the scope that stops its worker, and the event that is set once it has stopped.
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._checking = anyio.Lock()
         self._is_log_checked = False
+        # The next offset to fold of each partition that was folded since the last commit.
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
         self._fatal: Exception | None = None
@@ -93,7 +96,7 @@ class Service(ConsumerRebalanceListener):
         await ensure_indexes(self._config, self._store.database)
         await self._store.ownership.check_log(self._identity)
         async with self._schema_topic:
-            # A worker seeks to its checkpoint before it reads, and accepts no offset but the next one.
+            # A worker seeks to its checkpoint first and accepts no other offset, so no start offset is configured.
             self._consumer = group_consumer(self._config, **FETCH_SETTINGS)
             try:
                 async with kafka_errors(self._config):
@@ -123,7 +126,7 @@ class Service(ConsumerRebalanceListener):
     # --- Assignment
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Stop the workers of revoked partitions; each finishes the transaction that it has begun.
+        """Stop the workers of revoked partitions; each worker finishes the transaction that it has begun.
 
         Args:
             revoked: The partitions.
@@ -208,14 +211,14 @@ class Service(ConsumerRebalanceListener):
                 self._folded[partition] = worker.checkpoint.offset
 
     async def _check_log(self, store: Store) -> None:
-        """Check, once per assignment and per failure, that the topics were not recreated while this service runs."""
+        """Check that the topics were not recreated while the service runs: once per assignment and per failure."""
         async with self._checking:
             if not self._is_log_checked:
                 await store.ownership.check_log(await read_identity(self._config))
                 self._is_log_checked = True
 
     async def _live_store(self) -> Store:
-        """Return the store of the live projection: a rebuild may have switched to another one."""
+        """Return the store of the live projection, which a rebuild may have changed since the last call."""
         live = await live_database(self._connection)
         if live != self._store.database:
             self._log.info("projection_switched", database=live)

@@ -1,10 +1,10 @@
 """The worker of a partition: folds its records into a projection, batch by batch.
 
-The service and the replays share the worker, so that they make the same documents.
+The service and the replays use the same worker, so that they make the same documents.
 
 - A batch is decoded and folded in memory, and written in one transaction (`projection/store.py`).
 - After any failure the worker drops its state and reads the checkpoint: only the checkpoint records what was folded.
-- Every record is folded or becomes a dead letter: a batch that fails is narrowed down to the one record at fault.
+- Every record is folded or becomes a dead letter: a batch that fails is divided until the failing record is alone.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ __all__ = ["FETCH_SETTINGS", "RETRY_SECONDS", "PartitionWorker", "check_range", 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 # Settings of a Kafka consumer that folds. aiokafka has one fetch in flight per broker, and new records of a partition
-# that was just drained wait until that fetch returns: 25 ms bound this delay. At 10 ms an idle broker used a quarter of
-# a core.
+# that was just drained wait until that fetch returns, here 25 ms at most. At 10 ms an idle broker used a quarter of a
+# core.
 FETCH_SETTINGS = {"fetch_max_wait_ms": 25, "max_partition_fetch_bytes": 4 * 1024 * 1024}
 RETRY_SECONDS = 1.0
 # A batch is one transaction; measured, 4,000 events over 100 trials fold at 130,000 events/s.
 _BATCH_RECORDS = 4000
-# The state is a cache of the documents: past these bounds it is dropped and read again as needed.
+# Bounds of the state, which is a cache of the documents: beyond them, the state is dropped and read again as needed.
 _CACHED_ITEMS = 8192
 _CACHED_BYTES = 128 * 1024 * 1024
-# Records between two checks of these bounds: with thousands of trials a check takes a millisecond, a fifth of the time
-# of a batch of commands.
+# Number of records between two checks of these bounds: with thousands of trials a check takes a millisecond, a fifth of
+# the time of a batch without frames.
 _CHECKED_RECORDS = 500
-# A reason may quote the whole event. The value of a dead letter is cut to the size limit of an event: a document holds
-# 16 MiB, and a compressed batch may contain records of any size.
+# Maximum length of a dead letter's reason: a reason may quote the whole event.
 _REASON_CHARACTERS = 2000
 # Above the number of objects that a batch of frames allocates.
 _GC_THRESHOLD = 200_000
 
 
 def raise_gc_threshold() -> None:
-    """Make the garbage collector of a process that folds look for cycles less often.
+    """Raise the threshold of this process's garbage collector, for a process that folds.
 
-    A batch allocates some ten thousand objects that live until its end, and no cycles; at the default threshold of 700
-    each collection visits them again. Measured: decoding frames of one row takes a third less time.
+    A batch allocates some ten thousand objects that live until its end, and no cycles. At the default threshold of 700
+    there are many collections in a batch, and each visits these objects again. Measured: with the higher threshold,
+    decoding frames of one row takes a third less time.
     """
     gc.set_threshold(_GC_THRESHOLD)
 
@@ -69,9 +69,9 @@ class _Batch:
 
     Attributes:
         records: The records.
-        decoded: For each record, its event or the reason why it could not be decoded.
-        poisoned: By offset, the reason why the event of the record cannot be folded or written.
-        singly: True after a row group failed: events folded one by one isolate the failing one.
+        decoded: For each record, its event, or the reason why the record becomes a dead letter.
+        poisoned: Offset → reason why the event of the record cannot be folded or written.
+        singly: True after a row group failed: the events are then folded one by one, to isolate the failing event.
     """
 
     records: list[Record]
@@ -86,34 +86,34 @@ class _Batch:
 
     @property
     def end(self) -> int:
-        """Offset behind the last record."""
+        """Offset after the last record."""
         return int(self.records[-1].offset) + 1
 
-    def behind(self, offset: int) -> _Batch:
-        """Return the part from an offset on."""
+    def from_offset(self, offset: int) -> _Batch:
+        """Return the part that begins at an offset."""
         done = offset - self.start
         return replace(self, records=self.records[done:], decoded=self.decoded[done:])
 
     def half(self) -> _Batch:
-        """Return the first half; of one record, the record."""
+        """Return the first half, of at least one record."""
         size = (len(self.records) + 1) // 2
         return replace(self, records=self.records[:size], decoded=self.decoded[:size])
 
 
 class PartitionWorker:
-    """Folds one partition that was taken over.
+    """Folds one partition that this process has taken over.
 
     Args:
         consumer: Kafka consumer that has the partition assigned, made with `FETCH_SETTINGS`.
         schemas: Schemas of the log.
         store: Store of the projection.
-        checkpoint: Where to continue, as `Ownership.acquire` returned it.
+        checkpoint: Checkpoint from which to continue, as `Ownership.acquire` returned it.
         log: Logger for dead letters and failures.
         config: Settings with the names of the topics.
         partitions: Number of partitions of the trials topic.
 
     Attributes:
-        checkpoint: How far the partition is folded now.
+        checkpoint: Checkpoint after the last batch that was written.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class PartitionWorker:
         """Check that the log still contains the next offset, and seek to it.
 
         Raises:
-            LogMismatch: The log does not contain it; the message names the topic and the offsets.
+            LogMismatch: The log does not contain the next offset; the message names the topic and the offsets.
         """
         await check_range(self._consumer, [self.checkpoint])
         self._consumer.seek(self._partition, self.checkpoint.offset)
@@ -153,15 +153,16 @@ class PartitionWorker:
 
         Args:
             seconds: How long to wait for records.
-            end: Fold no record at this offset or behind it.
+            end: Offset at which to stop: neither this record nor a later one is folded. None for no limit.
 
         Returns:
-            Number of records in the batch; 0 if none arrived in time.
+            Number of records in the batch; 0 if no record arrived in time.
 
         Raises:
             Fenced: Another consumer has taken over the partition.
             LogMismatch: The log lacks the next offset.
-            MongoUnavailable: It is unknown whether the batch was written: take the partition over again.
+            MongoUnavailable: MongoDB did not answer, so it is unknown whether the batch was written: take the partition
+                over again.
         """
         fetched = await self._consumer.getmany(
             self._partition, timeout_ms=int(1000 * seconds), max_records=_BATCH_RECORDS
@@ -180,7 +181,7 @@ class PartitionWorker:
             self._consumer.seek(self._partition, end)
         batch = _Batch(records, await self._decode(records))
         while self.checkpoint.offset < batch.end:
-            await self._write(batch.behind(self.checkpoint.offset))
+            await self._write(batch.from_offset(self.checkpoint.offset))
         self._unchecked += len(records)
         if self._unchecked >= _CHECKED_RECORDS:
             self._unchecked = 0
@@ -213,10 +214,10 @@ class PartitionWorker:
         return decoded
 
     async def _write(self, batch: _Batch) -> None:
-        """Fold and write a batch, or its first part; the checkpoint is behind that part afterwards.
+        """Fold and write a batch or its first part, and advance the checkpoint to the end of the written part.
 
-        A failed write is retried with fresh state while the checkpoint is still owned, each time with half of the
-        records: a transaction that takes too long would take too long for ever.
+        A failed write is retried with a new state as long as this worker owns the checkpoint. Each attempt writes half
+        as many records as the previous one, because a transaction that exceeded its time limit would exceed it again.
         """
         while True:
             try:
@@ -267,6 +268,7 @@ class PartitionWorker:
 
 
 def _dead_letter(record: Record, reason: str) -> DeadLetter:
+    # Cut, because a document holds 16 MiB, and a compressed batch may contain records of any size.
     value = (record.value or b"")[:MAX_RECORD_BYTES]
     return DeadLetter(
         record.topic, record.partition, record.offset, reason[:_REASON_CHARACTERS], record.timestamp, value
@@ -274,15 +276,15 @@ def _dead_letter(record: Record, reason: str) -> DeadLetter:
 
 
 async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoint]) -> None:
-    """Check that the log contains the offset of each checkpoint, or ends at it.
+    """Check that the log contains the offset of each checkpoint, or ends exactly at that offset.
 
     Args:
         consumer: Any consumer of the log.
         checkpoints: The checkpoints.
 
     Raises:
-        LogMismatch: The log has lost records before a checkpoint's offset that were folded last, or records behind
-            it that were not folded yet; the message names the topic and the offsets.
+        LogMismatch: The log ends before a checkpoint's offset, or begins after it, so records were lost; the message
+            names the topic and the offsets.
     """
     found = {TopicPartition(each.topic, each.partition): each for each in checkpoints}
     begins = await consumer.beginning_offsets(list(found))

@@ -15,12 +15,12 @@ TrialStreamError
 ├── Offline                 the call needs servers, and the protocol is offline (also a RuntimeError)
 ├── SpoolError              the spool on disk cannot be written, read or sent
 │   ├── SpoolBusy           another process uses the spool
-│   └── SpoolFull           the spool has reached its maximum size
+│   └── SpoolFull           no space is left for events, in memory or in the spool
 ├── CommitTimeout           Kafka did not acknowledge all events in time (also a TimeoutError)
 ├── ProjectionBehind        the consumer did not fold the requested events in time (also a TimeoutError)
 ├── SchemaError             bytes are not an event, or a schema cannot be read (also a ValueError)
 │   └── UnknownSchema       the schema of an event is unknown
-├── LogMismatch             the log is not the one from which the projection was folded
+├── LogMismatch             the projection was folded from another log, or the log lacks records
 └── Fenced                  another consumer has taken over the partition
 
 Each message says what was expected, what was found, and what to do. Errors of aiokafka, motor and fastavro are
@@ -84,7 +84,7 @@ class ProtocolClosed(TrialStreamError, RuntimeError):
 
 
 class ProjectionIsReadOnly(TrialStreamError, RuntimeError):
-    """A log call on a protocol that only reads a named projection; connect without `projection` to log."""
+    """A log call was made on a protocol that only reads a named projection; connect without `projection` to log."""
 
 
 class ConfigError(TrialStreamError, ValueError):
@@ -116,15 +116,15 @@ class SpoolBusy(SpoolError):
 
 
 class SpoolFull(SpoolError):
-    """Memory and disk have reached their maximum sizes; the message names the limit."""
+    """No space is left for events, in memory or in the spool; the message names the limit."""
 
 
 class CommitTimeout(TrialStreamError, TimeoutError):
-    """Kafka did not acknowledge all events in time; they stay queued."""
+    """Kafka did not acknowledge all events in time; the events stay queued."""
 
 
 class ProjectionBehind(TrialStreamError, TimeoutError):
-    """The consumer did not fold the requested events in time; the message says how far it is behind."""
+    """The consumer did not fold the requested events in time; the message says how many events are not folded yet."""
 
 
 class SchemaError(TrialStreamError, ValueError):
@@ -136,7 +136,7 @@ class UnknownSchema(SchemaError):
 
 
 class LogMismatch(TrialStreamError):
-    """The log is not the one from which the projection was folded; the message names topic and offsets."""
+    """The projection was folded from another log, or the log lacks records; the message names topic and offsets."""
 
 
 class Fenced(TrialStreamError):

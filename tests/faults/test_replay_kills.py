@@ -244,7 +244,7 @@ async def test_of_two_replays_that_have_fenced_each_other_the_last_to_begin_cont
             await second.fold_to(ends, ignore)
 
             assert sum(each.offset for each in second.checkpoints) == sum(ends.values())
-            assert await second.leads()
+            assert await second.is_owner()
 
 
 async def test_a_killed_rebuild_until_and_a_killed_verify_can_be_run_again(config, consumer):

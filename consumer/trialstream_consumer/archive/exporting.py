@@ -1,4 +1,4 @@
-"""Export: from the log into an archive."""
+"""Export: copies the log, or a selected part of it, into an archive."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ __all__ = ["Exported", "export_log"]
 
 _Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
+# Maximum wait for the next record of a partition whose end is not reached.
 _WAIT_SECONDS = 30.0
 _FETCHED_RECORDS = 2000
 
@@ -35,7 +36,7 @@ class Exported:
     Attributes:
         records: Number of records written, by topic: `registry` and `trials`.
         schemas: Number of schemas written.
-        unreadable: Number of records left out because they cannot be decoded, so that their trial is unknown.
+        unreadable: Number of records left out because they cannot be decoded: their trial or project is unknown.
     """
 
     records: dict[str, int] = field(default_factory=lambda: {"registry": 0, "trials": 0})
@@ -46,14 +47,17 @@ class Exported:
 async def export_log(
     config: Config, file: Path, selection: Selection, progress: Progress, *, force: bool = False
 ) -> Exported:
-    """Write the log, up to the end that it has now, or a part of it to a file.
+    """Write the log up to its present end, or a selected part of it, to a file.
 
     Args:
-        config: Where Kafka is, and the names of the topics.
+        config: Settings with the address of Kafka and the names of the topics.
         file: Path of the file.
-        selection: The part to write; an empty one selects all.
+        selection: The part to write; a `Selection` without conditions selects all.
         progress: Called after each record.
         force: Whether to replace an existing file.
+
+    Returns:
+        The numbers of records and schemas that were written or left out.
 
     Raises:
         ArchiveError: The file exists already or cannot be written, or there is nothing to write.
@@ -90,7 +94,7 @@ async def export_log(
 
 def _refuse_existing(file: Path, *, force: bool) -> None:
     if file.exists() and not force:
-        raise ArchiveError(f"{file} exists already: name another file, or give --force to replace it")
+        raise ArchiveError(f"{file} exists already: give another file, or --force to replace this file")
 
 
 async def _members(
@@ -100,23 +104,23 @@ async def _members(
     schemas: SchemaStore,
     progress: Progress,
 ) -> Members:
-    """Read the log once, to find what the selection keeps."""
+    """Read the log once, to find the trials, groups and projects that the selection keeps."""
     members = Members(selection)
     total, done = sum(ends.values()), 0
     async for record in _records(consumer, ends):
         members.add(_decoded(schemas, record), record.timestamp)
-        progress("looking for what to keep", done := done + 1, total)
+        progress("selecting", done := done + 1, total)
     members.settle()
     return members
 
 
 def _check_found(selection: Selection, members: Members, exported: Exported) -> None:
-    """Refuse an export without any event of the selected trial or project."""
+    """Refuse an export that has no event of the selected trial or project."""
     if selection.trial is not None and not members.trials:
-        raise ArchiveError(f"nothing to export: the log has no events of trial {selection.trial} in that time")
+        raise ArchiveError(f"nothing to export: the log has no events of trial {selection.trial} in the selected time")
     # The first record of the registry is always kept.
     if selection.project is not None and sum(exported.records.values()) <= 1:
-        raise ArchiveError(f"nothing to export: the log has no project {selection.project!r} in that time")
+        raise ArchiveError(f"nothing to export: the log has no project {selection.project!r} in the selected time")
 
 
 def _decoded(schemas: SchemaStore, record: _Record) -> events.Event | None:
@@ -143,7 +147,8 @@ async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartiti
     for partition, begin in (await consumer.beginning_offsets(partitions)).items():
         if begin:
             raise LogMismatch(
-                f"{partition.topic}/{partition.partition} begins at offset {begin} and not at 0: its beginning is lost"
+                f"{partition.topic}/{partition.partition}: expected 0 as the first offset, got {begin}: the first "
+                "records are lost"
             )
     ends = await consumer.end_offsets(partitions)
     if not ends[partitions[0]]:
@@ -152,7 +157,7 @@ async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartiti
 
 
 async def _schemas(config: Config) -> tuple[SchemaStore, dict[bytes, bytes]]:
-    """The schemas of the log, to decode with, and as JSON by fingerprint."""
+    """The schemas of the log: a store that decodes events with them, and fingerprint → JSON."""
     with anyio.move_on_after(_WAIT_SECONDS):
         async with SchemaTopic(config) as topic:
             return topic.schemas, topic.texts
@@ -173,7 +178,10 @@ async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
                 raise KafkaUnavailable(_silent(partition.topic))
             for record in fetched[partition]:
                 if record.offset != expected:
-                    raise LogMismatch(f"{partition.topic}/{partition.partition} lacks offset {expected}")
+                    raise LogMismatch(
+                        f"{partition.topic}/{partition.partition}: expected offset {expected}, got {record.offset}: "
+                        "records of the log are lost"
+                    )
                 expected += 1
                 yield record
                 if expected == end:
@@ -181,4 +189,4 @@ async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
 
 
 def _silent(topic: str) -> str:
-    return f"Kafka has sent no record of {topic} for {_WAIT_SECONDS:g} s: check that it runs"
+    return f"Kafka has sent no record of {topic} for {_WAIT_SECONDS:g} s: check that Kafka runs"

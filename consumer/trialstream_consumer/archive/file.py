@@ -1,9 +1,9 @@
 """The file of an archive: an Avro object container with a seal.
 
 - The metadata hold every schema of the log, so the file can be read without Kafka.
-- The metadata hold the seal: the number of records, and the SHA-256 of the bytes after the header. Avro alone takes a
-  file that was cut between two blocks for a whole one.
-- A file gets its name only after it is sealed and on the disk.
+- The metadata hold the seal: the number of records, and the SHA-256 of the bytes after the header. Without a seal, a
+  reader of Avro could not detect that a file was cut between two blocks.
+- A file gets its final name only after it is sealed and on the disk.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ SCHEMA: dict[str, Any] = {
 }
 _PARSED = fastavro.parse_schema(SCHEMA)
 _SCHEMAS, _SOURCE, _SEAL = "trialstream.schemas", "trialstream.source", "trialstream.seal"
-# The seal is known only at the end and stands at the beginning: it overwrites these characters. It has 20 digits, a
-# space and 64 hexadecimal digits.
+# Placeholder of the seal in the header: the seal is known only at the end, and then overwrites these characters. It has
+# 20 digits, a space and 64 hexadecimal digits.
 _UNSEALED = "." * 85
-# The whole records of a torn file are counted in blocks; larger blocks than this compress little better.
+# The records of a torn file can be counted up to the last whole block, so blocks are small; larger ones would compress
+# little better.
 _BLOCK_BYTES = 64 * 1024
 
 
@@ -59,12 +60,12 @@ class ArchiveError(TrialStreamError):
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that was read through and is whole.
+    """An archive that was read to its end and agrees with its seal.
 
     Attributes:
         file: Path of the file.
-        records: Number of its records.
-        schemas: The schemas of its events: fingerprint → JSON.
+        records: Number of records in the file.
+        schemas: Schemas of the events in the file: fingerprint → JSON.
     """
 
     file: Path
@@ -73,7 +74,7 @@ class Archive:
 
     @classmethod
     def check(cls, file: Path, progress: Progress) -> Archive:
-        """Read a file through and compare it with its seal.
+        """Read a file to its end and compare it with its seal.
 
         Args:
             file: Path of the file.
@@ -100,8 +101,8 @@ class Archive:
                 source.seek(body)
                 if hashlib.file_digest(source, "sha256").hexdigest() != digest:
                     raise ArchiveError(
-                        f"{file} was changed: it has all of its {records} records, but their SHA-256 is not the one of "
-                        "its seal; nothing was imported"
+                        f"{file} was changed: all {records} records are there, but their SHA-256 is not the one in the "
+                        "seal; nothing was imported"
                     )
         except OSError as error:
             raise ArchiveError(f"{file} cannot be read: {error}") from error
@@ -123,7 +124,7 @@ def _blocks(file: Path, source: BinaryIO) -> Any:
 
 
 def _metadata(file: Path, metadata: dict[str, str]) -> tuple[int, str, dict[bytes, bytes]]:
-    """Number of records and digest of the seal, and the schemas."""
+    """The number of records and the digest from the seal, and the schemas."""
     if metadata.get(_SEAL) == _UNSEALED:
         raise ArchiveError(f"{file} was never finished: export it again; nothing was imported")
     try:
@@ -141,13 +142,13 @@ def _torn(file: Path, whole: int, records: int) -> str:
 def new_archive(
     file: Path, schemas: Mapping[bytes, bytes], source: Mapping[str, Any]
 ) -> Iterator[Callable[[LoggedRecord], None]]:
-    """Write an archive to `FILE.partial`, and rename it when it is sealed and on the disk.
+    """Write an archive to `FILE.partial`, and rename that when it is sealed and on the disk.
 
-    If the block fails or is cancelled, the partial file is deleted and a file of that name stays as it was.
+    If the block fails or is cancelled, the partial file is deleted, and an earlier `FILE` stays as it was.
 
     Args:
         file: Path of the file.
-        schemas: The schemas of its events: fingerprint → JSON.
+        schemas: Schemas of the events: fingerprint → JSON.
         source: Facts about the log, kept in the metadata as JSON.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Import: from an archive into a log."""
+"""Import: appends the records of an archive to a log."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from trialstream_consumer.progress import Progress
 
 __all__ = ["import_archive"]
 
-# Bounds the values that an import holds in memory.
+# Bytes of the values in a chunk of records: one chunk is in memory at a time.
 _CHUNK_BYTES = 4_000_000
 _REQUEST_SECONDS = 30.0
 
 
 async def import_archive(config: Config, archive: Archive, progress: Progress) -> dict[str, int]:
-    """Append the records of an archive to the log, all but the identity of the log that they were taken from.
+    """Append the records of an archive to the log, except the identity of the log from which they were exported.
 
-    An import that was interrupted, or is run twice, sends again what the log has already; the fold skips repetitions.
+    An import that is repeated, for example after an interruption, sends records again; the fold skips repetitions.
 
     Args:
-        config: Where Kafka is, and the names of the topics.
-        archive: A whole file.
+        config: Settings with the address of Kafka and the names of the topics.
+        archive: An archive that `Archive.check` returned.
         progress: Called after each chunk of records.
 
     Returns:
         Number of records sent, by topic: `registry` and `trials`.
 
     Raises:
-        ArchiveError: A record is larger than Kafka takes.
+        ArchiveError: A record is larger than a batch of Kafka.
         KafkaUnavailable: Kafka did not acknowledge all records.
-        LogMismatch: The log has lost its beginning, or has another partition count than it was created with.
+        LogMismatch: The log has lost its first records, or has another partition count than when it was created.
         SchemaError: The archive holds a schema that cannot be read.
     """
     log = await ensure_topics(config)
@@ -70,7 +70,7 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
 
 
 def _partition(record: LoggedRecord, partitions: int) -> int:
-    """The partition that Kafka gives to the key; without a key, the number that the record had, modulo the count."""
+    """The partition of a record: by its key; without a key, by its former partition, modulo the partition count."""
     return record["partition"] % partitions if record["key"] is None else partition_of(record["key"], partitions)
 
 
@@ -97,7 +97,7 @@ def _chunks(records: Iterator[LoggedRecord]) -> Iterator[list[LoggedRecord]]:
 async def _send(
     producer: AIOKafkaProducer, partition: TopicPartition, records: list[LoggedRecord]
 ) -> asyncio.Future[Any]:
-    """Send the first records, as many as a batch takes, and remove them from the list."""
+    """Send as many of the first records as fit in one batch, and remove them from the list."""
     batch = producer.create_batch()
     count = 0
     while count < len(records) and batch.append(
@@ -105,23 +105,27 @@ async def _send(
     ):
         count += 1
     if not count:
-        raise ArchiveError(f"a record of {len(records[0]['value'])} bytes is larger than Kafka takes")
+        first = records[0]
+        raise ArchiveError(
+            f"{first['topic']}/{first['partition']} at offset {first['offset']}: expected a record that fits a batch "
+            f"of Kafka, got {len(first['value'])} bytes"
+        )
     del records[:count]
     future: asyncio.Future[Any] = await producer.send_batch(batch, partition.topic, partition=partition.partition)
     return future
 
 
 async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: Archive, acked: int) -> None:
-    """Wait until Kafka has acknowledged all that was sent.
+    """Wait until Kafka has acknowledged all records that were sent.
 
     Args:
         sent: Futures of the producer.
-        config: Where Kafka is.
+        config: Settings with the address of Kafka.
         archive: The archive.
         acked: Number of records acknowledged before, for the error message.
 
     Raises:
-        KafkaUnavailable: An error came instead, or nothing in time.
+        KafkaUnavailable: Kafka answered with an error, or not in time.
     """
     if not sent:
         return
@@ -130,5 +134,6 @@ async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: 
     for error in filter(None, errors):
         raise KafkaUnavailable(
             f"Kafka at {config.kafka} has not acknowledged all of {archive.file} ({type(error).__name__}: {error}): "
-            f"{acked} of {archive.records} records are there for sure; run the import again, the fold skips repetitions"
+            f"at least {acked} of {archive.records} records are in the log; run the import again, the fold skips "
+            "repetitions"
         ) from error

@@ -1,4 +1,4 @@
-"""The part of the log that an export keeps: a pure computation over the events in their order."""
+"""Selection of the events that an export keeps: a pure computation over the events in their order."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Members", "Selection"]
 
 @dataclass(frozen=True)
 class Selection:
-    """Conditions of an export; all that are given must hold.
+    """Conditions of an export; None is no condition, and all others must be met.
 
     Attributes:
         project: Uid of a project.
         trial: Uid of a trial, or a hash for all its revisions.
-        since: Earliest append time of the broker, milliseconds since 1970 UTC.
-        until: Append time of the broker, milliseconds since 1970 UTC, before which records are kept.
+        since: Earliest append time of the broker, inclusive, milliseconds since 1970 UTC.
+        until: Latest append time of the broker, exclusive, milliseconds since 1970 UTC.
     """
 
     project: str | None = None
@@ -33,7 +33,8 @@ class Selection:
 class Members:
     """The events that a selection keeps.
 
-    Every event of the log is added in a first pass. After `settle`, `keeps` decides about each in a second pass.
+    In a first pass over the log, `add` is called with every event. Then `settle` is called. In a second pass, `keeps`
+    decides for each event.
 
     Args:
         selection: The conditions.
@@ -48,10 +49,15 @@ class Members:
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self.of_subjects = selection.project is not None or selection.trial is not None
+        # Holds the outcomes of creations, to resolve the addresses of trials.
         self._state = State()
+        # Uids of the trials that have events in the selected time.
         self._active: set[str] = set()
+        # Uid of a trial → the projects and groups in which it ever was, as pairs of "project" or "group" and the uid.
         self._ties: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        # Uid of a group → uid of its project.
         self._group_projects: dict[str, str | None] = {}
+        # Hashes of the trials whose events are kept.
         self._hashes: set[str] = set()
         self.trials: set[str] = set()
         self.projects: set[str] = set()
@@ -80,7 +86,11 @@ class Members:
             self._ties[uid].update((kind, each) for kind, each in ties if each is not None)
 
     def _uid_of_creation(self, event: events.TrialCreated) -> str | None:
-        """Fold a creation and return the uid that it gives; later events may name the trial by this request."""
+        """Fold a creation, to keep its outcome: later events may name the trial by the creation's request.
+
+        Returns:
+            The uid of the new trial; None if the creation made none.
+        """
         try:
             fold(self._state, event)
         except Refused:
@@ -97,7 +107,7 @@ class Members:
         return self._selection.since is None or timestamp >= self._selection.since
 
     def settle(self) -> None:
-        """Find the trials, projects and groups to keep; called once, after the last `add`."""
+        """Find the trials, projects and groups to keep: to be called once, after the last `add`."""
         wanted = self._selection
         if wanted.project is not None:
             self.projects.add(wanted.project)
@@ -116,7 +126,7 @@ class Members:
         self.projects.update(each for group in self.groups if (each := self._group_projects.get(group)) is not None)
 
     def keeps(self, event: events.Event | None, timestamp: int) -> bool:
-        """Whether an event is kept; called after `settle`.
+        """Whether an event is kept: to be called after `settle`.
 
         Args:
             event: The event, or None for a record that cannot be decoded.

@@ -20,7 +20,8 @@ The fold changes the state in place. A caller that cannot write the changes drop
 | `exactly_once` | marks of writers, claimed versions, outcomes of requests |
 | `aggregators` | the aggregators of metrics and chronos |
 | `metrics`, `chronos`, `metadata` | events with observations |
-| `creation`, `updates` | projects, groups and trials: creations, then all other events |
+| `creation` | creations of projects, groups and trials |
+| `updates` | all other events of groups and trials |
 | `dispatch` | `fold`: one event to its function |
 | `batch` | a batch, with single rows folded in groups |
 """

@@ -1,4 +1,4 @@
-"""Aggregators of a trial's metrics and chronos. The first one that the log names for a metric or chrono stays."""
+"""Aggregators of a trial's metrics and chronos. Each metric or chrono keeps the first one that the log names for it."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def aggregators_of(
 
     Args:
         trial: The trial; its size grows.
-        held: Its metrics or its chronos.
+        held: `metrics` or `chronos` of the trial.
         names: Names of metrics or chronos.
-        specs: One per name, for names without an aggregator.
+        specs: One specification per name, for names without an aggregator.
         growth: Growth for other reasons, bytes.
 
     Raises:
         Refused: A name or aggregator is invalid, or the document would be too large; the trial is unchanged.
     """
-    if not growth and all([name in held for name in names]):  # nearly all frames
+    if not growth and all([name in held for name in names]):  # the fast path, for nearly all frames
         return [held[name] for name in names]
     made: dict[str, Aggregator] = {}
-    copies = 3 if held is trial.chronos else 1  # the open and the failed chronos have the name as a key too
+    copies = 3 if held is trial.chronos else 1  # open_chronos and failed_chronos may have the name as a key too
     for name, spec in zip(names, specs, strict=True):
         if name not in held:
             made[check_name(name, "name")] = each = make(spec)

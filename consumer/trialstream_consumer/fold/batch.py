@@ -1,14 +1,14 @@
 """Batches: the order in which events are folded, with rows that were logged one by one folded together.
 
-Training code that logs seldom makes a frame for each row, and folding one row costs nearly as much as folding a frame.
-So frames of one row that follow one another in a trial, of one writer and with the same names, aggregator and type of
-step, form a *row group*, which `fold_rows` folds at once. Events of other trials may lie between them, because those
-events neither read nor change the trial. Two events may change places only if both
+When training code logs rarely, each frame has one row only, and folding it costs nearly as much as folding a large
+frame. So frames of one row that follow one another in a trial, of one writer and with the same names, aggregator and
+type of step, form a *row group*, which `fold_rows` folds at once. Events of other trials may lie between these frames,
+because such events neither read nor change the trial. The order of two events may be changed only if both
 
-- name trials by different uids (two addresses `<hash>~<request>`, or an address and a uid, may be the same trial's);
+- name trials by different uids (two addresses `<hash>~<request>`, or an address and a uid, may name the same trial);
 - have no request, because all events of a request read its outcome.
 
-The documents are the same to the byte as those of the events folded one by one (property-tested: the fold is cut-free).
+The documents are the same to the byte as if the events were folded one by one (property-tested: the fold is cut-free).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from trialstream_consumer.fold.state import Refused, State
 __all__ = ["FoldFault", "RowGroup", "fold_groups", "row_groups", "single_groups"]
 
 RowGroup: TypeAlias = list[int]
-"""Positions in a batch of rows that are folded together, or of one event of any type."""
+"""Positions in a batch: those of frames of one row that are folded together, or that of one event of any type."""
 
 
 class FoldFault(Exception):
-    """The fold failed on an event of a group. The state is unusable: part of the group may be in it.
+    """The fold failed on an event of a group. The state is unusable, since a part of the group may have been folded.
 
     Attributes:
         group: The group.
@@ -120,14 +120,14 @@ def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[R
         Position and reason of each refused event, in the order of the batch.
 
     Raises:
-        FoldFault: The fold failed: a bug in the fold, and no refusal.
+        FoldFault: The fold failed on an event that it neither folded nor refused, because of a bug.
     """
     refused: list[tuple[int, str]] = []
     for group in groups:
         done = 0
         try:
             while done < len(group):
-                # `fold_rows` leaves the first row of new names to `fold`, so try again after one.
+                # `fold_rows` refuses rows of new names. Try it again once `fold` has folded the first of them.
                 if done < 2 <= len(group) - done and fold_rows(state, [events[i] for i in group[done:]]):  # type: ignore[misc]
                     break
                 event = events[group[done]]

@@ -28,7 +28,7 @@ def apply_chronos(state: State, trial: Trial, event: ChronosFinished) -> int:
     """Apply a frame of finished chronos.
 
     Returns:
-        The latest of its `times`, microseconds after the event's time.
+        The latest of the frame's `times`, microseconds after the event's time.
 
     Raises:
         Refused: The frame is inconsistent, or the document would be too large; the trial is unchanged.
@@ -61,7 +61,7 @@ def apply_chronos(state: State, trial: Trial, event: ChronosFinished) -> int:
 
 
 def _check(event: ChronosFinished) -> None:
-    """Check that the columns of a frame fit together."""
+    """Check that the columns of a frame have matching lengths, and indices and counts in range."""
     rows, names = len(event.chronos), len(event.names)
     of_rows = [rows, len(event.times), len(event.elapsed)]
     if not rows or of_rows != [rows] * 3:

@@ -1,4 +1,4 @@
-"""Creations of trials, projects and groups. Each returns the uid of the new or existing one, and whether it is new."""
+"""Creations of trials, projects and groups: each returns a uid, and whether a trial, project or group was created."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def create_trial(state: State, event: TrialCreated) -> tuple[str | None, bool]:
     """Create the next revision of a trial.
 
     Returns:
-        The uid and True; None and False if there is a revision and the event does not ask for another.
+        The uid of the new revision, and True; or None and False if the trial exists and the event does not request the
+        next revision.
 
     Raises:
         Refused: The hash is invalid, or the document would be too large; the state is unchanged.
@@ -58,6 +59,9 @@ def create_trial(state: State, event: TrialCreated) -> tuple[str | None, bool]:
 def create_project(state: State, event: ProjectCreated) -> tuple[str, bool]:
     """Create a project, unless it exists.
 
+    Returns:
+        The uid of the project, and whether the project is new.
+
     Raises:
         Refused: The uid is not the name; the state is unchanged.
         InvalidType: A value is invalid; the state is unchanged.
@@ -81,6 +85,9 @@ def create_project(state: State, event: ProjectCreated) -> tuple[str, bool]:
 
 def create_group(state: State, event: GroupCreated) -> tuple[str, bool]:
     """Create a group, unless it exists.
+
+    Returns:
+        The uid of the group, and whether the group is new.
 
     Raises:
         Refused: There is no such project, or the uid is not the hash of name and project; the state is unchanged.

@@ -28,17 +28,17 @@ __all__ = [
     "ring_growth",
 ]
 
-# MongoDB takes 16 MiB. The difference is room for errors, writers and the error of the estimate `values.size`.
+# MongoDB takes 16 MiB. The difference is room for errors and writers, and for the fixed fields of groups.
 MAX_DOCUMENT_BYTES = 12 * 1024 * 1024
 # 32 errors of at most 10,496 characters stay under 1.4 MiB of UTF-8. They do not count towards MAX_DOCUMENT_BYTES, so
 # that the end of a trial is never refused for the size of its traceback.
 MAX_ERRORS = 32
-# The marks of so many writers take at most 1.2 MB. They do not count towards MAX_DOCUMENT_BYTES either, so that a new
+# The marks of 16,384 writers take at most 1.2 MB. They do not count towards MAX_DOCUMENT_BYTES either, so that a new
 # writer can still end a trial.
 MAX_WRITERS = 16 * 1024
-# The fixed fields of a trial's document and its runtime.
+# Upper bound of the fixed fields of a trial's document and of its chrono `runtime`.
 _FIXED_BYTES = 8 * 1024
-# Overhead of an entry beside its key and value.
+# Upper bound of the bytes of an entry other than those of its key and value.
 _ENTRY_BYTES = 64
 
 
@@ -49,7 +49,7 @@ def initial_size(trial: Trial) -> int:
 
 
 def grow(trial: Trial, growth: int) -> None:
-    """Add to the size of a trial's document; negative growth is always taken.
+    """Add to the size of a trial's document; negative growth is always accepted.
 
     Raises:
         Refused: The document would exceed `MAX_DOCUMENT_BYTES`; the trial is unchanged.
@@ -60,7 +60,7 @@ def grow(trial: Trial, growth: int) -> None:
 
 
 def check_group(group: TrialGroup, given: dict[str, Any]) -> None:
-    """Check that the metadata of a group fits its document once values are merged into it.
+    """Check that the metadata of a group still fits its document after values are merged into the metadata.
 
     Raises:
         Refused: The document would exceed `MAX_DOCUMENT_BYTES`.
@@ -96,12 +96,12 @@ def _bytes(x: Any) -> int:
 
 
 def aggregator_entry(name: str, aggregator: Aggregator, copies: int) -> int:
-    """Size of a new aggregator whose name is the key of so many entries, bytes."""
+    """Growth for a new aggregator whose name is the key of `copies` entries, bytes."""
     return _ENTRY_BYTES + copies * key_size(name) + aggregator.reserved
 
 
 def last_step_growth(trial: Trial, event: MetricsLogged, step: float | str | None) -> int:
-    """Growth for the last step of a frame, bytes: each time series keeps it, and it may be a text."""
+    """Growth for the last step of a frame, bytes: each time series keeps its last step, which may be a text."""
     text = type(step) is str
     growth = 0
     for name in event.names:
@@ -115,6 +115,6 @@ def last_step_growth(trial: Trial, event: MetricsLogged, step: float | str | Non
 
 
 def ring_growth(ring: RingAggregator, x: Any) -> int:
-    """Growth for a value that is added to a ring, bytes: the document holds the latest value twice, also as `last`."""
+    """Growth for a value that is added to a ring, bytes: the document holds the latest value in `values` and `last`."""
     replaced = size(ring.values[0]) if len(ring.values) == ring.size else 0
     return 2 * size(x) - replaced - size(ring.last)

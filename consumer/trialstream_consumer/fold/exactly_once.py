@@ -23,7 +23,7 @@ from trialstream_consumer.fold.state import Refused, State
 __all__ = ["apply_once", "create_once", "is_decided", "refuse"]
 
 _WRITER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# These events do not count in `state_version`: they are many, and no claim depends on them.
+# Events that do not count in `state_version`: there are many of them, and no claim depends on them.
 _UNVERSIONED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
 
 _Subject = TypeVar("_Subject", Trial, TrialGroup)
@@ -50,11 +50,11 @@ def apply_once(
         event: The update; its request, if it has one, is not decided yet.
         uid: Uid of the subject.
         subject: The trial or group of the event.
-        changed: Uids of changed subjects; gets the uid.
-        apply: Applies the event, or raises and changes nothing.
+        changed: Uids of changed subjects; the uid is added.
+        apply: Applies the event, or raises an error and changes nothing.
 
     Raises:
-        Refused: The event cannot be folded; the subject is unchanged but for the writer's mark.
+        Refused: The event cannot be folded; nothing of the subject has changed except the writer's mark.
     """
     if event.request is None:
         if 1 <= event.seq <= subject.writers.get(event.writer, 0):
@@ -75,7 +75,7 @@ def apply_once(
 
 
 def _advance_mark(event: SubjectEvent, subject: Trial | TrialGroup) -> None:
-    """Move the mark of an event's writer to the event, and count the events in between as lost.
+    """Move the mark of an event's writer to the event's `seq`, and count skipped numbers as lost events.
 
     Args:
         event: An event without a request that is no duplicate.
@@ -104,7 +104,8 @@ def create_once(state: State, event: _Event, create: Callable[[State, _Event], t
     Args:
         state: The state.
         event: The creation; its request is not decided yet.
-        create: Returns the uid of the new or existing subject, and whether it is new; or raises and changes nothing.
+        create: Returns the uid of the new or existing subject, and whether the subject is new; or raises an error and
+            changes nothing.
 
     Raises:
         Refused: The event cannot be folded.

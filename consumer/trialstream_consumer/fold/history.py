@@ -1,6 +1,6 @@
-"""History of a trial: the shapes of the rows that an event logs, and the bucket that takes them.
+"""History of a trial: the shapes of the rows that an event adds, and their addition to the open bucket.
 
-Rows are kept for what an event aggregates to a time series.
+Only observations for which the event names a time series aggregator are kept as rows.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def add_rows(
     """Add rows of one shape and writer to the history of a trial.
 
     Args:
-        state: The state. Its changes get the open bucket, and each bucket that the rows fill.
+        state: The state. The open bucket, and each bucket that the rows fill, are added to its changes.
         trial: The trial; its row count grows.
         shape: Shape of the rows.
         writer: Id of the writer.
-        steps: One step per row, or none.
+        steps: One step per row; empty if the rows have no steps.
         times: One time per row, microseconds since 1970 UTC.
         columns: One column per name of the shape, one value per row in each.
     """

@@ -23,15 +23,15 @@ __all__ = ["Needs", "needs"]
 
 @dataclass
 class Needs:
-    """Entries that the fold reads. A trial may be named by its uid or by an address `<hash>~<request>`.
+    """Entries of the state that the fold reads. A trial may be named by its uid or by an address `<hash>~<request>`.
 
     Attributes:
         trials: Uids and addresses of trials.
         hashes: Hashes of trials whose next revision is needed.
         groups: Uids of groups.
         projects: Uids of projects.
-        shapes: Trial (uid or address) and shape of open buckets.
-        requests: Ids of requests, those in addresses of trials included.
+        shapes: Keys of open buckets; the trial of a key may be named by an address.
+        requests: Ids of requests, including the requests in addresses of trials.
     """
 
     trials: set[str] = field(default_factory=set)

@@ -18,10 +18,10 @@ __all__ = ["apply_metadata"]
 
 
 def apply_metadata(state: State, trial: Trial, event: MetadataLogged) -> None:
-    """Apply values of metadata. An aggregator that a key has already takes the value, and stays.
+    """Apply values of metadata. A key that has an aggregator keeps it, and the aggregator takes the value.
 
     Raises:
-        Refused: An aggregator is invalid or does not take the value, or the document would be too large; the trial is
+        Refused: An aggregator is invalid or cannot take the value, or the document would be too large; the trial is
             unchanged.
         InvalidType: A value is invalid; the trial is unchanged.
         InvalidValue: A key or value is invalid; the trial is unchanged.

@@ -26,7 +26,7 @@ def apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     """Apply a frame of metrics.
 
     Returns:
-        The latest of its `times`, microseconds after the event's time.
+        The latest of the frame's `times`, microseconds after the event's time.
 
     Raises:
         Refused: The frame is inconsistent, or the document would be too large; the trial is unchanged.
@@ -65,17 +65,17 @@ def _lengths(columns: Sequence[Sequence[float]]) -> str:
 
 
 def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
-    """Fold frames of one row at once, if they are regular, as nearly all are.
+    """Fold frames of one row at once if they are regular, as nearly all are.
 
-    Regular frames name a known trial and writer, continue its `seq` without a gap, and hold a number for each of some
-    known time series, an int step or none, and a time in the calendar. The resulting state is the same, to the bit, as
-    if each frame were folded by itself.
+    Frames are regular if the trial and the writer are known, the `seq` of the writer continues without a gap, all names
+    are known time series with a number in each frame, and all times are between the years 1 and 9999. The resulting
+    state is the same, to the bit, as if each frame were folded by itself.
 
     Args:
         state: The state.
-        frames: Frames of one row that follow one another in a trial, without a request or an `if_version`; of one
-            trial, named by its uid, one writer, the same names and aggregator; all with int steps, or all without
-            steps.
+        frames: Frames of one row that follow one another in a trial, without a request or an `if_version`. All name the
+            same trial by its uid, and have the same writer, names and aggregator. Either all have an int step, or none
+            has a step.
 
     Returns:
         Whether the frames were folded. If not, the state is unchanged: fold each frame by itself.

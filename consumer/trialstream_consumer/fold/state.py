@@ -1,4 +1,4 @@
-"""State of a partition: its loaded documents as structures, and the changes that are not written yet."""
+"""State of a partition: the loaded documents as Python objects, and the changes that are not written yet."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Changes:
 
 @dataclass
 class State:
-    """The loaded part of a partition. None marks an entry that was looked up and does not exist.
+    """The loaded documents of a partition. None marks a document that was looked up and does not exist.
 
     Attributes:
         trials: Trials by uid.
-        revisions: Next revision by hash.
+        revisions: Next revision by hash; 0 if no trial has the hash.
         groups: Groups by uid (registry partition only).
         projects: Projects by uid (registry partition only).
         buckets: Open buckets by trial and shape.
@@ -82,7 +82,7 @@ def resolve(state: State, address: str) -> str | None:
 
 
 def update_last_seen(trial: Trial, micros: int) -> None:
-    """Move a trial's `last_seen` forward to a time, microseconds since 1970 UTC; never back."""
+    """Set a trial's `last_seen` to a time, microseconds since 1970 UTC, unless `last_seen` is later."""
     seen = from_micros(micros)
     if trial.last_seen is None or seen > trial.last_seen:
         trial.last_seen = seen

@@ -69,7 +69,7 @@ def update_trial(state: State, event: TrialEvent) -> None:
 
 
 def _apply_to_trial(state: State, trial: Trial, event: TrialEvent) -> None:
-    """Apply an event: make all checks that can refuse it first, then change the trial."""
+    """Apply an event to a trial. All checks that can refuse the event come before the first change."""
     time = event.time
     check_micros(time)
     match event:
@@ -128,7 +128,7 @@ def _attach(trial: Trial, event: TrialAttached) -> None:
 
 
 def _add_error(trial: Trial, error: Error | None, time: int) -> None:
-    """Add an error to a trial and drop the oldest beyond the limit."""
+    """Add an error to a trial, and drop the oldest error if there are more than `MAX_ERRORS`."""
     if error is None:
         return
     # The end of a traceback names the failing line.

@@ -1,8 +1,8 @@
-"""The projection: the MongoDB documents that the log is folded into, and the only code that writes them.
+"""The projection: the MongoDB documents into which the log is folded, and the only code that writes them.
 
 | module | job |
 |---|---|
-| `catalog` | the projections of a prefix: begins, lists and drops them |
+| `catalog` | begins, finishes, lists and drops the projections of a prefix |
 | `store` | loads state and writes batches, one transaction each |
 | `ownership` | checkpoints, epochs and the pointer to the live projection |
 | `dead_letters` | records that could not be folded |

@@ -1,9 +1,11 @@
-"""The catalog: the projections of a prefix, each a database that describes itself in the document `about`.
+"""The catalog: the projections of a prefix. Each is a database with a document `about` that describes it.
 
-`<prefix>` is the first projection, and holds the pointer to the live one (`ownership.py`). Rebuilt projections are
-`<prefix>~1`, `<prefix>~2` and so on. A number is never reused and the live projection's number only grows, so every
-projection with a smaller number is left over. Projections that were built until a time are `<prefix>~<name>`. Prefixes
-contain no `~`.
+- `<prefix>` is the first projection; this database also holds the pointer to the live projection (`ownership.py`).
+- `<prefix>~1`, `<prefix>~2` and so on are rebuilt projections. A number is never reused, and the live projection's
+  number only grows, so every projection with a smaller number is left over.
+- `<prefix>~<name>` are projections of the log until a time.
+
+Prefixes contain no `~`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _CALL_SECONDS = 30.0
 
 
 class ProjectionExists(TrialStreamError):
-    """A projection has the name already; the message says how to drop it."""
+    """Another projection already has the name; the message says how to drop that projection."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class Projection:
     """Description of a projection.
 
     Attributes:
-        database: Name of its database.
-        name: Name to give to `connect(projection=...)`; None if it cannot be read by name.
-        state: `unfinished` for a rebuild that is running or was killed; `left over` for one that the next rebuild
-            drops.
-        until: Time until which it was built, milliseconds since 1970; None if it was built from the whole log.
-        size: Bytes on disk.
+        database: Name of the projection's database.
+        name: Name for `connect(projection=...)`; None if the projection cannot be read by name.
+        state: `live`; `ready` if the projection can be read by name; `unfinished` if its rebuild is running or was
+            killed; `left over` if the next rebuild drops the projection.
+        until: Append time until which the log was folded, milliseconds since 1970 UTC; None if the whole log was.
+        size: Size on disk, bytes.
     """
 
     database: str
@@ -80,7 +82,7 @@ class Catalog:
         return Store(self._connection, await live_database(self._connection))
 
     def offline_store(self, database: str) -> Store:
-        """Return the store of a projection that can be written only while it is not the live one.
+        """Return a store of a projection that is not the live one; writes fail once the projection is live.
 
         Args:
             database: Database of the projection, as one of the `begin` methods returned it.
@@ -90,7 +92,7 @@ class Catalog:
     # --- Building
 
     async def begin_rebuild(self) -> str:
-        """Choose the database of a rebuild: an interrupted rebuild of this version continues, else a new one begins.
+        """Choose the database of a rebuild: that of an interrupted rebuild by this version, or a new one.
 
         Returns:
             Name of the database.
@@ -104,7 +106,7 @@ class Catalog:
         latest = max([live, *numbers])
         if latest > live:
             about = await self._about(self._rebuilt(latest))
-            # Continuing the work of an older version would give a mixture of both versions' results.
+            # To continue the rebuild of an older version would mix the results of both versions.
             if about is not None and about["version"] == version("trialstream"):
                 return self._rebuilt(latest)
         database = self._rebuilt(latest + 1)
@@ -112,24 +114,24 @@ class Catalog:
         return database
 
     async def begin_named(self, name: str, until: int) -> str:
-        """Choose the database of a projection until a time: a new one, or that of an interrupted build.
+        """Choose the database of a projection until a time: that of an interrupted rebuild, or a new one.
 
         Args:
             name: Name of the projection.
-            until: The time, milliseconds since 1970.
+            until: The append time, milliseconds since 1970 UTC.
 
         Returns:
             Name of the database.
 
         Raises:
             ConfigError: The name is invalid or reserved.
-            ProjectionExists: A finished projection, or one of another time or version, has the name.
+            ProjectionExists: A finished projection, or one until another time or of another version, has the name.
             MongoUnavailable: MongoDB did not answer.
         """
         database = self._named(name)
         about = await self._about(database)
         if about is not None:
-            # An unfinished one of another version cannot be continued either.
+            # An unfinished projection of another version cannot be continued either.
             same = (about["kind"], about["until"], about["version"]) == ("until", until, version("trialstream"))
             if about["ready"] or not same:
                 raise ProjectionExists(
@@ -153,7 +155,7 @@ class Catalog:
             await self._descriptions(self._named(name)).update_one({"_id": ABOUT}, {"$set": {"ready": True}})
 
     async def begin_verify(self) -> str:
-        """Create an empty database for a comparison with the live projection; drop that of an earlier comparison.
+        """Drop the database of an earlier comparison, and create an empty one to compare with the live projection.
 
         Returns:
             Name of the database.
@@ -177,7 +179,7 @@ class Catalog:
     # --- Dropping
 
     async def clean(self) -> None:
-        """Drop the projections that rebuilds have left over; in `<prefix>` everything except the pointer.
+        """Drop the projections that rebuilds have left over, and all but the pointer in `<prefix>` if it is not live.
 
         Raises:
             MongoUnavailable: MongoDB did not answer.
@@ -201,7 +203,7 @@ class Catalog:
 
         Raises:
             ConfigError: The name is invalid or reserved.
-            ItemNotFound: No such projection has the name.
+            ItemNotFound: No projection until a time has the name.
             MongoUnavailable: MongoDB did not answer.
         """
         database = self._named(name)

@@ -1,7 +1,7 @@
 """The connection to MongoDB: the one place where a client is made and the driver's errors are translated.
 
-Checkpoints and the pointer to the live projection are read and written by majority (`Connection.database`): a decision
-about ownership must survive the loss of a primary.
+Checkpoints and the pointer to the live projection are read and written by majority (`Connection.database`), because a
+decision about ownership must survive the loss of a primary.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = [
 
 Document: TypeAlias = dict[str, Any]
 
-# Time limit of a call, and of a transaction as a whole: thousands of times the measured durations, and an upper bound
-# for how long a consumer takes to stop while MongoDB hangs.
+# Time limit of a call, and of a transaction as a whole. The limit is thousands of times the measured durations, and it
+# bounds the time that a consumer takes to stop while MongoDB hangs.
 CALL_SECONDS = 8.0
 _CLOSE_SECONDS = 1.0
-# MongoDB's error codes: nested too deep (Overflow), a key that MongoDB rejects (DollarPrefixedFieldName),
-# BSONObjectTooLarge.
+# MongoDB's error codes for a document that it cannot store: nested too deep (Overflow), a key that MongoDB rejects
+# (DollarPrefixedFieldName), too large (BSONObjectTooLarge).
 _UNWRITABLE_CODES = (15, 52, 10334)
 
 
 class Unwritable(Exception):
-    """MongoDB cannot store a document of the batch, so a retry is of no use; the message gives the reason."""
+    """MongoDB cannot store a document of the batch, so a retry would fail too; the message gives the reason."""
 
 
 def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]:
-    """Make a client of the configured MongoDB; the caller closes it.
+    """Make a client of the configured MongoDB, which the caller must close.
 
     Args:
         config: Settings with the address of MongoDB.
@@ -60,7 +60,7 @@ async def mongo_errors(config: Config) -> AsyncIterator[None]:
     """Translate the driver's errors that the block raises.
 
     Args:
-        config: Settings whose database the message names.
+        config: Settings with the name of the database, for the message.
 
     Raises:
         MongoUnavailable: A request failed; the message gives the reason and what to do.
@@ -128,5 +128,6 @@ class Connection:
 
     def close(self) -> None:
         """Close the connections, within a second."""
-        with timeout(_CLOSE_SECONDS):  # the driver reports ended sessions to MongoDB, and would wait for its answer
+        # The driver reports ended sessions to MongoDB, and without a limit waits for an answer.
+        with timeout(_CLOSE_SECONDS):
             self.client.close()

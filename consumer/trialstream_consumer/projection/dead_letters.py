@@ -1,6 +1,7 @@
 """Dead letters: the records that could not be folded, each with its reason and its bytes.
 
-The id of a dead letter is the place of its record, so folding the record again replaces the same document.
+The id of a dead letter is `<topic>/<partition>/<offset>` of its record, so folding the record again replaces the same
+document.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class DeadLetter:
         offset: Offset of the record.
         reason: Why the record could not be folded.
         time: When the broker appended the record, milliseconds since 1970 UTC.
-        value: Bytes of the record.
+        value: Bytes of the record, at most the first MiB.
     """
 
     topic: str

@@ -1,7 +1,7 @@
 """Collections and indexes of a projection.
 
-Each query that readers run often has an index. Consumers that start at the same time may all create them: creating an
-existing index changes nothing.
+Each query that readers run often has an index. Consumers that start at the same time may all create the same indexes:
+creating an existing index changes nothing.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ async def ensure_indexes(config: Config, database: str | None = None) -> None:
         MongoUnavailable: MongoDB did not answer.
     """
     async with mongo_errors(config):
-        # No time limit per call: building an index of a large collection takes its time.
+        # No time limit per call: building an index of a large collection can take minutes.
         client = mongo_client(config, serverSelectionTimeoutMS=_SELECTION_MS)
         try:
             found = client[database or config.database]
             existing = await found.list_collection_names()
             for name, indexes in _INDEXES.items():
                 if name not in existing:
-                    # Creating an index creates the collection if need be, and does not fail if another consumer has
-                    # created it in between.
+                    # `create_index` creates a missing collection. Unlike `create_collection`, it does not fail if
+                    # another consumer has just created the collection.
                     await found[name].create_index([("_id", ASCENDING)])
                 for keys in indexes:
                     await found[name].create_index(keys)

@@ -4,19 +4,21 @@ The checkpoint of a partition holds the offset up to which the partition is fold
 and the session of its owner's transactions.
 
 - **Fencing.** A worker that takes a partition over increments the epoch first. Each transaction of an owner compares
-  the epoch and the offset (`advancing`), so the previous owner fails at its next batch and drops its state.
+  the epoch and the offset (`advancing`), so the next transaction of the previous owner fails, and that owner drops its
+  state.
 - **Killed owners.** MongoDB keeps a transaction that a killed owner left open, with its locks, for 60 seconds. All
   transactions of an owner run in the session that the checkpoint names; the next owner ends that session.
 
 A projection is a database. The pointer in the database `<prefix>` names the live one; without a pointer, `<prefix>`
 itself is live. `switch` moves the pointer in one transaction that also increments the epochs of both projections:
 
-- an owner of a partition in the old projection fails at its next batch, and takes the partition over in the new
-  projection, at the new projection's checkpoint: no event is folded into a projection twice, and none is left out;
-- `acquire` first increments the epoch, then reads the pointer, both by majority. If the pointer has moved by then,
-  `acquire` fails and nothing is written. If it moves later, the new owner is fenced already: by `hold`, which has
-  incremented the epoch after `acquire`. Otherwise the switch finds another epoch than `hold` returned, and fails.
-  The order holds even if the old database has been dropped.
+- An owner of a partition in the old projection is fenced at its next batch, and takes the partition over in the new
+  projection, at the new projection's checkpoint: no event is folded into a projection twice, and none is left out.
+- `acquire` first increments the epoch in the old projection and then reads the pointer, both by majority. If the
+  pointer has moved by then, `acquire` fails, and nothing is folded. If the pointer moves later, there are two cases. If
+  `hold` came after `acquire`, `hold` has incremented the epoch again, and the new owner is fenced. If `hold` came
+  before `acquire`, the switch finds another epoch than `hold` returned, and fails. This is safe even if the old
+  database has been dropped: `acquire` creates its checkpoint anew, reads the moved pointer and fails.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _INTERRUPTED = 11601
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How far a partition is folded, and in which takeover.
+    """Checkpoint of a partition: how far the partition is folded, and in which takeover.
 
     Attributes:
         topic: Name of the topic.
@@ -99,14 +101,14 @@ class Ownership:
         self._database = connection.database(database)
         # Made once: making a collection object takes the driver 60 µs, a tenth of a round trip.
         self._checkpoints = self._database.checkpoints
-        # By id of the checkpoint. All transactions of a partition run in one session, so that each ends a transaction
-        # that the one before it left open.
+        # By id of the checkpoint. All transactions of a partition run in one session, so that each ends an earlier one
+        # that was left open.
         self._sessions: dict[str, AsyncIOMotorClientSession] = {}
 
     # --- The log, and how far it is folded
 
     async def check_log(self, log: LogCreated) -> None:
-        """Bind the projection to a log, the first time; later, check that the log is the same.
+        """Bind the projection to a log if it is not bound yet; otherwise check that the log is the same.
 
         Args:
             log: First event of the log's registry.
@@ -144,7 +146,10 @@ class Ownership:
         """Read a checkpoint again.
 
         Args:
-            checkpoint: The checkpoint as of the takeover or of a later batch.
+            checkpoint: The checkpoint as `acquire` or a later batch returned it.
+
+        Returns:
+            The checkpoint with the offset that is stored now.
 
         Raises:
             Fenced: Another consumer has taken over the partition.
@@ -168,7 +173,10 @@ class Ownership:
         Args:
             topic: Topic of the partition.
             partition: Number of the partition.
-            session: Session of the transactions to come; a new one by default.
+            session: Session of all later transactions of the partition; a new one by default.
+
+        Returns:
+            The checkpoint with the new epoch.
 
         Raises:
             Fenced: The projection is no longer the live one (or, for a projection that must not be live, has become
@@ -180,7 +188,7 @@ class Ownership:
             session = session or await self._connection.client.start_session()
             held = await self._checkpoints.find_one({"_id": id_})
             if held is not None and "session" in held:
-                with suppress(OperationFailure):  # without the privilege for it, the session times out by itself
+                with suppress(OperationFailure):  # without the privilege for this, the session times out by itself
                     await self._connection.client.admin.command("killSessions", [{"id": held["session"]}])
             document = await self._checkpoints.find_one_and_update(
                 {"_id": id_},
@@ -191,19 +199,22 @@ class Ownership:
         assert document is not None
         live = await live_database(self._connection)
         if (live == self._name) != self._must_be_live:
-            raise Fenced(f"{id_}: a rebuild has switched from another projection to {live}")
+            raise Fenced(
+                f"{id_} cannot be taken over in {self._name}: a rebuild has made {live} the live projection meanwhile"
+            )
         self._sessions[id_] = session
         return Checkpoint(topic, partition, document["offset"], document["epoch"])
 
     @asynccontextmanager
     async def advancing(self, checkpoint: Checkpoint, offset: int) -> AsyncIterator[AsyncIOMotorClientSession]:
-        """Open a transaction that moves a checkpoint and commits when the block ends without an error.
-
-        Yields the session of the transaction: writes in that session are committed with the new offset, or not at all.
+        """Open a transaction that moves a checkpoint, and commit it when the block ends without an error.
 
         Args:
             checkpoint: The checkpoint, as `acquire`, `current` or the previous batch returned it.
             offset: The offset to move the checkpoint to.
+
+        Yields:
+            The session of the transaction: writes in this session are committed with the new offset, or not at all.
 
         Raises:
             Fenced: The stored checkpoint has another epoch or another offset.
@@ -227,11 +238,14 @@ class Ownership:
     async def hold(self, partitions: Iterable[tuple[str, int]]) -> list[Checkpoint]:
         """Take partitions over in one session, to `switch` from this projection to another one.
 
-        The previous owners stay fenced until they take their partitions over again. That ends the session, and with
-        it a switch that a killed process left open.
+        The previous owners stay fenced until they take their partitions over again. Such a takeover ends the session,
+        and with the session the transaction of a switch whose process was killed.
 
         Args:
             partitions: Topic and number of each partition.
+
+        Returns:
+            The checkpoint of each partition, in the same order.
 
         Raises:
             Fenced: The projection is no longer the live one.
@@ -244,8 +258,8 @@ class Ownership:
     async def switch(self, held: list[Checkpoint], to: str, reached: list[Checkpoint]) -> bool:
         """Make another projection the live one.
 
-        1. Store the session of the switch in the other projection's checkpoints: the next owner of one of them ends
-           the transaction if this process is killed in it.
+        1. Store the session of the switch in the other projection's checkpoints: if this process is killed during the
+           transaction, the next owner of one of these checkpoints ends it.
         2. In one transaction, increment the epochs of both projections and move the pointer.
 
         Args:
@@ -276,7 +290,7 @@ class Ownership:
                         raise Fenced(f"another rebuild has taken over {to}")
                     await home[CATALOG].replace_one({"_id": LIVE}, {"database": to}, upsert=True, session=session)
         except PyMongoError as error:
-            # A consumer that takes a partition over meets the transaction, or has ended its session.
+            # A consumer took a partition over at the same time: it made the transaction conflict or ended the session.
             if error.has_error_label("TransientTransactionError") or getattr(error, "code", None) == _INTERRUPTED:
                 return False
             async with self._connection.errors():
@@ -286,7 +300,7 @@ class Ownership:
     async def _fence(
         self, database: AsyncIOMotorDatabase[Document], checkpoint: Checkpoint, session: AsyncIOMotorClientSession
     ) -> bool:
-        """Increment the epoch of a checkpoint; return False if the checkpoint has another epoch than expected."""
+        """Increment the epoch of a checkpoint; return False if the stored checkpoint has another epoch."""
         done = await database.checkpoints.update_one(
             {"_id": checkpoint.id, "epoch": checkpoint.epoch}, {"$inc": {"epoch": 1}}, session=session
         )

@@ -1,13 +1,13 @@
 """The store: loads the state that a batch needs, and writes what the batch changed.
 
-One transaction per batch, in this order, which is the correctness argument:
+Each batch is one transaction with these steps:
 
-1. compare-and-set the checkpoint: it still has the owner's epoch and the offset at which the batch begins, or the
-   owner is fenced (`ownership.py`);
-2. replace the documents that the batch changed;
-3. insert the history buckets that the batch filled, its outcomes and its dead letters.
+1. Compare-and-set the checkpoint: unless the checkpoint has the owner's epoch and the offset at which the batch begins,
+   the owner is fenced (`ownership.py`).
+2. Replace the documents that the batch changed.
+3. Write the history buckets that the batch filled, its outcomes and its dead letters.
 
-So a batch is in the documents if and only if the checkpoint is past it.
+So the documents contain a batch if and only if the checkpoint is past the batch.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Store:
     # --- Loading
 
     async def load(self, state: State, needs: Needs) -> None:
-        """Load the needed documents that the state lacks; a document that does not exist becomes None (a revision: 0).
+        """Load the documents that a batch needs and the state lacks.
+
+        A document that does not exist becomes None in the state; the next revision of an unknown hash becomes 0.
 
         Args:
             state: The state to complete.
@@ -77,8 +79,8 @@ class Store:
             await self._load(state, needs)
 
     async def _load(self, state: State, needs: Needs) -> None:
-        # A trial that is addressed by a request can be resolved only after the request's outcome is loaded. All else
-        # is loaded at once.
+        # A trial that is addressed by a request can be resolved only after the request's outcome is loaded, so these
+        # trials and their buckets are loaded second.
         plain = {each for each in needs.trials if "~" not in each}
         shapes = {each for each in needs.shapes if each[0] in plain}
         await _together(
@@ -145,12 +147,12 @@ class Store:
 
         Args:
             checkpoint: The checkpoint at which the batch begins.
-            offset: The offset behind the batch.
+            offset: The offset after the last record of the batch.
             state: The state after the batch, with the changes of the batch.
             dead_letters: Dead letters of the batch.
 
         Returns:
-            The checkpoint behind the batch.
+            The checkpoint after the batch.
 
         Raises:
             Fenced: The partition was taken over, or the checkpoint has moved; nothing was written.
@@ -172,7 +174,7 @@ class Store:
 
 
 async def _together(*loads: tuple[Callable[[State, Any], Awaitable[None]], State, set[Any]]) -> None:
-    """Run the loads that have something to load, all at once: each takes a round trip."""
+    """Run all loads that have something to load at the same time, because each takes a round trip."""
     await asyncio.gather(*(load(state, missing) for load, state, missing in loads if missing))
 
 

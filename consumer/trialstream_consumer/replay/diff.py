@@ -1,8 +1,8 @@
-"""Compares the live projection with another one, document by document, as BSON, while consumers write the live one.
+"""Comparison of the live projection with another one, document by document, as BSON, while consumers run.
 
-The live projection is read in a snapshot, and the other one is first folded to the checkpoints of that snapshot.
-MongoDB keeps a snapshot for five minutes, so a long comparison takes a new one every minute: each document is compared
-as of one moment.
+The live projection is read in a snapshot, and the other one is first folded to the checkpoints of that snapshot, so
+both versions of a document are of the same moment. MongoDB keeps a snapshot for five minutes only, so a long comparison
+takes a new one every minute.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trialstream_consumer.projection.client import Document, mongo_client, mongo
 __all__ = ["Comparison", "Difference"]
 
 _SNAPSHOT_SECONDS = 60.0
-# Documents in a batch. Full history buckets of a few columns have 30 KB, so a batch has some megabytes.
+# Number of documents in a batch. A full history bucket of a few columns has 30 KB, so a batch has some megabytes.
 _DOCUMENTS = 256
-# Paths in a difference.
+# Maximum number of paths in a difference.
 _FIELDS = 8
 # The log determines the offset of a checkpoint. It does not determine the owner of a partition, nor the checkpoint of a
 # partition that was taken over and never folded.
@@ -39,9 +39,9 @@ class Difference:
     """A document of the live projection that differs from the fold of the log.
 
     Attributes:
-        collection: Its collection.
-        id: Its `_id`.
-        kind: `missing` in the live projection, `surplus` there, or in both and `differs`.
+        collection: Collection of the document.
+        id: `_id` of the document.
+        kind: `missing`: only in the fold of the log; `surplus`: only in the live projection; `differs`: in both.
         fields: The first paths that differ, for `differs`; empty if only the order of fields differs.
     """
 
@@ -55,10 +55,10 @@ class Comparison:
     """Comparison of the live projection with another one; an async context manager.
 
     Args:
-        config: Where MongoDB is.
+        config: Settings with the address of MongoDB.
         live: Database of the live projection.
         other: Database of the other projection, folded from the log and written by no other process.
-        fold_to: Folds the other projection up to offsets, by id of the checkpoint.
+        fold_to: Folds the other projection up to the given offsets (id of the checkpoint → offset).
 
     Attributes:
         compared: Number of documents of the live projection compared so far.
@@ -74,7 +74,7 @@ class Comparison:
         self._other = self._client[other]
         self._fold_to = fold_to
         self._session: AsyncIOMotorClientSession | None = None
-        # When the reading of the snapshot began, on the monotonic clock.
+        # When the snapshot was opened, on the monotonic clock.
         self._snapshot_begun = 0.0
 
     async def __aenter__(self) -> Self:
@@ -121,7 +121,7 @@ class Comparison:
 
         Args:
             name: Name of the collection.
-            of_live: Whether to read the live projection; of the other one only the ids are read.
+            of_live: True for the documents of the live projection, False for the ids of those in the other one.
         """
         last: list[Any] = []
         while True:
@@ -129,7 +129,8 @@ class Comparison:
             collection = _raw(self._live if of_live else self._other, name)
             fields = _FIELDS_LEFT_OUT.get(name) if of_live else {"_id": 1}
             cursor = collection.find(_FILTERS.get(name, {}), fields, session=session if of_live else None)
-            # Foreign writes can leave ids of any type; `$gt` compares within one type, the bounds of an index do not.
+            # The batches continue by the bounds of the index, not by `$gt`, which compares ids of one type only: other
+            # programs may have written ids of any type.
             cursor = cursor.sort([("_id", 1)]).hint([("_id", 1)])
             if last:
                 cursor = cursor.min([("_id", last[0])]).skip(1)
@@ -147,7 +148,7 @@ class Comparison:
         return time.monotonic() - self._snapshot_begun > _SNAPSHOT_SECONDS
 
     async def _snapshot(self) -> AsyncIOMotorClientSession:
-        """A snapshot session on the live projection, to whose checkpoints the other projection is folded."""
+        """Return a session with a snapshot of the live projection; fold the other one to the snapshot's checkpoints."""
         if self._session is None or self._is_snapshot_old():
             async with mongo_errors(self._config):
                 if self._session is not None:

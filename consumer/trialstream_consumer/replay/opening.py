@@ -1,4 +1,4 @@
-"""Opens a replay: the common beginning of rebuild, rebuild until a time, and verify."""
+"""Opening of a replay: the common first part of rebuild, rebuild until a time, and verify."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trialstream_consumer.replay.replay import Replay
 __all__ = ["Target", "open_replay"]
 
 Target: TypeAlias = Callable[[Catalog], AbstractAsyncContextManager[str]]
-"""Makes the database to fold into on entry, and finishes or drops it on exit, after the replay has stopped."""
+"""Returns a context manager that makes the database to fold into, and finishes or drops it after the replay."""
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Sto
     """Take over all partitions of the log in a projection that is not the live one, for one block.
 
     Args:
-        config: Where the servers are.
+        config: Settings with the addresses of the servers and the names of the topics.
         target: Makes the database of the projection.
 
     Yields:
@@ -34,7 +34,7 @@ async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Sto
     Raises:
         Fenced: The projection has become the live one.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
     log = await ensure_topics(config)

@@ -1,6 +1,8 @@
-"""Rebuild: folds the whole log beside the live projection and switches over, or up to a time into a named projection.
+"""Rebuilds: the log folded again into another projection, while consumers may run.
 
-docs/replay.md says why the switch is safe.
+- `rebuild` folds the whole log into a new projection, and then makes that the live one; docs/replay.md explains why the
+  switch is safe.
+- `rebuild_until` folds the log up to a time into a named projection.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from trialstream_consumer.replay.replay import Replay
 
 __all__ = ["Rebuilt", "rebuild", "rebuild_until"]
 
-# A fenced consumer takes its partition over again after a second; this many records are folded in a tenth of that.
+# A switch is tried once so few records are left to fold: they take a tenth of a second, and a fenced consumer takes its
+# partition over again after a second.
 _NEAR_RECORDS = 4000
 
 
@@ -31,7 +34,7 @@ class Rebuilt:
 
     Attributes:
         database: MongoDB database of the new projection.
-        records: Number of records that it was folded from.
+        records: Number of records from which the projection was folded.
     """
 
     database: str
@@ -39,18 +42,21 @@ class Rebuilt:
 
 
 async def rebuild(config: Config, progress: Progress) -> Rebuilt:
-    """Fold the log into a new projection and make it the live one.
+    """Fold the log into a new projection and make that the live one.
 
     A rebuild that was killed continues from its checkpoints when it is run again.
 
     Args:
-        config: Where the servers are.
+        config: Settings with the addresses of the servers and the names of the topics.
         progress: Called after each batch.
+
+    Returns:
+        The new projection.
 
     Raises:
         Fenced: Another rebuild runs, and has taken over.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
     async with open_replay(config, _rebuilt_database) as (live, replay):
@@ -69,19 +75,22 @@ async def _rebuilt_database(catalog: Catalog) -> AsyncIterator[str]:
 
 
 async def _switch(live: Store, replay: Replay, progress: Progress) -> bool:
-    """Hold the live projection, fold what it has folded, and switch; return whether the switch was made.
+    """Fence the consumers of the live projection, fold up to their checkpoints, and try to switch.
 
-    The consumers are fenced meanwhile, for a second at most: then each takes its partition over again, and a consumer
-    that does so in the old projection makes this attempt fail.
+    Each fenced consumer takes its partition over again after a second. If a consumer does so before the switch, in the
+    old projection, the switch fails.
+
+    Returns:
+        Whether the new projection is the live one.
     """
     held = await live.ownership.hold([(each.topic, each.partition) for each in replay.checkpoints])
     await replay.fold_to({TopicPartition(each.topic, each.partition): each.offset for each in held}, progress)
     try:
         return await live.ownership.switch(held, replay.store.database, replay.checkpoints)
     except Fenced:
-        if not await replay.leads():
+        if not await replay.is_owner():
             raise
-        await replay.take()
+        await replay.acquire()
         return False
 
 
@@ -91,16 +100,19 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
     A rebuild that was killed continues from its checkpoints when it is run again with the same name and time.
 
     Args:
-        config: Where the servers are.
+        config: Settings with the addresses of the servers and the names of the topics.
         name: Name of the projection, for `Config.projection`.
         until: Append time of the broker, milliseconds since 1970 UTC.
         progress: Called after each batch.
 
+    Returns:
+        The new projection.
+
     Raises:
-        ConfigError: The name is not allowed.
+        ConfigError: The name is invalid or reserved.
         Fenced: Another process builds the same projection, and has taken over.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
         ProjectionExists: A finished projection, or one until another time, has that name.
     """

@@ -1,4 +1,7 @@
-"""Folds the log into a projection that is not the live one, outside of the consumer group."""
+"""A replay: one process folds all partitions of the log into a projection that is not the live one.
+
+A replay is no member of the consumer group.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,19 @@ from trialstream_consumer.worker import FETCH_SETTINGS, PartitionWorker, check_r
 
 __all__ = ["Replay"]
 
+# Maximum wait for the next record of a partition whose end is not reached.
 _SILENT_SECONDS = 30.0
 
 
 class Replay:
     """All partitions of a log, taken over in one projection, with one worker each; an async context manager.
 
-    Entering takes the partitions over, with the exceptions of `take`.
+    Entering the context takes the partitions over, and raises the same errors as `acquire`.
 
     Args:
-        config: Where the servers are.
+        config: Settings with the addresses of the servers and the names of the topics.
         store: Store of the projection.
-        partitions: Partition count of the trials topic.
+        partitions: Number of partitions of the trials topic.
 
     Attributes:
         store: Store of the projection.
@@ -53,20 +57,20 @@ class Replay:
             self._schemas = await opening.enter_async_context(SchemaTopic(self._config))
             self._consumer = await opening.enter_async_context(open_consumer(self._config, **FETCH_SETTINGS))
             self._consumer.assign(self._partitions)
-            await self.take()
+            await self.acquire()
             self._open = opening.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    async def take(self) -> None:
-        """Take all partitions over, the registry first, then the trials in the order of their numbers.
+    async def acquire(self) -> None:
+        """Take all partitions over: first the registry's, then those of the trials topic in the order of their numbers.
 
         Raises:
             Fenced: The projection has become the live one.
             KafkaUnavailable: No broker answered.
-            LogMismatch: The log lacks the records after the checkpoints.
+            LogMismatch: The log ends before a checkpoint's offset or begins after it.
             MongoUnavailable: MongoDB did not answer.
         """
         log = structlog.get_logger(__name__)
@@ -84,10 +88,10 @@ class Replay:
             async with kafka_errors(self._config):
                 await worker.begin()
 
-    async def leads(self) -> bool:
-        """Whether this replay was the last to take the registry over.
+    async def is_owner(self) -> bool:
+        """Whether this replay was the last one to take the registry's partition over.
 
-        Of several replays that take the partitions of one projection over in turn, exactly one leads.
+        If several replays take the partitions of one projection over in turn, exactly one is the owner.
 
         Raises:
             MongoUnavailable: MongoDB did not answer.
@@ -105,7 +109,7 @@ class Replay:
 
     @property
     def records(self) -> int:
-        """Number of records that the projection is folded from, over all partitions."""
+        """Number of records from which the projection is folded so far, over all partitions."""
         return sum(each.checkpoint.offset for each in self._workers.values())
 
     async def check(self, checkpoints: Iterable[Checkpoint]) -> None:
@@ -116,7 +120,7 @@ class Replay:
 
         Raises:
             KafkaUnavailable: No broker answered.
-            LogMismatch: A partition begins after its checkpoint or ends before it.
+            LogMismatch: The log ends before a checkpoint's offset or begins after it.
         """
         async with kafka_errors(self._config):
             await check_range(self._consumer, checkpoints)
@@ -131,10 +135,13 @@ class Replay:
             return dict(await self._consumer.end_offsets(self._partitions))
 
     async def ends_before(self, time: int) -> dict[TopicPartition, int]:
-        """The offset of the first record of each partition that the broker appended at a time or later, or the end.
+        """The offset after the last record of each partition that was appended before a time.
 
         Args:
-            time: Milliseconds since 1970 UTC.
+            time: Append time of the broker, milliseconds since 1970 UTC.
+
+        Returns:
+            By partition, the offset of the first record that was appended at the time or later, or of the end.
 
         Raises:
             KafkaUnavailable: No broker answered.
@@ -147,8 +154,8 @@ class Replay:
     async def fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
         """Fold partitions up to an offset each, all at the same time.
 
-        Two processes that fold into the same projection fence each other. The one that leads takes the partitions over
-        again and continues.
+        Two processes that fold into the same projection fence each other. The owner (`is_owner`) takes the partitions
+        over again and continues.
 
         Args:
             ends: The offset after the last record to fold, by partition.
@@ -164,9 +171,9 @@ class Replay:
             try:
                 return await self._fold_to(ends, progress)
             except Fenced:
-                if not await self.leads():
+                if not await self.is_owner():
                     raise
-                await self.take()
+                await self.acquire()
 
     async def _fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
         errors: list[TrialStreamError] = []
@@ -197,11 +204,11 @@ class Replay:
                     if not await worker.fold_next(_SILENT_SECONDS, end):
                         raise KafkaUnavailable(
                             f"Kafka at {self._config.kafka} has sent no record of {worker.checkpoint.id} for "
-                            f"{_SILENT_SECONDS:g} s, and offset {worker.checkpoint.offset} is next: check that it runs"
+                            f"{_SILENT_SECONDS:g} s (next offset: {worker.checkpoint.offset}): check that Kafka runs"
                         )
                     report()
         except Fenced as error:
             raise Fenced(
-                f"another process has taken over {self.store.database}: wait until it has ended, or end it and run "
-                f"this again ({error})"
+                f"another process has taken over {self.store.database}: wait until that process has ended, or end it "
+                f"and run this command again ({error})"
             ) from error

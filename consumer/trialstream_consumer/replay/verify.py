@@ -1,4 +1,4 @@
-"""Verify: folds the log into a projection of its own and compares that with the live one."""
+"""Verify: folds the log into a temporary projection, and compares the live projection with that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verified:
 
     Attributes:
         documents: Number of documents of the live projection that were compared.
-        records: Number of records that the other projection was folded from.
+        records: Number of records from which the temporary projection was folded.
     """
 
     documents: int
@@ -38,14 +38,17 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
     """Compare every document of the live projection with a fold of the log; consumers may run meanwhile.
 
     Args:
-        config: Where the servers are.
+        config: Settings with the addresses of the servers and the names of the topics.
         found: Called with each difference.
-        progress: Called after each batch that is folded, and with each difference.
+        progress: Called after each batch that is folded, and after each difference.
+
+    Returns:
+        The numbers of documents and records that were compared.
 
     Raises:
         Fenced: Another process verifies the same projection, and has taken over.
         KafkaUnavailable: No broker answered.
-        LogMismatch: The log is not the one that the live projection was folded from, or lacks a part of it.
+        LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
     async with open_replay(config, _temporary_database) as (live, replay):
@@ -53,7 +56,10 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
         async def fold_to(offsets: dict[str, int]) -> None:
             partitions = {each.id: TopicPartition(each.topic, each.partition) for each in replay.checkpoints}
             if unknown := sorted(offsets.keys() - partitions.keys()):
-                raise LogMismatch(f"{live.database} has a checkpoint of {unknown[0]}, which is no partition of the log")
+                raise LogMismatch(
+                    f"{live.database} has a checkpoint of {unknown[0]}: expected one of the {len(partitions)} "
+                    "partitions of the log"
+                )
             await replay.fold_to({partitions[id_]: offset for id_, offset in offsets.items()}, progress)
 
         await fold_to({each.id: each.offset for each in await live.ownership.checkpoints()})

@@ -37,15 +37,15 @@ unpack: Callable[[str, bytes], array[Any]] = array if sys.byteorder == "little" 
 def shifted(column: Sequence[int], by: int) -> array[int]:
     """Add a number to each integer of a column.
 
-    The sums must fit 64 bits. From `NUMPY_FROM` integers on, numpy wraps a larger one around without an error; callers
-    check the `extremes` first.
+    The sums must fit 64 bits, so callers check the `extremes` first: in a column of `NUMPY_FROM` integers or more,
+    numpy wraps a larger sum around without an error.
 
     Args:
         column: Integers of 64 bits.
         by: The number to add.
 
     Raises:
-        OverflowError: A sum does not fit 64 bits, in a short column.
+        OverflowError: A sum in a shorter column does not fit 64 bits.
     """
     if len(column) < NUMPY_FROM or not isinstance(column, array):
         return array("q", [each + by for each in column])
@@ -53,7 +53,7 @@ def shifted(column: Sequence[int], by: int) -> array[int]:
 
 
 def extremes(column: Sequence[int]) -> tuple[int, int]:
-    """The smallest and the largest integer of a column of at least one."""
+    """The smallest and the largest integer of a column, which must not be empty."""
     if len(column) < NUMPY_FROM or not isinstance(column, array):
         return min(column), max(column)
     view = np.frombuffer(column, np.int64)

@@ -1,4 +1,4 @@
-"""The stored forms of a value, beside the plain Python one.
+"""The forms in which a value is stored: in Avro, in MongoDB and in JSON.
 
 - Avro: a recursive record, since Avro unions have no name and so cannot refer to themselves.
 - MongoDB: keys are escaped, so that dots and dollars in them are not mistaken for paths and operators.
@@ -24,7 +24,7 @@ __all__ = ["from_avro", "from_document", "from_json", "is_json_tag", "to_avro", 
 
 
 def to_avro(x: Value) -> dict[str, Any]:
-    """The record `trialstream.Value` of a value."""
+    """Convert a value to the Avro record `trialstream.Value`."""
     match x:
         case list():
             return {"value": [to_avro(each) for each in x]}
@@ -34,7 +34,7 @@ def to_avro(x: Value) -> dict[str, Any]:
 
 
 def from_avro(record: Mapping[str, Any]) -> Value:
-    """The value of a record `trialstream.Value`."""
+    """Convert an Avro record `trialstream.Value` to the value."""
     x = record["value"]
     match x:
         case list():
@@ -48,7 +48,7 @@ def from_avro(record: Mapping[str, Any]) -> Value:
 
 
 def to_document(x: Value) -> Any:
-    """The form of a value in MongoDB: keys of dicts are escaped."""
+    """Convert a value to its form in MongoDB: keys of dicts are escaped."""
     match x:
         case list():
             return [to_document(each) for each in x]
@@ -57,13 +57,13 @@ def to_document(x: Value) -> Any:
     return x
 
 
-# Types that the driver returns as they were stored. Large integers are not among them: it returns bson.Int64.
+# Types of values that the driver returns as they were stored. A large integer is not: the driver returns a bson.Int64.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def from_document(x: Any) -> Value:
-    """The value of its form in MongoDB."""
-    if type(x) in _PLAIN:  # the short way: a fetch of 50 trials calls this 2,000 times
+    """Convert the form in MongoDB to the value."""
+    if type(x) in _PLAIN:  # the fast path: a fetch of 50 trials calls this 2,000 times
         return x  # type: ignore[no-any-return]
     match x:
         case list():
@@ -87,9 +87,9 @@ def is_json_tag(x: object) -> bool:
 
 
 def to_json(x: Value) -> Any:
-    """The form of a value in strict JSON: `{"%float": "nan"}`, `{"%bytes": "<base64>"}`, keys escaped.
+    """Convert a value to its form in strict JSON: keys of dicts are escaped.
 
-    RFC 8259 has no NaN and no ±inf.
+    NaN and ±inf, which RFC 8259 does not have, become `{"%float": "nan"}`, and bytes become `{"%bytes": "<base64>"}`.
     """
     match x:
         case float() if not math.isfinite(x):
@@ -104,7 +104,7 @@ def to_json(x: Value) -> Any:
 
 
 def from_json(x: Any) -> Value:
-    """The value of its form in strict JSON."""
+    """Convert the form in strict JSON to the value."""
     match x:
         case list():
             return [from_json(each) for each in x]

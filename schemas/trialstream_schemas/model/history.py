@@ -1,10 +1,10 @@
 """The history of a trial in documents of bounded size.
 
 Rows with the same section, names and type of step have the same *shape*. The rows of a shape fill buckets of fixed
-capacity in the order of the log, so the rows of a bucket depend on the log alone, and not on how it was cut into
-batches. A bucket has one packed little-endian column for each name and one each for steps and times. The writers are
-stored as spans: consecutive rows of one writer in the trial. Each span has the number of its first row, from which a
-reader restores the order of the log across several shapes.
+capacity in the order of the log, so the rows of a bucket depend on the log alone, and not on how the log was cut into
+batches. A bucket has one packed little-endian column for each name, one for the steps and one for the times. The
+writers are stored as spans: consecutive rows of one writer in the trial. Each span has the number of its first row,
+from which a reader restores the order of the log across several shapes.
 
 The bucket that is being filled has the id `<uid>/<shape>/open`. Once full, it is stored as `<uid>/<shape>/<number>`.
 """
@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from trialstream_schemas.model.columns import pack, unpack
 from trialstream_schemas.model.identity import digest
 from trialstream_schemas.model.keys import escape_key, unescape_key
+from trialstream_schemas.model.values import MAX_NAME_BYTES
 
 __all__ = ["MAX_ROWS", "Bucket", "Rows", "Shape", "WriterSpan"]
 
 MAX_ROWS = 1024
-"""Rows of a bucket, at most.
+"""Maximum number of rows of a bucket.
 
 1,024 rows of one metric take 24 KiB: a batch that adds few rows rewrites little, and a million rows are a thousand
 documents.
@@ -43,7 +44,7 @@ class _Shape(NamedTuple):
 class Shape(_Shape):
     """Section, names and type of step that the rows of a bucket share.
 
-    A tuple, since it is a key that is looked up for each frame, and tuples are hashed in C.
+    A shape is a tuple because it is a key that is looked up for each frame, and tuples are hashed in C.
 
     Attributes:
         section: `metrics`, `chronos` or `metadata`.
@@ -58,20 +59,20 @@ class Shape(_Shape):
 
     @cached_property
     def capacity(self) -> int:
-        """Rows of a full bucket of this shape; text steps count as `values.MAX_NAME_BYTES` each, their longest."""
-        width = 8 * (len(self.names) + 1) + {"int": 8, "float": 8, "text": 1024, "none": 0}[self.steps]
+        """Number of rows of a full bucket of this shape; each text step counts as the longest one."""
+        width = 8 * (len(self.names) + 1) + {"int": 8, "float": 8, "text": MAX_NAME_BYTES, "none": 0}[self.steps]
         return max(1, min(MAX_ROWS, _MAX_BYTES // width))
 
 
 @dataclass
 class Rows:
-    """Rows that were logged together: of one shape, writer and frame.
+    """Rows of one shape and one writer that are added to the history together.
 
     Attributes:
         shape: Shape of the rows.
         first: Number of the first row among all rows of the trial, from 0.
         writer: Id of the writer.
-        steps: Step of each row, or empty where the rows have none.
+        steps: Step of each row; empty if the rows have no steps.
         times: Time of each row, microseconds since 1970 UTC.
         columns: For each name of the shape, the value of each row.
     """
@@ -87,7 +88,7 @@ class Rows:
         return len(self.times)
 
     def cut(self, start: int, stop: int) -> Rows:
-        """The rows from index `start` up to, not including, `stop`."""
+        """The rows from index `start` up to index `stop`, which is not included."""
         return Rows(
             self.shape,
             self.first + start,
@@ -115,13 +116,13 @@ class WriterSpan:
 
 @dataclass
 class Bucket:
-    """A piece of the history of a trial, of bounded size.
+    """A part of the history of a trial: rows of one shape, at most as many as the shape's `capacity`.
 
     Attributes:
         trial: Uid of the trial.
         shape: Shape of the rows.
         number: 0, 1, 2 … among the buckets of the shape in the trial.
-        spans: Writers of the rows, in order; the field `segments` of the document.
+        spans: Writers of the rows, in order; stored in the document as `segments`.
         steps: Step of each row: an array of integers or doubles, a list of text, or an empty array.
         times: Time of each row, microseconds since 1970 UTC.
         columns: For each name of the shape, the value of each row.
@@ -155,10 +156,10 @@ class Bucket:
         """Add rows.
 
         Args:
-            rows: Rows of this shape, which come after those of the bucket.
+            rows: Rows of this shape that come after those of the bucket.
 
         Returns:
-            The buckets that the rows filled; this one continues as the bucket after them.
+            The buckets that the rows filled, in order. This object becomes the bucket that follows them.
         """
         total, capacity = len(rows.times), self.shape.capacity
         room = capacity - len(self.times)
@@ -175,7 +176,7 @@ class Bucket:
                 filled.append(
                     Bucket(self.trial, self.shape, self.number, self.spans, self.steps, self.times, self.columns)
                 )
-                # The full bucket has taken over the lists and arrays of this one, which starts with new ones.
+                # The full bucket has taken over the lists and arrays of this object, which starts with new ones.
                 self.__init__(self.trial, self.shape, self.number + 1)  # type: ignore[misc]
         return filled
 
@@ -195,7 +196,7 @@ class Bucket:
         """The document of the bucket.
 
         Args:
-            full: Whether the bucket is full and has its number in the id, or is the open one of its shape.
+            full: Whether the bucket is full. The id of a full bucket has the bucket's number, that of the open one not.
         """
         return {
             "_id": f"{self.trial}/{self.shape.uid}/{self.number}" if full else self.open_id,
@@ -215,7 +216,7 @@ class Bucket:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Bucket:
-        """The bucket of which `to_document` made a document."""
+        """The bucket of a document that `to_document` made."""
         shape = Shape(document["section"], tuple(document["names"]), document["step_type"])
         columns = {unescape_key(key): unpack("d", packed) for key, packed in document["values"].items()}
         steps = document["steps"]

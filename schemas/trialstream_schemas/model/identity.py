@@ -20,8 +20,8 @@ _HASH_BYTES = 16
 def canonical(x: Value) -> bytes:
     """The canonical bytes of a value: independent of the order of keys, different for different values.
 
-    Values of different type or nesting are different. Each part begins with its type and its length or count, so no
-    part can run into the next. NaN is one value, regardless of its payload bits; -0.0 is not 0.0.
+    Values of different type or nesting are different. Each part begins with its type and its length or count, so the
+    bounds between parts are unambiguous. NaN is one value, regardless of its payload bits; -0.0 is not 0.0.
     """
     match x:
         case None:

@@ -1,4 +1,4 @@
-"""Keys of users in documents: escaped, so that none is a dotted path, an operator or a key of ours."""
+"""Keys of users in documents: escaped, so that none is a dotted path, an operator or a key that trialstream adds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _EMPTY = "%"
 
 
 def escape_key(key: str) -> str:
-    """The document key of a user's key: `%`, `.` and `$` are percent-encoded, the empty key becomes `%`."""
+    """Escape a user's key for documents: `%`, `.` and `$` are percent-encoded, and the empty key becomes `%`."""
     return key.replace("%", "%25").replace(".", "%2E").replace("$", "%24") if key else _EMPTY
 
 
 def unescape_key(key: str) -> str:
-    """The user's key of a document key."""
+    """Restore a user's key from its escaped form in a document."""
     if "%" not in key:
         return key
     return "" if key == _EMPTY else _ESCAPED.sub(lambda found: _UNESCAPES[found[0]], key)

@@ -13,8 +13,8 @@ class Outcome:
 
     Attributes:
         request: Id of the request.
-        uid: Uid of the trial, group or project that was created or updated, or that existed already; None if there is
-            none.
+        uid: Uid of the trial, group or project that was created or updated, or that existed already; None if the
+            request has none.
         applied: Whether the event changed anything.
         reason: Why the event was refused; None if it was not refused.
     """

@@ -34,12 +34,12 @@ class CustomStatus:
     """A status that the user defines.
 
     Attributes:
-        name: Name of the status; not that of a member of `Status`.
+        name: Name of the status, which no member of `Status` has.
         value: Code of the status, an integer of 64 bits.
 
     Raises:
         InvalidType: The name is not a str, or the value is not an int.
-        InvalidValue: The name is that of a member of `Status` or cannot be stored, or the value does not fit 64 bits.
+        InvalidValue: A member of `Status` has the name, the name cannot be stored, or the value does not fit 64 bits.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Steps of metric rows: what users may pass as `step`."""
+"""The check of `step`, the argument that log calls of metrics take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_step"]
 
 
 def check_step(step: Any, path: str = "step") -> int | float | str | None:
-    """Return a step in its plain form.
+    """Check a step.
 
     Args:
         step: An int of 64 bits, a finite float, a text or None; or a scalar with an `item()` that returns one of these.
@@ -34,12 +34,14 @@ def check_step(step: Any, path: str = "step") -> int | float | str | None:
         try:
             step = item()
         except Exception as error:
-            raise InvalidType(f"{path}: item() of {type(step).__qualname__} failed: {error}") from error
+            raise InvalidType(
+                f"{path}: expected a number or a str, got {type(step).__qualname__}, whose item() failed: {error}"
+            ) from error
     if isinstance(step, bool) or not isinstance(step, (int, float)):
         raise InvalidType(f"{path}: expected an int, a float, a str or None, got {type(step).__name__}")
     if isinstance(step, int):
         if not INT64_MIN <= step <= INT64_MAX:
-            raise InvalidValue(f"{path}: the integer does not fit 64 bits")
+            raise InvalidValue(f"{path}: expected an integer of 64 bits, got one of {step.bit_length()} bits")
         return int(step)
     if not math.isfinite(step):
         raise InvalidValue(f"{path}: expected a finite number, got {step}")

@@ -1,4 +1,4 @@
-"""Times: `datetime` in UTC, and microseconds since 1970 UTC, as in events and documents."""
+"""Conversion of times: `datetime` in UTC to microseconds since 1970 UTC, as in events and documents, and back."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_micros(time: datetime) -> int:
-    """Microseconds since 1970 UTC.
+    """Convert a time to microseconds since 1970 UTC.
 
     Args:
-        time: The time; without a time zone it is local time, as for `datetime`.
+        time: The time; a time without a time zone is local time, as for `datetime`.
     """
     return (time.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
-    """The time in UTC.
+    """Convert microseconds since 1970 UTC to a time in UTC.
 
     Args:
         micros: Microseconds since 1970 UTC.
@@ -34,7 +34,7 @@ def from_micros(micros: int) -> datetime:
 
 
 def check_micros(micros: int) -> None:
-    """Check that `from_micros` accepts a time, without making the `datetime`.
+    """Check that `from_micros` accepts a number of microseconds, without making the `datetime`.
 
     Args:
         micros: Microseconds since 1970 UTC.

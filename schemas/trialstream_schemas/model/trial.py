@@ -1,8 +1,8 @@
 """Projects, groups and trials.
 
-`Project`, `TrialGroup` and `Trial` are plain values: no call changes the object that is passed to it. The definition of
-a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid stays the same
-when the trial is attached to another project or group, and when more arguments are logged.
+`Project`, `TrialGroup` and `Trial` are plain values: no call of a protocol changes an object that is passed to it. The
+definition of a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid
+stays the same when the trial is attached to another project or group, and when more arguments are logged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trialstream_schemas.model.values import check_name, check_text, values
 __all__ = ["MAX_TEXT_BYTES", "Project", "Trial", "TrialError", "TrialGroup"]
 
 MAX_TEXT_BYTES = 64 * 1024
-"""Bytes of a description in UTF-8, at most: one event has room for it and the rest of a definition."""
+"""Maximum length of a description in UTF-8, bytes: one event has room for it and the rest of a definition."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Project:
         tags: Any values by name, for queries.
         groups: Uids of the project's groups, once fetched.
         trials: Uids of the project's trials, once fetched.
-        created: When the log stored the project, UTC; None until it is fetched.
+        created: When the call that created the project was made, UTC; None until the project is fetched.
 
     Raises:
         InvalidType: A field has a type that cannot be logged; the message names the field.
@@ -88,8 +88,8 @@ class TrialGroup:
         metadata: Any values by name; `set_group_metadata` updates them.
         tags: Any values by name, for queries.
         trials: Uids of the group's trials, once fetched.
-        created: When the log stored the group, UTC; None until it is fetched.
-        state_version: Number of updates that were applied to the group; claims compare it.
+        created: When the call that created the group was made, UTC; None until the group is fetched.
+        state_version: Number of updates that were applied to the group; a claim names the number that it expects.
         writers: Writer id → number of its latest event that was applied.
         lost_events: Number of events that writers numbered and that never reached the log.
 
@@ -140,22 +140,22 @@ class Trial:
         request: Id of the creating request until the log has decided the revision; the uid contains it until then.
         metrics: Metric → `Aggregator` of the logged values; its kind depends on the log call.
         chronos: Chrono → `Aggregator` of the elapsed seconds; `runtime` is the trial's own.
-        open_chronos: Chrono → number of running ones that were announced to the log.
-        failed_chronos: Chrono → number of those that ended with an exception.
+        open_chronos: Chrono → how many of that name are running and were announced to the log.
+        failed_chronos: Chrono → how many of that name ended with an exception.
         status: The latest status that was set, a `Status` or a `CustomStatus`; None until one is set.
         errors: The latest errors, at most 32 (`MAX_ERRORS` of the fold), oldest first.
         errors_dropped: Number of older errors, which are not kept.
         starts: Number of times that the trial was started.
-        created: When the log stored the trial, UTC; None until it is fetched.
+        created: When the call that created the trial was made, UTC; None until the trial is fetched.
         started: Time of the first start, UTC.
         finished: Time of the latest finish, UTC; None while the trial runs.
         last_seen: Time of the latest event or heartbeat of any writer, UTC.
         writers: Writer id → number of its latest event that was applied (one writer for each protocol and process).
         lost_events: Number of events that writers numbered and that never reached the log.
         state_version: Number of updates that were applied to the trial, other than metrics, chronos and heartbeats;
-            claims compare it.
+            a claim names the number that it expects.
         rows: Number of rows in the history.
-        size: Estimated bytes of the stored document; its bound is checked against this number.
+        size: Estimated size of the stored document, bytes; the limit of documents is applied to this number.
 
     Raises:
         InvalidType: A field has a type that cannot be logged; the message names the field.

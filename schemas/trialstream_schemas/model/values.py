@@ -1,8 +1,8 @@
-"""Values that users may log: checked once, at the call.
+"""Values that users may log, and their checks, which are made once, at the log call.
 
 A value is None, a bool, an integer of 64 bits, a float (NaN and ±inf too), text, bytes, or a list or a dict of values.
-Tuples become lists, and scalars with an `item()` (numpy, torch) become the result of `item()`. Everything else is an
-error at the log call, with the path of the key. The stored forms of a value are in `forms.py`.
+Tuples become lists, and scalars with an `item()` (numpy, torch) become the result of `item()`. Any other object is an
+error, whose message has the path of the key. The stored forms of a value are in `forms.py`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, V
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 MAX_VALUE_BYTES = 512 * 1024
-"""Bytes of a value (`size`), at most: an event of at most `limits.MAX_EVENT_BYTES` has room for it and the envelope."""
+"""Maximum size of a value, bytes, as `size` counts them: an event (`wire/limits.py`) has room for it and all else."""
 
 MAX_NAME_BYTES = 1024
-"""Bytes of a name in UTF-8, at most: names are repeated in every frame and in every document key."""
+"""Maximum length of a name in UTF-8, bytes: names are repeated in every frame and in every document key."""
 
 MAX_DEPTH = 64
-"""Levels of lists and dicts in a value, at most: MongoDB nests documents to 100 levels, and ours begin a few down."""
+"""Maximum nesting of lists and dicts in a value: MongoDB allows 100 levels, and a value begins a few levels down."""
 
 _LOGGABLE = "None, a bool, a number, text, bytes, a list or a dict"
 
@@ -67,7 +67,7 @@ def check_text(text: str, path: str) -> str:
 
 
 def check_name(name: object, path: str) -> str:
-    """Check a name: of a trial, a metric, a key.
+    """Check a name, such as that of a trial or a metric, or a key.
 
     Args:
         name: The name.
@@ -207,7 +207,7 @@ def _shorten(x: int) -> str:
 
 
 def size(x: Value) -> int:
-    """Bytes that a plain value takes in a document, at most, by the rules of BSON (bsonspec.org)."""
+    """Upper bound of the bytes that a plain value takes in a document, by the rules of BSON (bsonspec.org)."""
     match x:
         case str():
             return 5 + len(x.encode())
@@ -221,5 +221,5 @@ def size(x: Value) -> int:
 
 
 def key_size(key: str) -> int:
-    """Bytes that a user's key takes in a document, escapes included."""
+    """Number of bytes that a user's key takes in a document, escapes included."""
     return len(escape_key(key).encode())

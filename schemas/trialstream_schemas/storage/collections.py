@@ -11,7 +11,7 @@ LOG_ID = "log"
 """Id of the document in `checkpoints` that identifies the log from which the projection was folded."""
 
 CATALOG = "projection"
-"""The collection that describes a projection."""
+"""The collection of the documents `ABOUT` and `LIVE`; not in `COLLECTIONS`, since the log does not determine these."""
 
 ABOUT = "about"
 """Id of the document in `CATALOG` that describes the projection."""

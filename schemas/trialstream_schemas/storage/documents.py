@@ -1,8 +1,9 @@
-"""Projects, groups and trials to MongoDB documents and back.
+"""Conversion of projects, groups, trials and outcomes to MongoDB documents and back.
 
-Times are int64 microseconds since 1970 UTC (BSON dates have milliseconds only), keys of users are escaped
-(`keys.escape_key`), and an aggregator is a sub-document with the key `%kind`, which no user's key can be. Both
-directions are exact: `to(from(document)) == document` and `from(to(object)) == object` (property-tested).
+- Times are int64 microseconds since 1970 UTC, because BSON dates have milliseconds only.
+- Keys of users are escaped (`model/keys.py`).
+- An aggregator is a sub-document with the key `%kind`, which is not the escaped form of any key.
+- Both directions are exact: `to(from(document)) == document` and `from(to(object)) == object` (property-tested).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def trial_to_document(trial: Trial) -> dict[str, Any]:
 
 
 def trial_from_document(document: Mapping[str, Any]) -> Trial:
-    """The trial of a document, as `trial_to_document` made it."""
+    """The trial of a document that `trial_to_document` made."""
     status = document["status"]
     return Trial(
         hash=document["hash"],
@@ -112,7 +113,7 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
 
 
 def group_to_document(group: TrialGroup) -> dict[str, Any]:
-    """The document of a group, without its trials: readers find them by `group_id`."""
+    """The document of a group, without its trials: readers find the trials by `group_id`."""
     return {
         "_id": group.uid,
         "name": group.name,
@@ -128,7 +129,7 @@ def group_to_document(group: TrialGroup) -> dict[str, Any]:
 
 
 def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
-    """The group of a document, as `group_to_document` made it; `trials` is empty."""
+    """The group of a document that `group_to_document` made; `trials` is empty."""
     return TrialGroup(
         name=document["name"],
         project_id=document["project_id"],
@@ -143,7 +144,7 @@ def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
 
 
 def project_to_document(project: Project) -> dict[str, Any]:
-    """The document of a project, without its groups and trials: readers find them by `project_id`."""
+    """The document of a project, without its groups and trials: readers find those by `project_id`."""
     return {
         "_id": project.uid,
         "name": project.name,
@@ -155,7 +156,7 @@ def project_to_document(project: Project) -> dict[str, Any]:
 
 
 def project_from_document(document: Mapping[str, Any]) -> Project:
-    """The project of a document, as `project_to_document` made it; `groups` and `trials` are empty."""
+    """The project of a document that `project_to_document` made; `groups` and `trials` are empty."""
     return Project(
         name=document["name"],
         description=document["description"],
@@ -171,7 +172,7 @@ def outcome_to_document(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from_document(document: Mapping[str, Any]) -> Outcome:
-    """The outcome of a document."""
+    """The outcome of a document that `outcome_to_document` made."""
     return Outcome(document["_id"], document["uid"], document["applied"], document["reason"])
 
 

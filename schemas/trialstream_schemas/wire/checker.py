@@ -1,14 +1,15 @@
 """Checks of an event's body before it is decoded, against bytes that fastavro misreads or that exhaust the process.
 
-- fastavro's reader in C takes a negative index of a union or an enum as one that counts from the end, and decodes a
-  wrong value without an error.
-- It recurses without a bound: values nested 5,000 levels deep, which 10 KB can contain, overflow the stack and kill the
-  process (measured).
-- An array of nulls takes 230 bytes of Python objects for each of its bytes.
+- fastavro's reader in C counts a negative index of a union or an enum from the end, and so decodes a wrong value
+  without an error.
+- The reader recurses without a bound: values nested 5,000 levels deep, which 10 KB can contain, overflow the stack and
+  kill the process (measured).
+- The reader makes 230 bytes of Python objects for each byte of an array of values that are null.
 
 A checker steps over the body without making values, up to the last field that has a union or an enum;
-benchmarks/decode.py measures its cost. Lengths that are too large need no check: the reader reaches the end of the
-bytes first. Frames of this version are not checked here: `frames.py` reads them and checks what it reads.
+benchmarks/decode.py measures the cost. Later fields need no check: they contain no index, and if a length in them is
+too large, the reader reaches the end of the bytes and fails. Frames of this version are not checked here: `frames.py`
+checks counts, sizes and indices while it reads them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ __all__ = ["Checker", "checker"]
 Checker: TypeAlias = Callable[[bytes, int], object]
 """Called with the bytes and the offset of the body; raises an error if the body must not be decoded."""
 
-# From the offset of a datum to the offset behind it. The list has one number: how many more items the event may have.
+# Called with the bytes, the offset of a datum, and a list of one number: how many more items the event may have.
+# Returns the offset after the datum.
 _Step: TypeAlias = Callable[[bytes, int, list[int]], int]
 
-# Our own events have fewer: MAX_EVENT_BYTES bounds the values of a call, and `values.size` counts at least 8 for each.
+# No writer makes an event with more: the values of a call have at most MAX_EVENT_BYTES, and `values.size` counts at
+# least 8 bytes for each value.
 _MAX_ITEMS = MAX_EVENT_BYTES // 8
 
 _FIXED_SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
@@ -58,7 +61,7 @@ def checker(schema: Any) -> Checker:
 
 
 def _is_indexed(schema: Any) -> bool:
-    """Whether a datum of the schema has the index of a union or an enum; every named type counts, since it may."""
+    """Whether a datum of the schema may contain the index of a union or an enum; True for each name of a type."""
     if isinstance(schema, str):
         return schema not in _PLAIN
     if isinstance(schema, list):
@@ -82,7 +85,7 @@ def _skip_bytes(data: bytes, at: int, _: list[int]) -> int:
     at += 1
     if size & 0x80:
         size, at = read_long(data, at - 1)
-    else:  # the short way, for up to 63 bytes
+    else:  # the fast path, for up to 63 bytes
         size = (size >> 1) ^ -(size & 1)
     if not 0 <= size <= len(data) - at:
         raise SchemaError(f"a text or bytes of {size} bytes where {len(data) - at} follow")
@@ -127,7 +130,7 @@ def _step(schema: Any, named: dict[str, _Step]) -> _Step:
 
 
 def _by_name(name: str, named: dict[str, _Step]) -> _Step:
-    # Looked up at the call, since a recursive record contains its own name.
+    # Looked up when the step is called: while a recursive record is being made, its own name is not in `named` yet.
     def step(data: bytes, at: int, left: list[int]) -> int:
         return named[name](data, at, left)
 
@@ -157,7 +160,7 @@ def _union(branches: list[_Step]) -> _Step:
 
 
 def _blocks(item: _Step, key: _Step | None = None) -> _Step:
-    """The step over an array or a map: blocks that begin with their number of items; an empty block is the end."""
+    """The step over an array or a map: blocks that begin with their number of items, up to an empty block."""
 
     def step(data: bytes, at: int, left: list[int]) -> int:
         while True:

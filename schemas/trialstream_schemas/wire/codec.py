@@ -1,8 +1,8 @@
-"""Events to bytes and back: Avro single-object encoding.
+"""The codec of events: Avro single-object encoding.
 
 An encoded event is `C3 01`, the eight bytes of the schema's CRC-64-AVRO fingerprint (little-endian), and the Avro body
 (https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A writer publishes its schemas to the
-schemas topic first, so a reader needs nothing beside the log.
+schemas topic first, so a reader needs nothing but the log.
 
 An event is decoded with the schema it was written with, and then upcast to this version: fields that this version does
 not have are dropped, fields that the writer did not have take their defaults, and a result that does not fit this
@@ -38,9 +38,9 @@ __all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
-"""Bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
+"""Number of bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
 
-# From the bytes of a record and the offset of its body to the event and the offset behind it.
+# Called with the bytes of a record and the offset of the body; returns the event, and the offset after the body.
 _Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
 
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in PARSED.items()}
@@ -86,9 +86,8 @@ _FROM_AVRO: dict[str, Any] = {
     "aggregators": lambda records: [AggregatorSpec(record["kind"], record["argument"]) for record in records],
     "status": lambda record: StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
-    "time": lambda time: (
-        time if type(time) is int else to_micros(time)
-    ),  # a datetime in other versions' schemas, see `_plain`
+    # fastavro makes a datetime for the schemas of other versions, which keep their logical types.
+    "time": lambda time: time if type(time) is int else to_micros(time),
 }
 
 
@@ -101,7 +100,7 @@ _DECODING = {event: _plan(event, _FROM_AVRO) for event in EVENTS}
 
 
 def record_of(event: Event) -> dict[str, Any]:
-    """The record of an event, as Avro writes it."""
+    """The Avro record of an event: field name → field in Avro's form."""
     record = {}
     for name, convert in _ENCODING[type(event)]:
         field = getattr(event, name)
@@ -129,24 +128,24 @@ def encode(event: Event) -> bytes:
 class SchemaStore:
     """Decodes events by the fingerprint of their schema.
 
-    A store has this version's schemas, and those that are added, such as the schemas of the schemas topic.
+    A store has the schemas of this version, and those that were added, such as the schemas of the schemas topic.
     """
 
     def __init__(self) -> None:
-        # Fingerprint → the event and its reader, or the name of an event that this version does not have.
+        # Fingerprint → the class of the event and its reader, or the name of an event that this version does not have.
         self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
             _PREFIXES[event][2:]: (event, _reader_of(event, schema)) for event, schema in PARSED.items()
         }
 
     @classmethod
     def of(cls, texts: Mapping[bytes, bytes]) -> Self:
-        """A store of this version's schemas and of others.
+        """Make a store of the schemas of this version and of others.
 
         Args:
             texts: Fingerprint → JSON of the schema, such as `schemas_from_json` returns.
 
         Raises:
-            SchemaError: A text is not a schema that `add` takes.
+            SchemaError: `add` does not accept one of the schemas.
         """
         store = cls()
         for text in texts.values():
@@ -166,7 +165,7 @@ class SchemaStore:
             The fingerprint of the schema.
 
         Raises:
-            SchemaError: The text is not an Avro schema, or one with an array of items that take no bytes.
+            SchemaError: The text is not an Avro schema, or the schema has an array of items that take no bytes.
         """
         try:
             raw = json.loads(text)
@@ -188,15 +187,15 @@ class SchemaStore:
             data: The event in single-object encoding.
 
         Raises:
-            UnknownSchema: The store has no schema of the fingerprint.
-            SchemaError: The bytes are not in single-object encoding, are more than any event has, do not fit the
-                schema, have more items than any event, have bytes left over, or are an event that this version does
-                not have.
+            UnknownSchema: The store has no schema with the fingerprint.
+            SchemaError: There are more than `MAX_RECORD_BYTES`, the bytes are not in single-object encoding, this
+                version does not have the event, the body does not fit the schema or has more items than an event can
+                have, or bytes are left over after the body.
         """
         if len(data) > MAX_RECORD_BYTES:
             raise SchemaError(f"{len(data)} bytes, and an event can have {MAX_RECORD_BYTES} at most")
         made: Event
-        # The short way, for almost all records.
+        # The fast path, for almost all records.
         event, read = (MetricsLogged, decode_frame) if data.startswith(_FRAME_PREFIX) else self._reader(data)
         try:
             made, end = read(data, HEADER_BYTES)
@@ -207,7 +206,7 @@ class SchemaStore:
         return made
 
     def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:
-        """The event of the header's fingerprint, and its reader."""
+        """The class of the event that the header's fingerprint names, and its reader."""
         if len(data) < HEADER_BYTES or data[:2] != MAGIC:
             raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
         key = data[2:HEADER_BYTES]
@@ -220,7 +219,7 @@ class SchemaStore:
 
 
 def _reader_of(event: type[Event], schema: Any) -> _Reader:
-    """The reader of bodies that were written with a schema."""
+    """Make the reader of bodies that were written with a schema."""
     is_ours = schema is PARSED[event]
     check = checker(schema)
     plain = _PLAIN[event] if is_ours else schema

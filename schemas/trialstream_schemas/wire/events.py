@@ -1,7 +1,7 @@
 """The typed events: one dataclass for each `.avsc`, with the same name and fields.
 
-The outbox sets `seq`, once the order in which a writer's events are sent is decided. Fields that later versions add
-have defaults here, so that events of older writers can be decoded.
+The outbox sets `seq` when it fixes the order in which a writer's events are sent. A field that a later version adds
+gets a default in its class, so that events of older writers can be decoded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class StatusRecord:
-    """A status.
+    """A status of a trial, as the event `StatusSet` carries it.
 
     Attributes:
         name: Name of the status.
@@ -86,7 +86,7 @@ class SubjectEvent(Event):
     Attributes:
         writer: Id of the writer: one protocol in one process.
         seq: 1, 2, 3 … for each writer and subject; 0 where `request` identifies the event.
-        if_version: The event is applied only if the subject's `state_version` equals this number; None: always.
+        if_version: The event is applied only if the subject's `state_version` equals this number; None for always.
         request: Id under which the outcome is written; None if no outcome is needed.
     """
 
@@ -146,7 +146,7 @@ class TrialFinished(TrialEvent):
     """A trial ended.
 
     Attributes:
-        interrupted: Whether the user interrupted the trial.
+        interrupted: Whether KeyboardInterrupt or cancellation ended the trial.
         elapsed: Seconds since the start, on the writer's monotonic clock; None if another writer started the trial.
         error: Error that ended the trial, or None.
     """
@@ -232,7 +232,7 @@ class StatusSet(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class TrialAttached(TrialEvent):
-    """A trial was attached to a project or a group; None keeps the one it has."""
+    """A trial was attached to a project or a group; None keeps the project or group that the trial has."""
 
     project_id: str | None = None
     group_id: str | None = None
@@ -245,11 +245,11 @@ class Heartbeat(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class LogCreated(Event):
-    """The first record of the registry.
+    """The identity of a log, which is the first event of the registry.
 
     Attributes:
-        log: Id of the log.
-        partitions: Number of partitions of the topic of trials.
+        log: Id of the log, made when its topics were created.
+        partitions: Number of partitions of the trials topic.
     """
 
     log: str

@@ -1,10 +1,13 @@
-"""Frames of metrics to Avro and back. Nearly all of a log consists of this one event.
+"""The codec of frames of metrics (`MetricsLogged`), the event that makes up nearly all of a log.
 
-The bytes are those that fastavro writes and reads with the schema of `MetricsLogged` (property-tested), but this module
-makes them itself. An Avro array of doubles is a count, the doubles as they are in memory, and a zero at the end
-(https://avro.apache.org/docs/1.12.0/specification/#arrays-1), so a column is copied as a whole. Columns of integers are
-converted by numpy (`varint.py`). Aggregator and names, which consecutive frames share, are decoded once. Counts, sizes
-and indices are checked while they are read, for the reasons in `checker.py`.
+The encoding is the same as fastavro's with the schema of `MetricsLogged` (property-tested). This module is faster:
+
+- An Avro array of doubles is a count, the doubles as they are in memory, and a zero at the end
+  (https://avro.apache.org/docs/1.12.0/specification/#arrays-1), so a column is copied as a whole.
+- Columns of integers are converted by numpy (`varint.py`).
+- Aggregator and names, which consecutive frames share, are decoded once.
+
+Counts, sizes and indices are checked while they are read, for the reasons in `checker.py`.
 """
 
 from __future__ import annotations
@@ -34,11 +37,12 @@ _END = b"\0"  # the count 0, which ends an array; also branch 0 of a union, the 
 _ONE = b"\2"  # the count 1, zigzag; also branch 1 of a union
 # Bytes of null for both `if_version` and `request`.
 _NEITHER = _END + _END
-# Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: empty, empty, the time of the frame.
+# Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: empty, empty, and one time of 0
+# microseconds after the frame's.
 _ROW_HEAD = _END + _END + _ONE + _END + _END
-# Bounds of the caches below, against logs with ever new shapes or trials.
-_MOST_SHAPES = 4096
-_MOST_SUBJECTS = 16384
+# Bounds of the caches below, for logs with a great many shapes or trials.
+_MAX_SHAPES = 4096
+_MAX_SUBJECTS = 16384
 
 
 def encode_frame(event: MetricsLogged) -> bytes:
@@ -75,7 +79,7 @@ def _text(text: str) -> bytes:
     return long_bytes(len(encoded)) + encoded
 
 
-@lru_cache(maxsize=_MOST_SHAPES)
+@lru_cache(maxsize=_MAX_SHAPES)
 def _shape_bytes(aggregator: AggregatorSpec, names: tuple[str, ...]) -> bytes:
     return _text(aggregator.kind) + long_bytes(aggregator.argument) + _texts(names)
 
@@ -103,11 +107,11 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
         at: Offset of the body.
 
     Returns:
-        The frame, and the offset behind it.
+        The frame, and the offset of the byte after it.
 
     Raises:
         SchemaError: The bytes are not a frame.
-        IndexError: The bytes end too soon.
+        IndexError: The bytes end before the end of the frame.
         UnicodeError: A text is not UTF-8.
     """
     subject, at = _read_subject(data, at)
@@ -133,7 +137,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     float_steps: Sequence[float] = ()
     text_steps: Sequence[str] = ()
     times: Sequence[int] = (0,)
-    if data.startswith(_ROW_HEAD, at):  # the short way, for almost all frames of one row
+    if data.startswith(_ROW_HEAD, at):  # the fast path, for almost all frames of one row
         at += len(_ROW_HEAD)
     else:
         float_steps, at = _read_doubles(data, at)
@@ -159,7 +163,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
 
 
 def _has_value(index: int) -> bool:
-    """Whether the index of a union of null and another type is that of the other type."""
+    """Whether a union of null and another type holds the other type; `index` is the encoded index, twice the branch."""
     if index not in (0, 2):
         raise SchemaError("a union of 2 has no such index")
     return index == 2
@@ -187,7 +191,7 @@ class _Shape(NamedTuple):
 
 
 class _Subject:
-    """Trial and writer of frames, and the shape of the latest frame, which is nearly always that of the next."""
+    """Trial and writer of frames, and the shape of their latest frame: the next frame nearly always has the same."""
 
     __slots__ = ("shape", "trial", "writer")
 
@@ -197,7 +201,7 @@ class _Subject:
         self.shape: _Shape | None = None
 
 
-# Bytes of trial and writer → subject. A str that is the same object each time is hashed only once.
+# Bytes of trial and writer → subject. All frames of a subject share its str objects, so that each is hashed only once.
 _subjects: dict[bytes, _Subject] = {}
 
 
@@ -208,13 +212,13 @@ def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
     if known is not None:
         return known, end
     trial, middle = _read_text(data, at)
-    writer, behind = _read_text(data, middle)
+    writer, after = _read_text(data, middle)
     subject = _Subject(trial, writer)
-    if middle == begin and behind == end:  # else a text is longer, and the key would not contain both
-        if len(_subjects) >= _MOST_SUBJECTS:
+    if middle == begin and after == end:  # else a text is longer, and the key would not contain both
+        if len(_subjects) >= _MAX_SUBJECTS:
             _subjects.clear()
         _subjects[data[at:end]] = subject
-    return subject, behind
+    return subject, after
 
 
 # Bytes of aggregator and names → shape, so that the frames of many trials share these objects.
@@ -227,7 +231,7 @@ def _read_shape(data: bytes, at: int) -> _Shape:
     names, end = _read_texts(data, end)
     known = _shapes.get(data[at:end])
     if known is None:
-        if len(_shapes) >= _MOST_SHAPES:
+        if len(_shapes) >= _MAX_SHAPES:
             _shapes.clear()
         known = _shapes[data[at:end]] = _Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
     return known
@@ -237,8 +241,8 @@ def _read_block(data: bytes, at: int) -> tuple[int, int]:
     """Read the head of a block of an array.
 
     Returns:
-        The number of items (0 at the end of the array, at most one for each byte that follows), and the offset of the
-        first one.
+        The number of items (0 at the end of the array; never more than the bytes that follow), and the offset of the
+        first item.
     """
     count = data[at]
     if count & 0x81:  # more than 63, or negative: the size of the block in bytes follows
@@ -263,7 +267,7 @@ def _read_integers(data: bytes, at: int) -> tuple[Sequence[int], int]:
         if not data[end] and -(2**63) <= one < 2**63:
             return (one,), end + 1
     found, at = read_longs(data, at, count)
-    while data[at]:  # another block, from another writer than ours
+    while data[at]:  # another block: other encoders may split an array
         count, at = _read_block(data, at)
         more, at = read_longs(data, at, count)
         found += more
@@ -306,7 +310,7 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     stride = head_bytes + rows * _DOUBLE_BYTES + 1
     end = at + count * stride
     if rows and end < len(data) and not data[end]:
-        # As our writers encode them: one block of columns, each of one block, all of the length of the first.
+        # The form that `encode_frame` writes: one block of columns, each of one block, all of the length of the first.
         body = data[at:end]
         if rows == 1:
             row, starts, ends = _single_row(count)
@@ -321,7 +325,7 @@ def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
 
 @lru_cache(maxsize=1024)
 def _single_row(columns: int) -> tuple[Struct, bytes, bytes]:
-    """The format of columns of one value each (head, value, end), the bytes of all heads, and those of all ends."""
+    """The format of columns of one value each (head, value, end), the bytes of all heads, and the bytes of all ends."""
     return Struct("<" + "xdx" * columns), _ONE * columns, _END * columns
 
 

@@ -11,22 +11,22 @@ __all__ = [
 ]
 
 MAX_EVENT_BYTES = 768 * 1024
-"""Bytes of an encoded event, at most.
+"""Maximum size of an encoded event, bytes.
 
-Kafka refuses batches over 1 MiB (`message.max.bytes`), a default that our topics keep.
+Kafka refuses batches over 1 MiB (`message.max.bytes`), a default that the topics keep.
 """
 
 MAX_RECORD_BYTES = 1024 * 1024
-"""Bytes of a record that is decoded, at most: Kafka's limit of a batch.
+"""Maximum size of a record that is decoded, bytes: as large as Kafka's limit of a batch.
 
-A compressed batch of that size can unpack to records of any size.
+Larger records can arrive, because Kafka limits the compressed size of a batch only.
 """
 
-# The fold keeps these numbers of characters of an error, and a writer sends no more. 32 errors of this size
-# (`MAX_ERRORS` of the fold) take less than 1.4 MiB of a trial's document in UTF-8.
+# Writers cut an error to these limits, and the fold does so again. 32 errors of this size (`MAX_ERRORS` of the fold)
+# take less than 1.4 MiB of a trial's document in UTF-8.
 MAX_ERROR_TYPE = 256
-"""Characters of the name of an error's class, at most."""
+"""Maximum length of the name of an error's class, characters."""
 MAX_ERROR_MESSAGE = 2048
-"""Characters of an error's message, at most."""
+"""Maximum length of an error's message, characters."""
 MAX_ERROR_TRACEBACK = 8192
-"""Characters of an error's traceback, at most."""
+"""Maximum length of an error's traceback, characters."""

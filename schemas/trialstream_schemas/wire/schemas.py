@@ -56,14 +56,14 @@ EVENTS_BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": even
 """The events of this version by the full name of their schema."""
 
 PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
-"""The schema of each event of this version, as fastavro parsed it."""
+"""Event → its schema of this version, as fastavro parsed it."""
 
 SCHEMAS: dict[bytes, bytes] = {fingerprint(schema): _text(schema) for schema in PARSED.values()}
-"""Schemas that this version writes: fingerprint → JSON, as it is published to the schemas topic."""
+"""The schemas that this version writes: fingerprint → JSON, in the form that is published to the schemas topic."""
 
 
 def schemas_to_json(texts: Mapping[bytes, bytes]) -> str:
-    """One JSON object of schemas, for the metadata of a file: fingerprint in hexadecimal digits → schema.
+    """Join schemas in one JSON object, for the metadata of a file: fingerprint in hexadecimal digits → schema.
 
     Args:
         texts: Fingerprint → JSON of the schema, such as `SCHEMAS`.
@@ -72,10 +72,10 @@ def schemas_to_json(texts: Mapping[bytes, bytes]) -> str:
 
 
 def schemas_from_json(text: str | bytes) -> dict[bytes, bytes]:
-    """The schemas of a JSON object that `schemas_to_json` made: fingerprint → JSON of the schema.
+    """Split a JSON object that `schemas_to_json` made into its schemas: fingerprint → JSON of the schema.
 
     Raises:
-        SchemaError: The text is not such an object.
+        SchemaError: The text is not a JSON object of schemas by fingerprint.
     """
     try:
         return {bytes.fromhex(key): _sorted_json(schema) for key, schema in json.loads(text).items()}
@@ -84,7 +84,7 @@ def schemas_from_json(text: str | bytes) -> dict[bytes, bytes]:
 
 
 def check_items_take_bytes(schema: Any) -> None:
-    """Check that an item of each array takes at least a byte; five bytes could otherwise claim millions of items.
+    """Check that the items of each array take at least a byte each: otherwise five bytes could claim millions of items.
 
     Args:
         schema: A schema as `fastavro.parse_schema` returns it.
@@ -92,29 +92,34 @@ def check_items_take_bytes(schema: Any) -> None:
     Raises:
         SchemaError: The schema has an array of items that take no bytes.
     """
-    _takes_no_bytes(schema, {})
+    _check_arrays(schema, {})
 
 
-def _takes_no_bytes(schema: Any, named: dict[str, bool]) -> bool:
-    """Whether a datum of the schema takes no bytes; checks the arrays in the schema on the way."""
+def _check_arrays(schema: Any, named: dict[str, bool]) -> bool:
+    """Check the arrays in a schema; return whether a datum of the schema takes no bytes.
+
+    Args:
+        schema: The schema, or a part of it.
+        named: Name of a type → whether a datum of the type takes no bytes; gets the types that the schema defines.
+    """
     if isinstance(schema, str):
         return named.get(schema, schema == "null")
     if isinstance(schema, list):
         for each in schema:
-            _takes_no_bytes(each, named)
+            _check_arrays(each, named)
         return False
     match schema["type"]:
         case "array":
-            if _takes_no_bytes(schema["items"], named):
+            if _check_arrays(schema["items"], named):
                 raise SchemaError("the schema has an array of items that take no bytes")
             return False
         case "map":
-            _takes_no_bytes(schema["values"], named)
+            _check_arrays(schema["values"], named)
             return False
         case "record" | "error":
             named[schema["name"]] = False  # a record can contain itself only in a union, an array or a map
-            # A list, not a generator: every field is checked.
-            named[schema["name"]] = all([_takes_no_bytes(field["type"], named) for field in schema["fields"]])
+            # `all` of a list, since `all` of a generator would leave out the fields after the first False.
+            named[schema["name"]] = all([_check_arrays(field["type"], named) for field in schema["fields"]])
             return named[schema["name"]]
         case "fixed":
             named[schema["name"]] = schema["size"] == 0
@@ -122,4 +127,4 @@ def _takes_no_bytes(schema: Any, named: dict[str, bool]) -> bool:
         case "enum":
             return False
         case kind:
-            return _takes_no_bytes(kind, named)
+            return _check_arrays(kind, named)

@@ -1,7 +1,7 @@
 """Avro's integers: zigzag varints (https://avro.apache.org/docs/1.12.0/specification/#primitive-types-1).
 
-Single integers are read and written in plain Python, long columns by numpy. Measured: 256 integers of up to three bytes
-take 24 µs, and 33 µs with fastavro, which reads byte by byte.
+Single integers and short columns are read and written in plain Python, long columns by numpy. Measured: numpy reads 256
+integers of up to three bytes in 24 µs, and fastavro, which reads byte by byte, in 33 µs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trialstream_schemas.model.columns import NUMPY_FROM
 __all__ = ["LONG_BYTES", "long_bytes", "longs_bytes", "read_long", "read_longs"]
 
 LONG_BYTES = 10
-"""Bytes of the longest encoding of an integer of 64 bits, 7 bits in each."""
+"""Length of the longest encoding of an integer of 64 bits, bytes: each byte holds 7 bits."""
 
 
 def read_long(data: bytes, at: int) -> tuple[int, int]:
@@ -28,11 +28,11 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
         at: Offset of the integer.
 
     Returns:
-        The integer, and the offset behind it.
+        The integer, and the offset of the byte after it.
 
     Raises:
         SchemaError: The integer takes more than `LONG_BYTES` bytes.
-        IndexError: The bytes end before the integer.
+        IndexError: The bytes end before the end of the integer.
     """
     found = data[at]
     if found < 0x80:
@@ -42,7 +42,7 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         shift += 7
         byte = data[at]
-        found += (byte - 1) << shift  # - 1 removes the continuation bit of the byte before
+        found += (byte - 1) << shift  # - 1 removes the continuation bit of the previous byte
         if byte < 0x80:
             return (found >> 1) ^ -(found & 1), at + 1
         if shift == 7 * (LONG_BYTES - 1):
@@ -58,11 +58,11 @@ def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:
         count: Number of integers.
 
     Returns:
-        The integers, and the offset behind the last.
+        The integers, and the offset of the byte after the last one.
 
     Raises:
-        SchemaError: An integer has more than 64 bits, or the bytes end before the last one.
-        IndexError: The bytes end before the last integer.
+        SchemaError: An integer has more than 64 bits, or the bytes end before the end of a long column.
+        IndexError: The bytes end before the end of a short column (less than `NUMPY_FROM` integers).
     """
     if count < NUMPY_FROM:
         found = array("q")
@@ -83,12 +83,12 @@ def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:
     longest = int(last.max())
     if longest >= LONG_BYTES or (longest == LONG_BYTES - 1 and (view[ends[last == longest]] > 1).any()):
         raise SchemaError("an integer of more than 64 bits")
-    folded = (view[starts] & np.uint8(0x7F)).astype(np.uint64)
+    zigzag = (view[starts] & np.uint8(0x7F)).astype(np.uint64)
     for k in range(1, longest + 1):
-        # Where an integer has ended, its last byte is read again, and masked out.
+        # For an integer of at most k bytes, this reads its last byte again; the next line replaces the byte by 0.
         more = view[np.minimum(starts + k, ends)] & np.uint8(0x7F)
-        folded |= np.where(last >= k, more, 0).astype(np.uint64) << np.uint64(7 * k)
-    plain = (folded >> np.uint64(1)) ^ (np.uint64(0) - (folded & np.uint64(1)))
+        zigzag |= np.where(last >= k, more, 0).astype(np.uint64) << np.uint64(7 * k)
+    plain = (zigzag >> np.uint64(1)) ^ (np.uint64(0) - (zigzag & np.uint64(1)))
     column = array("q")
     column.frombytes(plain.tobytes())
     return column, at + int(ends[-1]) + 1
@@ -117,7 +117,7 @@ _SHORT = [bytes([n]) for n in range(0x80)]
 
 
 def longs_bytes(xs: Sequence[int]) -> bytes:
-    """Encode a column of integers, one after the other.
+    """Encode the integers of a column, without the count and the end of an array.
 
     Raises:
         OverflowError: An integer has more than 64 bits.

@@ -1,14 +1,14 @@
-"""Aggregators: what is kept of a stream of observations.
+"""Aggregators: each keeps a summary of bounded size of a stream of observations.
 
-| class | kind | keeps |
+| class | kind | summary |
 |---|---|---|
-| `ValueAggregator` | `value` | the last one |
+| `ValueAggregator` | `value` | the last observation |
 | `StatAggregator` | `stat` | count, average, standard deviation, minimum, maximum and sum, after the first `skip_obs` |
-| `RingAggregator` | `ring` | the last n |
-| `TimeSeriesAggregator` | `timeseries` | the statistics, and the last one with its step; the history has all |
+| `RingAggregator` | `ring` | the last n observations |
+| `TimeSeriesAggregator` | `timeseries` | the statistics, and the last observation with its step; the history has all |
 
-`StatAggregator.lazy(1)` returns an `AggregatorSpec`: the log calls take it, and events carry it. An aggregator has a
-form for documents (`to_document`) and one in strict JSON (`to_json`), and both restore its state exactly.
+`StatAggregator.lazy(1)` returns an `AggregatorSpec`, which log calls take and events carry. An aggregator has a form
+for documents (`to_document`) and a form in strict JSON (`to_json`), and its state is restored exactly from both.
 """
 
 from __future__ import annotations

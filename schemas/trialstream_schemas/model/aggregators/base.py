@@ -1,8 +1,8 @@
 """The base class of aggregators, and the specification from which an aggregator is made.
 
-Invariant of every aggregator: extending by xs and then by ys, or merging an aggregator of ys, equals one pass over
-xs + ys; exactly for all but sums and moments, which agree to rounding, and to the bit when they are cut at the same
-places.
+Invariant of every aggregator: to extend it by xs and then by ys, or to extend it by xs and then merge an aggregator of
+ys, gives the same state as to extend it by xs + ys. Sums and moments are the same up to rounding, and the same to the
+bit if the observations are cut at the same places.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from trialstream_schemas.model import forms
 
 __all__ = ["MAX_KEPT", "Aggregator", "AggregatorSpec", "check_kept", "is_aggregator_document"]
 
-# Key of the kind in a document. Keys of users are escaped (see keys.escape_key), so none of them can be this one.
+# Key of the kind in a document. Keys of users are escaped (`escape_key`), and no escaped key is equal to this one.
 _KIND = "%kind"
-# The values of a ring and the observations that a StatAggregator skipped are stored in the trial's document; 4,096
-# doubles take about 60 KB of it.
+# The values of a ring and the observations that a StatAggregator skipped are stored in the trial's document, where
+# 4,096 doubles take about 60 KB.
 MAX_KEPT = 4096
-"""Observations that an aggregator may keep or skip, at most."""
-# Bytes of an observation inside a BSON array: type byte, decimal index, double.
+"""Maximum number of observations that an aggregator may keep or skip."""
+# Size of a number inside a BSON array, bytes: type byte, decimal index, double.
 _KEPT_BYTES = 15
 # Kind → class. Each class that defines a `kind` adds itself when it is defined.
 _KINDS: dict[str, type[Aggregator]] = {}
@@ -32,7 +32,7 @@ _KINDS: dict[str, type[Aggregator]] = {}
 
 @dataclass(frozen=True)
 class AggregatorSpec:
-    """Kind and argument of an aggregator that is not made yet; log calls take it, and events carry it.
+    """Specification of an aggregator, which log calls take and events carry: its kind and its argument.
 
     Attributes:
         kind: `value`, `stat`, `ring` or `timeseries`.
@@ -80,7 +80,7 @@ class AggregatorSpec:
 class Aggregator(ABC):
     """Accumulates a stream of observations in bounded memory.
 
-    Two aggregators are equal if their kinds, arguments and states are (NaN equals NaN).
+    Two aggregators are equal if their kinds, arguments and states are equal, where NaN equals NaN.
 
     Attributes:
         kind: Name of the kind, as in `AggregatorSpec`.
@@ -101,17 +101,17 @@ class Aggregator(ABC):
         """Make an aggregator.
 
         Args:
-            argument: As in `AggregatorSpec`.
+            argument: Argument of the aggregator, as in `AggregatorSpec`.
         """
 
     @property
     @abstractmethod
     def argument(self) -> int:
-        """As in `AggregatorSpec`."""
+        """Argument of the aggregator, as in `AggregatorSpec`."""
 
     @property
     def reserved(self) -> int:
-        """Bytes of a document that the aggregator may take, when the observations are numbers."""
+        """Upper bound of the aggregator's size in a document if the observations are numbers, bytes."""
         return 400 + _KEPT_BYTES * self.argument
 
     @abstractmethod
@@ -120,7 +120,7 @@ class Aggregator(ABC):
 
         Args:
             xs: The observations, in their order.
-            step: Step of the last one.
+            step: Step of the last observation.
         """
 
     @abstractmethod
@@ -128,7 +128,7 @@ class Aggregator(ABC):
         """Add the observations of another aggregator.
 
         Args:
-            later: An aggregator of the same kind and argument, whose observations come after those of this one.
+            later: An aggregator of the same kind and argument, whose observations come after those of this aggregator.
         """
 
     @abstractmethod
@@ -141,11 +141,11 @@ class Aggregator(ABC):
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
-        """Plain values from which `_restore` restores the aggregator, and others that queries use."""
+        """The state as plain values: those from which `_restore` restores the aggregator, and others for queries."""
 
     @abstractmethod
     def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
-        """Set the state to that of `_state`; `plain` turns each stored value back into the plain one."""
+        """Set the state to one that `_state` returned; `plain` converts the stored form of a value to the value."""
 
     def to_document(self) -> dict[str, Any]:
         """Convert the aggregator to its form in MongoDB.
@@ -157,13 +157,13 @@ class Aggregator(ABC):
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """The aggregator from which `to_document` made a document.
+        """The aggregator of a document that `to_document` made.
 
         Args:
             document: The document.
 
         Raises:
-            SchemaError: The document is that of another kind, or of no aggregator.
+            SchemaError: The document stores no aggregator, or an aggregator of another class.
         """
         kind = document.get(_KIND)
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
@@ -191,13 +191,13 @@ class Aggregator(ABC):
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Self:
-        """The aggregator from which `to_json()` made an object.
+        """The aggregator of a JSON object that `to_json` made.
 
         Args:
-            given: The JSON object, with the full state.
+            given: The JSON object, with the full state (`short` was False).
 
         Raises:
-            SchemaError: The object is that of another kind, or of no aggregator.
+            SchemaError: The object holds no aggregator, or an aggregator of another class.
         """
         kind = given.get("kind")
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
@@ -218,7 +218,7 @@ class Aggregator(ABC):
 
 
 def is_aggregator_document(x: object) -> bool:
-    """Whether a part of a document is an aggregator's, and not a user's dict."""
+    """Whether a part of a document stores an aggregator, and not a value such as a dict."""
     return isinstance(x, dict) and _KIND in x
 
 

@@ -49,7 +49,7 @@ class RingAggregator(Aggregator):
 
     @classmethod
     def make(cls, argument: int) -> Self:
-        """Make a ring of this size."""
+        """Make a ring; the argument is its size."""
         return cls(argument)
 
     @property

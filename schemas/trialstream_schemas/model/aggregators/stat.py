@@ -14,10 +14,10 @@ __all__ = ["StatAggregator"]
 class StatAggregator(Aggregator):
     """Keeps statistics of numbers: count, average, standard deviation, minimum, maximum and sum.
 
-    The first `skip_obs` observations count in none of them. NaN and ±inf are counted apart (`nan`, `inf`, `neginf`)
-    and enter no statistic. The mean and the sum of squared deviations of several observations are computed in two
-    passes and combined pairwise (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
-    Sample Variances", 1979).
+    The statistics leave out the first `skip_obs` observations. They also leave out NaN and ±inf, which are counted
+    separately (`nan`, `inf`, `neginf`). The mean and the sum of squared deviations of several observations are computed
+    in two passes and combined pairwise (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
+    Computing Sample Variances", 1979).
 
     Args:
         skip_obs: Number of observations to skip, 0 to `MAX_KEPT` (4,096).
@@ -28,11 +28,11 @@ class StatAggregator(Aggregator):
 
     Attributes:
         skip_obs: Number of observations to skip.
-        count: Number of finite observations after the skipped ones.
-        avg: Their mean; None while there are none.
-        min: The smallest of them; None while there are none.
-        max: The largest of them; None while there are none.
-        sum: Their sum; ±inf when it is beyond a double.
+        count: Number of finite observations after the skipped ones; the statistics below are of these.
+        avg: Mean; None while `count` is 0.
+        min: Minimum; None while `count` is 0.
+        max: Maximum; None while `count` is 0.
+        sum: Sum; ±inf if the sum is beyond a double.
         nan: Number of observations that were NaN, after the skipped ones.
         inf: Number of observations that were +inf, after the skipped ones.
         neginf: Number of observations that were -inf, after the skipped ones.
@@ -43,7 +43,8 @@ class StatAggregator(Aggregator):
 
     def __init__(self, skip_obs: int = 0) -> None:
         self.skip_obs = check_kept(skip_obs, "StatAggregator: skip_obs", 0)
-        # The skipped observations: a merge counts those that one pass over all observations would not have skipped.
+        # The skipped observations are kept, because a merge counts those of the later aggregator that one pass over all
+        # observations would not have skipped.
         self._skipped: list[float] = []
         self.count = 0
         self.avg: float | None = None
@@ -71,7 +72,7 @@ class StatAggregator(Aggregator):
 
     @classmethod
     def make(cls, argument: int) -> Self:
-        """Make an aggregator that skips this number of observations."""
+        """Make an aggregator; the argument is `skip_obs`."""
         return cls(argument)
 
     @property
@@ -86,7 +87,7 @@ class StatAggregator(Aggregator):
 
     @property
     def sd(self) -> float | None:
-        """Population standard deviation (divided by the count, not by the count less one); None while `avg` is."""
+        """Population standard deviation (divided by `count`, not by `count` - 1); None while `count` is 0."""
         return math.sqrt(self._m2 / self.count) if self.count else None
 
     def extend(self, xs: Sequence[float], step: float | str | None = None) -> None:  # noqa: ARG002 (keeps no step)
@@ -99,7 +100,7 @@ class StatAggregator(Aggregator):
         if n == 1:
             self._add((float(xs[0]),))
             return
-        xs = list(xs)  # each pass over an array would make new floats
+        xs = list(xs)  # each pass over an array would make new float objects
         total = _sum(xs)
         if not math.isfinite(total):
             self.nan += sum(1 for x in xs if math.isnan(x))
@@ -121,7 +122,7 @@ class StatAggregator(Aggregator):
         self._combine(n, mean, deviation * deviation, float(min(xs)), float(max(xs)), total)
 
     def _add(self, xs: Iterable[float]) -> None:
-        """Add observations one by one: the result of `_combine` with each, at a fraction of the cost."""
+        """Add observations one by one, with the result of one `_combine` for each, at a fraction of the cost."""
         left = iter(xs)
         while True:
             count, m2, total = self.count, self._m2, self.sum
@@ -156,7 +157,7 @@ class StatAggregator(Aggregator):
                 self.neginf += odd == -math.inf
 
     def merge(self, later: Self) -> None:
-        """Add the observations of another aggregator, which come after those of this one."""
+        """Add the observations of another aggregator, which come after those of this aggregator."""
         self.extend(later._skipped)
         self.nan += later.nan
         self.inf += later.inf
@@ -217,9 +218,9 @@ class StatAggregator(Aggregator):
 
 
 def _sum(xs: Sequence[float]) -> float:
-    """The exact sum, which unlike sum() has the same bits in each version of Python.
+    """The exactly rounded sum, which unlike that of sum() has the same bits in each version of Python.
 
-    Not finite if an observation is not, or if the sum is beyond a double.
+    The result is not finite if an observation is not finite, or if the sum is beyond a double.
     """
     try:
         return math.fsum(xs)

@@ -30,7 +30,7 @@ class TimeSeriesAggregator(StatAggregator):
 
     @classmethod
     def lazy(cls) -> AggregatorSpec:  # type: ignore[override]  # without skip_obs: nothing is skipped
-        """The specification of a time series aggregator, for log calls."""
+        """Specify a time series aggregator, for log calls."""
         return AggregatorSpec(cls.kind)
 
     @classmethod
@@ -39,7 +39,7 @@ class TimeSeriesAggregator(StatAggregator):
         return cls()
 
     def extend(self, xs: Sequence[float], step: float | str | None = None) -> None:
-        """Add observations; `step` is that of the last one."""
+        """Add observations; `step` is the step of the last observation."""
         if len(xs) == 1:
             self.extend_each((float(xs[0]),), step)
             return
@@ -52,13 +52,13 @@ class TimeSeriesAggregator(StatAggregator):
 
         Args:
             xs: The observations, at least one.
-            step: Step of the last one.
+            step: Step of the last observation.
         """
         self._add(xs)  # nothing is skipped
         self.last, self.last_step = xs[-1], step
 
     def merge(self, later: Self) -> None:
-        """Add the observations of another aggregator, which come after those of this one."""
+        """Add the observations of another aggregator, which come after those of this aggregator."""
         super().merge(later)
         if later.last is not None:
             self.last, self.last_step = later.last, later.last_step
