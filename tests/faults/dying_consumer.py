@@ -27,7 +27,7 @@ POINTS = {
 
 
 def deadly(method, when, passes):
-    """Wrap a method: the process dies after a number of passes."""
+    """Wrap a method so that the process dies after a number of passes."""
     left = [passes]
 
     def die_at_last():

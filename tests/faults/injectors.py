@@ -1,4 +1,4 @@
-"""Faults of servers and consumers: killed, paused, stepped down, cut off by a proxy."""
+"""Faults of servers and consumers: kill, pause, step-down, and interruption by a proxy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trialstream_console.local.server import Server
 
 @asynccontextmanager
 async def killed(server: Server) -> AsyncIterator[None]:
-    """SIGKILL; it is started again when the block is left."""
+    """Kill a server (SIGKILL), and start it again when the block is left."""
     await run_sync(server.kill)
     try:
         yield
@@ -36,7 +36,7 @@ async def killed(server: Server) -> AsyncIterator[None]:
 
 @contextmanager
 def paused(server: Server) -> Iterator[None]:
-    """SIGSTOP: connections stay open and nobody answers; it goes on when the block is left."""
+    """Pause a server (SIGSTOP): connections stay open without an answer; it continues when the block is left."""
     server.signal(signal.SIGSTOP)
     try:
         yield
@@ -45,17 +45,17 @@ def paused(server: Server) -> Iterator[None]:
 
 
 async def step_down(stack: LocalStack, seconds: int = 2) -> None:
-    """Make MongoDB's primary a secondary for so long; returns when it is primary again, which it becomes by itself."""
+    """Step MongoDB's primary down for some seconds, and wait until it has become primary again by itself."""
 
-    def give_up() -> None:
+    def request_step_down() -> None:
         with MongoClient(HOST, stack.mongo.ports.mongo, directConnection=True) as client:
             command = {"replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": True}
             try:
                 client.admin.command(command)
-            except PyMongoError:  # it may close the connection as it goes
+            except PyMongoError:  # MongoDB may close the connection as it steps down
                 assert not is_primary(stack.mongo.ports.mongo)
 
-    await run_sync(give_up)
+    await run_sync(request_step_down)
     await until(lambda: is_primary(stack.mongo.ports.mongo), 60)
 
 
@@ -64,18 +64,18 @@ async def step_down(stack: LocalStack, seconds: int = 2) -> None:
 
 @contextmanager
 def mongo_through_proxy(config: Config, stack: LocalStack) -> Iterator[tuple[Config, Proxy]]:
-    """Settings that lead to MongoDB through a proxy; a driver that looks for the set would go past it."""
+    """Yield settings that reach MongoDB through a proxy; directConnection keeps the driver from bypassing it."""
     with Proxy(stack.mongo.ports.mongo) as proxy:
         yield replace(config, mongo=f"mongodb://{proxy.address}/?directConnection=true"), proxy
 
 
 class ProxiedKafka(KafkaServer):
-    """A broker with a second listener, whose clients are told to come through a proxy.
+    """A broker with a second listener, which it advertises at the address of a proxy.
 
     Attributes:
-        proxied: `host:port` of the proxy, to be given to clients.
-        proxy_port: Where the proxy has to listen.
-        behind: Port of that listener: the proxy's target.
+        proxied: `host:port` of the proxy, the address for clients.
+        proxy_port: Port on which the proxy must listen.
+        behind: Port of the second listener: the proxy's target.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,13 +85,13 @@ class ProxiedKafka(KafkaServer):
 
     @property
     def proxied(self) -> str:
-        """Where clients find it."""
+        """Address of the proxy, for clients."""
         return f"{HOST}:{self.proxy_port}"
 
     def _prepare(self) -> None:
         super()._prepare()
         ports = self.ports
-        # The last line of a name counts.
+        # The last line of a property wins.
         lines = [
             f"listeners=BROKER://{HOST}:{ports.kafka},CONTROLLER://{HOST}:{ports.controller},VIA://{HOST}:{self.behind}",
             f"advertised.listeners=BROKER://{HOST}:{ports.kafka},VIA://{HOST}:{self.proxy_port}",
@@ -108,10 +108,10 @@ class DyingConsumer(ConsumerService):
     """A consumer that kills itself with SIGKILL at one of its steps: see `dying_consumer.py`.
 
     Args:
-        folder: For its log.
-        config: Its settings.
-        point: The step.
-        passes: How often it comes through there before.
+        folder: Folder of its log.
+        config: Settings.
+        point: Step at which it kills itself.
+        passes: Number of passes through that step before.
     """
 
     def __init__(self, folder: Path, config: Config, point: str, passes: int) -> None:
@@ -119,10 +119,10 @@ class DyingConsumer(ConsumerService):
         self._arguments = [point, str(passes)]
 
     def _poll_startup(self) -> bool:
-        """Whether it is ready, or dead already."""
+        """Return whether it is ready or has died already."""
         return super()._poll_startup() or not self.running
 
-    async def dies(self, seconds: float = 30.0) -> None:
+    async def wait_killed(self, seconds: float = 30.0) -> None:
         """Wait until it has killed itself."""
         await until(lambda: not self.running, seconds)
         assert self._process is not None
@@ -130,7 +130,7 @@ class DyingConsumer(ConsumerService):
 
     @property
     def failure(self) -> str:
-        """Its death is what is wanted: only another end is one to report."""
+        """Reason of a failed start; empty if it killed itself as intended."""
         killed = self._process is not None and self._process.poll() == -signal.SIGKILL
         return "" if killed else super().failure
 

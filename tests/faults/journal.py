@@ -1,7 +1,7 @@
-"""What a writer did and saw acknowledged: its calls with their arguments, in order.
+"""Record of a writer: its calls with their arguments, in order, and the acknowledgements that it got.
 
-Calls and events are brought into one form, a `Call` with its content as JSON text, so that what was logged can be
-compared with what lies in the log: floats to the bit, NaN with NaN, 1 apart from True and 1.0.
+Calls and events are converted into one form, a `Call` with its content as JSON text, so that calls can be compared with
+the log: floats to the bit, NaN equals NaN, 1 differs from True and 1.0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trialstream_schemas.wire.events import (
 
 
 class Call(NamedTuple):
-    """One log call: of which trial, its kind, and its content as JSON."""
+    """One log call: its trial, its kind, and its content as JSON."""
 
     trial: str
     kind: str
@@ -37,21 +37,21 @@ class Call(NamedTuple):
 
 
 def call(trial, kind, *content):
-    """Put a call into that form."""
+    """Make a `Call`."""
     return Call(trial, kind, json.dumps(content, sort_keys=True, default=repr))
 
 
 @dataclass
 class Journal:
-    """Of one writer; with a path it is kept in that file too, from before each call on, so that it outlives a kill -9.
+    """Journal of one writer; with a path it is also written to that file before each call, so that it survives kill -9.
 
     Attributes:
         writer: Id of the writer.
         calls: Its log calls, in order; the last ones may not have been sent.
-        acked: How many of them a `commit` has reported as acknowledged.
-        answers: What its requests returned: ("claim" or "create", uid) of each that was granted.
-        unsure: How many of its requests ended without an answer.
-        notes: Figures: see `Writer.note`.
+        acked: Number of calls that a `commit` has reported as acknowledged.
+        answers: Granted requests by ("claim" or "create", uid).
+        unsure: Number of requests that ended without an answer.
+        notes: Figures of `Writer.note`.
     """
 
     writer: str = ""
@@ -66,7 +66,7 @@ class Journal:
         self._file = self.path.open("w") if self.path else None
 
     def add(self, kind, *what):
-        """Take down one thing."""
+        """Add one entry."""
         self._take(kind, what)
         if self._file:
             self._file.write(json.dumps([kind, *what]) + "\n")
@@ -96,7 +96,7 @@ class Journal:
 
     @classmethod
     def load(cls, path):
-        """Read one back; what a killed writer was just writing is left out."""
+        """Read a journal from its file, without the line that a killed writer has left incomplete."""
         journal = cls()
         for line in path.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
@@ -106,7 +106,7 @@ class Journal:
 
 
 def calls_of(event: Event) -> Iterator[Call]:
-    """The calls that an event stands for; none for what a Protocol writes by itself."""
+    """Yield the calls that an event contains; none for events that a Protocol writes by itself."""
     match event:
         case MetricsLogged():
             steps = event.steps or event.float_steps or event.text_steps or [None] * len(event.times)

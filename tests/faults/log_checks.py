@@ -1,4 +1,4 @@
-"""What the tests of exits, forks and deadlines look up in the log and in the documents."""
+"""Queries on the log and the documents for the tests of exits, forks and deadlines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trialstream_schemas.wire.events import SubjectEvent
 
 
 async def logged(config: Config, names: Iterable[str]) -> dict[str, tuple[ts.Trial, list[int]]]:
-    """By name, each of these trials and the steps of its metric `loss`, once the log is folded.
+    """Return, by name, each trial and the steps of its metric `loss`, once the log is folded.
 
-    One trial has each name, and nothing of it was lost.
+    Exactly one trial must have each name, and none may have lost events.
     """
     await caught_up(config)
     found = {}
@@ -29,7 +29,7 @@ async def logged(config: Config, names: Iterable[str]) -> dict[str, tuple[ts.Tri
 
 
 async def repeated(config: Config) -> list[tuple[str, str, int]]:
-    """Writer, subject and number of the events that lie in the log more than once."""
+    """Return writer, subject and number of the events that are in the log more than once."""
     store = SchemaStore()
     events = [
         store.decode(record.value)

@@ -1,4 +1,4 @@
-"""How much memory a process took at most."""
+"""Peak memory of a process."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Peak:
 
 @contextmanager
 def peak_memory(pid: int) -> Iterator[Peak]:
-    """Look at a process every 10 ms while the block runs."""
+    """Measure the resident size of a process every 10 ms while the block runs."""
     process, peak, stop = psutil.Process(pid), Peak(), threading.Event()
 
-    def look() -> None:
+    def measure() -> None:
         while not stop.wait(0.01):
             try:
                 peak.bytes = max(peak.bytes, process.memory_info().rss)
             except psutil.NoSuchProcess:
                 return
 
-    thread = threading.Thread(target=look, name="peak memory", daemon=True)
+    thread = threading.Thread(target=measure, name="peak memory", daemon=True)
     thread.start()
     try:
         yield peak

@@ -1,11 +1,11 @@
-"""The oracle: plain Python that says what must be in the log and in MongoDB, from what the writers saw acknowledged.
+"""The oracle: plain Python that derives the expected log and documents from the journals of the writers.
 
 - `check_log`: every acknowledged call is in the log once, with its values, in its writer's order, without a gap; and
-  nothing is in the log that no writer did.
-- `check_documents`: the documents are what the plain model (tests/property/model.py) makes of the log, compared whole,
-  with the dead letters; up to the checkpoints, wherever these stand. So it holds for a look at any moment, and says
-  that a checkpoint is neither ahead of its documents nor behind them.
-- `check`: both, when all is folded.
+  the log has no events that are not in a journal.
+- `check_documents`: the documents and dead letters equal, as a whole, those that the plain model
+  (tests/property/model.py) makes of the log up to the checkpoints. The check is valid at any moment, and finds a
+  checkpoint that is ahead of its documents or behind them.
+- `check`: both, once everything is folded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SHOWN = 5
 
 
 class Record(NamedTuple):
-    """A record of the log; the event is None where the bytes hold none, or one that belongs elsewhere."""
+    """A record of the log; the event is None if the bytes hold none, or one that belongs elsewhere."""
 
     topic: str
     partition: int
@@ -55,7 +55,7 @@ class View:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a check has seen.
+    """Counts of a check.
 
     Attributes:
         events: Records in the log.
@@ -73,17 +73,17 @@ class Figures:
 
 
 class _Unreadable:
-    """Stands in the model's log for bytes that hold no event."""
+    """Placeholder in the model's log for bytes that hold no event."""
 
     request = None
     trial = ""
 
 
-# --- Looking
+# --- Reading
 
 
 async def read_log(config: Config) -> list[Record]:
-    """All records, the registry's first, then those of each partition; decoded by the schemas that the log carries."""
+    """Return all records, the registry's first, then by partition, decoded by the schemas in the log."""
     schemas = SchemaStore()
     for record in await records_of(config, config.schemas_topic):
         with suppress(SchemaError):
@@ -102,7 +102,7 @@ async def read_log(config: Config) -> list[Record]:
 
 
 def _is_at_home(record: Record, config: Config, partitions: int) -> bool:
-    """Whether a record lies where Kafka's partitioner puts it: only there does its partition's worker look after it."""
+    """Return whether a record is where Kafka's partitioner puts it; elsewhere its worker does not fold it."""
     if isinstance(record.event, TrialEvent):
         hash_ = record.event.trial.replace("~", "_").split("_")[0]
         home = (murmur2(hash_.encode()) & 0x7FFFFFFF) % partitions
@@ -110,8 +110,8 @@ def _is_at_home(record: Record, config: Config, partitions: int) -> bool:
     return record.topic == config.registry_topic
 
 
-def look(config: Config) -> View:
-    """The projection, all of it from one snapshot."""
+def read_view(config: Config) -> View:
+    """Read the projection from one snapshot."""
     with (
         MongoClient(config.mongo, document_class=RawBSONDocument, serverSelectionTimeoutMS=2000) as client,
         client.start_session(snapshot=True) as session,
@@ -127,13 +127,13 @@ def look(config: Config) -> View:
 
 @asynccontextmanager
 async def watched(config: Config, seconds: float = 0.3):
-    """Look at the projection again and again while the block runs; gives the list of views, for `check_documents`."""
+    """Read the projection repeatedly while the block runs; yield the list of views, for `check_documents`."""
     views: list[View] = []
 
     async def watch():
         while True:
-            with suppress(PyMongoError):  # MongoDB may be the one that is broken
-                view = await run_sync(look, config)
+            with suppress(PyMongoError):  # MongoDB may be the faulty server
+                view = await run_sync(read_view, config)
                 if not views or view.checkpoints != views[-1].checkpoints:
                     views.append(view)
             await anyio.sleep(seconds)
@@ -153,14 +153,14 @@ async def check(
     """Wait until all is folded, and check the log and the documents.
 
     Args:
-        config: Where they are.
-        journals: Of all writers.
+        config: Settings of the log and the projection.
+        journals: Journals of all writers.
         strangers: Ids of writers without a journal, such as tests that write records by hand.
-        views: Earlier looks at the projection, to be checked as well.
+        views: Earlier views of the projection to check as well.
     """
     await caught_up(config, 90)
     log = await read_log(config)
-    view = look(config)
+    view = read_view(config)
     ends = Counter(f"{each.topic}/{each.partition}" for each in log)
     assert {key: n for key, n in view.checkpoints.items() if n} == dict(ends)
     for each in (*views, view):
@@ -190,7 +190,7 @@ def check_documents(log: list[Record], view: View) -> None:
     found = comparable(reading(view.documents, dead, series.MAX_ROWS))
     if wanted != found:
         shown = "\n".join(map(str, list(_differences(wanted, found, ""))[:_SHOWN]))
-        raise AssertionError(f"at {view.checkpoints} the documents are not what the log means:\n{shown}")
+        raise AssertionError(f"at {view.checkpoints} the documents differ from the log:\n{shown}")
 
 
 def _differences(wanted: Any, found: Any, path: str) -> Iterator[str]:
@@ -205,7 +205,7 @@ def _differences(wanted: Any, found: Any, path: str) -> Iterator[str]:
 
 
 def check_log(log: list[Record], journals: Iterable[Journal], strangers: Iterable[str] = ()) -> list[SubjectEvent]:
-    """Compare the log with what the writers did; return its events, each once."""
+    """Compare the log with the journals; return its events, each once."""
     strangers = set(strangers)
     unique = _unique(log, strangers)
     by_writer: dict[str, list[SubjectEvent]] = defaultdict(list)
@@ -222,7 +222,7 @@ def check_log(log: list[Record], journals: Iterable[Journal], strangers: Iterabl
 
 
 def _unique(log: list[Record], strangers: Iterable[str]) -> list[SubjectEvent]:
-    """The events of writers, each once; a writer's, of one subject, lie there as 1, 2, 3 … without a gap."""
+    """Return the writers' events, each once; check that each subject's are numbered 1, 2, 3 … without a gap."""
     seen: dict[Any, SubjectEvent] = {}
     last: dict[tuple[str, str], int] = {}
     for record in log:
@@ -244,10 +244,10 @@ def _unique(log: list[Record], strangers: Iterable[str]) -> list[SubjectEvent]:
 
 
 def _check_calls(journal: Journal, events: list[SubjectEvent]) -> None:
-    """The calls are in the log in order, and all that were acknowledged.
+    """Check that the calls are in the log in order, including all acknowledged ones.
 
-    Frames of metrics and of chronos of one trial may overtake each other, and nothing else: the order is compared once
-    without the ones and once without the others.
+    Only frames of metrics and of chronos of one trial may overtake each other. So the order is compared twice: without
+    the metrics and without the chronos.
     """
     logged: dict[str, list[Call]] = defaultdict(list)
     for event in events:
@@ -268,14 +268,15 @@ def _check_calls(journal: Journal, events: list[SubjectEvent]) -> None:
 
 
 def _check_answers(journal: Journal, requests: list[SubjectEvent], outcomes: dict[str, Any]) -> None:
-    """The log grants what the writer was told, and nothing else, save what it never got an answer for."""
+    """Check that the log grants exactly the requests that the journal has as granted, except unanswered ones."""
     granted: Counter[tuple[str, str]] = Counter()
     for event in requests:
         uid, applied, _ = outcomes[event.request]
         if applied:
             made = isinstance(event, TrialCreated | ProjectCreated) or type(event).__name__ == "GroupCreated"
             granted["create" if made else "claim", uid] += 1
-    untold = granted - journal.answers
+    unanswered = granted - journal.answers
     unknown = journal.answers - granted
-    assert not unknown, f"writer {journal.writer} was told of {unknown}, and the log does not say so"
-    assert untold.total() <= journal.unsure, f"the log grants {untold} to writer {journal.writer}, who does not know"
+    at = f"writer {journal.writer}"
+    assert not unknown, f"{at} was granted {unknown}, which the log does not grant"
+    assert unanswered.total() <= journal.unsure, f"{at} has no answer for {unanswered}, which the log grants"

@@ -1,4 +1,4 @@
-"""Child processes of the tests: started, listened to, and ended within a deadline."""
+"""Child processes of the tests: start, messages, and an end within a deadline."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ from trialstream.config import Config
 from trialstream_console.local.consumer import environment
 
 CHILDREN = Path(__file__).with_name("children")
-# What Python and libraries say when something was torn down in the wrong order.
-MESS = (
+# Messages of Python and libraries when something was torn down in the wrong order.
+TEARDOWN_ERRORS = (
     *("Exception ignored", "Fatal Python", "Task was destroyed", "never awaited", "never retrieved"),
     *("exception calling callback", "Unclosed", "please report", "Exception in thread"),
 )
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What the condition gives, as soon as that is true.
+    """Wait until the condition is true, and return its value.
 
     Raises:
-        TimeoutError: it is not within that many seconds.
+        TimeoutError: The condition was not met within that many seconds.
     """
     deadline = time.monotonic() + seconds
     while not (met := condition()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not so after {seconds} s")
+            raise TimeoutError(f"condition not met after {seconds} s")
         time.sleep(0.01)
     return met
 
 
 @dataclass
 class Ended:
-    """How a process has ended."""
+    """Result of a process that has ended."""
 
     code: int
     seconds: float
-    told: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
     stderr: str
 
     def last(self, word: str) -> dict[str, Any]:
-        """What it told last under this word."""
-        return [each for each in self.told if each["word"] == word][-1]
+        """Return its last message of this kind."""
+        return [each for each in self.messages if each["word"] == word][-1]
 
     @property
-    def mess(self) -> list[str]:
-        """Lines that no user should see."""
-        return [line for line in self.stderr.splitlines() if any(each in line for each in MESS)]
+    def teardown_errors(self) -> list[str]:
+        """Lines of its stderr that no user should see."""
+        return [line for line in self.stderr.splitlines() if any(each in line for each in TEARDOWN_ERRORS)]
 
     @property
     def warnings(self) -> list[str]:
-        """What it warned of."""
+        """Warnings of trialstream in its stderr."""
         return [line for line in self.stderr.splitlines() if "trialstream: " in line]
 
 
 class Child:
-    """A script of `children/` that runs.
+    """A running script of `children/`.
 
     Args:
-        config: The settings, through its environment.
-        folder: Where its output goes.
-        script: Its name.
-        *arguments: Its arguments.
+        config: Settings, passed through the environment.
+        folder: Folder of its output.
+        script: Name of the script.
+        *arguments: Arguments of the script.
         options: Options of Python.
     """
 
@@ -89,34 +89,34 @@ class Child:
         self.pid = self.process.pid
 
     def go(self) -> None:
-        """Say that it may go on."""
+        """Send the go-ahead that the child waits for."""
         self.process.stdin.write(b"go\n")
         self.process.stdin.flush()
 
-    def told(self, word: str) -> list[dict[str, Any]]:
-        """What it has told so far under a word."""
+    def messages(self, word: str) -> list[dict[str, Any]]:
+        """Return its messages of this kind so far."""
         lines = [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [each for each in lines if not word or each["word"] == word]
 
-    def hears(self, word: str, seconds: float = 60.0) -> dict[str, Any]:
-        """What it tells under a word, once it does."""
+    def wait_for(self, word: str, seconds: float = 60.0) -> dict[str, Any]:
+        """Wait for a message of this kind, and return it."""
 
-        def heard() -> list[dict[str, Any]]:
-            if self.process.poll() is not None and not self.told(word):
-                raise AssertionError(f"it has ended ({self.process.returncode}): {self._err.read_text()}")
-            return self.told(word)
+        def received() -> list[dict[str, Any]]:
+            if self.process.poll() is not None and not self.messages(word):
+                raise AssertionError(f"the child has ended ({self.process.returncode}): {self._err.read_text()}")
+            return self.messages(word)
 
-        return until(heard, seconds)[-1]
+        return until(received, seconds)[-1]
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self.process.send_signal(number)
 
     def end(self, seconds: float) -> Ended:
-        """How it ended.
+        """Wait for the end, and return the result.
 
         Raises:
-            AssertionError: it runs after so many seconds; the message says where all of its threads are.
+            AssertionError: The child still runs after that many seconds; the message has the stacks of all its threads.
         """
         started = time.monotonic()
         try:
@@ -124,12 +124,12 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)
             self.process.wait()
-            raise AssertionError(f"it hangs: {self._err.read_text()}") from None
+            raise AssertionError(f"the child hangs: {self._err.read_text()}") from None
         self.process.stdin.close()
-        return Ended(code, time.monotonic() - started, self.told(""), self._err.read_text())
+        return Ended(code, time.monotonic() - started, self.messages(""), self._err.read_text())
 
     def kill(self) -> None:
-        """End it and whatever it has started, if it still runs."""
+        """Kill the child and every process that it has started, if it still runs."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()

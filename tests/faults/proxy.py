@@ -1,11 +1,11 @@
-"""A TCP proxy with faults that are switched while connections run through it.
+"""A TCP proxy whose faults can be switched while connections run through it.
 
     with Proxy(27017) as proxy:
         client = MongoClient(f"mongodb://{proxy.address}/?directConnection=true")
         proxy.latency = 0.1
 
-It has a thread and an event loop of its own, so its methods can be called from anywhere and a test that blocks does not
-stop it. For Kafka, which tells its clients where to connect, see `injectors.ProxiedKafka`.
+The proxy has a thread and an event loop of its own, so its methods can be called from any thread, and a test that
+blocks does not stop it. Kafka advertises its own address to clients: for Kafka, see `injectors.ProxiedKafka`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ CHUNK = 64 * 1024
 
 
 class Proxy:
-    """Between clients and one server on this machine.
+    """A proxy between clients and one server on this machine.
 
     Args:
         target: Port of the server.
         port: Port to listen on, by default a free one.
 
     Attributes:
-        latency: Seconds by which every chunk is held up, in both directions.
+        latency: Delay of every chunk, in both directions, seconds.
         rate: Bytes per second of each connection and direction.
-        connections: How many were accepted so far.
+        connections: Number of connections accepted so far.
     """
 
     def __init__(self, target, port=None):
@@ -49,7 +49,7 @@ class Proxy:
 
     @property
     def address(self):
-        """`host:port` where it listens."""
+        """`host:port` on which the proxy listens."""
         return f"{HOST}:{self.port}"
 
     def __enter__(self):
@@ -75,15 +75,15 @@ class Proxy:
         self._do(self._reset)
 
     def freeze(self):
-        """Hold back everything, without closing anything; new connections are accepted and hear nothing."""
+        """Hold back all data without closing anything; new connections are accepted and get no answer."""
         self._do(self._freeze)
 
     def thaw(self):
-        """Let go on what `freeze` holds back, none of it lost."""
+        """Pass on all data that `freeze` has held back."""
         self._do(self._thaw)
 
     def half_open(self):
-        """Swallow what comes, as when the machine behind has vanished: connections stay open and hear nothing."""
+        """Discard all data, as if the server's machine had vanished: connections stay open and get no answer."""
         self._swallowing = True
 
     def refuse(self):
@@ -92,11 +92,11 @@ class Proxy:
         self.reset()
 
     def cut_after(self, pattern, times=1):
-        """Break the connection when a request with these bytes has been passed on and before it is answered."""
+        """Break the connection after a request with these bytes was passed on and before its answer is."""
         self._pattern, self._cuts_left = pattern, times
 
     def heal(self):
-        """End all faults; connections whose bytes were swallowed are broken, for they cannot go on."""
+        """End all faults; connections with discarded data are broken, since they cannot continue."""
         self.latency, self.rate, self._pattern = 0.0, math.inf, b""
         if self._swallowing:
             self._swallowing = False
@@ -147,27 +147,27 @@ class Proxy:
         self._links.add(link)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(link, reader, behind[1], asks=True))
-                tasks.create_task(self._pump(link, behind[0], writer, asks=False))
+                tasks.create_task(self._pump(link, reader, behind[1], requests=True))
+                tasks.create_task(self._pump(link, behind[0], writer, requests=False))
         except* (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             self._links.discard(link)
             link.reset() if link.broken else link.close()
 
-    async def _pump(self, link, reader, writer, *, asks):
+    async def _pump(self, link, reader, writer, *, requests):
         while data := await reader.read(CHUNK):
             await self._open.wait()
             if self._swallowing:
                 continue
             if self.latency:
                 await asyncio.sleep(self.latency)
-            cut = asks and self._cuts_left > 0 and self._pattern and self._pattern in data
+            cut = requests and self._cuts_left > 0 and self._pattern and self._pattern in data
             if cut:
                 self._cuts_left -= 1
                 link.mute = True
-            if not asks and link.mute:
-                # The server has answered, so the request was carried out: now the one who asked loses the connection.
+            if not requests and link.mute:
+                # The server has answered, so the request was carried out: break the connection before the answer.
                 self.cuts += 1
                 link.reset()
                 raise ConnectionResetError
@@ -180,7 +180,7 @@ class Proxy:
 
 
 class _Link:
-    """The two connections of a client."""
+    """The two connections of a client: its own and the one to the server."""
 
     def __init__(self, *writers):
         self.writers = writers

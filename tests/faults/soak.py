@@ -1,9 +1,9 @@
-"""Random faults under load, for as long as one likes: `make soak DURATION=300 SEED=1`.
+"""Random faults under load, for any duration: `make soak DURATION=300 SEED=1`.
 
 Writer processes log and claim, consumers fold, and meanwhile servers, consumers and writers are killed and paused,
-spools are pushed, and the projection is rebuilt. In the end the oracle compares log and documents with what the writers
-saw acknowledged, and `trialstream verify` compares the documents with the log once more. The same seed draws the same
-faults; when they strike is up to the machine.
+spools are pushed, and the projection is rebuilt. In the end the oracle compares log and documents with the journals of
+the writers, and `trialstream verify` compares the documents with the log once more. The same seed draws the same
+faults; their timing depends on the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aiokafka.errors import KafkaError
 from anyio.to_thread import run_sync
 from injectors import killed, paused, step_down
 from journal import Journal
-from oracle import Figures, check, look
+from oracle import Figures, check, read_view
 from pymongo.errors import PyMongoError
 from service_support import bury, cli, records_of, send, until
 from trialstream.config import Config
@@ -51,11 +51,11 @@ MODES = [{"spool": "overflow"}, {"spool": "always"}]
 
 @dataclass
 class World:
-    """All that runs, and what it did.
+    """All processes of a soak, and their records.
 
     Attributes:
-        faults: How many of each kind were made.
-        rss: The largest resident size of a writer or consumer seen, in bytes.
+        faults: Number of faults by kind.
+        rss: Largest resident size of a writer or consumer seen, in bytes.
     """
 
     stack: LocalStack
@@ -91,7 +91,7 @@ class World:
             self.start_writer()
 
     def start_writer(self, **mode) -> WriterProcess:
-        """Start a writer, of one of the modes that need Kafka or of the given one, on one of the trials."""
+        """Start a writer on one of the trials, in the given mode or in one of those that need Kafka."""
         config = replace(self.config, **(mode or self.dice.choice(MODES)))
         path = self.folder / f"{len(self.files)}.journal"
         self.files.append(path)
@@ -102,13 +102,13 @@ class World:
         return writer
 
     async def replace_writer(self, writer: WriterProcess) -> None:
-        """Another one comes for one that has ended, and what it left is sent."""
+        """Replace a writer that has ended, and push its spool."""
         self.writers.remove(writer)
         self.start_writer()
         await self.push()
 
     async def push(self) -> None:
-        """Send what processes that have ended left behind; what cannot be sent now is sent later."""
+        """Push the spools of processes that have ended; a spool that cannot be pushed now is pushed later."""
         for each in await run_sync(abandoned, self.config.spools):
             try:
                 await push_spool(self.config, each, lambda _: None)
@@ -118,40 +118,40 @@ class World:
     # --- Faults of servers
 
     async def broker_killed(self) -> None:
-        """For up to four seconds, and what its start takes."""
+        """Kill the broker for up to four seconds, plus the time of its start."""
         async with killed(self.stack.kafka):
             await anyio.sleep(self.dice.uniform(0, 4))
 
     async def broker_paused(self) -> None:
-        """Longer than one attempt to send, or shorter."""
+        """Pause the broker for less or more than one attempt to send."""
         with paused(self.stack.kafka):
             await anyio.sleep(self.dice.uniform(0.2, 12))
 
     async def mongod_killed(self) -> None:
-        """For up to four seconds."""
+        """Kill MongoDB for up to four seconds, plus the time of its start."""
         async with killed(self.stack.mongo):
             await anyio.sleep(self.dice.uniform(0, 4))
 
     async def mongod_paused(self) -> None:
-        """Longer than a transaction may take, or shorter."""
+        """Pause MongoDB for less or more than a transaction may take."""
         with paused(self.stack.mongo):
             await anyio.sleep(self.dice.uniform(0.2, 12))
 
     async def mongod_stepped_down(self) -> None:
-        """For two seconds."""
+        """Step MongoDB's primary down for two seconds."""
         await step_down(self.stack)
 
     # --- Faults of processes
 
     async def consumer_killed(self) -> None:
-        """And started again."""
+        """Kill a consumer, and start it again."""
         consumer = self.dice.choice(self.consumers)
         await run_sync(consumer.kill)
         await anyio.sleep(self.dice.uniform(0, 2))
         await started(consumer)
 
     async def consumer_paused(self) -> None:
-        """Given up by the group, and woken as a zombie."""
+        """Pause a consumer and remove it from the group; it continues as a zombie."""
         consumer = self.dice.choice(self.consumers)
         with paused(consumer):
             with anyio.move_on_after(5):  # the broker may be away
@@ -159,26 +159,26 @@ class World:
             await anyio.sleep(self.dice.uniform(0.2, 6))
 
     async def consumer_stopped(self) -> None:
-        """In good order, and started again."""
+        """Stop a consumer in order, and start it again."""
         consumer = self.dice.choice(self.consumers)
         await run_sync(consumer.stop)
         await started(consumer)
 
     async def writer_killed(self) -> None:
-        """With all that it held in memory; the rest is pushed."""
+        """Kill a writer with all events that it holds in memory, and push its spool."""
         writer = self.dice.choice(self.writers)
         await run_sync(writer.kill)
         await self.replace_writer(writer)
 
     async def writer_ended(self) -> None:
-        """In good order, whatever else is broken."""
+        """End a writer in order, during any other fault."""
         writer = self.dice.choice(self.writers)
         writer.stop()
         await run_sync(writer.join)
         await self.replace_writer(writer)
 
     async def run_without_servers(self) -> None:
-        """Logged and pushed."""
+        """Log without servers, and push the spool."""
         writer = self.start_writer(offline=True)
         await until(lambda: len(writer.journal.calls) > 200)
         writer.stop()
@@ -187,23 +187,23 @@ class World:
         await self.push()
 
     async def projection_rebuilt(self, *, kill: bool = False) -> None:
-        """And switched over, if nothing comes between."""
+        """Rebuild the projection and switch to it, unless another fault prevents the switch."""
         async with self.rebuilding:
             command = [sys.executable, "-m", "trialstream_console.cli", "rebuild"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             process = await anyio.open_process(command, env={**os.environ, **settings(self.config)}, **quiet)
-            async with process:  # which kills it if it is left earlier
+            async with process:  # leaving this block early kills the process
                 with anyio.move_on_after(self.dice.uniform(0.5, 4) if kill else 90):
                     await process.wait()
                 if process.returncode is None:
                     process.kill()
 
     async def rebuild_killed(self) -> None:
-        """At any point."""
+        """Kill a rebuild at a random moment."""
         await self.projection_rebuilt(kill=True)
 
     async def stretch_sent_again(self) -> None:
-        """Some records of the log come once more."""
+        """Send some records of the log once more."""
         records = [each for each in await records_of(self.config, self.config.trials_topic) if each.key]
         at = self.dice.randrange(len(records))
         some = records[at : at + self.dice.randrange(1, 60)]
@@ -211,13 +211,13 @@ class World:
             await send(self.config, [each.value], partition=each.partition, key=each.key)
 
     async def poison_sent(self) -> None:
-        """Bytes that are no event."""
+        """Send bytes that are not an event."""
         partition = self.dice.randrange(self.config.partitions)
         await send(self.config, [self.dice.randbytes(self.dice.randrange(40))], partition=partition)
 
 
 async def started(consumer: ConsumerService, seconds: float = 120.0) -> None:
-    """Start a consumer; it ends at once while a server is away, as whatever supervises one knows."""
+    """Start a consumer, and again if it ends because a server is away, as a supervisor of processes does."""
     deadline = time.monotonic() + seconds
     while not consumer.running:
         try:
@@ -244,7 +244,7 @@ async def inject(world: World, kinds: list[str], seed: int, deadline: float) -> 
             with anyio.fail_after(150):
                 await getattr(world, kind)()
         except (ts.TrialStreamError, KafkaError, PyMongoError, TimeoutError) as error:
-            # One fault may be in the way of another; whether anything was lost, the oracle says.
+            # One fault may prevent another; the oracle finds lost events.
             say(f"  {kind} was cut short by {type(error).__name__}")
         else:
             say(f"  {kind}")
@@ -253,7 +253,7 @@ async def inject(world: World, kinds: list[str], seed: int, deadline: float) -> 
 
 
 async def watch(world: World) -> None:
-    """Note the largest process."""
+    """Record the largest resident size of the processes."""
     while True:
         for each in (*world.writers, *world.consumers):
             try:
@@ -265,7 +265,7 @@ async def watch(world: World) -> None:
 
 @asynccontextmanager
 async def running(world: World):
-    """Everything, until the block is left; then all is mended and what waits is pushed."""
+    """Run everything until the block is left; then start everything again and push all spools."""
     await world.prepare()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, world)
@@ -286,7 +286,7 @@ async def running(world: World):
 
 
 async def soak(stack: LocalStack, folder: Path, duration: float, seed: int) -> str:
-    """Run, check, and say what was seen."""
+    """Run the soak, check the data, and return a summary."""
     config = Config(
         kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=f"soak-{seed}", partitions=4,
         spool_dir=str(folder / "spool"), memory_bytes=16 * MIB,
@@ -319,9 +319,9 @@ async def soak(stack: LocalStack, folder: Path, duration: float, seed: int) -> s
 
 
 async def counts(config: Config, figures: Figures) -> tuple[int, int]:
-    """Events that writers wrote, each once, and those that the documents say were folded."""
+    """Count the events that writers wrote, each once, and those that are folded according to the documents."""
     schemas = SchemaStore()
-    view = await run_sync(look, config)
+    view = await run_sync(read_view, config)
     log = [
         each.value for topic in (config.registry_topic, config.trials_topic) for each in await records_of(config, topic)
     ]
@@ -340,7 +340,7 @@ def _is_event(schemas: SchemaStore, value: bytes) -> bool:
 
 
 def say(text: str) -> None:
-    """Say it at once."""
+    """Write a line to stdout at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -351,7 +351,7 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=60, help="seconds of faults")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    warnings.simplefilter("ignore")  # what writers say of outages is what is wanted here
+    warnings.simplefilter("ignore")  # warnings of outages are expected here
     os.environ["PYTHONWARNINGS"] = "ignore"
     with tempfile.TemporaryDirectory() as folder, LocalStack(consumer=False) as stack:
         try:

@@ -1,7 +1,7 @@
 """A process that kills itself at a step of the spool: `python spooling_child.py STEP N CONFIG train NAME`.
 
-It trains, and writes to stdout, one line each time, how many rows of its trial the spool has confirmed so far; with
-`push` instead it sends the events that wait.
+It trains, and writes to stdout the number of rows of its trial that the spool has confirmed so far, one line each time.
+With `push` instead, it sends the events in the spool.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from trialstream.spool import folder as spool
 
 
 def die() -> None:
-    """Kill this process, as the out-of-memory killer of the kernel does."""
+    """Kill this process with SIGKILL, as the kernel's out-of-memory killer does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def arm(owner: Any, name: str, at: int, *, after: bool = False, half: bool = False) -> None:
-    """Die at the n-th call of a function: before it, after it, or when it has written half of its bytes."""
+    """Make the n-th call of a function kill the process: before it, after it, or after writing half of its bytes."""
     real, calls = getattr(owner, name), 0
 
     def dying(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ async def train(config: ts.Config, name: str) -> None:
 
 
 async def push(config: ts.Config) -> None:
-    """Send the events that wait."""
+    """Send the events in the spool."""
     for each in spool.abandoned(config.spools):
         await push_spool(config, each, lambda _: None)
 

@@ -30,7 +30,7 @@ async def some_log(config):
 
 
 async def test_an_export_during_which_the_broker_dies_raises_and_leaves_no_file(config, stack, tmp_path, monkeypatch):
-    """When the broker is back, an export writes the whole log."""
+    """An export fails and leaves no file when the broker dies; once the broker is back, it writes the whole log."""
     monkeypatch.setattr("trialstream_consumer.archive.exporting._WAIT_SECONDS", 2.0)
     records = await some_log(config)
 
@@ -51,7 +51,7 @@ async def test_an_export_during_which_the_broker_dies_raises_and_leaves_no_file(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_export_that_is_ended_by_a_signal_leaves_no_file(config, stack, tmp_path, number):
-    """The exit code is 128 and the number of the signal."""
+    """An export ended by a signal leaves no file, and its exit code is 128 plus the number of the signal."""
     await ensure_topics(config)
     for partition in range(config.partitions):  # compressing them takes a second
         await send(config, [os.urandom(900_000)] * 10, partition=partition)

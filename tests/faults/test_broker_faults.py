@@ -14,19 +14,19 @@ from oracle import check
 from service_support import until
 from writers import Writer, WriterProcess, connected
 
-# The interpreter with all that is imported takes 120 MB, the outbox 64 MB at most, and what is being sent is there
-# twice; nothing that grows with the length of an outage stays under it.
+# Python with all imports takes 120 MB, the outbox at most 64 MB, and data being sent exists twice; memory that grows
+# with the length of an outage would exceed this.
 RSS_BYTES = 400 * 2**20
-# What a call may take of a processor, and how long it may take by the clock, stalls of the machine apart. Of these not
-# all can be told: with 15 processes for each core 96 ms were seen, of a call that had used 1 ms. To wait for a broker,
-# in any way that there is, would take seconds.
+# Limits of a call: its processor time, and its duration without stalls of the machine. Some stalls are not detected:
+# with 15 processes for each core, 96 ms were measured for a call that had used 1 ms. Waiting for a broker in any form
+# would take seconds.
 CALL_CPU_SECONDS = 0.05
 CALL_SECONDS = 0.5
 
 
 @asynccontextmanager
 async def writing(config, folder, *, writers, jobs, pause):
-    """Writer processes on a trial each, which claim jobs on the side; gives them and the journal of who made these."""
+    """Run writer processes on a trial each, which also claim jobs; yield them and the journal of the jobs' author."""
     async with connected(config) as protocol:
         author = Writer(protocol, Journal())
         for number in range(jobs):
@@ -48,18 +48,18 @@ async def writing(config, folder, *, writers, jobs, pause):
 
 
 def calls(running):
-    """Log calls made so far."""
+    """Count the log calls made so far."""
     return sum(len(each.journal.calls) for each in running)
 
 
 async def more(running, count, seconds=60.0):
-    """Wait for so many more."""
+    """Wait for a number of further log calls."""
     before = calls(running)
     await until(lambda: calls(running) >= before + count, seconds)
 
 
 async def checked(config, running, author):
-    """Check log and documents, and what the log calls took."""
+    """Check log, documents, and the durations of the log calls."""
     journals = [each.journal for each in running]
     claims = [Journal.load(each.path.with_suffix(".claims")) for each in running]
     figures = await check(config, [author, *journals, *claims])
@@ -74,11 +74,11 @@ async def checked(config, running, author):
     return claims
 
 
-async def test_a_broker_that_is_killed_in_mid_stream_costs_nothing(config, consumer, stack, tmp_path):
+async def test_a_broker_killed_in_mid_stream_loses_nothing(config, consumer, stack, tmp_path):
     """Every acknowledged event is folded once, in order; no log call waits for the broker; memory stays bounded.
 
-    A call's time is its duration without the parts in which the machine let no thread of the process run, which a
-    control thread in the same process notes; and, by itself, the processor time that the call took.
+    The duration of a call excludes stalls of the machine, in which no thread of the process ran; a control thread of
+    the process records them. The processor time of the call is checked on its own.
     """
     consumer(config)
     async with writing(config, tmp_path, writers=2, jobs=12, pause=0.01) as (running, author):
@@ -93,8 +93,8 @@ async def test_a_broker_that_is_killed_in_mid_stream_costs_nothing(config, consu
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_a_broker_that_hangs_for_a_minute_costs_nothing(config, consumer, stack, tmp_path):
-    """As above; connections stay open meanwhile and nobody answers. What comes in a minute fits into memory here."""
+async def test_a_broker_paused_for_a_minute_loses_nothing(config, consumer, stack, tmp_path):
+    """The same holds for a broker that is paused for a minute; the events of a minute fit into memory here."""
     consumer(config)
     async with writing(config, tmp_path, writers=2, jobs=12, pause=0.01) as (running, author):
         await more(running, 200)

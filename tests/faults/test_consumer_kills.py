@@ -7,19 +7,19 @@ from anyio.to_thread import run_sync
 from dying_consumer import POINTS
 from injectors import DyingConsumer, mongo_through_proxy
 from oracle import check, watched
-from service_support import bury, caught_up, folds_on, told, until
+from service_support import bury, caught_up, folds_on, log_entries, until
 from writers import load
 
 
 async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_it(config, consumer, tmp_path):
-    """At no moment is the checkpoint ahead of the documents or behind them; the successor loses nothing."""
+    """At any moment the checkpoint is neither ahead of the documents nor behind them; the successor loses nothing."""
     service = consumer(config)
     async with load(config, writers=2, pause=0.02) as running, watched(config) as views:
         await run_sync(service.stop)
         for point in POINTS:
             dying = DyingConsumer(tmp_path, config, point, passes=2)
             await run_sync(dying.start)
-            await dying.dies()
+            await dying.wait_killed()
             await bury(config)
         await run_sync(service.start)
         await folds_on(config, 20)
@@ -37,7 +37,7 @@ async def test_a_commit_whose_result_is_unknown_counts_once(config, consumer, st
         async with load(config, writers=2, pause=0.02) as running, watched(config) as views:
             await running.grow(50)
             proxy.cut_after(b"commitTransaction", times)
-            await until(lambda: proxy.cuts == times or bool(told(service, "write_failed")))
+            await until(lambda: proxy.cuts == times or bool(log_entries(service, "write_failed")))
             proxy.heal()
             await folds_on(config, 20)
         await caught_up(config)
@@ -45,4 +45,4 @@ async def test_a_commit_whose_result_is_unknown_counts_once(config, consumer, st
     figures = await check(config, running.journals, views=views)
 
     assert (figures.lost, figures.dead) == (0, 0)
-    assert bool(told(service, "write_failed")) == (times > 1)
+    assert bool(log_entries(service, "write_failed")) == (times > 1)

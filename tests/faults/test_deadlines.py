@@ -22,16 +22,16 @@ from trialstream.runtime import lifecycle
 from trialstream_console.local.server import Server
 
 MIB = 2**20
-NOBODY = "127.0.0.1:1"
-# What a deadline may be missed by on a machine that is busy with other things.
+NO_BROKER = "127.0.0.1:1"
+# Tolerance of deadlines on a busy machine.
 SLACK_SECONDS = 5.0
-# Stopping a sender whose broker does not answer.
+# Time to stop a sender whose broker does not answer.
 STOP_SECONDS = 6.0
 
 
 @contextmanager
 def swallowing() -> Iterator[str]:
-    """An address that takes connections and never answers."""
+    """Yield an address that accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(128)
@@ -41,7 +41,7 @@ def swallowing() -> Iterator[str]:
 
 @contextmanager
 def paused(server: Server) -> Iterator[None]:
-    """SIGSTOP: connections stay open and nobody answers; it goes on when the block is left."""
+    """Pause a server (SIGSTOP): connections stay open without an answer; it continues when the block is left."""
     server.signal(signal.SIGSTOP)
     tasks = Path(f"/proc/{server.pid}/task")
     try:
@@ -53,7 +53,7 @@ def paused(server: Server) -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Child]]:
-    """Start a child; it is killed with all that it started after the test."""
+    """Function that starts a child; after the test, the child and its processes are killed."""
     children: list[Child] = []
 
     def start(config: Config, script: str, *arguments: str, options: tuple[str, ...] = ()) -> Child:
@@ -66,7 +66,7 @@ def start(tmp_path) -> Iterator[Callable[..., Child]]:
 
 
 def push(config: Config) -> None:
-    """Push everything that waits."""
+    """Push all spools."""
     pushed = cli(config, "push", config.spool_dir)
     assert pushed.returncode == 0, pushed.stderr
 
@@ -78,7 +78,7 @@ async def log_steps(protocol: ts.Protocol, trial: ts.Trial, steps: range) -> Non
 
 
 async def test_an_address_that_swallows_packets(config, consumer):
-    """Connecting, committing and leaving return by their deadlines; the run goes on in the spool, to be pushed."""
+    """Connecting, committing and leaving return by their deadlines; the run continues in the spool until a push."""
     consumer(config)
     with swallowing() as address:
         protocol = ts.KafkaProtocol(replace(config, kafka=address), timeout=2.0)
@@ -106,7 +106,7 @@ async def test_an_address_that_swallows_packets(config, consumer):
 
 
 async def test_a_broker_that_is_paused(config, consumer, stack, monkeypatch):
-    """Log calls stay fast, a commit returns by its deadline, leaving too; what waits is pushed later."""
+    """With a paused broker log calls stay fast, commit and leaving meet their deadlines, and a push sends the rest."""
     monkeypatch.setattr(lifecycle, "_CLOSE_SECONDS", 1.0)
     consumer(config)
     protocol = await ts.KafkaProtocol(config).__aenter__()
@@ -135,50 +135,50 @@ async def test_a_broker_that_is_paused(config, consumer, stack, monkeypatch):
 
 @pytest.mark.slow
 def test_heavy_logging_without_kafka(config, consumer, start):
-    """Memory stays under its bound, calls stay fast, nothing is dropped; a push brings everything in."""
+    """Without Kafka memory stays bounded, calls stay fast, and nothing is dropped; a push sends every event."""
     consumer(config)
-    ended = start(replace(config, kafka=NOBODY), "deadlines.py", "heavy", "heavy").end(120)
-    told = ended.last("ended")
+    ended = start(replace(config, kafka=NO_BROKER), "deadlines.py", "heavy", "heavy").end(120)
+    report = ended.last("ended")
     push(config)
     [(trial, steps)] = anyio.run(logged, config, ["heavy"]).values()
 
-    assert told["held"] < 17 * MIB  # a frame may come on top
-    assert told["grown"] < 100 * MIB  # the rows take 200 MiB
-    assert told["dropped"] == 0
-    assert told["median"] < 0.001
-    assert told["rare"] < 0.1
-    assert len(ended.warnings) == 2  # where it goes, and where it waits
+    assert report["held"] < 17 * MIB  # one frame may come on top
+    assert report["grown"] < 100 * MIB  # the rows take 200 MiB
+    assert report["dropped"] == 0
+    assert report["median"] < 0.001
+    assert report["rare"] < 0.1
+    assert len(ended.warnings) == 2  # one at the start of the outage, one at the close
     assert len(steps) == trial.metrics["loss"].count == 400_000
 
 
 @pytest.mark.parametrize("left", ["left", "never left"])
 @pytest.mark.parametrize("what", ["disk", pytest.param("I/O thread", marks=pytest.mark.slow)])
 def test_a_disk_or_a_thread_that_hangs(config, start, what, left):
-    """Leaving the block and the end of the process return by their deadlines, and say how much is lost."""
-    ended = start(replace(config, kafka=NOBODY), "deadlines.py", "hanging", "hanging", what, left).end(
+    """Leaving the block and the end of the process return by their deadlines and report the number of lost events."""
+    ended = start(replace(config, kafka=NO_BROKER), "deadlines.py", "hanging", "hanging", what, left).end(
         3 + STOP_SECONDS + 5 + SLACK_SECONDS
     )
 
     assert ended.code == 0
     assert "events are lost" in ended.warnings[-1]
-    assert ended.mess == []
+    assert ended.teardown_errors == []
     if left == "left":
-        assert ended.told[-1]["word"] == "left"
+        assert ended.messages[-1]["word"] == "left"
 
 
 def test_a_second_interrupt_while_the_block_is_left(config, consumer, start):
-    """It does not wait for Kafka any more, and nothing is lost: all is in the spool, and a warning says so."""
+    """A second interrupt ends the wait for Kafka; nothing is lost: a warning says that the events are in the spool."""
     consumer(config)
-    unreachable = replace(config, kafka=NOBODY)
+    unreachable = replace(config, kafka=NO_BROKER)
     children = {
         api: start(unreachable, "exits.py", api, "SIGINT twice", f"twice {api}", "60") for api in ("sync", "async")
     }
     for each in children.values():
-        each.hears("ready")
+        each.wait_for("ready")
         each.go()
-        each.hears("waiting")
+        each.wait_for("waiting")
         each.signal(signal.SIGINT)
-        each.hears("closing")
+        each.wait_for("closing")
         each.signal(signal.SIGINT)
     ended = {api: each.end(STOP_SECONDS + SLACK_SECONDS) for api, each in children.items()}
     push(config)
@@ -187,32 +187,32 @@ def test_a_second_interrupt_while_the_block_is_left(config, consumer, start):
     for api, each in ended.items():
         steps = found[f"twice {api}"][1]
         assert each.code == -signal.SIGINT
-        assert each.mess == []
+        assert each.teardown_errors == []
         assert "trialstream push" in each.warnings[-1]
         assert "lost" not in each.warnings[-1]
         assert steps == list(range(len(steps)))
         assert each.last("ended")["logged"] <= len(steps) <= each.last("ended")["logged"] + 1
 
 
-def test_ctrl_c_while_it_connects(config, start):
-    """It ends at once."""
+def test_ctrl_c_while_connecting(config, start):
+    """Ctrl-C during the connection ends the process at once."""
     with swallowing() as address:
         ended = start(replace(config, kafka=address), "deadlines.py", "interrupted", "a", "connect").end(30)
 
     assert ended.last("interrupted")["seconds"] < STOP_SECONDS + SLACK_SECONDS
     assert ended.code == 0
-    assert ended.mess == []
+    assert ended.teardown_errors == []
 
 
 STAGES = {"new_trial": "consumer", "commit": "consumer", "fetch_trials": "mongo", "an end callback": ""}
 
 
 def test_ctrl_c_at_every_stage(config, consumer, stack, start):
-    """KeyboardInterrupt comes out of the call at once, wherever it waits; leaving and ending do not hang either."""
+    """KeyboardInterrupt is raised from any waiting call at once, and neither leaving nor ending hangs."""
     service = consumer(config)
     children = {stage: start(config, "deadlines.py", "interrupted", stage, stage) for stage in STAGES}
     for each in children.values():
-        each.hears("ready")
+        each.wait_for("ready")
     service.kill()
     with paused(stack.mongo):
         for each in children.values():
@@ -223,18 +223,18 @@ def test_ctrl_c_at_every_stage(config, consumer, stack, start):
 
     for stage, each in ended.items():
         assert each.last("interrupted")["seconds"] < SLACK_SECONDS, stage
-        assert (each.code, each.mess, each.warnings) == (0, [], []), stage
+        assert (each.code, each.teardown_errors, each.warnings) == (0, [], []), stage
         assert found[stage][1] == list(range(100)), stage
 
 
 def test_warnings_as_errors(config, consumer, stack, start):
-    """`python -W error`: what is raised comes when everything is on disk, and takes no other exception's place."""
+    """With `python -W error` the warning is raised after everything is on disk, and replaces no other exception."""
     consumer(config)
     strict = ("-W", "error")
     codes = {"end of the block": 1, "sys.exit": 3, "interpreter exit": 0}
     children = {ending: start(config, "exits.py", "sync", ending, ending, "2", options=strict) for ending in codes}
     for each in children.values():
-        each.hears("ready")
+        each.wait_for("ready")
     stack.kafka.kill()
     try:
         for each in children.values():
@@ -249,24 +249,24 @@ def test_warnings_as_errors(config, consumer, stack, start):
     for ending, each in ended.items():
         assert each.code == codes[ending]
         assert "trialstream push" in each.stderr
-        assert each.mess == []
+        assert each.teardown_errors == []
         assert found[ending][1] == list(range(1000))
     assert refused.code == 1
     assert "RuntimeWarning: trialstream: Kafka" in refused.stderr
-    assert refused.mess == []
+    assert refused.teardown_errors == []
 
 
 @pytest.mark.parametrize("mode", ["overflow", "always"])
 def test_a_kill_after_a_commit_to_the_spool(config, consumer, start, mode):
-    """What `commit("spooled")` has returned for survives SIGKILL, with Kafka and without."""
+    """Events confirmed by `commit("spooled")` survive SIGKILL, with Kafka and without."""
     consumer(config)
-    settings = [replace(config, spool=mode), replace(config, spool=mode, kafka=NOBODY)]
+    settings = [replace(config, spool=mode), replace(config, spool=mode, kafka=NO_BROKER)]
     names = ["with Kafka", "without"]
     children = [
         start(each, "exits.py", "sync", "SIGTERM", name, "2") for each, name in zip(settings, names, strict=True)
     ]
     for each in children:
-        each.hears("ready")
+        each.wait_for("ready")
         each.signal(signal.SIGKILL)
         each.end(10)
     push(config) if list(config.spools.glob("*/*.avro")) else None

@@ -1,6 +1,6 @@
-"""However a process ends: it ends in time, and what it logged is in Kafka or in its spool.
+"""Ends of processes: each ends in time, and its events are in Kafka or in its spool.
 
-Children that end in different ways run at the same time; the tests look at what became of each.
+Children that end in different ways run at the same time; the tests check the result of each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trialstream.config import Config
 from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
 
-# By ending: the exit code.
+# Exit code of each ending.
 CODES = {
     "end of the block": 0,
     "sys.exit": 3,
@@ -33,7 +33,7 @@ CODES = {
     "SIGTERM": -signal.SIGTERM,
     "os._exit": 5,
 }
-# No code of Python's runs at these ends: they are like a kill.
+# No Python code runs at these endings, as at a kill.
 KILLED = ("SIGTERM", "os._exit")
 SIGNALS = {
     "SIGINT": signal.SIGINT,
@@ -41,23 +41,23 @@ SIGNALS = {
     "SIGTERM handled": signal.SIGTERM,
 }
 CASES = [f"{ending}, {api}" for ending in CODES for api in ("sync", "async")]
-# What a child takes to end at most on a busy machine, when its time-out is `TIMEOUT`: that, stopping the sender, the
-# disk, and Python's own end.
+# Longest end of a child on a busy machine with the time-out `TIMEOUT`: the time-out, stopping the sender, the disk, and
+# the end of Python itself.
 TIMEOUT = 3.0
 END_SECONDS = 20.0
-# So many run at a time: they load 1 s of Python modules each.
+# Number of children at a time: each loads 1 s of Python modules.
 TOGETHER = 6
 
 
 class Case(NamedTuple):
-    """What became of a child."""
+    """Result of a child."""
 
     ended: Ended
     steps: list[int]
 
 
 class Cases(NamedTuple):
-    """What became of all of them."""
+    """Results of all children."""
 
     config: Config
     by_name: dict[str, Case]
@@ -65,12 +65,12 @@ class Cases(NamedTuple):
 
 
 def ending_of(case: str) -> str:
-    """How it ends."""
+    """Return the ending of a case."""
     return case.partition(", ")[0]
 
 
 def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
-    """Run a child for each case; with an outage Kafka is killed while they run, and what waits is pushed later."""
+    """Run a child for each case; with an outage, kill Kafka while they run, and push the spools later."""
     config = Config(
         kafka=stack.kafka.address,
         mongo=stack.mongo.uri,
@@ -85,13 +85,13 @@ def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
     def begin(case: str) -> None:
         ending, api = case.split(", ")
         child = children[case] = Child(config, folder, "exits.py", api, ending, case, TIMEOUT)
-        child.hears("ready")
+        child.wait_for("ready")
 
     def end(case: str) -> Ended:
         child = children[case]
         child.go()
         if number := SIGNALS.get(ending_of(case)):
-            child.hears("waiting")
+            child.wait_for("waiting")
             child.signal(number)
         return child.end(END_SECONDS)
 
@@ -117,36 +117,36 @@ def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
 
 @pytest.fixture(scope="module")
 def kafka_up(stack, tmp_path_factory) -> Cases:
-    """All cases, with Kafka."""
+    """Results of all cases, with Kafka."""
     return run(stack, tmp_path_factory.mktemp("up"), outage=False)
 
 
 @pytest.fixture(scope="module")
 def kafka_down(stack, tmp_path_factory) -> Cases:
-    """All cases, with a Kafka that is killed half-way."""
+    """Results of all cases, with a Kafka that is killed half-way."""
     return run(stack, tmp_path_factory.mktemp("down"), outage=True)
 
 
 def check(case: str, found: Case) -> None:
-    """What holds with Kafka and without."""
+    """Check everything that holds with Kafka and without."""
     ending = ending_of(case)
 
     assert found.ended.code == CODES[ending]
-    assert found.ended.mess == []
+    assert found.ended.teardown_errors == []
     assert ("Traceback" in found.ended.stderr) == (ending in ("exception", "SIGINT"))
     if ending in KILLED:
         assert found.steps == list(range(len(found.steps)))
-        assert len(found.steps) >= 500  # what was committed
+        assert len(found.steps) >= 500  # the committed events
     else:
-        told = found.ended.last("ended")
-        assert told["kept"]  # the handlers of signals are the user's
+        report = found.ended.last("ended")
+        assert report["kept"]  # signal handlers are the user's
         assert found.steps == list(range(len(found.steps)))
-        assert told["logged"] <= len(found.steps) <= told["logged"] + 1  # a signal may come when one is half-way
+        assert report["logged"] <= len(found.steps) <= report["logged"] + 1  # a signal may interrupt a call half-way
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_with_kafka_nothing_is_lost_and_nothing_is_said(kafka_up, case):
-    """It ends at once with its exit code and without a word; all that it logged is there, each event once."""
+def test_with_kafka_nothing_is_lost_and_nothing_is_printed(kafka_up, case):
+    """The child ends at once with its exit code and without a warning; each event that it logged is stored once."""
     found = kafka_up.by_name[case]
 
     check(case, found)
@@ -154,8 +154,8 @@ def test_with_kafka_nothing_is_lost_and_nothing_is_said(kafka_up, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_without_kafka_it_ends_in_time_and_says_where_the_rest_waits(kafka_down, case):
-    """It ends with its exit code and one warning; a push later brings everything in, each event once."""
+def test_without_kafka_a_child_ends_in_time_and_names_its_spool(kafka_down, case):
+    """The child ends with its exit code and one warning; a later push sends the rest, each event once."""
     found = kafka_down.by_name[case]
 
     check(case, found)
@@ -166,8 +166,8 @@ def test_without_kafka_it_ends_in_time_and_says_where_the_rest_waits(kafka_down,
         assert "lost" not in warning
 
 
-def test_no_event_lies_in_the_log_twice(kafka_up):
-    """Nothing was sent again on the way out, but for the event that a signal handler interrupted half-way."""
+def test_no_event_is_in_the_log_twice(kafka_up):
+    """No event is sent again at the end, except one that a signal handler interrupted half-way."""
     interrupted = {ts.Trial(name=case).hash for case in CASES if ending_of(case) in SIGNALS}
 
     assert [each for each in kafka_up.repeated if each[1].partition("_")[0] not in interrupted] == []

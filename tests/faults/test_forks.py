@@ -1,4 +1,4 @@
-"""Forks and processes: a child has none of its parent's events, and harms nothing; with its own protocol it can log."""
+"""Forks and processes: a child has none of its parent's events, does not harm it, and can log with its own protocol."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from trialstream.config import Config
 from trialstream_console.local.consumer import ConsumerService
 
 END_SECONDS = 60.0
-# Processes of forkserver begin by a fork of another process, and end as those of spawn do.
+# Processes of forkserver are forks of another process, and end as those of spawn do.
 METHODS = ("fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver")
-# A fresh connection takes milliseconds; one on which no answer is seen takes the sender's attempt of 8 s.
+# Above the time of a fresh connection (milliseconds), below that of an attempt without an answer (8 s).
 PROMPT_SECONDS = 6.0
 
 
 @pytest.fixture(scope="module")
 def served(stack, tmp_path_factory) -> Iterator[Config]:
-    """A log that a consumer folds for as long as these tests run."""
+    """A log that a consumer folds while these tests run."""
     folder = tmp_path_factory.mktemp("forks")
     config = Config(
         kafka=stack.kafka.address,
@@ -42,7 +42,7 @@ def served(stack, tmp_path_factory) -> Iterator[Config]:
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Child]]:
-    """Start a child; it is killed with all that it started after the test."""
+    """Function that starts a child; after the test, the child and its processes are killed."""
     children: list[Child] = []
 
     def start(config: Config, *arguments: str, script: str = "forks.py") -> Child:
@@ -55,7 +55,7 @@ def start(tmp_path) -> Iterator[Callable[..., Child]]:
 
 
 async def steps_of(config: Config, name: str) -> dict[str, list[int]]:
-    """By metric, the steps of the one trial of that name."""
+    """Return, by metric, the steps of the one trial of that name."""
     await caught_up(config)
     async with ts.KafkaProtocol(replace(config, spool="off")) as protocol:
         [trial] = await protocol.fetch_trials({"name": name})
@@ -64,16 +64,16 @@ async def steps_of(config: Config, name: str) -> dict[str, list[int]]:
 
 
 def test_forks_in_the_middle_of_heavy_logging(served, start):
-    """Children refuse the parent's protocol at once, log with their own, and end in every way; the parent goes on."""
+    """Children refuse the parent's protocol at once, log with their own, and end in every way; the parent continues."""
     child = start(served, "fork_while_logging", "forked")
     ended = child.end(END_SECONDS)
-    told = ended.last("ended")
+    report = ended.last("ended")
     found = anyio.run(steps_of, served, "forked")
-    own = [each["writer"] for each in ended.told if each["word"] == "own"]
-    commits = [each["seconds"] for each in ended.told if each["word"] == "committed"]
+    own = [each["writer"] for each in ended.messages if each["word"] == "own"]
+    commits = [each["seconds"] for each in ended.messages if each["word"] == "committed"]
 
     assert ended.code == 0
-    assert told["codes"] == {
+    assert report["codes"] == {
         "falls off the end": 0,
         "os._exit": 5,
         "sys.exit": 3,
@@ -81,18 +81,18 @@ def test_forks_in_the_middle_of_heavy_logging(served, start):
         "connects itself": 0,
         "connects itself and does not close": 0,
     }
-    assert all(all(each["refused"]) and each["statistics"] for each in ended.told if each["word"] == "child")
+    assert all(all(each["refused"]) and each["statistics"] for each in ended.messages if each["word"] == "child")
     assert ended.warnings == []
-    assert ended.mess == []
+    assert ended.teardown_errors == []
     assert max(commits) < PROMPT_SECONDS
-    assert [found[f"loss{rank}"] for rank in range(3)] == [list(range(count)) for count in told["counts"]]
+    assert [found[f"loss{rank}"] for rank in range(3)] == [list(range(count)) for count in report["counts"]]
     assert sorted(found["child"]) == sorted(list(range(100)) * 4)
-    assert len({*own, told["writer"]}) == 5
+    assert len({*own, report["writer"]}) == 5
     assert anyio.run(repeated, served) == []
 
 
 def test_a_lock_that_is_held_at_the_fork(served, start):
-    """Calls on the parent's protocol are refused before any lock is taken, offline too."""
+    """In a child, calls on the parent's protocol are refused before any lock is taken, offline too."""
     ended = start(served, "fork_offline", "locked").end(END_SECONDS)
 
     assert ended.last("child")["statistics"]
@@ -101,9 +101,9 @@ def test_a_lock_that_is_held_at_the_fork(served, start):
 
 
 def test_a_child_that_outlives_its_parent(served, start):
-    """The parent's spool is free as soon as the parent is dead: a push takes it while the child still runs."""
+    """The parent's spool is free as soon as the parent is dead: a push sends it while the child still runs."""
     parent = start(replace(served, kafka="127.0.0.1:1"), "outlived", "outlived")
-    parent.hears("child")
+    parent.wait_for("child")
     parent.signal(signal.SIGKILL)
     parent.process.wait()
     pushed = cli(served, "push", served.spool_dir)
@@ -116,37 +116,37 @@ def test_a_child_that_outlives_its_parent(served, start):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_processes_that_log_to_the_trial_of_their_parent(served, start, method):
-    """A trial can be passed on; what a process logged is there, also when it does not leave its block."""
+def test_processes_log_to_the_trial_of_their_parent(served, start, method):
+    """A trial can be passed to other processes; their events arrive, even if they do not leave the block."""
     ended = start(served, "processes", f"by {method}", method).end(END_SECONDS)
     found = anyio.run(steps_of, served, f"by {method}")
 
-    assert (ended.code, ended.mess, ended.warnings) == (0, [], [])
+    assert (ended.code, ended.teardown_errors, ended.warnings) == (0, [], [])
     assert ended.last("ended")["codes"] == [0] * 4
     assert found == {key: list(range(100)) for key in ("loss", *(f"rank{rank}" for rank in range(6)))}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_processes_that_log_to_a_trial_that_is_not_decided(served, start, method, tmp_path):
-    """A trial that was made offline can be passed on too: both parts of it become one trial."""
+def test_processes_log_to_an_undecided_trial(served, start, method, tmp_path):
+    """A trial created offline can be passed to other processes; the events of all become one trial."""
     config = replace(served, spool_dir=str(tmp_path / "spool"))
     ended = start(config, "undecided", f"offline by {method}", method).end(END_SECONDS)
     pushed = cli(config, "push", config.spool_dir)
     found = anyio.run(steps_of, served, f"offline by {method}")
 
-    assert (ended.code, ended.mess) == (0, [])
+    assert (ended.code, ended.teardown_errors) == (0, [])
     assert ended.last("ended")["codes"] == [0]
     assert pushed.returncode == 0
     assert found == {key: list(range(100)) for key in ("loss", "rank0")}
 
 
 def test_workers_of_a_data_loader_come_and_go(served, start):
-    """The parent logs on unharmed, without a word, and each event once."""
+    """The parent logs each event once and without a warning while forked workers start and end."""
     ended = start(served, "data_loader", "loader").end(END_SECONDS)
-    told = ended.last("ended")
+    report = ended.last("ended")
     found = anyio.run(logged, served, ["loader"])
 
-    assert (ended.code, ended.mess, ended.warnings) == (0, [], [])
-    assert told["slowest"] < PROMPT_SECONDS
-    assert told["codes"] == [0] * 3
-    assert found["loader"][1] == list(range(told["steps"]))
+    assert (ended.code, ended.teardown_errors, ended.warnings) == (0, [], [])
+    assert report["slowest"] < PROMPT_SECONDS
+    assert report["codes"] == [0] * 3
+    assert found["loader"][1] == list(range(report["steps"]))

@@ -25,18 +25,18 @@ FOLDER = str(Path(outbox_module.__file__).parent)
 
 
 class Interrupt(BaseException):
-    """What the handler raises."""
+    """Exception that the signal handler raises."""
 
 
 class Interrupter:
-    """Raises once, at the n-th place at which Python would run a handler: entering a function, and after a C call."""
+    """Raises once, at the n-th place where Python could run a handler: on entering a function, and after a C call."""
 
     def __init__(self, at: int) -> None:
         self._left = at
         self.done = False
 
-    def look(self, frame: FrameType, event: str, _: Any) -> None:
-        """Be told by `sys.setprofile` what happens."""
+    def profile(self, frame: FrameType, event: str, _: Any) -> None:
+        """Count the places, as the profile function of `sys.setprofile`."""
         if not self.done and event in ("call", "c_return") and frame.f_code.co_filename.startswith(FOLDER):
             self._left -= 1
             if self._left < 0:
@@ -45,7 +45,7 @@ class Interrupter:
 
 
 def calls(outbox: Outbox) -> list[Callable[[], None]]:
-    """Log calls of all kinds that open, fill and seal frames."""
+    """Return log calls of all kinds that open, fill and seal frames."""
 
     def metrics(i: int) -> None:
         row = {"a" if i % 5 else "b": float(i)}
@@ -64,7 +64,7 @@ def calls(outbox: Outbox) -> list[Callable[[], None]]:
 
 
 def places(event: SubjectEvent) -> list[int]:
-    """Which calls an event holds."""
+    """Return the numbers of the calls that an event contains."""
     match event:
         case MetricsLogged():
             return list(event.steps)
@@ -76,14 +76,14 @@ def places(event: SubjectEvent) -> list[int]:
 
 
 def run(interrupter: Interrupter) -> tuple[set[int], int | None, list[SubjectEvent]]:
-    """Make the calls; which of them returned, which was interrupted, and what was queued."""
+    """Make the calls; return those that returned, the interrupted one, and the queued events."""
     backlog = Backlog(Watermark(), lambda: None, lambda: None, spill_bytes=2**63)
     backlog.connect(lambda _: ROUTE)
     backlog.stop_spilling()
     outbox = Outbox("w", backlog, lambda: None, max_bytes=2**30, linger=60.0)
     returned, interrupted = set(), None
     for i, call in enumerate(calls(outbox)):
-        sys.setprofile(interrupter.look)
+        sys.setprofile(interrupter.profile)
         try:
             call()
             returned.add(i)
@@ -96,11 +96,11 @@ def run(interrupter: Interrupter) -> tuple[set[int], int | None, list[SubjectEve
 
 
 def test_an_exception_of_a_signal_handler_at_every_place():
-    """Calls that returned are there once, in sequence without a gap; of the interrupted one all or nothing is."""
+    """Calls that returned are queued once, in sequence without a gap; the interrupted one is queued wholly or not."""
     for at in itertools.count():
         interrupter = Interrupter(at)
         returned, interrupted, events = run(interrupter)
-        # What is there twice has its number twice, and the fold skips it.
+        # An event that is queued twice has the same number twice, and the fold skips it.
         first = {event.seq: event for event in reversed(events)}
         held = [i for seq in sorted(first) for i in places(first[seq])]
 
@@ -111,4 +111,4 @@ def test_an_exception_of_a_signal_handler_at_every_place():
         if not interrupter.done:
             break
 
-    assert at > 200  # places at which it could have come
+    assert at > 200  # number of places where it was raised

@@ -13,7 +13,7 @@ STEPS = 20
 
 
 async def test_64_processes_write_to_one_trial(config, consumer, tmp_path):
-    """Each one's events are folded in its order, none is missing, and no gap is counted."""
+    """The events of each writer are folded in its order, none is missing, and no gap is counted."""
     consumer(config)
     async with connected(config) as protocol:
         author = Writer(protocol, Journal())

@@ -55,7 +55,7 @@ async def test_mongodb_is_killed_while_a_consumer_folds(config, consumer, stack)
 
 
 async def test_the_primary_steps_down_while_a_consumer_folds(config, consumer, stack):
-    """Without a primary no write is accepted, and writes that were not replicated are lost: as above."""
+    """Although a step-down refuses writes and loses unreplicated ones, the documents equal the oracle."""
     service = consumer(config)
     async with load(config, writers=2) as running, watched(config) as views, reading(config) as answers:
         await running.grow(200)
@@ -72,7 +72,7 @@ async def test_the_primary_steps_down_while_a_consumer_folds(config, consumer, s
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["killed", "paused"])
 async def test_mongodb_is_away_for_a_minute(config, consumer, stack, how):
-    """The outage is longer than any time-out of consumer, driver and group: as above."""
+    """After an outage longer than any time-out of consumer, driver and group, the documents equal the oracle."""
     service = consumer(config)
     async with load(config, writers=2, pause=0.05) as running, reading(config) as answers:
         await running.grow(100)
@@ -90,7 +90,7 @@ async def test_mongodb_is_away_for_a_minute(config, consumer, stack, how):
     assert service.running
 
 
-async def test_a_reader_says_that_mongodb_is_away_and_writers_do_not_need_it(config, consumer, stack):
+async def test_readers_report_that_mongodb_is_away_and_writers_do_not_need_it(config, consumer, stack):
     """The reader raises MongoUnavailable; events that were logged meanwhile are folded later."""
     service = consumer(config)
     async with load(config, writers=1) as running:

@@ -1,4 +1,4 @@
-"""Faults of the network between everybody and Kafka, and between the consumer and MongoDB."""
+"""Faults of the network between Kafka and its clients, and between the consumer and MongoDB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy import Proxy
 from service_support import folds_on
 from writers import load
 
-# By name: what it does to a proxy, and for how many seconds it lasts.
+# Faults by name: the method of a proxy, and the duration in seconds.
 FAULTS = {
     "latency": (lambda proxy: setattr(proxy, "latency", 0.05), 1.5),
     "throttled": (lambda proxy: setattr(proxy, "rate", 50_000), 1.5),
@@ -25,7 +25,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
-    """A broker that tells its clients to come through a proxy."""
+    """A broker that advertises the address of a proxy."""
     server = ProxiedKafka(tmp_path_factory.mktemp("kafka"))
     server.start()
     yield server
@@ -33,10 +33,10 @@ def broker(tmp_path_factory):
 
 
 async def suffered(proxy, running, faults):
-    """Let a proxy have each fault for a while; after each the folding goes on."""
+    """Apply each fault to a proxy for its duration; after each, folding continues."""
     for fault, seconds in faults:
         fault(proxy)
-        await anyio.sleep(seconds)  # that long a fault, not a wait for anything
+        await anyio.sleep(seconds)  # the duration of the fault, not a wait for a condition
         proxy.heal()
         await running.grow(20)
         yield
@@ -44,8 +44,8 @@ async def suffered(proxy, running, faults):
 
 @pytest.mark.parametrize("length", [1.0, pytest.param(15.0, marks=pytest.mark.slow)], ids=["short", "past time-outs"])
 @pytest.mark.timeout(600)
-async def test_faults_of_the_network_to_kafka_cost_nothing(config, consumer, broker, length):
-    """Whatever happens between the broker and its clients, writers and consumer alike: all is folded once, in order."""
+async def test_faults_of_the_network_to_kafka_lose_nothing(config, consumer, broker, length):
+    """With any fault between the broker and its clients, every event is folded once, in order."""
     with Proxy(broker.behind, broker.proxy_port) as proxy:
         config = replace(config, kafka=broker.proxied)
         service = consumer(config)
@@ -63,8 +63,8 @@ async def test_faults_of_the_network_to_kafka_cost_nothing(config, consumer, bro
 
 @pytest.mark.parametrize("length", [1.0, pytest.param(15.0, marks=pytest.mark.slow)], ids=["short", "past time-outs"])
 @pytest.mark.timeout(600)
-async def test_faults_of_the_network_to_mongodb_cost_nothing(config, consumer, stack, length):
-    """Whatever happens between MongoDB and the consumer: the documents equal the oracle at every moment."""
+async def test_faults_of_the_network_to_mongodb_lose_nothing(config, consumer, stack, length):
+    """With any fault between MongoDB and the consumer, the documents equal the oracle at every moment."""
     with mongo_through_proxy(config, stack) as (through, proxy):
         service = consumer(through)
         async with load(config, writers=2, pause=0.02) as running, watched(config) as views:

@@ -1,4 +1,4 @@
-"""The oracle notices: what it would not see, the fault suite would not find."""
+"""Tests of the oracle: it detects every error of the log and the documents that the fault suite must find."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import bson
 import pytest
 from journal import call
-from oracle import check, check_documents, check_log, look, read_log
+from oracle import check, check_documents, check_log, read_log, read_view
 from service_support import caught_up
 from writers import load
 
@@ -20,11 +20,11 @@ async def run(config, consumer):
     async with load(config, writers=2, claims=3) as running:
         await running.grow(150)
     await caught_up(config)
-    return await read_log(config), running.journals, look(config), await check(config, running.journals)
+    return await read_log(config), running.journals, read_view(config), await check(config, running.journals)
 
 
-async def test_what_is_wrong_in_log_or_documents_is_noticed(run):
-    """Lost, doubled, swapped and strange events; calls that were acknowledged and are missing; changed documents."""
+async def test_errors_in_log_and_documents_are_detected(run):
+    """The oracle detects lost, doubled, swapped and foreign events, lost acknowledged calls, and changed documents."""
     log, journals, _, figures = run
 
     assert figures.calls == sum(len(each.calls) for each in journals)
@@ -45,7 +45,7 @@ async def test_what_is_wrong_in_log_or_documents_is_noticed(run):
     for reason, wrong in wrong_logs.items():
         with pytest.raises(AssertionError, match=reason):
             check_log(wrong, journals)
-    check_log([*log, log[at]], journals)  # a resend is none of these
+    check_log([*log, log[at]], journals)  # a resend is no error
 
     busy = max(journals, key=lambda each: len(each.calls))
     others = [each for each in journals if each is not busy]
@@ -53,14 +53,14 @@ async def test_what_is_wrong_in_log_or_documents_is_noticed(run):
     missing = replace(busy, path=None, calls=[*busy.calls, call(trial, "start")], acked=len(busy.calls) + 1)
     with pytest.raises(AssertionError, match="are in the log"):
         check_log(log, [*others, missing])
-    check_log(log, [*others, replace(missing, acked=len(busy.calls))])  # what was not acknowledged may be missing
+    check_log(log, [*others, replace(missing, acked=len(busy.calls))])  # unacknowledged calls may be missing
     changed = [busy.calls[0]._replace(content="[]"), *busy.calls[1:]]
     with pytest.raises(AssertionError, match="the log has"):
         check_log(log, [*others, replace(busy, path=None, calls=changed)])
 
 
-async def test_any_changed_document_is_noticed(run):
-    """Every field of every kind of document counts, and so do missing documents and a checkpoint that is elsewhere."""
+async def test_any_changed_document_is_detected(run):
+    """The oracle detects a change of any field of any kind of document, missing documents, and a wrong checkpoint."""
     log, _, view, _ = run
     check_documents(log, view)
 
@@ -70,7 +70,7 @@ async def test_any_changed_document_is_noticed(run):
         for key in document.keys() - {"_id", "size"}:
             changed = {**document, key: "changed" if key != "rows" else document[key] + 1}
             others = {**view.documents[kind], uid: bson.encode(changed)}
-            # What cannot be read at all is noticed too.
+            # Documents that cannot be read are detected too.
             with pytest.raises((AssertionError, KeyError, TypeError, ValueError, AttributeError, struct.error)):
                 check_documents(log, replace(view, documents={**view.documents, kind: others}))
         fewer = {each: raw for each, raw in view.documents[kind].items() if each != uid}

@@ -1,4 +1,4 @@
-"""Bytes that nobody should have written: one dead letter each, the partition goes on, memory stays bounded."""
+"""Invalid bytes in the log: each record becomes one dead letter, the partition continues, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaProducer
 from anyio.to_thread import run_sync
 from injectors import mongo_through_proxy
 from memory import peak_memory
-from oracle import check, check_documents, look, read_log
+from oracle import check, check_documents, read_log, read_view
 from pymongo import MongoClient
-from service_support import caught_up, send, told
+from service_support import caught_up, log_entries, send
 from trialstream.log.topics import partition_of
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
@@ -33,13 +33,13 @@ from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 from writers import connected, load
 
 STRANGER = "by-hand"
-# The interpreter with all that is imported takes 120 MB. A megabyte of empty arrays becomes 64 MB, and a fetch of a
-# partition holds four of them.
+# Python with all imports takes 120 MB. A megabyte of empty arrays becomes 64 MB, and a fetch of a partition holds four
+# of them.
 RSS_BYTES = 700 * 2**20
 
 
 def varint(n):
-    """A zigzag varint."""
+    """Encode a zigzag varint."""
     n = (n << 1) ^ (n >> 63)
     out = bytearray()
     while n > 0x7F:
@@ -52,17 +52,17 @@ SEQS = itertools.count(1)
 
 
 def envelope(trial):
-    """What the events of one writer have in common; each has the next number."""
+    """Return the common fields of the events of one writer; each call uses the next number."""
     return {"trial": trial, "writer": STRANGER, "seq": next(SEQS), "time": 1_700_000_000_000_000}
 
 
 def request(trial):
-    """The same for an event that asks for something."""
+    """Return the common fields of a request."""
     return {**envelope(trial), "seq": 0, "request": f"{next(SEQS)}\0" * 10_000}
 
 
 def frame(trial, **changes):
-    """A frame of two rows."""
+    """Return a frame of two rows."""
     rows = {"times": [0, 9], "columns": [[0.5, 1.5]], "steps": [1, 2]}
     return MetricsLogged(
         **envelope(trial), aggregator=TimeSeriesAggregator.lazy(), names=["loss"], **{**rows, **changes}
@@ -70,19 +70,19 @@ def frame(trial, **changes):
 
 
 def with_value(trial, body):
-    """An event that has one value with this body."""
+    """Encode an event that has one value with this body."""
     data = encode(TagsAdded(**envelope(trial), values={"k": None}))
     return data[: data.rindex(b"\x02k\x00") + 2] + body + b"\0"
 
 
 def stranger_to(config, partition, start):
-    """The address of no trial, which belongs into a partition and begins so."""
+    """Return an address that no trial has, which belongs in a partition and begins with `start`."""
     names = (f"{start}{i}" for i in range(1000))
     return next(each for each in names if partition_of(each.encode(), config.partitions) == partition) + "_0"
 
 
 def wrong(config, trial, home):
-    """The kinds of the plain sort, by what must be said of them."""
+    """Return simple invalid records, each with a part of the expected reason."""
     whole = encode(frame(trial))
     return [
         ("not in Avro single-object encoding", b""),
@@ -98,7 +98,7 @@ def wrong(config, trial, home):
 
 
 def absurd(config, trial, home):
-    """Bodies that fit their schema, or begin as if they did, and are far from any event."""
+    """Return extreme records that fit their schema or begin as if they did, each with a part of the expected reason."""
     whole = encode(frame(trial))
     before_columns = whole[: whole.rindex(varint(1) + varint(2))]
     million = 1_000_000
@@ -124,7 +124,7 @@ def absurd(config, trial, home):
 
 
 def creation(address):
-    """A trial is asked for."""
+    """Return the creation of a trial."""
     return TrialCreated(**request(address), name="n", parameters={}, auto_increment=False)
 
 
@@ -143,7 +143,7 @@ async def send_compressed(config, values, partition):
 
 
 async def test_poison_of_each_kind_is_one_dead_letter_and_all_else_is_folded(config, consumer):
-    """In every partition, between the events of writers; and the consumer's memory stays bounded."""
+    """In every partition, poison between valid events becomes one dead letter each, and memory stays bounded."""
     service = consumer(config)
     expected = {}
     with peak_memory(service.pid) as peak:
@@ -152,7 +152,7 @@ async def test_poison_of_each_kind_is_one_dead_letter_and_all_else_is_folded(con
             home = partition_of(trial.hash.encode(), config.partitions)
             for partition in range(config.partitions):
                 await running.grow(50)
-                # An event of this trial that lies elsewhere is poison too.
+                # An event of this trial in another partition is poison too.
                 kinds = wrong(config, trial.uid, home)
                 if partition == home:
                     kinds += absurd(config, trial.uid, home)
@@ -170,13 +170,13 @@ async def test_poison_of_each_kind_is_one_dead_letter_and_all_else_is_folded(con
         assert len(found[place]["reason"]) <= 2000
         assert len(found[place]["value"]) <= MAX_RECORD_BYTES
     assert figures.dead == len(expected)
-    assert len(told(service, "dead_letter")) == figures.dead
+    assert len(log_entries(service, "dead_letter")) == figures.dead
     assert service.running
     assert peak.bytes < RSS_BYTES
 
 
-async def test_any_flipped_bit_is_folded_as_what_it_says_or_is_a_dead_letter(config, consumer):
-    """Kafka's checksum finds what is damaged on the way; what was written so means something else, or nothing."""
+async def test_any_flipped_bit_is_folded_or_is_a_dead_letter(config, consumer):
+    """Bits flipped before Kafka computed its checksum give an event with another meaning, or a dead letter."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -191,7 +191,7 @@ async def test_any_flipped_bit_is_folded_as_what_it_says_or_is_a_dead_letter(con
     [partition] = [each.partition for each in await read_log(config) if isinstance(each.event, TrialCreated)]
     await send(config, flipped, partition=partition)
     await caught_up(config)
-    log, view = await read_log(config), look(config)
+    log, view = await read_log(config), read_view(config)
     check_documents(log, view)
 
     assert len(flipped) / 4 < len(view.dead) < len(flipped)
@@ -199,7 +199,7 @@ async def test_any_flipped_bit_is_folded_as_what_it_says_or_is_a_dead_letter(con
 
 
 async def test_an_unknown_fingerprint_reads_the_schema_topic_to_its_end_first(config, consumer):
-    """However much was published before it, and in the same moment: the event behind it is no dead letter."""
+    """The event behind any number of schemas, published at the same moment, is folded, and is no dead letter."""
     consumer(config)
     newer = next(json.loads(each) for each in SCHEMAS.values() if json.loads(each)["name"].endswith("Heartbeat"))
     newer["fields"].append({"name": "host", "type": "string", "default": ""})
@@ -212,7 +212,7 @@ async def test_an_unknown_fingerprint_reads_the_schema_topic_to_its_end_first(co
     await send(config, [*junk, json.dumps(newer).encode()], topic=config.schemas_topic, key=b"k")
     unknown, _ = await send(config, [b"\xc3\x01" + b"\x44" * 8, event], partition=partition)
     await caught_up(config)
-    log, view = await read_log(config), look(config)
+    log, view = await read_log(config), read_view(config)
     check_documents(log, view)
 
     assert view.dead == [(config.trials_topic, partition, unknown)]
@@ -221,23 +221,23 @@ async def test_an_unknown_fingerprint_reads_the_schema_topic_to_its_end_first(co
 
 @pytest.mark.slow
 async def test_a_batch_that_takes_too_long_to_write_is_halved(config, consumer, stack):
-    """It would be tried for ever otherwise: over a slow line to MongoDB the partition gets on all the same."""
+    """Without halving, the batch would be tried for ever; over a slow line to MongoDB the partition still advances."""
     with mongo_through_proxy(config, stack) as (through, proxy):
         service = consumer(through)
         await caught_up(config)
         await run_sync(service.stop)
-        await send(config, [b"x" * 800] * 3500)  # while it is away, so that it finds all of them at once
+        await send(config, [b"x" * 800] * 3500)  # while the consumer is stopped, so that it finds all of them at once
         proxy.rate = 250_000
         await run_sync(service.start)
         await caught_up(config, 120)
         proxy.heal()
         await run_sync(service.stop)
 
-    sizes = [line["events"] for line in told(service, "write_failed")]
+    sizes = [line["events"] for line in log_entries(service, "write_failed")]
 
     assert sizes
-    assert len(look(config).dead) == 3500
-    check_documents(await read_log(config), look(config))
+    assert len(read_view(config).dead) == 3500
+    check_documents(await read_log(config), read_view(config))
 
 
 UNBOUNDED = """
@@ -251,14 +251,14 @@ main()
 
 
 class Unbounded(ConsumerService):
-    """A consumer whose fold lets documents grow past what MongoDB takes, as if a bound of ours were wrong."""
+    """A consumer whose fold lets documents exceed MongoDB's limit, as if one of our limits were wrong."""
 
     def _command(self):
         return [sys.executable, "-c", UNBOUNDED]
 
 
 async def test_an_event_whose_document_mongodb_cannot_hold_is_one_dead_letter(config, tmp_path):
-    """The batch is halved down to it, and the rest is folded."""
+    """The batch is halved until the failing event is alone, and the rest is folded."""
     service = Unbounded(tmp_path, config)
     await run_sync(service.start)
     try:
@@ -274,7 +274,7 @@ async def test_an_event_whose_document_mongodb_cannot_hold_is_one_dead_letter(co
             [beside] = await protocol.fetch_trials({"uid": other.uid})
     finally:
         await run_sync(service.stop)
-    dead = look(config).dead
+    dead = read_view(config).dead
 
     assert 3 <= len(dead) <= 6
     assert len(again.parameters) == 45 - len(dead)

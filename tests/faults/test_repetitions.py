@@ -1,18 +1,18 @@
-"""Events that come twice, and writers whose events change places."""
+"""Repeated events, and events of different writers in another order."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
 
-from oracle import check, check_documents, look, read_log
+from oracle import check, check_documents, read_log, read_view
 from service_support import caught_up, records_of, send, snapshot
 from trialstream_schemas.wire.events import SubjectEvent, TrialCreated
 from writers import load
 
 
 async def test_repetitions_change_no_document(config, consumer):
-    """Stretches of the log are sent again, as after a resend or an import: every document stays as it is."""
+    """Stretches of the log that are sent again, as after a resend or an import, change no document."""
     dice = random.Random(3)
     service = consumer(config)
     async with load(config, writers=3, claims=4) as running:
@@ -36,10 +36,10 @@ async def test_repetitions_change_no_document(config, consumer):
 
 
 async def test_events_of_different_writers_may_change_places(config, consumer):
-    """Per writer the order stays and across writers it is any: each trial says the same of each writer.
+    """With the order kept per writer and changed across writers, each trial has the same data of each writer.
 
-    What they share, such as which of two rows comes first in a history, follows the log; so what is compared are the
-    trials of one writer each, whole, and the marks and sums of those that all share.
+    Data of several writers, such as which of two rows comes first in a history, follows the log. So trials of a single
+    writer are compared as a whole; of the trials that all share, the marks and sums are compared.
     """
     dice = random.Random(5)
     consumer(config)
@@ -48,7 +48,7 @@ async def test_events_of_different_writers_may_change_places(config, consumer):
     await check(config, running.journals)
     log = await records_of(config, config.trials_topic)
     events = {(each.topic, each.partition, each.offset): each.event for each in await read_log(config)}
-    first = look(config)
+    first = read_view(config)
 
     other = replace(config, prefix=f"{config.prefix}-other")
     consumer(other)
@@ -65,8 +65,8 @@ async def test_events_of_different_writers_may_change_places(config, consumer):
         shuffled = [*created, *(by_writer[writer].pop(0) for writer in turns)]
         await send(other, shuffled, partition=partition)
     await caught_up(other)
-    check_documents(await read_log(other), look(other))
-    second = look(other)
+    check_documents(await read_log(other), read_view(other))
+    second = read_view(other)
     shared = running.trials[0].uid
 
     assert first.documents["trials"].keys() == second.documents["trials"].keys()

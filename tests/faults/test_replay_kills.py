@@ -15,7 +15,7 @@ import trialstream as ts
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
-from service_support import caught_up, databases, differences, folds_on, live, members, snapshot, told, until
+from service_support import caught_up, databases, differences, folds_on, live, log_entries, members, snapshot, until
 from trialstream.log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
 from trialstream_consumer.projection.catalog import Catalog
@@ -66,12 +66,12 @@ async def check_equals_the_log(config):
 
 @asynccontextmanager
 async def watching(config):
-    """Readers that poll all the time, one of them over a new connection each time: none ever sees less than before."""
+    """Run readers that poll all the time, one of them over new connections; none ever sees less than before."""
     seen = {"trials": 0, "rows": 0, "members": 0}
     polls = 0
     left = anyio.Event()
 
-    async def look(protocol):
+    async def count(protocol):
         trials = await protocol.fetch_trials({})
         [project] = await protocol.fetch_projects({})
         shared = next(each for each in trials if each.name == "shared")
@@ -84,7 +84,7 @@ async def watching(config):
 
     async def watch(protocol, least):
         nonlocal polls
-        now = await look(protocol)
+        now = await count(protocol)
 
         assert all(now[name] >= least[name] for name in now), (least, now)
 
@@ -148,12 +148,12 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
 
     assert first.running
     assert second.running
-    assert told(first, "projection_switched")
-    assert told(second, "projection_switched")
+    assert log_entries(first, "projection_switched")
+    assert log_entries(second, "projection_switched")
     assert databases(config) == {live(config)}
 
 
-async def test_a_rebuild_that_is_killed_at_each_of_its_steps_goes_on_when_it_is_run_again(config, consumer):
+async def test_a_rebuild_killed_at_each_of_its_steps_continues_when_it_is_run_again(config, consumer):
     """After each kill, consumers fold on at once, no reader sees less, and the next run succeeds."""
     service = consumer(config)
     async with load(config, writers=1) as writing:
@@ -198,8 +198,8 @@ async def test_without_a_consumer_a_killed_rebuild_continues_from_its_own_checkp
     assert differences(before, snapshot(config)) == []
 
 
-async def test_of_two_rebuilds_at_once_one_succeeds_and_the_other_may_be_fenced(config, consumer):
-    """They fence each other like consumers: one projection is built, and it equals the log."""
+async def test_of_two_concurrent_rebuilds_one_succeeds_and_the_other_may_be_fenced(config, consumer):
+    """Concurrent rebuilds fence each other like consumers: one projection is built, and it equals the log."""
     consumer(config)
     results = []
 
@@ -266,7 +266,7 @@ async def test_a_killed_rebuild_until_and_a_killed_verify_can_be_run_again(confi
     assert databases(config) == {live(config), f"{config.prefix}~then"}
 
 
-async def test_a_rebuild_outlives_a_killed_mongodb_or_is_run_again(config, consumer, stack):
+async def test_a_rebuild_survives_a_killed_mongodb_or_is_run_again(config, consumer, stack):
     """No event is lost, whether the rebuild waits for MongoDB to come back or ends with an error."""
     consumer(config)
     async with load(config) as writing:

@@ -47,7 +47,7 @@ def run_until_killed(config, step, at, *job):
 async def steps_of(config, name):
     """The steps in the history of the first revision, of which no event may be lost."""
     async with ts.KafkaProtocol(config) as reader:
-        # The new revision is behind all events of the first in their partition.
+        # The new revision comes after all events of the first in their partition.
         await reader.new_trial(ts.Trial(name=name), auto_increment=True)
         trial = (await reader.get_trial(ts.Trial(name=name)))[0]
         history = await reader.fetch_metrics(trial, "loss") if trial.rows else {}
@@ -70,7 +70,7 @@ async def check(folding, config, step, at, name):
 @pytest.mark.parametrize("at", [1, 6])
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_kill_loses_nothing_that_the_spool_confirmed(folding, tmp_path, step, at):
-    """Whether the events are sent meanwhile or wait for servers; the push sends the rest, in order."""
+    """No confirmed event is lost, whether events are sent meanwhile or wait; the push sends the rest, in order."""
     async with anyio.create_task_group() as tasks:
         for mode, settings in MODES.items():
             if mode == "always" or step not in ONLINE:
@@ -98,7 +98,7 @@ async def spooled(folding, tmp_path_factory):
 @pytest.mark.parametrize("at", [1, 3])
 @pytest.mark.parametrize("step", PUSH_STEPS)
 async def test_a_killed_push_can_be_run_again(folding, spooled, tmp_path, step, at):
-    """The events that it had sent count once, and the others are still there."""
+    """Events that a killed push had sent count once, and the next push sends the others."""
     found, rows = spooled
     config = dataclasses.replace(folding, spool_dir=str(tmp_path))
     shutil.copytree(found.folder, config.spools / found.writer)

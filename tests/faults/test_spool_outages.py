@@ -33,8 +33,8 @@ def filler():
     return os.urandom(FILLER // 2).hex()
 
 
-async def test_an_outage_goes_to_disk_and_comes_back_in_order(config, consumer, stack):
-    """Three times as much as memory holds: each row and update once, in order; memory stays below its bound."""
+async def test_events_of_an_outage_go_to_disk_and_arrive_in_order(config, consumer, stack):
+    """Events of three times the memory go to disk in an outage, memory stays bounded, and each arrives once, in order."""
     consumer(config)
     async with ts.KafkaProtocol(replace(config, memory_bytes=16 * MIB), timeout=60) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
@@ -86,7 +86,7 @@ async def test_events_left_by_a_close_are_pushed_later(config, consumer, stack):
     assert folder[1] == folder[2] == str(config.spools / protocol.writer)
     await push_spool(config, config.spools / protocol.writer, lambda _: None)
     async with ts.KafkaProtocol(config) as reader:
-        await reader.new_trial(ts.Trial(name="t"), auto_increment=True)  # behind all of it in the partition
+        await reader.new_trial(ts.Trial(name="t"), auto_increment=True)  # after all other events in the partition
         [found, _] = await reader.get_trial(trial)
         history = await reader.fetch_metrics(found)
 
@@ -96,7 +96,7 @@ async def test_events_left_by_a_close_are_pushed_later(config, consumer, stack):
 
 
 async def test_a_full_disk_blocks_once_and_then_drops_new_events(config, consumer, stack):
-    """The default: each dropped event is counted and shows as a gap of the trial; no other event is missing."""
+    """By default each dropped event is counted and shows as a gap of the trial; no other event is missing."""
     consumer(config)
     async with small(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
@@ -174,8 +174,8 @@ async def test_a_full_disk_can_raise(config, consumer, stack):
     assert (found.lost_events, found.state_version, found.tags["last"]) == (0, logged + 1, logged - 1)
 
 
-async def test_a_disk_that_fails_is_reported_and_loses_no_event_that_it_took(config, consumer):
-    """The system refuses larger files here: the run goes on, and the events that the spool confirmed are sent later."""
+async def test_a_failing_disk_is_reported_and_loses_no_confirmed_event(config, consumer):
+    """With a file size limit the run continues, and the events that the spool confirmed are sent later."""
     config = replace(config, offline=True)
     script = (
         "import asyncio, os, resource, sys, json\n"

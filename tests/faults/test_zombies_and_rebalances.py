@@ -10,7 +10,7 @@ import pytest
 from anyio.to_thread import run_sync
 from injectors import paused
 from oracle import check, watched
-from service_support import bury, folded, folds_on, members, told, until
+from service_support import bury, folded, folds_on, log_entries, members, until
 from writers import load
 
 
@@ -26,7 +26,7 @@ async def test_a_zombie_is_fenced(config, consumer):
             await bury(config)
             heir = await run_sync(consumer, config)
             await folds_on(config, 20)
-        await until(lambda: bool(told(zombie, "fenced")) or len(told(zombie, "ready")) > 1)
+        await until(lambda: bool(log_entries(zombie, "fenced")) or len(log_entries(zombie, "ready")) > 1)
         await folds_on(config, 20)
     figures = await check(config, running.journals, views=views)
 
@@ -37,16 +37,16 @@ async def test_a_zombie_is_fenced(config, consumer):
 
 @pytest.mark.slow
 async def test_a_consumer_that_is_paused_past_its_session_is_fenced(config, consumer):
-    """As above, but the session of the paused consumer expires by itself."""
+    """A consumer whose session expired during a pause writes nothing when it resumes, and rejoins as a member."""
     zombie = consumer(config)
     async with load(config, writers=2, pause=0.02) as running, watched(config, 1.0) as views:
         await running.grow(200)
         heir = await run_sync(consumer, config)
         await until(partial(_stable, config, 2))
         with paused(zombie):
-            await until(lambda: len(told(heir, "ready")[-1]["partitions"]) == config.partitions + 1, 60)
+            await until(lambda: len(log_entries(heir, "ready")[-1]["partitions"]) == config.partitions + 1, 60)
             await folds_on(config, 20)
-        await until(lambda: len(told(zombie, "ready")) > 2, 60)
+        await until(lambda: len(log_entries(zombie, "ready")) > 2, 60)
         await folds_on(config, 20)
     figures = await check(config, running.journals, views=views)
 
@@ -58,7 +58,7 @@ async def _stable(config, count):
     return await members(config) == count
 
 
-async def test_a_storm_of_rebalances_stops_nobody(config, consumer):
+async def test_frequent_rebalances_do_not_stop_the_folding(config, consumer):
     """Four consumers in turn are killed or stopped, and started again; in every window events are folded."""
     services = [consumer(config)]
     windows = []

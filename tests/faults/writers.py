@@ -23,23 +23,23 @@ COMMIT_SECONDS = 60.0
 
 
 def connected(config: Config, timeout: float = 30.0) -> ts.KafkaProtocol:
-    """A protocol for a configuration, to be entered."""
+    """Return a protocol for a configuration, not entered yet."""
     return ts.KafkaProtocol(config, timeout=timeout)
 
 
 class Stopwatch:
-    """Times calls, and tells what they took from what the machine took.
+    """Measures calls, and separates their own duration from stalls of the machine.
 
-    A control thread does nothing but short sleeps, and notes when one ends late: then no thread of the process ran, or
-    not the one whose turn it was. The kernel counts how long the calling thread was ready to run and had no processor.
-    The part of a call's duration that lies in such a stall, or the wait for a processor where that is longer, is not
-    the call's own. A call that stalls the others itself, by keeping the interpreter to itself, shows in the processor
-    time of its thread.
+    A control thread makes short sleeps and records when one ends late: then no thread of the process ran, or another
+    one kept the interpreter. The kernel counts how long the calling thread was ready to run and had no processor. The
+    part of a call's duration that lies in such a stall, or the wait for a processor if that is longer, is not the
+    call's own. A call that itself stalls the others, by keeping the interpreter, shows in the processor time of its
+    thread.
 
     Attributes:
-        slowest: Seconds that the slowest call took, stalls apart.
-        busiest: Seconds of processor time that a call took at most.
-        wall: Seconds that the slowest call took, stalls and all.
+        slowest: Longest duration of a call without stalls, seconds.
+        busiest: Largest processor time of a call, seconds.
+        wall: Longest duration of a call including stalls, seconds.
     """
 
     TICK = 0.002
@@ -64,7 +64,7 @@ class Stopwatch:
             self.slowest = max(self.slowest, ended - began - max(late, delayed))
 
     async def time(self, awaitable):
-        """Await and time it."""
+        """Await a call, and measure it."""
         began, cpu, delayed = time.perf_counter(), time.thread_time(), _delayed()
         try:
             return await awaitable
@@ -85,7 +85,7 @@ class Stopwatch:
 
 
 def _delayed() -> float:
-    """Seconds that this thread has been ready to run and had no processor; 0 where the kernel does not say."""
+    """Return the seconds that this thread was ready without a processor; 0 if the kernel does not report them."""
     try:
         return int(Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1]) / 1e9
     except OSError:
@@ -94,7 +94,7 @@ def _delayed() -> float:
 
 @dataclass
 class Writer:
-    """A protocol whose calls are taken down and timed."""
+    """A protocol whose calls are recorded and measured."""
 
     protocol: ts.KafkaProtocol
     journal: Journal
@@ -136,15 +136,15 @@ class Writer:
         await self._log(self.protocol.set_trial_status(trial, status, error), trial, "status", status.name, error)
 
     async def start(self, trial):
-        """Log that it began."""
+        """Log the start of a trial."""
         await self._log(self.protocol.log_trial_start(trial), trial, "start")
 
     async def finish(self, trial):
-        """Log that it ended."""
+        """Log the end of a trial."""
         await self._log(self.protocol.log_trial_finish(trial), trial, "finish", False, None)
 
     async def mixed(self, trial, i):
-        """The i-th step of a run that uses most of the protocol."""
+        """Make the calls of the i-th step of a run that uses most of the protocol."""
         await self.metrics(trial, i, loss=1 / (i + 1), accuracy=math.nan if i % 50 == 49 else i / 7)
         if i % 3 == 0:
             await self.chrono(trial, "step")
@@ -167,35 +167,35 @@ class Writer:
                 await self.status(trial, ts.CustomStatus("Paused", 150), "enough" if i % 40 == 19 else None)
 
     async def commit(self, seconds=COMMIT_SECONDS):
-        """Wait until all that was logged is acknowledged, and take that down."""
+        """Wait until all events are acknowledged, and record that."""
         made = len(self.journal.calls)
         await self.protocol.commit("acked", timeout=seconds)
         self.journal.add("acked", made)
 
     async def secure(self, seconds=COMMIT_SECONDS):
-        """Wait until all that was logged is acknowledged or on disk, and take that down: nothing of it may be lost."""
+        """Wait until all events are acknowledged or on disk, so that none of them may be lost, and record that."""
         made = len(self.journal.calls)
         await self.protocol.commit("spooled", timeout=seconds)
         self.journal.add("acked", made)
 
     async def create(self, trial, **kwargs):
         """Create a trial."""
-        created = await self._ask(self.protocol.new_trial(trial, **kwargs))
+        created = await self._request(self.protocol.new_trial(trial, **kwargs))
         if created is not None:
             self.journal.add("answer", "create", created.uid)
         return created
 
     async def claim(self, query):
-        """Claim a trial; None when no one is left or the answer did not come in time."""
+        """Claim a trial; return None if none is left or the answer did not come in time."""
         try:
-            trial = await self._ask(self.protocol.fetch_and_update_trial(query, "log_trial_start"))
+            trial = await self._request(self.protocol.fetch_and_update_trial(query, "log_trial_start"))
         except (ts.ItemNotFound, ts.CommitTimeout, ts.ProjectionBehind, ts.MongoUnavailable, ts.KafkaUnavailable):
             return None
         self.journal.add("answer", "claim", trial.uid)
         return trial
 
-    async def _ask(self, awaitable):
-        # Taken down before, and taken back where it was answered: a writer that dies in between does not know.
+    async def _request(self, awaitable):
+        # Recorded before the request and cleared by its answer: a writer that dies in between has no answer.
         self.journal.add("asks")
         answer = None
         try:
@@ -207,7 +207,7 @@ class Writer:
         return answer
 
     def note(self):
-        """Take down the figures: seconds `slowest`, `busiest`, `wall` of the log calls, and the process's `rss`."""
+        """Record the figures: seconds `slowest`, `busiest`, `wall` of the log calls, and the process's `rss`."""
         for name in ("slowest", "busiest", "wall"):
             self.journal.add(name, getattr(self.watch, name))
         self.journal.add("rss", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -226,25 +226,25 @@ class Load:
 
     @property
     def journals(self) -> list[Journal]:
-        """Of all writers, and of who created the trials."""
+        """Journals of all writers and of the author of the trials."""
         return [each.journal for each in self.writers]
 
     @property
     def calls(self) -> int:
-        """Log calls made so far by all."""
+        """Number of log calls made so far."""
         return sum(len(each.calls) for each in self.journals)
 
     async def grow(self, calls: int, seconds: float = 60.0) -> None:
-        """Wait until so many more calls are made."""
+        """Wait for a number of further log calls."""
         before = self.calls
         await until(lambda: self.calls >= before + calls, seconds)
 
 
 @asynccontextmanager
 async def load(config: Config, *, writers: int = 3, pause: float = 0.004, claims: int = 0):
-    """Writers with a trial of their own each and one that they share, and so many trials to be claimed meanwhile.
+    """Run writers with a trial of their own each and one that they share, and meanwhile claim a number of trials.
 
-    A consumer must run when the block is entered. When it is left, all that was logged is acknowledged.
+    A consumer must run when the block is entered. When it is left, all events are acknowledged.
     """
     running = Load()
     stop = anyio.Event()
@@ -300,23 +300,23 @@ async def _protocols(config, count):
 
 # --- In processes of their own
 
-# A new interpreter that imports everything takes a second of processor time, a fork of one that has takes nothing.
+# A new interpreter with all imports takes a second of processor time, a fork of one takes almost none.
 _CONTEXT = multiprocessing.get_context("forkserver")
-# (This module cannot be among them: the server has the path of an interpreter, not that of the tests.)
+# This module cannot be preloaded: the fork server has the path of the interpreter, not that of the tests.
 _CONTEXT.set_forkserver_preload(["trialstream", "aiokafka.admin", "trialstream_console.local.consumer"])
 
 
 class WriterProcess:
-    """A writer in a process of its own, that logs `calls` steps to one trial.
+    """A writer in a process of its own, which logs steps to one trial.
 
     Args:
-        config: Where the servers are.
+        config: Settings.
         path: File of its journal.
-        trial: What it logs to.
-        calls: How many steps at most; it can be told to `stop` earlier.
-        pause: Seconds between them.
-        claims: Whether it claims trials called "job" on the side.
-        secures: After how many steps it waits until all is at least on disk; 0 for never.
+        trial: Trial that it logs to.
+        calls: Number of steps at most; `stop` ends it earlier.
+        pause: Pause between steps, seconds.
+        claims: Whether it also claims trials with the name "job".
+        secures: Number of steps between waits until all events are at least on disk; 0 for no waits.
     """
 
     def __init__(self, config, path, trial, *, calls, pause=0.0, claims=False, secures=0):
@@ -328,25 +328,25 @@ class WriterProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self._process.pid
 
     @property
     def journal(self) -> Journal:
-        """Its journal so far."""
+        """Journal so far."""
         return Journal.load(self.path) if self.path.exists() else Journal()
 
     def stop(self) -> None:
-        """Let it commit and end."""
+        """Request the process to commit and end."""
         self._stop.set()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process (SIGKILL)."""
         self._process.kill()
         self._process.join()
 
     def join(self, seconds: float = 120.0) -> None:
-        """Wait for its end, which must be a good one."""
+        """Wait for a successful end."""
         self._process.join(seconds)
         assert self._process.exitcode == 0, f"the writer ended with {self._process.exitcode}"
 
@@ -359,7 +359,7 @@ async def _write(config, path, trial, calls, pause, claims, secures, stop):
     journal = Journal(path=path)
     async with connected(config) as protocol:
         writer = Writer(protocol, journal)
-        # Its claims have a loop and a thread of their own: else the timed calls would wait for them in the loop.
+        # Claims have a loop and a thread of their own, since the timed calls would otherwise wait for them in the loop.
         claiming = partial(asyncio.run, _claim(config, path.with_suffix(".claims"), stop))
         async with anyio.create_task_group() as tasks:
             if claims:

@@ -1,4 +1,4 @@
-"""The contract of the Protocol as data: its methods, what it takes as a value, and what it refuses."""
+"""The Protocol's contract as data: its methods, the values that it accepts, and those that it refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "until",
 ]
 
-# The table of the issue, parameter by parameter.
+# Parameters of each method without self, as users' scripts rely on them.
 METHODS = {
     "log_trial_start": "trial",
     "log_trial_finish": "trial, exc_type=None, exc_val=None, exc_tb=None",
@@ -58,7 +58,7 @@ METHODS = {
     "fetch_projects": "query",
     "fetch_metrics": "trial, *names, since_step=None, max_points=None",
 }
-# Those that speak of a trial that must exist.
+# Methods whose trial must exist.
 TRIAL_METHODS = [
     *("log_trial_start", "log_trial_finish", "log_trial_chrono_start", "log_trial_chrono_finish"),
     *("log_trial_arguments", "log_trial_metadata", "log_trial_metrics", "set_trial_status", "add_trial_tags"),
@@ -67,7 +67,7 @@ TRIAL_METHODS = [
 
 
 def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> dict[str, dict[str, Any]]:
-    """A good call of every method, in an order in which they succeed, with every parameter by keyword."""
+    """Return a valid call of every method, with every parameter by keyword, in an order in which all calls succeed."""
     ended = {"exc_type": None, "exc_val": None, "exc_tb": None}
     callbacks = {"start_callback": None, "end_callback": None}
     pages = {"sort": "-created", "limit": 1}
@@ -105,13 +105,13 @@ def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> 
     }
 
 
-# What a key may be called: dots and dollars, what looks like our own escapes, and any Unicode.
+# Keys that are easily confused: dots and dollars, text like our own escapes, and any Unicode.
 KEYS = [
     *("a.b", ".", "$lr", "$gt", "a$b", "a b", " ", "", "%", "%2E", "%kind", "_id", "0", "a\\b", "A", "a", "self"),
     *("é", "e\u0301", "𝄞", "日本語", "\u202e", "\n", "x" * 1024),
 ]
 
-# By what it is: what goes in, and what comes back.
+# Accepted values by description: the value passed and the value that comes back.
 VALUES: dict[str, tuple[Any, Any]] = {
     "None": (None, None),
     "True": (True, True),
@@ -149,13 +149,13 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "a scalar of another library": (type("Tensor", (), {"item": lambda _: 4})(), 4),
 }
 
-# By why it is refused: key, value, and whether the type or the value is wrong.
+# Refused values by reason: key, value, and whether the type or the value is wrong.
 REFUSED: dict[str, tuple[str, Any, type[ts.TrialStreamError]]] = {
     "NUL in a name": ("a\0b", 1, ts.InvalidValue),
     "a name that is too long": ("x" * 1025, 1, ts.InvalidValue),
     "a lone surrogate in a name": ("\ud800", 1, ts.InvalidValue),
     "NUL in the name of a part": ("bad", {"a\0b": 1}, ts.InvalidValue),
-    "a part whose name is no text": ("bad", {1: 1}, ts.InvalidType),
+    "a part whose name is not a text": ("bad", {1: 1}, ts.InvalidType),
     "an integer beyond 64 bits": ("bad", 2**63, ts.InvalidValue),
     "a negative integer beyond 64 bits": ("bad", -(2**63) - 1, ts.InvalidValue),
     "a huge integer inside": ("bad", [{"a": 10**400}], ts.InvalidValue),
@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[str, Any, type[ts.TrialStreamError]]] = {
     "an object inside": ("bad", [{"a": object()}], ts.InvalidType),
 }
 
-# What a metric may be: what goes in, and the double that it is.
+# Accepted metric values: the value passed and the double that is stored.
 NUMBERS: dict[str, tuple[Any, float]] = {
     "int": (3, 3.0),
     "float": (0.5, 0.5),
@@ -199,29 +199,29 @@ NOT_NUMBERS: dict[str, Any] = {
 
 
 def connected(config: ts.Config, **settings: Any) -> ts.KafkaProtocol:
-    """A Protocol by these settings, to be entered."""
+    """Return a Protocol with these settings, not entered yet."""
     return ts.connect(kafka=config.kafka, mongo=config.mongo, prefix=config.prefix, **settings)
 
 
 async def again(protocol: ts.Protocol, trial: ts.Trial) -> ts.Trial:
-    """The trial as the projection shows it."""
+    """Read the trial again from the projection."""
     [found] = await protocol.fetch_trials({"uid": trial.uid})
     return found
 
 
 def exactly(x: Any) -> str:
-    """A form that tells apart what `==` does not (True and 1, 0.0 and -0.0), and in which NaN is NaN."""
+    """Return a form in which True and 1, and 0.0 and -0.0, differ, and NaN equals NaN."""
     return repr(x)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
-    """Return as soon as the condition holds.
+    """Wait until the condition holds.
 
     Raises:
-        TimeoutError: it does not within that many seconds.
+        TimeoutError: The condition did not hold within that many seconds.
     """
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not so after {seconds} s")
+            raise TimeoutError(f"condition not met after {seconds} s")
         await anyio.sleep(0.02)

@@ -227,8 +227,8 @@ def log_lines(service: ConsumerService) -> list[dict[str, object]]:
     return [json.loads(line) for line in service.log.read_text().splitlines()]
 
 
-def told(service: ConsumerService, event: str) -> list[dict[str, object]]:
-    """Return the lines of one log event."""
+def log_entries(service: ConsumerService, event: str) -> list[dict[str, object]]:
+    """Return the lines of one event in the log of a consumer."""
     return [line for line in log_lines(service) if line["event"] == event]
 
 

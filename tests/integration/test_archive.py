@@ -46,13 +46,13 @@ def fresh(config, **changes):
 
 
 def documents(config):
-    """The documents that must come back byte for byte; dead letters hold their place in the log, which differs."""
+    """Return the documents that must come back byte for byte, without dead letters, whose offsets differ."""
     found = snapshot(config)
     return {name: each for name, each in found.items() if name not in ("checkpoints", "dead_letters")}
 
 
 def dead_letters(config):
-    """The number of dead letters by reason and value."""
+    """Count the dead letters by reason and value."""
     found = map(bson.decode, snapshot(config)["dead_letters"].values())
     return collections.Counter((each["reason"], each["value"]) for each in found)
 
@@ -73,7 +73,7 @@ async def exported(log, file, **selection):
 
 
 def events(archive):
-    """By topic, the decoded events of an archive with their timestamps; None for an undecodable record."""
+    """Return the decoded events of an archive by topic, with their timestamps; None for an undecodable record."""
     store, found = SchemaStore(), {"registry": [], "trials": []}
     for record in archive.logged_records():
         try:
@@ -86,7 +86,7 @@ def events(archive):
 
 @pytest.fixture(scope="module")
 async def log(stack, tmp_path_factory):
-    """Written once for all tests, which do not change it; its consumer is stopped and its database dropped."""
+    """A log that is written once for all tests, which do not change it; its database is dropped before them."""
     config = fresh(ts.Config(kafka=stack.kafka.address, mongo=stack.mongo.uri, partitions=4))
     folder = tmp_path_factory.mktemp("archive")
     service = ConsumerService(folder, config)
@@ -112,7 +112,7 @@ async def log(stack, tmp_path_factory):
 
 @pytest.mark.parametrize("partitions", [4, 7])
 async def test_an_exported_log_folds_to_the_same_documents_elsewhere(log, consumer, partitions):
-    """All but dead letters are the same byte for byte, for the same and another partition count."""
+    """An imported log folds to the same documents, byte for byte, except dead letters, for any partition count."""
     target = await imported(log, consumer, partitions=partitions)
 
     assert differences(log.documents, documents(target)) == []
@@ -124,7 +124,7 @@ async def test_an_exported_log_folds_to_the_same_documents_elsewhere(log, consum
 
 
 async def test_a_second_import_changes_no_document(log, consumer, monkeypatch):
-    """Nor does an interrupted one before them. Records that cannot be folded become dead letters again."""
+    """Interrupted and repeated imports change no document; records that cannot be folded become dead letters again."""
     target = fresh(log.config)
     monkeypatch.setattr("trialstream_consumer.archive.importing._CHUNK_BYTES", 1000)
     with anyio.CancelScope() as interrupted:
@@ -141,8 +141,8 @@ async def test_a_second_import_changes_no_document(log, consumer, monkeypatch):
     assert dead_letters(target).keys() == log.dead_letters.keys()
 
 
-async def test_keys_and_order_are_those_of_the_log(log):
-    """Record by record; of the registry, all but the identity of the log."""
+async def test_an_import_keeps_keys_and_order(log):
+    """An import keeps every record's key and order; in the registry, only the identity of the log differs."""
     target = fresh(log.config)
     sent = await import_archive(target, log.archive, ignore)
     for source, topic in ((log.config.trials_topic, target.trials_topic), (log.config.schemas_topic, "")):
@@ -187,8 +187,8 @@ async def test_fastavro_alone_reads_the_file(log):
     assert len(names) >= 13
 
 
-async def test_an_exported_project_stands_on_its_own(log, consumer, tmp_path):
-    """All of its trials come back the same, also those attached later; other trials do not come."""
+async def test_an_exported_project_has_all_its_trials_and_no_others(log, consumer, tmp_path):
+    """An exported project has all its trials unchanged, also those attached later, and no other trials."""
     archive = await exported(log, tmp_path / "project.avro", project=PROJECT)
     found = documents(await imported(log, consumer, archive))
     trials = log.documents["trials"]
@@ -208,7 +208,7 @@ async def test_an_exported_project_stands_on_its_own(log, consumer, tmp_path):
 
 
 async def test_an_exported_trial_comes_with_its_group_and_the_groups_project(log, consumer, tmp_path):
-    """The trial is selected by its uid or by its hash."""
+    """An export of a trial, selected by uid or hash, includes its group and the group's project."""
     by_hash = await exported(log, tmp_path / "hash.avro", trial=log.other.hash)
     by_uid = await exported(log, tmp_path / "uid.avro", trial=log.other.uid)
     found = documents(await imported(log, consumer, by_uid))
@@ -220,7 +220,7 @@ async def test_an_exported_trial_comes_with_its_group_and_the_groups_project(log
 
 
 async def test_a_window_of_time_keeps_its_events_and_the_creations(log, tmp_path):
-    """By the broker's clock, from `since` on and before `until`."""
+    """A time window selects events by the broker's clock, from `since` until before `until`, and all creations."""
     times = sorted(time for _, time in events(log.archive)["trials"])
     since, until = int(times[len(times) // 3]), int(times[2 * len(times) // 3])
     archive = await exported(log, tmp_path / "window.avro", since=since, until=until)
@@ -250,7 +250,7 @@ async def test_nothing_to_export_is_an_error(log, config, tmp_path):
 
 
 async def test_an_interrupted_export_leaves_no_file(log, tmp_path):
-    """Neither FILE nor FILE.partial is left."""
+    """An interrupted export leaves neither FILE nor FILE.partial."""
     with anyio.CancelScope() as interrupted:
         await export_log(log.config, tmp_path / "log.avro", Selection(), lambda *_: interrupted.cancel())
 

@@ -10,8 +10,8 @@ from service_support import cli
 from trialstream.log.topics import ensure_topics
 
 
-async def test_there_are_no_dead_letters(config):
-    """Without --json a line says so, with --json the output is empty, and both succeed."""
+async def test_the_list_of_dead_letters_is_empty(config):
+    """`dead-letters` on a log without any succeeds and prints one line, or nothing with --json."""
     await ensure_topics(config)
     table, lines = cli(config, "dead-letters"), cli(config, "dead-letters", "--json")
 
@@ -20,7 +20,7 @@ async def test_there_are_no_dead_letters(config):
 
 
 async def test_a_server_that_does_not_answer(config):
-    """The exit code is 1, and the message has the address and the remedy."""
+    """If a server does not answer, the exit code is 1, and the message has the address and the remedy."""
     no_mongo = replace(config, mongo="mongodb://127.0.0.1:9/?replicaSet=trialstream")
     no_kafka = replace(config, kafka="127.0.0.1:9")
     found = {}

@@ -12,7 +12,7 @@ from aiokafka.partitioner import murmur2
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
-from service_support import caught_up, cli, send, told
+from service_support import caught_up, cli, log_entries, send
 from trialstream_consumer.fold import batch, updates
 from trialstream_consumer.replay.rebuild import rebuild
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
@@ -27,7 +27,7 @@ def partition_of(config, trial):
 
 
 def beside(config, trial, start):
-    """Return an address of no trial that begins with `start` and belongs in the partition of a trial."""
+    """Return an address that no trial has, which begins with `start` and belongs in the partition of a trial."""
     names = (f"{start}{i}" for i in range(1000))
     found = next(
         each
@@ -38,7 +38,7 @@ def beside(config, trial, start):
 
 
 def frame(of, seq=1, **changes):
-    """Make a frame of one row, of a writer that is no Protocol."""
+    """Make a frame of one row by a writer other than a Protocol."""
     event = MetricsLogged(
         trial=of.uid,
         writer="by-hand",
@@ -71,7 +71,7 @@ def poison(config, trial):
     }
 
 
-async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_goes_on(config, consumer):
+async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_continues(config, consumer):
     """A dead letter has topic, partition, offset, reason and bytes; later events are folded; the command lists all."""
     service = consumer(config)
     async with connected(config) as protocol:
@@ -91,7 +91,7 @@ async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_goes_on(
         assert reason in letter["reason"]
     assert again.metrics["loss"].count == 1
     assert again.lost_events == 0
-    assert [line["offset"] for line in told(service, "dead_letter")] == offsets[:-1]
+    assert [line["offset"] for line in log_entries(service, "dead_letter")] == offsets[:-1]
 
     listed = cli(config, "dead-letters", "--json")
     found = [json.loads(line) for line in listed.stdout.splitlines()]
@@ -183,7 +183,7 @@ async def test_an_event_of_a_newer_kind_is_a_dead_letter_that_names_it(config, c
     assert "trialstream.PlotDrawn" in letter["reason"]
 
 
-async def test_a_fault_of_the_fold_costs_the_one_event_that_brings_it_out(config, consumer, monkeypatch):
+async def test_a_fault_of_the_fold_dead_letters_only_the_event_that_causes_it(config, consumer, monkeypatch):
     """In a row group, folding one by one isolates the failing event; the others are folded."""
     service = consumer(config)
     async with connected(config) as protocol:

@@ -94,7 +94,7 @@ async def write_all(config):
             tasks.start_soon(work, number)
     await send(config, [b"garbage", b"", b"\xc3\x01"], partition=1)
 
-    assert len(won) == len(set(won)) == CLAIMS + 1  # and the loner that was put into the group
+    assert len(won) == len(set(won)) == CLAIMS + 1  # and the single trial that was put into the group
 
 
 async def test_a_dropped_database_comes_back_byte_for_byte(config, consumer):

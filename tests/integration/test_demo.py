@@ -46,13 +46,13 @@ def left_behind(demo) -> list[psutil.Process]:
 def _environment(process: psutil.Process) -> dict[str, str]:
     try:
         return process.environ()
-    except psutil.Error:  # ended meanwhile, a zombie, or of another user
+    except psutil.Error:  # the process has ended, is a zombie, or belongs to another user
         return {}
 
 
 @pytest.mark.timeout(300)
-def test_ends_well_and_leaves_no_process(demo):
-    """All logged points are folded, one trial has failed, and no process is left."""
+def test_a_complete_demo_leaves_no_process(demo):
+    """A complete demo folds all logged points, has one failed trial, and leaves no process."""
     output, _ = demo.communicate()
 
     assert re.fullmatch(OK, output.splitlines()[-1]), output
@@ -61,12 +61,12 @@ def test_ends_well_and_leaves_no_process(demo):
 
 
 @pytest.mark.timeout(300)
-def test_leaves_no_process_when_it_is_stopped(demo):
+def test_a_stopped_demo_leaves_no_process(demo):
     """A demo that is stopped during the training stops its workers and servers."""
     for line in demo.stdout:
         if "Running" in line:
             break
-    demo.send_signal(signal.SIGTERM)  # as Ctrl-C, which a test that runs in the background may ignore
+    demo.send_signal(signal.SIGTERM)  # like Ctrl-C; a process in the background may ignore SIGINT
     output, _ = demo.communicate()
 
     assert output.splitlines()[-1] == "demo failed: interrupted"
@@ -100,7 +100,7 @@ class Projection:
         self.logged = Counter({(self.trial.uid, "metrics", "loss"): 10})
 
 
-async def test_summary_has_the_compared_numbers(digits):
+async def test_the_summary_has_the_compared_numbers(digits):
     """The check returns a summary if nothing differs."""
     found = Projection()
 
@@ -110,7 +110,7 @@ async def test_summary_has_the_compared_numbers(digits):
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "message"),
     [
         pytest.param({"folded": 9}, "metrics loss: 10 logged, 9 folded", id="a point was not folded"),
         pytest.param({"folded": 11}, "metrics loss: 10 logged, 11 folded", id="a point was folded twice"),
@@ -120,16 +120,16 @@ async def test_summary_has_the_compared_numbers(digits):
         pytest.param({"status": ts.Status.Running}, "0 of 1 trials ended", id="a trial has not ended"),
     ],
 )
-async def test_fails_when(digits, found, said):
-    """The error names the difference."""
+async def test_the_check_fails_on_a_difference(digits, found, message):
+    """The check fails on any difference between logged and folded data, and the error names it."""
     projection = Projection(**found)
 
-    with pytest.raises(digits.Mismatch, match=said):
+    with pytest.raises(digits.Mismatch, match=message):
         await digits.check(projection, [projection.trial], projection.logged)
 
 
-async def test_fails_when_there_is_a_dead_letter(digits, monkeypatch):
-    """A record that could not be folded is a failure, even if no count differs."""
+async def test_the_check_fails_on_a_dead_letter(digits, monkeypatch):
+    """The check fails on a record that could not be folded, even if no count differs."""
     monkeypatch.setattr(digits, "dead_letters", Mock(return_value=1))
     found = Projection()
 

@@ -84,7 +84,7 @@ async def test_a_killed_trial_is_listed_and_resumed(config, consumer):
     assert unstarted.status is None
 
 
-async def test_no_trial_looks_lost_because_nothing_is_folded(config):
+async def test_without_a_consumer_no_trial_is_listed_as_lost(config):
     """Without a consumer the command reports the missing events instead of listing trials that may be running."""
     async with connected(config, timeout=1) as protocol:
         with pytest.raises(ts.ProjectionBehind):

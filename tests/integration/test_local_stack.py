@@ -76,7 +76,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "not in time"
+        assert time.monotonic() < deadline, f"condition not met after {seconds} s"
         time.sleep(0.05)
 
 
@@ -152,14 +152,14 @@ async def test_each_server_can_be_killed_and_comes_back_with_its_data(stack, con
 
 
 async def test_a_second_stack_on_a_folder_is_refused(stack):
-    """Two launchers must not write to the same files."""
+    """A second stack on a folder is refused, since two launchers must not write to the same files."""
     with pytest.raises(LocalStackError, match="is in use by another launcher"):
         LocalStack(stack.folder.path, consumer=False).start()
     assert stack.kafka.running
 
 
 def test_a_paused_server_is_reported_as_silent(stack, config):
-    """The server is alive and accepts connections, but does not answer."""
+    """A server that is alive and accepts connections but does not answer is reported as silent."""
     stack.mongo.signal(signal.SIGSTOP)
     try:
         found = read_status(DataFolder(stack.folder.path))
@@ -211,7 +211,7 @@ def test_a_port_in_use_is_refused_and_nothing_is_left_behind(tmp_path):
 
 
 def test_a_detached_stack_runs_until_down(data, ports):
-    """`up --detach`, `status`, `env`, a second `up`, a server that dies, `down`."""
+    """A detached stack runs through `status`, `env`, a second `up` and the death of a server, until `down`."""
     assert run("status", "--data", data).returncode == 1
     assert run("env", "--data", data).returncode == 1
     assert not data.exists()

@@ -16,7 +16,7 @@ ROWS = 2000
 
 
 async def test_a_killed_broker_loses_and_reorders_nothing(config, consumer, stack):
-    """Log calls neither raise nor wait; afterwards no event is missing, counted twice or out of order."""
+    """Log calls neither raise nor wait for a killed broker; no event is missing, counted twice or out of order."""
     service = consumer(config)
     slowest = 0.0
     async with connected(config) as protocol:
@@ -53,7 +53,7 @@ async def test_a_killed_broker_loses_and_reorders_nothing(config, consumer, stac
     assert again.metrics["loss"].count == ROWS
     assert history["loss"].steps.tolist() == list(range(ROWS))
     assert history["loss"].values.tolist() == [i / 4 for i in range(ROWS)]
-    assert slowest < 1.0  # a busy machine; the fault suite measures closer
+    assert slowest < 1.0  # tolerance for a busy machine; the fault suite measures precisely
     assert service.running
 
     schemas = SchemaStore()

@@ -22,7 +22,7 @@ from trialstream_schemas.wire.schemas import SCHEMAS
 
 
 async def settings_of(config, topic):
-    """The settings that the broker has of a topic."""
+    """Return the broker's settings of a topic."""
     async with admin(config) as client:
         [response] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     [(_, _, _, _, entries)] = response.resources
@@ -30,7 +30,7 @@ async def settings_of(config, topic):
 
 
 async def test_concurrent_callers_create_one_log(config):
-    """All return the same id and the partition count that the topic has."""
+    """Concurrent callers create one log; all get the same id and the topic's partition count."""
     logs = []
 
     async def ensure(wanted):
@@ -92,7 +92,7 @@ def refused(config, *words):
 
 
 async def test_recreated_topics_are_refused(config, consumer):
-    """The projection is of another log: the message names both, and no document changes."""
+    """Topics that were recreated after folding are refused: the message names both logs, and no document changes."""
     await fold_some(config, consumer)
     before = checkpoints(config)
     await delete_topics(config)
@@ -103,7 +103,7 @@ async def test_recreated_topics_are_refused(config, consumer):
 
 
 async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(config, consumer, monkeypatch):
-    """Also when the new log is longer than the folded one: no event of it is folded, and the consumer ends."""
+    """Topics recreated under a running consumer end it before it folds any of their events, even if they are longer."""
     _, end = await fold_some(config, consumer)
     before = checkpoints(config)
     # By default the client sees recreated topics only after 5 minutes.
@@ -131,7 +131,7 @@ async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(co
 
 
 def epochs_of(config):
-    """The epoch of each checkpoint: how often its partition was taken over."""
+    """Return each checkpoint's epoch, the number of takeovers of its partition."""
     with MongoClient(config.mongo) as client:
         return {each["_id"]: each["epoch"] for each in client[config.database].checkpoints.find({"epoch": {"$gt": 0}})}
 
@@ -160,7 +160,7 @@ async def test_a_log_that_ends_before_the_checkpoint_is_refused(config, consumer
     refused(config, f"{partition.topic}/{partition.partition}", f"offset {end + 5}", f"to {end}")
 
 
-async def test_a_log_that_lost_only_folded_records_is_folded_on(config, consumer):
+async def test_a_log_that_lost_only_folded_records_is_accepted(config, consumer):
     """The beginning of a partition may be deleted up to its checkpoint."""
     partition, end = await fold_some(config, consumer)
     async with admin(config) as client:
@@ -175,7 +175,7 @@ async def test_a_log_that_lost_only_folded_records_is_folded_on(config, consumer
 
 
 async def test_a_registry_without_its_beginning_is_refused(config):
-    """The record that identifies the log is gone."""
+    """A registry without the record that identifies the log is refused."""
     await ensure_topics(config)
     async with admin(config) as client:
         await client.delete_records({TopicPartition(config.registry_topic, 0): RecordsToDelete(1)})
@@ -185,7 +185,7 @@ async def test_a_registry_without_its_beginning_is_refused(config):
 
 
 async def test_a_changed_partition_count_is_refused_by_writers_and_consumers(config):
-    """It would spread the events of a trial over two partitions: the message names both counts."""
+    """A changed partition count is refused with both counts, since it would spread a trial over two partitions."""
     await ensure_topics(config)
     async with admin(config) as client:
         await client.create_partitions({config.trials_topic: NewPartitions(6)})

@@ -53,7 +53,7 @@ async def published_schemas(config):
 
 
 def decoded(value, schemas):
-    """The name and content of a record in single-object encoding."""
+    """Return the name and content of a record in single-object encoding."""
     assert value[:2] == b"\xc3\x01"
 
     schema = schemas[value[2:10]]
@@ -91,7 +91,7 @@ async def test_every_record_is_decoded_by_fastavro_and_the_schemas_topic_alone(c
     }
 
 
-async def test_every_event_of_every_revision_lies_where_murmur2_puts_the_hash(config, consumer):
+async def test_murmur2_of_the_hash_gives_the_partition_of_every_event(config, consumer):
     """The key is the hash of the trial, so any client finds the events of a trial."""
     consumer(config)
     trials = await write_some(config)
@@ -112,7 +112,7 @@ async def test_every_event_of_every_revision_lies_where_murmur2_puts_the_hash(co
 
 @pytest.mark.timeout(120)
 async def test_kafkas_own_console_consumer_reads_the_topics(config, consumer, stack):
-    """It prints single-object Avro, without any deserializer."""
+    """Kafka's console consumer prints single-object Avro without any deserializer."""
     consumer(config)
     await write_some(config)
     schemas = await published_schemas(config)

@@ -1,4 +1,4 @@
-"""Runs without servers, and what becomes of them by `trialstream push`."""
+"""Runs without servers, and their delivery by `trialstream push`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NOWHERE = "127.0.0.1:1"
 
 
 def offline(config):
-    """A protocol without servers: nothing is asked of these addresses."""
+    """Return a protocol without servers, which never connects to its addresses."""
     return ts.KafkaProtocol(replace(config, kafka=NOWHERE, mongo="mongodb://127.0.0.1:1", offline=True))
 
 
 async def run(protocol, plan, rows=600):
-    """What a training script does, from the project to the end."""
+    """Make the calls of a training script, from the project to the end."""
     project = await protocol.new_project(ts.Project(name="p", description="of a run"))
     group = await protocol.new_trial_group(ts.TrialGroup(name="g", project_id=project.uid))
     trial = await protocol.new_trial(replace(plan, project_id=project.uid, hash=""))
@@ -49,7 +49,7 @@ async def run(protocol, plan, rows=600):
 
 
 def assert_complete(trial, history, rows=600):
-    """Everything that `run` logs is there, once and in order."""
+    """Check that everything that `run` logs is stored, once and in order."""
     assert (trial.status, trial.starts, trial.lost_events) == (ts.Status.Completed, 1, 0)
     assert (trial.metadata["host"], trial.parameters["extra"], trial.tags) == ("a", 1, {"good": True})
     assert trial.metrics["loss"].count == trial.chronos["step"].count == rows
@@ -58,12 +58,12 @@ def assert_complete(trial, history, rows=600):
 
 
 async def push(config):
-    """Send every spool there is; return how many events that were."""
+    """Push every spool and return the number of events sent."""
     return sum([await push_spool(config, each, lambda _: None) for each in find_spools(config.spools)])
 
 
 async def test_a_run_without_servers_is_complete_after_the_push(config, consumer, caplog):
-    """It starts, trains and ends; the push makes of it what a run with servers would have been."""
+    """A run without servers starts, trains and ends; after the push it equals a run with servers."""
     plan = ts.Trial(name="t", parameters={"lr": 0.1}, description="d", tags={})
     with caplog.at_level(logging.WARNING, "trialstream"):
         async with offline(config) as protocol:
@@ -90,8 +90,8 @@ async def test_a_run_without_servers_is_complete_after_the_push(config, consumer
     assert (project.trials, project.description) == ([found.uid], "of a run")
 
 
-async def test_the_revision_is_decided_when_the_log_gets_the_run(config, consumer):
-    """Of two runs without servers and one with them, in the order of the pushes."""
+async def test_the_revision_is_decided_by_the_order_of_the_pushes(config, consumer):
+    """Runs without servers get their revisions in the order of their pushes, after those already in the log."""
     plan = ts.Trial(name="t")
     spools, trials = [], []
     for _ in range(2):
@@ -117,7 +117,7 @@ async def _revisions(protocol, trial, count):
 
 
 async def test_pushing_twice_changes_nothing(config, consumer):
-    """Copies of a spool, sent again, leave the documents as they are."""
+    """Pushing copies of a spool again leaves the documents as they are."""
     async with offline(config) as protocol:
         trial = await run(protocol, ts.Trial(name="t"), rows=300)
     [spool] = find_spools(config.spools)
@@ -138,8 +138,8 @@ async def test_pushing_twice_changes_nothing(config, consumer):
     assert after == before
 
 
-async def test_whoever_logs_to_an_undecided_trial_brings_its_creation_along(config, consumer):
-    """A worker's spool may be pushed before the one of the process that created the trial, and without it."""
+async def test_each_writer_of_an_undecided_trial_also_sends_its_creation(config, consumer):
+    """A worker's spool can be pushed before that of the process that created the trial, or without it."""
     async with offline(config) as main, offline(config) as worker, offline(config) as other:
         trial = await main.new_trial(ts.Trial(name="t", parameters={"a": 1}, metadata={"m": 2}, tags={"x": 3}))
         for writer in (worker, other, main):
@@ -164,8 +164,8 @@ async def _writers(reader, trial, count):
     return bool(found) and len(found[0].writers) == count
 
 
-async def test_what_needs_servers_says_so(config):
-    """Reading and claiming raise Offline; what is wrong is refused as ever, and nothing is written."""
+async def test_calls_that_need_servers_raise_offline(config):
+    """Reading and claiming raise Offline; invalid calls are refused as always, and nothing is written."""
     async with offline(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
         for call in (
@@ -190,8 +190,8 @@ async def test_what_needs_servers_says_so(config):
         ts.connect(offline=True, spool="off")
 
 
-async def test_kafka_away_at_start_is_no_reason_to_wait(config, consumer, stack):
-    """The run goes on with a warning, and by itself once Kafka is there; nothing has to be pushed."""
+async def test_a_run_starts_while_kafka_is_away(config, consumer, stack):
+    """Without Kafka a run starts with a warning, and is sent without a push once Kafka is available."""
     consumer(config)
     await run_sync(stack.kafka.kill)
     try:
@@ -215,7 +215,7 @@ async def test_kafka_away_at_start_is_no_reason_to_wait(config, consumer, stack)
 
 
 class _Uncommitted:
-    """A protocol whose commit does nothing: there is nobody who could acknowledge."""
+    """A protocol whose commit does nothing, since no broker could acknowledge."""
 
     def __init__(self, protocol):
         self._protocol = protocol
@@ -228,7 +228,7 @@ class _Uncommitted:
 
 
 async def test_a_trial_can_be_created_while_kafka_is_away(config, consumer, stack):
-    """With auto_increment, whose revision can be decided later; without it the call says that nobody knows."""
+    """Without Kafka, `new_trial` succeeds with auto_increment, and raises CommitTimeout without it."""
     consumer(config)
     async with ts.KafkaProtocol(config, timeout=3) as protocol:
         await run_sync(stack.kafka.kill)
@@ -246,8 +246,8 @@ async def test_a_trial_can_be_created_while_kafka_is_away(config, consumer, stac
     assert found.metrics["loss"].count == 1
 
 
-def test_the_protocol_for_code_that_is_not_async_works_offline_too(config):
-    """With the same arguments."""
+def test_the_sync_protocol_works_offline(config):
+    """`trialstream.sync.connect` works offline with the same arguments."""
     with (
         warnings.catch_warnings(),
         trialstream.sync.connect(kafka=NOWHERE, prefix=config.prefix, offline=True, spool_dir=config.spool_dir) as p,
@@ -263,8 +263,8 @@ def test_the_protocol_for_code_that_is_not_async_works_offline_too(config):
 # --- The commands
 
 
-async def test_the_commands_list_and_send(config, consumer):
-    """As text and as JSON; a second push has nothing to do."""
+async def test_spool_lists_and_push_sends(config, consumer):
+    """`spool` lists spools as text and as JSON, `push` sends them, and a second push finds nothing to send."""
     async with offline(config) as protocol:
         await run(protocol, ts.Trial(name="t"), rows=10)
         busy = await run_sync(lambda: cli(config, "push", str(config.spools)))
@@ -286,8 +286,8 @@ async def test_the_commands_list_and_send(config, consumer):
     )
 
 
-async def test_a_spool_goes_to_the_log_that_it_is_for(config, consumer):
-    """Another prefix and another log are refused, with what to set."""
+async def test_a_spool_is_pushed_only_to_its_own_log(config, consumer):
+    """A push to another prefix or another log is refused with the setting to change."""
     consumer(config)
     async with ts.KafkaProtocol(replace(config, spool="always")) as protocol:
         await protocol.new_trial(ts.Trial(name="t"))
@@ -309,8 +309,8 @@ async def test_a_spool_goes_to_the_log_that_it_is_for(config, consumer):
     assert [type(each) for each in events if isinstance(each, SubjectEvent)] == [TrialCreated] * 2
 
 
-async def test_kafka_away_keeps_a_spool_as_it_is(config):
-    """The push says so and can be run again."""
+async def test_a_push_without_kafka_keeps_the_spool(config):
+    """A push without Kafka reports the failure, leaves the spool as it is, and can be run again."""
     async with offline(config) as protocol:
         await run(protocol, ts.Trial(name="t"), rows=10)
     [before] = waiting_spools([config.spools])

@@ -11,7 +11,7 @@ import pytest
 import trialstream as ts
 from contract import again, connected, until
 
-# Long against the jitter of a busy machine, short against a test.
+# Long compared with the jitter of a busy machine, short enough for a test.
 PAUSE = 0.1
 
 
@@ -32,7 +32,7 @@ async def nothing():
 
 
 async def test_the_first_observation_does_not_count(protocol, trial):
-    """By default, since the first step compiles and warms up; all others do."""
+    """By default a chrono skips its first observation, since the first step compiles and warms up."""
     for i in range(4):
         await timed(protocol, trial, "step", (lambda: anyio.sleep(PAUSE)) if i == 0 else nothing)
     step = (await again(protocol, trial)).chronos["step"]
@@ -42,8 +42,8 @@ async def test_the_first_observation_does_not_count(protocol, trial):
     assert 0 <= step.min <= step.avg <= step.max
 
 
-async def test_chronos_of_other_aggregators(protocol, trial):
-    """They keep what they are made for; a time series has a history."""
+async def test_chronos_with_other_aggregators(protocol, trial):
+    """A chrono uses the given aggregator; only a time series has a history."""
     for _ in range(3):
         await timed(protocol, trial, "all", nothing, aggregator=ts.StatAggregator.lazy(0))
         await timed(protocol, trial, "series", nothing, aggregator=ts.timeseries_aggregator)
@@ -59,7 +59,7 @@ async def test_chronos_of_other_aggregators(protocol, trial):
 
 @pytest.mark.parametrize("kind", ["sync", "async", "a callable object", "a partial awaitable"])
 async def test_the_end_callback_runs_before_the_clock_stops(protocol, trial, kind):
-    """That is where a device is synchronised: the time that it takes counts."""
+    """The time of the end callback, where a device is synchronised, counts."""
     done = []
 
     def wait():
@@ -89,7 +89,7 @@ async def test_the_end_callback_runs_before_the_clock_stops(protocol, trial, kin
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_the_start_callback_runs_before_the_clock_starts(protocol, trial, kind):
-    """The time that it takes does not count."""
+    """The time of the start callback does not count."""
     done = []
 
     def wait():
@@ -109,7 +109,7 @@ async def test_the_start_callback_runs_before_the_clock_starts(protocol, trial, 
 
 
 async def test_a_start_callback_that_raises(protocol, trial):
-    """Its exception comes through, and no chrono is open."""
+    """The exception of a start callback propagates, and no chrono is open."""
 
     def fail():
         raise OSError("no device")
@@ -124,7 +124,7 @@ async def test_a_start_callback_that_raises(protocol, trial):
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_an_end_callback_that_raises(protocol, trial, kind):
-    """Its exception comes through; the time is recorded, and counted as failed."""
+    """The exception of an end callback propagates; the time is recorded and counted as failed."""
 
     def fail():
         raise OSError("device lost")
@@ -145,7 +145,7 @@ async def test_an_end_callback_that_raises(protocol, trial, kind):
 
 
 async def test_a_body_that_raises(protocol, trial):
-    """The time is recorded all the same, and counted as failed."""
+    """The time of a body that raises is recorded and counted as failed."""
 
     async def fail():
         raise ZeroDivisionError
@@ -160,7 +160,7 @@ async def test_a_body_that_raises(protocol, trial):
 
 
 async def test_a_body_that_is_cancelled(protocol, trial):
-    """The end callback is cut short; the time is recorded."""
+    """Cancellation ends the end callback early; the time is recorded and counted as failed."""
     with anyio.move_on_after(PAUSE):
         await protocol.log_trial_chrono_start(
             trial, "step", ts.StatAggregator.lazy(0), end_callback=lambda: anyio.sleep(60)
@@ -173,7 +173,7 @@ async def test_a_body_that_is_cancelled(protocol, trial):
 
 
 async def test_a_finish_without_a_start(protocol, trial):
-    """It is an error that names the chrono, and nothing is logged."""
+    """A finish without a start raises an error with the chrono's name, and logs nothing."""
     with pytest.raises(ts.ChronoError, match=r"'step'.*never started"):
         await protocol.log_trial_chrono_finish(trial, "step")
     await timed(protocol, trial, "step", nothing)
@@ -197,8 +197,8 @@ async def test_a_finish_without_a_start(protocol, trial):
         pytest.param({"name": "a", "end_callback": "f"}, TypeError, "end_callback", id="a text for a callback"),
     ],
 )
-async def test_a_chrono_that_cannot_be_started(protocol, trial, arguments, error, named):
-    """It is refused at the start, and no chrono is open."""
+async def test_a_chrono_with_an_invalid_argument(protocol, trial, arguments, error, named):
+    """A chrono with an invalid argument is refused at the start, and no chrono is open."""
     with pytest.raises(error, match=named):
         await protocol.log_trial_chrono_start(trial, **arguments)
 
@@ -206,7 +206,7 @@ async def test_a_chrono_that_cannot_be_started(protocol, trial, arguments, error
 
 
 async def test_chronos_of_one_name_nest(protocol, trial):
-    """A finish belongs to the latest start of its task."""
+    """A finish ends the latest chrono of that name that its task has started."""
     await protocol.log_trial_chrono_start(trial, "step", ts.RingAggregator.lazy(2))
     await anyio.sleep(PAUSE)
     await protocol.log_trial_chrono_start(trial, "step", ts.RingAggregator.lazy(2))
@@ -218,7 +218,7 @@ async def test_chronos_of_one_name_nest(protocol, trial):
 
 
 async def test_chronos_of_one_name_in_many_tasks(protocol, trial):
-    """Each finish stops the clock that its own task started, whatever the order."""
+    """Each finish stops the clock that its own task started, in any order."""
 
     async def one(i):
         await protocol.log_trial_chrono_start(trial, "step", ts.timeseries_aggregator)
@@ -236,7 +236,7 @@ async def test_chronos_of_one_name_in_many_tasks(protocol, trial):
 
 
 async def test_a_chrono_that_another_task_finishes(protocol, trial):
-    """While it is the only one of its name, whose it is needs no telling; among several it does."""
+    """A task can finish the only open chrono of a name for another task; with several open, it gets a ChronoError."""
 
     async def start():
         await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
@@ -251,7 +251,7 @@ async def test_a_chrono_that_another_task_finishes(protocol, trial):
 
 
 async def test_chronos_of_one_name_in_many_trials(protocol, name):
-    """Those of one trial know nothing of those of another."""
+    """Chronos of the same name in several trials are independent."""
     trials = [await protocol.new_trial(ts.Trial(name=name), auto_increment=True) for _ in range(3)]
     for each in trials:
         await protocol.log_trial_chrono_start(each, "step", ts.StatAggregator.lazy(0))
@@ -265,7 +265,7 @@ async def test_chronos_of_one_name_in_many_trials(protocol, name):
 
 
 async def test_chronos_of_one_name_in_many_threads(served, protocol, trial):
-    """One protocol, a thread and an event loop for each chrono."""
+    """Chronos of the same name in several threads, each with an event loop, are independent."""
     together = threading.Barrier(8)
 
     def work(i):
@@ -287,7 +287,7 @@ async def test_chronos_of_one_name_in_many_threads(served, protocol, trial):
 
 
 async def test_a_chrono_that_runs_for_long_is_shown_as_open(served, protocol, trial):
-    """So that a run that hangs shows where; when it is finished it is open no more."""
+    """A long-running chrono is shown in `open_chronos` until it is finished, which locates a hanging run."""
     async with connected(served) as other:
 
         async def is_open():

@@ -1,4 +1,4 @@
-"""Claiming: each trial for exactly one worker."""
+"""Claims: each trial goes to exactly one worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAITING = {"status": None}
 
 
 async def test_a_claim_applies_the_update_and_returns_the_trial(protocol, trial):
-    """As it is after the update."""
+    """A claim applies the update and returns the trial as it is after the update."""
     claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "set_trial_status", ts.Status.Running)
 
     assert claimed.uid == trial.uid
@@ -48,7 +48,7 @@ async def test_a_claim_applies_the_update_and_returns_the_trial(protocol, trial)
     ],
 )
 async def test_every_update_of_a_trial_can_claim(protocol, trial, attr, args, kwargs, check):
-    """With the arguments that the method takes after the trial."""
+    """Every method that updates a trial can claim one, with the arguments that follow the trial."""
     claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, attr, *args, **kwargs)
 
     assert check(claimed)
@@ -56,7 +56,7 @@ async def test_every_update_of_a_trial_can_claim(protocol, trial, attr, args, kw
 
 
 async def test_a_trial_that_was_claimed_by_its_start_has_a_runtime(protocol, trial):
-    """The clock of the worker runs from the claim."""
+    """The runtime of a trial claimed by its start counts from the claim."""
     claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "log_trial_start")
     await protocol.log_trial_finish(claimed)
     found = await again(protocol, trial)
@@ -66,7 +66,7 @@ async def test_a_trial_that_was_claimed_by_its_start_has_a_runtime(protocol, tri
 
 
 async def test_a_trial_can_be_claimed_by_its_finish(protocol, trial):
-    """The clock of the worker that started it stops."""
+    """A claim by `log_trial_finish` stops the clock of the worker that started the trial."""
     await protocol.log_trial_start(trial)
     claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "log_trial_finish", KeyboardInterrupt)
 
@@ -75,7 +75,7 @@ async def test_a_trial_can_be_claimed_by_its_finish(protocol, trial):
 
 
 async def test_exactly_one_is_claimed(protocol, name):
-    """The oldest that matches; the others stay as they are."""
+    """A claim takes the oldest matching trial, and the others stay as they are."""
     trials = [await protocol.new_trial(ts.Trial(name=name), auto_increment=True) for _ in range(3)]
     claimed = [await protocol.fetch_and_update_trial({"name": name} | WAITING, "log_trial_start") for _ in range(2)]
 
@@ -83,8 +83,8 @@ async def test_exactly_one_is_claimed(protocol, name):
     assert [each.starts for each in await protocol.get_trial(trials[0])] == [1, 1, 0]
 
 
-async def test_many_tasks_that_claim(protocol, name):
-    """Each trial goes to one of them; who comes too late gets an ItemNotFound."""
+async def test_many_tasks_claim_different_trials(protocol, name):
+    """Concurrent tasks claim different trials; a task that comes too late gets an ItemNotFound."""
     trials = [await protocol.new_trial(ts.Trial(name=name), auto_increment=True) for _ in range(10)]
     claims = (protocol.fetch_and_update_trial({"name": name} | WAITING, "log_trial_start") for _ in range(15))
     claimed = await asyncio.gather(*claims, return_exceptions=True)
@@ -95,8 +95,8 @@ async def test_many_tasks_that_claim(protocol, name):
     assert {each.starts for each in await protocol.get_trial(trials[0])} == {1}
 
 
-async def test_twelve_processes_that_claim(served, protocol, name):
-    """No trial of 200 is claimed twice, and none is left."""
+async def test_twelve_processes_claim_each_trial_once(served, protocol, name):
+    """Twelve processes claim 200 trials: none is claimed twice, and none is left."""
     group = await protocol.new_trial_group(ts.TrialGroup(name=name))
     given = [ts.Trial(name=name, parameters={"i": i}, group_id=group.uid) for i in range(200)]
     trials = await asyncio.gather(*map(protocol.new_trial, given))
@@ -110,7 +110,7 @@ async def test_twelve_processes_that_claim(served, protocol, name):
 
 
 async def test_no_trial_matches(protocol, trial):
-    """It is an ItemNotFound, and nothing changes."""
+    """A claim without a matching trial raises ItemNotFound and changes nothing."""
     with pytest.raises(ts.ItemNotFound, match="no trial matches"):
         await protocol.fetch_and_update_trial({"uid": trial.uid, "starts": 1}, "log_trial_start")
 
@@ -125,8 +125,8 @@ async def test_no_trial_matches(protocol, trial):
     ],
     ids=repr,
 )
-async def test_what_cannot_claim(protocol, trial, attr):
-    """It is a QueryError that names it and what can, and nothing changes."""
+async def test_a_method_that_cannot_claim(protocol, trial, attr):
+    """A claim by another method raises a QueryError with its name and the valid ones, and changes nothing."""
     with pytest.raises(ts.QueryError, match="log_trial_start") as caught:
         await protocol.fetch_and_update_trial({"uid": trial.uid}, attr)
 
@@ -146,7 +146,7 @@ async def test_what_cannot_claim(protocol, trial, attr):
     ],
 )
 async def test_a_claim_with_wrong_arguments(protocol, trial, attr, args, kwargs):
-    """It is a TypeError as of the method itself, and nothing changes."""
+    """A claim with wrong arguments raises the method's own TypeError and changes nothing."""
     with pytest.raises(TypeError):
         await protocol.fetch_and_update_trial({"uid": trial.uid}, attr, *args, **kwargs)
 
@@ -154,15 +154,15 @@ async def test_a_claim_with_wrong_arguments(protocol, trial, attr, args, kwargs)
 
 
 async def test_a_claim_with_a_query_that_is_not_supported(protocol, trial):
-    """It is a QueryError that names the operator, and nothing changes."""
+    """A claim with an unsupported query raises a QueryError with the operator and changes nothing."""
     with pytest.raises(ts.QueryError, match=r"\$where"):
         await protocol.fetch_and_update_trial({"uid": trial.uid, "$where": "1"}, "log_trial_start")
 
     assert await again(protocol, trial) == trial
 
 
-async def test_a_claim_that_finds_no_room_in_the_trial(protocol, trial):
-    """The refusal of the fold comes back to who asked."""
+async def test_a_claim_that_would_exceed_the_size_of_a_trial(protocol, trial):
+    """A claim that the fold refuses raises the reason at the caller."""
     for i in range(31):
         await protocol.log_trial_metadata(trial, **{f"k{i}": "x" * 400_000})
 
@@ -174,7 +174,7 @@ async def test_a_claim_that_finds_no_room_in_the_trial(protocol, trial):
 
 
 async def test_a_group_is_claimed(protocol, name):
-    """Its metadata is set, and it comes back as it is then, with its trials."""
+    """A claim of a group sets its metadata and returns the updated group with its trials."""
     group = await protocol.new_trial_group(ts.TrialGroup(name=name))
     trial = await protocol.new_trial(ts.Trial(name=name, group_id=group.uid))
     claimed = await protocol.fetch_and_update_group({"name": name}, "set_group_metadata", owner="ada")
@@ -183,8 +183,8 @@ async def test_a_group_is_claimed(protocol, name):
     assert await protocol.get_trial_group(group) == claimed
 
 
-async def test_a_group_that_many_claim(served, name):
-    """Exactly one gets it."""
+async def test_concurrent_claims_of_a_group(served, name):
+    """Of several concurrent claims of a group, exactly one succeeds."""
 
     async def claim(i):
         async with connected(served) as protocol:
@@ -201,8 +201,8 @@ async def test_a_group_that_many_claim(served, name):
     assert found == won
 
 
-async def test_a_claim_of_a_group_that_cannot_be(protocol, name):
-    """Errors as for trials."""
+async def test_an_invalid_claim_of_a_group(protocol, name):
+    """Invalid claims of groups raise the same errors as claims of trials."""
     await protocol.new_trial_group(ts.TrialGroup(name=name))
 
     with pytest.raises(ts.ItemNotFound, match="no group matches"):

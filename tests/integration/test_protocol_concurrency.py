@@ -1,4 +1,4 @@
-"""One trial, many writers: processes, threads, tasks."""
+"""One trial with many writers: processes, threads and tasks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contract import again, connected
 from workers import in_processes, log_share
 
 
-async def test_eight_processes_that_write_to_one_trial(served, protocol, trial):
-    """Nothing is missing, nothing is doubled, and the rows of each writer are in its order."""
+async def test_eight_processes_write_to_one_trial(served, protocol, trial):
+    """With eight writing processes no row is missing or doubled, and the rows of each keep their order."""
     rows = 1000
     writers = await in_processes(log_share, [(served, trial.uid, rows)] * 8)
     found = await again(protocol, trial)
@@ -31,7 +31,7 @@ async def test_eight_processes_that_write_to_one_trial(served, protocol, trial):
 
 
 async def test_threads_with_a_loop_and_a_protocol_each(served, protocol, trial):
-    """They are writers of their own."""
+    """Threads with a loop and a protocol each are writers of their own."""
     rows = 500
 
     def work():
@@ -54,8 +54,8 @@ async def test_threads_with_a_loop_and_a_protocol_each(served, protocol, trial):
     assert found.metrics["loss"].sum == 6 * sum(range(rows))
 
 
-async def test_threads_that_share_a_protocol(protocol, trial):
-    """It can be used from any thread and any loop, also while the loop that opened it is blocked."""
+async def test_threads_share_a_protocol(protocol, trial):
+    """A protocol can be used from any thread and any loop, also while the loop that opened it is blocked."""
     rows = 500
 
     def work():
@@ -67,7 +67,7 @@ async def test_threads_that_share_a_protocol(protocol, trial):
 
         asyncio.run(main())
 
-    with ThreadPoolExecutor(6) as pool:  # leaving it blocks the loop until all have ended
+    with ThreadPoolExecutor(6) as pool:  # leaving the pool blocks the loop until all threads have ended
         futures = [pool.submit(work) for _ in range(6)]
     found = await again(protocol, trial)
 
@@ -78,8 +78,8 @@ async def test_threads_that_share_a_protocol(protocol, trial):
     assert found.metadata["threads"].count == 6
 
 
-async def test_tasks_that_share_a_protocol(protocol, trial):
-    """A hundred at the same time, each with calls of all kinds."""
+async def test_tasks_share_a_protocol(protocol, trial):
+    """A hundred tasks make calls of all kinds on one protocol at the same time."""
 
     async def work(i):
         await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
@@ -103,7 +103,7 @@ async def test_tasks_that_share_a_protocol(protocol, trial):
 
 
 async def test_many_trials_at_once(protocol, name):
-    """What is logged to one of them is not seen in another."""
+    """Data logged to one of many trials at the same time is not seen in another."""
 
     async def work(i):
         trial = await protocol.new_trial(ts.Trial(name=name, parameters={"i": i}))

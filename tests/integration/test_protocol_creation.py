@@ -1,4 +1,4 @@
-"""Projects, groups and trials: creating, finding, and who belongs where."""
+"""Projects, groups and trials: creation, look-up and membership."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contract import again, connected
 # --- Projects
 
 
-async def test_a_project_that_there_is_not(protocol, name):
-    """`get_project` returns None."""
+async def test_a_missing_project(protocol, name):
+    """`get_project` returns None for a project that does not exist."""
     assert await protocol.get_project(ts.Project(name=name)) is None
 
 
 async def test_a_new_project(protocol, name):
-    """It is created as it was given, and found by its name."""
+    """A project is created as given, and found by its name."""
     given = ts.Project(name=name, description="digits\n", metadata={"a.b": 1}, tags={"good": True})
     project = await protocol.new_project(given)
     found = await protocol.get_project(ts.Project(name=name))
@@ -29,16 +29,16 @@ async def test_a_new_project(protocol, name):
     assert found == project
 
 
-async def test_a_project_that_exists(protocol, name):
-    """`new_project` returns the existing one as it is."""
+async def test_an_existing_project(protocol, name):
+    """`new_project` returns an existing project as it is."""
     first = await protocol.new_project(ts.Project(name=name, description="first"))
     second = await protocol.new_project(ts.Project(name=name, description="second"))
 
     assert second == first
 
 
-async def test_a_project_that_many_create(served, name):
-    """All get the same one."""
+async def test_concurrent_creations_of_a_project(served, name):
+    """All concurrent creators of a project get the same one."""
 
     async def create(i):
         async with connected(served) as protocol:
@@ -52,13 +52,13 @@ async def test_a_project_that_many_create(served, name):
 # --- Groups
 
 
-async def test_a_group_that_there_is_not(protocol, name):
-    """`get_trial_group` returns None."""
+async def test_a_missing_group(protocol, name):
+    """`get_trial_group` returns None for a group that does not exist."""
     assert await protocol.get_trial_group(ts.TrialGroup(name=name)) is None
 
 
 async def test_a_new_group(protocol, name):
-    """It is created as it was given, found by name and project, and visible in its project."""
+    """A group is created as given, found by name and project, and listed in its project."""
     project = await protocol.new_project(ts.Project(name=name))
     given = ts.TrialGroup(name="search", project_id=project.uid, description="d", metadata={"n": 8}, tags={"$": 1})
     group = await protocol.new_trial_group(given)
@@ -72,8 +72,8 @@ async def test_a_new_group(protocol, name):
     assert (await protocol.get_project(project)).groups == [group.uid]
 
 
-async def test_a_group_that_exists(protocol, name):
-    """`new_trial_group` returns None, and the existing one stays as it is."""
+async def test_an_existing_group(protocol, name):
+    """`new_trial_group` returns None for an existing group, which stays as it is."""
     first = await protocol.new_trial_group(ts.TrialGroup(name=name, description="first"))
     second = await protocol.new_trial_group(ts.TrialGroup(name=name, description="second"))
 
@@ -81,15 +81,15 @@ async def test_a_group_that_exists(protocol, name):
     assert await protocol.get_trial_group(first) == first
 
 
-async def test_a_group_that_many_create(protocol, name):
-    """Exactly one has created it."""
+async def test_concurrent_creations_of_a_group(protocol, name):
+    """Exactly one of several concurrent creators creates the group."""
     created = await asyncio.gather(*(protocol.new_trial_group(ts.TrialGroup(name=name)) for _ in range(10)))
 
     assert sum(each is not None for each in created) == 1
 
 
 async def test_groups_of_one_name_in_two_projects(protocol, name):
-    """They are two groups."""
+    """Groups of one name in two projects are different groups."""
     projects = [await protocol.new_project(ts.Project(name=f"{name} {i}")) for i in range(2)]
     groups = [await protocol.new_trial_group(ts.TrialGroup(name=name, project_id=each.uid)) for each in projects]
     alone = await protocol.new_trial_group(ts.TrialGroup(name=name))
@@ -97,8 +97,8 @@ async def test_groups_of_one_name_in_two_projects(protocol, name):
     assert len({*(each.uid for each in groups), alone.uid}) == 3
 
 
-async def test_a_group_of_a_project_that_there_is_not(protocol, name):
-    """It is an ItemNotFound that names the project."""
+async def test_a_group_in_a_missing_project(protocol, name):
+    """Creating a group in a missing project raises ItemNotFound with the project's name."""
     with pytest.raises(ts.ItemNotFound, match=name):
         await protocol.new_trial_group(ts.TrialGroup(name="search", project_id=name))
 
@@ -106,7 +106,7 @@ async def test_a_group_of_a_project_that_there_is_not(protocol, name):
 
 
 async def test_the_metadata_of_a_group(protocol, name):
-    """Merged by key; the uid stays."""
+    """A group's metadata is merged by key, and its uid stays."""
     group = await protocol.new_trial_group(ts.TrialGroup(name=name, metadata={"space": "grid", "n": 8}))
     await protocol.set_group_metadata(group, n=16, best=None)
     [found] = await protocol.fetch_groups({"uid": group.uid})
@@ -115,8 +115,8 @@ async def test_the_metadata_of_a_group(protocol, name):
     assert found.lost_events == 0
 
 
-async def test_the_metadata_of_a_group_that_there_is_not(protocol, name):
-    """It is an ItemNotFound that names the group."""
+async def test_the_metadata_of_a_missing_group(protocol, name):
+    """Setting the metadata of a missing group raises ItemNotFound with the group's name."""
     with pytest.raises(ts.ItemNotFound, match=name):
         await protocol.set_group_metadata(ts.TrialGroup(name=name), n=1)
 
@@ -133,8 +133,8 @@ async def test_the_metadata_of_a_group_that_there_is_not(protocol, name):
         ("add_group_trial", "group"),
     ],
 )
-async def test_what_is_no_project_and_no_group(protocol, trial, method, parameter):
-    """It is a TypeError that names the parameter."""
+async def test_an_argument_that_is_not_a_project_or_a_group(protocol, trial, method, parameter):
+    """An argument that is not a project or a group raises TypeError with the parameter's name."""
     more = {"trial": trial} if method.startswith("add") else {}
 
     with pytest.raises(TypeError, match=parameter):
@@ -146,13 +146,13 @@ async def test_what_is_no_project_and_no_group(protocol, trial, method, paramete
 # --- Trials
 
 
-async def test_a_trial_that_there_is_not(protocol, name):
-    """`get_trial` returns no revisions."""
+async def test_a_missing_trial(protocol, name):
+    """`get_trial` returns an empty list for a trial that does not exist."""
     assert await protocol.get_trial(ts.Trial(name=name)) == []
 
 
 async def test_a_new_trial(protocol, name):
-    """It is created as it was given, as revision 0."""
+    """A trial is created as given, as revision 0."""
     given = ts.Trial(
         name=name,
         version="1.2",
@@ -172,8 +172,8 @@ async def test_a_new_trial(protocol, name):
     assert await again(protocol, trial) == trial
 
 
-async def test_a_trial_that_exists(protocol, name):
-    """`new_trial` returns None, and the existing one stays as it is."""
+async def test_an_existing_trial(protocol, name):
+    """`new_trial` returns None for an existing trial, which stays as it is."""
     first = await protocol.new_trial(ts.Trial(name=name, parameters={"a": 1, "b": 2}, tags={"n": 1}))
     second = await protocol.new_trial(ts.Trial(name=name, parameters={"b": 2, "a": 1}, tags={"n": 2}))
 
@@ -193,7 +193,7 @@ async def test_the_next_revision_of_a_trial(protocol, name):
 
 
 async def test_a_fetched_trial_can_be_run_again(protocol, name):
-    """What was logged to it since does not change what it was defined as, and does not come along."""
+    """A new revision of a fetched trial has the original definition and none of the data logged since."""
     first = await protocol.new_trial(ts.Trial(name=name, parameters={"lr": 0.1}))
     await protocol.log_trial_arguments(first, width=64)
     await protocol.log_trial_metadata(first, ts.RingAggregator.lazy(2), batch=1)
@@ -206,7 +206,7 @@ async def test_a_fetched_trial_can_be_run_again(protocol, name):
 
 
 async def test_definitions_that_differ_are_different_trials(protocol, name):
-    """By name, version, parameters, project and group; not by description, metadata and tags."""
+    """Name, version, parameters, project and group identify a trial; description, metadata and tags do not."""
     project = await protocol.new_project(ts.Project(name=name))
     group = await protocol.new_trial_group(ts.TrialGroup(name=name))
     different = [
@@ -227,8 +227,8 @@ async def test_definitions_that_differ_are_different_trials(protocol, name):
     assert same is None
 
 
-async def test_a_trial_that_many_create(served, name):
-    """Exactly one has created it; with `auto_increment` each gets a revision of its own."""
+async def test_concurrent_creations_of_a_trial(served, name):
+    """Exactly one concurrent creator creates the trial; with `auto_increment` each gets a revision of its own."""
     given = ts.Trial(name=name)
     async with connected(served) as one, connected(served) as two:
         created = await asyncio.gather(*(each.new_trial(given) for each in (one, two) * 5))
@@ -239,8 +239,8 @@ async def test_a_trial_that_many_create(served, name):
 
 
 @pytest.mark.parametrize("parameter", ["project_id", "group_id"])
-async def test_a_trial_of_what_there_is_not(protocol, name, parameter):
-    """It is an ItemNotFound that names the project or the group."""
+async def test_a_trial_in_a_missing_project_or_group(protocol, name, parameter):
+    """Creating a trial in a missing project or group raises ItemNotFound with its name."""
     given = ts.Trial(name=name, **{parameter: name})
 
     with pytest.raises(ts.ItemNotFound, match=name):
@@ -251,8 +251,8 @@ async def test_a_trial_of_what_there_is_not(protocol, name, parameter):
 # --- Membership
 
 
-async def test_a_trial_that_is_made_in_a_project_and_a_group(protocol, name):
-    """Each side shows the other."""
+async def test_a_trial_created_in_a_project_and_a_group(protocol, name):
+    """A trial created in a project and a group has their uids, and both list the trial."""
     project = await protocol.new_project(ts.Project(name=name))
     group = await protocol.new_trial_group(ts.TrialGroup(name=name, project_id=project.uid))
     given = [ts.Trial(name=f"{name} {i}", project_id=project.uid, group_id=group.uid) for i in range(3)]
@@ -267,7 +267,7 @@ async def test_a_trial_that_is_made_in_a_project_and_a_group(protocol, name):
 
 
 async def test_a_trial_that_is_attached_later(protocol, trial, name):
-    """Each side shows the other, and the uid of the trial stays."""
+    """A trial attached later has the uids of its project and group, both list it, and its own uid stays."""
     project = await protocol.new_project(ts.Project(name=name))
     group = await protocol.new_trial_group(ts.TrialGroup(name=name))
     await protocol.add_project_trial(project, trial)
@@ -281,7 +281,7 @@ async def test_a_trial_that_is_attached_later(protocol, trial, name):
 
 
 async def test_a_trial_that_moves(protocol, trial, name):
-    """It belongs to the project that it was put into last."""
+    """A trial belongs to the project to which it was attached last."""
     projects = [await protocol.new_project(ts.Project(name=f"{name} {i}")) for i in range(2)]
     for each in projects:
         await protocol.add_project_trial(each, trial)
@@ -290,8 +290,8 @@ async def test_a_trial_that_moves(protocol, trial, name):
     assert (await protocol.get_project(projects[1])).trials == [trial.uid]
 
 
-async def test_a_trial_that_is_attached_to_what_there_is_not(protocol, trial, name):
-    """It is an ItemNotFound that names the project or the group, and nothing is logged."""
+async def test_a_trial_attached_to_a_missing_project_or_group(protocol, trial, name):
+    """Attaching a trial to a missing project or group raises ItemNotFound with its name and logs nothing."""
     with pytest.raises(ts.ItemNotFound, match=name):
         await protocol.add_project_trial(ts.Project(name=name), trial)
     with pytest.raises(ts.ItemNotFound, match=name):

@@ -1,4 +1,4 @@
-"""Reading: lists of trials, groups and projects; queries themselves are tested in test_query.py."""
+"""Lists of trials, groups and projects; the translation of queries is tested in tests/unit/test_query.py."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ async def trials(protocol, name):
 
 
 async def found(protocol, query, **pages):
-    """The parameter `i` of the trials that match."""
+    """Return the parameter `i` of the matching trials."""
     return [each.parameters["i"] for each in await protocol.fetch_trials(query, **pages)]
 
 
 async def test_all_operators(protocol, name, trials):
-    """Each that the table names, over dotted paths."""
+    """Every documented operator works, also over dotted paths."""
     queries = {
         "$eq": ({"parameters.i": {"$eq": 1}}, [1]),
         "$ne": ({"parameters.i": {"$ne": 1}}, [0, 2, 3, 4]),
@@ -59,7 +59,7 @@ async def test_all_operators(protocol, name, trials):
 
 
 async def test_a_status_a_time_and_a_key_with_a_dot(protocol, name, trials):
-    """A status by itself, its name or a list; times as they are; keys by `ts.path`."""
+    """Queries take a status, its name or a list of these, times as datetimes, and keys with a dot by `ts.path`."""
     noon = trials[2].created
 
     assert await found(protocol, {"name": name, "status": ts.Status.Completed}) == [2, 4]
@@ -78,12 +78,12 @@ async def test_a_status_a_time_and_a_key_with_a_dot(protocol, name, trials):
         pytest.param({"sort": "metrics.loss.last", "limit": 3}, [1, 3, 2], id="the best three"),
         pytest.param({"sort": ["metrics.loss.last", "-parameters.i"]}, [3, 1, 2, 0, 4], id="by two paths"),
         pytest.param({"sort": [("parameters.i", -1)], "limit": 2}, [4, 3], id="by path and direction"),
-        pytest.param({"limit": 1}, [0], id="one"),
-        pytest.param({"limit": 100}, [0, 1, 2, 3, 4], id="more than there are"),
+        pytest.param({"limit": 1}, [0], id="a limit of one"),
+        pytest.param({"limit": 100}, [0, 1, 2, 3, 4], id="a limit above the number of trials"),
     ],
 )
 async def test_sort_and_limit(protocol, name, trials, pages, wanted):
-    """By any path, both ways; by creation if nothing is said."""
+    """Results are sorted by any paths in both directions, by creation as a default, and limited."""
     if "metrics.loss.last" in str(pages) and "limit" in pages:
         got = await found(protocol, {"name": name}, **pages)
         assert sorted(got[:2]) == wanted[:2]
@@ -94,7 +94,7 @@ async def test_sort_and_limit(protocol, name, trials, pages, wanted):
 
 @pytest.mark.parametrize("method", ["fetch_groups", "fetch_projects"])
 async def test_sort_and_limit_of_groups_and_projects(protocol, name, method):
-    """As for trials."""
+    """Groups and projects are sorted and limited like trials."""
     make = protocol.new_project if method == "fetch_projects" else protocol.new_trial_group
     kind = ts.Project if method == "fetch_projects" else ts.TrialGroup
     for i in range(3):
@@ -108,7 +108,7 @@ async def test_sort_and_limit_of_groups_and_projects(protocol, name, method):
 
 
 async def test_groups_and_projects_show_their_trials(protocol, name, trials):
-    """Each its own, in the order in which they were made."""
+    """Groups and projects list their own trials, in the order of their creation."""
     other = await protocol.new_project(ts.Project(name=name + "2"))
     projects = await protocol.fetch_projects({"name": {"$in": [name, other.name]}})
     [group] = await protocol.fetch_groups({"name": name})
@@ -125,19 +125,19 @@ async def test_groups_and_projects_show_their_trials(protocol, name, trials):
         pytest.param({"$where": "true"}, {}, "$where", id="code"),
         pytest.param({"$expr": {}}, {}, "$expr", id="expressions"),
         pytest.param({"name": {"$function": {}}}, {}, "$function", id="functions"),
-        pytest.param({"name": {"$mod": [2, 0]}}, {}, "$mod", id="an operator that is not in the table"),
-        pytest.param({"colour": 1}, {}, "colour", id="a field that there is not"),
-        pytest.param({"name": object()}, {}, "name", id="a value that cannot be"),
+        pytest.param({"name": {"$mod": [2, 0]}}, {}, "$mod", id="an unsupported operator"),
+        pytest.param({"colour": 1}, {}, "colour", id="an unknown field"),
+        pytest.param({"name": object()}, {}, "name", id="an unsupported value"),
         pytest.param([], {}, "query", id="a list"),
-        pytest.param({}, {"sort": "colour"}, "colour", id="a field to sort by that there is not"),
+        pytest.param({}, {"sort": "colour"}, "colour", id="an unknown field to sort by"),
         pytest.param({}, {"sort": 1}, "sort", id="a number to sort by"),
-        pytest.param({}, {"limit": 0}, "limit", id="a limit of none"),
+        pytest.param({}, {"limit": 0}, "limit", id="a limit of zero"),
         pytest.param({}, {"limit": -1}, "limit", id="a negative limit"),
         pytest.param({}, {"limit": "1"}, "limit", id="a text for a limit"),
     ],
 )
-async def test_what_cannot_be_asked(protocol, method, query, pages, named):
-    """It is a QueryError that names it."""
+async def test_an_invalid_query(protocol, method, query, pages, named):
+    """An invalid query, sort or limit raises a QueryError that names it."""
     with pytest.raises(ts.QueryError) as caught:
         await getattr(protocol, method)(query, **pages)
 
@@ -145,7 +145,7 @@ async def test_what_cannot_be_asked(protocol, method, query, pages, named):
 
 
 async def test_an_empty_query_finds_everything(protocol, trial):
-    """Here: at least what was just made."""
+    """An empty query finds everything, including the trials that were just created."""
     assert trial.uid in {each.uid for each in await protocol.fetch_trials({})}
 
 

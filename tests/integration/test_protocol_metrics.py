@@ -1,4 +1,4 @@
-"""Metrics: what a number is, steps in any order, aggregators, and their history."""
+"""Metrics: accepted numbers, steps in any order, aggregators, and history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def log_all(protocol, trial, rows):
 
 @pytest.mark.parametrize(("given", "wanted"), NUMBERS.values(), ids=NUMBERS)
 async def test_a_metric_is_any_number(protocol, trial, given, wanted):
-    """It is kept as a double."""
+    """A metric is any number, and is stored as a double."""
     await protocol.log_trial_metrics(trial, loss=given)
     found = await again(protocol, trial)
     history = await protocol.fetch_metrics(trial, "loss")
@@ -34,8 +34,8 @@ async def test_a_metric_is_any_number(protocol, trial, given, wanted):
 
 
 @pytest.mark.parametrize("given", NOT_NUMBERS.values(), ids=NOT_NUMBERS)
-async def test_a_metric_that_is_no_number(protocol, trial, given):
-    """It is a TypeError that names the metric, and nothing of the call is logged."""
+async def test_a_metric_that_is_not_a_number(protocol, trial, given):
+    """A metric that is not a number raises TypeError with its name, and nothing of the call is logged."""
     with pytest.raises(TypeError, match="'loss'"):
         await protocol.log_trial_metrics(trial, step=1, accuracy=1, loss=given)
     await protocol.log_trial_metrics(trial, step=2, fine=1)
@@ -47,7 +47,7 @@ async def test_a_metric_that_is_no_number(protocol, trial, given):
 
 
 async def test_a_number_too_large_for_a_double(protocol, trial):
-    """It is refused, since no double is near it."""
+    """A number beyond the range of a double is refused."""
     with pytest.raises(ts.InvalidValue, match="'loss'"):
         await protocol.log_trial_metrics(trial, loss=10**400)
 
@@ -56,8 +56,8 @@ async def test_a_number_too_large_for_a_double(protocol, trial):
     "key",
     [pytest.param("a\0b", id="NUL"), pytest.param("\ud800", id="a surrogate"), pytest.param("x" * 1025, id="1025")],
 )
-async def test_a_metric_whose_name_cannot_be_kept(protocol, trial, key):
-    """It is refused at the call."""
+async def test_a_metric_with_an_invalid_name(protocol, trial, key):
+    """A metric with an invalid name is refused at the call."""
     with pytest.raises(ts.InvalidValue, match="metric"):
         await protocol.log_trial_metrics(trial, good=1, **{key: 1})
 
@@ -65,14 +65,14 @@ async def test_a_metric_whose_name_cannot_be_kept(protocol, trial, key):
 
 
 async def test_no_metrics_at_all(protocol, trial):
-    """There is nothing to log."""
+    """A call without metrics logs nothing."""
     await protocol.log_trial_metrics(trial, step=1)
 
     assert (await again(protocol, trial)).rows == 0
 
 
 async def test_nan_and_infinities_are_kept_and_counted_apart(protocol, trial):
-    """They come back as such, and poison neither minimum nor maximum nor mean."""
+    """NaN and infinities come back, are counted apart, and do not affect minimum, maximum and mean."""
     logged = [1.0, math.nan, math.inf, -math.inf, math.nan, 3.0]
     await log_all(protocol, trial, enumerate({"loss": x} for x in logged))
     loss = (await again(protocol, trial)).metrics["loss"]
@@ -84,7 +84,7 @@ async def test_nan_and_infinities_are_kept_and_counted_apart(protocol, trial):
 
 
 async def test_the_last_value_can_be_nan(protocol, trial):
-    """The latest observation is what it is."""
+    """If the latest observation is NaN, so is the last value."""
     await log_all(protocol, trial, [(0, {"loss": 1.0}), (1, {"loss": math.nan})])
     loss = (await again(protocol, trial)).metrics["loss"]
 
@@ -93,7 +93,7 @@ async def test_the_last_value_can_be_nan(protocol, trial):
 
 
 async def test_the_summary_of_a_metric(protocol, trial):
-    """Population standard deviation, as numpy computes it, over all that was logged."""
+    """The summary covers all observations, with the population standard deviation as numpy computes it."""
     logged = np.random.default_rng(1).normal(1e6, 1e-3, 3000).tolist()
     await log_all(protocol, trial, enumerate({"loss": x} for x in logged))
     loss = (await again(protocol, trial)).metrics["loss"]
@@ -122,7 +122,7 @@ async def test_the_summary_of_a_metric(protocol, trial):
     ],
 )
 async def test_steps_are_of_any_type_and_in_any_order(protocol, trial, steps, wanted, kind):
-    """The history keeps them in the order in which they were logged."""
+    """The history keeps steps of any type in the order in which they were logged."""
     await log_all(protocol, trial, [(step, {"loss": i}) for i, step in enumerate(steps)])
     loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
 
@@ -149,8 +149,8 @@ async def test_steps_are_of_any_type_and_in_any_order(protocol, trial, steps, wa
         pytest.param("x" * 1025, ts.InvalidValue, id="a text that is too long"),
     ],
 )
-async def test_what_is_no_step(protocol, trial, step, error):
-    """It is refused at the call, and nothing is logged."""
+async def test_an_invalid_step(protocol, trial, step, error):
+    """An invalid step is refused at the call, and nothing is logged."""
     with pytest.raises(error, match="step"):
         await protocol.log_trial_metrics(trial, step=step, loss=1)
     await protocol.log_trial_metrics(trial, step=1, loss=2)
@@ -162,8 +162,8 @@ async def test_what_is_no_step(protocol, trial, step, error):
 # --- Aggregators
 
 
-async def test_metrics_of_other_aggregators(protocol, trial):
-    """Each keeps what it is made for; only time series have a history."""
+async def test_metrics_with_other_aggregators(protocol, trial):
+    """A metric uses the given aggregator; only a time series has a history."""
     for x in (4, 1, 2):
         await protocol.log_trial_metrics(trial, x, ts.StatAggregator.lazy(1), stat=x)
         await protocol.log_trial_metrics(trial, step=x, aggregator=ts.RingAggregator.lazy(2), ring=x)
@@ -180,7 +180,7 @@ async def test_metrics_of_other_aggregators(protocol, trial):
 
 
 async def test_the_first_aggregator_of_a_name_stays(protocol, trial):
-    """Later calls for another one add to it."""
+    """A metric keeps its first aggregator; later calls with another one add to it."""
     await protocol.log_trial_metrics(trial, aggregator=ts.RingAggregator.lazy(3), loss=1)
     await protocol.log_trial_metrics(trial, aggregator=ts.StatAggregator.lazy(0), loss=2)
     found = await again(protocol, trial)
@@ -191,8 +191,8 @@ async def test_the_first_aggregator_of_a_name_stays(protocol, trial):
 @pytest.mark.parametrize(
     "given", [ts.StatAggregator, "stat", 1, ts.StatAggregator(1)], ids=["a class", "text", "int", "an instance"]
 )
-async def test_what_is_no_aggregator(protocol, trial, given):
-    """It is a TypeError that says what to pass."""
+async def test_an_invalid_aggregator(protocol, trial, given):
+    """An invalid aggregator raises a TypeError that says what to pass."""
     with pytest.raises(TypeError, match=r"aggregator: expected a specification such as StatAggregator.lazy\(1\)"):
         await protocol.log_trial_metrics(trial, aggregator=given, loss=1)
 
@@ -201,7 +201,7 @@ async def test_what_is_no_aggregator(protocol, trial, given):
 
 
 async def test_the_history_of_a_metric_that_was_logged_in_several_shapes(protocol, trial):
-    """Rows with other neighbours and other steps lie apart in the database and come back in one order."""
+    """Rows with other metrics or other types of step are stored apart, and come back in one order."""
     await log_all(
         protocol,
         trial,
@@ -227,7 +227,7 @@ async def test_the_history_of_a_metric_that_was_logged_in_several_shapes(protoco
 
 
 async def test_times_and_writers_of_a_history(protocol, trial):
-    """When each row was logged, in UTC, and by whom."""
+    """A history has the time in UTC and the writer of each row."""
     before = np.datetime64("now", "us") - np.timedelta64(1, "s")
     await log_all(protocol, trial, [(i, {"loss": i}) for i in range(10)])
     loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
@@ -240,7 +240,7 @@ async def test_times_and_writers_of_a_history(protocol, trial):
 
 @pytest.mark.parametrize("rows", [1, BUCKET - 1, BUCKET, BUCKET + 1, 2 * BUCKET, 3 * BUCKET + 7])
 async def test_a_history_of_any_length(protocol, trial, rows):
-    """Buckets are filled to the brim and the next one begins; no row is missing or doubled."""
+    """A history fills one bucket completely before the next; no row is missing or doubled."""
     await log_all(protocol, trial, [(i, {"loss": i}) for i in range(rows)])
     loss = (await protocol.fetch_metrics(trial, "loss"))["loss"]
     found = await again(protocol, trial)
@@ -250,8 +250,8 @@ async def test_a_history_of_any_length(protocol, trial, rows):
     assert (found.rows, found.metrics["loss"].count, found.lost_events) == (rows, rows, 0)
 
 
-async def test_a_history_that_is_read_while_it_grows(protocol, trial):
-    """What is read is what was logged before, every row of it once."""
+async def test_a_history_is_read_while_it_grows(protocol, trial):
+    """A read of a growing history returns every row that was logged before it, once."""
     rows = 0
     for _ in range(20):
         await log_all(protocol, trial, [(i, {"loss": i}) for i in range(rows, rows + 300)])
@@ -261,9 +261,9 @@ async def test_a_history_that_is_read_while_it_grows(protocol, trial):
         assert loss.steps.tolist() == list(range(rows))
 
 
-async def test_a_long_history_that_others_read_while_it_grows(served, protocol, trial):
-    """They see a beginning of it, no row missing and none doubled, though its buckets move meanwhile."""
-    # MongoDB sends 101 documents at first, and looks again for the rest.
+async def test_a_long_history_is_read_by_others_while_it_grows(served, protocol, trial):
+    """Concurrent readers see a beginning of a growing history, with no row missing or doubled while buckets move."""
+    # The first batch of MongoDB's answer has 101 documents; the rest is read by further requests.
     rows, more = 110 * BUCKET, 30 * BUCKET
     await log_all(protocol, trial, ((i, {"loss": i}) for i in range(rows)))
     await protocol.commit("folded")
@@ -296,7 +296,7 @@ async def test_a_long_history_that_others_read_while_it_grows(served, protocol, 
     ],
 )
 async def test_the_history_since_a_step(protocol, trial, since, wanted):
-    """Rows of smaller steps, of no step, and of steps of the other type are left out."""
+    """`since_step` leaves out rows with smaller steps, with no step, and with steps of the other type."""
     steps = [0, 2, 3, 1, None, 2.5, "a", "b", "c", 7]
     await log_all(protocol, trial, [(step, {"loss": 1}) for step in steps])
     loss = (await protocol.fetch_metrics(trial, "loss", since_step=since))["loss"]
@@ -307,7 +307,7 @@ async def test_the_history_since_a_step(protocol, trial, since, wanted):
 
 @pytest.mark.parametrize("points", [3, 4, 5, 10, 100, 999])
 async def test_a_history_for_a_plot(protocol, trial, points):
-    """At most so many points, taken from those logged, with the ends and the extremes that a plot must show."""
+    """`max_points` limits the points to some of those logged, including the ends and the extremes."""
     values = np.sin(np.arange(2000) / 50)
     values[777], values[1300] = 40.0, -40.0
     await log_all(protocol, trial, [(i, {"loss": x}) for i, x in enumerate(values.tolist())])
@@ -322,7 +322,7 @@ async def test_a_history_for_a_plot(protocol, trial, points):
 
 
 async def test_a_history_for_a_plot_with_nan_in_it(protocol, trial):
-    """What has no place on an axis is left out; a history that is short enough is left as it is."""
+    """`max_points` leaves out points that cannot be plotted; a history that is short enough stays as it is."""
     values = [math.nan if i % 3 == 0 else math.inf if i % 3 == 1 else float(i) for i in range(300)]
     await log_all(protocol, trial, [(i, {"loss": x, "nothing": math.nan}) for i, x in enumerate(values)])
     history = await protocol.fetch_metrics(trial, max_points=20)
@@ -346,14 +346,14 @@ async def test_a_history_for_a_plot_with_nan_in_it(protocol, trial):
         pytest.param({"section": "tags"}, ts.InvalidValue, "section", id="a section without history"),
     ],
 )
-async def test_a_history_that_cannot_be_asked_for(protocol, trial, arguments, error, named):
-    """It is refused at the call; the error names the parameter."""
+async def test_invalid_arguments_of_fetch_metrics(protocol, trial, arguments, error, named):
+    """Invalid arguments of `fetch_metrics` are refused at the call with the parameter's name."""
     with pytest.raises(error, match=named):
         await protocol.fetch_metrics(trial, **arguments)
 
 
 async def test_the_history_of_a_metric_that_was_never_logged(protocol, trial):
-    """It is an ItemNotFound that names the metric; asking for all of none is not."""
+    """Fetching a metric that was never logged raises ItemNotFound; fetching all metrics of such a trial does not."""
     await protocol.log_trial_metrics(trial, aggregator=ts.StatAggregator.lazy(), stat=1)
 
     assert await protocol.fetch_metrics(trial) == {}

@@ -12,8 +12,8 @@ from contract import METHODS, arguments_of
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("protocol", [ts.Protocol, ts.KafkaProtocol], ids=["Protocol", "KafkaProtocol"])
-def test_every_method_has_the_parameters_of_the_table(protocol, name):
-    """Names, kinds and defaults are those of the table; what comes on top is by keyword and optional."""
+def test_every_method_has_the_parameters_of_the_contract(protocol, name):
+    """Parameters have the names, kinds and defaults of the contract; additional ones are keyword-only and optional."""
     wanted = inspect.signature(eval(f"lambda {METHODS[name]}: 0", vars(ts))).parameters
     found = dict(list(inspect.signature(getattr(protocol, name)).parameters.items())[1:])  # without self
 
@@ -30,7 +30,7 @@ def _name(parameter):
 
 
 async def test_every_method_takes_its_parameters_by_keyword(protocol, name):
-    """A whole run with nothing positional."""
+    """A whole run works with keyword arguments only."""
     project, group = ts.Project(name=name), ts.TrialGroup(name=name)
     calls = arguments_of(project, group, ts.Trial(name=name))
     answers = {method: await getattr(protocol, method)(**arguments) for method, arguments in calls.items()}
@@ -49,8 +49,8 @@ async def test_every_method_takes_its_parameters_by_keyword(protocol, name):
     assert list(answers["fetch_metrics"]) == ["loss"]
 
 
-def test_all_that_users_need_is_exported():
-    """`import trialstream` is enough."""
+def test_all_names_that_users_need_are_exported():
+    """`import trialstream` gives access to all names that users need."""
     needed = {
         *("connect", "Protocol", "KafkaProtocol", "Config"),
         *("Project", "TrialGroup", "Trial", "Status", "CustomStatus"),
@@ -65,7 +65,7 @@ def test_all_that_users_need_is_exported():
 
 
 def test_all_errors_share_one_root():
-    """`except ts.TrialStreamError` catches whatever trialstream raises."""
+    """`except ts.TrialStreamError` catches every exception of trialstream."""
     errors = [each for each in vars(ts).values() if isinstance(each, type) and issubclass(each, Exception)]
 
     assert len(errors) > 10
@@ -73,8 +73,8 @@ def test_all_errors_share_one_root():
 
 
 @pytest.mark.usefixtures("environment")
-async def test_the_example_of_the_issue():
-    """The script runs as it stands, and what it names is there."""
+async def test_a_typical_script():
+    """A typical script works, and every field that it reads has its value."""
     async with ts.connect() as protocol:
         project = await protocol.new_project(ts.Project(name="digits"))
         group = await protocol.new_trial_group(ts.TrialGroup(name="search", project_id=project.uid))

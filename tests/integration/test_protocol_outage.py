@@ -1,4 +1,4 @@
-"""While Kafka is away and there is no spool; and heartbeats."""
+"""Outages of Kafka without a spool, and heartbeats."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trialstream.runtime import lifecycle
 MIB = 2**20
 
 
-async def test_what_finds_no_room_is_dropped_counted_and_shown(config, consumer, stack):
-    """Log calls wait for room, once for an outage, and never raise; the gap is the trial's lost_events."""
+async def test_events_without_room_are_dropped_and_counted(config, consumer, stack):
+    """Log calls wait for room once per outage and never raise; dropped events count as the trial's lost_events."""
     consumer(config)
     async with connected(config, spool="off", memory_bytes=16 * MIB, block_seconds=0.5) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
@@ -37,11 +37,11 @@ async def test_what_finds_no_room_is_dropped_counted_and_shown(config, consumer,
     assert waited == 1
     assert found.tags["last"] is True
     assert found.lost_events == statistics.dropped == 3
-    assert found.writers == {protocol.writer: statistics.acked - 1 + 3}  # one was the creation, which has no number
+    assert found.writers == {protocol.writer: statistics.acked - 1 + 3}  # the creation has no sequence number
 
 
 async def test_closing_while_kafka_is_away(config, consumer, stack, monkeypatch):
-    """It returns by its deadline and warns of how much is lost."""
+    """Closing without Kafka returns by its deadline and warns of the number of lost events."""
     monkeypatch.setattr(lifecycle, "_CLOSE_SECONDS", 1.0)
     consumer(config)
     try:
@@ -59,8 +59,8 @@ async def test_closing_while_kafka_is_away(config, consumer, stack, monkeypatch)
     assert seconds < 20  # 1 s, and what its connections take to close
 
 
-async def test_a_started_trial_beats(served, name, monkeypatch):
-    """Its last_seen grows though nothing is logged, until it is finished."""
+async def test_a_started_trial_sends_heartbeats(served, name, monkeypatch):
+    """The last_seen of a started trial grows without log calls, until the trial is finished."""
     monkeypatch.setattr(heartbeats, "_HEARTBEAT_SECONDS", 0.1)
     async with connected(served) as protocol, connected(served) as other:
         trial = await protocol.new_trial(ts.Trial(name=name))
@@ -73,9 +73,9 @@ async def test_a_started_trial_beats(served, name, monkeypatch):
         await until(has_beaten)
         await protocol.log_trial_finish(trial)
         finished = await again(protocol, trial)
-        await run_sync(time.sleep, 0.3)  # three beats that must not come
+        await run_sync(time.sleep, 0.3)  # three heartbeats, which must not come
         later = await again(protocol, trial)
 
-    assert finished.state_version == 2  # the start and the end: beats do not count
+    assert finished.state_version == 2  # the start and the end; heartbeats are not counted
     assert later.writers == finished.writers
     assert later.last_seen == finished.last_seen

@@ -12,7 +12,7 @@ from contract import TRIAL_METHODS, again, arguments_of, connected
 
 
 async def test_a_started_trial_is_running(protocol, trial):
-    """Status `Running`, and the time of the start."""
+    """A started trial has the status `Running` and the time of its start."""
     await protocol.log_trial_start(trial)
     found = await again(protocol, trial)
 
@@ -23,7 +23,7 @@ async def test_a_started_trial_is_running(protocol, trial):
 
 
 async def test_a_second_start_is_a_resume(protocol, trial):
-    """It is counted, and the trial is running again; the first start stays its start."""
+    """A second start is counted, sets the status `Running` again, and keeps the time of the first start."""
     await protocol.log_trial_start(trial)
     await protocol.log_trial_finish(trial)
     first = await again(protocol, trial)
@@ -39,7 +39,7 @@ async def test_a_second_start_is_a_resume(protocol, trial):
 
 
 async def test_a_finished_trial_is_completed(protocol, trial):
-    """The elapsed time is its chrono `runtime`, one observation per finish."""
+    """A finished trial is completed, and each finish adds its elapsed time to the chrono `runtime`."""
     for _ in range(2):
         await protocol.log_trial_start(trial)
         await protocol.log_trial_finish(trial)
@@ -53,7 +53,7 @@ async def test_a_finished_trial_is_completed(protocol, trial):
 
 
 async def test_the_runtime_of_a_trial_that_another_process_started(served, protocol, trial):
-    """Without the clock of the start, the two times in the log tell."""
+    """If another process started the trial, its runtime is the difference of the two times in the log."""
     await protocol.log_trial_start(trial)
     await protocol.commit()
     async with connected(served) as other:
@@ -64,7 +64,7 @@ async def test_the_runtime_of_a_trial_that_another_process_started(served, proto
 
 
 async def test_a_finish_without_a_start(protocol, trial):
-    """The trial has ended; nobody knows how long it ran."""
+    """A finish without a start ends the trial without a runtime."""
     await protocol.log_trial_finish(trial)
     found = await again(protocol, trial)
 
@@ -74,7 +74,7 @@ async def test_a_finish_without_a_start(protocol, trial):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError])
 async def test_an_interrupted_trial(protocol, trial, interruption):
-    """An interruption is no error of the trial."""
+    """An interruption ends the trial with the status `Interrupted` and without an error."""
     await protocol.log_trial_start(trial)
     try:
         raise interruption
@@ -88,7 +88,7 @@ async def test_an_interrupted_trial(protocol, trial, interruption):
 
 
 async def test_a_trial_that_raised(protocol, trial):
-    """Status `Exception`, with type, message and traceback of the exception in `errors`."""
+    """A trial that raised has the status `Exception`, and type, message and traceback in `errors`."""
     await protocol.log_trial_start(trial)
     try:
         raise FloatingPointError("loss is NaN \ud800")
@@ -111,8 +111,8 @@ async def test_a_trial_that_raised(protocol, trial):
         pytest.param({"exc_val": ValueError("no")}, id="the exception alone"),
     ],
 )
-async def test_a_trial_that_raised_is_told_by_any_part_of_the_exception(protocol, trial, how):
-    """Class and exception may be given without each other."""
+async def test_a_class_or_an_exception_alone_marks_a_trial_that_raised(protocol, trial, how):
+    """`log_trial_finish` accepts the exception class or the exception alone."""
     await protocol.log_trial_finish(trial, **how)
     found = await again(protocol, trial)
 
@@ -120,8 +120,8 @@ async def test_a_trial_that_raised_is_told_by_any_part_of_the_exception(protocol
     assert found.errors[0].type == "ValueError"
 
 
-async def test_an_exception_type_that_is_none(protocol, trial):
-    """What is no exception's class is refused, and the trial goes on."""
+async def test_an_invalid_exception_type(protocol, trial):
+    """An exception type that is not an exception class is refused, and the trial stays as it is."""
     await protocol.log_trial_start(trial)
     with pytest.raises(TypeError, match="exc_type"):
         await protocol.log_trial_finish(trial, exc_type="ValueError")
@@ -137,7 +137,7 @@ async def test_an_exception_type_that_is_none(protocol, trial):
 
 
 async def test_arguments_are_merged_and_the_uid_stays(protocol, name):
-    """Later values replace earlier ones of the same key; identity was settled at the creation."""
+    """Later arguments replace earlier ones of the same key; the uid stays, since it was set at the creation."""
     trial = await protocol.new_trial(ts.Trial(name=name, parameters={"lr": 0.1, "depth": 2}))
     await protocol.log_trial_arguments(trial, lr=0.2, width=64)
     await protocol.log_trial_arguments(trial, width=[64, 32])
@@ -149,7 +149,7 @@ async def test_arguments_are_merged_and_the_uid_stays(protocol, name):
 
 
 async def test_metadata_is_merged(protocol, name):
-    """Later values replace earlier ones of the same key."""
+    """Later metadata replaces earlier metadata of the same key."""
     trial = await protocol.new_trial(ts.Trial(name=name, metadata={"host": "a", "gpu": None}))
     await protocol.log_trial_metadata(trial, host="b")
     await protocol.log_trial_metadata(trial, commit="c")
@@ -187,8 +187,8 @@ async def test_metadata_can_accumulate(protocol, trial):
         pytest.param("stat", {"memory": 1}, "aggregator", id="a text for an aggregator"),
     ],
 )
-async def test_metadata_that_cannot_accumulate(protocol, trial, aggregator, given, named):
-    """It is a TypeError at the call, and nothing is logged."""
+async def test_metadata_that_its_aggregator_cannot_take(protocol, trial, aggregator, given, named):
+    """Metadata that its aggregator cannot take raises TypeError at the call, and nothing is logged."""
     with pytest.raises(TypeError, match=named):
         await protocol.log_trial_metadata(trial, aggregator, good=1, **given)
     await protocol.log_trial_metadata(trial, fine=True)
@@ -199,7 +199,7 @@ async def test_metadata_that_cannot_accumulate(protocol, trial, aggregator, give
 
 
 async def test_tags_are_merged(protocol, name):
-    """Later values replace earlier ones of the same key, and trials are found by them."""
+    """Later tags replace earlier ones of the same key, and trials are found by their tags."""
     trial = await protocol.new_trial(ts.Trial(name=name, tags={"user": "ada", "old": True}))
     await protocol.add_trial_tags(trial, user="grace", **{"a.b": [1]})
     [found] = await protocol.fetch_trials({"name": name, "tags.user": "grace"})
@@ -207,8 +207,8 @@ async def test_tags_are_merged(protocol, name):
     assert found.tags == {"user": "grace", "old": True, "a.b": [1]}
 
 
-async def test_what_is_logged_is_what_it_was_at_the_call(protocol, trial):
-    """Changing a value afterwards changes nothing."""
+async def test_values_are_logged_as_they_are_at_the_call(protocol, trial):
+    """Changing a value after the call does not change the logged value."""
     layers = [64, 32]
     await protocol.log_trial_arguments(trial, layers=layers)
     await protocol.log_trial_metadata(trial, ts.RingAggregator.lazy(2), layers=layers)
@@ -224,7 +224,7 @@ async def test_what_is_logged_is_what_it_was_at_the_call(protocol, trial):
 
 @pytest.mark.parametrize("status", [*ts.Status, ts.CustomStatus("Paused by ops.", -7)], ids=lambda each: each.name)
 async def test_any_status_can_be_set(protocol, trial, status):
-    """It comes back as it was, and trials are found by it."""
+    """Any status can be set, comes back unchanged, and trials are found by it."""
     await protocol.set_trial_status(trial, status)
     found = await protocol.fetch_trials({"uid": trial.uid, "status": status})
 
@@ -232,7 +232,7 @@ async def test_any_status_can_be_set(protocol, trial, status):
 
 
 async def test_errors_of_a_status_are_appended(protocol, trial):
-    """An error is a text or an exception."""
+    """The error of a status, a text or an exception, is appended to the trial's errors."""
     try:
         raise MemoryError("4 GB")
     except MemoryError as error:
@@ -254,8 +254,8 @@ async def test_errors_of_a_status_are_appended(protocol, trial):
         pytest.param({"status": ts.Status.Broken, "error": 3}, "error", id="a number for an error"),
     ],
 )
-async def test_what_is_no_status(protocol, trial, given, named):
-    """It is a TypeError at the call, and nothing is logged."""
+async def test_an_invalid_status(protocol, trial, given, named):
+    """An invalid status or error raises TypeError at the call, and nothing is logged."""
     with pytest.raises(TypeError, match=named):
         await protocol.set_trial_status(trial, **given)
     await protocol.add_trial_tags(trial, fine=True)
@@ -264,12 +264,12 @@ async def test_what_is_no_status(protocol, trial, given, named):
     assert (found.status, found.errors, found.lost_events) == (None, [], 0)
 
 
-# --- Trials that there are not
+# --- Missing trials
 
 
 @pytest.mark.parametrize("method", TRIAL_METHODS)
 async def test_a_trial_that_was_never_created(protocol, name, method):
-    """It is an ItemNotFound that names the trial, at the call."""
+    """A call with a trial that was never created raises ItemNotFound with its name, at the call."""
     project = await protocol.new_project(ts.Project(name=name))
     group = await protocol.new_trial_group(ts.TrialGroup(name=name))
     arguments = arguments_of(project, group, ts.Trial(name=name))[method]
@@ -280,8 +280,8 @@ async def test_a_trial_that_was_never_created(protocol, name, method):
 
 @pytest.mark.parametrize("method", [*TRIAL_METHODS, "new_trial", "get_trial"])
 @pytest.mark.parametrize("given", ["a name", None, ts.Project(name="a project")], ids=["text", "None", "a project"])
-async def test_what_is_no_trial(protocol, name, method, given):
-    """It is a TypeError that names the parameter."""
+async def test_an_argument_that_is_not_a_trial(protocol, name, method, given):
+    """An argument that is not a trial raises TypeError with the parameter's name."""
     project, group = ts.Project(name=name), ts.TrialGroup(name=name)
     if method == "add_group_trial":
         await protocol.new_trial_group(group)

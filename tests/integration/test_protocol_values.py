@@ -1,4 +1,4 @@
-"""Values: everything that can be logged comes back as it went in, and everything else is refused at the call."""
+"""Values: everything that can be logged comes back unchanged, and everything else is refused at the call."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 import trialstream as ts
 from contract import KEYS, REFUSED, VALUES, again, exactly
 
-# The calls that take values by key, and where the trial shows them.
+# Methods that take values by key, and the field of the trial that shows them.
 SECTIONS = {"log_trial_arguments": "parameters", "log_trial_metadata": "metadata", "add_trial_tags": "tags"}
 
 
 @pytest.mark.parametrize(("given", "wanted"), VALUES.values(), ids=VALUES)
-async def test_a_value_comes_back_as_it_went_in(protocol, trial, given, wanted):
-    """Through arguments, metadata and tags, with its type."""
+async def test_a_value_comes_back_unchanged(protocol, trial, given, wanted):
+    """Arguments, metadata and tags return a value unchanged, with its type."""
     for method in SECTIONS:
         await getattr(protocol, method)(trial, x=given)
     found = await again(protocol, trial)
@@ -26,7 +26,7 @@ async def test_a_value_comes_back_as_it_went_in(protocol, trial, given, wanted):
 
 @pytest.mark.parametrize(("given", "wanted"), VALUES.values(), ids=VALUES)
 async def test_a_value_is_kept_by_the_aggregators_of_any_value(protocol, trial, given, wanted):
-    """Value and Ring hold it with its type."""
+    """The aggregators Value and Ring keep a value with its type."""
     if isinstance(given, str) and len(given) > 100_000:
         given = wanted = given[:100_000]
     await protocol.log_trial_metadata(trial, ts.RingAggregator.lazy(2), ring=given)
@@ -38,8 +38,8 @@ async def test_a_value_is_kept_by_the_aggregators_of_any_value(protocol, trial, 
 
 
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
-async def test_a_key_comes_back_as_it_went_in(protocol, name, key):
-    """At every place that has keys: at the top, and inside of values."""
+async def test_a_key_comes_back_unchanged(protocol, name, key):
+    """A key comes back unchanged, at the top level and inside of values."""
     given = {key: {key: [{key: 1}]}}
     trial = await protocol.new_trial(ts.Trial(name=name, parameters={"p": given}, metadata=given, tags=given))
     group = await protocol.new_trial_group(ts.TrialGroup(name=name, metadata=given, tags=given))
@@ -69,7 +69,7 @@ async def test_a_key_comes_back_as_it_went_in(protocol, name, key):
 
 
 async def test_all_keys_at_once(protocol, trial):
-    """No two keys are mistaken for each other."""
+    """Keys that look alike stay distinct when they are logged together."""
     given = {key: i for i, key in enumerate(KEYS)}
     for method in SECTIONS:
         await getattr(protocol, method)(trial, **given)
@@ -83,7 +83,7 @@ async def test_all_keys_at_once(protocol, trial):
 
 
 @pytest.mark.parametrize(("key", "value", "error"), REFUSED.values(), ids=REFUSED)
-async def test_what_cannot_be_logged_is_refused_at_the_call(protocol, trial, key, value, error):
+async def test_an_invalid_value_is_refused_at_the_call(protocol, trial, key, value, error):
     """The error names the key; nothing of the call is logged, nothing is lost, and the next call works."""
     for method in SECTIONS:
         with pytest.raises(error) as caught:
@@ -99,8 +99,8 @@ async def test_what_cannot_be_logged_is_refused_at_the_call(protocol, trial, key
 
 
 @pytest.mark.parametrize(("key", "value", "error"), REFUSED.values(), ids=REFUSED)
-async def test_what_cannot_be_logged_is_refused_in_definitions(protocol, name, key, value, error):
-    """A trial, a group or a project of such values cannot be made; nor a group's metadata be set to them."""
+async def test_an_invalid_value_is_refused_in_definitions(protocol, name, key, value, error):
+    """Trials, groups and projects with invalid values cannot be created, nor a group's metadata be set to them."""
     group = await protocol.new_trial_group(ts.TrialGroup(name=name))
     given = {"before": 1, key: value}
     for make in (
@@ -120,8 +120,8 @@ async def test_what_cannot_be_logged_is_refused_in_definitions(protocol, name, k
     assert (found.metadata, found.lost_events) == ({}, 0)
 
 
-async def test_a_definition_that_was_spoiled_after_it_was_made(protocol, name):
-    """It is checked again at the call."""
+async def test_a_definition_that_became_invalid(protocol, name):
+    """A definition that was made invalid after its construction is refused at the call."""
     trial, group, project = ts.Trial(name=name), ts.TrialGroup(name=name), ts.Project(name=name)
     for each in (trial, group, project):
         each.tags["bad"] = object()
@@ -135,8 +135,8 @@ async def test_a_definition_that_was_spoiled_after_it_was_made(protocol, name):
             await call(given)
 
 
-async def test_more_than_one_event_holds(protocol, trial):
-    """Values that fit one by one and not together are refused together, and logged in several calls."""
+async def test_values_that_exceed_one_event(protocol, trial):
+    """Values that exceed an event only together are refused together, and can be logged in several calls."""
     given = {f"k{i}": "x" * 400_000 for i in range(3)}
     with pytest.raises(ts.InvalidValue, match="spread the values over several"):
         await protocol.log_trial_arguments(trial, **given)
@@ -148,8 +148,8 @@ async def test_more_than_one_event_holds(protocol, trial):
     assert found.lost_events == 0
 
 
-async def test_more_than_one_event_holds_in_a_definition(protocol, name):
-    """A definition that fits no event is refused at the call."""
+async def test_a_definition_that_exceeds_one_event(protocol, name):
+    """A definition that exceeds one event is refused at the call."""
     parameters = {f"k{i}": "x" * 400_000 for i in range(3)}
 
     with pytest.raises(ts.InvalidValue, match="at most"):
@@ -187,5 +187,5 @@ async def test_the_given_objects_stay_as_they_are(protocol, name):
 
 
 def names(error: Exception, key: str) -> bool:
-    """Whether the message names the key: as it is, or as Python shows it, shortened."""
+    """Return whether the message names the key, as it is or as its shortened repr."""
     return key in str(error) or reprlib.repr(key) in str(error)

@@ -1,4 +1,4 @@
-"""Opening, committing, waiting and closing; what happens when a server or the consumer is not there."""
+"""Opening, committing, waiting and closing, also without a server or a consumer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from contract import METHODS, again, arguments_of, connected, until
 
 @pytest.mark.usefixtures("environment")
 async def test_settings_come_from_the_environment(name):
-    """`TRIALSTREAM_KAFKA`, `TRIALSTREAM_MONGO` and `TRIALSTREAM_PREFIX` are enough."""
+    """`TRIALSTREAM_KAFKA`, `TRIALSTREAM_MONGO` and `TRIALSTREAM_PREFIX` are sufficient settings."""
     async with ts.connect() as protocol:
         trial = await protocol.new_trial(ts.Trial(name=name))
 
@@ -28,7 +28,7 @@ async def test_settings_come_from_the_environment(name):
 
 
 async def test_arguments_come_before_the_environment(monkeypatch, served, name):
-    """What is given to `connect` counts."""
+    """Arguments of `connect` take precedence over the environment."""
     monkeypatch.setenv("TRIALSTREAM_KAFKA", "nowhere.invalid:1")
     monkeypatch.setenv("TRIALSTREAM_MONGO", "mongodb://nowhere.invalid:1")
     monkeypatch.setenv("TRIALSTREAM_PREFIX", "nowhere")
@@ -45,8 +45,8 @@ async def test_arguments_come_before_the_environment(monkeypatch, served, name):
         pytest.param({"partitions": 0}, "partitions", id="no partitions"),
     ],
 )
-def test_settings_that_make_no_sense(settings, named):
-    """They are refused by `connect` itself; the error names them."""
+def test_invalid_settings(settings, named):
+    """Invalid settings are refused by `connect` itself with an error that names them."""
     with pytest.raises(ts.ConfigError, match=named):
         ts.connect(**settings)
 
@@ -56,7 +56,7 @@ def test_settings_that_make_no_sense(settings, named):
 
 @contextlib.contextmanager
 def port(*, listens):
-    """A port at which nobody answers: closed, or open and silent."""
+    """A port without an answer: closed, or open and silent."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if listens:
@@ -65,26 +65,26 @@ def port(*, listens):
 
 
 @pytest.mark.parametrize(
-    ("listens", "within"), [pytest.param(False, 5, id="nobody listens"), pytest.param(True, 8, id="nobody answers")]
+    ("listens", "within"), [pytest.param(False, 5, id="connection refused"), pytest.param(True, 8, id="no answer")]
 )
 async def test_no_kafka_at_the_address(served, listens, within):
-    """Soon, a KafkaUnavailable that names the address and what to do; where there is a spool, the same as a warning."""
+    """Without Kafka, opening soon raises KafkaUnavailable with address and remedy, or warns if there is a spool."""
     started = time.monotonic()
-    said = r"{}.*trialstream up.*TRIALSTREAM_KAFKA"
+    message = r"{}.*trialstream up.*TRIALSTREAM_KAFKA"
     with port(listens=listens) as address:
         protocol = ts.connect(kafka=address, mongo=served.mongo, prefix=served.prefix, timeout=2, spool="off")
-        with pytest.raises(ts.KafkaUnavailable, match=said.format(address)):
+        with pytest.raises(ts.KafkaUnavailable, match=message.format(address)):
             await protocol.__aenter__()
         took = time.monotonic() - started
-        with pytest.warns(RuntimeWarning, match=said.format(address)):
+        with pytest.warns(RuntimeWarning, match=message.format(address)):
             async with ts.connect(kafka=address, mongo=served.mongo, prefix=served.prefix, timeout=2):
                 pass
 
     assert took < within
 
 
-async def test_an_address_that_is_none(served):
-    """A host that nobody knows is no broker either."""
+async def test_an_unknown_host(served):
+    """An unknown host name raises KafkaUnavailable with the name, or warns if there is a spool."""
     away = {"kafka": "nowhere.invalid:9092", "mongo": served.mongo, "prefix": served.prefix, "timeout": 2}
     with pytest.raises(ts.KafkaUnavailable, match=r"nowhere\.invalid"):
         await ts.connect(**away, spool="off").__aenter__()
@@ -94,7 +94,7 @@ async def test_an_address_that_is_none(served):
 
 
 async def test_no_mongo_at_the_address(served, name):
-    """Reads say so; logging goes on, with a warning that the trial could not be looked up."""
+    """Without MongoDB reads raise an error; logging continues with a warning that the trial could not be looked up."""
     trial = ts.Trial(name=name)
     with port(listens=False) as address:
         async with ts.connect(kafka=served.kafka, mongo=f"mongodb://{address}", prefix=served.prefix) as protocol:
@@ -113,22 +113,22 @@ async def test_no_mongo_at_the_address(served, name):
 
 
 async def test_two_protocols_that_open_a_new_log_together(config):
-    """The topics are made once."""
+    """Two protocols that open a new log together create its topics once."""
     async with connected(config) as one, connected(config) as two:
         assert one.writer != two.writer
 
 
-# --- Use before and after
+# --- Use before and after the block
 
 
 def calls(name):
-    """A good call of each method."""
+    """Return a valid call of each method."""
     return arguments_of(ts.Project(name=name), ts.TrialGroup(name=name), ts.Trial(name=name))
 
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_protocol_that_was_not_entered(served, name, method):
-    """Every call is a ProtocolClosed that says how to open it."""
+    """Every call before entering raises ProtocolClosed with the way to open the protocol."""
     protocol = connected(served)
 
     with pytest.raises(ts.ProtocolClosed, match=r"async with trialstream\.connect\(\)"):
@@ -136,7 +136,7 @@ async def test_a_protocol_that_was_not_entered(served, name, method):
 
 
 async def test_a_protocol_that_was_left(served, name):
-    """Every call is a ProtocolClosed; it cannot be entered again, and leaving it again is nothing."""
+    """After leaving, every call and a second entry raise ProtocolClosed, and leaving again does nothing."""
     async with connected(served) as protocol:
         pass
 
@@ -149,7 +149,7 @@ async def test_a_protocol_that_was_left(served, name):
 
 
 async def test_a_protocol_that_is_entered_twice(served):
-    """It is a ProtocolClosed, and the open one stays open."""
+    """Entering an open protocol raises ProtocolClosed, and the protocol stays open."""
     async with connected(served) as protocol:
         with pytest.raises(ts.ProtocolClosed, match="once"):
             await protocol.__aenter__()
@@ -157,8 +157,8 @@ async def test_a_protocol_that_is_entered_twice(served):
         assert await protocol.fetch_trials({"name": "nothing"}) == []
 
 
-async def test_a_trial_that_is_logged_to_after_the_protocol_was_left(served, protocol, trial):
-    """Known trials too: the call is refused and nothing is logged."""
+async def test_logging_after_the_protocol_was_left(served, protocol, trial):
+    """Logging after leaving is refused for known trials too, and nothing is logged."""
     async with connected(served) as other:
         await other.log_trial_metrics(trial, loss=1)
         await other.commit("folded")
@@ -172,7 +172,7 @@ async def test_a_trial_that_is_logged_to_after_the_protocol_was_left(served, pro
 
 
 async def test_leaving_commits(served, protocol, trial):
-    """What was logged in the block is in Kafka after it."""
+    """After the block, everything that was logged in it is in Kafka."""
     async with connected(served) as other:
         for i in range(1000):
             await other.log_trial_metrics(trial, step=i, loss=i)
@@ -186,7 +186,7 @@ async def test_leaving_commits(served, protocol, trial):
 
 @pytest.mark.parametrize("how", [RuntimeError, KeyboardInterrupt, asyncio.CancelledError])
 async def test_leaving_by_an_exception_commits(served, protocol, trial, how):
-    """The exception comes through."""
+    """An exception that leaves the block propagates after the events are sent."""
 
     async def run():
         async with connected(served) as other:
@@ -203,7 +203,7 @@ async def test_leaving_by_an_exception_commits(served, protocol, trial, how):
 
 
 async def test_a_cancelled_task_commits(served, protocol, trial):
-    """Its last events get out although it is cancelled."""
+    """The last events of a cancelled task are sent."""
     logged = asyncio.Event()
 
     async def run():
@@ -224,8 +224,8 @@ async def test_a_cancelled_task_commits(served, protocol, trial):
     await until(is_there)
 
 
-async def test_calls_that_wait_while_the_protocol_is_left(config):
-    """They end with a ProtocolClosed: nobody has cancelled their task."""
+async def test_calls_that_wait_end_when_the_protocol_is_left(config):
+    """Calls that wait while the protocol is left raise ProtocolClosed, since their task was not cancelled."""
     async with connected(config) as protocol:
         waiting = asyncio.create_task(protocol.new_project(ts.Project(name="nobody folds this")))
         await protocol.commit()
@@ -238,7 +238,7 @@ async def test_calls_that_wait_while_the_protocol_is_left(config):
 
 
 async def test_commit_acked(served, protocol, trial):
-    """Kafka has everything of mine: nothing is queued any more."""
+    """After a commit at level acked, all events of this protocol are acknowledged and none is queued."""
     for i in range(1000):
         await protocol.log_trial_metrics(trial, step=i, loss=i)
     await protocol.commit()
@@ -249,7 +249,7 @@ async def test_commit_acked(served, protocol, trial):
 
 
 async def test_commit_folded(served, protocol, trial):
-    """Every other reader sees all of mine."""
+    """After a commit at level folded, every other reader sees all events of this protocol."""
     async with connected(served) as other:
         for i in range(10):
             await protocol.log_trial_metrics(trial, step=i, loss=i)
@@ -259,7 +259,7 @@ async def test_commit_folded(served, protocol, trial):
 
 
 async def test_commit_of_nothing(served):
-    """There is nothing to wait for."""
+    """A commit without events does not wait."""
     async with connected(served) as protocol:
         await protocol.commit("acked", 0)
         await protocol.commit("folded", timeout=0, message="taken and ignored")
@@ -268,19 +268,19 @@ async def test_commit_of_nothing(served):
 @pytest.mark.parametrize(
     ("arguments", "error", "named"),
     [
-        pytest.param({"level": "written"}, ts.InvalidValue, "level", id="a level that there is not"),
+        pytest.param({"level": "written"}, ts.InvalidValue, "level", id="an unknown level"),
         pytest.param({"level": None}, ts.InvalidValue, "level", id="no level"),
         pytest.param({"timeout": "1 s"}, TypeError, "timeout", id="a text for a time"),
     ],
 )
-async def test_a_commit_that_makes_no_sense(protocol, arguments, error, named):
-    """It is refused; the error names the parameter."""
+async def test_invalid_arguments_of_commit(protocol, arguments, error, named):
+    """Invalid arguments of `commit` are refused with the parameter's name."""
     with pytest.raises(error, match=named):
         await protocol.commit(**arguments)
 
 
 async def test_a_commit_while_kafka_does_not_answer(stack, protocol, trial):
-    """It ends at its timeout, and says how many events wait; they arrive when Kafka answers again."""
+    """A commit without an answer ends at its timeout with the number of waiting events, which arrive later."""
     stack.kafka.signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
@@ -301,13 +301,13 @@ async def test_a_commit_while_kafka_does_not_answer(stack, protocol, trial):
 
 @pytest.fixture
 async def unserved(config) -> ts.Config:
-    """Settings of a log that exists and that nobody folds."""
+    """Settings of an existing log without a consumer."""
     async with connected(config):
         return config
 
 
 async def test_no_consumer_runs(unserved, consumer):
-    """Waits end at their timeout, and tell how far behind the projection is and what to start; nothing is lost."""
+    """Without a consumer, waits end at their timeout with the lag and the command to start; nothing is lost."""
     behind = r"projection is 1 event behind .*trials/\d at offset 0 of 1.*trialstream consume"
     async with connected(unserved, timeout=2) as protocol:
         started = time.monotonic()
@@ -331,15 +331,15 @@ async def test_no_consumer_runs(unserved, consumer):
 
 
 @pytest.mark.parametrize("method", ["new_project", "new_trial_group"])
-async def test_no_consumer_decides(unserved, method):
-    """A project and a group wait likewise."""
+async def test_creations_of_projects_and_groups_without_a_consumer(unserved, method):
+    """Without a consumer, creating a project or a group ends at its timeout, too."""
     async with connected(unserved, timeout=2) as protocol:
         with pytest.raises(ts.ProjectionBehind, match=r"registry/0 at offset .*trialstream consume"):
             await getattr(protocol, method)(**calls("early")[method])
 
 
 async def test_a_reader_that_has_written_nothing(config):
-    """It need not wait for anybody: there is nothing, and it says so."""
+    """A reader that has written nothing waits for no consumer and gets empty results."""
     async with connected(config, timeout=2) as protocol:
         assert await protocol.fetch_trials({}) == []
         assert await protocol.get_project(ts.Project(name="a")) is None
@@ -374,7 +374,7 @@ asyncio.run(main())
 
 @pytest.mark.usefixtures("environment")
 def test_a_forked_child(name):
-    """It has none of its parent's events, and is told to connect by itself."""
+    """A forked child has none of its parent's events, and its error says to connect in the child."""
     ran = subprocess.run([sys.executable, "-c", FORK, name], check=False, capture_output=True, text=True, timeout=60)
 
     assert ran.stderr == ""
@@ -400,7 +400,7 @@ asyncio.run(main())
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(("how", "code"), [("return", 0), ("raise", 3)])
 def test_a_process_that_ends_without_leaving_the_protocol(name, how, code):
-    """It ends: nothing of the protocol keeps the interpreter, and its exit code is its own."""
+    """A process that ends inside the block is not kept alive by the protocol, and keeps its exit code."""
     ran = subprocess.run(
         [sys.executable, "-c", EXIT, name, how], check=False, capture_output=True, text=True, timeout=60
     )
@@ -410,7 +410,7 @@ def test_a_process_that_ends_without_leaving_the_protocol(name, how, code):
 
 
 async def test_nothing_is_left_behind(served, name):
-    """Leaving closes every connection and thread: no warning, no thread."""
+    """Leaving closes every connection and thread, without a warning."""
     import threading
 
     before = set(threading.enumerate())

@@ -1,4 +1,4 @@
-"""Queries, asked of a real MongoDB over the documents of trials, against a plain model over the trials themselves."""
+"""Queries on the trials of a real MongoDB, compared with a plain model of its matching."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Trial, TrialError
 from trialstream_schemas.storage.documents import trial_to_document
 
-# Keys that a path, an operator or the escaping could take for something else.
+# Keys that could be mistaken for a path, an operator or an escape.
 KEYS = ["a", "b", "a.b", ".", "$lr", "$", "$gt", "%", "%2E", "\\", "a\\.b", "a b", "é", "𝄞", "", "0", "-a"]
 SCALARS = (
     *(None, False, True, 0, 1, 1.0, -1, 0.5, 2**63 - 1, -(2**63), math.nan, math.inf, -math.inf),
@@ -37,17 +37,17 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Leaf:
-    """A condition on the place that some keys name; operators by name, or a plain value."""
+    """A condition on the value at some keys: operators by name, or a plain value."""
 
     keys: tuple[str, ...]
     condition: Any
 
-    def asked(self):
-        """The query of a user."""
+    def to_query(self):
+        """Return the user's query."""
         return {path(*self.keys): self.condition}
 
     def holds(self, plain):
-        """Whether a plain trial, or an element, meets it."""
+        """Return whether a plain trial, or an element of a list, meets the condition."""
         found = list(places(plain, self.keys))
         condition = self.condition
         if not isinstance(condition, dict) or not any(key.startswith("$") for key in condition):
@@ -61,12 +61,12 @@ class StatusLeaf:
 
     condition: Any
 
-    def asked(self):
-        """The query of a user."""
+    def to_query(self):
+        """Return the user's query."""
         return {"status": self.condition}
 
     def holds(self, plain):
-        """Whether the status is one of those."""
+        """Return whether the status meets the condition."""
         name = plain["status"]["name"] if plain["status"] else None
         condition = self.condition
         if not isinstance(condition, dict):
@@ -83,12 +83,12 @@ class Combined:
     operator: str
     queries: tuple[Any, ...]
 
-    def asked(self):
-        """The query of a user."""
-        return {self.operator: [each.asked() for each in self.queries]}
+    def to_query(self):
+        """Return the user's query."""
+        return {self.operator: [each.to_query() for each in self.queries]}
 
     def holds(self, plain):
-        """Whether all, one or none of them hold."""
+        """Return whether all, any or none of the queries hold."""
         held = [each.holds(plain) for each in self.queries]
         return {"$and": all(held), "$or": any(held), "$nor": not any(held)}[self.operator]
 
@@ -100,18 +100,18 @@ class Element:
     keys: tuple[str, ...]
     query: Any
 
-    def asked(self):
-        """The query of a user."""
-        return {path(*self.keys): {"$elemMatch": self.query.asked()}}
+    def to_query(self):
+        """Return the user's query."""
+        return {path(*self.keys): {"$elemMatch": self.query.to_query()}}
 
     def holds(self, plain):
-        """Whether there is such a list."""
+        """Return whether there is such a list."""
         lists = [x for x in places(plain, self.keys) if isinstance(x, list)]
         return any(isinstance(each, dict) and self.query.holds(each) for x in lists for each in x)
 
 
 def places(x, keys):
-    """What the keys name: a list on the way is an index's element and every dict in it."""
+    """Yield the values at the keys; a list on the way stands for the element at that index and every dict in it."""
     if not keys:
         yield x
     elif isinstance(x, dict):
@@ -127,7 +127,7 @@ def places(x, keys):
 
 
 def meets(found, key, given):
-    """Whether what was found meets one operator; a list does if one of its elements or itself does."""
+    """Return whether the values found meet one operator; a list does if it does itself or one of its elements does."""
     spread = [each for x in found for each in ([*x, x] if isinstance(x, list) else [x])]
     match key:
         case "$eq":
@@ -158,21 +158,21 @@ def meets(found, key, given):
 
 
 def matches(x, given):
-    """Whether it equals the value or has the pattern."""
+    """Return whether a value equals the given one or matches the given pattern."""
     if isinstance(given, re.Pattern):
         return isinstance(x, str) and given.search(x) is not None
     return equal(x, given)
 
 
 def kind(x):
-    """What MongoDB compares with one another."""
+    """Return the kind of a value; MongoDB compares only values of one kind."""
     if x is MISSING or x is None:
         return "null"
     return {bool: "bool", int: "number", float: "number"}.get(type(x), type(x).__name__)
 
 
 def equal(x, y):
-    """Equality of MongoDB: NaN equals itself, missing is null, True is not 1, and the order of keys counts."""
+    """Compare as MongoDB does: NaN equals itself, missing is null, True is not 1, and the order of keys counts."""
     if kind(x) != kind(y):
         return False
     match x:
@@ -186,7 +186,7 @@ def equal(x, y):
 
 
 def compares(x, key, y):
-    """Order of MongoDB between values of one kind: bytes by length first, text by code point, NaN by none."""
+    """Compare the order as MongoDB does: values of one kind, bytes by length first, text by code point, NaN never."""
     if kind(x) != kind(y):
         return False
     if equal(x, y):
@@ -197,7 +197,7 @@ def compares(x, key, y):
 
 
 def plain(trial):
-    """A trial as a user sees it: keys as they were given."""
+    """Return a trial as a user sees it, with keys as they were given."""
     return {
         "uid": trial.uid,
         "name": trial.name,
@@ -212,7 +212,7 @@ def plain(trial):
     }
 
 
-# --- Any trials, any queries
+# --- Random trials and queries
 
 scalars = st.sampled_from(SCALARS)
 keys = st.sampled_from(KEYS)
@@ -245,7 +245,7 @@ def trials(draw):
 
 
 def conditions(operands):
-    """Conditions on one place, by every operator that stands there."""
+    """Conditions on one value, by every operator that is allowed there."""
     operators = st.one_of(
         st.tuples(st.sampled_from(["$eq", "$ne"]), values),
         st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), operands),
@@ -288,7 +288,7 @@ relative_leaves = st.builds(Leaf, st.tuples(keys) | st.just(("type",)), conditio
 
 
 def combined(inner):
-    """Queries of queries."""
+    """Combinations of queries."""
     return st.builds(
         Combined, st.sampled_from(["$and", "$or", "$nor"]), st.lists(inner, min_size=1, max_size=3).map(tuple)
     )
@@ -309,21 +309,21 @@ def collection(config):
 
 
 def found(collection, query, sort=None):
-    """Revisions of the trials that MongoDB finds, in its order."""
+    """Return the revisions of the trials that MongoDB finds, in its order."""
     cursor = collection.find(translate(query, TRIAL_FIELDS)).sort(sort_keys(sort, TRIAL_FIELDS))
     return [document["revision"] for document in cursor]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(some=trials(), asked=st.lists(queries, min_size=1, max_size=5))
-def test_queries_find_what_they_say(collection, some, asked):
+@given(some=trials(), several=st.lists(queries, min_size=1, max_size=5))
+def test_mongodb_finds_the_trials_that_the_model_finds(collection, some, several):
     """MongoDB finds exactly the trials for which the query holds on the trials themselves."""
     collection.delete_many({})
     collection.insert_many([trial_to_document(trial) for trial in some])
 
-    for query in asked:
+    for query in several:
         expected = [trial.revision for trial in some if query.holds(plain(trial))]
-        assert sorted(found(collection, query.asked())) == expected, query.asked()
+        assert sorted(found(collection, query.to_query())) == expected, query.to_query()
 
 
 def test_each_odd_key_is_found_alone(collection):
@@ -342,7 +342,7 @@ def test_each_odd_key_is_found_alone(collection):
 
 
 def test_sorting_and_odd_keys(collection):
-    """Trials come in the order that was asked for, by keys of any name, equals by their uid."""
+    """Trials are sorted by keys of any name, and equal ones by their uid."""
     collection.insert_many(
         trial_to_document(Trial(name="a", parameters={}, tags={"a.b": n}, revision=i))
         for i, n in enumerate([2, 1, 3, 1])
@@ -353,8 +353,8 @@ def test_sorting_and_odd_keys(collection):
     assert found(collection, {}) == [0, 1, 2, 3]
 
 
-def test_the_deepest_that_is_allowed(collection):
-    """What passes the translation is not too deep or too long for MongoDB."""
+def test_the_largest_valid_queries(collection):
+    """MongoDB accepts every query that the limits of depth and length allow."""
     value: Any = 1
     for _ in range(64):
         value = {"a": value}

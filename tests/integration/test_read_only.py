@@ -12,7 +12,7 @@ from contract import METHODS, arguments_of, connected
 from motor.motor_asyncio import AsyncIOMotorClient
 from trialstream import sync
 
-# Where no Kafka listens: any connection to it would fail.
+# No Kafka listens here: any connection to it would fail.
 NO_KAFKA = "127.0.0.1:1"
 READS = [
     "get_project",
@@ -37,7 +37,7 @@ async def logged(protocol, name):
 
 
 async def test_everything_can_be_read_without_kafka(served, logged):
-    """Projects, groups, trials and histories of the live projection."""
+    """Projects, groups, trials and histories of the live projection are read without Kafka."""
     project, group, trial = logged
     async with ts.connect(kafka=NO_KAFKA, mongo=served.mongo, prefix=served.prefix, read_only=True) as protocol:
         found = await protocol.fetch_trials({"uid": trial.uid}, sort="-created", limit=1)
@@ -59,8 +59,8 @@ async def test_everything_can_be_read_without_kafka(served, logged):
     assert [each.trials for each in (*projects, *groups)] == [[trial.uid]] * 4
 
 
-async def test_what_is_folded_later_is_read_too(served, protocol, logged):
-    """Each read shows the live projection as it is then."""
+async def test_a_read_shows_what_is_folded_later(served, protocol, logged):
+    """Each read shows the live projection at that time."""
     _, _, trial = logged
     async with connected(served, read_only=True) as reader:
         before = await reader.fetch_metrics(trial, "loss")
@@ -73,7 +73,7 @@ async def test_what_is_folded_later_is_read_too(served, protocol, logged):
 
 @pytest.mark.parametrize("method", [each for each in METHODS if each not in READS])
 async def test_a_method_that_logs_is_refused_by_name(served, method):
-    """Whatever its arguments are; nothing is created."""
+    """A method that logs is refused with its name for any arguments, and nothing is created."""
     project, group, trial = ts.Project(name="p"), ts.TrialGroup(name="g"), ts.Trial(name="t")
     arguments = arguments_of(project, group, trial)[method]
     async with ts.connect(kafka=NO_KAFKA, mongo=served.mongo, prefix=served.prefix, read_only=True) as protocol:
@@ -86,7 +86,7 @@ async def test_a_method_that_logs_is_refused_by_name(served, method):
 
 
 async def test_nothing_is_created(stack, monkeypatch):
-    """Neither topics nor a database, for a prefix that nobody has used; the setting may come from the environment."""
+    """For an unused prefix neither topics nor a database are created; the setting may come from the environment."""
     prefix = f"nobody-{uuid.uuid4().hex[:12]}"
     monkeypatch.setenv("TRIALSTREAM_READ_ONLY", "1")
     async with ts.connect(kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=prefix) as protocol:
@@ -104,8 +104,8 @@ async def test_nothing_is_created(stack, monkeypatch):
     assert not [each for each in (*topics, *databases) if each.startswith(prefix)]
 
 
-async def test_without_async(served, logged):
-    """The same for code that is not async."""
+async def test_the_sync_protocol_is_read_only(served, logged):
+    """The protocol of `trialstream.sync` can be read-only, too."""
     _, _, trial = logged
 
     def read():
@@ -118,13 +118,13 @@ async def test_without_async(served, logged):
 
 
 def test_offline_and_read_only_exclude_each_other():
-    """A protocol without servers can only log."""
+    """Offline and read-only together are refused, since a protocol without servers can only log."""
     with pytest.raises(ts.ConfigError, match="offline"):
         ts.connect(offline=True, read_only=True)
 
 
-async def test_outside_its_block_it_is_closed(served):
-    """Before it was entered, and after it was left."""
+async def test_a_protocol_outside_its_block_is_closed(served):
+    """A read-only protocol is closed before it is entered and after it is left."""
     protocol = ts.connect(kafka=NO_KAFKA, mongo=served.mongo, prefix=served.prefix, read_only=True)
     with pytest.raises(ts.ProtocolClosed):
         await protocol.fetch_trials({})

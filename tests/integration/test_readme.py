@@ -1,4 +1,4 @@
-"""The example of the README runs as it stands there."""
+"""Test of the README: its example runs as it stands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def example() -> str:
 
 
 def test_the_example_is_short(example):
-    """A newcomer reads it at a glance: about 20 lines of code."""
+    """The example has about 20 lines of code, so that a newcomer reads it quickly."""
     lines = [line for line in example.splitlines() if line.strip()]
 
     assert len(lines) <= 22
@@ -29,7 +29,7 @@ def test_the_example_is_short(example):
 
 @pytest.mark.usefixtures("environment")
 def test_the_example_runs(example, tmp_path):
-    """As a script, against real servers, twice: a second run is a new revision."""
+    """The example runs as a script on real servers; a second run is a new revision."""
     script = tmp_path / "example.py"
     script.write_text(example, encoding="utf-8")
     for _ in range(2):

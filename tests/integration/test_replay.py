@@ -22,9 +22,9 @@ from service_support import (
     differences,
     ends_of,
     live,
+    log_entries,
     records_of,
     snapshot,
-    told,
 )
 from test_consumer_rebuild import write_all
 from trialstream.log.topics import ensure_topics
@@ -49,7 +49,7 @@ async def folded(config, consumer):
 
 
 async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
-    """So are dead letters and offsets. Consumers and readers continue in it, and the old one is dropped."""
+    """Documents, dead letters and offsets are equal; consumers and readers switch to the new projection."""
     config, service = folded
     before = snapshot(config)
     steps = []
@@ -72,11 +72,11 @@ async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
     assert steps[0] == ("folding", 0, rebuilt.records)
     assert steps[-1] == ("folding", rebuilt.records, rebuilt.records)
     assert service.running
-    assert told(service, "projection_switched")
+    assert log_entries(service, "projection_switched")
 
 
 async def test_a_rebuild_without_a_running_consumer_folds_to_the_end_of_the_log(config):
-    """Also when nothing was folded before: the checkpoints are those that a consumer starts from."""
+    """A rebuild works before anything was folded; its checkpoints are those from which a consumer starts."""
     await ensure_topics(config)
     rebuilt = await rebuild(config, ignore)
 
@@ -85,7 +85,7 @@ async def test_a_rebuild_without_a_running_consumer_folds_to_the_end_of_the_log(
 
 
 async def test_a_consumer_that_starts_after_a_rebuild_folds_into_the_new_projection(folded, consumer):
-    """The old projection is not created again."""
+    """A consumer that starts after a rebuild does not create the old projection again."""
     config, service = folded
     await run_sync(service.stop)
     await rebuild(config, ignore)
@@ -118,7 +118,7 @@ async def test_a_rebuild_until_a_time_equals_an_import_of_the_export_until_then(
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
 async def test_a_named_projection_is_read_as_it_is(folded, kind):
-    """Later events are not in it, reads wait for nothing and need no Kafka, and each call that would log is refused."""
+    """A named projection has no later events; reads wait for nothing and need no Kafka; log calls are refused."""
     config, _ = folded
     async with connected(config) as protocol:
         now = max(each.timestamp for each in await records_of(config, config.trials_topic)) + 1
@@ -159,8 +159,8 @@ def _read_in_sync(settings):
         return protocol.fetch_trials({}, sort="created")
 
 
-async def test_an_unknown_name_of_a_projection_is_an_error_that_says_how_to_make_it(folded):
-    """An unfinished projection, a name that is taken and a name that is not allowed are errors, too."""
+async def test_the_error_of_an_unknown_projection_says_how_to_make_it(folded):
+    """The error of an unknown name has the command to make it; unfinished, taken and invalid names are errors, too."""
     config, _ = folded
     named = dataclasses.replace(config, projection="then")
     until = max(each.timestamp for each in await records_of(config, config.trials_topic))
@@ -187,7 +187,7 @@ def _given(config):
 
 
 async def test_verify_finds_foreign_writes_and_nothing_else(folded):
-    """It reports changed, missing and surplus documents of any collection, with the paths that differ."""
+    """`verify` reports changed, missing and surplus documents of any collection, with the paths that differ."""
     config, _ = folded
     found = []
     verified = await verify(config, found.append, ignore)
@@ -309,7 +309,7 @@ async def stopped(config, consumer):
 
 
 async def test_a_log_that_has_lost_its_beginning_is_refused(stopped):
-    """The live projection can go on with such a log; a new one would lack the deleted records."""
+    """The live projection could continue with such a log; a new one would lack the deleted records."""
     config, partition, end = stopped
     async with admin(config) as client:
         await client.delete_records({partition: RecordsToDelete(10)})
@@ -318,7 +318,7 @@ async def test_a_log_that_has_lost_its_beginning_is_refused(stopped):
 
 
 async def test_a_log_that_ends_before_the_checkpoints_is_refused(stopped):
-    """Its end was cut off: a new projection would have less than the live one."""
+    """A log whose end was cut off is refused: a new projection would have less than the live one."""
     config, partition, end = stopped
     id_ = f"{partition.topic}/{partition.partition}"
     with MongoClient(config.mongo) as client:
@@ -328,7 +328,7 @@ async def test_a_log_that_ends_before_the_checkpoints_is_refused(stopped):
 
 
 async def test_recreated_topics_are_refused(stopped):
-    """They are another log than the one that the live projection was folded from."""
+    """Recreated topics are refused, since the live projection was folded from another log."""
     config, *_ = stopped
     await delete_topics(config)
     await ensure_topics(config)
@@ -337,7 +337,7 @@ async def test_recreated_topics_are_refused(stopped):
 
 
 async def test_another_partition_count_is_refused(stopped):
-    """The events of a trial may lie in two partitions, where they have no order."""
+    """Another partition count is refused: a trial's events may be in two partitions, which have no common order."""
     config, *_ = stopped
     async with admin(config) as client:
         await client.create_partitions({config.trials_topic: NewPartitions(6)})

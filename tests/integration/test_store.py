@@ -200,7 +200,7 @@ async def test_the_indexes_are_made_by_any_number_of_consumers_at_once(config):
     assert {"hash_1_revision_1", "project_id_1", "group_id_1", "status.name_1_created_1__id_1"} <= trials.keys()
 
 
-async def test_a_server_that_is_not_there_is_named(config):
+async def test_a_missing_server_is_named(config):
     """The error names the address, the cause and the remedy, within the time limit of a call."""
     connection = Connection(replace(config, mongo="mongodb://127.0.0.1:9/?replicaSet=trialstream"))
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The switch from one projection to another on the real MongoDB: no order of events lets a write into the old one."""
+"""The switch between projections on the real MongoDB: no order of events allows a write into the old one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def reached(store):
     return [await store.ownership.acquire(*each) for each in PARTITIONS]
 
 
-async def test_after_the_switch_nobody_writes_into_the_old_projection(config, stores, member, elsewhere):
+async def test_after_the_switch_no_consumer_writes_into_the_old_projection(config, stores, member, elsewhere):
     """Owners of its partitions and later takeovers are fenced; the new projection continues at its own checkpoints."""
     old, new = stores
     before = await member.ownership.acquire(TOPIC, 0)
@@ -77,8 +77,8 @@ async def test_after_the_switch_nobody_writes_into_the_old_projection(config, st
     assert snapshot(config, config.prefix)["trials"] == {}
 
 
-async def test_a_consumer_that_comes_between_goes_on_and_nothing_is_switched(config, stores, member):
-    """The consumer may fold events that the new projection lacks, so the switch fails."""
+async def test_a_consumer_that_takes_over_before_the_switch_makes_it_fail(config, stores, member):
+    """A takeover before the switch makes it fail, since the consumer may fold events that the new projection lacks."""
     old, new = stores
     checkpoints = await reached(new)
     held = await old.ownership.hold(PARTITIONS)
@@ -101,7 +101,7 @@ async def test_a_projection_that_another_rebuild_took_over_is_not_switched_to(co
     assert live(config) == config.prefix
 
 
-async def test_of_a_switch_and_a_consumer_that_race_one_has_come_first(stores, member):
+async def test_in_a_race_of_a_switch_and_a_consumer_exactly_one_succeeds(stores, member):
     """Either the consumer writes and nothing is switched, or the consumer is fenced: never both, never neither."""
     old, new = stores
     for _ in range(30):
@@ -130,7 +130,7 @@ async def test_of_a_switch_and_a_consumer_that_race_one_has_come_first(stores, m
             break
 
 
-async def test_a_dropped_projection_does_not_come_back_by_a_late_consumer(config, stores, member, elsewhere):
+async def test_a_late_consumer_does_not_recreate_a_dropped_projection(config, stores, member, elsewhere):
     """The consumer is fenced, and writes no document."""
     old, new = stores
     before = await member.ownership.acquire(TOPIC, 0)

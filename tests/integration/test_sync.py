@@ -10,7 +10,7 @@ import trialstream.sync
 
 
 def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, consumer):
-    """A whole run: project, group, trial, logging from several threads, claims, reading, errors."""
+    """Every call of a whole run works: project, group, trial, logging from several threads, claims, reading, errors."""
     consumer(config)
     with trialstream.sync.connect(kafka=config.kafka, mongo=config.mongo, prefix=config.prefix) as protocol:
         project = protocol.new_project(ts.Project(name="p"))
@@ -64,8 +64,8 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
     assert found == ([trial.uid], [trial.uid], [trial.uid], [group.uid], {"budget": 3, "done": True})
 
 
-def test_it_has_every_method_of_the_protocol():
-    """No call is missing, and parameters have the same names."""
+def test_the_sync_protocol_has_every_method():
+    """The protocol has every method of the asynchronous one, with the same parameter names."""
     import inspect
 
     from trialstream.sync import SyncProtocol
@@ -76,8 +76,8 @@ def test_it_has_every_method_of_the_protocol():
             assert list(ours.parameters) == list(inspect.signature(method).parameters), name
 
 
-def test_leaving_it_by_an_exception_sends_what_was_logged(config, consumer):
-    """The exception goes on, and the events before it are folded."""
+def test_leaving_by_an_exception_sends_all_events(config, consumer):
+    """An exception that leaves the block propagates, and the events before it are folded."""
     consumer(config)
     settings = {"kafka": config.kafka, "mongo": config.mongo, "prefix": config.prefix}
 
@@ -96,7 +96,7 @@ def test_leaving_it_by_an_exception_sends_what_was_logged(config, consumer):
 
 
 def test_calls_outside_the_block(tmp_path):
-    """Each is a ProtocolClosed, as those of the asynchronous one."""
+    """A call outside the block raises ProtocolClosed, as on the asynchronous protocol."""
     protocol = trialstream.sync.connect(offline=True, spool_dir=str(tmp_path))
     trial = ts.Trial(name="t")
     with pytest.raises(ts.ProtocolClosed, match=r"enter `with trialstream\.sync\.connect\(\)"):

@@ -1,4 +1,4 @@
-"""What the tests of the Protocol run in processes of their own."""
+"""Functions that the tests of the Protocol run in processes of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["claim_all", "in_processes", "log_share"]
 
 
 async def in_processes(work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Make each call in a new process, all at the same time; return what they return."""
+    """Make each call in a new process, all at the same time, and return their results."""
     loop = asyncio.get_running_loop()
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, ProcessPoolExecutor(len(calls), mp_context=spawn) as pool:

@@ -1,4 +1,4 @@
-"""Training scripts that meet what does not answer: `deadlines.py <what> <name of the trial> ...`."""
+"""Training scripts with a server or a disk that does not answer: `deadlines.py <what> <name of the trial> ...`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROWS = 400_000
 
 
 def memory_of(process: psutil.Process) -> int:
-    """Bytes that it takes."""
+    """Return the resident size of a process, bytes."""
     return int(process.memory_info().rss)
 
 
 def heavy(name: str) -> None:
-    """Log as fast as it goes, and look at what that takes."""
+    """Log as fast as possible, and measure memory and durations."""
 
     async def main() -> None:
         process = psutil.Process()
@@ -61,7 +61,7 @@ def heavy(name: str) -> None:
 
 
 def hang_of(what: str, protocol: Any) -> None:
-    """Let the disk, or the I/O thread as a whole, never come back."""
+    """Make the disk, or the I/O thread as a whole, hang for ever."""
     if what == "disk":
         Spool._write = lambda *_: threading.Event().wait()
     else:
@@ -76,7 +76,7 @@ def hang_of(what: str, protocol: Any) -> None:
 
 
 def hanging(name: str, what: str, left: str) -> None:
-    """End while the disk hangs, or the I/O thread, by leaving the block or without."""
+    """End while the disk or the I/O thread hangs, after leaving the block or without."""
     lifecycle._CLOSE_SECONDS = lifecycle._FINISH_SECONDS = lifecycle._HANG_SECONDS = 1.0
     protocol = trialstream.sync.connect(timeout=1)
     protocol.__enter__()
@@ -92,22 +92,22 @@ def hanging(name: str, what: str, left: str) -> None:
 
 
 def interrupt_when_waiting() -> None:
-    """SIGINT once the main thread waits for the I/O thread."""
+    """Send SIGINT once the main thread waits for the I/O thread."""
     main = threading.main_thread().ident
 
     def waits() -> bool:
         frame = sys._current_frames()[main]
         return frame.f_code is IoThread.run.__code__
 
-    def look() -> None:
+    def interrupt_when_it_lasts() -> None:
         seen = 0
-        while seen < 20:  # it waits for something that does not come at once
+        while seen < 20:  # a wait that lasts, not one that is answered at once
             seen = seen + 1 if waits() else 0
             time.sleep(0.01)
         tell("interrupting")
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=interrupt_when_it_lasts, daemon=True).start()
 
 
 def interrupted(name: str, stage: str) -> None:

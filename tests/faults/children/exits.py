@@ -17,7 +17,7 @@ from telling import tell, wait_for_go
 from trialstream.pipeline import sender
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)
-# Whose protocol is entered and never left.
+# Endings at which the protocol is entered and never left.
 LEFT_OPEN = ("interpreter exit", "threads")
 BLOCKING = ("SIGINT", "SIGINT twice", "SIGTERM", "SIGTERM handled")
 
@@ -26,23 +26,23 @@ timeout = float(sys.argv[4])
 
 
 class Done:
-    """How many calls have returned."""
+    """Number of calls that have returned."""
 
     steps = 0
 
 
 def installed() -> list[Any]:
-    """The handlers of signals."""
+    """Return the installed handlers of signals."""
     return [signal.getsignal(each) for each in SIGNALS]
 
 
 def handle(number: int, _: Any) -> None:
-    """What a user's handler does."""
+    """Handler of a signal, installed by a user."""
     sys.exit(4)
 
 
 def prepare() -> None:
-    """What a user has set up before."""
+    """Install handlers before the protocol is entered, as a user may."""
     if ending != "SIGTERM":
         signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -51,19 +51,19 @@ def prepare() -> None:
 
 
 def watch(protocol: Any) -> None:
-    """Tell when it begins to close."""
+    """Send a message when the protocol begins to close."""
     session = getattr(protocol, "_protocol", protocol)._session
 
-    def look() -> None:
+    def report_close() -> None:
         while session.lifecycle._state != "closed":
             time.sleep(0.001)
         tell("closing")
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=report_close, daemon=True).start()
 
 
 def act() -> None:
-    """End as told."""
+    """End in the way that was requested."""
     if ending == "sys.exit":
         sys.exit(3)
     if ending == "exception":
@@ -73,7 +73,7 @@ def act() -> None:
 
 
 def train(protocol: trialstream.sync.SyncProtocol) -> None:
-    """Log, wait, log on, end."""
+    """Log, wait, log more, and end."""
     trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
     protocol.log_trial_start(trial)
     while Done.steps < 500:
@@ -97,7 +97,7 @@ def train(protocol: trialstream.sync.SyncProtocol) -> None:
 
 
 def log_on(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial) -> None:
-    """Log more, when the main thread has ended."""
+    """Log more after the main thread has ended."""
     threading.main_thread().join()
     protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
     protocol.commit("spooled")
@@ -105,7 +105,7 @@ def log_on(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial) -> None:
 
 
 async def train_async(protocol: ts.Protocol) -> None:
-    """The same, asynchronously."""
+    """Log, wait, log more, and end, asynchronously."""
     trial = await protocol.new_trial(ts.Trial(name=name), auto_increment=True)
     await protocol.log_trial_start(trial)
     while Done.steps < 500:
@@ -129,7 +129,7 @@ async def train_async(protocol: ts.Protocol) -> None:
 
 
 async def log_on_async(protocol: ts.Protocol, trial: ts.Trial) -> None:
-    """Log more, when the main thread has ended."""
+    """Log more after the main thread has ended."""
     threading.main_thread().join()
     await protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
     await protocol.commit("spooled")
@@ -137,7 +137,7 @@ async def log_on_async(protocol: ts.Protocol, trial: ts.Trial) -> None:
 
 
 def main() -> None:
-    """Without async."""
+    """Run `train` without async."""
     protocol = trialstream.sync.connect(timeout=timeout)
     if ending in LEFT_OPEN:
         train(protocol.__enter__())
@@ -149,7 +149,7 @@ def main() -> None:
 
 
 async def main_async() -> None:
-    """With async."""
+    """Run `train_async`."""
     protocol = ts.connect(timeout=timeout)
     if ending in LEFT_OPEN:
         await train_async(await protocol.__aenter__())
@@ -161,7 +161,7 @@ async def main_async() -> None:
 
 
 if __name__ == "__main__":
-    sender._ATTEMPT_SECONDS = 60.0  # a machine that stalls is no reason to send again where that is looked for
+    sender._ATTEMPT_SECONDS = 60.0  # a stall of the machine must not cause a resend, which the tests report_close for
     prepare()
     if api == "sync":
         main()

@@ -19,12 +19,12 @@ from aiokafka.conn import AIOKafkaConnection
 from telling import tell, wait_for_go
 from trialstream.pipeline import sender
 
-# A forked child that calls the protocol of its parent has its error within; one that waits for a lock never has.
+# Deadline for the error of a call on the parent's protocol in a forked child; a call that waits for a lock never ends.
 AT_ONCE_SECONDS = 5.0
 
 
 class Writers:
-    """Threads that log as fast as they can, each to a metric of its own."""
+    """Threads that log as fast as possible, each to a metric of its own."""
 
     def __init__(self, protocol: trialstream.sync.SyncProtocol, trial: ts.Trial, count: int) -> None:
         self.counts = [0] * count
@@ -42,7 +42,7 @@ class Writers:
             self.counts[rank] += 1
 
     def stop(self) -> list[int]:
-        """End them; how many calls each has made."""
+        """Stop them, and return the number of calls of each."""
         self._stop.set()
         for each in self._threads:
             each.join()
@@ -50,7 +50,7 @@ class Writers:
 
 
 def refused(call: Callable[[], Any]) -> bool:
-    """Whether a call on the parent's protocol is refused at once."""
+    """Return whether a call on the parent's protocol is refused at once."""
     started = time.monotonic()
     try:
         call()
@@ -60,7 +60,7 @@ def refused(call: Callable[[], Any]) -> bool:
 
 
 def calls_of(protocol: Any, trial: ts.Trial) -> list[Callable[[], Any]]:
-    """Calls of every kind."""
+    """Return calls of every kind."""
     return [
         lambda: protocol.log_trial_metrics(trial, loss=1.0),
         lambda: protocol.add_trial_tags(trial, a=1),
@@ -75,7 +75,7 @@ def calls_of(protocol: Any, trial: ts.Trial) -> list[Callable[[], Any]]:
 
 
 def in_child(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial, way: str) -> None:
-    """What a forked child does, up to its end."""
+    """Run the code of a forked child, up to its end."""
     inner = protocol._protocol
     asynchronous = [lambda call=call: asyncio.run(call()) for call in calls_of(inner, trial)]
     tell(
@@ -132,18 +132,18 @@ def fork_while_logging(name: str) -> None:
 
 
 def fork_offline(name: str) -> None:
-    """The same with a protocol that works offline: its calls need no other thread, so they could wait for a lock."""
+    """Fork with an offline protocol: its calls need no other thread, so they could wait for a lock."""
     with trialstream.sync.connect(offline=True) as protocol:
         trial = protocol.new_trial(ts.Trial(name=name))
         with protocol._protocol._session.outbox._lock, protocol._protocol._session._pipeline.backlog._lock:
-            pid = os.fork()  # as if another thread held both
+            pid = os.fork()  # as if another thread held both locks
             if pid == 0:
                 in_child(protocol, trial, "os._exit")
         tell("ended", code=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def outlived(name: str) -> None:
-    """Fork a child that lives on when the parent is killed."""
+    """Fork a child that outlives its killed parent."""
     with trialstream.sync.connect(timeout=1) as protocol:
         trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
         for step in range(100):
@@ -161,7 +161,7 @@ def outlived(name: str) -> None:
 
 
 def log_as_process(trial: ts.Trial, rank: int, *, close: bool) -> None:
-    """What a process of multiprocessing does: connect, log, and leave the block or not."""
+    """Run a process of multiprocessing: connect, log, and leave the block or not."""
     protocol = trialstream.sync.connect()
     protocol.__enter__()
     for step in range(100):
@@ -172,7 +172,7 @@ def log_as_process(trial: ts.Trial, rank: int, *, close: bool) -> None:
 
 
 def log_in_pool(trial: ts.Trial, rank: int) -> str:
-    """What a worker of a pool does."""
+    """Run a task of a pool: connect, log, and return the id of the writer."""
     with trialstream.sync.connect() as protocol:
         for step in range(100):
             protocol.log_trial_metrics(trial, step=step, **{f"rank{rank}": step})
@@ -200,7 +200,7 @@ def processes(name: str, method: str) -> None:
 
 
 def undecided(name: str, method: str) -> None:
-    """The same, with a trial that was made offline."""
+    """Start a process that logs to a trial that was created offline, by a start method."""
     context = multiprocessing.get_context(method)
     with trialstream.sync.connect(offline=True) as protocol:
         trial = protocol.new_trial(ts.Trial(name=name))
@@ -213,7 +213,7 @@ def undecided(name: str, method: str) -> None:
 
 
 def load(queue: Any, batches: int) -> None:
-    """What a worker of a data loader does."""
+    """Run a worker of a data loader."""
     for i in range(batches):
         queue.put(i)
 
@@ -243,5 +243,5 @@ def data_loader(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sender._ATTEMPT_SECONDS = 60.0  # a machine that stalls is no reason to send again where that is looked for
+    sender._ATTEMPT_SECONDS = 60.0  # a stall of the machine must not cause a resend, which the tests look for
     globals()[sys.argv[1]](*sys.argv[2:])

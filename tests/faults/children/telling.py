@@ -1,4 +1,4 @@
-"""How a child process talks with its test: JSON lines out, and a line in for each thing that it waits for."""
+"""Messages between a child process and its test: JSON lines out, and one line in for each go-ahead."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def tell(word: str, **facts: Any) -> None:
-    """Say something, at once and in one write: other processes and threads may share the output."""
+    """Write a message at once and in one write, since other processes and threads may share the output."""
     os.write(1, (json.dumps({"word": word, **facts}) + "\n").encode())
 
 
 def wait_for_go() -> None:
-    """Return when the test says so."""
+    """Wait for the go-ahead of the test."""
     sys.stdin.readline()
