@@ -49,14 +49,16 @@ from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGro
 from trialstream.config import Config
 from trialstream.connect import connect
 from trialstream.kafka.protocol import KafkaProtocol
-from trialstream.protocol import MetricHistory, Protocol
+from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.paths import path
 from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = [
     "Aggregator",
     "AggregatorSpec",
+    "Callback",
     "ChronoError",
+    "CommitLevel",
     "CommitTimeout",
     "Config",
     "ConfigError",
@@ -76,16 +78,19 @@ __all__ = [
     "ProjectionIsReadOnly",
     "Protocol",
     "ProtocolClosed",
+    "Query",
     "QueryError",
     "ReadOnlyProtocol",
     "RingAggregator",
     "SchemaError",
     "ServerUnavailable",
+    "Sort",
     "SpoolBusy",
     "SpoolError",
     "SpoolFull",
     "StatAggregator",
     "Status",
+    "Step",
     "TimeSeriesAggregator",
     "Trial",
     "TrialError",

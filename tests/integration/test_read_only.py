@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 
+import anyio
 import pytest
 import trialstream as ts
 from aiokafka.admin import AIOKafkaAdminClient
@@ -69,6 +71,20 @@ async def test_a_read_shows_what_is_folded_later(served, protocol, logged):
         after = await reader.fetch_metrics(trial, "loss")
 
     assert (before["loss"].steps.tolist(), after["loss"].steps.tolist()) == ([1], [1, 2])
+
+
+async def test_the_history_of_an_undecided_trial(served, logged):
+    """A trial that is addressed by its creation is found once the log has decided; before, the error comes at once."""
+    _, _, trial = logged
+    client = AsyncIOMotorClient(served.mongo)
+    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
+    client.close()
+    async with connected(served, read_only=True, timeout=60) as protocol:
+        history = await protocol.fetch_metrics(dataclasses.replace(trial, request=outcome["_id"]), "loss")
+        with anyio.fail_after(10), pytest.raises(ts.ItemNotFound, match="the creation nobody is not decided yet"):
+            await protocol.fetch_metrics(dataclasses.replace(trial, request="nobody"))
+
+    assert history["loss"].values.tolist() == [0.5]
 
 
 @pytest.mark.parametrize("method", [each for each in METHODS if each not in READS])

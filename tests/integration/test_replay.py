@@ -169,7 +169,7 @@ async def test_the_error_of_an_unknown_projection_says_how_to_make_it(folded):
     await rebuild_until(config, "then", until, ignore)
     with pytest.raises(ProjectionExists, match="projections --drop then"):
         await rebuild_until(config, "then", until, ignore)
-    with pytest.raises(ts.ConfigError, match=r"'verify'.*kept"):
+    with pytest.raises(ts.ConfigError, match="'verify': reserved"):
         await rebuild_until(config, "verify", until, ignore)
     with pytest.raises(ts.ConfigError, match="a letter"):
         await rebuild_until(config, "1st", until, ignore)

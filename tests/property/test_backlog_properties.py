@@ -118,13 +118,13 @@ async def live(folder, seed, mode, *, connected, flaky):
     for _ in range(dice.randrange(60)):
         actions = [world.log, world.log, world.send, world.send, world.move, world.move, world.move]
         actions += [world.break_disk] if flaky else []
-        actions += [] if world.backlog.connected else [world.connect]
+        actions += [] if world.backlog.has_connected else [world.connect]
         done = dice.choice(actions)()
         if done is not None:
             await done
             world.check(mode)
     world.spool.broken = False
-    if not world.backlog.connected:
+    if not world.backlog.has_connected:
         world.connect()
     while world.backlog.statistics().queued:
         world.send()

@@ -53,6 +53,7 @@ def log_errors_only() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    logging.getLogger("trialstream").setLevel(logging.ERROR)
     silence_aiokafka()
 
 

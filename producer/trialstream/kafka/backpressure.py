@@ -20,10 +20,10 @@ _POLL_SECONDS = 0.2
 
 
 class BackPressure:
-    """Waits for space in the outbox. Belongs to the I/O thread.
+    """Decides about events for which the outbox has no space.
 
-    During one outage, callers wait for `block_seconds` in total. After that, events are dropped without waiting until
-    events are sent or written to disk again.
+    During one outage, callers wait for `block_seconds` in total. After that, events are dropped at once, in the
+    caller's thread, until events are sent or written to disk again.
 
     Args:
         config: The settings `when_full`, `block_seconds` and `memory_bytes`.
@@ -37,41 +37,58 @@ class BackPressure:
         self._outbox = outbox
         self._pipeline = pipeline
         self._folder = folder
-        # When blocking was last abandoned (monotonic clock).
+        # When waiting was last abandoned (monotonic clock).
         self._abandoned = 0.0
 
-    async def add(self, uid: str, add: Callable[[], None], *, droppable: bool) -> str:
-        """Add an event for which the outbox had no space.
+    def should_wait(self) -> bool:
+        """Whether an event should wait for space; from any thread."""
+        if self._config.when_full == "raise" and self._pipeline.stuck:
+            return False
+        return self._abandoned <= self._pipeline.progressed  # with progress since then, this is a new outage
+
+    async def wait(self, attempt: Callable[[], None]) -> bool:
+        """Wait for space and add an event, in the I/O thread.
+
+        Args:
+            attempt: Adds the event to the outbox; raises `OutboxFull` while there is no space.
+
+        Returns:
+            Whether the event was added; False when waiting was abandoned.
+
+        Raises:
+            ProtocolClosed: The protocol was closed during the wait.
+        """
+        deadline = time.monotonic() + self._config.block_seconds
+        while (left := deadline - time.monotonic()) > 0 and self.should_wait():
+            with anyio.move_on_after(min(left, _POLL_SECONDS)):
+                await self._pipeline.wait_progress()
+            try:
+                attempt()
+            except OutboxFull:
+                continue
+            return True
+        self._abandoned = time.monotonic()
+        return False
+
+    def drop(self, uid: str, *, droppable: bool) -> str:
+        """Drop an event, or refuse it; from any thread.
 
         Args:
             uid: Uid of the event's subject.
-            add: Adds the event to the outbox; raises `OutboxFull` while there is no space.
             droppable: Whether the event may be dropped: the fold then counts it in `lost_events`.
 
         Returns:
-            A warning for the user if the event was dropped; otherwise an empty text.
+            A warning for the user.
 
         Raises:
-            SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
-            ProtocolClosed: The protocol was closed during the wait.
+            SpoolFull: `when_full` is `raise`, or the event cannot be dropped.
+            ProtocolClosed: The protocol was closed.
         """
-        config, pipeline = self._config, self._pipeline
-        may_raise = config.when_full == "raise"
-        if self._abandoned <= pipeline.progressed:  # there was progress since then, so this is a new outage
-            deadline = time.monotonic() + config.block_seconds
-            while (left := deadline - time.monotonic()) > 0 and not (may_raise and pipeline.stuck):
-                with anyio.move_on_after(min(left, _POLL_SECONDS)):
-                    await pipeline.wait_progress()
-                try:
-                    add()
-                except OutboxFull:
-                    continue
-                return ""
-            self._abandoned = time.monotonic()
+        config = self._config
         held = f"{config.memory_bytes >> 20} MiB wait in memory"
         if config.spool != "off":
             held += f", and the spool {self._folder} takes no more"
-        if may_raise or not droppable:
+        if config.when_full == "raise" or not droppable:
             raise SpoolFull(f"Kafka at {config.kafka} takes no events, {held}: nothing was logged")
         self._outbox.drop(uid)
         return (

@@ -78,6 +78,7 @@ class Claims:
     def _update_of(self, candidate: Candidate, event: SubjectEvent) -> SubjectEvent:
         """Return the update of one candidate."""
         changes: dict[str, Any] = {event.SUBJECT: candidate.uid, "if_version": candidate.version, "time": now()}
-        if isinstance(event, TrialFinished) and candidate.uid in self._started:
-            changes["elapsed"] = time.perf_counter() - self._started[candidate.uid]
+        started = self._started.get(candidate.uid)  # the caller's thread may remove it at any time
+        if isinstance(event, TrialFinished) and started is not None:
+            changes["elapsed"] = time.perf_counter() - started
         return replace(event, **changes)

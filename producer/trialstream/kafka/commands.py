@@ -32,6 +32,7 @@ from trialstream_schemas.wire.events import (
     StatusSet,
     SubjectEvent,
     TagsAdded,
+    TrialAttached,
     TrialCreated,
     TrialFinished,
     TrialStarted,
@@ -44,6 +45,7 @@ __all__ = [
     "GROUP_UPDATES",
     "TRIAL_UPDATES",
     "Update",
+    "attach_trial",
     "checked_values",
     "claim_update",
     "create_group",
@@ -118,7 +120,7 @@ def log_trial_metadata(
     """Make the event that merges values into the metadata."""
     spec = AggregatorSpec.check(aggregator, "aggregator")
     plain = checked_values(kwargs, "metadata")
-    if spec.kind in ("stat", "timeseries"):
+    if spec.numeric:
         plain = {key: number(x, f"metadata.{key}") for key, x in plain.items()}
     return MetadataLogged(trial=uid, writer=writer, time=now(), values=plain, aggregator=spec)
 
@@ -155,6 +157,11 @@ TRIAL_UPDATES: dict[str, Update] = {
     )
 }
 GROUP_UPDATES: dict[str, Update] = {set_group_metadata.__name__: set_group_metadata}
+
+
+def attach_trial(writer: str, uid: str, *, project_id: str | None = None, group_id: str | None = None) -> TrialAttached:
+    """Make the event that puts a trial into a project or a group; None leaves the one that it has."""
+    return TrialAttached(trial=uid, writer=writer, time=now(), project_id=project_id, group_id=group_id)
 
 
 def claim_update(
@@ -250,7 +257,8 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
     """
     # Values that an earlier revision accumulated are not part of the new one.
     metadata = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
-    _check_size("Trial", trial.parameters, metadata, trial.tags)
+    if trial.request is None:  # checked when it was created otherwise
+        _check_size("Trial", trial.parameters, metadata, trial.tags)
     request = trial.request or new_request()
     return TrialCreated(
         trial=f"{trial.hash}~{request}",

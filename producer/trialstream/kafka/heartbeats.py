@@ -15,7 +15,7 @@ from trialstream.pipeline.outbox import Outbox, OutboxFull
 
 __all__ = ["Heartbeats"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 # Seconds between heartbeats. A trial whose `last_seen` is several times as old is not running any more.
 _HEARTBEAT_SECONDS = 10.0
@@ -52,7 +52,7 @@ class Heartbeats:
                 try:
                     self._outbox.put(Heartbeat(trial=uid, writer=self._writer, time=now()))
                 except (OutboxFull, ProtocolClosed):  # queued events of the trial update its last_seen too
-                    log.debug("no space for a heartbeat")
+                    logger.debug("no space for a heartbeat")
 
     async def _announce(self) -> None:
         while True:
@@ -60,7 +60,7 @@ class Heartbeats:
             try:
                 self._chronos.announce(time.perf_counter() - _ANNOUNCE_SECONDS, self._announce_one)
             except (OutboxFull, ProtocolClosed):
-                log.debug("no space to announce chronos")
+                logger.debug("no space to announce chronos")
 
     def _announce_one(self, chrono: OpenChrono) -> None:
         self._outbox.put(

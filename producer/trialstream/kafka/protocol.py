@@ -18,7 +18,7 @@ from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name, number
-from trialstream_schemas.wire.events import TrialAttached, TrialCreated, TrialFinished, TrialStarted
+from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
 from trialstream.config import Config
 from trialstream.kafka import commands
@@ -28,7 +28,8 @@ from trialstream.kafka.session import Session
 from trialstream.pipeline.outbox import OutboxFull
 from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Callback, CommitLevel, Query, Step
-from trialstream.reading.protocol import ReadingProtocol, checked, definition
+from trialstream.reading.checks import checked, decided_uid, definition
+from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
 
 __all__ = ["KafkaProtocol"]
@@ -87,6 +88,7 @@ class KafkaProtocol(ReadingProtocol):
         await self._session.lifecycle.close(failed=exc_type is not None)
 
     async def _existing_uid(self, trial: Trial) -> str:
+        """Return the uid of a trial that exists."""
         session = self._session
         session.lifecycle.check_open()
         uid = checked(trial, Trial, "trial").uid
@@ -99,6 +101,13 @@ class KafkaProtocol(ReadingProtocol):
                 message = f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
                 await session.require("trials", uid, message, was_created=trial.created is not None)
         return uid
+
+    async def _history_uid(self, trial: Trial) -> str:
+        uid, request, session = await self._existing_uid(trial), trial.request, self._session
+        if request is None:
+            return uid
+        decision = await session.read(lambda: session.reader.decision(request, session.timeout))
+        return decided_uid(request, decision and decision.outcome)
 
     async def _group_uid(self, group: TrialGroup) -> str:
         """Return the uid of a group that exists."""
@@ -229,7 +238,7 @@ class KafkaProtocol(ReadingProtocol):
         project = replace(checked(project, Project, "project"))  # checked again, since its dicts may have changed
         session = self._session
         event = commands.create_project(session.writer, project)
-        if not session.connected:
+        if not session.has_connected:
             await session.put(event)
             session.subjects.add("projects", project.uid)
             return replace(project, created=from_micros(event.time))
@@ -242,7 +251,7 @@ class KafkaProtocol(ReadingProtocol):
         group = replace(checked(group, TrialGroup, "group"))
         session = self._session
         event = commands.create_group(session.writer, group)
-        if not session.connected:
+        if not session.has_connected:
             await session.put(event)
             session.subjects.add("groups", group.uid)
             return replace(group, created=from_micros(event.time))
@@ -257,16 +266,12 @@ class KafkaProtocol(ReadingProtocol):
         checked(project, Project, "project")
         uid = await self._existing_uid(trial)
         await self._require_project(project.uid)
-        await self._session.put(
-            TrialAttached(trial=uid, writer=self._session.writer, time=commands.now(), project_id=project.uid)
-        )
+        await self._session.put(commands.attach_trial(self._session.writer, uid, project_id=project.uid))
 
     async def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
         group_id = await self._group_uid(group)
         uid = await self._existing_uid(trial)
-        await self._session.put(
-            TrialAttached(trial=uid, writer=self._session.writer, time=commands.now(), group_id=group_id)
-        )
+        await self._session.put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
 
     async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         uid = await self._group_uid(group)
@@ -283,7 +288,7 @@ class KafkaProtocol(ReadingProtocol):
         if trial.group_id is not None:
             await self._require_group(trial.group_id, trial.group_id)
         event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
-        if not session.connected:
+        if not session.has_connected:
             event.auto_increment = True
             await session.put(event)
             return self._undecided(trial, event)

@@ -69,7 +69,9 @@ class Requests:
             try:
                 self._outbox.put(event)
             except OutboxFull:
-                await self._backpressure.add(event.subject, lambda: self._outbox.put(event), droppable=False)
+                pressure = self._backpressure
+                if not (pressure.should_wait() and await pressure.wait(lambda: self._outbox.put(event))):
+                    pressure.drop(event.subject, droppable=False)
             decision = await self._reader.decision(request, max(0.0, deadline - time.monotonic()))
         finally:
             if decision is None:

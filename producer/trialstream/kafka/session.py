@@ -30,7 +30,7 @@ from trialstream.spool.folder import Spool, abandoned
 
 __all__ = ["Session"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 T = TypeVar("T")
 
 # Time for which a frame gathers rows, seconds; it delays what users see of a training run. Half of it would make twice
@@ -71,7 +71,7 @@ class Session:
         self.subjects = KnownSubjects(self.lifecycle)
         self.chronos = Chronos()
         self.started: dict[str, float] = {}
-        self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
+        self._spool: Spool
         self._pipeline: Pipeline
         self._reader: Reader
         self._backpressure: BackPressure
@@ -88,6 +88,7 @@ class Session:
             The reason why Kafka could not be reached; empty if it was reached.
         """
         config = self.config
+        self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
         self._pipeline = Pipeline(config, self.lifecycle.loop, None if config.spool == "off" else self._spool)
         trouble = ""
         if not config.offline:
@@ -126,7 +127,7 @@ class Session:
         """Warn of spools of other processes, and that Kafka could not be reached."""
         spools = self.config.spools
         if left := abandoned(spools):  # logged, since a warning as an error would fail this process for others
-            log.warning(
+            logger.warning(
                 "%d spools of processes that have ended wait to be sent: run `trialstream push %s`", len(left), spools
             )
         if trouble:
@@ -166,26 +167,26 @@ class Session:
             return
         message = f"trialstream: closed with events that were not sent: {'; '.join(said)} ({trouble})"
         if self.config.offline and not lost:
-            log.warning("%s", message)  # expected offline: must not fail a process that turns warnings into errors
+            logger.warning("%s", message)  # expected offline: must not fail a process that turns warnings into errors
             return
         try:
             warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
         except RuntimeWarning:  # warnings are errors in this process; the events are on disk by now
             if may_raise:
                 raise
-            log.warning("%s", message)
+            logger.warning("%s", message)
 
     # --- State
 
     @property
-    def connected(self) -> bool:
+    def has_connected(self) -> bool:
         """Whether Kafka was reached, at start or since.
 
         Raises:
             ProtocolClosed: The protocol is not open.
         """
         self.lifecycle.check_open()
-        return self._pipeline.connected
+        return self._pipeline.has_connected
 
     @property
     def reader(self) -> Reader:
@@ -224,12 +225,11 @@ class Session:
             SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
             ProtocolClosed: The protocol was closed during the call.
         """
-
-        async def add_later() -> str:
-            return await self._backpressure.add(uid, add, droppable=droppable)
-
-        if warning := await self.lifecycle.call(add_later):
-            self.lifecycle.warn_once(warning)
+        # Without a wait, the event is dropped in this thread: a crossing would cost a hundred times as much, and would
+        # fail in a task that is being cancelled.
+        if self._backpressure.should_wait() and await self.lifecycle.call(self._backpressure.wait, add):
+            return
+        self.lifecycle.warn_once(self._backpressure.drop(uid, droppable=droppable))
 
     async def request(self, event: SubjectEvent) -> Decision:
         """Send a request and wait for its outcome; further errors as for `Requests.request`.
@@ -267,11 +267,11 @@ class Session:
             ItemNotFound: The subject does not exist.
             ProtocolClosed: The protocol is not open.
         """
-        reader = self._reader if self.connected else None
+        reader = self._reader if self.has_connected else None
         await self.subjects.require(collection, uid, message, reader=reader, was_created=was_created)
 
 
 def _log_crash(ended: concurrent.futures.Future[None]) -> None:
     """Log a crash of the background task, without which no events are sent any more."""
     if not ended.cancelled() and (error := ended.exception()) is not None:
-        log.critical("trialstream stopped sending because of an internal fault; please report this", exc_info=error)
+        logger.critical("trialstream stopped sending because of an internal fault; please report this", exc_info=error)

@@ -40,7 +40,7 @@ class Waits:
     async def wait_folded(self, timeout: float) -> None:
         """Wait until the projection shows the events.
 
-        Commands whose callers still wait for the outcome are excluded: reads show a command once its call returns.
+        Requests whose callers still wait for the outcome are excluded: reads show a request once its call returns.
 
         Args:
             timeout: Seconds.

@@ -16,7 +16,7 @@ from trialstream.log.clients import kafka_errors, open_consumer
 
 __all__ = ["SchemaTopic"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 
 class SchemaTopic:
@@ -71,4 +71,4 @@ class SchemaTopic:
         try:
             self.texts[self.schemas.add(text)] = text
         except SchemaError as error:
-            log.warning("skipped a schema of %s that cannot be read: %s", self._config.schemas_topic, error)
+            logger.warning("skipped a schema of %s that cannot be read: %s", self._config.schemas_topic, error)

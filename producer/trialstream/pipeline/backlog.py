@@ -111,7 +111,7 @@ class Backlog:
         self._wake_spiller()
 
     @property
-    def connected(self) -> bool:
+    def has_connected(self) -> bool:
         """Whether entries can be queued for a partition."""
         return self._route is not None
 

@@ -15,7 +15,7 @@ from trialstream.spool.segment import SpooledEvent
 
 __all__ = ["Entry"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 # Memory of an entry without its encoded event, bytes.
 _ENTRY_BYTES = 512
@@ -34,7 +34,7 @@ class Entry:
         number: Number of the entry in the backlog, counted from 0.
         segment: The segment of the spool that also holds the event; None if no segment does.
         removed: Whether the entry has left the backlog, acknowledged or dropped.
-        request: The id of the event's request; None if the event is no command.
+        request: Id of the event's request; None if the event is no request.
     """
 
     topic: Literal["registry", "trials"]
@@ -71,7 +71,7 @@ class Entry:
             try:
                 self.encoded = encode_event(event)
             except SchemaError:
-                log.exception("trialstream lost an event that cannot be encoded; please report this")
+                logger.exception("trialstream lost an event that cannot be encoded; please report this")
                 self.encoded = b""
             self.event = None
         assert self.encoded is not None

@@ -22,7 +22,7 @@ from trialstream.spool.folder import Spool
 
 __all__ = ["Pipeline"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 # Pause between attempts to connect to Kafka, if it was not reached at the start.
 _RETRY_SECONDS = 2.0
@@ -109,7 +109,7 @@ class Pipeline:
                 async with anyio.create_task_group() as tasks:
                     if self._spiller is not None:
                         tasks.start_soon(self._spiller.run)
-                    if not self.connected and not self._config.offline:
+                    if not self.has_connected and not self._config.offline:
                         tasks.start_soon(self._reconnect)
                     await self._sender.run(seal)
         finally:
@@ -134,9 +134,9 @@ class Pipeline:
     # --- State
 
     @property
-    def connected(self) -> bool:
+    def has_connected(self) -> bool:
         """Whether Kafka was reached, at the start or since."""
-        return self.backlog.connected
+        return self.backlog.has_connected
 
     @property
     def stuck(self) -> bool:
@@ -211,6 +211,6 @@ class Pipeline:
             try:
                 return await self.connect(_ATTEMPT_SECONDS)
             except LogMismatch as error:
-                return log.error("events stay in the spool: %s", error)
+                return logger.error("events stay in the spool: %s", error)
             except TrialStreamError as error:
-                log.debug("not connected: %s", error)
+                logger.debug("not connected: %s", error)

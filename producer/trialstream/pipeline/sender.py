@@ -27,7 +27,7 @@ from trialstream.pipeline.signals import ProgressSignal, WakeUp
 
 __all__ = ["Sender"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 _BATCH_ENTRIES = 2000
 # Timeout of one attempt to send a batch, which is then sent again over a new connection.
@@ -106,7 +106,7 @@ class Sender:
                     count, end = await self._send(route, entries)
                 except (KafkaError, TimeoutError, OSError) as error:
                     self._last_error = f"{type(error).__name__}: {error}"
-                    log.debug("sending to %s failed: %s", route, self._last_error)
+                    logger.debug("sending to %s failed: %s", route, self._last_error)
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
                     continue

@@ -27,7 +27,7 @@ from trialstream.spool.segment import SpooledEvent
 
 __all__ = ["Mode", "Spiller"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 Mode = Literal["overflow", "always"]
 
@@ -167,7 +167,7 @@ class Spiller:
         return (
             self._mode == "always"
             or self._waiters > 0
-            or not backlog.connected
+            or not backlog.has_connected
             or backlog.bytes > self._memory_bytes // (4 if still else 2)
             or backlog.stalled_seconds() > (_BACK_SECONDS if still else _AWAY_SECONDS)
         )
@@ -180,7 +180,7 @@ class Spiller:
             if not entries:
                 break
             on_disk = waiting and (
-                not backlog.connected or bool(backlog.on_disk()) or backlog.queue_bytes > self._memory_bytes // 2
+                not backlog.has_connected or bool(backlog.on_disk()) or backlog.queue_bytes > self._memory_bytes // 2
             )
             segment = await self._append(entries, on_disk=on_disk)
             if segment is None:
@@ -221,7 +221,9 @@ class Spiller:
     async def _load(self) -> None:
         """Read segments into memory, oldest first, while there is room."""
         backlog = self._backlog
-        while backlog.connected and backlog.queue_bytes <= self._memory_bytes // 4 and (segments := backlog.on_disk()):
+        while (
+            backlog.has_connected and backlog.queue_bytes <= self._memory_bytes // 4 and (segments := backlog.on_disk())
+        ):
             [segment, *_] = segments
             events: list[SpooledEvent] = []
             try:
@@ -269,7 +271,7 @@ class Spiller:
         """Log a warning, each message once; `warnings.warn` may raise, and an exception here would end the sending."""
         if message not in self._warned:
             self._warned.add(message)
-            log.warning("%s", message)
+            logger.warning("%s", message)
 
 
 def _is_creation(store: SchemaStore, event: SpooledEvent) -> bool:

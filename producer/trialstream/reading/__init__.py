@@ -9,5 +9,6 @@
 | `live` | which database is the live projection |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `paths` | checks and translation of queries |
+| `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
 """

@@ -9,8 +9,14 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.keys import escape_key
+from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
-from trialstream_schemas.storage.documents import group_from_document, project_from_document, trial_from_document
+from trialstream_schemas.storage.documents import (
+    group_from_document,
+    outcome_from_document,
+    project_from_document,
+    trial_from_document,
+)
 
 from trialstream.config import Config
 from trialstream.log.topics import Route
@@ -146,6 +152,11 @@ class MongoReader(Reader):
         return [Bucket.from_document(each) for each in found]
 
     # --- Waiting for the fold
+
+    async def outcome(self, request: str) -> Outcome | None:
+        """See `Reader.outcome`."""
+        found = await self._live.read(lambda database: database.outcomes.find_one({"_id": request}))
+        return None if found is None else outcome_from_document(found)
 
     async def decision(self, request: str, timeout: float) -> Decision | None:
         """See `Reader.decision`."""

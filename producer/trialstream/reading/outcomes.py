@@ -18,7 +18,7 @@ from trialstream.reading.reader import Decision
 
 __all__ = ["DecisionPoller"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 
 # Read the trial together with an outcome that was applied; a claim that lost does not need it.
 _WITH_TRIAL: list[Document] = [
@@ -80,7 +80,7 @@ class DecisionPoller:
                     elif is_refresh_due(self._polls):
                         await self._live.refresh()
                 except PyMongoError:  # each caller has a deadline, and MongoDB may be back before it
-                    log.debug("outcomes could not be read", exc_info=True)
+                    logger.debug("outcomes could not be read", exc_info=True)
 
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""

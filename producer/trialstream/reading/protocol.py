@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import typing
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Literal, TypeVar
 
-from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound
+from trialstream_schemas.errors import InvalidValue, ItemNotFound
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
+from trialstream.reading.checks import checked, definition
 from trialstream.reading.history import check_points, downsampled, histories
 from trialstream.reading.reader import Collection, Read, Reader
 
-__all__ = ["ReadSession", "ReadingProtocol", "checked", "definition"]
+__all__ = ["ReadSession", "ReadingProtocol"]
 
 T = TypeVar("T")
 
@@ -71,11 +71,11 @@ class ReadingProtocol(Protocol):
         self._session = session
 
     @abstractmethod
-    async def _existing_uid(self, trial: Trial) -> str:
-        """Return the uid of a trial whose history can be read.
+    async def _history_uid(self, trial: Trial) -> str:
+        """Return the uid under which the history of a trial is stored.
 
         Raises:
-            ItemNotFound: There is no such trial.
+            ItemNotFound: There is no such trial, or its creation is not decided yet.
         """
 
     async def get_project(self, project: Project) -> Project | None:
@@ -128,9 +128,7 @@ class ReadingProtocol(Protocol):
         if section not in ("metrics", "chronos", "metadata"):
             raise InvalidValue(f"section: expected 'metrics', 'chronos' or 'metadata', got {section!r}")
         session = self._session
-        uid = await self._existing_uid(trial)
-        if trial.request is not None:
-            uid = await self._decided_uid(trial.request)
+        uid = await self._history_uid(trial)
         buckets = await session.read(lambda: session.reader.history(uid, section, names))
         found = histories(buckets, since_step)
         if missing := set(names) - found.keys():
@@ -138,37 +136,3 @@ class ReadingProtocol(Protocol):
         if max_points is not None:
             found = {name: downsampled(each, max_points) for name, each in found.items()}
         return found
-
-    async def _decided_uid(self, request: str) -> str:
-        """Return the uid of the trial that a request created."""
-        session = self._session
-        decision = await session.read(lambda: session.reader.decision(request, session.timeout))
-        if decision is None or decision.outcome.uid is None:
-            raise ItemNotFound(
-                f"the creation {request} is not decided yet: if its event is in a spool, send it by `trialstream push`"
-            )
-        return decision.outcome.uid
-
-
-def checked(given: T, kind: type[T], path: str) -> T:
-    """Return an argument, checked for its type.
-
-    Args:
-        given: The argument.
-        kind: Its expected type.
-        path: Name of the parameter, for the message.
-
-    Returns:
-        The argument.
-
-    Raises:
-        InvalidType: The argument has another type.
-    """
-    if not isinstance(given, kind):
-        raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
-    return given
-
-
-def definition(trial: Trial) -> Trial:
-    """Return the definition of a trial: a fetched trial as it is, a new trial checked and hashed again."""
-    return trial if trial.created is not None else replace(trial, hash="", revision=0)

@@ -10,8 +10,9 @@ from trialstream_schemas.errors import ItemNotFound, ProjectionIsReadOnly
 from trialstream_schemas.model.trial import Trial
 
 from trialstream.config import Config
+from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.mongo import MongoReader
-from trialstream.reading.protocol import ReadingProtocol, checked
+from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Collection, Read
 from trialstream.runtime.lifecycle import Lifecycle
 
@@ -56,12 +57,14 @@ class ReadOnlyProtocol(ReadingProtocol):
     ) -> None:
         await self._session.lifecycle.close(failed=exc_type is not None)
 
-    async def _existing_uid(self, trial: Trial) -> str:
-        uid = checked(trial, Trial, "trial").uid
-        if trial.request is None:  # for an undecided creation, the caller looks up the outcome
-            session = self._session
+    async def _history_uid(self, trial: Trial) -> str:
+        uid, request, session = checked(trial, Trial, "trial").uid, trial.request, self._session
+        if request is not None:
+            return decided_uid(request, await session.read(lambda: session.reader.outcome(request)))
+        if not session.knows(uid):
             if not await session.read(lambda: session.reader.exists("trials", uid)):
                 raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
+            session.remember("trials", uid)
         return uid
 
     def _refuse(self, method: str) -> NoReturn:
@@ -106,6 +109,8 @@ class _ReadOnlySession:
         self.lifecycle = Lifecycle(self, "trialstream-read-only")
         self._config = config
         self._reader: MongoReader
+        # Uids of trials that exist.
+        self._trials: set[str] = set()
 
     @property
     def reader(self) -> MongoReader:
@@ -118,7 +123,13 @@ class _ReadOnlySession:
         return await self.lifecycle.call(read)
 
     def remember(self, collection: Collection, *uids: str) -> None:
-        """Do nothing: no log call needs it."""
+        """Remember trials, so that a read of a history need not look them up."""
+        if collection == "trials":
+            self._trials.update(uids)
+
+    def knows(self, uid: str) -> bool:
+        """Whether a trial is known to exist."""
+        return uid in self._trials
 
     # --- Opened and closed by its lifecycle
 

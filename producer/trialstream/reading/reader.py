@@ -127,6 +127,17 @@ class Reader(ABC):
         """
 
     @abstractmethod
+    async def outcome(self, request: str) -> Outcome | None:
+        """Read the outcome of a request, without waiting for it.
+
+        Args:
+            request: Id of the request.
+
+        Returns:
+            The outcome; None if the fold has not decided yet.
+        """
+
+    @abstractmethod
     async def decision(self, request: str, timeout: float) -> Decision | None:
         """Wait for the outcome of a request.
 

@@ -33,7 +33,7 @@ from trialstream.runtime.loop import DaemonLoop
 
 __all__ = ["IoThread"]
 
-log = logging.getLogger("trialstream")
+logger = logging.getLogger("trialstream")
 T = TypeVar("T")
 _JOIN_SECONDS = 5.0
 _STOPPED = "the protocol was closed during the call: leave its block only after the last call"
@@ -57,7 +57,7 @@ class IoThread:
         self.loop = DaemonLoop()
         # aiokafka leaves failed futures behind when a broker goes away; lost events are reported elsewhere.
         self.loop.set_exception_handler(
-            lambda _, context: log.debug("%s", context["message"], exc_info=context.get("exception"))
+            lambda _, context: logger.debug("%s", context["message"], exc_info=context.get("exception"))
         )
         # Every submitted call that has not ended, with its task once there is one.
         self._tasks: dict[concurrent.futures.Future[Any], asyncio.Task[Any] | None] = {}

@@ -11,9 +11,10 @@ import asyncio
 import concurrent.futures
 import os
 import time
+import typing
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 from trialstream_schemas.errors import ProtocolClosed
@@ -33,7 +34,7 @@ _FINISH_SECONDS = 10.0
 _HANG_SECONDS = 2.0
 
 
-class Managed(Protocol):
+class Managed(typing.Protocol):
     """Interface of an object that a lifecycle opens and closes."""
 
     async def open(self) -> str:

@@ -56,6 +56,12 @@ class AggregatorSpec:
             raise SchemaError(f"aggregator: expected one of {', '.join(_KINDS)}, got {self.kind!r}")
         return _KINDS[self.kind].make(self.argument)
 
+    @property
+    def numeric(self) -> bool:
+        """Whether the aggregator takes numbers only; False for a kind that this version does not have."""
+        kind = _KINDS.get(self.kind)
+        return kind is not None and kind.numeric
+
     @staticmethod
     def check(given: object, path: str) -> AggregatorSpec:
         """Check that an argument of a log call is a specification.

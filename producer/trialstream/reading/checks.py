@@ -1,0 +1,58 @@
+"""Checks of arguments and of outcomes that all protocols share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from trialstream_schemas.errors import InvalidType, ItemNotFound
+from trialstream_schemas.model.outcome import Outcome
+from trialstream_schemas.model.trial import Trial
+
+__all__ = ["checked", "decided_uid", "definition"]
+
+T = TypeVar("T")
+
+
+def checked(given: T, kind: type[T], path: str) -> T:
+    """Return an argument, checked for its type.
+
+    Args:
+        given: The argument.
+        kind: Its expected type.
+        path: Name of the parameter, for the message.
+
+    Returns:
+        The argument.
+
+    Raises:
+        InvalidType: The argument has another type.
+    """
+    if not isinstance(given, kind):
+        raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
+    return given
+
+
+def definition(trial: Trial) -> Trial:
+    """Return the definition of a trial: a fetched trial as it is, a new trial checked and hashed again."""
+    return trial if trial.created is not None else replace(trial, hash="", revision=0)
+
+
+def decided_uid(request: str, outcome: Outcome | None) -> str:
+    """Return the uid of the trial that a request created.
+
+    Args:
+        request: Id of the request.
+        outcome: Its outcome; None if there is none yet.
+
+    Returns:
+        The uid.
+
+    Raises:
+        ItemNotFound: The request is not decided yet, or it was refused.
+    """
+    if outcome is None or outcome.uid is None:
+        raise ItemNotFound(
+            f"the creation {request} is not decided yet: if its event is in a spool, send it by `trialstream push`"
+        )
+    return outcome.uid
