@@ -98,7 +98,7 @@ async def spooled(folding, tmp_path_factory):
 @pytest.mark.parametrize("at", [1, 3])
 @pytest.mark.parametrize("step", PUSH_STEPS)
 async def test_a_killed_push_can_be_run_again(folding, spooled, tmp_path, step, at):
-    """Events that the killed push had sent count once, and the others are still in the spool."""
+    """Events that a killed push had sent count once, and the next push sends the others."""
     found, rows = spooled
     config = dataclasses.replace(folding, spool_dir=str(tmp_path))
     shutil.copytree(found.folder, config.spools / found.writer)

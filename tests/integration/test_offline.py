@@ -91,7 +91,7 @@ async def test_a_run_without_servers_is_complete_after_the_push(config, consumer
 
 
 async def test_the_revision_is_decided_by_the_order_of_the_pushes(config, consumer):
-    """Runs without servers get their revisions when they are pushed, in that order, after a run with servers."""
+    """Runs without servers get their revisions in the order of their pushes, after those already in the log."""
     plan = ts.Trial(name="t")
     spools, trials = [], []
     for _ in range(2):

@@ -160,7 +160,7 @@ async def test_a_body_that_raises(protocol, trial):
 
 
 async def test_a_body_that_is_cancelled(protocol, trial):
-    """Cancellation ends the end callback early, and the time is recorded."""
+    """Cancellation ends the end callback early; the time is recorded and counted as failed."""
     with anyio.move_on_after(PAUSE):
         await protocol.log_trial_chrono_start(
             trial, "step", ts.StatAggregator.lazy(0), end_callback=lambda: anyio.sleep(60)

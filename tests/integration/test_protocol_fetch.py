@@ -59,7 +59,7 @@ async def test_all_operators(protocol, name, trials):
 
 
 async def test_a_status_a_time_and_a_key_with_a_dot(protocol, name, trials):
-    """Queries take a status, its name or a list of both, times as datetimes, and keys with a dot by `ts.path`."""
+    """Queries take a status, its name or a list of these, times as datetimes, and keys with a dot by `ts.path`."""
     noon = trials[2].created
 
     assert await found(protocol, {"name": name, "status": ts.Status.Completed}) == [2, 4]

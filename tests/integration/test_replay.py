@@ -49,7 +49,7 @@ async def folded(config, consumer):
 
 
 async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
-    """Documents, dead letters and offsets are equal; consumers and readers switch to the new projection."""
+    """Documents, dead letters and offsets are equal; consumers and readers switch; the old projection is dropped."""
     config, service = folded
     before = snapshot(config)
     steps = []
@@ -76,7 +76,7 @@ async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
 
 
 async def test_a_rebuild_without_a_running_consumer_folds_to_the_end_of_the_log(config):
-    """Without a consumer, a rebuild folds to the end of the log with the checkpoints from which a consumer starts."""
+    """A rebuild works before anything was folded; its checkpoints are those from which a consumer starts."""
     await ensure_topics(config)
     rebuilt = await rebuild(config, ignore)
 

@@ -78,7 +78,7 @@ async def test_after_the_switch_no_consumer_writes_into_the_old_projection(confi
 
 
 async def test_a_consumer_that_takes_over_before_the_switch_makes_it_fail(config, stores, member):
-    """The consumer may fold events that the new projection lacks, so the switch fails."""
+    """A takeover before the switch makes it fail, since the consumer may fold events that the new projection lacks."""
     old, new = stores
     checkpoints = await reached(new)
     held = await old.ownership.hold(PARTITIONS)
