@@ -34,7 +34,7 @@ def filler():
 
 
 async def test_events_of_an_outage_go_to_disk_and_arrive_in_order(config, consumer, stack):
-    """Events of three times the memory go to disk, memory stays bounded, and each event arrives once, in order."""
+    """In an outage, events of three times the memory go to disk, memory stays bounded, each arrives once, in order."""
     consumer(config)
     async with ts.KafkaProtocol(replace(config, memory_bytes=16 * MIB), timeout=60) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))

@@ -49,7 +49,7 @@ async def folded(config, consumer):
 
 
 async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
-    """Documents, dead letters and offsets are equal; consumers and readers switch to the new projection."""
+    """Documents, dead letters and offsets are equal; consumers and readers switch; the old projection is dropped."""
     config, service = folded
     before = snapshot(config)
     steps = []
