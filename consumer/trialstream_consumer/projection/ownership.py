@@ -200,7 +200,7 @@ class Ownership:
         live = await live_database(self._connection)
         if (live == self._name) != self._must_be_live:
             raise Fenced(
-                f"{id_} cannot be taken over in {self._name}: a rebuild has made {live} the live projection meanwhile"
+                f"{id_} cannot be taken over in {self._name}: a rebuild has switched the live projection to {live}"
             )
         self._sessions[id_] = session
         return Checkpoint(topic, partition, document["offset"], document["epoch"])

@@ -22,7 +22,7 @@ def check_step(step: Any, path: str = "step") -> int | float | str | None:
         The step as a plain int, float, str or None.
 
     Raises:
-        InvalidType: The step has another type.
+        InvalidType: The step has another type, or `item()` fails.
         InvalidValue: The integer does not fit 64 bits, the float is NaN or infinite, or the text is no valid name.
     """
     if step is None or (type(step) is int and INT64_MIN <= step <= INT64_MAX):

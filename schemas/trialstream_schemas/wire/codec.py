@@ -188,9 +188,9 @@ class SchemaStore:
 
         Raises:
             UnknownSchema: The store has no schema with the fingerprint.
-            SchemaError: There are more than `MAX_RECORD_BYTES`, the bytes are not in single-object encoding, this
-                version does not have the event, the body does not fit the schema or has more items than an event can
-                have, or bytes are left over after the body.
+            SchemaError: The record is larger than `MAX_RECORD_BYTES` or not in single-object encoding, this version has
+                no such event, the body does not fit the schema or has more items than an event can have, or bytes are
+                left over after the body.
         """
         if len(data) > MAX_RECORD_BYTES:
             raise SchemaError(f"{len(data)} bytes, and an event can have {MAX_RECORD_BYTES} at most")

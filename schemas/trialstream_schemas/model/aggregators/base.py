@@ -74,7 +74,7 @@ class AggregatorSpec:
             The argument.
 
         Raises:
-            InvalidType: The argument is something else.
+            InvalidType: The argument is not an `AggregatorSpec`.
         """
         if not isinstance(given, AggregatorSpec):
             raise InvalidType(
@@ -173,7 +173,7 @@ class Aggregator(ABC):
         """
         kind = document.get(_KIND)
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
-            raise SchemaError(f"expected the document of {cls.__name__}, got kind {kind!r}")
+            raise SchemaError(f"aggregator: expected the document of {cls.__name__}, got kind {kind!r}")
         made = _KINDS[kind].make(document["argument"])
         made._restore(document, forms.from_document)  # noqa: SLF001 (a subclass's)
         return cast("Self", made)
@@ -207,7 +207,7 @@ class Aggregator(ABC):
         """
         kind = given.get("kind")
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
-            raise SchemaError(f"expected the JSON of {cls.__name__}, got kind {kind!r}")
+            raise SchemaError(f"aggregator: expected the JSON of {cls.__name__}, got kind {kind!r}")
         made = _KINDS[kind].make(given["argument"])
         made._restore(given, forms.from_json)  # noqa: SLF001 (a subclass's)
         return cast("Self", made)
