@@ -197,7 +197,7 @@ class Protocol(ABC):
     ) -> bool:
         """Log a plain row from any thread, without waiting for anything, not even for a lock.
 
-        A row is plain if its step is an int or None, its values are floats, and it fits an open frame of its trial.
+        A row is plain if its step is a number or None, its values are floats, and it fits an open frame of its trial.
 
         Args:
             trial: The trial.

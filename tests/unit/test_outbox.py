@@ -486,6 +486,16 @@ def test_add_row_refuses_a_row_that_needs_more(box, trial, step, given, row):
     assert [list(each.steps) for each in box.events()] == [[0]]
 
 
+@pytest.mark.parametrize("step", [float("nan"), float("inf"), float("-inf")])
+def test_add_row_refuses_a_float_step_that_is_not_finite(box, step):
+    """`add_row` leaves a step that cannot be logged to the checks of the slow path, and takes finite ones."""
+    box.row(TRIAL, 0.5, loss=0.0)
+
+    assert not box.outbox.add_row(TRIAL, step, None, {"loss": 1.0})
+    assert box.outbox.add_row(TRIAL, 1.5, None, {"loss": 1.0})
+    assert [list(each.float_steps) for each in box.events()] == [[0.5, 1.5]]
+
+
 def test_add_row_refuses_a_trial_object_that_was_changed(box):
     """`add_row` refuses a trial object that was changed, since its rows belong to another trial."""
     trial = Trial(name="t", hash="0")

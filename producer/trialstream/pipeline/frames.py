@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
+from struct import error as StructError  # noqa: N812 (a class)
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -99,7 +100,7 @@ class MetricsFrame:
         self.step_type = step_type
         self.due = due
         row = _row_format("d" if step_type is float else "q", len(names))
-        self.pack = row.pack
+        self.pack = _finite(row.pack) if step_type is float else row.pack
         self._row_bytes = row.size + _ROW_BYTES
         self.size = EVENT_BYTES + sum(map(len, names))
         encoded = row.size + (MAX_NAME_BYTES if step_type is str else 0)
@@ -183,6 +184,17 @@ class MetricsFrame:
 def _row_format(step_code: str, count: int) -> Struct:
     """Return the format of a row: a step with the format character `step_code`, a time, and `count` values."""
     return Struct(f"={step_code}q{count}d")
+
+
+def _finite(pack: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Refuse a step that is NaN or infinite, as `struct` refuses an integer that does not fit."""
+
+    def pack_finite(step: float, *rest: float) -> bytes:
+        if step - step != 0.0:
+            raise StructError(f"the step {step} is not finite")
+        return pack(step, *rest)
+
+    return pack_finite
 
 
 class ChronosFrame:

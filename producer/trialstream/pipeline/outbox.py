@@ -123,7 +123,8 @@ class Outbox:
         """Append a row to an open frame without the lock, if a frame fits the row. Almost every log call ends here.
 
         A frame fits if `add_metrics` has opened it for the same trial object, names and aggregator, and it has room.
-        The step must be an int or None, and all values floats. The caller passes any other row to `add_metrics`.
+        The step must have the type of the frame's steps, and all values must be floats. The caller passes any other row
+        to `add_metrics`.
 
         Args:
             trial: The trial object that the user passed.
@@ -154,7 +155,7 @@ class Outbox:
             return False
         try:
             packed = frame.pack(step or 0, time_ns(), *row.values())
-        except StructError:  # a step of more than 64 bits
+        except StructError:  # a step of more than 64 bits, or one that is not finite
             return False
         rows.append(packed)
         # The flag is set before the rows are counted; if it is still clear, this row will be counted.
