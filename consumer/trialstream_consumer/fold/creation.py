@@ -6,7 +6,7 @@ import re
 
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
-from trialstream_schemas.model.values import check_name, values
+from trialstream_schemas.model.values import check_name, check_optional_name, values
 from trialstream_schemas.wire.events import GroupCreated, ProjectCreated, TrialCreated
 
 from trialstream_consumer.fold.document_size import grow, initial_size
@@ -39,10 +39,10 @@ def create_trial(state: State, event: TrialCreated) -> tuple[str | None, bool]:
         hash=event.hash,
         revision=revision,
         name=check_name(event.name, "name"),
-        version=_optional_name(event.version, "version"),
+        version=check_optional_name(event.version, "version"),
         description=event.description,
-        project_id=_optional_name(event.project_id, "project_id"),
-        group_id=_optional_name(event.group_id, "group_id"),
+        project_id=check_optional_name(event.project_id, "project_id"),
+        group_id=check_optional_name(event.group_id, "group_id"),
         parameters=values(event.parameters, "parameters"),
         metadata=dict(values(event.metadata, "metadata")),
         tags=values(event.tags, "tags"),
@@ -111,7 +111,3 @@ def create_group(state: State, event: GroupCreated) -> tuple[str, bool]:
     state.groups[group.uid] = group
     state.changes.groups.add(group.uid)
     return group.uid, True
-
-
-def _optional_name(name: str | None, path: str) -> str | None:
-    return None if name is None else check_name(name, path)

@@ -48,6 +48,7 @@ from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.frames import EVENT_BYTES, FRAME_ROWS, ChronosFrame, Frame, MetricsFrame, OpenFrames
 from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Step
+from trialstream.runtime.io_thread import CLOSED_DURING_CALL
 
 __all__ = ["Outbox", "OutboxFull"]
 
@@ -326,7 +327,7 @@ class Outbox:
     def _check_open(self) -> None:
         self._finish_move()
         if self._closed:
-            raise ProtocolClosed("the protocol was closed during the call: leave its block only after the last call")
+            raise ProtocolClosed(CLOSED_DURING_CALL)
 
     def _check_room(self) -> None:
         self._check_open()

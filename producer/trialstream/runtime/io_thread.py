@@ -31,12 +31,14 @@ from trialstream_schemas.errors import ProtocolClosed
 
 from trialstream.runtime.loop import DaemonLoop
 
-__all__ = ["IoThread"]
+__all__ = ["CLOSED_DURING_CALL", "PARENT_PROCESS", "IoThread"]
 
 logger = logging.getLogger("trialstream")
 T = TypeVar("T")
 _JOIN_SECONDS = 5.0
-_STOPPED = "the protocol was closed during the call: leave its block only after the last call"
+# Messages of `ProtocolClosed`.
+CLOSED_DURING_CALL = "the protocol was closed during the call: leave its block only after the last call"
+PARENT_PROCESS = "the protocol was opened in a parent process: call trialstream.connect() here"
 
 
 async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
@@ -103,7 +105,7 @@ class IoThread:
         args: tuple[Any, ...],
     ) -> None:
         if self.foreign:
-            raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
+            raise ProtocolClosed(PARENT_PROCESS)
         # Registered first: if the loop closes now, the call is either cancelled by `_run` or refused here.
         self._tasks[future] = None
         try:
@@ -188,7 +190,7 @@ class IoThread:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise ProtocolClosed(_STOPPED) from None
+            raise ProtocolClosed(CLOSED_DURING_CALL) from None
         finally:
             del future  # its exception holds this frame: without this, a reference cycle would keep both alive
 
@@ -212,7 +214,7 @@ class IoThread:
             task = asyncio.current_task()
             if future.cancelled() and task is not None and not task.cancelling():
                 # `stop` cancelled the task: CancelledError would wrongly mean that the caller was cancelled.
-                raise ProtocolClosed(_STOPPED) from None
+                raise ProtocolClosed(CLOSED_DURING_CALL) from None
             raise
 
     def stop(self) -> None:

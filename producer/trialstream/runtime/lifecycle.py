@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import anyio
 from trialstream_schemas.errors import ProtocolClosed
 
-from trialstream.runtime.io_thread import IoThread
+from trialstream.runtime.io_thread import PARENT_PROCESS, IoThread
 from trialstream.runtime.shutdown import at_exit
 
 __all__ = ["Lifecycle", "Managed"]
@@ -222,7 +222,7 @@ class Lifecycle:
                 else "the protocol is closed: log inside its `async with` block"
             )
         if self._pid != os.getpid():
-            raise ProtocolClosed("the protocol was opened in a parent process: call trialstream.connect() here")
+            raise ProtocolClosed(PARENT_PROCESS)
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine function in the I/O thread.

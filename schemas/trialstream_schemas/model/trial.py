@@ -14,7 +14,7 @@ from typing import Any
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
-from trialstream_schemas.model.values import check_name, check_text, values
+from trialstream_schemas.model.values import check_name, check_optional_name, check_text, values
 
 __all__ = ["MAX_TEXT_BYTES", "Project", "Trial", "TrialError", "TrialGroup"]
 
@@ -111,7 +111,7 @@ class TrialGroup:
 
     def __post_init__(self) -> None:
         self.name = _name(self.name, "TrialGroup.name")
-        self.project_id = _optional_name(self.project_id, "TrialGroup.project_id")
+        self.project_id = check_optional_name(self.project_id, "TrialGroup.project_id")
         self.description = _text(self.description, "TrialGroup.description")
         self.metadata = values(self.metadata, "TrialGroup.metadata")
         self.tags = values(self.tags, "TrialGroup.tags")
@@ -195,10 +195,10 @@ class Trial:
         if self.hash:  # fetched or folded: the fields were checked at creation
             return
         self.name = _name(self.name, "Trial.name")
-        self.version = _optional_name(self.version, "Trial.version")
+        self.version = check_optional_name(self.version, "Trial.version")
         self.parameters = values(self.parameters, "Trial.parameters")
-        self.project_id = _optional_name(self.project_id, "Trial.project_id")
-        self.group_id = _optional_name(self.group_id, "Trial.group_id")
+        self.project_id = check_optional_name(self.project_id, "Trial.project_id")
+        self.group_id = check_optional_name(self.group_id, "Trial.group_id")
         self.description = _text(self.description, "Trial.description")
         self.metadata = values(self.metadata, "Trial.metadata")
         self.tags = values(self.tags, "Trial.tags")
@@ -224,7 +224,3 @@ def _text(text: object, path: str) -> str:
     if (size := len(checked.encode())) > MAX_TEXT_BYTES:
         raise InvalidValue(f"{path}: expected at most {MAX_TEXT_BYTES} bytes in UTF-8, got {size}")
     return checked
-
-
-def _optional_name(name: object, path: str) -> str | None:
-    return None if name is None else check_name(name, path)

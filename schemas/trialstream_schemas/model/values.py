@@ -22,6 +22,7 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "Value",
     "check_name",
+    "check_optional_name",
     "check_text",
     "key_size",
     "number",
@@ -89,6 +90,11 @@ def check_name(name: object, path: str) -> str:
     if len(text.encode()) > MAX_NAME_BYTES:
         raise InvalidValue(f"{path}: expected at most {MAX_NAME_BYTES} bytes in UTF-8, got {len(text.encode())}")
     return text
+
+
+def check_optional_name(name: object, path: str) -> str | None:
+    """Return a name as a plain `str`, or None for None; otherwise as `check_name`."""
+    return None if name is None else check_name(name, path)
 
 
 def number(x: Any, path: str) -> float:
