@@ -93,6 +93,8 @@ class Protocol(ABC):
     ) -> None:
         """Log that a trial has ended: `Completed`, `Interrupted` (KeyboardInterrupt, cancellation) or `Exception`.
 
+        A `SystemExit` whose code is 0 or None is a successful end: `Completed`.
+
         The seconds since the start of the trial are added to `chronos["runtime"]`. They are measured by the monotonic
         clock if this process started the trial, and are otherwise the difference of the two times in the log.
 
@@ -142,7 +144,8 @@ class Protocol(ABC):
         Args:
             trial: The trial.
             name: Name of the chrono.
-            exc_type: Class of an exception that ended it, or None; an exception counts in `failed_chronos`.
+            exc_type: Class of an exception that ended it, or None; an exception counts in `failed_chronos`, unless it
+                is a `SystemExit` whose code is 0 or None.
             exc_val: The exception, or None.
             exc_tb: Its traceback, or None; it is not logged.
 

@@ -51,6 +51,7 @@ __all__ = [
     "create_group",
     "create_project",
     "create_trial",
+    "is_successful_exit",
     "new_request",
     "now",
 ]
@@ -104,9 +105,25 @@ def log_trial_finish(
     kind = exc_type or (type(exc_val) if exc_val is not None else None)
     if kind is not None and not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise InvalidType(f"exc_type: expected an exception class, got {kind!r}")
+    if is_successful_exit(exc_type, exc_val):
+        kind = None
     interrupted = kind is not None and issubclass(kind, _INTERRUPTIONS)
     error = None if kind is None or interrupted else _exception(kind, exc_val, exc_tb)
     return TrialFinished(trial=uid, writer=writer, time=now(), interrupted=interrupted, error=error)
+
+
+def is_successful_exit(exc_type: type[BaseException] | None, exc_val: BaseException | None) -> bool:
+    """Whether an exception is a `SystemExit` with the code 0 or None; a class without an instance has the code None.
+
+    Args:
+        exc_type: Class of the exception, or None, as in `sys.exc_info()`.
+        exc_val: The exception, or None.
+    """
+    kind = exc_type or type(exc_val)
+    if not (isinstance(kind, type) and issubclass(kind, SystemExit)):
+        return False
+    code = exc_val.code if isinstance(exc_val, SystemExit) else exc_val
+    return code is None or (isinstance(code, int) and code == 0)  # the rule of Python's own exit: False is 0
 
 
 def log_trial_arguments(writer: str, uid: str, /, **kwargs: Any) -> ArgumentsLogged:

@@ -172,7 +172,7 @@ class KafkaProtocol(ReadingProtocol):
     ) -> None:
         uid = await self._existing_uid(trial)
         chrono = self._session.chronos.finish(uid, name)
-        failed = exc_type is not None or exc_val is not None
+        failed = (exc_type is not None or exc_val is not None) and not commands.is_successful_exit(exc_type, exc_val)
         try:
             await _run_callback(chrono.end_callback)
         except BaseException:
