@@ -122,7 +122,7 @@ class Protocol(ABC):
 
         Args:
             trial: The trial.
-            name: Name of the chrono.
+            name: Name of the chrono; any but `runtime`, the name of the trial's own.
             aggregator: Aggregator of its elapsed seconds; by default statistics without the first duration.
             start_callback: Called before the chrono starts; sync or async.
             end_callback: Called before the chrono stops, for example to synchronise a device; sync or async.

@@ -159,6 +159,17 @@ async def test_a_body_that_raises(protocol, trial):
     assert found.failed_chronos == {"step": 1}
 
 
+async def test_a_body_that_exits(protocol, trial):
+    """A successful exit is not counted as failed; any other exit is."""
+    for code in (0, None, 1):
+        await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
+        await protocol.log_trial_chrono_finish(trial, "step", SystemExit, SystemExit(code))
+    found = await again(protocol, trial)
+
+    assert found.chronos["step"].count == 3
+    assert found.failed_chronos == {"step": 1}
+
+
 async def test_a_body_that_is_cancelled(protocol, trial):
     """Cancellation ends the end callback early; the time is recorded and counted as failed."""
     with anyio.move_on_after(PAUSE):
@@ -190,6 +201,7 @@ async def test_a_finish_without_a_start(protocol, trial):
     [
         pytest.param({"name": "a\0b"}, ts.InvalidValue, "chrono", id="NUL in the name"),
         pytest.param({"name": 1}, TypeError, "chrono", id="a number for a name"),
+        pytest.param({"name": "runtime"}, ts.InvalidValue, "chrono 'runtime'", id="the name of the trial's own chrono"),
         pytest.param(
             {"name": "a", "aggregator": ts.StatAggregator}, TypeError, "aggregator", id="a class for an aggregator"
         ),

@@ -17,12 +17,12 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
-from trialstream_schemas.model.values import check_name, number
+from trialstream_schemas.model.values import number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
 from trialstream.config import Config
 from trialstream.kafka import commands
-from trialstream.kafka.chronos import OpenChrono
+from trialstream.kafka.chronos import OpenChrono, check_chrono
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.pipeline.outbox import OutboxFull
@@ -154,7 +154,7 @@ class KafkaProtocol(ReadingProtocol):
         end_callback: Callback | None = None,
     ) -> None:
         uid = await self._existing_uid(trial)
-        check_name(name, "chrono")
+        name = check_chrono(name)
         AggregatorSpec.check(aggregator, "aggregator")
         for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
             if callback is not None and not callable(callback):
@@ -171,6 +171,7 @@ class KafkaProtocol(ReadingProtocol):
         exc_tb: TracebackType | None = None,  # noqa: ARG002 (part of the Protocol)
     ) -> None:
         uid = await self._existing_uid(trial)
+        name = check_chrono(name)
         chrono = self._session.chronos.finish(uid, name)
         failed = (exc_type is not None or exc_val is not None) and not commands.is_successful_exit(exc_type, exc_val)
         try:

@@ -16,10 +16,13 @@ from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.values import check_name, check_text, values
 
-__all__ = ["MAX_TEXT_BYTES", "Project", "Trial", "TrialError", "TrialGroup"]
+__all__ = ["MAX_TEXT_BYTES", "RUNTIME_CHRONO", "Project", "Trial", "TrialError", "TrialGroup"]
 
 MAX_TEXT_BYTES = 64 * 1024
 """Maximum length of a description in UTF-8, bytes: one event has room for it and the rest of a definition."""
+
+RUNTIME_CHRONO = "runtime"
+"""Name of the trial's own chrono, which users' chronos cannot have."""
 
 
 @dataclass(frozen=True)
