@@ -141,6 +141,7 @@ async def test_steps_are_of_any_type_and_in_any_order(protocol, trial, steps, wa
         pytest.param(1j, TypeError, id="a complex number"),
         pytest.param(object(), TypeError, id="an object"),
         pytest.param(np.array([1, 2]), TypeError, id="an array of several"),
+        pytest.param(np.datetime64("2026-01-01", "ns"), TypeError, id="a numpy time"),
         pytest.param(math.nan, ts.InvalidValue, id="NaN"),
         pytest.param(-math.inf, ts.InvalidValue, id="minus infinity"),
         pytest.param(2**63, ts.InvalidValue, id="an integer beyond 64 bits"),
