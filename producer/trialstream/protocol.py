@@ -112,7 +112,7 @@ class Protocol(ABC):
         self,
         trial: Trial,
         name: str,
-        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec | None = StatAggregator.lazy(1),  # noqa: B008 (a constant)
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
@@ -123,7 +123,8 @@ class Protocol(ABC):
         Args:
             trial: The trial.
             name: Name of the chrono; any but `runtime`, the name of the trial's own.
-            aggregator: Aggregator of its elapsed seconds; by default statistics without the first duration.
+            aggregator: Aggregator of its elapsed seconds; by default, or if None, statistics without the first
+                duration.
             start_callback: Called before the chrono starts; sync or async.
             end_callback: Called before the chrono stops, for example to synchronise a device; sync or async.
         """
@@ -166,13 +167,14 @@ class Protocol(ABC):
 
     @abstractmethod
     async def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         """Merge values into the metadata.
 
         Args:
             trial: The trial.
-            aggregator: Aggregator of the keys; any but a `ValueAggregator` accumulates their values.
+            aggregator: Aggregator of the keys; any but a `ValueAggregator`, the default, accumulates their values. None
+                means the default.
             **kwargs: Values by name.
         """
 
@@ -215,14 +217,17 @@ class Protocol(ABC):
 
     @abstractmethod
     async def set_trial_status(
-        self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
+        self,
+        trial: Trial,
+        status: Status | CustomStatus,
+        error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
         """Set the status of a trial.
 
         Args:
             trial: The trial.
             status: The status.
-            error: A text or an exception, appended to `errors`; or None.
+            error: A text, an exception or a class of exceptions, appended to `errors`; or None.
         """
 
     @abstractmethod

@@ -94,7 +94,7 @@ class SyncProtocol:
         self,
         trial: Trial,
         name: str,
-        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec | None = StatAggregator.lazy(1),  # noqa: B008 (a constant)
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
@@ -113,7 +113,9 @@ class SyncProtocol:
     def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         self._run(self._protocol.log_trial_arguments, trial, **kwargs)
 
-    def log_trial_metadata(self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any) -> None:
+    def log_trial_metadata(
+        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+    ) -> None:
         self._run(self._protocol.log_trial_metadata, trial, aggregator, **kwargs)
 
     def log_trial_metrics(
@@ -129,7 +131,10 @@ class SyncProtocol:
         return self._protocol.log_trial_metrics_nowait(trial, step, aggregator, values)
 
     def set_trial_status(
-        self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
+        self,
+        trial: Trial,
+        status: Status | CustomStatus,
+        error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
         self._run(self._protocol.set_trial_status, trial, status, error)
 

@@ -31,10 +31,11 @@ async def nothing():
     """A body that takes no time."""
 
 
-async def test_the_first_observation_does_not_count(protocol, trial):
+@pytest.mark.parametrize("arguments", [{}, {"aggregator": None}], ids=["default", "None"])
+async def test_the_first_observation_does_not_count(protocol, trial, arguments):
     """By default a chrono skips its first observation, since the first step compiles and warms up."""
     for i in range(4):
-        await timed(protocol, trial, "step", (lambda: anyio.sleep(PAUSE)) if i == 0 else nothing)
+        await timed(protocol, trial, "step", (lambda: anyio.sleep(PAUSE)) if i == 0 else nothing, **arguments)
     step = (await again(protocol, trial)).chronos["step"]
 
     assert isinstance(step, ts.StatAggregator)

@@ -194,6 +194,15 @@ def test_the_error_of_a_status():
     assert "raise error" in exception.traceback
 
 
+def test_an_exception_class_as_the_error_of_a_status():
+    """A class of exceptions is an exception of that class without a message; any other class is refused."""
+    error = commands.set_trial_status("w", UID, Status.Broken, TimeoutError).error
+
+    assert (error.type, error.message, error.traceback) == ("TimeoutError", "", "")
+    with pytest.raises(InvalidType, match=r"^error: expected a text, an exception or its class, got type$"):
+        commands.set_trial_status("w", UID, Status.Broken, int)
+
+
 @pytest.mark.parametrize(
     ("args", "named"), [(("Running",), "status"), ((101,), "status"), ((Status.Broken, 1), "error")]
 )
@@ -251,6 +260,7 @@ def test_metadata_for_statistics_is_numbers(lazy):
 def test_metadata_for_other_aggregators_is_any_value():
     """Metadata for other aggregators, of which Value is the default, is any value."""
     assert commands.log_trial_metadata("w", UID, a="x").aggregator == ValueAggregator.lazy()
+    assert commands.log_trial_metadata("w", UID, None, a="x").aggregator == ValueAggregator.lazy()
     assert commands.log_trial_metadata("w", UID, RingAggregator.lazy(1), a="x").values == {"a": "x"}
     with pytest.raises(InvalidType, match="aggregator"):
         commands.log_trial_metadata("w", UID, RingAggregator, a="x")

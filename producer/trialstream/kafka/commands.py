@@ -132,10 +132,10 @@ def log_trial_arguments(writer: str, uid: str, /, **kwargs: Any) -> ArgumentsLog
 
 
 def log_trial_metadata(
-    writer: str, uid: str, /, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+    writer: str, uid: str, /, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
 ) -> MetadataLogged:
     """Make the event that merges values into the metadata."""
-    spec = AggregatorSpec.check(aggregator, "aggregator")
+    spec = value_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
     plain = checked_values(kwargs, "metadata")
     if spec.numeric:
         plain = {key: number(x, f"metadata.{key}") for key, x in plain.items()}
@@ -148,7 +148,10 @@ def add_trial_tags(writer: str, uid: str, /, **kwargs: Any) -> TagsAdded:
 
 
 def set_trial_status(
-    writer: str, uid: str, status: Status | CustomStatus, error: str | BaseException | None = None
+    writer: str,
+    uid: str,
+    status: Status | CustomStatus,
+    error: str | BaseException | type[BaseException] | None = None,
 ) -> StatusSet:
     """Make the event that sets the status of a trial."""
     if not isinstance(status, Status | CustomStatus):
@@ -300,14 +303,16 @@ def _check_size(what: str, *parts: dict[str, Any]) -> None:
         raise InvalidValue(f"{what}: expected values of at most {MAX_EVENT_BYTES} bytes, got {total}")
 
 
-def _error(error: str | BaseException | None) -> Error | None:
+def _error(error: str | BaseException | type[BaseException] | None) -> Error | None:
     if error is None:
         return None
     if isinstance(error, BaseException):
         return _exception(type(error), error, error.__traceback__)
+    if isinstance(error, type) and issubclass(error, BaseException):
+        return _exception(error, None, None)
     if isinstance(error, str):
         return Error("", _cut(error, MAX_ERROR_MESSAGE), "")
-    raise InvalidType(f"error: expected a text or an exception, got {type(error).__name__}")
+    raise InvalidType(f"error: expected a text, an exception or its class, got {type(error).__name__}")
 
 
 def _exception(kind: type[BaseException], error: BaseException | None, tb: TracebackType | None) -> Error:

@@ -38,6 +38,8 @@ __all__ = ["KafkaProtocol"]
 # the slow path after this time yields. No other log call yields, so that a task that is being cancelled can log the end
 # of its trial without interruption.
 _YIELD_SECONDS = 0.05
+# The default aggregator of a chrono: statistics without the first duration, in which code compiles and warms up.
+_CHRONO_AGGREGATOR = StatAggregator.lazy(1)
 
 
 class KafkaProtocol(ReadingProtocol):
@@ -149,18 +151,18 @@ class KafkaProtocol(ReadingProtocol):
         self,
         trial: Trial,
         name: str,
-        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec | None = _CHRONO_AGGREGATOR,
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
         uid = await self._existing_uid(trial)
         name = check_chrono(name)
-        AggregatorSpec.check(aggregator, "aggregator")
+        spec = _CHRONO_AGGREGATOR if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
         for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
             if callback is not None and not callable(callback):
                 raise InvalidType(f"{path}: expected a callable, got {type(callback).__name__}")
         await _run_callback(start_callback)
-        self._session.chronos.start(OpenChrono(uid, name, aggregator, end_callback))
+        self._session.chronos.start(OpenChrono(uid, name, spec, end_callback))
 
     async def log_trial_chrono_finish(
         self,
@@ -198,7 +200,7 @@ class KafkaProtocol(ReadingProtocol):
         await self._session.put(commands.log_trial_arguments(self._session.writer, uid, **kwargs))
 
     async def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         uid = await self._existing_uid(trial)
         await self._session.put(commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs))
@@ -224,7 +226,10 @@ class KafkaProtocol(ReadingProtocol):
         return self._add_row(trial, step, aggregator, values)
 
     async def set_trial_status(
-        self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
+        self,
+        trial: Trial,
+        status: Status | CustomStatus,
+        error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
         uid = await self._existing_uid(trial)
         await self._session.put(commands.set_trial_status(self._session.writer, uid, status, error))

@@ -7,6 +7,8 @@ stays the same when the trial is attached to another project or group, and when 
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
-from trialstream_schemas.model.values import check_name, check_text, values
+from trialstream_schemas.model.values import check_name, check_text, value, values
 
 __all__ = ["MAX_TEXT_BYTES", "RUNTIME_CHRONO", "Project", "Trial", "TrialError", "TrialGroup"]
 
@@ -48,7 +50,7 @@ class Project:
 
     Attributes:
         name: Name of the project, which is its uid too; at most 1,024 bytes in UTF-8, not empty.
-        description: Any text of at most `MAX_TEXT_BYTES`.
+        description: Any text of at most `MAX_TEXT_BYTES`; None becomes the empty text.
         metadata: Any values by name.
         tags: Any values by name, for queries.
         groups: Uids of the project's groups, once fetched.
@@ -87,7 +89,7 @@ class TrialGroup:
     Attributes:
         name: Name of the group, at most 1,024 bytes in UTF-8, not empty.
         project_id: Uid of the group's project, or None.
-        description: Any text of at most `MAX_TEXT_BYTES`.
+        description: Any text of at most `MAX_TEXT_BYTES`; None becomes the empty text.
         metadata: Any values by name; `set_group_metadata` updates them.
         tags: Any values by name, for queries.
         trials: Uids of the group's trials, once fetched.
@@ -131,11 +133,11 @@ class Trial:
 
     Attributes:
         name: Name of the trial, at most 1,024 bytes in UTF-8, not empty.
-        version: Version of the code or the data, or None.
+        version: Version of the code or the data, or None; a number becomes its text, so 3 and "3" are one version.
         parameters: Arguments of the run, by name; those at creation are part of the trial's identity.
         project_id: Uid of the trial's project, or None.
         group_id: Uid of the trial's group, or None.
-        description: Any text of at most `MAX_TEXT_BYTES`.
+        description: Any text of at most `MAX_TEXT_BYTES`; None becomes the empty text.
         metadata: By name, a value or the `Aggregator` that accumulates the logged values.
         tags: Any values by name, for queries.
         hash: Hash of the definition (name, version, parameters, project, group), computed once, at creation.
@@ -198,7 +200,7 @@ class Trial:
         if self.hash:  # fetched or folded: the fields were checked at creation
             return
         self.name = _name(self.name, "Trial.name")
-        self.version = _optional_name(self.version, "Trial.version")
+        self.version = _version(self.version, "Trial.version")
         self.parameters = values(self.parameters, "Trial.parameters")
         self.project_id = _optional_name(self.project_id, "Trial.project_id")
         self.group_id = _optional_name(self.group_id, "Trial.group_id")
@@ -221,6 +223,8 @@ def _name(name: object, path: str) -> str:
 
 
 def _text(text: object, path: str) -> str:
+    if text is None:
+        return ""
     if not isinstance(text, str):
         raise InvalidType(f"{path}: expected a str, got {type(text).__name__}")
     checked = check_text(text, path)
@@ -231,3 +235,12 @@ def _text(text: object, path: str) -> str:
 
 def _optional_name(name: object, path: str) -> str | None:
     return None if name is None else check_name(name, path)
+
+
+def _version(version: object, path: str) -> str | None:
+    if isinstance(version, bool) or not isinstance(version, numbers.Real):
+        return _optional_name(version, path)
+    plain = value(version, path)
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise InvalidValue(f"{path}: expected a str or a finite number, got {plain}")
+    return str(plain)
