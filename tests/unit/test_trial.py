@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import enum
 
 import numpy as np
@@ -121,6 +122,35 @@ def test_structure_is_a_plain_value(structure):
     assert one == other
     assert copy.deepcopy(one) == one
     assert one.metadata == {"a": [1]}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structures_in_a_set(structure):
+    """Equal objects have equal hashes, and objects of other uids are other members of a set."""
+    one, equal, other = structure(name="n", tags={"a": 1}), structure(name="n", tags={"a": 1}), structure(name="m")
+    same_uid = structure(name="n")
+
+    assert len({one, equal, other}) == 2
+    assert hash(one) == hash(same_uid) == hash(one.uid)
+    assert len({one, same_uid}) == 2  # equality compares all fields
+
+
+def test_trials_of_one_definition_in_a_set():
+    """Revisions of one definition, and an undecided one, have other uids, and so are not equal."""
+    trial = Trial(name="n")
+    others = [dataclasses.replace(trial, revision=1), dataclasses.replace(trial, request="0" * 24)]
+
+    assert len({trial, *others}) == 3
+    assert len({each.uid for each in (trial, *others)}) == 3
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_equal_structures_have_one_uid(structure):
+    """Every field that the uid is made of is part of the equality."""
+    compared = {each.name for each in dataclasses.fields(structure) if each.compare}
+    made_of = {Project: {"name"}, TrialGroup: {"name", "project_id"}, Trial: {"hash", "revision", "request"}}
+
+    assert made_of[structure] <= compared
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -1,7 +1,10 @@
 """Projects, groups and trials.
 
-`Project`, `TrialGroup` and `Trial` are plain values: no call of a protocol changes an object that is passed to it. The
-definition of a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid
+`Project`, `TrialGroup` and `Trial` are plain values: no call of a protocol changes an object that is passed to it. Two
+objects are equal if all their fields are. The hash of an object is that of its uid, so equal objects have equal hashes;
+do not change the name or the project of an object in a set.
+
+The definition of a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid
 stays the same when the trial is attached to another project or group, and when more arguments are logged.
 """
 
@@ -76,6 +79,9 @@ class Project:
         self.metadata = values(self.metadata, "Project.metadata")
         self.tags = values(self.tags, "Project.tags")
 
+    def __hash__(self) -> int:
+        return hash(self.uid)
+
     @property
     def uid(self) -> str:
         """Uid of the project: its name."""
@@ -120,6 +126,9 @@ class TrialGroup:
         self.description = _text(self.description, "TrialGroup.description")
         self.metadata = values(self.metadata, "TrialGroup.metadata")
         self.tags = values(self.tags, "TrialGroup.tags")
+
+    def __hash__(self) -> int:
+        return hash(self.uid)
 
     @property
     def uid(self) -> str:
@@ -208,6 +217,9 @@ class Trial:
         self.metadata = values(self.metadata, "Trial.metadata")
         self.tags = values(self.tags, "Trial.tags")
         self.hash = trial_hash(self.name, self.version, self.parameters, self.project_id, self.group_id)
+
+    def __hash__(self) -> int:
+        return hash(self.uid)
 
     @property
     def uid(self) -> str:
