@@ -191,6 +191,8 @@ class Protocol(ABC):
                 different aggregators, the first one in the log is used. Rows whose aggregator is a time series are kept
                 in the history.
             **kwargs: Numbers by name: int, float, bool, numpy scalars, or objects with an `item()` that returns one.
+                They become doubles. An integer that loses digits, as one beyond 2**53 may, causes a `RuntimeWarning`
+                once for each name.
         """
 
     def log_trial_metrics_nowait(

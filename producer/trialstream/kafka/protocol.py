@@ -58,7 +58,7 @@ class KafkaProtocol(ReadingProtocol):
         super().__init__(Session(config, timeout))
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
-        self._row_checks = RowChecks()
+        self._row_checks = RowChecks(self._session.lifecycle.warn_once)
         # `Outbox.add_row`, once there is an outbox.
         self._add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = lambda *_: False
 
@@ -203,7 +203,11 @@ class KafkaProtocol(ReadingProtocol):
         self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs))
+        event = commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs)
+        if event.aggregator.numeric:
+            for key, found in event.values.items():
+                self._row_checks.warn_inexact(f"metadata.{key}", kwargs[key], found)
+        await self._session.put(event)
 
     async def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
