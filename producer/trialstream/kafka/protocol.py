@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
+from trialstream.arguments import PLAIN_STEPS, arguments_of, row_arguments, shows_keywords, takes_mapping
 from trialstream.config import Config
 from trialstream.kafka import commands
 from trialstream.kafka.chronos import OpenChrono, check_chrono
@@ -195,23 +196,46 @@ class KafkaProtocol(ReadingProtocol):
             except OutboxFull:
                 await self._session.put_later(uid, add)
 
-    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
+    @takes_mapping
+    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, *values, **kwargs))
 
+    @takes_mapping
     async def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: AggregatorSpec | Mapping[str, Any] | None,
+        aggregator: AggregatorSpec | None = value_aggregator,
+        **kwargs: Any,
     ) -> None:
         uid = await self._existing_uid(trial)
-        event = commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs)
+        spec, values = arguments_of(
+            "log_trial_metadata", "metadata", args, kwargs, aggregator=(aggregator, value_aggregator)
+        )
+        event = commands.log_trial_metadata(self._session.writer, uid, values, aggregator=spec)
         if event.aggregator.numeric:
             for key, found in event.values.items():
-                self._row_checks.warn_inexact(f"metadata.{key}", kwargs[key], found)
+                self._row_checks.warn_inexact(f"metadata.{key}", values[key], found)
         await self._session.put(event)
 
+    @shows_keywords
     async def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: Step | AggregatorSpec | Mapping[str, Any] | None,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
     ) -> None:
+        if args:
+            # A positional step is sorted here, since another call takes time.
+            if step is None and len(args) == 1 and type(args[0]) in PLAIN_STEPS:
+                (step,) = args  # type: ignore[assignment]
+            else:
+                step, aggregator, kwargs = row_arguments(args, step, aggregator, kwargs)
         if self._add_row(trial, step, aggregator, kwargs):
             return
         if (now := time.monotonic()) >= self._yield_at:
@@ -238,9 +262,10 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.set_trial_status(self._session.writer, uid, status, error))
 
-    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
+    @takes_mapping
+    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.add_trial_tags(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.add_trial_tags(self._session.writer, uid, *values, **kwargs))
 
     # --- Projects and groups
 
@@ -283,9 +308,10 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
 
-    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
+    @takes_mapping
+    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._group_uid(group)
-        await self._session.put(commands.set_group_metadata(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
 
     # --- Creating and claiming
 

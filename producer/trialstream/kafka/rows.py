@@ -13,6 +13,7 @@ from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
 
+from trialstream.arguments import checked_aggregator
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
@@ -62,7 +63,7 @@ class RowChecks:
             InvalidValue: The step, a name or a value cannot be logged as it is.
         """
         plain = check_step(step)
-        spec = timeseries_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
+        spec = checked_aggregator(aggregator, timeseries_aggregator)
         if not values:
             return lambda: None
         names = tuple(values)
