@@ -18,6 +18,8 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
+from trialstream.arguments import shows_keywords, takes_mapping
+
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
 
 Callback: TypeAlias = Callable[[], Awaitable[object] | object]
@@ -58,6 +60,9 @@ class Protocol(ABC):
       it;
     - `SpoolFull`: memory and spool are full, and the setting `when_full` is `raise`.
 
+    Methods that take values by name as keywords take a mapping too, behind the trial or the group:
+    `log_trial_metrics(trial, {"step": 0.5}, step=3)`. A name in the mapping and in the keywords is an `InvalidValue`.
+
     Every method that reads first waits until all events that this protocol has logged are folded into the documents. It
     raises `CommitTimeout` or `ProjectionBehind` if the wait takes too long, `MongoUnavailable` if MongoDB does not
     answer, and `Offline` if the protocol works without servers.
@@ -93,6 +98,8 @@ class Protocol(ABC):
     ) -> None:
         """Log that a trial has ended: `Completed`, `Interrupted` (KeyboardInterrupt, cancellation) or `Exception`.
 
+        A `SystemExit` whose code is 0 or None is a successful end: `Completed`.
+
         The seconds since the start of the trial are added to `chronos["runtime"]`. They are measured by the monotonic
         clock if this process started the trial, and are otherwise the difference of the two times in the log.
 
@@ -110,7 +117,7 @@ class Protocol(ABC):
         self,
         trial: Trial,
         name: str,
-        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec | None = StatAggregator.lazy(1),  # noqa: B008 (a constant)
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
@@ -120,8 +127,9 @@ class Protocol(ABC):
 
         Args:
             trial: The trial.
-            name: Name of the chrono.
-            aggregator: Aggregator of its elapsed seconds; by default statistics without the first duration.
+            name: Name of the chrono; any but `runtime`, the name of the trial's own.
+            aggregator: Aggregator of its elapsed seconds; by default, or if None, statistics without the first
+                duration.
             start_callback: Called before the chrono starts; sync or async.
             end_callback: Called before the chrono stops, for example to synchronise a device; sync or async.
         """
@@ -142,7 +150,8 @@ class Protocol(ABC):
         Args:
             trial: The trial.
             name: Name of the chrono.
-            exc_type: Class of an exception that ended it, or None; an exception counts in `failed_chronos`.
+            exc_type: Class of an exception that ended it, or None; an exception counts in `failed_chronos`, unless it
+                is a `SystemExit` whose code is 0 or None.
             exc_val: The exception, or None.
             exc_tb: Its traceback, or None; it is not logged.
 
@@ -153,39 +162,61 @@ class Protocol(ABC):
     # --- Trials: values and states
 
     @abstractmethod
-    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
+    @takes_mapping
+    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         """Merge values into the parameters; the uid does not change.
 
         Args:
             trial: The trial.
+            *values: A mapping of values by name, for names that cannot be keywords; merged with the keywords.
             **kwargs: Values by name.
         """
 
     @abstractmethod
+    @takes_mapping
     async def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: AggregatorSpec | Mapping[str, Any] | None,
+        aggregator: AggregatorSpec | None = value_aggregator,
+        **kwargs: Any,
     ) -> None:
         """Merge values into the metadata.
 
         Args:
             trial: The trial.
-            aggregator: Aggregator of the keys; any but a `ValueAggregator` accumulates their values.
+            *args: A mapping of values by name, for names that cannot be keywords; merged with the keywords. Behind it,
+                `aggregator` may be positional too.
+            aggregator: Aggregator of the keys; any but a `ValueAggregator`, the default, accumulates their values. None
+                means the default.
             **kwargs: Values by name.
         """
 
     @abstractmethod
+    @shows_keywords
     async def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: Step | AggregatorSpec | Mapping[str, Any] | None,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
     ) -> None:
         """Log one row of numbers.
 
         Args:
             trial: The trial.
+            *args: A mapping of numbers by name, for names that cannot be keywords, such as `step`; merged with the
+                keywords. Behind it, `step` and `aggregator` may be positional too.
             step: Step of the row: an int, a float or a text, in any order, or None.
             aggregator: Aggregator of the metrics; `timeseries_aggregator` if not given. If rows of one name have
                 different aggregators, the first one in the log is used. Rows whose aggregator is a time series are kept
                 in the history.
             **kwargs: Numbers by name: int, float, bool, numpy scalars, or objects with an `item()` that returns one.
+                They become doubles. An integer that loses digits, as one beyond 2**53 may, causes a `RuntimeWarning`
+                once for each name.
         """
 
     def log_trial_metrics_nowait(
@@ -212,22 +243,27 @@ class Protocol(ABC):
 
     @abstractmethod
     async def set_trial_status(
-        self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
+        self,
+        trial: Trial,
+        status: Status | CustomStatus,
+        error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
         """Set the status of a trial.
 
         Args:
             trial: The trial.
             status: The status.
-            error: A text or an exception, appended to `errors`; or None.
+            error: A text, an exception or a class of exceptions, appended to `errors`; or None.
         """
 
     @abstractmethod
-    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
+    @takes_mapping
+    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         """Merge values into the tags.
 
         Args:
             trial: The trial.
+            *values: A mapping of values by name, for names that cannot be keywords; merged with the keywords.
             **kwargs: Values by name.
         """
 
@@ -311,11 +347,13 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
+    @takes_mapping
+    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         """Merge values into the metadata of a group.
 
         Args:
             group: The group.
+            *values: A mapping of values by name, for names that cannot be keywords; merged with the keywords.
             **kwargs: Values by name.
 
         Raises:

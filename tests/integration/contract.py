@@ -145,6 +145,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "a numpy float": (np.float32(0.5), 0.5),
     "a numpy bool": (np.bool_(True), True),
     "a numpy text": (np.str_("a"), "a"),
+    "a numpy long double": (np.longdouble(0.5), 0.5),
+    "numpy bytes": (np.bytes_(b"a"), b"a"),
     "an array of one": (np.array(3), 3),
     "a scalar of another library": (type("Tensor", (), {"item": lambda _: 4})(), 4),
 }
@@ -168,6 +170,8 @@ REFUSED: dict[str, tuple[str, Any, type[ts.TrialStreamError]]] = {
     "a set": ("bad", {1}, ts.InvalidType),
     "a complex number": ("bad", 1j, ts.InvalidType),
     "a time": ("bad", datetime(2026, 1, 1, tzinfo=UTC), ts.InvalidType),
+    "a numpy time": ("bad", np.datetime64("2026-01-01", "ns"), ts.InvalidType),
+    "a numpy duration inside": ("bad", [{"a": np.timedelta64(1, "ns")}], ts.InvalidType),
     "a class": ("bad", int, ts.InvalidType),
     "an array of several": ("bad", np.array([1, 2]), ts.InvalidType),
     "an object inside": ("bad", [{"a": object()}], ts.InvalidType),
@@ -180,6 +184,7 @@ NUMBERS: dict[str, tuple[Any, float]] = {
     "bool": (True, 1.0),
     "numpy float": (np.float32(0.25), 0.25),
     "numpy integer": (np.uint8(255), 255.0),
+    "numpy long double": (np.longdouble(0.25), 0.25),
     "numpy bool": (np.bool_(False), 0.0),
     "an array of one": (np.array([2.0]), 2.0),
     "a scalar of another library": (type("Tensor", (), {"item": lambda _: 1.5})(), 1.5),
@@ -195,6 +200,8 @@ NOT_NUMBERS: dict[str, Any] = {
     "an object": object(),
     "an array of several": np.array([1.0, 2.0]),
     "an array of text": np.array("a"),
+    "a numpy time": np.datetime64("2026-01-01", "ns"),
+    "a numpy duration": np.timedelta64(1, "ns"),
 }
 
 

@@ -31,10 +31,11 @@ async def nothing():
     """A body that takes no time."""
 
 
-async def test_the_first_observation_does_not_count(protocol, trial):
+@pytest.mark.parametrize("arguments", [{}, {"aggregator": None}], ids=["default", "None"])
+async def test_the_first_observation_does_not_count(protocol, trial, arguments):
     """By default a chrono skips its first observation, since the first step compiles and warms up."""
     for i in range(4):
-        await timed(protocol, trial, "step", (lambda: anyio.sleep(PAUSE)) if i == 0 else nothing)
+        await timed(protocol, trial, "step", (lambda: anyio.sleep(PAUSE)) if i == 0 else nothing, **arguments)
     step = (await again(protocol, trial)).chronos["step"]
 
     assert isinstance(step, ts.StatAggregator)
@@ -159,6 +160,17 @@ async def test_a_body_that_raises(protocol, trial):
     assert found.failed_chronos == {"step": 1}
 
 
+async def test_a_body_that_exits(protocol, trial):
+    """A successful exit is not counted as failed; any other exit is."""
+    for code in (0, None, 1):
+        await protocol.log_trial_chrono_start(trial, "step", ts.StatAggregator.lazy(0))
+        await protocol.log_trial_chrono_finish(trial, "step", SystemExit, SystemExit(code))
+    found = await again(protocol, trial)
+
+    assert found.chronos["step"].count == 3
+    assert found.failed_chronos == {"step": 1}
+
+
 async def test_a_body_that_is_cancelled(protocol, trial):
     """Cancellation ends the end callback early; the time is recorded and counted as failed."""
     with anyio.move_on_after(PAUSE):
@@ -190,6 +202,7 @@ async def test_a_finish_without_a_start(protocol, trial):
     [
         pytest.param({"name": "a\0b"}, ts.InvalidValue, "chrono", id="NUL in the name"),
         pytest.param({"name": 1}, TypeError, "chrono", id="a number for a name"),
+        pytest.param({"name": "runtime"}, ts.InvalidValue, "chrono 'runtime'", id="the name of the trial's own chrono"),
         pytest.param(
             {"name": "a", "aggregator": ts.StatAggregator}, TypeError, "aggregator", id="a class for an aggregator"
         ),

@@ -46,6 +46,22 @@ async def test_a_metric_that_is_not_a_number(protocol, trial, given):
     assert found.lost_events == 0
 
 
+async def test_an_integer_that_loses_digits(protocol, trial):
+    """An integer that no double represents is stored as the nearest double; a warning names it, once per name."""
+    with pytest.warns(RuntimeWarning, match=r"metric 'samples': .* loses digits") as warned:
+        for i in range(3):
+            await protocol.log_trial_metrics(trial, samples=2**53 + 1 + 2 * i, loss=0.5)
+    with pytest.warns(RuntimeWarning, match=r"metadata\.seen: .* loses digits"):
+        await protocol.log_trial_metadata(trial, ts.StatAggregator.lazy(), seen=2**53 + 1)
+    await protocol.log_trial_metadata(trial, exact=2**53 + 1)
+    found = await again(protocol, trial)
+
+    assert len(warned) == 1
+    assert found.metrics["samples"].count == 3
+    assert found.metadata["seen"].max == 2.0**53
+    assert found.metadata["exact"] == 2**53 + 1
+
+
 async def test_a_number_too_large_for_a_double(protocol, trial):
     """A number beyond the range of a double is refused."""
     with pytest.raises(ts.InvalidValue, match="'loss'"):
@@ -141,6 +157,7 @@ async def test_steps_are_of_any_type_and_in_any_order(protocol, trial, steps, wa
         pytest.param(1j, TypeError, id="a complex number"),
         pytest.param(object(), TypeError, id="an object"),
         pytest.param(np.array([1, 2]), TypeError, id="an array of several"),
+        pytest.param(np.datetime64("2026-01-01", "ns"), TypeError, id="a numpy time"),
         pytest.param(math.nan, ts.InvalidValue, id="NaN"),
         pytest.param(-math.inf, ts.InvalidValue, id="minus infinity"),
         pytest.param(2**63, ts.InvalidValue, id="an integer beyond 64 bits"),

@@ -87,6 +87,14 @@ async def test_an_interrupted_trial(protocol, trial, interruption):
     assert found.chronos["runtime"].count == 1
 
 
+async def test_a_trial_that_exits(protocol, trial):
+    """A successful exit completes the trial."""
+    await protocol.log_trial_finish(trial, SystemExit, SystemExit(0), None)
+    found = await again(protocol, trial)
+
+    assert (found.status, found.errors) == (ts.Status.Completed, [])
+
+
 async def test_a_trial_that_raised(protocol, trial):
     """A trial that raised has the status `Exception`, and type, message and traceback in `errors`."""
     await protocol.log_trial_start(trial)

@@ -100,6 +100,41 @@ def test_missing_parts_of_an_exception_are_empty(given):
     assert event.error.traceback == ""
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param((SystemExit, SystemExit(0), None), id="code 0"),
+        pytest.param((SystemExit, SystemExit(), None), id="no code"),
+        pytest.param((SystemExit, SystemExit(False), None), id="False, which is 0"),
+        pytest.param((SystemExit, None, None), id="the class alone"),
+        pytest.param((None, SystemExit(0), None), id="the instance alone"),
+        pytest.param((type("Done", (SystemExit,), {}), None, None), id="a subclass"),
+        pytest.param((None, None, None), id="no exception"),
+    ],
+)
+def test_a_successful_exit_completes_the_trial(given):
+    """`SystemExit` with the code 0 or None ends a trial as no exception does, and does not make a chrono fail."""
+    event = commands.log_trial_finish("w", UID, *given)
+
+    assert (event.interrupted, event.error) == (False, None)
+    assert commands.is_successful_exit(*given[:2]) == (given[:2] != (None, None))
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), SystemExit("no data"), SystemExit(""), SystemExit(0.0)], ids=repr)
+def test_an_unsuccessful_exit_is_an_exception(error):
+    """`SystemExit` with any other code is an exception, whose message is the code."""
+    event = commands.log_trial_finish("w", UID, type(error), error)
+
+    assert (event.interrupted, event.error.type, event.error.message) == (False, "SystemExit", str(error))
+
+
+def test_a_closed_generator_is_an_exception():
+    """`GeneratorExit` is an exception of the trial, since the code behind the `yield` has not run."""
+    event = commands.log_trial_finish("w", UID, GeneratorExit, GeneratorExit())
+
+    assert (event.interrupted, event.error.type) == (False, "GeneratorExit")
+
+
 @pytest.mark.parametrize("given", ["ValueError", int, 1, ValueError()], ids=repr)
 def test_a_wrong_exc_type_is_refused(given):
     """An `exc_type` that is not a class of exceptions is a TypeError that names the parameter."""
@@ -159,6 +194,15 @@ def test_the_error_of_a_status():
     assert "raise error" in exception.traceback
 
 
+def test_an_exception_class_as_the_error_of_a_status():
+    """A class of exceptions is an exception of that class without a message; any other class is refused."""
+    error = commands.set_trial_status("w", UID, Status.Broken, TimeoutError).error
+
+    assert (error.type, error.message, error.traceback) == ("TimeoutError", "", "")
+    with pytest.raises(InvalidType, match=r"^error: expected a text, an exception or its class, got type$"):
+        commands.set_trial_status("w", UID, Status.Broken, int)
+
+
 @pytest.mark.parametrize(
     ("args", "named"), [(("Running",), "status"), ((101,), "status"), ((Status.Broken, 1), "error")]
 )
@@ -216,6 +260,7 @@ def test_metadata_for_statistics_is_numbers(lazy):
 def test_metadata_for_other_aggregators_is_any_value():
     """Metadata for other aggregators, of which Value is the default, is any value."""
     assert commands.log_trial_metadata("w", UID, a="x").aggregator == ValueAggregator.lazy()
+    assert commands.log_trial_metadata("w", UID, None, a="x").aggregator == ValueAggregator.lazy()
     assert commands.log_trial_metadata("w", UID, RingAggregator.lazy(1), a="x").values == {"a": "x"}
     with pytest.raises(InvalidType, match="aggregator"):
         commands.log_trial_metadata("w", UID, RingAggregator, a="x")

@@ -6,8 +6,8 @@ import asyncio
 import threading
 
 import pytest
-from trialstream.kafka.chronos import Chronos, OpenChrono
-from trialstream_schemas.errors import ChronoError
+from trialstream.kafka.chronos import Chronos, OpenChrono, check_chrono
+from trialstream_schemas.errors import ChronoError, InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import StatAggregator
 
 
@@ -23,6 +23,17 @@ def in_thread(function):
     thread.start()
     thread.join()
     return found[0]
+
+
+def test_the_name_of_the_own_chrono_of_trials_is_refused():
+    """The name `runtime` is the trial's own; names that only look like it are the user's."""
+    with pytest.raises(InvalidValue, match=r"^chrono 'runtime': expected a name of your own"):
+        check_chrono("runtime")
+    with pytest.raises(InvalidType, match=r"^chrono: expected a str, got int$"):
+        check_chrono(1)
+
+    for name in ("Runtime", "runtime ", "run.time", ""):
+        assert check_chrono(name) == name
 
 
 def test_a_finish_belongs_to_its_start():

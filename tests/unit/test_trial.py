@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import enum
 
+import numpy as np
 import pytest
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -27,7 +30,7 @@ STRUCTURES = [pytest.param(each, id=each.__name__) for each in (Project, TrialGr
             id="name too long",
         ),
         pytest.param(
-            {"description": None}, InvalidType, "description: expected a str, got NoneType", id="description of None"
+            {"description": 1}, InvalidType, "description: expected a str, got int", id="description that is a number"
         ),
         pytest.param({"description": "\ud800"}, InvalidValue, "description: .*surrogate", id="surrogate"),
         pytest.param(
@@ -66,6 +69,48 @@ def test_optional_names(structure, field):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_description_of_none_is_empty(structure):
+    """A description of None is the empty text."""
+    assert structure(name="n", description=None) == structure(name="n")
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        pytest.param(3, "3", id="int"),
+        pytest.param(-1, "-1", id="negative int"),
+        pytest.param(1.10, "1.1", id="float"),
+        pytest.param(2.0, "2.0", id="whole float"),
+        pytest.param(np.int64(3), "3", id="numpy integer"),
+        pytest.param(np.float64(0.5), "0.5", id="numpy float"),
+        pytest.param(enum.IntEnum("Version", {"TWO": 2})(2), "2", id="member of an IntEnum"),
+        pytest.param("", "", id="empty text"),
+    ],
+)
+def test_a_version_that_is_a_number_is_its_text(version, text):
+    """A trial whose version is a number is the trial whose version is the text of the number."""
+    trial = Trial(name="n", version=version)
+
+    assert trial.version == text
+    assert type(trial.version) is str
+    assert trial.uid == Trial(name="n", version=text).uid
+
+
+@pytest.mark.parametrize("version", [True, np.bool_(False), b"1", [1], {"a": 1}, object()], ids=repr)
+def test_a_version_that_is_no_text_and_no_number_is_refused(version):
+    """A version of any other type, such as a bool, is an error that names the field."""
+    with pytest.raises(InvalidType, match=r"^Trial\.version: expected"):
+        Trial(name="n", version=version)
+
+
+@pytest.mark.parametrize("version", [10**5000, float("nan"), np.float32("inf")], ids=["huge", "NaN", "infinity"])
+def test_a_version_without_a_text_is_refused(version):
+    """A version that is a number of more than 64 bits, or not finite, is an error that names the field."""
+    with pytest.raises(InvalidValue, match=r"^Trial\.version: expected"):
+        Trial(name="n", version=version)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
 def test_structure_is_a_plain_value(structure):
     """Objects with equal fields are equal, a copy is equal, and arguments are copied."""
     metadata = {"a": [1]}
@@ -77,6 +122,35 @@ def test_structure_is_a_plain_value(structure):
     assert one == other
     assert copy.deepcopy(one) == one
     assert one.metadata == {"a": [1]}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structures_in_a_set(structure):
+    """Equal objects have equal hashes, and objects of other uids are other members of a set."""
+    one, equal, other = structure(name="n", tags={"a": 1}), structure(name="n", tags={"a": 1}), structure(name="m")
+    same_uid = structure(name="n")
+
+    assert len({one, equal, other}) == 2
+    assert hash(one) == hash(same_uid) == hash(one.uid)
+    assert len({one, same_uid}) == 2  # equality compares all fields
+
+
+def test_trials_of_one_definition_in_a_set():
+    """Revisions of one definition, and an undecided one, have other uids, and so are not equal."""
+    trial = Trial(name="n")
+    others = [dataclasses.replace(trial, revision=1), dataclasses.replace(trial, request="0" * 24)]
+
+    assert len({trial, *others}) == 3
+    assert len({each.uid for each in (trial, *others)}) == 3
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_equal_structures_have_one_uid(structure):
+    """Every field that the uid is made of is part of the equality."""
+    compared = {each.name for each in dataclasses.fields(structure) if each.compare}
+    made_of = {Project: {"name"}, TrialGroup: {"name", "project_id"}, Trial: {"hash", "revision", "request"}}
+
+    assert made_of[structure] <= compared
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import enum
 import math
+import pathlib
 from collections import OrderedDict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from types import MappingProxyType
 
 import bson
@@ -12,6 +18,7 @@ import numpy as np
 import pytest
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model import forms, values
+from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.values import MAX_NAME_BYTES, MAX_VALUE_BYTES
 
 INT64_MAX = 2**63 - 1
@@ -83,6 +90,11 @@ def nested(depth):
         pytest.param(np.str_("x"), "x", id="numpy str"),
         pytest.param(np.bytes_(b"x"), b"x", id="numpy bytes"),
         pytest.param(np.array(2.5), 2.5, id="numpy array of no dimension"),
+        pytest.param(np.longdouble(1.5), 1.5, id="numpy long double"),
+        pytest.param(np.longdouble("inf"), math.inf, id="infinite numpy long double"),
+        pytest.param(np.array(np.longdouble(1.5)), 1.5, id="numpy array of a long double"),
+        pytest.param(np.array(np.float32(1.5), dtype=object), 1.5, id="numpy array of a numpy scalar"),
+        pytest.param(np.array("x"), "x", id="numpy array of a text"),
         pytest.param([np.int32(1), np.float16(2)], [1, 2.0], id="numpy scalars in a list"),
         pytest.param(Tensor(3), 3, id="anything with item()"),
         pytest.param(Optimizer.ADAM, "adam", id="an enum of texts is its text"),
@@ -137,7 +149,7 @@ def test_value_is_a_copy():
         pytest.param(
             np.array([1, 2]), InvalidType, "p", "got numpy.ndarray, whose item() failed", id="numpy array of two"
         ),
-        pytest.param(np.longdouble(1), InvalidType, "p", "longdouble", id="numpy long double"),
+        pytest.param(np.clongdouble(1), InvalidType, "p", "clongdouble", id="numpy long complex number"),
         pytest.param(Stubborn(), InvalidType, "p", "Stubborn", id="item() that returns itself"),
         pytest.param(Tensor(object()), InvalidType, "p", "builtins.object", id="item() that returns an object"),
         pytest.param(nested(65), InvalidValue, "p" + 65 * ".0", "at most 64 levels", id="65 levels"),
@@ -150,6 +162,96 @@ def test_value_refuses(given, error, path, reason):
 
     assert str(refused.value).startswith((f"{path}: ", f"{path} '"))
     assert reason in str(refused.value)
+
+
+TIMES = [
+    *(np.datetime64("2026-01-01", unit) for unit in ("Y", "D", "s", "us", "ns")),
+    *(np.timedelta64(1, unit) for unit in ("D", "s", "us", "ns")),
+    *(np.timedelta64(1), np.datetime64("NaT"), np.timedelta64("NaT")),
+    *(np.array(np.datetime64("2026-01-01", "ns")), np.array([np.timedelta64(1, "ns")])),
+    *(np.array(np.datetime64("2026-01-01", "ns"), dtype=object), np.array(np.timedelta64(1, "ns"), dtype=object)),
+]
+
+
+@pytest.mark.parametrize("x", TIMES, ids=repr)
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(lambda x: values.value(x, "p"), id="value"),
+        pytest.param(lambda x: values.values({"a": [{"b": x}]}, "p"), id="nested value"),
+        pytest.param(lambda x: values.number(x, "p"), id="number"),
+        pytest.param(lambda x: check_step(x, "p"), id="step"),
+    ],
+)
+def test_numpy_times_are_refused(check, x):
+    """A time of numpy, of any unit, is an error that has the conversion to use."""
+    with pytest.raises(InvalidType, match=r"^p.*got numpy\.\w*(64|array): pass .*(str\(x\)|1e6|64\()"):
+        check(x)
+
+
+def test_a_record_with_a_time_is_refused():
+    """A structured scalar of numpy is a list of its fields; one with a time, also nested, is refused."""
+    record = np.array((1, 0.5), dtype=[("a", "i4"), ("b", "f8")])[()]
+    timed = np.array((1, (0, [0, 0])), dtype=[("a", "i4"), ("b", [("c", "i4"), ("d", "m8[ns]", 2)])])[()]
+
+    assert values.value(record, "p") == [1, 0.5]
+    with pytest.raises(InvalidType, match=r"numpy\.void"):
+        values.value(timed, "p")
+
+
+def test_the_conversions_of_numpy_times():
+    """The conversions in the messages about numpy times are right for every unit."""
+    for unit in ("s", "ms", "us", "ns"):
+        x = np.datetime64("1970-01-01T00:01:30", unit)
+        assert values.number(x.astype("datetime64[us]").astype(int) / 1e6, "p") == 90.0
+        assert values.number(np.timedelta64(90, "s").astype(f"m8[{unit}]") / np.timedelta64(1, "s"), "p") == 90.0
+
+
+@dataclasses.dataclass
+class Settings:
+    lr: float = 0.1
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("x", "conversion"),
+    [
+        pytest.param(pathlib.PurePosixPath("a"), "str(x)", id="path"),
+        pytest.param(Color.RED, "x.value or x.name", id="enum"),
+        pytest.param(datetime(2026, 1, 1, tzinfo=UTC), "x.isoformat()", id="datetime"),
+        pytest.param(date(2026, 1, 1), "x.isoformat()", id="date"),
+        pytest.param(timedelta(1), "x.total_seconds()", id="timedelta"),
+        pytest.param({1}, "list(x)", id="set"),
+        pytest.param(range(3), "list(x)", id="range"),
+        pytest.param({}.values(), "list(x)", id="view of values"),
+        pytest.param((x for x in ()), "list(x)", id="generator"),
+        pytest.param(Settings(), "dataclasses.asdict(x)", id="dataclass"),
+        pytest.param(argparse.Namespace(a=1), "vars(x)", id="namespace"),
+        pytest.param(np.array([1, 2]), "x.tolist()", id="array"),
+        pytest.param(np.array([], dtype=float), "x.tolist()", id="empty array"),
+        pytest.param(np.array(["2026"] * 2, dtype="M8[ns]"), "x.astype(str).tolist()", id="array of times"),
+        pytest.param(1j, "[x.real, x.imag]", id="complex number"),
+        pytest.param(Decimal(1), "float(x) or str(x)", id="decimal"),
+        pytest.param(Fraction(1, 3), "float(x)", id="fraction"),
+        pytest.param(int, "x.__qualname__", id="class"),
+    ],
+)
+def test_a_refused_value_has_a_conversion(x, conversion):
+    """The message about a value that cannot be logged ends with the conversion to use."""
+    with pytest.raises(InvalidType) as refused:
+        values.value([x], "p")
+
+    assert str(refused.value).startswith("p.0: expected None, a bool, ")
+    assert str(refused.value).endswith(f": pass {conversion}")
+
+
+def test_a_refused_object_without_a_conversion():
+    """The message about an object that no conversion is known for names its type only."""
+    with pytest.raises(InvalidType, match=r"a dict, got builtins\.object$"):
+        values.value(object(), "p")
 
 
 def test_value_refuses_recursion():
@@ -248,6 +350,10 @@ def test_name_of_an_enum_is_its_text():
         pytest.param(np.int8(-1), -1.0, id="numpy int8"),
         pytest.param(np.bool_(False), 0.0, id="numpy bool"),
         pytest.param(np.array([[2.0]]), 2.0, id="numpy array of one"),
+        pytest.param(np.float16(0.5), 0.5, id="numpy float16"),
+        pytest.param(np.longdouble(0.5), 0.5, id="numpy long double"),
+        pytest.param(np.array(np.longdouble(0.5)), 0.5, id="numpy array of a long double"),
+        pytest.param(np.array(np.int8(2), dtype=object), 2.0, id="numpy array of a numpy scalar"),
         pytest.param(Tensor(2.5), 2.5, id="anything with item()"),
         pytest.param(2**64, 2.0**64, id="integer beyond 64 bits"),
         pytest.param(-math.inf, -math.inf, id="-inf"),
@@ -271,6 +377,8 @@ def test_number_accepts(given, plain):
         pytest.param(np.array([1.0, 2.0]), InvalidType, id="numpy array of two"),
         pytest.param(Tensor("1"), InvalidType, id="item() that returns a text"),
         pytest.param(Tensor(None), InvalidType, id="item() that returns None"),
+        pytest.param(np.str_("1"), InvalidType, id="numpy text"),
+        pytest.param(Stubborn(), InvalidType, id="item() that returns itself"),
         pytest.param(10**400, InvalidValue, id="integer too large for a double"),
     ],
 )
@@ -281,3 +389,71 @@ def test_number_refuses(given, error):
 
     assert issubclass(InvalidType, TypeError)
     assert issubclass(InvalidValue, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("x", "conversion"),
+    [
+        pytest.param(Decimal(1), "float(x)", id="decimal"),
+        pytest.param(datetime(2026, 1, 1, tzinfo=UTC), "x.timestamp()", id="datetime"),
+        pytest.param(timedelta(1), "x.total_seconds()", id="timedelta"),
+        pytest.param(Color.RED, "x.value", id="enum"),
+        pytest.param(np.array([1.0, 2.0]), "a number, such as x.mean()", id="array"),
+    ],
+)
+def test_a_refused_number_has_a_conversion(x, conversion):
+    """The message about an object that is no number ends with the conversion to use."""
+    with pytest.raises(InvalidType) as refused:
+        values.number(x, "p")
+
+    assert str(refused.value).startswith("p: expected a number, got ")
+    assert str(refused.value).endswith(f": pass {conversion}")
+
+
+def test_a_long_double_beyond_a_double_is_refused():
+    """A finite long double that would become infinite is an error, on machines whose long double is longer."""
+    with np.errstate(over="ignore"):
+        large = np.longdouble(2) ** 2000
+    if np.isinf(large):
+        pytest.skip("the long double of this machine is a double")
+
+    with pytest.raises(InvalidValue, match=r"^p: expected a number that fits a double, got"):
+        values.number(large, "p")
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        pytest.param(np.int32(3), 3, id="numpy integer"),
+        pytest.param(np.float16(0.5), 0.5, id="numpy float"),
+        pytest.param(np.longdouble(0.5), 0.5, id="numpy long double"),
+        pytest.param(np.str_("a"), "a", id="numpy text"),
+        pytest.param(np.array("a"), "a", id="numpy array of a text"),
+        pytest.param(Tensor(3), 3, id="anything with item()"),
+        pytest.param(None, None, id="None"),
+    ],
+)
+def test_step_accepts(given, plain):
+    """A step becomes its plain form, with exactly the built-in types."""
+    found = check_step(given)
+
+    assert found == plain
+    assert type(found) is type(plain)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        pytest.param(np.bool_(True), "got builtins.bool", id="numpy bool"),
+        pytest.param(b"a", "got builtins.bytes", id="bytes"),
+        pytest.param(Tensor(None), "got builtins.NoneType", id="item() that returns None"),
+        pytest.param(pathlib.PurePosixPath("a"), "pass str(x)", id="path"),
+        pytest.param(date(2026, 1, 1), "pass x.isoformat()", id="date"),
+    ],
+)
+def test_step_refuses(given, reason):
+    """A step that is no number and no text is an error that names the parameter and has the reason."""
+    with pytest.raises(InvalidType, match=r"^step: expected an int, a float, a str or None, got ") as refused:
+        check_step(given)
+
+    assert reason in str(refused.value)

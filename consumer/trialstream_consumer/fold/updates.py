@@ -5,7 +5,7 @@ from __future__ import annotations
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.status import Status, status_of
 from trialstream_schemas.model.times import check_micros, from_micros
-from trialstream_schemas.model.trial import Trial, TrialError, TrialGroup
+from trialstream_schemas.model.trial import RUNTIME_CHRONO, Trial, TrialError, TrialGroup
 from trialstream_schemas.model.values import check_name, values
 from trialstream_schemas.wire.events import (
     ArgumentsLogged,
@@ -110,7 +110,7 @@ def _finish(trial: Trial, event: TrialFinished) -> None:
     if elapsed is None and trial.started is not None:
         elapsed = max(0.0, (finished - trial.started).total_seconds())  # the clocks of two writers may disagree
     if elapsed is not None:
-        trial.chronos.setdefault("runtime", _RUNTIME()).extend([elapsed])
+        trial.chronos.setdefault(RUNTIME_CHRONO, _RUNTIME()).extend([elapsed])
     _add_error(trial, event.error, event.time)
     trial.finished = finished
     if event.interrupted:

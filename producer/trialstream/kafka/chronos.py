@@ -9,12 +9,14 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from trialstream_schemas.errors import ChronoError
+from trialstream_schemas.errors import ChronoError, InvalidValue
 from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.trial import RUNTIME_CHRONO
+from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import Callback
 
-__all__ = ["Chronos", "OpenChrono", "caller"]
+__all__ = ["Chronos", "OpenChrono", "caller", "check_chrono"]
 
 # Identity of the thread on whose behalf the current thread calls (`trialstream.sync`); None if there is none.
 caller: ContextVar[object] = ContextVar("caller", default=None)
@@ -29,6 +31,28 @@ def _owner() -> object:
     except RuntimeError:
         task = None
     return task or threading.get_ident()
+
+
+def check_chrono(name: object) -> str:
+    """Check the name of a user's chrono.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The name as a plain `str`.
+
+    Raises:
+        InvalidType: The name is not a string.
+        InvalidValue: The trial's own chrono has the name, or the name cannot be stored (see `check_name`).
+    """
+    checked = check_name(name, "chrono")
+    if checked == RUNTIME_CHRONO:
+        raise InvalidValue(
+            f"chrono {checked!r}: expected a name of your own, got that of the trial's chrono, which measures from "
+            "log_trial_start to log_trial_finish"
+        )
+    return checked
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ import inspect
 import secrets
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -39,6 +39,7 @@ from trialstream_schemas.wire.events import (
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE, MAX_EVENT_BYTES
 
+from trialstream.arguments import MAPPING_ADVICE, arguments_of, checked_aggregator, shows_keywords, without_mapping
 from trialstream.protocol import Protocol
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "create_group",
     "create_project",
     "create_trial",
+    "is_successful_exit",
     "new_request",
     "now",
 ]
@@ -104,34 +106,66 @@ def log_trial_finish(
     kind = exc_type or (type(exc_val) if exc_val is not None else None)
     if kind is not None and not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise InvalidType(f"exc_type: expected an exception class, got {kind!r}")
+    if is_successful_exit(exc_type, exc_val):
+        kind = None
     interrupted = kind is not None and issubclass(kind, _INTERRUPTIONS)
     error = None if kind is None or interrupted else _exception(kind, exc_val, exc_tb)
     return TrialFinished(trial=uid, writer=writer, time=now(), interrupted=interrupted, error=error)
 
 
-def log_trial_arguments(writer: str, uid: str, /, **kwargs: Any) -> ArgumentsLogged:
+def is_successful_exit(exc_type: type[BaseException] | None, exc_val: BaseException | None) -> bool:
+    """Whether an exception is a `SystemExit` with the code 0 or None; a class without an instance has the code None.
+
+    Args:
+        exc_type: Class of the exception, or None, as in `sys.exc_info()`.
+        exc_val: The exception, or None.
+    """
+    kind = exc_type or type(exc_val)
+    if not (isinstance(kind, type) and issubclass(kind, SystemExit)):
+        return False
+    code = exc_val.code if isinstance(exc_val, SystemExit) else exc_val
+    return code is None or (isinstance(code, int) and code == 0)  # the rule of Python's own exit: False is 0
+
+
+@shows_keywords
+def log_trial_arguments(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> ArgumentsLogged:
     """Make the event that merges values into the parameters."""
+    (kwargs,) = arguments_of("log_trial_arguments", "arguments", values, kwargs)
     return ArgumentsLogged(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "arguments"))
 
 
+@shows_keywords
 def log_trial_metadata(
-    writer: str, uid: str, /, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+    writer: str,
+    uid: str,
+    /,
+    *args: AggregatorSpec | Mapping[str, Any] | None,
+    aggregator: AggregatorSpec | None = value_aggregator,
+    **kwargs: Any,
 ) -> MetadataLogged:
     """Make the event that merges values into the metadata."""
-    spec = AggregatorSpec.check(aggregator, "aggregator")
+    given, kwargs = arguments_of(
+        "log_trial_metadata", "metadata", args, kwargs, aggregator=(aggregator, value_aggregator)
+    )
+    spec = checked_aggregator(given, value_aggregator)
     plain = checked_values(kwargs, "metadata")
     if spec.numeric:
         plain = {key: number(x, f"metadata.{key}") for key, x in plain.items()}
     return MetadataLogged(trial=uid, writer=writer, time=now(), values=plain, aggregator=spec)
 
 
-def add_trial_tags(writer: str, uid: str, /, **kwargs: Any) -> TagsAdded:
+@shows_keywords
+def add_trial_tags(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> TagsAdded:
     """Make the event that merges values into the tags."""
+    (kwargs,) = arguments_of("add_trial_tags", "tags", values, kwargs)
     return TagsAdded(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "tags"))
 
 
 def set_trial_status(
-    writer: str, uid: str, status: Status | CustomStatus, error: str | BaseException | None = None
+    writer: str,
+    uid: str,
+    status: Status | CustomStatus,
+    error: str | BaseException | type[BaseException] | None = None,
 ) -> StatusSet:
     """Make the event that sets the status of a trial."""
     if not isinstance(status, Status | CustomStatus):
@@ -140,8 +174,10 @@ def set_trial_status(
     return StatusSet(trial=uid, writer=writer, time=now(), status=record, error=_error(error))
 
 
-def set_group_metadata(writer: str, uid: str, /, **kwargs: Any) -> GroupMetadataSet:
+@shows_keywords
+def set_group_metadata(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> GroupMetadataSet:
     """Make the event that merges values into the metadata of a group."""
+    (kwargs,) = arguments_of("set_group_metadata", "metadata", values, kwargs)
     return GroupMetadataSet(group=uid, writer=writer, time=now(), values=checked_values(kwargs, "metadata"))
 
 
@@ -187,10 +223,13 @@ def claim_update(
     """
     if not isinstance(attr, str) or attr not in updates:
         raise QueryError(f"attr: expected one of {', '.join(sorted(updates))}, got {attr!r}")
+    signature = inspect.signature(getattr(Protocol, attr))
+    takes_values = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     try:
-        inspect.signature(getattr(Protocol, attr)).bind(None, None, *args, **kwargs)
+        signature.bind(None, None, *(without_mapping(args) if takes_values else args), **kwargs)
     except TypeError as error:
-        raise TypeError(f"{attr}: {error}") from None
+        clash = takes_values and "multiple values" in str(error)
+        raise TypeError(f"{attr}: {error}{f': {MAPPING_ADVICE}' if clash else ''}") from None
     return updates[attr](writer, "", *args, **kwargs)
 
 
@@ -283,14 +322,16 @@ def _check_size(what: str, *parts: dict[str, Any]) -> None:
         raise InvalidValue(f"{what}: expected values of at most {MAX_EVENT_BYTES} bytes, got {total}")
 
 
-def _error(error: str | BaseException | None) -> Error | None:
+def _error(error: str | BaseException | type[BaseException] | None) -> Error | None:
     if error is None:
         return None
     if isinstance(error, BaseException):
         return _exception(type(error), error, error.__traceback__)
+    if isinstance(error, type) and issubclass(error, BaseException):
+        return _exception(error, None, None)
     if isinstance(error, str):
         return Error("", _cut(error, MAX_ERROR_MESSAGE), "")
-    raise InvalidType(f"error: expected a text or an exception, got {type(error).__name__}")
+    raise InvalidType(f"error: expected a text, an exception or its class, got {type(error).__name__}")
 
 
 def _exception(kind: type[BaseException], error: BaseException | None, tb: TracebackType | None) -> Error:

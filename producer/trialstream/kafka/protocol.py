@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +17,13 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
-from trialstream_schemas.model.values import check_name, number
+from trialstream_schemas.model.values import number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
+from trialstream.arguments import PLAIN_STEPS, arguments_of, row_arguments, shows_keywords, takes_mapping
 from trialstream.config import Config
 from trialstream.kafka import commands
-from trialstream.kafka.chronos import OpenChrono
+from trialstream.kafka.chronos import OpenChrono, check_chrono
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.pipeline.outbox import OutboxFull
@@ -38,6 +39,8 @@ __all__ = ["KafkaProtocol"]
 # the slow path after this time yields. No other log call yields, so that a task that is being cancelled can log the end
 # of its trial without interruption.
 _YIELD_SECONDS = 0.05
+# The default aggregator of a chrono: statistics without the first duration, in which code compiles and warms up.
+_CHRONO_AGGREGATOR = StatAggregator.lazy(1)
 
 
 class KafkaProtocol(ReadingProtocol):
@@ -56,7 +59,7 @@ class KafkaProtocol(ReadingProtocol):
         super().__init__(Session(config, timeout))
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
-        self._row_checks = RowChecks()
+        self._row_checks = RowChecks(self._session.lifecycle.warn_once)
         # `Outbox.add_row`, once there is an outbox.
         self._add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = lambda *_: False
 
@@ -149,18 +152,18 @@ class KafkaProtocol(ReadingProtocol):
         self,
         trial: Trial,
         name: str,
-        aggregator: AggregatorSpec = StatAggregator.lazy(1),  # noqa: B008 (a constant)
+        aggregator: AggregatorSpec | None = _CHRONO_AGGREGATOR,
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
         uid = await self._existing_uid(trial)
-        check_name(name, "chrono")
-        AggregatorSpec.check(aggregator, "aggregator")
+        name = check_chrono(name)
+        spec = _CHRONO_AGGREGATOR if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
         for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
             if callback is not None and not callable(callback):
                 raise InvalidType(f"{path}: expected a callable, got {type(callback).__name__}")
         await _run_callback(start_callback)
-        self._session.chronos.start(OpenChrono(uid, name, aggregator, end_callback))
+        self._session.chronos.start(OpenChrono(uid, name, spec, end_callback))
 
     async def log_trial_chrono_finish(
         self,
@@ -171,8 +174,9 @@ class KafkaProtocol(ReadingProtocol):
         exc_tb: TracebackType | None = None,  # noqa: ARG002 (part of the Protocol)
     ) -> None:
         uid = await self._existing_uid(trial)
+        name = check_chrono(name)
         chrono = self._session.chronos.finish(uid, name)
-        failed = exc_type is not None or exc_val is not None
+        failed = (exc_type is not None or exc_val is not None) and not commands.is_successful_exit(exc_type, exc_val)
         try:
             await _run_callback(chrono.end_callback)
         except BaseException:
@@ -192,19 +196,46 @@ class KafkaProtocol(ReadingProtocol):
             except OutboxFull:
                 await self._session.put_later(uid, add)
 
-    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
+    @takes_mapping
+    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, *values, **kwargs))
 
+    @takes_mapping
     async def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec = value_aggregator, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: AggregatorSpec | Mapping[str, Any] | None,
+        aggregator: AggregatorSpec | None = value_aggregator,
+        **kwargs: Any,
     ) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs))
+        spec, values = arguments_of(
+            "log_trial_metadata", "metadata", args, kwargs, aggregator=(aggregator, value_aggregator)
+        )
+        event = commands.log_trial_metadata(self._session.writer, uid, values, aggregator=spec)
+        if event.aggregator.numeric:
+            for key, found in event.values.items():
+                self._row_checks.warn_inexact(f"metadata.{key}", values[key], found)
+        await self._session.put(event)
 
+    @shows_keywords
     async def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: Step | AggregatorSpec | Mapping[str, Any] | None,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
     ) -> None:
+        if args:
+            # A positional step is sorted here, since another call takes time.
+            if step is None and len(args) == 1 and type(args[0]) in PLAIN_STEPS:
+                (step,) = args  # type: ignore[assignment]
+            else:
+                step, aggregator, kwargs = row_arguments(args, step, aggregator, kwargs)
         if self._add_row(trial, step, aggregator, kwargs):
             return
         if (now := time.monotonic()) >= self._yield_at:
@@ -223,14 +254,18 @@ class KafkaProtocol(ReadingProtocol):
         return self._add_row(trial, step, aggregator, values)
 
     async def set_trial_status(
-        self, trial: Trial, status: Status | CustomStatus, error: str | BaseException | None = None
+        self,
+        trial: Trial,
+        status: Status | CustomStatus,
+        error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
         uid = await self._existing_uid(trial)
         await self._session.put(commands.set_trial_status(self._session.writer, uid, status, error))
 
-    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
+    @takes_mapping
+    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.add_trial_tags(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.add_trial_tags(self._session.writer, uid, *values, **kwargs))
 
     # --- Projects and groups
 
@@ -273,9 +308,10 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
 
-    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
+    @takes_mapping
+    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._group_uid(group)
-        await self._session.put(commands.set_group_metadata(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
 
     # --- Creating and claiming
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from trialstream_schemas.errors import InvalidValue
 from trialstream_schemas.model.aggregators import AggregatorSpec, timeseries_aggregator
+from trialstream_schemas.model.scalars import NUMBER, scalar
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
 
+from trialstream.arguments import checked_aggregator
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
@@ -19,12 +21,19 @@ __all__ = ["RowChecks"]
 
 # Maximum number of tuples of names that are remembered as checked.
 _KNOWN_NAMES = 10_000
+# A double represents every integer below this one.
+_EXACT = 2**53
 
 
 class RowChecks:
-    """Checks rows, and remembers the checked names, so that each tuple of names is checked once."""
+    """Checks rows, and remembers the checked names, so that each tuple of names is checked once.
 
-    def __init__(self) -> None:
+    Args:
+        warn_once: Warns the user of each message once.
+    """
+
+    def __init__(self, warn_once: Callable[[str], None]) -> None:
+        self._warn_once = warn_once
         self._names: set[tuple[str, ...]] = set()
 
     def prepare(
@@ -54,16 +63,37 @@ class RowChecks:
             InvalidValue: The step, a name or a value cannot be logged as it is.
         """
         plain = check_step(step)
-        spec = timeseries_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
+        spec = checked_aggregator(aggregator, timeseries_aggregator)
         if not values:
             return lambda: None
         names = tuple(values)
         if names not in self._names:
             self._check_names(names)
-        row = [x if type(x) is float else number(x, f"metric {name!r}") for name, x in values.items()]
+        row = [x if type(x) is float else self._number(name, x) for name, x in values.items()]
         now = time.time_ns()
         owner = trial, aggregator
         return lambda: outbox.add_metrics(uid, plain, now, names, row, spec, owner)
+
+    def _number(self, name: str, x: Any) -> float:
+        path = f"metric {name!r}"
+        found = number(x, path)
+        if not -_EXACT < found < _EXACT:
+            self.warn_inexact(path, x, found)
+        return found
+
+    def warn_inexact(self, path: str, x: Any, found: object) -> None:
+        """Warn the user, once for each field, of an integer that lost digits when it became a double.
+
+        Args:
+            path: Name of the field.
+            x: The number as the user passed it.
+            found: The double.
+        """
+        exact = x if isinstance(x, (int, float)) else scalar(x, path, NUMBER)
+        if isinstance(exact, int) and exact != found:
+            self._warn_once(
+                f"trialstream: {path}: an integer beyond 2**53 loses digits as a double: log it as a parameter or text"
+            )
 
     def _check_names(self, names: tuple[str, ...]) -> None:
         total = sum(len(check_name(each, "metric").encode()) + 8 for each in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN, check_name
@@ -14,7 +15,7 @@ __all__ = ["CustomStatus", "Status", "status_of"]
 class Status(Enum):
     """Built-in status of a trial or a group.
 
-    The hundreds of the value are the phase: 0 created, 100 running, 200 failed, 300 ended.
+    The hundreds of the value are the phase: 0 created, 100 running, 200 failed, 300 ended. `str()` is the name.
     """
 
     CreatedGroup = 0
@@ -28,24 +29,57 @@ class Status(Enum):
     Suspended = 301
     Completed = 302
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class CustomStatus:
-    """A status that the user defines.
+    """A status that the user defines. `str()` is the name.
 
     Attributes:
-        name: Name of the status, which no member of `Status` has.
+        name: Name of the status, which no member of `Status` has, whether in upper or lower case.
         value: Code of the status, an integer of 64 bits.
 
     Raises:
         InvalidType: The name is not a str, or the value is not an int.
-        InvalidValue: A member of `Status` has the name, the name cannot be stored, or the value does not fit 64 bits.
+        InvalidValue: A member of `Status` has the name, or one that differs in case only; the name cannot be stored; or
+            the value does not fit 64 bits.
     """
 
     name: str
     value: int
 
     def __post_init__(self) -> None:
+        self._check()
+        if (built_in := _BUILT_IN.get(self.name.casefold())) is not None:
+            raise InvalidValue(
+                f"status {self.name!r}: expected a name of your own, got a built-in one; use Status.{built_in}"
+            )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def stored(cls, name: str, value: int) -> Self:
+        """The status of a document or an event.
+
+        Its name may differ from a built-in one in case only, since earlier versions have accepted such names.
+
+        Args:
+            name: Name of the status.
+            value: Code of the status.
+
+        Raises:
+            InvalidValue: The name cannot be stored, or the value does not fit 64 bits.
+        """
+        status = object.__new__(cls)
+        object.__setattr__(status, "name", name)  # the class is frozen
+        object.__setattr__(status, "value", value)
+        status._check()
+        return status
+
+    def _check(self) -> None:
         check_name(self.name, "status")
         if type(self.value) is not int:
             raise InvalidType(f"status {self.name!r}: expected an int as value, got {type(self.value).__name__}")
@@ -53,10 +87,9 @@ class CustomStatus:
             raise InvalidValue(
                 f"status {self.name!r}: expected a value of 64 bits, got an int of {self.value.bit_length()} bits"
             )
-        if self.name in Status.__members__:
-            raise InvalidValue(
-                f"status {self.name!r}: expected a name of your own, got a built-in one; use Status.{self.name}"
-            )
+
+
+_BUILT_IN = {name.casefold(): name for name in Status.__members__}
 
 
 def status_of(name: str, code: int) -> Status | CustomStatus:
@@ -66,4 +99,4 @@ def status_of(name: str, code: int) -> Status | CustomStatus:
         name: Name of the status.
         code: Value of the status; used for a custom status only.
     """
-    return Status[name] if name in Status.__members__ else CustomStatus(name, code)
+    return Status[name] if name in Status.__members__ else CustomStatus.stored(name, code)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.errors import InvalidValue
+from trialstream_schemas.model.scalars import STEP, scalar, wrong_type
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN, check_name
 
 __all__ = ["check_step"]
@@ -22,23 +23,17 @@ def check_step(step: Any, path: str = "step") -> int | float | str | None:
         The step as a plain int, float, str or None.
 
     Raises:
-        InvalidType: The step has another type, or `item()` fails.
+        InvalidType: The step has another type, is a time of numpy, or `item()` fails.
         InvalidValue: The integer does not fit 64 bits, the float is NaN or infinite, or the text is no valid name.
     """
     if step is None or (type(step) is int and INT64_MIN <= step <= INT64_MAX):
         return step
+    if not isinstance(step, (int, float, str)):
+        step = scalar(step, path, STEP)
     if isinstance(step, str):
         return check_name(step, path)
-    item = getattr(step, "item", None)
-    if not isinstance(step, (int, float)) and callable(item):
-        try:
-            step = item()
-        except Exception as error:
-            raise InvalidType(
-                f"{path}: expected a number or a str, got {type(step).__qualname__}, whose item() failed: {error}"
-            ) from error
     if isinstance(step, bool) or not isinstance(step, (int, float)):
-        raise InvalidType(f"{path}: expected an int, a float, a str or None, got {type(step).__name__}")
+        raise wrong_type(step, path, STEP)
     if isinstance(step, int):
         if not INT64_MIN <= step <= INT64_MAX:
             raise InvalidValue(f"{path}: expected an integer of 64 bits, got one of {step.bit_length()} bits")

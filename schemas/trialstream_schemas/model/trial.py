@@ -1,12 +1,17 @@
 """Projects, groups and trials.
 
-`Project`, `TrialGroup` and `Trial` are plain values: no call of a protocol changes an object that is passed to it. The
-definition of a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid
+`Project`, `TrialGroup` and `Trial` are plain values: no call of a protocol changes an object that is passed to it. Two
+objects are equal if all their fields are. The hash of an object is that of its uid, so equal objects have equal hashes;
+do not change the name or the project of an object in a set.
+
+The definition of a trial (name, version, parameters, project, group) is hashed once, when the trial is created: its uid
 stays the same when the trial is attached to another project or group, and when more arguments are logged.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,12 +19,15 @@ from typing import Any
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
-from trialstream_schemas.model.values import check_name, check_optional_name, check_text, values
+from trialstream_schemas.model.values import check_name, check_optional_name, check_text, value, values
 
-__all__ = ["MAX_TEXT_BYTES", "Project", "Trial", "TrialError", "TrialGroup"]
+__all__ = ["MAX_TEXT_BYTES", "RUNTIME_CHRONO", "Project", "Trial", "TrialError", "TrialGroup"]
 
 MAX_TEXT_BYTES = 64 * 1024
 """Maximum length of a description in UTF-8, bytes: one event has room for it and the rest of a definition."""
+
+RUNTIME_CHRONO = "runtime"
+"""Name of the trial's own chrono, which users' chronos cannot have."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Project:
 
     Attributes:
         name: Name of the project, which is its uid too; at most 1,024 bytes in UTF-8, not empty.
-        description: Any text of at most `MAX_TEXT_BYTES`.
+        description: Any text of at most `MAX_TEXT_BYTES`; None becomes the empty text.
         metadata: Any values by name.
         tags: Any values by name, for queries.
         groups: Uids of the project's groups, once fetched.
@@ -71,6 +79,9 @@ class Project:
         self.metadata = values(self.metadata, "Project.metadata")
         self.tags = values(self.tags, "Project.tags")
 
+    def __hash__(self) -> int:
+        return hash(self.uid)
+
     @property
     def uid(self) -> str:
         """Uid of the project: its name."""
@@ -84,7 +95,7 @@ class TrialGroup:
     Attributes:
         name: Name of the group, at most 1,024 bytes in UTF-8, not empty.
         project_id: Uid of the group's project, or None.
-        description: Any text of at most `MAX_TEXT_BYTES`.
+        description: Any text of at most `MAX_TEXT_BYTES`; None becomes the empty text.
         metadata: Any values by name; `set_group_metadata` updates them.
         tags: Any values by name, for queries.
         trials: Uids of the group's trials, once fetched.
@@ -116,6 +127,9 @@ class TrialGroup:
         self.metadata = values(self.metadata, "TrialGroup.metadata")
         self.tags = values(self.tags, "TrialGroup.tags")
 
+    def __hash__(self) -> int:
+        return hash(self.uid)
+
     @property
     def uid(self) -> str:
         """Uid of the group: a hash of its name and its project."""
@@ -128,11 +142,11 @@ class Trial:
 
     Attributes:
         name: Name of the trial, at most 1,024 bytes in UTF-8, not empty.
-        version: Version of the code or the data, or None.
+        version: Version of the code or the data, or None; a number becomes its text, so 3 and "3" are one version.
         parameters: Arguments of the run, by name; those at creation are part of the trial's identity.
         project_id: Uid of the trial's project, or None.
         group_id: Uid of the trial's group, or None.
-        description: Any text of at most `MAX_TEXT_BYTES`.
+        description: Any text of at most `MAX_TEXT_BYTES`; None becomes the empty text.
         metadata: By name, a value or the `Aggregator` that accumulates the logged values.
         tags: Any values by name, for queries.
         hash: Hash of the definition (name, version, parameters, project, group), computed once, at creation.
@@ -195,7 +209,7 @@ class Trial:
         if self.hash:  # fetched or folded: the fields were checked at creation
             return
         self.name = _name(self.name, "Trial.name")
-        self.version = check_optional_name(self.version, "Trial.version")
+        self.version = _version(self.version, "Trial.version")
         self.parameters = values(self.parameters, "Trial.parameters")
         self.project_id = check_optional_name(self.project_id, "Trial.project_id")
         self.group_id = check_optional_name(self.group_id, "Trial.group_id")
@@ -203,6 +217,9 @@ class Trial:
         self.metadata = values(self.metadata, "Trial.metadata")
         self.tags = values(self.tags, "Trial.tags")
         self.hash = trial_hash(self.name, self.version, self.parameters, self.project_id, self.group_id)
+
+    def __hash__(self) -> int:
+        return hash(self.uid)
 
     @property
     def uid(self) -> str:
@@ -218,9 +235,20 @@ def _name(name: object, path: str) -> str:
 
 
 def _text(text: object, path: str) -> str:
+    if text is None:
+        return ""
     if not isinstance(text, str):
         raise InvalidType(f"{path}: expected a str, got {type(text).__name__}")
     checked = check_text(text, path)
     if (size := len(checked.encode())) > MAX_TEXT_BYTES:
         raise InvalidValue(f"{path}: expected at most {MAX_TEXT_BYTES} bytes in UTF-8, got {size}")
     return checked
+
+
+def _version(version: object, path: str) -> str | None:
+    if isinstance(version, bool) or not isinstance(version, numbers.Real):
+        return check_optional_name(version, path)
+    plain = value(version, path)
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise InvalidValue(f"{path}: expected a str or a finite number, got {plain}")
+    return str(plain)

@@ -1,8 +1,8 @@
 """Values that users may log, and their checks, which are made once, at the log call.
 
 A value is None, a bool, an integer of 64 bits, a float (NaN and ±inf too), text, bytes, or a list or a dict of values.
-Tuples become lists, and scalars with an `item()` (numpy, torch) become the result of `item()`. Any other object is an
-error, whose message has the path of the key. The stored forms of a value are in `forms.py`.
+Tuples become lists, and scalars of numpy, torch and the like become Python scalars (`scalars.py`). Any other object is
+an error, whose message has the path of the key. The stored forms of a value are in `forms.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.keys import escape_key
+from trialstream_schemas.model.scalars import NUMBER, VALUE, scalar, wrong_type
 
 __all__ = [
     "INT64_MAX",
@@ -43,8 +44,6 @@ MAX_NAME_BYTES = 1024
 
 MAX_DEPTH = 64
 """Maximum nesting of lists and dicts in a value: MongoDB allows 100 levels, and a value begins a few levels down."""
-
-_LOGGABLE = "None, a bool, a number, text, bytes, a list or a dict"
 
 
 def check_text(text: str, path: str) -> str:
@@ -115,9 +114,9 @@ def number(x: Any, path: str) -> float:
     if kind is float:
         return x  # type: ignore[no-any-return]
     if kind is not int and kind is not bool and not isinstance(x, (int, float)):
-        x = _item(x, path, "a number")
+        x = scalar(x, path, NUMBER)
         if not isinstance(x, (int, float)):
-            raise InvalidType(f"{path}: expected a number, got {type(x).__name__}")
+            raise wrong_type(x, path, NUMBER)
     try:
         return float(x)
     except OverflowError:
@@ -165,21 +164,6 @@ def values(given: Mapping[str, Any], path: str) -> dict[str, Value]:
     return {check_name(key, f"{path}: key"): value(x, f"{path}.{key}") for key, x in given.items()}
 
 
-def _item(x: Any, path: str, expected: str) -> Any:
-    """The result of the object's `item()`."""
-    item = getattr(x, "item", None)
-    if item is None or not callable(item):
-        raise InvalidType(f"{path}: expected {expected}, got {_type_name(x)}")
-    try:
-        return item()
-    except Exception as error:
-        raise InvalidType(f"{path}: expected {expected}, got {_type_name(x)}, whose item() failed: {error}") from error
-
-
-def _type_name(x: object) -> str:
-    return f"{type(x).__module__}.{type(x).__qualname__}"
-
-
 def _value(x: Any, path: str, depth: int) -> Value:
     if x is None or x is True or x is False:
         return x
@@ -202,10 +186,7 @@ def _value(x: Any, path: str, depth: int) -> Value:
             return {
                 check_name(key, f"{path}: key"): _value(each, f"{path}.{key}", depth + 1) for key, each in x.items()
             }
-    item = _item(x, path, _LOGGABLE)
-    if type(item) is type(x):  # an item() that returns its own object would recurse without end
-        raise InvalidType(f"{path}: expected {_LOGGABLE}, got {_type_name(x)}")
-    return _value(item, path, depth + 1)
+    return _value(scalar(x, path, VALUE), path, depth + 1)
 
 
 def _shorten(x: int) -> str:
