@@ -393,12 +393,15 @@ class Protocol(ABC):
     # --- Reading
 
     @abstractmethod
-    async def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+    async def fetch_trials(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[Trial]:
         """Read the trials that match a MongoDB query over their fields.
 
         Args:
             query: Operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not $exists $regex $all $elemMatch
                 $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take `datetime`.
+                None or no query matches all trials.
             sort: A path, `-path` for descending, or a list of them; by creation if not given.
             limit: Maximum number of trials; None for all.
 
@@ -410,7 +413,9 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+    async def fetch_groups(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[TrialGroup]:
         """Read the groups that match, with the uids of their trials.
 
         Args:
@@ -426,7 +431,9 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+    async def fetch_projects(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[Project]:
         """Read the projects that match, with the uids of their groups and trials.
 
         Args:

@@ -169,13 +169,17 @@ class SyncProtocol:
     def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
         return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
 
-    def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+    def fetch_trials(self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
         return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit)
 
-    def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+    def fetch_groups(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[TrialGroup]:
         return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit)
 
-    def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+    def fetch_projects(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[Project]:
         return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit)
 
     def fetch_metrics(

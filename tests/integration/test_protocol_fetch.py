@@ -145,8 +145,21 @@ async def test_an_invalid_query(protocol, method, query, pages, named):
 
 
 async def test_an_empty_query_finds_everything(protocol, trial):
-    """An empty query finds everything, including the trials that were just created."""
+    """An empty query finds everything, including the trials that were just created; so does no query."""
     assert trial.uid in {each.uid for each in await protocol.fetch_trials({})}
+    assert trial.uid in {each.uid for each in await protocol.fetch_trials()}
+
+
+@pytest.mark.parametrize("method", FETCHES)
+async def test_no_query_finds_everything(protocol, trials, method):
+    """Without a query, all objects are returned, sorted and limited like those of a query."""
+    fetch = getattr(protocol, method)
+    found = await fetch({})
+
+    assert found
+    assert await fetch() == found
+    assert await fetch(limit=1) == found[:1]
+    assert await fetch(sort="-created") == await fetch({}, sort="-created")
 
 
 async def test_reads_see_own_writes(protocol, trial):

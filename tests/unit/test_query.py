@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pytest
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
-from trialstream.reading.query import check_limit, sort_keys, translate
+from trialstream.reading.query import check_limit, find, sort_keys, translate
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -93,6 +93,13 @@ def test_queries_are_combined(operator):
 def test_the_empty_query_stays_empty():
     """The empty query, which matches all documents, is translated to itself."""
     assert translated({}) == {}
+
+
+@pytest.mark.parametrize("fields", [TRIAL_FIELDS, GROUP_FIELDS, PROJECT_FIELDS], ids=["trials", "groups", "projects"])
+def test_no_query_matches_all_documents(fields):
+    """No query is the empty query, with the default order and any limit."""
+    assert find(None, fields) == find({}, fields)
+    assert find(None, fields, "-name", 3) == find({}, fields, "-name", 3)
 
 
 def test_the_given_query_is_not_changed():

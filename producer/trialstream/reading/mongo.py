@@ -71,7 +71,7 @@ class MongoReader(Reader):
 
     # --- Documents
 
-    def trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+    def trials(self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
         """See `Reader.trials`."""
         asked = find(query, TRIAL_FIELDS, sort, limit)
 
@@ -82,7 +82,9 @@ class MongoReader(Reader):
 
         return read
 
-    def groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[TrialGroup]]:
+    def groups(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> Read[list[TrialGroup]]:
         """See `Reader.groups`."""
         asked = find(query, GROUP_FIELDS, sort, limit)
 
@@ -95,7 +97,9 @@ class MongoReader(Reader):
 
         return lambda: self._live.read(read_from)
 
-    def projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Project]]:
+    def projects(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> Read[list[Project]]:
         """See `Reader.projects`."""
         asked = find(query, PROJECT_FIELDS, sort, limit)
 

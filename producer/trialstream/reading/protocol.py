@@ -95,19 +95,25 @@ class ReadingProtocol(Protocol):
         session = self._session
         return await session.read(session.reader.trials({"hash": definition(trial).hash}, sort="revision"))
 
-    async def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+    async def fetch_trials(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[Trial]:
         session = self._session
         found = await session.read(session.reader.trials(query, sort=sort, limit=limit))
         session.remember("trials", *(each.uid for each in found))
         return found
 
-    async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+    async def fetch_groups(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[TrialGroup]:
         session = self._session
         found = await session.read(session.reader.groups(query, sort=sort, limit=limit))
         session.remember("groups", *(each.uid for each in found))
         return found
 
-    async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+    async def fetch_projects(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> list[Project]:
         session = self._session
         found = await session.read(session.reader.projects(query, sort=sort, limit=limit))
         session.remember("projects", *(each.uid for each in found))

@@ -64,11 +64,11 @@ class Find(NamedTuple):
     limit: int
 
 
-def find(query: Mapping[str, Any], fields: Fields, sort: Sort = None, limit: int | None = None) -> Find:
+def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, limit: int | None = None) -> Find:
     """Check and translate a query with its order and its limit.
 
     Args:
-        query: As for `translate`.
+        query: As for `translate`; None matches all documents.
         fields: As for `translate`.
         sort: As for `sort_keys`.
         limit: As for `check_limit`.
@@ -79,7 +79,7 @@ def find(query: Mapping[str, Any], fields: Fields, sort: Sort = None, limit: int
     Raises:
         QueryError: An argument is not supported; the message names it.
     """
-    return Find(translate(query, fields), sort_keys(sort, fields), check_limit(limit))
+    return Find(translate({} if query is None else query, fields), sort_keys(sort, fields), check_limit(limit))
 
 
 def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:

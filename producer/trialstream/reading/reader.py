@@ -69,7 +69,7 @@ class Reader(ABC):
     # --- Reads: checked at the call, run in the I/O thread
 
     @abstractmethod
-    def trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+    def trials(self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
         """Read the trials that match.
 
         Args:
@@ -85,11 +85,15 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[TrialGroup]]:
+    def groups(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> Read[list[TrialGroup]]:
         """Read the groups that match, with the uids of their trials; parameters and errors as for `trials`."""
 
     @abstractmethod
-    def projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Project]]:
+    def projects(
+        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> Read[list[Project]]:
         """Read the projects that match, with the uids of their groups and trials; otherwise as `trials`."""
 
     @abstractmethod
