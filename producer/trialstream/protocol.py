@@ -400,7 +400,8 @@ class Protocol(ABC):
 
         Args:
             query: Operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not $exists $regex $all $elemMatch
-                $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take `datetime`.
+                $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take a
+                `datetime`, a `date` or ISO 8601 text.
                 None or no query matches all trials.
             sort: A path, `-path` for descending, or a list of them; by creation if not given.
             limit: Maximum number of trials; None for all.

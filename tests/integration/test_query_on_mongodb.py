@@ -6,6 +6,7 @@ import math
 import operator
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -375,3 +376,53 @@ def test_time_and_identity(collection):
 
     assert found(collection, {"created": {"$gt": TIMES[0], "$lte": TIMES[1]}}) == [1]
     assert found(collection, {"uid": some[2].uid}) == [2]
+
+
+def test_times_as_text_and_as_dates(collection):
+    """Text and dates find the trials that the datetimes of the same times find."""
+    days = [datetime(2026, 1, day, 12, tzinfo=UTC) for day in (1, 2, 3)]
+    some = [
+        Trial(name="a", revision=i, created=time, started=time, errors=[TrialError("a", "", "", time)])
+        for i, time in enumerate(days)
+    ]
+    collection.insert_many(map(trial_to_document, [*some, Trial(name="a", revision=3, created=days[0])]))
+
+    for field in ("started", "errors.time", "errors.0.time"):
+        assert found(collection, {field: {"$gte": "2026-01-02T12:00:00Z"}}) == [1, 2]
+        assert found(collection, {field: {"$gt": "2026-01-02T13:00+01:00"}}) == [2]
+        assert found(collection, {field: {"$lt": date(2026, 1, 2)}}) == [0]
+        assert found(collection, {field: "2026-01-02T12:00:00"}) == [1]
+        assert found(collection, {field: {"$in": ["2026-01-01T12", days[2]]}}) == [0, 2]
+        assert found(collection, {field: {"$not": {"$gt": "2026-01-01T12"}}}) == [0, 3]
+    assert found(collection, {"errors": {"$elemMatch": {"time": {"$gte": "2026-01-03"}, "type": "a"}}}) == [2]
+    assert found(collection, {"started": None}) == [3]
+
+
+def test_built_in_statuses_in_any_case(collection):
+    """The name of a built-in status is found in any case, that of a custom one as it is."""
+    statuses = [Status.Suspended, CustomStatus("Paused", 7), CustomStatus("suspended", 8), None]
+    collection.insert_many(
+        trial_to_document(Trial(name="a", revision=i, status=each)) for i, each in enumerate(statuses)
+    )
+
+    assert found(collection, {"status": "suspended"}) == [0]
+    assert found(collection, {"status": ["SUSPENDED", "paused", None]}) == [0, 3]
+    assert found(collection, {"status": {"$nin": ["suspended", "Paused"]}}) == [2, 3]
+    assert found(collection, {"status": statuses[2]}) == found(collection, {"status.name": "suspended"}) == [2]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        pytest.param("^[[:alpha:]]+$", [0, 2], id="a class"),
+        pytest.param("[[:digit:]!]", [1, 3], id="a class and a character"),
+        pytest.param("[^[:lower:]]", [1, 2, 3], id="all but a class"),
+        pytest.param("[[!]", [3], id="a bracket"),
+    ],
+)
+def test_posix_classes_in_patterns(collection, pattern, wanted):
+    """MongoDB matches sets of characters of which Python's `re` warns."""
+    names = ["ab", "a1", "Ab", "a[!"]
+    collection.insert_many(trial_to_document(Trial(name=name, revision=i)) for i, name in enumerate(names))
+
+    assert sorted(found(collection, {"name": {"$regex": pattern}})) == wanted

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from trialstream.reading.query import sort_keys, translate
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.keys import escape_key
+from trialstream_schemas.model.status import Status
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 # Characters with a meaning in a path, an operator or an escaped key are drawn often.
@@ -26,7 +30,7 @@ OPERATORS = (
 )
 ANY_KEYS = (
     st.sampled_from(OPERATORS)
-    | st.sampled_from(["$where", "$expr", "$options", "status", "name", "tags.a", "errors"])
+    | st.sampled_from(["$where", "$expr", "$options", "status", "name", "tags.a", "errors", "created", "errors.time"])
     | st.text(max_size=3)
     | st.integers()
 )
@@ -91,6 +95,40 @@ def test_anything_is_translated_or_refused(query, fields):
 
     assert set(operators_of(translated)) <= set(OPERATORS)
     assert repr(query) == before
+
+
+YEARS = datetime(2, 1, 1), datetime(9998, 1, 1)  # noqa: DTZ001 (hypothesis adds the zones)
+ZONES = st.just(UTC) | st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(*YEARS, timezones=ZONES), st.sampled_from(["created", "errors.time"]))
+def test_a_time_is_the_same_as_its_text(time, field):
+    """ISO 8601 text means the time that it shows, and without a zone the time in UTC."""
+    as_time = translate({field: {"$lt": time}}, TRIAL_FIELDS)
+
+    assert translate({field: {"$lt": time.isoformat()}}, TRIAL_FIELDS) == as_time
+    in_utc = time.astimezone(UTC).replace(tzinfo=None)
+    assert translate({field: {"$lt": in_utc.isoformat(" ")}}, TRIAL_FIELDS) == as_time
+
+
+@given(st.sampled_from(list(Status)), st.data())
+def test_a_built_in_status_matches_in_any_case(status, data):
+    """A built-in name in any case is translated like the status itself, wherever it may stand."""
+    name = "".join(data.draw(st.sampled_from([each.lower(), each.upper()])) for each in status.name)
+
+    for condition in (lambda x: x, lambda x: [x, None], lambda x: {"$ne": x}, lambda x: {"$nin": [x], "$eq": x}):
+        assert translate({"status": condition(name)}, TRIAL_FIELDS) == translate(
+            {"status": condition(status)}, TRIAL_FIELDS
+        )
+
+
+@given(st.text("[]^:-&|~\\az", max_size=10) | st.text(max_size=8))
+def test_no_pattern_causes_a_warning(pattern):
+    """Any text as a pattern is passed on unchanged or is a QueryError, and causes no warning."""
+    with warnings.catch_warnings(), contextlib.suppress(QueryError):
+        warnings.simplefilter("error")
+
+        assert translate({"name": {"$regex": pattern}}, TRIAL_FIELDS) == {"name": {"$regex": pattern}}
 
 
 @given(ANYTHING)

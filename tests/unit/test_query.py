@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+import warnings
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -165,6 +166,15 @@ STATUSES = {
     "$ne": ({"$ne": None}, {"$ne": None}),
     "$in": ({"$in": [Status.Running, None]}, {"$in": ["Running", None]}),
     "$nin": ({"$nin": {"Running"}, "$ne": "Broken"}, {"$nin": ["Running"], "$ne": "Broken"}),
+    "a built-in name in small letters": ("suspended", "Suspended"),
+    "a built-in name in capitals": ("RUNNINGGROUP", "RunningGroup"),
+    "built-in names of a list": (["running", "paused", None], {"$in": ["Running", "paused", None]}),
+    "built-in names below operators": (
+        {"$eq": "running", "$ne": "BROKEN", "$in": ["exception"], "$nin": {"completed"}},
+        {"$eq": "Running", "$ne": "Broken", "$in": ["Exception"], "$nin": ["Completed"]},
+    ),
+    "a CustomStatus like a built-in name": (CustomStatus("running", 7), "running"),
+    "a name like a built-in one": ("Running ", "Running "),
 }
 
 
@@ -172,6 +182,84 @@ STATUSES = {
 def test_status(asked, given):
     """A status is translated to its name, in every form in which it can be given."""
     assert translated({"status": asked}) == {"status.name": given}
+
+
+def test_status_names_are_matched_exactly():
+    """Conditions on `status.name` are matched as they are."""
+    assert translated({"status.name": "running"}) == {"status.name": "running"}
+
+
+# Name of a case: a condition on a time, and its translation.
+TIMES = {
+    "a datetime": (NOON, MICROS),
+    "a datetime of another zone": (NOON.astimezone(WEST), MICROS),
+    "text in UTC": ("2026-01-02T12:00:00Z", MICROS),
+    "text without a zone": ("2026-01-02 12:00", MICROS),
+    "text of another zone": ("2026-01-02T11:00:00.000001-01:00", MICROS + 1),
+    "text of a day": ("2026-01-02", MICROS - 12 * 3600 * 1_000_000),
+    "a date": (date(2026, 1, 2), MICROS - 12 * 3600 * 1_000_000),
+    "None": (None, None),
+    "comparisons": ({"$gt": "2026-01-02T12:00Z", "$lte": NOON}, {"$gt": MICROS, "$lte": MICROS}),
+    "equality by operator": ({"$eq": "2026-01-02T12", "$ne": None}, {"$eq": MICROS, "$ne": None}),
+    "lists": (
+        {"$in": [None, "2026-01-02T12"], "$nin": (NOON,), "$all": {NOON}},
+        {"$in": [None, MICROS], "$nin": [MICROS], "$all": [MICROS]},
+    ),
+    "$not": ({"$not": {"$lt": "2026-01-02T12"}}, {"$not": {"$lt": MICROS}}),
+    "$elemMatch": ({"$elemMatch": {"$lt": "2026-01-02T12"}}, {"$elemMatch": {"$lt": MICROS}}),
+    "$exists": ({"$exists": True}, {"$exists": True}),
+}
+TIME_PATHS = ["created", "started", "finished", "last_seen", "errors.time", "errors.0.time"]
+
+
+@pytest.mark.parametrize("field", TIME_PATHS)
+@pytest.mark.parametrize(("asked", "given"), TIMES.values(), ids=TIMES)
+def test_time(asked, given, field):
+    """A time is a datetime, a date or ISO 8601 text, in every operator."""
+    assert translated({field: asked}) == {field: given}
+    assert translated({"$or": [{field: asked}]}) == {"$or": [{field: given}]}
+
+
+@pytest.mark.parametrize(("asked", "given"), TIMES.values(), ids=TIMES)
+def test_time_of_an_element(asked, given):
+    """The time of an error is converted inside `$elemMatch` too."""
+    nested = {"$elemMatch": {"type": "a", "$or": [{"time": asked}]}}
+
+    assert translated({"errors": nested}) == {"errors": {"$elemMatch": {"type": "a", "$or": [{"time": given}]}}}
+    for fields in (GROUP_FIELDS, PROJECT_FIELDS):
+        assert translate({"created": asked}, fields) == {"created": given}
+
+
+@pytest.mark.parametrize("field", TIME_PATHS)
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("yesterday", "", "2026-13-01", "12:00", 1, 1.5, True, b"2026", [NOON], {"a": 1}, {}, np.datetime64(1, "s")),
+        *(timedelta(1), re.compile("2026"), {"$regex": "2026"}, {"$not": re.compile("2026")}, {"$in": [1]}),
+        *({"$not": {"$gt": 1}}, {"$elemMatch": {"$gt": 1.0}}, {"$gte": date}),
+    ],
+    ids=repr,
+)
+def test_what_is_no_time_is_refused(field, given):
+    """A condition on a time that could match nothing is a QueryError that names the field."""
+    with pytest.raises(QueryError, match=f"^{re.escape(field)}"):
+        translated({field: given})
+
+
+@pytest.mark.parametrize("given", ["0001-01-01T00:00+01:00", "9999-12-31T23:59-01:00"])
+def test_a_time_outside_the_calendar_is_refused(given):
+    """Text whose time in UTC is outside the years 1 to 9999 is a QueryError that names the field."""
+    with pytest.raises(QueryError, match=r"created.* UTC"):
+        translated({"created": given})
+
+
+@pytest.mark.parametrize("field", ["parameters.created", "tags.errors.time", "metadata.started", "errors.message"])
+def test_text_elsewhere_is_text(field):
+    """Text in the condition of any other path stays text."""
+    assert translated({field: "2026-01-02"}) == {field: "2026-01-02"}
+    assert translated({"tags.l": {"$elemMatch": {"created": "2026-01-02"}}}) == {
+        "tags.l": {"$elemMatch": {"created": "2026-01-02"}}
+    }
 
 
 def test_status_and_its_name_in_one_query():
@@ -353,11 +441,60 @@ def test_limit():
     assert check_limit(5) == 5
 
 
-@pytest.mark.parametrize("limit", [0, -1, True, 1.0, "1", 2**63])
+@pytest.mark.parametrize("limit", [np.int64(3), np.uint8(3), np.array(3)])
+def test_a_limit_of_any_type_of_integer(limit):
+    """A limit may be an integer of numpy, and becomes an int."""
+    assert (check_limit(limit), type(check_limit(limit))) == (3, int)
+
+
+@pytest.mark.parametrize(
+    "limit", [0, -1, True, 1.0, "1", 2**63, np.bool_(True), np.float64(3), np.int64(0), np.array([3, 4])]
+)
 def test_invalid_limit_is_refused(limit):
     """A limit that is not a positive int of 64 bits is a QueryError."""
     with pytest.raises(QueryError, match="limit"):
         check_limit(limit)
+
+
+PATTERNS = [
+    *(
+        "[[:alpha:]]",
+        "[[:^digit:]x]+",
+        "^[[:alpha:][:digit:]]{3}$",
+        "[^[:space:]]",
+        "[[a]",
+        "[^[a]",
+        r"[\[[a]",
+        "[]a[]",
+    ),
+    *(
+        "[a--]",
+        "[&&]",
+        "[a||b]",
+        "[~~]",
+        "[a-z--]",
+        r"\[[:alpha:]",
+        r"\\[[:alpha:]]",
+        "(?i)[[:upper:]]",
+        "[[:alpha:]-z]",
+    ),
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_causes_no_warning(pattern):
+    """A set of characters that MongoDB accepts and of which Python warns is passed on, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        assert translated({"name": {"$regex": pattern}}) == {"name": {"$regex": pattern}}
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "[[:alpha:]", "[a", "[[:alpha:]](", "[]", r"[\]"])
+def test_an_invalid_set_is_refused(pattern):
+    """A set of characters that is malformed is a QueryError at the call."""
+    with pytest.raises(QueryError, match="is not a regular expression"):
+        translated({"name": {"$regex": pattern}})
 
 
 def test_keys_of_a_path_are_text():

@@ -150,7 +150,10 @@ def test_a_short_history_is_not_downsampled():
 
 @pytest.mark.parametrize(
     ("given", "error"),
-    [(2, InvalidValue), (0, InvalidValue), (-5, InvalidValue), (3.0, InvalidType), (True, InvalidType)],
+    [
+        *((2, InvalidValue), (0, InvalidValue), (-5, InvalidValue), (3.0, InvalidType), (True, InvalidType)),
+        *((np.int64(2), InvalidValue), (np.bool_(True), InvalidType), (np.float64(3), InvalidType), ("3", InvalidType)),
+    ],
 )
 def test_invalid_numbers_of_points_are_refused(given, error):
     """A number of points below three, or that is no int, is an error that names the parameter."""
@@ -159,6 +162,7 @@ def test_invalid_numbers_of_points_are_refused(given, error):
 
 
 def test_valid_numbers_of_points():
-    """A number of points is at least three, or None."""
-    check_points(None)
-    check_points(3)
+    """A number of points is at least three, an integer of any type, or None."""
+    assert check_points(None) is None
+    assert check_points(3) == 3
+    assert type(check_points(np.int64(3))) is int

@@ -11,6 +11,7 @@ from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.history import Bucket
 
 from trialstream.protocol import MetricHistory, Step
+from trialstream.reading.checks import whole_number
 
 __all__ = ["check_points", "downsampled", "histories"]
 
@@ -18,22 +19,27 @@ __all__ = ["check_points", "downsampled", "histories"]
 _LEAST_POINTS = 3
 
 
-def check_points(max_points: int | None) -> None:
+def check_points(max_points: int | None) -> int | None:
     """Check the parameter `max_points`.
 
     Args:
-        max_points: Maximum number of points; None for all.
+        max_points: Maximum number of points, an integer of any type; None for all.
+
+    Returns:
+        The number as an int, or None.
 
     Raises:
-        InvalidType: The number is not an int.
+        InvalidType: The number is not an integer.
         InvalidValue: The number is less than 3, the minimum of MinMaxLTTB.
     """
     if max_points is None:
-        return
-    if type(max_points) is not int:
+        return None
+    number = whole_number(max_points)
+    if number is None:
         raise InvalidType(f"max_points: expected an int, got {type(max_points).__name__}")
-    if max_points < _LEAST_POINTS:
-        raise InvalidValue(f"max_points: expected at least {_LEAST_POINTS}, got {max_points}")
+    if number < _LEAST_POINTS:
+        raise InvalidValue(f"max_points: expected at least {_LEAST_POINTS}, got {number}")
+    return number
 
 
 def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict[str, MetricHistory]:

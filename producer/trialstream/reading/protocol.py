@@ -128,7 +128,7 @@ class ReadingProtocol(Protocol):
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
         since_step = check_step(since_step, "since_step")
-        check_points(max_points)
+        max_points = check_points(max_points)
         for name in names:
             check_name(name, "metric")
         if section not in ("metrics", "chronos", "metadata"):
