@@ -41,7 +41,7 @@ class MongoReader(Reader):
 
     Args:
         config: Where MongoDB is, and which projection to read.
-        timeout: Maximum time to find a server, seconds.
+        timeout: Maximum time to find a server, and of each request in MongoDB, seconds.
     """
 
     def __init__(self, config: Config, timeout: float) -> None:
@@ -49,7 +49,7 @@ class MongoReader(Reader):
         if "serverselectiontimeoutms" not in config.mongo.lower():  # a timeout in the user's URI wins
             settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **settings)
-        self._live = LiveProjection(self._client, config)
+        self._live = LiveProjection(self._client, config, timeout)
         self._decisions = DecisionPoller(self._live)
         self._folded = FoldedOffsets(self._live)
 
@@ -76,9 +76,8 @@ class MongoReader(Reader):
         asked = find(query, TRIAL_FIELDS, sort, limit)
 
         async def read() -> list[Trial]:
-            return [
-                trial_from_document(each) for each in await self._live.read(lambda db: _documents(db, "trials", asked))
-            ]
+            found = await self._live.read(lambda database: self._documents(database, "trials", asked))
+            return [trial_from_document(each) for each in found]
 
         return read
 
@@ -89,8 +88,8 @@ class MongoReader(Reader):
         asked = find(query, GROUP_FIELDS, sort, limit)
 
         async def read_from(database: Database) -> list[TrialGroup]:
-            groups = [group_from_document(each) for each in await _documents(database, "groups", asked)]
-            trials = await _members(database, "trials", "group_id", [each.uid for each in groups])
+            groups = [group_from_document(each) for each in await self._documents(database, "groups", asked)]
+            trials = await self._members(database, "trials", "group_id", [each.uid for each in groups])
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
@@ -104,10 +103,10 @@ class MongoReader(Reader):
         asked = find(query, PROJECT_FIELDS, sort, limit)
 
         async def read_from(database: Database) -> list[Project]:
-            projects = [project_from_document(each) for each in await _documents(database, "projects", asked)]
+            projects = [project_from_document(each) for each in await self._documents(database, "projects", asked)]
             uids = [each.uid for each in projects]
-            groups = await _members(database, "groups", "project_id", uids)
-            trials = await _members(database, "trials", "project_id", uids)
+            groups = await self._members(database, "groups", "project_id", uids)
+            trials = await self._members(database, "trials", "project_id", uids)
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])
@@ -117,7 +116,28 @@ class MongoReader(Reader):
 
     async def exists(self, collection: Collection, uid: str) -> bool:
         """See `Reader.exists`."""
-        return await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1})) is not None
+        limit = self._live.max_time_ms
+        found = await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1}, max_time_ms=limit))
+        return found is not None
+
+    async def _documents(self, database: Database, collection: Collection, asked: Find) -> list[Document]:
+        cursor = database[collection].find(
+            asked.filter, sort=asked.sort, limit=asked.limit, max_time_ms=self._live.max_time_ms
+        )
+        return await cursor.to_list(None)
+
+    async def _members(
+        self, database: Database, collection: Collection, field: str, uids: list[str]
+    ) -> dict[str, list[str]]:
+        """Read, by uid of a group or project, the uids of its members, the oldest first."""
+        members: dict[str, list[str]] = {}
+        if uids:
+            cursor = database[collection].find(
+                {field: {"$in": uids}}, {field: 1}, sort=_OLDEST_FIRST, max_time_ms=self._live.max_time_ms
+            )
+            for each in await cursor.to_list(None):
+                members.setdefault(each[field], []).append(each["_id"])
+        return members
 
     def candidates(self, collection: Collection, query: Query) -> CandidateQuery:
         """See `Reader.candidates`."""
@@ -125,7 +145,13 @@ class MongoReader(Reader):
 
         async def find_candidates(limit: int) -> list[Candidate]:
             async def read(database: Database) -> list[Candidate]:
-                cursor = database[collection].find(filter_, {"state_version": 1}).sort(_OLDEST_FIRST).limit(limit)
+                cursor = database[collection].find(
+                    filter_,
+                    {"state_version": 1},
+                    sort=_OLDEST_FIRST,
+                    limit=limit,
+                    max_time_ms=self._live.max_time_ms,
+                )
                 return [Candidate(each["_id"], each["state_version"]) for each in await cursor.to_list(None)]
 
             return await self._live.read(read, is_final=bool)
@@ -147,7 +173,8 @@ class MongoReader(Reader):
         async def read(database: Database) -> list[Document]:
             # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full.
             async with await self._client.start_session(snapshot=True) as session:
-                return await database.series.find(filter_, fields, session=session).to_list(None)
+                cursor = database.series.find(filter_, fields, session=session, max_time_ms=self._live.max_time_ms)
+                return await cursor.to_list(None)
 
         found = await self._live.read(read)
         if names:
@@ -159,7 +186,8 @@ class MongoReader(Reader):
 
     async def outcome(self, request: str) -> Outcome | None:
         """See `Reader.outcome`."""
-        found = await self._live.read(lambda database: database.outcomes.find_one({"_id": request}))
+        limit = self._live.max_time_ms
+        found = await self._live.read(lambda db: db.outcomes.find_one({"_id": request}, max_time_ms=limit))
         return None if found is None else outcome_from_document(found)
 
     async def decision(self, request: str, timeout: float) -> Decision | None:
@@ -173,17 +201,3 @@ class MongoReader(Reader):
     async def wait_folded(self, offsets: Mapping[Route, int], timeout: float) -> None:
         """See `Reader.wait_folded`."""
         await self._folded.wait(offsets, timeout)
-
-
-async def _documents(database: Database, collection: Collection, asked: Find) -> list[Document]:
-    return await database[collection].find(asked.filter, sort=asked.sort, limit=asked.limit).to_list(None)
-
-
-async def _members(database: Database, collection: Collection, field: str, uids: list[str]) -> dict[str, list[str]]:
-    """Read, by uid of a group or project, the uids of its members, the oldest first."""
-    members: dict[str, list[str]] = {}
-    if uids:
-        cursor = database[collection].find({field: {"$in": uids}}, {field: 1})
-        for each in await cursor.sort(_OLDEST_FIRST).to_list(None):
-            members.setdefault(each[field], []).append(each["_id"])
-    return members
