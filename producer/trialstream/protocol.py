@@ -403,7 +403,8 @@ class Protocol(ABC):
                 $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take a
                 `datetime`, a `date` or ISO 8601 text.
                 None or no query matches all trials.
-            sort: A path, `-path` for descending, or a list of them; by creation if not given.
+            sort: A path, `-path` for descending, or a list of them; by creation if not given. Missing values and NaN
+                come last in either direction.
             limit: Maximum number of trials; None for all.
 
         Returns:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 from trialstream.reading.paths import TRIAL_FIELDS, path
-from trialstream.reading.query import sort_keys, translate
+from trialstream.reading.query import find
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
@@ -309,9 +309,13 @@ def collection(config):
         client.drop_database(config.database)
 
 
-def found(collection, query, sort=None):
+def found(collection, query, sort=None, limit=None):
     """Return the revisions of the trials that MongoDB finds, in its order."""
-    cursor = collection.find(translate(query, TRIAL_FIELDS)).sort(sort_keys(sort, TRIAL_FIELDS))
+    asked = find(query, TRIAL_FIELDS, sort, limit)
+    if asked.order.computed:
+        cursor = collection.aggregate(asked.stages)
+    else:
+        cursor = collection.find(asked.filter, sort=asked.order.keys, limit=asked.limit)
     return [document["revision"] for document in cursor]
 
 
@@ -354,6 +358,68 @@ def test_sorting_and_odd_keys(collection):
     assert found(collection, {}) == [0, 1, 2, 3]
 
 
+def is_nothing(x):
+    """Return whether a value comes last: missing, null, or NaN."""
+    return x is MISSING or x is None or (isinstance(x, float) and math.isnan(x))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(*[st.sampled_from([MISSING, None, math.nan, math.inf, -math.inf, -1, 0, 0.5, 2])] * 2), max_size=8
+    ),
+    directions=st.tuples(*[st.sampled_from([1, -1])] * 2),
+    limit=st.none() | st.integers(1, 9),
+)
+def test_nothing_comes_last_in_either_direction(collection, rows, directions, limit):
+    """Missing values, null and NaN come after all numbers, by each key in turn, before the limit is applied."""
+    collection.delete_many({})
+    for revision, row in enumerate(rows):
+        parameters = {key: x for key, x in zip(["a.b", "b"], row, strict=True) if x is not MISSING}
+        collection.insert_one(trial_to_document(Trial(name="a", parameters=parameters, revision=revision)))
+    paths = [path("parameters", "a.b"), path("parameters", "b")]
+    got = found(collection, {}, list(zip(paths, directions, strict=True)), limit)
+
+    everything = found(collection, {}, list(zip(paths, directions, strict=True)))
+    assert sorted(everything) == list(range(len(rows)))
+    assert got == everything[:limit]
+    firsts = [rows[i][0] for i in everything]
+    numbers = [x for x in firsts if not is_nothing(x)]
+    assert not any(map(is_nothing, firsts[: len(numbers)]))
+    assert numbers == sorted(numbers, reverse=directions[0] == -1)
+    for x in set(numbers):
+        seconds = [rows[i][1] for i in everything if rows[i][0] == x and not is_nothing(rows[i][0])]
+        some = [y for y in seconds if not is_nothing(y)]
+        assert not any(map(is_nothing, seconds[: len(some)]))
+        assert some == sorted(some, reverse=directions[1] == -1)
+
+
+def test_sorting_by_metrics_times_and_elements(collection):
+    """Trials without a metric, a time, a status or an element come last; the uid decides between equal ones."""
+    lists = [[{"n": 2}], [], None, [{"n": 1}, {"n": 3}], MISSING]
+    for revision, (each, loss) in enumerate(zip(lists, [[2.0], [math.nan], [], [1.0], None], strict=True)):
+        trial = Trial(name="a", tags={} if each is MISSING else {"l": each, "0": revision % 2}, revision=revision)
+        trial.created = TIMES[0]
+        if loss is not None:
+            trial.metrics["loss"] = TimeSeriesAggregator()
+            trial.metrics["loss"].extend(loss)
+        if revision in (1, 3):
+            trial.started, trial.status = TIMES[revision % 2], Status.Running
+            trial.errors = [TrialError("abcd"[revision], "", "", TIMES[0])]
+        collection.insert_one(trial_to_document(trial))
+
+    assert found(collection, {}, "metrics.loss.last") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "-metrics.loss.last") == [0, 3, 1, 2, 4]
+    assert found(collection, {}, "metrics.loss.avg", 3) == [3, 0, 1]
+    assert found(collection, {}, ["started", "-uid"]) == [3, 1, 4, 2, 0]
+    assert found(collection, {}, "status") == [1, 3, 0, 2, 4]
+    assert found(collection, {}, "errors.0.type") == found(collection, {}, "errors.type") == [1, 3, 0, 2, 4]
+    assert found(collection, {}, "tags.l.0.n") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "tags.l.1.n") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "tags.l") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "tags.0") == [0, 2, 1, 3, 4]
+
+
 def test_the_largest_valid_queries(collection):
     """MongoDB accepts every query that the limits of depth and length allow."""
     value: Any = 1
@@ -366,7 +432,9 @@ def test_the_largest_valid_queries(collection):
         assert found(collection, query) == [], key
 
     assert found(collection, {"tags" + ".a" * 99: 1}) == []
-    assert found(collection, {}, [f"tags.{i}" for i in range(31)]) == []
+    assert found(collection, {}, [f"tags.a.{i}" for i in range(31)]) == []
+    assert found(collection, {}, "tags" + ".0" * 16 + ".a" * 83) == []
+    assert found(collection, {}, "-tags" + ".a" * 99) == []
 
 
 def test_time_and_identity(collection):

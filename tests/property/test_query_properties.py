@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
-from trialstream.reading.query import sort_keys, translate
+from trialstream.reading.query import translate
+from trialstream.reading.sorting import order, sort_keys
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.keys import escape_key
@@ -136,11 +137,14 @@ def test_any_sort_is_translated_or_refused(sort):
     """Any object as a sort gives each key once and a total order, or is refused."""
     try:
         keys = sort_keys(sort, TRIAL_FIELDS)
+        found = order(sort, TRIAL_FIELDS)
     except QueryError:
         return
 
     assert len(dict(keys)) == len(keys)
     assert "_id" in dict(keys)
+    assert len(dict(found.keys)) == len(found.keys) == len(keys)
+    assert "_id" in dict(found.keys)
 
 
 @given(KEYS, st.text(st.characters(exclude_characters="\\.$"), min_size=1, max_size=1))

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import numpy as np
 import pytest
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
-from trialstream.reading.query import check_limit, find, sort_keys, translate
+from trialstream.reading.query import check_limit, find, translate
+from trialstream.reading.sorting import order, sort_keys
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -405,6 +406,7 @@ SORTS = {
     "the status": ("status", [("status.name", 1), ("_id", 1)]),
     "odd keys": ([path("tags", "-a.b"), "-tags."], [("tags.-a%2Eb", 1), ("tags.%", -1), ("_id", 1)]),
     "a path again": (["-name", "name"], [("name", -1), ("_id", 1)]),
+    "a direction of numpy": ([("name", np.int64(-1))], [("name", -1), ("_id", 1)]),
 }
 
 
@@ -433,6 +435,43 @@ def test_invalid_sort_is_refused(sort, named):
     """An invalid sort is a QueryError that names the invalid part."""
     with pytest.raises(QueryError, match=re.escape(named)):
         sort_keys(sort, TRIAL_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("sort", "computed"),
+    [
+        *((None, 0), ("name", 0), ("-metrics.loss.last", 0), ("created", 0), (["-started", "rows"], 0)),
+        *(("metrics.loss.last", 1), ("started", 1), ("status", 1), ("version", 1), ("parameters.lr", 1)),
+        *((["metrics.a.avg", "-metrics.b.avg", "tags.c", "name"], 2),),
+    ],
+    ids=repr,
+)
+def test_only_ascending_keys_that_can_be_missing_are_computed(sort, computed):
+    """An order by fields that always have a value, or descending, is that of `sort_keys`: an index can serve."""
+    found = order(sort, TRIAL_FIELDS)
+
+    assert len(found.computed) == computed
+    assert [direction for _, direction in found.keys] == [direction for _, direction in sort_keys(sort, TRIAL_FIELDS)]
+    assert set(found.computed) <= {key for key, _ in found.keys}
+    if not computed:
+        assert found.keys == sort_keys(sort, TRIAL_FIELDS)
+
+
+def test_the_limit_is_applied_after_the_order():
+    """An aggregation sorts all matching documents before it takes the first ones, with the uid as the last key."""
+    stages = find({"name": "a"}, TRIAL_FIELDS, "metrics.loss.last", 3).stages
+
+    assert [next(iter(stage)) for stage in stages] == ["$match", "$addFields", "$sort", "$limit", "$unset"]
+    assert list(stages[2]["$sort"])[-1] == "_id"
+    assert stages[3] == {"$limit": 3}
+    assert "$limit" not in str(find({}, TRIAL_FIELDS, "metrics.loss.last").stages)
+
+
+def test_too_many_numbers_in_a_path_to_sort_by():
+    """A path to sort by with more indexes than MongoDB could compute is a QueryError."""
+    assert order("tags" + ".0" * 16, TRIAL_FIELDS).computed
+    with pytest.raises(QueryError, match="sort: expected at most 16 numbers in a path"):
+        order("tags" + ".0" * 17, TRIAL_FIELDS)
 
 
 def test_limit():

@@ -8,7 +8,7 @@
 | `mongo` | the reader over MongoDB |
 | `live` | which database is the live projection |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
-| `query`, `operands`, `paths` | checks and translation of queries |
+| `query`, `operands`, `sorting`, `paths` | checks and translation of queries |
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
 """

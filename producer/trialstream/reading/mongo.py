@@ -121,9 +121,10 @@ class MongoReader(Reader):
         return found is not None
 
     async def _documents(self, database: Database, collection: Collection, asked: Find) -> list[Document]:
-        cursor = database[collection].find(
-            asked.filter, sort=asked.sort, limit=asked.limit, max_time_ms=self._live.max_time_ms
-        )
+        limit = self._live.max_time_ms
+        if asked.order.computed:
+            return await database[collection].aggregate(asked.stages, maxTimeMS=limit).to_list(None)
+        cursor = database[collection].find(asked.filter, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
         return await cursor.to_list(None)
 
     async def _members(

@@ -37,12 +37,12 @@ from trialstream.reading.operands import (
     value_operand,
 )
 from trialstream.reading.paths import Fields, is_time, resolve
+from trialstream.reading.sorting import Order, order
 
 __all__ = [
     "Find",
     "check_limit",
     "find",
-    "sort_keys",
     "translate",
 ]
 
@@ -52,7 +52,6 @@ _COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
 _CONDITIONS = (*_COMPARISONS, *_LISTS, "$not", "$exists", "$regex", "$elemMatch", "$size")
 # MongoDB refuses match expressions deeper than 100 and BSON deeper than 200; values may add 64 (values.MAX_DEPTH).
 _MAX_DEPTH = 32
-_MAX_SORT = 32  # MongoDB sorts by 32 keys at most
 _MAX_SIZE = 2**31 - 1  # MongoDB reads the operand of $size as an int32
 
 
@@ -61,13 +60,25 @@ class Find(NamedTuple):
 
     Attributes:
         filter: The filter.
-        sort: Keys and directions.
+        order: The order of the documents.
         limit: Maximum number of documents; 0 for all.
     """
 
     filter: dict[str, Any]
-    sort: list[tuple[str, int]]
+    order: Order
     limit: int
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """The stages of an aggregation, for an order with computed keys."""
+        computed = self.order.computed
+        return [
+            {"$match": self.filter},
+            {"$addFields": computed},
+            {"$sort": dict(self.order.keys)},
+            *([{"$limit": self.limit}] if self.limit else []),
+            {"$unset": list(computed)},
+        ]
 
 
 def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, limit: int | None = None) -> Find:
@@ -76,7 +87,7 @@ def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, lim
     Args:
         query: As for `translate`; None matches all documents.
         fields: As for `translate`.
-        sort: As for `sort_keys`.
+        sort: As for `sorting.sort_keys`.
         limit: As for `check_limit`.
 
     Returns:
@@ -85,7 +96,7 @@ def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, lim
     Raises:
         QueryError: An argument is not supported; the message names it.
     """
-    return Find(translate({} if query is None else query, fields), sort_keys(sort, fields), check_limit(limit))
+    return Find(translate({} if query is None else query, fields), order(sort, fields), check_limit(limit))
 
 
 def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
@@ -103,40 +114,6 @@ def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """
     with query_errors():
         return _query(query, fields, "", 0)
-
-
-def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
-    """Translate sort keys to MongoDB's form. The uid is always the last key, so that the order is total.
-
-    Args:
-        sort: A path, `-path` for descending, or a list of these or of `(path, 1 | -1)`; None sorts by creation.
-        fields: As for `translate`.
-
-    Returns:
-        Paths in the document, each with 1 or -1.
-
-    Raises:
-        QueryError: The sort keys have an unsupported form, are too many, or name an unknown field.
-    """
-    if isinstance(sort, str):
-        sort = [sort]
-    elif sort is not None and not isinstance(sort, (list, tuple)):
-        raise QueryError(f"sort: expected a path or a list of paths, got {type(sort).__name__}")
-    found: dict[str, int] = {}
-    for each in sort or ["created"]:
-        match each:
-            case str():
-                name, direction = (each[1:], -1) if each.startswith("-") else (each, 1)
-            case (str(name), int(direction)) if direction in (1, -1) and not isinstance(direction, bool):
-                pass
-            case _:
-                raise QueryError(f"sort: expected 'path', '-path' or (path, 1 or -1), got {shown(each)}")
-        with query_errors():
-            found.setdefault(resolve(name, fields), direction)  # a repeated path does not change the order
-    found.setdefault("_id", 1)
-    if len(found) > _MAX_SORT:
-        raise QueryError(f"sort: expected at most {_MAX_SORT} keys including the uid, got {len(found)}")
-    return list(found.items())
 
 
 def check_limit(limit: int | None) -> int:
