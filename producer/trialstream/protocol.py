@@ -29,19 +29,22 @@ Step: TypeAlias = int | float | str
 
 @dataclass(frozen=True)
 class MetricHistory:
-    """History of one metric, in the order of the log: four arrays of the same length, one element for each row.
+    """History of one metric, in the order of the log: five arrays of the same length, one element for each row.
 
     Attributes:
         steps: int64 or float64; object if some steps are text or None.
         times: When each row was logged, datetime64[us] in UTC.
         writers: Id of the writer of each row, object.
         values: float64; NaN and ±inf as they were logged.
+        rows: Number of each row among all rows of the trial, in the order of the log, from 0; int64, ascending. To read
+            only what is new, pass the last number plus one as `since_row`.
     """
 
     steps: NDArray[Any]
     times: NDArray[np.datetime64]
     writers: NDArray[np.object_]
     values: NDArray[np.float64]
+    rows: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -456,6 +459,7 @@ class Protocol(ABC):
         trial: Trial,
         *names: str,
         since_step: Step | None = None,
+        since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
@@ -465,6 +469,8 @@ class Protocol(ABC):
             trial: The trial.
             *names: Names of the metrics; all if none is given.
             since_step: Only rows whose step is at least this one and of its type (number or text).
+            since_row: Only rows with this number or a later one, see `MetricHistory.rows`. MongoDB returns only the
+                parts of the history that can have such rows.
             max_points: Maximum number of points of each history, 3 or more; longer ones are downsampled such that a
                 plot looks the same (MinMaxLTTB).
             section: Section of the trial: `metrics`, `chronos` or `metadata`.

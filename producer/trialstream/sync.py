@@ -187,11 +187,18 @@ class SyncProtocol:
         trial: Trial,
         *names: str,
         since_step: Step | None = None,
+        since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
         return self._run(
-            self._protocol.fetch_metrics, trial, *names, since_step=since_step, max_points=max_points, section=section
+            self._protocol.fetch_metrics,
+            trial,
+            *names,
+            since_step=since_step,
+            since_row=since_row,
+            max_points=max_points,
+            section=section,
         )
 
     def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **kwargs: Any) -> None:

@@ -342,6 +342,7 @@ REFUSED = {
     "$size negative": ({"errors": {"$size": -1}}, ["errors $size", "-1"]),
     "$size True": ({"errors": {"$size": True}}, ["errors $size", "True"]),
     "$size 1.0": ({"errors": {"$size": 1.0}}, ["errors $size", "1.0"]),
+    "$exists with an integer of thousands of digits": ({"name": {"$exists": 10**5000}}, ["name $exists", "bits"]),
     "$size beyond 31 bits": ({"errors": {"$size": 2**31}}, ["errors $size"]),
     "$elemMatch with a list": ({"errors": {"$elemMatch": []}}, ["errors $elemMatch", "dict"]),
     "$regex with a number": ({"name": {"$regex": 1}}, ["name $regex", "str"]),
@@ -425,6 +426,7 @@ def test_sort(sort, keys):
         pytest.param([("name", 2)], "2", id="another direction"),
         pytest.param([("name", True)], "True", id="True as a direction"),
         pytest.param(("name", -1), "-1", id="a pair outside a list"),
+        pytest.param([("name", 10**5000)], "an int of", id="an integer of thousands of digits"),
         pytest.param("nme", "did you mean 'name'", id="an unknown field"),
         pytest.param("tags.a\0", "NUL", id="NUL"),
         pytest.param("tags.\ud800", "surrogate", id="a lone surrogate"),
@@ -487,7 +489,9 @@ def test_a_limit_of_any_type_of_integer(limit):
 
 
 @pytest.mark.parametrize(
-    "limit", [0, -1, True, 1.0, "1", 2**63, np.bool_(True), np.float64(3), np.int64(0), np.array([3, 4])]
+    "limit",
+    [0, -1, True, 1.0, "1", 2**63, np.bool_(True), np.float64(3), np.int64(0), np.array([3, 4]), 10**5000],
+    ids=lambda x: type(x).__name__,
 )
 def test_invalid_limit_is_refused(limit):
     """A limit that is not a positive int of 64 bits is a QueryError."""

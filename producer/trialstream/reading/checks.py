@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,9 +11,21 @@ from trialstream_schemas.errors import InvalidType, ItemNotFound
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Trial
 
-__all__ = ["checked", "decided_uid", "definition", "whole_number"]
+__all__ = ["checked", "decided_uid", "definition", "shown", "whole_number"]
 
 T = TypeVar("T")
+_INT_BITS = 64
+
+
+class _Repr(reprlib.Repr):
+    """Shows objects in messages, shortened. Python refuses to write integers of thousands of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() <= _INT_BITS else f"an int of {x.bit_length()} bits"
+
+
+shown = _Repr().repr
+"""Return the shortened `repr` of any object, for messages."""
 
 
 def checked(given: T, kind: type[T], path: str) -> T:

@@ -26,7 +26,7 @@ from trialstream.reading.live import Database, Document, LiveProjection
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import Find, find, translate
-from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section
+from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section, Since
 
 __all__ = ["MongoReader"]
 
@@ -162,9 +162,9 @@ class MongoReader(Reader):
 
     # --- Histories
 
-    async def history(self, uid: str, section: Section, names: Sequence[str]) -> list[Bucket]:
+    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
         """See `Reader.history`."""
-        filter_: Document = {"trial": uid, "section": section}
+        filter_: Document = {"trial": uid, "section": section, **_of_buckets(since)}
         fields = None
         if names:
             filter_["names"] = {"$in": list(names)}
@@ -202,3 +202,22 @@ class MongoReader(Reader):
     async def wait_folded(self, offsets: Mapping[Route, int], timeout: float) -> None:
         """See `Reader.wait_folded`."""
         await self._folded.wait(offsets, timeout)
+
+
+def _of_buckets(since: Since) -> Document:
+    """Return the filter of the buckets that can have rows since a step and a row.
+
+    The last span of a bucket has its latest rows. Steps that are numbers are packed, so that MongoDB cannot compare
+    them; their type and steps that are text can be compared. The open bucket of each shape is always read, since it
+    shows which names have a history.
+    """
+    wanted: list[Document] = []
+    if since.row is not None:
+        last = {"$last": "$segments"}
+        end = {"$add": [{"$arrayElemAt": [last, 0]}, {"$arrayElemAt": [last, 1]}]}
+        wanted.append({"$expr": {"$gt": [end, since.row]}})
+    if isinstance(since.step, str):
+        wanted.append({"step_type": "text", "steps": {"$gte": since.step}})
+    elif since.step is not None:
+        wanted.append({"step_type": {"$in": ["int", "float"]}})
+    return {"$or": [{"_id": {"$regex": "/open$"}}, {"$and": wanted}]} if wanted else {}

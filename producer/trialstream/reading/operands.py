@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
-from reprlib import repr as shown
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
@@ -14,6 +13,8 @@ from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.values import check_text, value
+
+from trialstream.reading.checks import shown
 
 __all__ = [
     "list_operand",

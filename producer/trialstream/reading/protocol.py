@@ -15,8 +15,8 @@ from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.checks import checked, definition
-from trialstream.reading.history import check_points, downsampled, histories
-from trialstream.reading.reader import Collection, Read, Reader
+from trialstream.reading.history import check_points, check_row, downsampled, histories
+from trialstream.reading.reader import Collection, Read, Reader, Since
 
 __all__ = ["ReadSession", "ReadingProtocol"]
 
@@ -124,10 +124,11 @@ class ReadingProtocol(Protocol):
         trial: Trial,
         *names: str,
         since_step: Step | None = None,
+        since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
-        since_step = check_step(since_step, "since_step")
+        since = Since(check_step(since_step, "since_step"), check_row(since_row))
         max_points = check_points(max_points)
         for name in names:
             check_name(name, "metric")
@@ -135,8 +136,8 @@ class ReadingProtocol(Protocol):
             raise InvalidValue(f"section: expected 'metrics', 'chronos' or 'metadata', got {section!r}")
         session = self._session
         uid = await self._history_uid(trial)
-        buckets = await session.read(lambda: session.reader.history(uid, section, names))
-        found = histories(buckets, since_step)
+        buckets = await session.read(lambda: session.reader.history(uid, section, names, since))
+        found = histories(buckets, since)
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
         if max_points is not None:

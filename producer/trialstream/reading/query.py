@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from reprlib import repr as shown
 from typing import Any, NamedTuple
 
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.values import INT64_MAX
 
 from trialstream.protocol import Sort
-from trialstream.reading.checks import whole_number
+from trialstream.reading.checks import shown, whole_number
 from trialstream.reading.operands import (
     list_operand,
     literal_operand,

@@ -16,9 +16,9 @@ from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.log.topics import Route
-from trialstream.protocol import Query, Sort
+from trialstream.protocol import Query, Sort, Step
 
-__all__ = ["Candidate", "CandidateQuery", "Collection", "Decision", "Read", "Reader", "Section"]
+__all__ = ["Candidate", "CandidateQuery", "Collection", "Decision", "Read", "Reader", "Section", "Since"]
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
@@ -61,6 +61,19 @@ class Decision(NamedTuple):
 
     outcome: Outcome
     trial: Trial | None
+
+
+class Since(NamedTuple):
+    """Lower bounds of the rows of a history that are read.
+
+    Attributes:
+        step: Minimum step: rows whose step is smaller, of the other type (number, text) or missing are left out; None
+            for all rows.
+        row: Minimum number of a row in the trial, from 0; None for all rows.
+    """
+
+    step: Step | None = None
+    row: int | None = None
 
 
 class Reader(ABC):
@@ -118,16 +131,18 @@ class Reader(ABC):
         """Whether the collection has a document with that uid."""
 
     @abstractmethod
-    async def history(self, uid: str, section: Section, names: Sequence[str]) -> list[Bucket]:
+    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
         """Read the history of a trial.
 
         Args:
             uid: Uid of the trial.
             section: Section of the trial.
             names: Names of the time series to read; empty for all. The buckets have the columns of these only.
+            since: The rows to read.
 
         Returns:
-            The buckets, in no particular order.
+            The buckets that can have such rows, and others too: at least one for each shape of the names. In no
+            particular order.
         """
 
     @abstractmethod

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from reprlib import repr as shown
 from typing import Any, NamedTuple
 
 from bson.max_key import MaxKey
 from trialstream_schemas.errors import QueryError
 
 from trialstream.protocol import Sort
-from trialstream.reading.checks import whole_number
+from trialstream.reading.checks import shown, whole_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import Fields, resolve
 
