@@ -397,7 +397,12 @@ class Protocol(ABC):
 
     @abstractmethod
     async def fetch_trials(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Trial]:
         """Read the trials that match a MongoDB query over their fields.
 
@@ -409,17 +414,26 @@ class Protocol(ABC):
             sort: A path, `-path` for descending, or a list of them; by creation if not given. Missing values and NaN
                 come last in either direction.
             limit: Maximum number of trials; None for all.
+            fields: Paths of the fields to read, such as `status` or `metrics.loss`; None for all. The other fields of
+                the returned objects have their defaults, except those of the uid and the name. Do not create trials
+                from such partial objects: their definition is not complete.
 
         Returns:
             The trials.
 
         Raises:
-            QueryError: The query, the sort keys or the limit are not supported; the message names the part.
+            QueryError: The query, the sort keys, the limit or a field are not supported; the message names the part.
+            MongoUnavailable: MongoDB does not answer, or the query took longer than the timeout of the protocol.
         """
 
     @abstractmethod
     async def fetch_groups(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[TrialGroup]:
         """Read the groups that match, with the uids of their trials.
 
@@ -427,17 +441,24 @@ class Protocol(ABC):
             query: As for `fetch_trials`, over the fields of groups.
             sort: As for `fetch_trials`.
             limit: Maximum number of groups; None for all.
+            fields: As for `fetch_trials`; `trials` are the uids of the trials.
 
         Returns:
             The groups.
 
         Raises:
             QueryError: As for `fetch_trials`.
+            MongoUnavailable: As for `fetch_trials`.
         """
 
     @abstractmethod
     async def fetch_projects(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Project]:
         """Read the projects that match, with the uids of their groups and trials.
 
@@ -445,12 +466,14 @@ class Protocol(ABC):
             query: As for `fetch_trials`, over the fields of projects.
             sort: As for `fetch_trials`.
             limit: Maximum number of projects; None for all.
+            fields: As for `fetch_trials`; `groups` and `trials` are the uids of these.
 
         Returns:
             The projects.
 
         Raises:
             QueryError: As for `fetch_trials`.
+            MongoUnavailable: As for `fetch_trials`.
         """
 
     @abstractmethod

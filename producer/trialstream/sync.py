@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -169,18 +169,35 @@ class SyncProtocol:
     def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
         return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
 
-    def fetch_trials(self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
-        return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit)
+    def fetch_trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Trial]:
+        return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit, fields=fields)
 
     def fetch_groups(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[TrialGroup]:
-        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit)
+        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit, fields=fields)
 
     def fetch_projects(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Project]:
-        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit)
+        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit, fields=fields)
 
     def fetch_metrics(
         self,

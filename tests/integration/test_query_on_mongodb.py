@@ -313,7 +313,7 @@ def found(collection, query, sort=None, limit=None):
     """Return the revisions of the trials that MongoDB finds, in its order."""
     asked = find(query, TRIAL_FIELDS, sort, limit)
     if asked.order.computed:
-        cursor = collection.aggregate(asked.stages)
+        cursor = collection.aggregate(asked.stages())
     else:
         cursor = collection.find(asked.filter, sort=asked.order.keys, limit=asked.limit)
     return [document["revision"] for document in cursor]

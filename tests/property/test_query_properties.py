@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trialstream.reading.fields import partial_fields
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
 from trialstream.reading.query import translate
 from trialstream.reading.sorting import order, sort_keys
@@ -145,6 +146,32 @@ def test_any_sort_is_translated_or_refused(sort):
     assert "_id" in dict(keys)
     assert len(dict(found.keys)) == len(found.keys) == len(keys)
     assert "_id" in dict(found.keys)
+
+
+FIELD_PATHS = st.builds(
+    lambda field, keys: path(field, *keys),
+    st.sampled_from([*TRIAL_FIELDS, "trials", "groups"]),
+    st.lists(KEYS, max_size=3),
+)
+
+
+@given(ANYTHING | st.lists(FIELD_PATHS | ANYTHING), st.sampled_from(["trials", "groups", "projects"]))
+def test_any_fields_are_translated_or_refused(fields, collection):
+    """Any object as fields gives a projection with the identity and without conflicting paths, or is refused."""
+    try:
+        found = partial_fields(fields, collection)
+    except QueryError:
+        return
+
+    if fields is None:
+        assert found.projection is None
+        return
+    assert "name" in found.projection
+    assert not {*found.projection} & found.members
+    for each in found.projection:
+        assert "." not in each or each.split(".")[0] not in found.projection
+        assert each.count(".") <= 1
+        assert not any(key.startswith("$") or not key for key in each.split("."))
 
 
 @given(KEYS, st.text(st.characters(exclude_characters="\\.$"), min_size=1, max_size=1))

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from trialstream.reading.fields import partial_fields
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
 from trialstream.reading.query import check_limit, find, translate
 from trialstream.reading.sorting import order, sort_keys
@@ -461,12 +462,12 @@ def test_only_ascending_keys_that_can_be_missing_are_computed(sort, computed):
 
 def test_the_limit_is_applied_after_the_order():
     """An aggregation sorts all matching documents before it takes the first ones, with the uid as the last key."""
-    stages = find({"name": "a"}, TRIAL_FIELDS, "metrics.loss.last", 3).stages
+    stages = find({"name": "a"}, TRIAL_FIELDS, "metrics.loss.last", 3).stages()
 
     assert [next(iter(stage)) for stage in stages] == ["$match", "$addFields", "$sort", "$limit", "$unset"]
     assert list(stages[2]["$sort"])[-1] == "_id"
     assert stages[3] == {"$limit": 3}
-    assert "$limit" not in str(find({}, TRIAL_FIELDS, "metrics.loss.last").stages)
+    assert "$limit" not in str(find({}, TRIAL_FIELDS, "metrics.loss.last").stages())
 
 
 def test_too_many_numbers_in_a_path_to_sort_by():
@@ -538,6 +539,66 @@ def test_an_invalid_set_is_refused(pattern):
     """A set of characters that is malformed is a QueryError at the call."""
     with pytest.raises(QueryError, match="is not a regular expression"):
         translated({"name": {"$regex": pattern}})
+
+
+# Name of a case: collection, fields, paths of the projection besides the identity, and members.
+PARTIAL = {
+    "none": ("trials", [], [], set()),
+    "fields": ("trials", ["status", "created", "rows"], ["status", "created", "rows"], set()),
+    "a tuple": ("trials", ("errors",), ["errors"], set()),
+    "the identity": ("trials", ["uid", "hash", "name"], ["_id"], set()),
+    "a metric": ("trials", ["metrics.loss"], ["metrics.loss"], set()),
+    "a part of a metric": ("trials", ["metrics.loss.last", "metrics.loss.avg"], ["metrics.loss"], set()),
+    "a metric with a dot": ("trials", [path("metrics", "val.loss", "last")], ["metrics.val%2Eloss"], set()),
+    "a metric and all metrics": ("trials", ["metrics.loss", "metrics", "metrics.a"], ["metrics"], set()),
+    "odd keys": ("trials", ["tags.", "tags.$a", "parameters.0.1"], ["tags.%", "tags.%24a", "parameters.0"], set()),
+    "a part of a field": ("trials", ["status.name", "errors.0.type", "name.x"], ["status", "errors"], set()),
+    "a writer": ("trials", ["writers.a", "open_chronos.b"], ["writers.a", "open_chronos.b"], set()),
+    "a group": ("groups", ["metadata.a.b"], ["metadata.a"], set()),
+    "a group with its trials": ("groups", ["trials"], [], {"trials"}),
+    "a project with its members": ("projects", ["groups", "trials", "tags"], ["tags"], {"groups", "trials"}),
+    "a project with its groups": ("projects", ["groups"], [], {"groups"}),
+}
+IDENTITY = {"trials": {"hash", "revision", "name"}, "groups": {"name", "project_id"}, "projects": {"name"}}
+
+
+@pytest.mark.parametrize(("collection", "fields", "paths", "members"), PARTIAL.values(), ids=PARTIAL)
+def test_partial_fields(collection, fields, paths, members):
+    """Only the fields that are asked for are read, with those of the uid and the name; a value of a key as a whole."""
+    found = partial_fields(fields, collection)
+
+    assert found.projection == dict.fromkeys({*IDENTITY[collection], *paths}, 1)
+    assert found.members == members
+
+
+@pytest.mark.parametrize("collection", IDENTITY)
+def test_all_fields(collection):
+    """Without `fields`, whole documents are read, with all members."""
+    assert partial_fields(None, collection).projection is None
+    assert ("trials" in partial_fields(None, collection).members) == (collection != "trials")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        pytest.param("name", "fields: expected a list of paths, got 'name'", id="a text"),
+        pytest.param({"name": 1}, "fields: expected a list", id="a dict"),
+        pytest.param([1], "fields: expected paths of type str, got 1", id="a number"),
+        pytest.param([("name", 1)], "fields: expected paths", id="a pair"),
+        pytest.param(["name", "metrcs.loss"], "no field 'metrcs', did you mean 'metrics'?", id="an unknown field"),
+        pytest.param(["trials"], "no field 'trials'", id="members of another collection"),
+        pytest.param(["_id"], "no field '_id'", id="the id in the document"),
+        pytest.param(["-name"], "no field '-name'", id="a sort key"),
+        pytest.param([""], "no field ''", id="the empty path"),
+        pytest.param(["tags.a\\b"], "lone backslash", id="a lone backslash"),
+        pytest.param(["tags.\0"], "NUL", id="NUL"),
+        pytest.param(["tags.\ud800"], "surrogate", id="a lone surrogate"),
+    ],
+)
+def test_invalid_fields_are_refused(fields, named):
+    """Fields that are no list of known paths are a QueryError that names the invalid part."""
+    with pytest.raises(QueryError, match=re.escape(named)):
+        partial_fields(fields, "trials")
 
 
 def test_keys_of_a_path_are_text():

@@ -40,6 +40,8 @@ async def test_a_wrong_query_is_an_error_at_the_call(reader, read):
         getattr(reader, read)({"nmae": 1})
     with pytest.raises(ts.QueryError, match="sort: expected a path or a list of paths, got int"):
         getattr(reader, read)({}, sort=1)
+    with pytest.raises(ts.QueryError, match="there is no field 'metrcs'"):
+        getattr(reader, read)(fields=["metrcs"])
     with pytest.raises(ts.QueryError, match="limit: expected a positive int, got 0"):
         getattr(reader, read)({}, limit=0)
     with pytest.raises(ts.QueryError, match="there is no field 'nmae'"):

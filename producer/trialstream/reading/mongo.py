@@ -14,6 +14,9 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
     group_from_document,
     outcome_from_document,
+    partial_group_from_document,
+    partial_project_from_document,
+    partial_trial_from_document,
     project_from_document,
     trial_from_document,
 )
@@ -21,6 +24,7 @@ from trialstream_schemas.storage.documents import (
 from trialstream.config import Config
 from trialstream.log.topics import Route
 from trialstream.protocol import Query, Sort
+from trialstream.reading.fields import partial_fields
 from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection
 from trialstream.reading.outcomes import DecisionPoller
@@ -71,25 +75,42 @@ class MongoReader(Reader):
 
     # --- Documents
 
-    def trials(self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+    def trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[Trial]]:
         """See `Reader.trials`."""
         asked = find(query, TRIAL_FIELDS, sort, limit)
+        projection = partial_fields(fields, "trials").projection
+        made = trial_from_document if projection is None else partial_trial_from_document
 
         async def read() -> list[Trial]:
-            found = await self._live.read(lambda database: self._documents(database, "trials", asked))
-            return [trial_from_document(each) for each in found]
+            found = await self._live.read(lambda database: self._documents(database, "trials", asked, projection))
+            return [made(each) for each in found]
 
         return read
 
     def groups(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Read[list[TrialGroup]]:
         """See `Reader.groups`."""
         asked = find(query, GROUP_FIELDS, sort, limit)
+        projection, members = partial_fields(fields, "groups")
+        made = group_from_document if projection is None else partial_group_from_document
 
         async def read_from(database: Database) -> list[TrialGroup]:
-            groups = [group_from_document(each) for each in await self._documents(database, "groups", asked)]
-            trials = await self._members(database, "trials", "group_id", [each.uid for each in groups])
+            groups = [made(each) for each in await self._documents(database, "groups", asked, projection)]
+            uids = [each.uid for each in groups] if "trials" in members else []
+            trials = await self._members(database, "trials", "group_id", uids)
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
@@ -97,16 +118,23 @@ class MongoReader(Reader):
         return lambda: self._live.read(read_from)
 
     def projects(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Read[list[Project]]:
         """See `Reader.projects`."""
         asked = find(query, PROJECT_FIELDS, sort, limit)
+        projection, members = partial_fields(fields, "projects")
+        made = project_from_document if projection is None else partial_project_from_document
 
         async def read_from(database: Database) -> list[Project]:
-            projects = [project_from_document(each) for each in await self._documents(database, "projects", asked)]
+            projects = [made(each) for each in await self._documents(database, "projects", asked, projection)]
             uids = [each.uid for each in projects]
-            groups = await self._members(database, "groups", "project_id", uids)
-            trials = await self._members(database, "trials", "project_id", uids)
+            groups = await self._members(database, "groups", "project_id", uids if "groups" in members else [])
+            trials = await self._members(database, "trials", "project_id", uids if "trials" in members else [])
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])
@@ -120,11 +148,15 @@ class MongoReader(Reader):
         found = await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1}, max_time_ms=limit))
         return found is not None
 
-    async def _documents(self, database: Database, collection: Collection, asked: Find) -> list[Document]:
+    async def _documents(
+        self, database: Database, collection: Collection, asked: Find, projection: dict[str, int] | None
+    ) -> list[Document]:
         limit = self._live.max_time_ms
         if asked.order.computed:
-            return await database[collection].aggregate(asked.stages, maxTimeMS=limit).to_list(None)
-        cursor = database[collection].find(asked.filter, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
+            return await database[collection].aggregate(asked.stages(projection), maxTimeMS=limit).to_list(None)
+        cursor = database[collection].find(
+            asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit
+        )
         return await cursor.to_list(None)
 
     async def _members(

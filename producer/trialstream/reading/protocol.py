@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import typing
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
@@ -96,26 +97,41 @@ class ReadingProtocol(Protocol):
         return await session.read(session.reader.trials({"hash": definition(trial).hash}, sort="revision"))
 
     async def fetch_trials(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Trial]:
         session = self._session
-        found = await session.read(session.reader.trials(query, sort=sort, limit=limit))
+        found = await session.read(session.reader.trials(query, sort=sort, limit=limit, fields=fields))
         session.remember("trials", *(each.uid for each in found))
         return found
 
     async def fetch_groups(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[TrialGroup]:
         session = self._session
-        found = await session.read(session.reader.groups(query, sort=sort, limit=limit))
+        found = await session.read(session.reader.groups(query, sort=sort, limit=limit, fields=fields))
         session.remember("groups", *(each.uid for each in found))
         return found
 
     async def fetch_projects(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Project]:
         session = self._session
-        found = await session.read(session.reader.projects(query, sort=sort, limit=limit))
+        found = await session.read(session.reader.projects(query, sort=sort, limit=limit, fields=fields))
         session.remember("projects", *(each.uid for each in found))
         return found
 

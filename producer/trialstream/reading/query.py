@@ -67,16 +67,22 @@ class Find(NamedTuple):
     order: Order
     limit: int
 
-    @property
-    def stages(self) -> list[dict[str, Any]]:
-        """The stages of an aggregation, for an order with computed keys."""
+    def stages(self, projection: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+        """Return the stages of an aggregation, for an order with computed keys.
+
+        Args:
+            projection: The fields of the documents; None for all.
+
+        Returns:
+            The stages.
+        """
         computed = self.order.computed
         return [
             {"$match": self.filter},
             {"$addFields": computed},
             {"$sort": dict(self.order.keys)},
             *([{"$limit": self.limit}] if self.limit else []),
-            {"$unset": list(computed)},
+            {"$project": projection} if projection else {"$unset": list(computed)},
         ]
 
 

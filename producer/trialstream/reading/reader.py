@@ -82,30 +82,48 @@ class Reader(ABC):
     # --- Reads: checked at the call, run in the I/O thread
 
     @abstractmethod
-    def trials(self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+    def trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[Trial]]:
         """Read the trials that match.
 
         Args:
             query: As for `Protocol.fetch_trials`.
             sort: As for `Protocol.fetch_trials`.
             limit: Maximum number of trials; None for all.
+            fields: As for `Protocol.fetch_trials`; None for all.
 
         Returns:
             The read.
 
         Raises:
-            QueryError: The query, the sort keys or the limit are not supported.
+            QueryError: The query, the sort keys, the limit or the fields are not supported.
         """
 
     @abstractmethod
     def groups(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Read[list[TrialGroup]]:
         """Read the groups that match, with the uids of their trials; parameters and errors as for `trials`."""
 
     @abstractmethod
     def projects(
-        self, query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Read[list[Project]]:
         """Read the projects that match, with the uids of their groups and trials; otherwise as `trials`."""
 
