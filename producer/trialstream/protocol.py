@@ -415,8 +415,8 @@ class Protocol(ABC):
                 come last in either direction.
             limit: Maximum number of trials; None for all.
             fields: Paths of the fields to read, such as `status` or `metrics.loss`; None for all. The other fields of
-                the returned objects have their defaults, except those of the uid and the name. Do not create trials
-                from such partial objects: their definition is not complete.
+                the returned objects have their defaults, except the uid, the name and `created`. Do not create
+                trials from such partial objects: their definition is not complete.
 
         Returns:
             The trials.

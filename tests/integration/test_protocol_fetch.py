@@ -199,7 +199,7 @@ async def test_only_some_fields(protocol, rich, sort):
     for fields in ([], ["status", "errors"], ["created", "rows", "writers"], sorted(everything)):
         [found] = await protocol.fetch_trials({"uid": rich.uid}, fields=fields, sort=sort)
         assert found == dataclasses.replace(
-            ts.Trial(name=rich.name, hash=rich.hash, revision=rich.revision),
+            ts.Trial(name=rich.name, hash=rich.hash, revision=rich.revision, created=rich.created),
             **{each: getattr(rich, each) for each in fields},
         )
         assert found.uid == rich.uid
@@ -224,7 +224,9 @@ async def test_only_one_key_of_a_field(protocol, rich, field, kept):
     [(name, keys)] = kept.items()
 
     assert getattr(found, name) == {key: getattr(rich, name)[key] for key in keys}
-    assert dataclasses.replace(found, **{name: {}}) == ts.Trial(name=rich.name, hash=rich.hash, revision=rich.revision)
+    assert dataclasses.replace(found, **{name: {}}) == ts.Trial(
+        name=rich.name, hash=rich.hash, revision=rich.revision, created=rich.created
+    )
 
 
 async def test_a_partial_trial_can_be_used(protocol, rich):
@@ -233,6 +235,7 @@ async def test_a_partial_trial_can_be_used(protocol, rich):
     await protocol.log_trial_metrics(found, 2, loss=0.25)
 
     assert (await protocol.fetch_metrics(found, "loss"))["loss"].values.tolist() == [0.5, 0.25]
+    assert [each.uid for each in await protocol.get_trial(found)] == [rich.uid]
     assert (await protocol.fetch_trials({"uid": rich.uid}, fields=["metrics.loss"]))[0].metrics["loss"].last == 0.25
 
 
@@ -242,16 +245,17 @@ async def test_some_fields_of_groups_and_projects(protocol, name, trials):
     [group] = await protocol.fetch_groups({"name": name})
     [project] = await protocol.fetch_projects({"name": name})
 
-    plain = ts.TrialGroup(name=name, project_id=project.uid)
+    plain = ts.TrialGroup(name=name, project_id=project.uid, created=group.created)
+    bare = ts.Project(name=name, created=project.created)
     assert await protocol.fetch_groups({"name": name}, fields=[]) == [plain]
-    assert await protocol.fetch_groups({"name": name}, fields=["created"]) == [
-        dataclasses.replace(plain, created=group.created)
+    assert await protocol.fetch_groups({"name": name}, fields=["writers"]) == [
+        dataclasses.replace(plain, writers=group.writers)
     ]
     assert await protocol.fetch_groups({"name": name}, fields=["trials"]) == [dataclasses.replace(plain, trials=uids)]
     assert (await protocol.fetch_groups({"name": name}, fields=[]))[0].uid == group.uid
-    assert await protocol.fetch_projects({"name": name}, fields=[]) == [ts.Project(name=name)]
+    assert await protocol.fetch_projects({"name": name}, fields=[]) == [bare]
     assert await protocol.fetch_projects({"name": name}, fields=["groups"]) == [
-        ts.Project(name=name, groups=[group.uid])
+        dataclasses.replace(bare, groups=[group.uid])
     ]
     everything = ["description", "metadata", "tags", "created", "groups", "trials"]
     assert await protocol.fetch_projects({"name": name}, fields=everything) == [project]

@@ -59,11 +59,11 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
         )
 
     assert later.values.tolist() == history.values[2:].tolist()
-    assert partial[0][0] == ts.Trial(name="t", hash=trial.hash, revision=trial.revision, tags={"kind": "test"})
-    assert partial[1:] == (
-        [ts.TrialGroup(name="g", project_id=project.uid)],
-        [ts.Project(name="p", trials=[trial.uid])],
+    assert partial[0][0] == ts.Trial(
+        name="t", hash=trial.hash, revision=trial.revision, created=trial.created, tags={"kind": "test"}
     )
+    assert partial[1][0].uid == group.uid
+    assert (partial[2][0].name, partial[2][0].trials, partial[2][0].groups) == ("p", [trial.uid], [])
     assert again.status is ts.Status.Completed
     assert again.parameters == {"lr": 0.1, "depth": 2}
     assert (again.metadata, again.tags) == ({"note": "x"}, {"kind": "test"})

@@ -544,7 +544,7 @@ def test_an_invalid_set_is_refused(pattern):
 # Name of a case: collection, fields, paths of the projection besides the identity, and members.
 PARTIAL = {
     "none": ("trials", [], [], set()),
-    "fields": ("trials", ["status", "created", "rows"], ["status", "created", "rows"], set()),
+    "fields": ("trials", ["status", "started", "rows"], ["status", "started", "rows"], set()),
     "a tuple": ("trials", ("errors",), ["errors"], set()),
     "the identity": ("trials", ["uid", "hash", "name"], ["_id"], set()),
     "a metric": ("trials", ["metrics.loss"], ["metrics.loss"], set()),
@@ -559,7 +559,11 @@ PARTIAL = {
     "a project with its members": ("projects", ["groups", "trials", "tags"], ["tags"], {"groups", "trials"}),
     "a project with its groups": ("projects", ["groups"], [], {"groups"}),
 }
-IDENTITY = {"trials": {"hash", "revision", "name"}, "groups": {"name", "project_id"}, "projects": {"name"}}
+IDENTITY = {
+    "trials": {"hash", "revision", "name", "created"},
+    "groups": {"name", "project_id", "created"},
+    "projects": {"name", "created"},
+}
 
 
 @pytest.mark.parametrize(("collection", "fields", "paths", "members"), PARTIAL.values(), ids=PARTIAL)

@@ -18,8 +18,13 @@ from trialstream.reading.paths import FIELDS, resolve
 
 __all__ = ["PartialFields", "partial_fields"]
 
-# By collection, the fields from which the uid is made, and the name, which every object has.
-_IDENTITY = {"trials": ("hash", "revision", "name"), "groups": ("name", "project_id"), "projects": ("name",)}
+# By collection, the fields from which the uid is made; the name, which every object has; and the time of creation,
+# which distinguishes fetched objects from new ones.
+_IDENTITY = {
+    "trials": ("hash", "revision", "name", "created"),
+    "groups": ("name", "project_id", "created"),
+    "projects": ("name", "created"),
+}
 # By collection, the lists of uids that are read from other collections.
 _MEMBERS: dict[str, frozenset[str]] = {
     "trials": frozenset(),
