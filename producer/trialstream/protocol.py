@@ -31,19 +31,22 @@ Step: TypeAlias = int | float | str
 
 @dataclass(frozen=True)
 class MetricHistory:
-    """History of one metric, in the order of the log: four arrays of the same length, one element for each row.
+    """History of one metric, in the order of the log: five arrays of the same length, one element for each row.
 
     Attributes:
         steps: int64 or float64; object if some steps are text or None.
         times: When each row was logged, datetime64[us] in UTC.
         writers: Id of the writer of each row, object.
         values: float64; NaN and ±inf as they were logged.
+        rows: Number of each row among all rows of the trial, in the order of the log, from 0; int64, ascending. To read
+            only what is new, pass the last number plus one as `since_row`.
     """
 
     steps: NDArray[Any]
     times: NDArray[np.datetime64]
     writers: NDArray[np.object_]
     values: NDArray[np.float64]
+    rows: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -431,52 +434,84 @@ class Protocol(ABC):
     # --- Reading
 
     @abstractmethod
-    async def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+    async def fetch_trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Trial]:
         """Read the trials that match a MongoDB query over their fields.
 
         Args:
             query: Operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not $exists $regex $all $elemMatch
-                $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take `datetime`.
-            sort: A path, `-path` for descending, or a list of them; by creation if not given.
+                $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take a
+                `datetime`, a `date` or ISO 8601 text.
+                None or no query matches all trials.
+            sort: A path, `-path` for descending, or a list of them; by creation if not given. Missing values and NaN
+                come last in either direction.
             limit: Maximum number of trials; None for all.
+            fields: Paths of the fields to read, such as `status` or `metrics.loss`; None for all. The other fields of
+                the returned objects have their defaults, except the uid, the name and `created`. Do not create
+                trials from such partial objects: their definition is not complete.
 
         Returns:
             The trials.
 
         Raises:
-            QueryError: The query, the sort keys or the limit are not supported; the message names the part.
+            QueryError: The query, the sort keys, the limit or a field are not supported; the message names the part.
+            MongoUnavailable: MongoDB does not answer, or the query took longer than the timeout of the protocol.
         """
 
     @abstractmethod
-    async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+    async def fetch_groups(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[TrialGroup]:
         """Read the groups that match, with the uids of their trials.
 
         Args:
             query: As for `fetch_trials`, over the fields of groups.
             sort: As for `fetch_trials`.
             limit: Maximum number of groups; None for all.
+            fields: As for `fetch_trials`; `trials` are the uids of the trials.
 
         Returns:
             The groups.
 
         Raises:
             QueryError: As for `fetch_trials`.
+            MongoUnavailable: As for `fetch_trials`.
         """
 
     @abstractmethod
-    async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+    async def fetch_projects(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Project]:
         """Read the projects that match, with the uids of their groups and trials.
 
         Args:
             query: As for `fetch_trials`, over the fields of projects.
             sort: As for `fetch_trials`.
             limit: Maximum number of projects; None for all.
+            fields: As for `fetch_trials`; `groups` and `trials` are the uids of these.
 
         Returns:
             The projects.
 
         Raises:
             QueryError: As for `fetch_trials`.
+            MongoUnavailable: As for `fetch_trials`.
         """
 
     @abstractmethod
@@ -485,6 +520,7 @@ class Protocol(ABC):
         trial: Trial,
         *names: str,
         since_step: Step | None = None,
+        since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
@@ -494,6 +530,8 @@ class Protocol(ABC):
             trial: The trial.
             *names: Names of the metrics; all if none is given.
             since_step: Only rows whose step is at least this one and of its type (number or text).
+            since_row: Only rows with this number or a later one, see `MetricHistory.rows`. MongoDB returns only the
+                parts of the history that can have such rows.
             max_points: Maximum number of points of each history, 3 or more; longer ones are downsampled such that a
                 plot looks the same (MinMaxLTTB).
             section: Section of the trial: `metrics`, `chronos` or `metadata`.

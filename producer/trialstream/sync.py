@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -197,25 +197,53 @@ class SyncProtocol:
     def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
         return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
 
-    def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
-        return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit)
+    def fetch_trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Trial]:
+        return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit, fields=fields)
 
-    def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
-        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit)
+    def fetch_groups(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[TrialGroup]:
+        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit, fields=fields)
 
-    def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
-        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit)
+    def fetch_projects(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Project]:
+        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit, fields=fields)
 
     def fetch_metrics(
         self,
         trial: Trial,
         *names: str,
         since_step: Step | None = None,
+        since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
         return self._run(
-            self._protocol.fetch_metrics, trial, *names, since_step=since_step, max_points=max_points, section=section
+            self._protocol.fetch_metrics,
+            trial,
+            *names,
+            since_step=since_step,
+            since_row=since_row,
+            max_points=max_points,
+            section=section,
         )
 
     def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **kwargs: Any) -> None:

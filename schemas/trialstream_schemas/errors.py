@@ -100,7 +100,7 @@ class KafkaUnavailable(ServerUnavailable):
 
 
 class MongoUnavailable(ServerUnavailable):
-    """MongoDB did not answer."""
+    """MongoDB did not answer, or ended a request that took longer than its time limit."""
 
 
 class Offline(TrialStreamError, RuntimeError):

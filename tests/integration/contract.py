@@ -53,9 +53,9 @@ METHODS = {
     "new_trial": "trial, auto_increment=False",
     "fetch_and_update_trial": "query, attr, *args, **kwargs",
     "fetch_and_update_group": "query, attr, *args, **kwargs",
-    "fetch_trials": "query",
-    "fetch_groups": "query",
-    "fetch_projects": "query",
+    "fetch_trials": "query=None",
+    "fetch_groups": "query=None",
+    "fetch_projects": "query=None",
     "fetch_metrics": "trial, *names, since_step=None, max_points=None",
 }
 # Methods whose trial must exist.

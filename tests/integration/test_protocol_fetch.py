@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -134,6 +135,8 @@ async def test_groups_and_projects_show_their_trials(protocol, name, trials):
         pytest.param({}, {"limit": 0}, "limit", id="a limit of zero"),
         pytest.param({}, {"limit": -1}, "limit", id="a negative limit"),
         pytest.param({}, {"limit": "1"}, "limit", id="a text for a limit"),
+        pytest.param({}, {"fields": ["colour"]}, "colour", id="an unknown field to read"),
+        pytest.param({}, {"fields": "name"}, "fields", id="a text for fields"),
     ],
 )
 async def test_an_invalid_query(protocol, method, query, pages, named):
@@ -145,8 +148,21 @@ async def test_an_invalid_query(protocol, method, query, pages, named):
 
 
 async def test_an_empty_query_finds_everything(protocol, trial):
-    """An empty query finds everything, including the trials that were just created."""
+    """An empty query finds everything, including the trials that were just created; so does no query."""
     assert trial.uid in {each.uid for each in await protocol.fetch_trials({})}
+    assert trial.uid in {each.uid for each in await protocol.fetch_trials()}
+
+
+@pytest.mark.parametrize("method", FETCHES)
+async def test_no_query_finds_everything(protocol, trials, method):
+    """Without a query, all objects are returned, sorted and limited like those of a query."""
+    fetch = getattr(protocol, method)
+    found = await fetch({})
+
+    assert found
+    assert await fetch() == found
+    assert await fetch(limit=1) == found[:1]
+    assert await fetch(sort="-created") == await fetch({}, sort="-created")
 
 
 async def test_reads_see_own_writes(protocol, trial):
@@ -157,3 +173,89 @@ async def test_reads_see_own_writes(protocol, trial):
         [each] = await protocol.fetch_trials({"uid": trial.uid, "tags.i": i})
 
         assert each.metrics["loss"].last == i
+
+
+# --- Fields
+
+
+@pytest.fixture
+async def rich(protocol, name):
+    """A trial with values in many fields, as it is read."""
+    trial = await protocol.new_trial(ts.Trial(name=name, parameters={"lr": 0.1, "o.p": {"b1": 0.9, "b2": 0.99}}))
+    await protocol.log_trial_start(trial)
+    await protocol.log_trial_metadata(trial, plain={"a": {"b": 1}})
+    await protocol.log_trial_metadata(trial, ts.RingAggregator.lazy(2), values="x")
+    await protocol.log_trial_metrics(trial, 1, **{"loss": 0.5, "val.loss": 0.25, "other": 1.0})
+    await protocol.add_trial_tags(trial, a=1, b=[{"n": 1}])
+    await protocol.set_trial_status(trial, ts.CustomStatus("Paused", 7), "no power")
+    [found] = await protocol.fetch_trials({"uid": trial.uid})
+    return found
+
+
+@pytest.mark.parametrize("sort", [None, "metrics.loss.last"], ids=["a find", "an aggregation"])
+async def test_only_some_fields(protocol, rich, sort):
+    """Only the fields that are asked for are read; the others have their defaults, and the uid is right."""
+    everything = {each.name for each in dataclasses.fields(ts.Trial)} - {"name", "hash", "revision", "request"}
+    for fields in ([], ["status", "errors"], ["created", "rows", "writers"], sorted(everything)):
+        [found] = await protocol.fetch_trials({"uid": rich.uid}, fields=fields, sort=sort)
+        assert found == dataclasses.replace(
+            ts.Trial(name=rich.name, hash=rich.hash, revision=rich.revision, created=rich.created),
+            **{each: getattr(rich, each) for each in fields},
+        )
+        assert found.uid == rich.uid
+
+
+@pytest.mark.parametrize(
+    ("field", "kept"),
+    [
+        pytest.param("metrics.loss", {"metrics": ["loss"]}, id="a metric"),
+        pytest.param("metrics.loss.last", {"metrics": ["loss"]}, id="a part of a metric"),
+        pytest.param(ts.path("metrics", "val.loss"), {"metrics": ["val.loss"]}, id="a metric with a dot"),
+        pytest.param("metrics.nothing", {"metrics": []}, id="a metric that the trial does not have"),
+        pytest.param(ts.path("parameters", "o.p", "b1"), {"parameters": ["o.p"]}, id="a part of a parameter"),
+        pytest.param("metadata.values.values", {"metadata": ["values"]}, id="accumulated metadata"),
+        pytest.param("metadata.plain.a", {"metadata": ["plain"]}, id="a part of metadata"),
+        pytest.param("tags.b.0.n", {"tags": ["b"]}, id="an element of a tag"),
+    ],
+)
+async def test_only_one_key_of_a_field(protocol, rich, field, kept):
+    """A path reads the value of its key as a whole, and no other key."""
+    [found] = await protocol.fetch_trials({"uid": rich.uid}, fields=[field])
+    [(name, keys)] = kept.items()
+
+    assert getattr(found, name) == {key: getattr(rich, name)[key] for key in keys}
+    assert dataclasses.replace(found, **{name: {}}) == ts.Trial(
+        name=rich.name, hash=rich.hash, revision=rich.revision, created=rich.created
+    )
+
+
+async def test_a_partial_trial_can_be_used(protocol, rich):
+    """Trials that were read in part can be logged to, and their history can be read."""
+    [found] = await protocol.fetch_trials({"uid": rich.uid}, fields=["tags"])
+    await protocol.log_trial_metrics(found, 2, loss=0.25)
+
+    assert (await protocol.fetch_metrics(found, "loss"))["loss"].values.tolist() == [0.5, 0.25]
+    assert [each.uid for each in await protocol.get_trial(found)] == [rich.uid]
+    assert (await protocol.fetch_trials({"uid": rich.uid}, fields=["metrics.loss"]))[0].metrics["loss"].last == 0.25
+
+
+async def test_some_fields_of_groups_and_projects(protocol, name, trials):
+    """Groups and projects have the fields that are asked for, with their members only if these are."""
+    uids = [trial.uid for trial in trials]
+    [group] = await protocol.fetch_groups({"name": name})
+    [project] = await protocol.fetch_projects({"name": name})
+
+    plain = ts.TrialGroup(name=name, project_id=project.uid, created=group.created)
+    bare = ts.Project(name=name, created=project.created)
+    assert await protocol.fetch_groups({"name": name}, fields=[]) == [plain]
+    assert await protocol.fetch_groups({"name": name}, fields=["writers"]) == [
+        dataclasses.replace(plain, writers=group.writers)
+    ]
+    assert await protocol.fetch_groups({"name": name}, fields=["trials"]) == [dataclasses.replace(plain, trials=uids)]
+    assert (await protocol.fetch_groups({"name": name}, fields=[]))[0].uid == group.uid
+    assert await protocol.fetch_projects({"name": name}, fields=[]) == [bare]
+    assert await protocol.fetch_projects({"name": name}, fields=["groups"]) == [
+        dataclasses.replace(bare, groups=[group.uid])
+    ]
+    everything = ["description", "metadata", "tags", "created", "groups", "trials"]
+    assert await protocol.fetch_projects({"name": name}, fields=everything) == [project]

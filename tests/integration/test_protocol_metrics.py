@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import trialstream as ts
 from contract import NOT_NUMBERS, NUMBERS, again, connected
+from trialstream.reading.mongo import MongoReader
+from trialstream.reading.reader import Since
 
 BUCKET = 1024  # rows of one bucket of history
 
@@ -322,6 +324,55 @@ async def test_the_history_since_a_step(protocol, trial, since, wanted):
     assert len(loss.times) == len(loss.writers) == len(loss.values) == len(wanted)
 
 
+async def test_the_history_since_a_row(protocol, trial):
+    """`since_row` reads the rows that were logged after others: each poll returns what is new, exactly once."""
+    polled, at = [], 0
+    for poll in range(8):
+        rows = [(i, {"loss": i} | ({"accuracy": -i} if i % 2 else {})) for i in range(400 * poll, 400 * poll + 400)]
+        await log_all(protocol, trial, rows)
+        found = await protocol.fetch_metrics(trial, since_row=at)
+        assert found["accuracy"].values.tolist() == [-i for i, _ in rows if i % 2]
+        polled += found["loss"].values.tolist()
+        at = int(found["loss"].rows[-1]) + 1
+
+    assert at == (await again(protocol, trial)).rows == 3200
+    assert polled == list(range(3200))
+    assert [len(each) for each in (await protocol.fetch_metrics(trial, since_row=at)).values()] == [0, 0]
+    assert (await protocol.fetch_metrics(trial, "loss", since_row=at, max_points=3))["loss"].rows.tolist() == []
+    with pytest.raises(ts.ItemNotFound, match="other"):
+        await protocol.fetch_metrics(trial, "other", since_row=at)
+
+
+@pytest.mark.parametrize("rows", [2 * BUCKET, 2 * BUCKET + 7])
+async def test_only_buckets_with_such_rows_are_read(served, protocol, trial, rows):
+    """MongoDB returns the buckets that can have rows since a row or a step, and the open bucket of each shape."""
+    await log_all(protocol, trial, [(i, {"loss": i}) for i in range(rows)])
+    await log_all(protocol, trial, [(f"{i:05}", {"loss": i}) for i in range(rows)])
+    await protocol.commit("folded")
+    reader = MongoReader(served, 30.0)
+    try:
+
+        async def lengths(since):
+            found = await reader.history(trial.uid, "metrics", ["loss"], since)
+            return sorted((each.shape.steps, each.number, len(each)) for each in found)
+
+        everything = await lengths(Since())
+        texts = [each for each in everything if each[0] == "text"]
+        ends = [("int", 2, rows - 2 * BUCKET), texts[-1]]  # the open buckets
+
+        assert len(everything) == 6
+        assert await lengths(Since(row=0)) == everything
+        assert await lengths(Since(row=BUCKET)) == everything[1:]
+        assert await lengths(Since(row=2 * rows - 1)) == ends
+        assert await lengths(Since(row=2 * rows)) == ends
+        assert await lengths(Since(step=0)) == [*everything[:3], texts[-1]]
+        assert await lengths(Since(step="")) == [ends[0], *texts]
+        assert await lengths(Since(step=f"{rows - 1:05}")) == ends
+        assert await lengths(Since(step=0, row=BUCKET)) == [*everything[1:3], texts[-1]]
+    finally:
+        reader.close()
+
+
 @pytest.mark.parametrize("points", [3, 4, 5, 10, 100, 999])
 async def test_a_history_for_a_plot(protocol, trial, points):
     """`max_points` limits the points to some of those logged, including the ends and the extremes."""
@@ -360,6 +411,8 @@ async def test_a_history_for_a_plot_with_nan_in_it(protocol, trial):
         pytest.param({"max_points": True}, TypeError, "max_points", id="a bool for points"),
         pytest.param({"since_step": [1]}, TypeError, "since_step", id="a list for a step"),
         pytest.param({"since_step": math.nan}, ts.InvalidValue, "since_step", id="NaN for a step"),
+        pytest.param({"since_row": -1}, ts.InvalidValue, "since_row", id="a negative row"),
+        pytest.param({"since_row": 1.0}, TypeError, "since_row", id="a float for a row"),
         pytest.param({"section": "tags"}, ts.InvalidValue, "section", id="a section without history"),
     ],
 )

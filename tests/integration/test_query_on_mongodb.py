@@ -6,6 +6,7 @@ import math
 import operator
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 from trialstream.reading.paths import TRIAL_FIELDS, path
-from trialstream.reading.query import sort_keys, translate
+from trialstream.reading.query import find
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
@@ -308,9 +309,13 @@ def collection(config):
         client.drop_database(config.database)
 
 
-def found(collection, query, sort=None):
+def found(collection, query, sort=None, limit=None):
     """Return the revisions of the trials that MongoDB finds, in its order."""
-    cursor = collection.find(translate(query, TRIAL_FIELDS)).sort(sort_keys(sort, TRIAL_FIELDS))
+    asked = find(query, TRIAL_FIELDS, sort, limit)
+    if asked.order.computed:
+        cursor = collection.aggregate(asked.stages())
+    else:
+        cursor = collection.find(asked.filter, sort=asked.order.keys, limit=asked.limit)
     return [document["revision"] for document in cursor]
 
 
@@ -353,6 +358,68 @@ def test_sorting_and_odd_keys(collection):
     assert found(collection, {}) == [0, 1, 2, 3]
 
 
+def is_nothing(x):
+    """Return whether a value comes last: missing, null, or NaN."""
+    return x is MISSING or x is None or (isinstance(x, float) and math.isnan(x))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(*[st.sampled_from([MISSING, None, math.nan, math.inf, -math.inf, -1, 0, 0.5, 2])] * 2), max_size=8
+    ),
+    directions=st.tuples(*[st.sampled_from([1, -1])] * 2),
+    limit=st.none() | st.integers(1, 9),
+)
+def test_nothing_comes_last_in_either_direction(collection, rows, directions, limit):
+    """Missing values, null and NaN come after all numbers, by each key in turn, before the limit is applied."""
+    collection.delete_many({})
+    for revision, row in enumerate(rows):
+        parameters = {key: x for key, x in zip(["a.b", "b"], row, strict=True) if x is not MISSING}
+        collection.insert_one(trial_to_document(Trial(name="a", parameters=parameters, revision=revision)))
+    paths = [path("parameters", "a.b"), path("parameters", "b")]
+    got = found(collection, {}, list(zip(paths, directions, strict=True)), limit)
+
+    everything = found(collection, {}, list(zip(paths, directions, strict=True)))
+    assert sorted(everything) == list(range(len(rows)))
+    assert got == everything[:limit]
+    firsts = [rows[i][0] for i in everything]
+    numbers = [x for x in firsts if not is_nothing(x)]
+    assert not any(map(is_nothing, firsts[: len(numbers)]))
+    assert numbers == sorted(numbers, reverse=directions[0] == -1)
+    for x in set(numbers):
+        seconds = [rows[i][1] for i in everything if rows[i][0] == x and not is_nothing(rows[i][0])]
+        some = [y for y in seconds if not is_nothing(y)]
+        assert not any(map(is_nothing, seconds[: len(some)]))
+        assert some == sorted(some, reverse=directions[1] == -1)
+
+
+def test_sorting_by_metrics_times_and_elements(collection):
+    """Trials without a metric, a time, a status or an element come last; the uid decides between equal ones."""
+    lists = [[{"n": 2}], [], None, [{"n": 1}, {"n": 3}], MISSING]
+    for revision, (each, loss) in enumerate(zip(lists, [[2.0], [math.nan], [], [1.0], None], strict=True)):
+        trial = Trial(name="a", tags={} if each is MISSING else {"l": each, "0": revision % 2}, revision=revision)
+        trial.created = TIMES[0]
+        if loss is not None:
+            trial.metrics["loss"] = TimeSeriesAggregator()
+            trial.metrics["loss"].extend(loss)
+        if revision in (1, 3):
+            trial.started, trial.status = TIMES[revision % 2], Status.Running
+            trial.errors = [TrialError("abcd"[revision], "", "", TIMES[0])]
+        collection.insert_one(trial_to_document(trial))
+
+    assert found(collection, {}, "metrics.loss.last") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "-metrics.loss.last") == [0, 3, 1, 2, 4]
+    assert found(collection, {}, "metrics.loss.avg", 3) == [3, 0, 1]
+    assert found(collection, {}, ["started", "-uid"]) == [3, 1, 4, 2, 0]
+    assert found(collection, {}, "status") == [1, 3, 0, 2, 4]
+    assert found(collection, {}, "errors.0.type") == found(collection, {}, "errors.type") == [1, 3, 0, 2, 4]
+    assert found(collection, {}, "tags.l.0.n") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "tags.l.1.n") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "tags.l") == [3, 0, 1, 2, 4]
+    assert found(collection, {}, "tags.0") == [0, 2, 1, 3, 4]
+
+
 def test_the_largest_valid_queries(collection):
     """MongoDB accepts every query that the limits of depth and length allow."""
     value: Any = 1
@@ -365,7 +432,9 @@ def test_the_largest_valid_queries(collection):
         assert found(collection, query) == [], key
 
     assert found(collection, {"tags" + ".a" * 99: 1}) == []
-    assert found(collection, {}, [f"tags.{i}" for i in range(31)]) == []
+    assert found(collection, {}, [f"tags.a.{i}" for i in range(31)]) == []
+    assert found(collection, {}, "tags" + ".0" * 16 + ".a" * 83) == []
+    assert found(collection, {}, "-tags" + ".a" * 99) == []
 
 
 def test_time_and_identity(collection):
@@ -375,3 +444,53 @@ def test_time_and_identity(collection):
 
     assert found(collection, {"created": {"$gt": TIMES[0], "$lte": TIMES[1]}}) == [1]
     assert found(collection, {"uid": some[2].uid}) == [2]
+
+
+def test_times_as_text_and_as_dates(collection):
+    """Text and dates find the trials that the datetimes of the same times find."""
+    days = [datetime(2026, 1, day, 12, tzinfo=UTC) for day in (1, 2, 3)]
+    some = [
+        Trial(name="a", revision=i, created=time, started=time, errors=[TrialError("a", "", "", time)])
+        for i, time in enumerate(days)
+    ]
+    collection.insert_many(map(trial_to_document, [*some, Trial(name="a", revision=3, created=days[0])]))
+
+    for field in ("started", "errors.time", "errors.0.time"):
+        assert found(collection, {field: {"$gte": "2026-01-02T12:00:00Z"}}) == [1, 2]
+        assert found(collection, {field: {"$gt": "2026-01-02T13:00+01:00"}}) == [2]
+        assert found(collection, {field: {"$lt": date(2026, 1, 2)}}) == [0]
+        assert found(collection, {field: "2026-01-02T12:00:00"}) == [1]
+        assert found(collection, {field: {"$in": ["2026-01-01T12", days[2]]}}) == [0, 2]
+        assert found(collection, {field: {"$not": {"$gt": "2026-01-01T12"}}}) == [0, 3]
+    assert found(collection, {"errors": {"$elemMatch": {"time": {"$gte": "2026-01-03"}, "type": "a"}}}) == [2]
+    assert found(collection, {"started": None}) == [3]
+
+
+def test_built_in_statuses_in_any_case(collection):
+    """The name of a built-in status is found in any case, that of a custom one as it is."""
+    statuses = [Status.Suspended, CustomStatus("Paused", 7), CustomStatus("suspended", 8), None]
+    collection.insert_many(
+        trial_to_document(Trial(name="a", revision=i, status=each)) for i, each in enumerate(statuses)
+    )
+
+    assert found(collection, {"status": "suspended"}) == [0]
+    assert found(collection, {"status": ["SUSPENDED", "paused", None]}) == [0, 3]
+    assert found(collection, {"status": {"$nin": ["suspended", "Paused"]}}) == [2, 3]
+    assert found(collection, {"status": statuses[2]}) == found(collection, {"status.name": "suspended"}) == [2]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        pytest.param("^[[:alpha:]]+$", [0, 2], id="a class"),
+        pytest.param("[[:digit:]!]", [1, 3], id="a class and a character"),
+        pytest.param("[^[:lower:]]", [1, 2, 3], id="all but a class"),
+        pytest.param("[[!]", [3], id="a bracket"),
+    ],
+)
+def test_posix_classes_in_patterns(collection, pattern, wanted):
+    """MongoDB matches sets of characters of which Python's `re` warns."""
+    names = ["ab", "a1", "Ab", "a[!"]
+    collection.insert_many(trial_to_document(Trial(name=name, revision=i)) for i, name in enumerate(names))
+
+    assert sorted(found(collection, {"name": {"$regex": pattern}})) == wanted

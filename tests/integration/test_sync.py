@@ -47,6 +47,12 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
         protocol.commit(level="folded")
         [again] = protocol.fetch_trials({"uid": trial.uid})
         history = protocol.fetch_metrics(trial, "loss")["loss"]
+        later = protocol.fetch_metrics(trial, "loss", since_row=int(history.rows[2]))["loss"]
+        partial = (
+            protocol.fetch_trials(fields=["tags.kind"]),
+            protocol.fetch_groups(fields=[]),
+            protocol.fetch_projects(fields=["trials"]),
+        )
         claimed = protocol.fetch_and_update_trial({"uid": trial.uid}, "set_trial_status", ts.Status.Suspended)
         updated = protocol.fetch_and_update_group({"uid": group.uid}, "set_group_metadata", done=True)
         with pytest.raises(ts.ChronoError, match="batch"):
@@ -59,6 +65,12 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
             protocol.fetch_groups({})[0].metadata,
         )
 
+    assert later.values.tolist() == history.values[2:].tolist()
+    assert partial[0][0] == ts.Trial(
+        name="t", hash=trial.hash, revision=trial.revision, created=trial.created, tags={"kind": "test"}
+    )
+    assert partial[1][0].uid == group.uid
+    assert (partial[2][0].name, partial[2][0].trials, partial[2][0].groups) == ("p", [trial.uid], [])
     assert again.status is ts.Status.Completed
     assert again.parameters == {"lr": 0.1, "depth": 2}
     assert (again.metadata, again.tags) == ({"note": "x"}, {"kind": "test"})

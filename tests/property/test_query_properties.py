@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trialstream.reading.fields import partial_fields
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
-from trialstream.reading.query import sort_keys, translate
+from trialstream.reading.query import translate
+from trialstream.reading.sorting import order, sort_keys
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.keys import escape_key
+from trialstream_schemas.model.status import Status
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 # Characters with a meaning in a path, an operator or an escaped key are drawn often.
@@ -26,7 +32,7 @@ OPERATORS = (
 )
 ANY_KEYS = (
     st.sampled_from(OPERATORS)
-    | st.sampled_from(["$where", "$expr", "$options", "status", "name", "tags.a", "errors"])
+    | st.sampled_from(["$where", "$expr", "$options", "status", "name", "tags.a", "errors", "created", "errors.time"])
     | st.text(max_size=3)
     | st.integers()
 )
@@ -93,16 +99,79 @@ def test_anything_is_translated_or_refused(query, fields):
     assert repr(query) == before
 
 
+YEARS = datetime(2, 1, 1), datetime(9998, 1, 1)  # noqa: DTZ001 (hypothesis adds the zones)
+ZONES = st.just(UTC) | st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(*YEARS, timezones=ZONES), st.sampled_from(["created", "errors.time"]))
+def test_a_time_is_the_same_as_its_text(time, field):
+    """ISO 8601 text means the time that it shows, and without a zone the time in UTC."""
+    as_time = translate({field: {"$lt": time}}, TRIAL_FIELDS)
+
+    assert translate({field: {"$lt": time.isoformat()}}, TRIAL_FIELDS) == as_time
+    in_utc = time.astimezone(UTC).replace(tzinfo=None)
+    assert translate({field: {"$lt": in_utc.isoformat(" ")}}, TRIAL_FIELDS) == as_time
+
+
+@given(st.sampled_from(list(Status)), st.data())
+def test_a_built_in_status_matches_in_any_case(status, data):
+    """A built-in name in any case is translated like the status itself, wherever it may stand."""
+    name = "".join(data.draw(st.sampled_from([each.lower(), each.upper()])) for each in status.name)
+
+    for condition in (lambda x: x, lambda x: [x, None], lambda x: {"$ne": x}, lambda x: {"$nin": [x], "$eq": x}):
+        assert translate({"status": condition(name)}, TRIAL_FIELDS) == translate(
+            {"status": condition(status)}, TRIAL_FIELDS
+        )
+
+
+@given(st.text("[]^:-&|~\\az", max_size=10) | st.text(max_size=8))
+def test_no_pattern_causes_a_warning(pattern):
+    """Any text as a pattern is passed on unchanged or is a QueryError, and causes no warning."""
+    with warnings.catch_warnings(), contextlib.suppress(QueryError):
+        warnings.simplefilter("error")
+
+        assert translate({"name": {"$regex": pattern}}, TRIAL_FIELDS) == {"name": {"$regex": pattern}}
+
+
 @given(ANYTHING)
 def test_any_sort_is_translated_or_refused(sort):
     """Any object as a sort gives each key once and a total order, or is refused."""
     try:
         keys = sort_keys(sort, TRIAL_FIELDS)
+        found = order(sort, TRIAL_FIELDS)
     except QueryError:
         return
 
     assert len(dict(keys)) == len(keys)
     assert "_id" in dict(keys)
+    assert len(dict(found.keys)) == len(found.keys) == len(keys)
+    assert "_id" in dict(found.keys)
+
+
+FIELD_PATHS = st.builds(
+    lambda field, keys: path(field, *keys),
+    st.sampled_from([*TRIAL_FIELDS, "trials", "groups"]),
+    st.lists(KEYS, max_size=3),
+)
+
+
+@given(ANYTHING | st.lists(FIELD_PATHS | ANYTHING), st.sampled_from(["trials", "groups", "projects"]))
+def test_any_fields_are_translated_or_refused(fields, collection):
+    """Any object as fields gives a projection with the identity and without conflicting paths, or is refused."""
+    try:
+        found = partial_fields(fields, collection)
+    except QueryError:
+        return
+
+    if fields is None:
+        assert found.projection is None
+        return
+    assert "name" in found.projection
+    assert not {*found.projection} & found.members
+    for each in found.projection:
+        assert "." not in each or each.split(".")[0] not in found.projection
+        assert each.count(".") <= 1
+        assert not any(key.startswith("$") or not key for key in each.split("."))
 
 
 @given(KEYS, st.text(st.characters(exclude_characters="\\.$"), min_size=1, max_size=1))

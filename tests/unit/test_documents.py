@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import bson
@@ -102,3 +103,49 @@ def test_user_dict_is_no_aggregator():
     trial = Trial(name="t", metadata={"a": {"%kind": "stat", "argument": 0}})
 
     assert documents.trial_from_document(documents.trial_to_document(trial)).metadata == trial.metadata
+
+
+DEFAULTS = Trial(name="mlp", hash="0" * 32, revision=3)
+
+
+@pytest.mark.parametrize(
+    "field", sorted(set(documents.trial_to_document(DEFAULTS)) - {"_id", "hash", "revision", "name"})
+)
+def test_partial_trial(field):
+    """A trial of a document that has the identity and one more field has that field and defaults, and its uid."""
+    document = documents.trial_to_document(full_trial())
+    kept = documents.partial_trial_from_document({key: document[key] for key in ("hash", "revision", "name", field)})
+
+    assert kept == dataclasses.replace(DEFAULTS, **{field: getattr(full_trial(), field)})
+    assert kept.uid == full_trial().uid
+
+
+def test_partial_objects_share_nothing():
+    """The defaults of partial objects are objects of their own."""
+    identity = {"hash": "0" * 32, "revision": 3, "name": "mlp"}
+    documents.partial_trial_from_document(identity).tags["a"] = 1
+    documents.partial_trial_from_document(identity).errors.append("a")
+    documents.partial_group_from_document({"name": "g", "project_id": None}).writers["a"] = 1
+    documents.partial_project_from_document({"name": "p"}).metadata["a"] = 1
+
+    assert documents.partial_trial_from_document(identity) == DEFAULTS
+    assert documents.partial_group_from_document({"name": "g", "project_id": None}) == TrialGroup(name="g")
+    assert documents.partial_project_from_document({"name": "p"}) == Project(name="p")
+
+
+def test_partial_groups_and_projects():
+    """Groups and projects of documents that lack fields have the defaults of these, and their uids."""
+    group = TrialGroup(name="g", project_id="p", description="d", tags={"a": 1}, created=NOON)
+    project = Project(name="p", description="d", metadata={"a.b": 1}, created=NOON)
+
+    found = documents.partial_group_from_document({"name": "g", "project_id": "p", "tags": {"a": 1}})
+    assert found == TrialGroup(name="g", project_id="p", tags={"a": 1})
+    assert found.uid == group.uid
+    found = documents.partial_project_from_document({"name": "p", "metadata": {"a%2Eb": 1}})
+    assert found == Project(name="p", metadata={"a.b": 1})
+    for each, to, partial in (
+        (group, documents.group_to_document, documents.partial_group_from_document),
+        (project, documents.project_to_document, documents.partial_project_from_document),
+        (full_trial(), documents.trial_to_document, documents.partial_trial_from_document),
+    ):
+        assert partial(to(each)) == each

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+import warnings
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from trialstream.reading.fields import partial_fields
 from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS, path
-from trialstream.reading.query import check_limit, sort_keys, translate
+from trialstream.reading.query import check_limit, find, translate
+from trialstream.reading.sorting import order, sort_keys
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -95,6 +98,13 @@ def test_the_empty_query_stays_empty():
     assert translated({}) == {}
 
 
+@pytest.mark.parametrize("fields", [TRIAL_FIELDS, GROUP_FIELDS, PROJECT_FIELDS], ids=["trials", "groups", "projects"])
+def test_no_query_matches_all_documents(fields):
+    """No query is the empty query, with the default order and any limit."""
+    assert find(None, fields) == find({}, fields)
+    assert find(None, fields, "-name", 3) == find({}, fields, "-name", 3)
+
+
 def test_the_given_query_is_not_changed():
     """Translating a query does not change the given dict."""
     inner = {"$in": [NOON]}
@@ -158,6 +168,15 @@ STATUSES = {
     "$ne": ({"$ne": None}, {"$ne": None}),
     "$in": ({"$in": [Status.Running, None]}, {"$in": ["Running", None]}),
     "$nin": ({"$nin": {"Running"}, "$ne": "Broken"}, {"$nin": ["Running"], "$ne": "Broken"}),
+    "a built-in name in small letters": ("suspended", "Suspended"),
+    "a built-in name in capitals": ("RUNNINGGROUP", "RunningGroup"),
+    "built-in names of a list": (["running", "paused", None], {"$in": ["Running", "paused", None]}),
+    "built-in names below operators": (
+        {"$eq": "running", "$ne": "BROKEN", "$in": ["exception"], "$nin": {"completed"}},
+        {"$eq": "Running", "$ne": "Broken", "$in": ["Exception"], "$nin": ["Completed"]},
+    ),
+    "a CustomStatus like a built-in name": (CustomStatus("running", 7), "running"),
+    "a name like a built-in one": ("Running ", "Running "),
 }
 
 
@@ -165,6 +184,84 @@ STATUSES = {
 def test_status(asked, given):
     """A status is translated to its name, in every form in which it can be given."""
     assert translated({"status": asked}) == {"status.name": given}
+
+
+def test_status_names_are_matched_exactly():
+    """Conditions on `status.name` are matched as they are."""
+    assert translated({"status.name": "running"}) == {"status.name": "running"}
+
+
+# Name of a case: a condition on a time, and its translation.
+TIMES = {
+    "a datetime": (NOON, MICROS),
+    "a datetime of another zone": (NOON.astimezone(WEST), MICROS),
+    "text in UTC": ("2026-01-02T12:00:00Z", MICROS),
+    "text without a zone": ("2026-01-02 12:00", MICROS),
+    "text of another zone": ("2026-01-02T11:00:00.000001-01:00", MICROS + 1),
+    "text of a day": ("2026-01-02", MICROS - 12 * 3600 * 1_000_000),
+    "a date": (date(2026, 1, 2), MICROS - 12 * 3600 * 1_000_000),
+    "None": (None, None),
+    "comparisons": ({"$gt": "2026-01-02T12:00Z", "$lte": NOON}, {"$gt": MICROS, "$lte": MICROS}),
+    "equality by operator": ({"$eq": "2026-01-02T12", "$ne": None}, {"$eq": MICROS, "$ne": None}),
+    "lists": (
+        {"$in": [None, "2026-01-02T12"], "$nin": (NOON,), "$all": {NOON}},
+        {"$in": [None, MICROS], "$nin": [MICROS], "$all": [MICROS]},
+    ),
+    "$not": ({"$not": {"$lt": "2026-01-02T12"}}, {"$not": {"$lt": MICROS}}),
+    "$elemMatch": ({"$elemMatch": {"$lt": "2026-01-02T12"}}, {"$elemMatch": {"$lt": MICROS}}),
+    "$exists": ({"$exists": True}, {"$exists": True}),
+}
+TIME_PATHS = ["created", "started", "finished", "last_seen", "errors.time", "errors.0.time"]
+
+
+@pytest.mark.parametrize("field", TIME_PATHS)
+@pytest.mark.parametrize(("asked", "given"), TIMES.values(), ids=TIMES)
+def test_time(asked, given, field):
+    """A time is a datetime, a date or ISO 8601 text, in every operator."""
+    assert translated({field: asked}) == {field: given}
+    assert translated({"$or": [{field: asked}]}) == {"$or": [{field: given}]}
+
+
+@pytest.mark.parametrize(("asked", "given"), TIMES.values(), ids=TIMES)
+def test_time_of_an_element(asked, given):
+    """The time of an error is converted inside `$elemMatch` too."""
+    nested = {"$elemMatch": {"type": "a", "$or": [{"time": asked}]}}
+
+    assert translated({"errors": nested}) == {"errors": {"$elemMatch": {"type": "a", "$or": [{"time": given}]}}}
+    for fields in (GROUP_FIELDS, PROJECT_FIELDS):
+        assert translate({"created": asked}, fields) == {"created": given}
+
+
+@pytest.mark.parametrize("field", TIME_PATHS)
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("yesterday", "", "2026-13-01", "12:00", 1, 1.5, True, b"2026", [NOON], {"a": 1}, {}, np.datetime64(1, "s")),
+        *(timedelta(1), re.compile("2026"), {"$regex": "2026"}, {"$not": re.compile("2026")}, {"$in": [1]}),
+        *({"$not": {"$gt": 1}}, {"$elemMatch": {"$gt": 1.0}}, {"$gte": date}),
+    ],
+    ids=repr,
+)
+def test_what_is_no_time_is_refused(field, given):
+    """A condition on a time that could match nothing is a QueryError that names the field."""
+    with pytest.raises(QueryError, match=f"^{re.escape(field)}"):
+        translated({field: given})
+
+
+@pytest.mark.parametrize("given", ["0001-01-01T00:00+01:00", "9999-12-31T23:59-01:00"])
+def test_a_time_outside_the_calendar_is_refused(given):
+    """Text whose time in UTC is outside the years 1 to 9999 is a QueryError that names the field."""
+    with pytest.raises(QueryError, match=r"created.* UTC"):
+        translated({"created": given})
+
+
+@pytest.mark.parametrize("field", ["parameters.created", "tags.errors.time", "metadata.started", "errors.message"])
+def test_text_elsewhere_is_text(field):
+    """Text in the condition of any other path stays text."""
+    assert translated({field: "2026-01-02"}) == {field: "2026-01-02"}
+    assert translated({"tags.l": {"$elemMatch": {"created": "2026-01-02"}}}) == {
+        "tags.l": {"$elemMatch": {"created": "2026-01-02"}}
+    }
 
 
 def test_status_and_its_name_in_one_query():
@@ -246,6 +343,7 @@ REFUSED = {
     "$size negative": ({"errors": {"$size": -1}}, ["errors $size", "-1"]),
     "$size True": ({"errors": {"$size": True}}, ["errors $size", "True"]),
     "$size 1.0": ({"errors": {"$size": 1.0}}, ["errors $size", "1.0"]),
+    "$exists with an integer of thousands of digits": ({"name": {"$exists": 10**5000}}, ["name $exists", "bits"]),
     "$size beyond 31 bits": ({"errors": {"$size": 2**31}}, ["errors $size"]),
     "$elemMatch with a list": ({"errors": {"$elemMatch": []}}, ["errors $elemMatch", "dict"]),
     "$regex with a number": ({"name": {"$regex": 1}}, ["name $regex", "str"]),
@@ -310,6 +408,7 @@ SORTS = {
     "the status": ("status", [("status.name", 1), ("_id", 1)]),
     "odd keys": ([path("tags", "-a.b"), "-tags."], [("tags.-a%2Eb", 1), ("tags.%", -1), ("_id", 1)]),
     "a path again": (["-name", "name"], [("name", -1), ("_id", 1)]),
+    "a direction of numpy": ([("name", np.int64(-1))], [("name", -1), ("_id", 1)]),
 }
 
 
@@ -328,6 +427,7 @@ def test_sort(sort, keys):
         pytest.param([("name", 2)], "2", id="another direction"),
         pytest.param([("name", True)], "True", id="True as a direction"),
         pytest.param(("name", -1), "-1", id="a pair outside a list"),
+        pytest.param([("name", 10**5000)], "an int of", id="an integer of thousands of digits"),
         pytest.param("nme", "did you mean 'name'", id="an unknown field"),
         pytest.param("tags.a\0", "NUL", id="NUL"),
         pytest.param("tags.\ud800", "surrogate", id="a lone surrogate"),
@@ -340,17 +440,169 @@ def test_invalid_sort_is_refused(sort, named):
         sort_keys(sort, TRIAL_FIELDS)
 
 
+@pytest.mark.parametrize(
+    ("sort", "computed"),
+    [
+        *((None, 0), ("name", 0), ("-metrics.loss.last", 0), ("created", 0), (["-started", "rows"], 0)),
+        *(("metrics.loss.last", 1), ("started", 1), ("status", 1), ("version", 1), ("parameters.lr", 1)),
+        *((["metrics.a.avg", "-metrics.b.avg", "tags.c", "name"], 2),),
+    ],
+    ids=repr,
+)
+def test_only_ascending_keys_that_can_be_missing_are_computed(sort, computed):
+    """An order by fields that always have a value, or descending, is that of `sort_keys`: an index can serve."""
+    found = order(sort, TRIAL_FIELDS)
+
+    assert len(found.computed) == computed
+    assert [direction for _, direction in found.keys] == [direction for _, direction in sort_keys(sort, TRIAL_FIELDS)]
+    assert set(found.computed) <= {key for key, _ in found.keys}
+    if not computed:
+        assert found.keys == sort_keys(sort, TRIAL_FIELDS)
+
+
+def test_the_limit_is_applied_after_the_order():
+    """An aggregation sorts all matching documents before it takes the first ones, with the uid as the last key."""
+    stages = find({"name": "a"}, TRIAL_FIELDS, "metrics.loss.last", 3).stages()
+
+    assert [next(iter(stage)) for stage in stages] == ["$match", "$addFields", "$sort", "$limit", "$unset"]
+    assert list(stages[2]["$sort"])[-1] == "_id"
+    assert stages[3] == {"$limit": 3}
+    assert "$limit" not in str(find({}, TRIAL_FIELDS, "metrics.loss.last").stages())
+
+
+def test_too_many_numbers_in_a_path_to_sort_by():
+    """A path to sort by with more indexes than MongoDB could compute is a QueryError."""
+    assert order("tags" + ".0" * 16, TRIAL_FIELDS).computed
+    with pytest.raises(QueryError, match="sort: expected at most 16 numbers in a path"):
+        order("tags" + ".0" * 17, TRIAL_FIELDS)
+
+
 def test_limit():
     """No limit is 0 for MongoDB, and any other limit is passed on unchanged."""
     assert check_limit(None) == 0
     assert check_limit(5) == 5
 
 
-@pytest.mark.parametrize("limit", [0, -1, True, 1.0, "1", 2**63])
+@pytest.mark.parametrize("limit", [np.int64(3), np.uint8(3), np.array(3)])
+def test_a_limit_of_any_type_of_integer(limit):
+    """A limit may be an integer of numpy, and becomes an int."""
+    assert (check_limit(limit), type(check_limit(limit))) == (3, int)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [0, -1, True, 1.0, "1", 2**63, np.bool_(True), np.float64(3), np.int64(0), np.array([3, 4]), 10**5000],
+    ids=lambda x: type(x).__name__,
+)
 def test_invalid_limit_is_refused(limit):
     """A limit that is not a positive int of 64 bits is a QueryError."""
     with pytest.raises(QueryError, match="limit"):
         check_limit(limit)
+
+
+PATTERNS = [
+    *(
+        "[[:alpha:]]",
+        "[[:^digit:]x]+",
+        "^[[:alpha:][:digit:]]{3}$",
+        "[^[:space:]]",
+        "[[a]",
+        "[^[a]",
+        r"[\[[a]",
+        "[]a[]",
+    ),
+    *(
+        "[a--]",
+        "[&&]",
+        "[a||b]",
+        "[~~]",
+        "[a-z--]",
+        r"\[[:alpha:]",
+        r"\\[[:alpha:]]",
+        "(?i)[[:upper:]]",
+        "[[:alpha:]-z]",
+    ),
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_causes_no_warning(pattern):
+    """A set of characters that MongoDB accepts and of which Python warns is passed on, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        assert translated({"name": {"$regex": pattern}}) == {"name": {"$regex": pattern}}
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "[[:alpha:]", "[a", "[[:alpha:]](", "[]", r"[\]"])
+def test_an_invalid_set_is_refused(pattern):
+    """A set of characters that is malformed is a QueryError at the call."""
+    with pytest.raises(QueryError, match="is not a regular expression"):
+        translated({"name": {"$regex": pattern}})
+
+
+# Name of a case: collection, fields, paths of the projection besides the identity, and members.
+PARTIAL = {
+    "none": ("trials", [], [], set()),
+    "fields": ("trials", ["status", "started", "rows"], ["status", "started", "rows"], set()),
+    "a tuple": ("trials", ("errors",), ["errors"], set()),
+    "the identity": ("trials", ["uid", "hash", "name"], ["_id"], set()),
+    "a metric": ("trials", ["metrics.loss"], ["metrics.loss"], set()),
+    "a part of a metric": ("trials", ["metrics.loss.last", "metrics.loss.avg"], ["metrics.loss"], set()),
+    "a metric with a dot": ("trials", [path("metrics", "val.loss", "last")], ["metrics.val%2Eloss"], set()),
+    "a metric and all metrics": ("trials", ["metrics.loss", "metrics", "metrics.a"], ["metrics"], set()),
+    "odd keys": ("trials", ["tags.", "tags.$a", "parameters.0.1"], ["tags.%", "tags.%24a", "parameters.0"], set()),
+    "a part of a field": ("trials", ["status.name", "errors.0.type", "name.x"], ["status", "errors"], set()),
+    "a writer": ("trials", ["writers.a", "open_chronos.b"], ["writers.a", "open_chronos.b"], set()),
+    "a group": ("groups", ["metadata.a.b"], ["metadata.a"], set()),
+    "a group with its trials": ("groups", ["trials"], [], {"trials"}),
+    "a project with its members": ("projects", ["groups", "trials", "tags"], ["tags"], {"groups", "trials"}),
+    "a project with its groups": ("projects", ["groups"], [], {"groups"}),
+}
+IDENTITY = {
+    "trials": {"hash", "revision", "name", "created"},
+    "groups": {"name", "project_id", "created"},
+    "projects": {"name", "created"},
+}
+
+
+@pytest.mark.parametrize(("collection", "fields", "paths", "members"), PARTIAL.values(), ids=PARTIAL)
+def test_partial_fields(collection, fields, paths, members):
+    """Only the fields that are asked for are read, with those of the uid and the name; a value of a key as a whole."""
+    found = partial_fields(fields, collection)
+
+    assert found.projection == dict.fromkeys({*IDENTITY[collection], *paths}, 1)
+    assert found.members == members
+
+
+@pytest.mark.parametrize("collection", IDENTITY)
+def test_all_fields(collection):
+    """Without `fields`, whole documents are read, with all members."""
+    assert partial_fields(None, collection).projection is None
+    assert ("trials" in partial_fields(None, collection).members) == (collection != "trials")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        pytest.param("name", "fields: expected a list of paths, got 'name'", id="a text"),
+        pytest.param({"name": 1}, "fields: expected a list", id="a dict"),
+        pytest.param([1], "fields: expected paths of type str, got 1", id="a number"),
+        pytest.param([("name", 1)], "fields: expected paths", id="a pair"),
+        pytest.param(["name", "metrcs.loss"], "no field 'metrcs', did you mean 'metrics'?", id="an unknown field"),
+        pytest.param(["trials"], "no field 'trials'", id="members of another collection"),
+        pytest.param(["_id"], "no field '_id'", id="the id in the document"),
+        pytest.param(["-name"], "no field '-name'", id="a sort key"),
+        pytest.param([""], "no field ''", id="the empty path"),
+        pytest.param(["tags.a\\b"], "lone backslash", id="a lone backslash"),
+        pytest.param(["tags.\0"], "NUL", id="NUL"),
+        pytest.param(["tags.\ud800"], "surrogate", id="a lone surrogate"),
+    ],
+)
+def test_invalid_fields_are_refused(fields, named):
+    """Fields that are no list of known paths are a QueryError that names the invalid part."""
+    with pytest.raises(QueryError, match=re.escape(named)):
+        partial_fields(fields, "trials")
 
 
 def test_keys_of_a_path_are_text():

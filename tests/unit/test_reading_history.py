@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 from trialstream.protocol import MetricHistory
-from trialstream.reading.history import check_points, downsampled, histories
+from trialstream.reading.history import check_points, check_row, downsampled, histories
+from trialstream.reading.reader import Since
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.history import Bucket, Rows, Shape
 
@@ -30,7 +31,8 @@ def plain(steps, values):
     """Return a history of these steps and values."""
     n = len(values)
     times = np.arange(n).astype("datetime64[us]")
-    return MetricHistory(np.array(steps), times, np.array(["w"] * n, dtype=object), np.array(values, dtype=float))
+    writers = np.array(["w"] * n, dtype=object)
+    return MetricHistory(np.array(steps), times, writers, np.array(values, dtype=float), np.arange(n) * 2)
 
 
 def test_no_buckets():
@@ -38,13 +40,14 @@ def test_no_buckets():
     assert histories([]) == {}
 
 
-def test_four_arrays_of_one_length():
-    """A history has arrays of steps, times, writers and values, of one length and with their types."""
+def test_five_arrays_of_one_length():
+    """A history has arrays of steps, times, writers, values and rows, of one length and with their types."""
     loss = histories(buckets_of([("a", 1, {"loss": 0.5}), ("b", 2, {"loss": 0.25})]))["loss"]
 
     assert (loss.steps.dtype, loss.steps.tolist()) == (np.int64, [1, 2])
     assert (loss.values.dtype, loss.values.tolist()) == (np.float64, [0.5, 0.25])
     assert loss.writers.tolist() == ["a", "b"]
+    assert (loss.rows.dtype, loss.rows.tolist()) == (np.int64, [0, 1])
     assert loss.times.tolist() == np.array([1_000_000, 1_000_001], dtype="datetime64[us]").tolist()
     assert len(loss) == 2
 
@@ -63,6 +66,8 @@ def test_rows_of_several_shapes_come_in_the_order_of_the_log():
         assert found["a"].steps.tolist() == [step for _, step, _ in rows]
         assert found["a"].writers.tolist() == [writer for writer, _, _ in rows]
         assert found["b"].values.tolist() == [-i for i in range(99) if i % 5]
+        assert found["a"].rows.tolist() == list(range(99))
+        assert found["b"].rows.tolist() == [i for i in range(99) if i % 5]
 
 
 @pytest.mark.parametrize("rows", [1, 1023, 1024, 1025, 2048, 2049])
@@ -72,6 +77,7 @@ def test_buckets_follow_each_other(rows):
 
     assert found["loss"].steps.tolist() == list(range(rows))
     assert found["loss"].values.tolist() == list(range(rows))
+    assert found["loss"].rows.tolist() == list(range(rows))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +111,70 @@ def test_the_type_of_the_steps(steps, kind):
     ],
 )
 def test_since_a_step(since, wanted):
-    """Smaller steps, missing steps and steps of the other type are left out of all four arrays."""
+    """Smaller steps, missing steps and steps of the other type are left out of all five arrays."""
     rows = [("w", step, {"loss": 1}) for step in (1, 2, None, 3, 2.5, "a", "b")]
-    loss = histories(buckets_of(rows), since)["loss"]
+    loss = histories(buckets_of(rows), Since(since))["loss"]
 
     assert loss.steps.tolist() == wanted
-    assert {len(each) for each in (loss.times, loss.writers, loss.values)} == {len(wanted)}
+    assert {len(each) for each in (loss.times, loss.writers, loss.values, loss.rows)} == {len(wanted)}
+
+
+@pytest.mark.parametrize("since", [0, 1, 5, 1023, 1024, 1500, 2999, 3000, 2**63 - 1])
+def test_since_a_row(since):
+    """Earlier rows are left out of all five arrays, whatever the shapes, the writers and the order of the buckets."""
+    rows = [(f"w{i // 7 % 2}", i if i % 3 else str(i), {"a": i} | ({"b": -i} if i % 2 else {})) for i in range(3000)]
+    buckets = buckets_of(rows)
+    whole = histories(buckets)
+
+    for each in (buckets, buckets[::-1]):
+        found = histories(each, Since(row=since))
+        assert list(found) == ["a", "b"]
+        for name, history in found.items():
+            kept = whole[name].rows >= since
+            assert history.steps.dtype == whole[name].steps.dtype
+            for key in ("steps", "times", "writers", "values", "rows"):
+                assert getattr(history, key).tolist() == getattr(whole[name], key)[kept].tolist()
+
+
+def test_since_a_step_and_a_row():
+    """A step and a row together keep the rows that both of them keep."""
+    rows = [("w", step, {"loss": i}) for i, step in enumerate([1, 2, 3, 0.5, 4, "a", 1, 5, None, 2])]
+
+    assert histories(buckets_of(rows), Since(2, 2))["loss"].rows.tolist() == [2, 4, 7, 9]
+    assert histories(buckets_of(rows), Since("a", 5))["loss"].rows.tolist() == [5]
+    assert histories(buckets_of(rows), Since("a", 6))["loss"].rows.tolist() == []
+
+
+@pytest.mark.parametrize("rows", [1024, 2048])
+def test_a_name_whose_buckets_are_all_full(rows):
+    """The empty open bucket shows that a name has a history, if none of its full buckets is read."""
+    empty = [each for each in buckets_of([("w", i, {"loss": i}) for i in range(rows)]) if not len(each)]
+    loss = histories(empty, Since(row=rows))["loss"]
+
+    assert len(empty) == 1
+    assert (len(loss), loss.steps.dtype, loss.times.dtype) == (0, np.int64, np.dtype("datetime64[us]"))
+    assert (loss.values.dtype, loss.rows.dtype, loss.writers.dtype) == (np.float64, np.int64, np.dtype(object))
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        *((-1, InvalidValue), (2**63, InvalidValue), (10**5000, InvalidValue), (1.0, InvalidType), (True, InvalidType)),
+        *(("1", InvalidType), (np.bool_(False), InvalidType), (np.float64(1), InvalidType), ([1], InvalidType)),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_invalid_rows_are_refused(given, error):
+    """A row that is negative, beyond 64 bits or no integer is an error that names the parameter."""
+    with pytest.raises(error, match="since_row"):
+        check_row(given)
+
+
+def test_valid_rows():
+    """A row is an integer of any type, from 0, or None."""
+    assert check_row(None) is None
+    assert check_row(0) == 0
+    assert (check_row(np.int64(7)), type(check_row(np.int64(7)))) == (7, int)
 
 
 @pytest.mark.parametrize("points", [3, 4, 7, 10, 99])
@@ -124,6 +188,7 @@ def test_downsampling_keeps_ends_and_extremes(points):
     assert (np.diff(found.steps) > 0).all()
     assert (found.values == values[found.steps]).all()
     assert found.times.astype(int).tolist() == found.steps.tolist()
+    assert found.rows.tolist() == (found.steps * 2).tolist()
     assert (found.steps[0], found.steps[-1]) == (0, 999)
     if points >= 10:
         assert {9.0, -9.0} <= set(found.values)
@@ -150,7 +215,11 @@ def test_a_short_history_is_not_downsampled():
 
 @pytest.mark.parametrize(
     ("given", "error"),
-    [(2, InvalidValue), (0, InvalidValue), (-5, InvalidValue), (3.0, InvalidType), (True, InvalidType)],
+    [
+        *((2, InvalidValue), (0, InvalidValue), (-(10**5000), InvalidValue), (3.0, InvalidType), (True, InvalidType)),
+        *((np.int64(2), InvalidValue), (np.bool_(True), InvalidType), (np.float64(3), InvalidType), ("3", InvalidType)),
+    ],
+    ids=lambda x: type(x).__name__,
 )
 def test_invalid_numbers_of_points_are_refused(given, error):
     """A number of points below three, or that is no int, is an error that names the parameter."""
@@ -159,6 +228,7 @@ def test_invalid_numbers_of_points_are_refused(given, error):
 
 
 def test_valid_numbers_of_points():
-    """A number of points is at least three, or None."""
-    check_points(None)
-    check_points(3)
+    """A number of points is at least three, an integer of any type, or None."""
+    assert check_points(None) is None
+    assert check_points(3) == 3
+    assert type(check_points(np.int64(3))) is int

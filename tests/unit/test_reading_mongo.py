@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trialstream as ts
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import ExecutionTimeout
+from trialstream.reading.live import LiveProjection, reading_errors
 from trialstream.reading.mongo import MongoReader
 
 
@@ -37,7 +40,27 @@ async def test_a_wrong_query_is_an_error_at_the_call(reader, read):
         getattr(reader, read)({"nmae": 1})
     with pytest.raises(ts.QueryError, match="sort: expected a path or a list of paths, got int"):
         getattr(reader, read)({}, sort=1)
+    with pytest.raises(ts.QueryError, match="there is no field 'metrcs'"):
+        getattr(reader, read)(fields=["metrcs"])
     with pytest.raises(ts.QueryError, match="limit: expected a positive int, got 0"):
         getattr(reader, read)({}, limit=0)
     with pytest.raises(ts.QueryError, match="there is no field 'nmae'"):
         reader.candidates("trials", {"nmae": 1})
+
+
+async def test_a_query_that_mongodb_ended():
+    """A query that took longer than its time limit is an error that names the limit."""
+    with pytest.raises(ts.MongoUnavailable, match=r"the query took longer than 1\.5 s"):
+        async with reading_errors(1500):
+            raise ExecutionTimeout("operation exceeded time limit", 50)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "limit"), [(30.0, 30_000), (1, 1000), (0.0005, 1), (0, 1), (float("inf"), 2**31 - 1), (1e9, 2**31 - 1)]
+)
+async def test_the_time_limit_of_a_request(timeout, limit):
+    """The time limit is the timeout in milliseconds, at least one and at most what MongoDB accepts."""
+    client = AsyncIOMotorClient("mongodb://127.0.0.1:1/", connect=False)
+
+    assert LiveProjection(client, ts.Config(), timeout).max_time_ms == limit
+    client.close()

@@ -8,7 +8,8 @@
 | `mongo` | the reader over MongoDB |
 | `live` | which database is the live projection |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
-| `query`, `paths` | checks and translation of queries |
+| `query`, `operands`, `sorting`, `paths` | checks and translation of queries |
+| `fields` | fields of partial objects |
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import reprlib
 from dataclasses import replace
 from typing import TypeVar
 
@@ -9,9 +11,21 @@ from trialstream_schemas.errors import InvalidType, ItemNotFound
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Trial
 
-__all__ = ["checked", "decided_uid", "definition"]
+__all__ = ["checked", "decided_uid", "definition", "shown", "whole_number"]
 
 T = TypeVar("T")
+_INT_BITS = 64
+
+
+class _Repr(reprlib.Repr):
+    """Shows objects in messages, shortened. Python refuses to write integers of thousands of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() <= _INT_BITS else f"an int of {x.bit_length()} bits"
+
+
+shown = _Repr().repr
+"""Return the shortened `repr` of any object, for messages."""
 
 
 def checked(given: T, kind: type[T], path: str) -> T:
@@ -31,6 +45,23 @@ def checked(given: T, kind: type[T], path: str) -> T:
     if not isinstance(given, kind):
         raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
     return given
+
+
+def whole_number(given: object) -> int | None:
+    """Convert an integer of any type, such as numpy's, to an int.
+
+    Args:
+        given: The argument.
+
+    Returns:
+        The int; None if the argument is a bool or not an integer.
+    """
+    if isinstance(given, bool):
+        return None
+    try:
+        return operator.index(given)  # type: ignore[arg-type]  # checked by the call
+    except TypeError:
+        return None
 
 
 def definition(trial: Trial) -> Trial:

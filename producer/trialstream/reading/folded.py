@@ -66,9 +66,10 @@ class FoldedOffsets:
 
     async def _read_checkpoints(self, missing: Mapping[Route, int], polls: int) -> None:
         ids = {f"{route.topic}/{route.partition}": route for route in missing}
-        async with reading_errors():
+        async with reading_errors(self._live.max_time_ms):
             checkpoints = self._live.database.checkpoints
-            for each in await checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}).to_list(None):
+            cursor = checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}, max_time_ms=self._live.max_time_ms)
+            for each in await cursor.to_list(None):
                 self._folded[ids[each["_id"]]] = each["offset"]
             # A projection that becomes live has folded at least as much, so these offsets stay valid. The next poll
             # reads its checkpoints.

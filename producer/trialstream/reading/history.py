@@ -9,50 +9,79 @@ import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.model.values import INT64_MAX
 
-from trialstream.protocol import MetricHistory, Step
+from trialstream.protocol import MetricHistory
+from trialstream.reading.checks import shown, whole_number
+from trialstream.reading.reader import Since
 
-__all__ = ["check_points", "downsampled", "histories"]
+__all__ = ["check_points", "check_row", "downsampled", "histories"]
 
 # MinMaxLTTB keeps the two ends and needs at least one point between them.
 _LEAST_POINTS = 3
+_ALL = Since()
 
 
-def check_points(max_points: int | None) -> None:
+def check_points(max_points: int | None) -> int | None:
     """Check the parameter `max_points`.
 
     Args:
-        max_points: Maximum number of points; None for all.
+        max_points: Maximum number of points, an integer of any type; None for all.
+
+    Returns:
+        The number as an int, or None.
 
     Raises:
-        InvalidType: The number is not an int.
+        InvalidType: The number is not an integer.
         InvalidValue: The number is less than 3, the minimum of MinMaxLTTB.
     """
     if max_points is None:
-        return
-    if type(max_points) is not int:
+        return None
+    number = whole_number(max_points)
+    if number is None:
         raise InvalidType(f"max_points: expected an int, got {type(max_points).__name__}")
-    if max_points < _LEAST_POINTS:
-        raise InvalidValue(f"max_points: expected at least {_LEAST_POINTS}, got {max_points}")
+    if number < _LEAST_POINTS:
+        raise InvalidValue(f"max_points: expected at least {_LEAST_POINTS}, got {shown(number)}")
+    return number
 
 
-def histories(buckets: Iterable[Bucket], since_step: Step | None = None) -> dict[str, MetricHistory]:
+def check_row(since_row: int | None) -> int | None:
+    """Check the parameter `since_row`.
+
+    Args:
+        since_row: Number of a row, an integer of any type; None for all rows.
+
+    Returns:
+        The number as an int, or None.
+
+    Raises:
+        InvalidType: The number is not an integer.
+        InvalidValue: The number is negative, or does not fit 64 bits.
+    """
+    if since_row is None:
+        return None
+    number = whole_number(since_row)
+    if number is None:
+        raise InvalidType(f"since_row: expected an int, got {type(since_row).__name__}")
+    if not 0 <= number <= INT64_MAX:
+        raise InvalidValue(f"since_row: expected 0 to {INT64_MAX}, got {shown(number)}")
+    return number
+
+
+def histories(buckets: Iterable[Bucket], since: Since = _ALL) -> dict[str, MetricHistory]:
     """Return the history of each name: the rows of all its buckets, in the order of the log.
 
     Args:
-        buckets: All buckets with rows of these names.
-        since_step: Minimum step: rows whose step is smaller, of the other type (number, text) or missing are left out.
-            None keeps all rows.
+        buckets: All buckets with such rows of these names.
+        since: The rows to keep.
 
     Returns:
         The histories by name, sorted by name.
     """
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {}
     for bucket in buckets:
-        if not len(bucket):  # the open bucket of a shape whose last bucket is exactly full
-            continue
         shared = _shared_columns(bucket)
-        kept = None if since_step is None else _since(bucket, shared[1], since_step)
+        kept = _kept(bucket, since, shared[0], shared[1])
         for name, column in zip(bucket.shape.names, bucket.columns, strict=True):
             rows = (*shared, np.frombuffer(column, dtype=np.float64))
             parts.setdefault(name, []).append(rows if kept is None else tuple(each[kept] for each in rows))
@@ -82,15 +111,18 @@ def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
         chosen = np.flatnonzero(finite)
         if len(chosen) > max_points:
             chosen = chosen[MinMaxLTTBDownsampler().downsample(history.values[chosen], n_out=max_points)]
-    return MetricHistory(history.steps[chosen], history.times[chosen], history.writers[chosen], history.values[chosen])
+    return MetricHistory(
+        *(each[chosen] for each in (history.steps, history.times, history.writers, history.values, history.rows))
+    )
 
 
 def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return four arrays with one element for each row: its number in the trial, its step, its time and its writer."""
-    order = np.concatenate([np.arange(each.first, each.first + each.rows) for each in bucket.spans])
-    writers = np.repeat(
-        np.array([each.writer for each in bucket.spans], dtype=object), [each.rows for each in bucket.spans]
-    )
+    # Without rows, the bucket is the open one of a shape whose last bucket is exactly full.
+    counts = np.array([each.rows for each in bucket.spans], dtype=np.int64)
+    firsts = np.array([each.first for each in bucket.spans], dtype=np.int64)
+    order = np.arange(len(bucket), dtype=np.int64) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+    writers = np.repeat(np.array([each.writer for each in bucket.spans], dtype=object), counts)
     times = np.frombuffer(bucket.times, dtype=np.int64).view("datetime64[us]")
     match bucket.shape.steps:
         case "int":
@@ -104,12 +136,18 @@ def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray
     return order, steps, times, writers
 
 
-def _since(bucket: Bucket, steps: NDArray[Any], since_step: Step) -> NDArray[np.bool_]:
-    comparable = ("text",) if isinstance(since_step, str) else ("int", "float")
+def _kept(bucket: Bucket, since: Since, order: NDArray[np.int64], steps: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return the index of the rows to keep; None for all."""
+    rows = None
+    if since.row is not None and len(order) and order[0] < since.row:
+        rows = order >= since.row
+    if since.step is None:
+        return rows
+    comparable = ("text",) if isinstance(since.step, str) else ("int", "float")
     if bucket.shape.steps not in comparable:
         return np.zeros(len(steps), dtype=bool)
-    later: NDArray[np.bool_] = (steps >= since_step).astype(bool)
-    return later
+    later: NDArray[np.bool_] = (steps >= since.step).astype(bool)
+    return later if rows is None else later & rows
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
@@ -124,5 +162,5 @@ def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
     times, writers, values = (np.concatenate([part[i] for part in parts]) for i in (2, 3, 4))
     if np.any(order[1:] < order[:-1]):
         sorted_ = np.argsort(order, kind="stable")
-        steps, times, writers, values = steps[sorted_], times[sorted_], writers[sorted_], values[sorted_]
-    return MetricHistory(steps, times, writers, values)
+        order, steps, times, writers, values = (each[sorted_] for each in (order, steps, times, writers, values))
+    return MetricHistory(steps, times, writers, values, order)

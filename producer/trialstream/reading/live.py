@@ -4,6 +4,9 @@ A projection is a database. A rebuild may switch from one projection to another 
 each read checks *afterwards* whether the database that was read is still the live one, and is repeated if it is not. A
 result therefore comes from a database that was live during the whole read, never from one that was being dropped.
 
+Each request has a time limit in MongoDB (`max_time_ms`), so that no query, such as a slow regular expression, occupies
+the server for longer than its caller waits.
+
 Two reads need no such check. An outcome is the same in every projection, and a trial that is found together with its
 outcome, in one query, is complete and not older than the decision. A candidate for a claim is only a proposal on which
 the log decides, so only a query that finds no candidate checks for another projection.
@@ -31,17 +34,22 @@ T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 
+_MAX_TIME_MS = 2**31 - 1  # MongoDB reads it as an int32
+_MAX_TIME_EXPIRED = 50
 # BadValue (sorting by two lists, for example), and a pattern that Python accepts and PCRE does not.
 _QUERY_ERRORS = (2, 51091)
 
 
 @asynccontextmanager
-async def reading_errors() -> AsyncIterator[None]:
+async def reading_errors(max_time_ms: int) -> AsyncIterator[None]:
     """Translate the errors of the MongoDB driver.
+
+    Args:
+        max_time_ms: Time limit of the requests, for the message, milliseconds.
 
     Raises:
         QueryError: MongoDB refused the query.
-        MongoUnavailable: MongoDB did not answer.
+        MongoUnavailable: MongoDB did not answer, or the query took longer than the time limit.
     """
     try:
         yield
@@ -50,6 +58,11 @@ async def reading_errors() -> AsyncIterator[None]:
     except PyMongoError as error:
         if isinstance(error, OperationFailure) and error.code in _QUERY_ERRORS:
             raise QueryError(f"query: MongoDB refused it: {error}") from error
+        if isinstance(error, OperationFailure) and error.code == _MAX_TIME_EXPIRED:
+            raise MongoUnavailable(
+                f"the query took longer than {max_time_ms / 1000:g} s, and MongoDB ended it: narrow the query, limit "
+                "its result, or connect with a longer timeout"
+            ) from error
         raise MongoUnavailable(
             f"MongoDB did not answer ({type(error).__name__}: {error}); start one with `trialstream up`, or set "
             "TRIALSTREAM_MONGO"
@@ -62,13 +75,16 @@ class LiveProjection:
     Args:
         client: The driver's client.
         config: Names the databases.
+        timeout: Maximum time of each request in MongoDB, seconds.
 
     Attributes:
+        max_time_ms: Maximum time of each request in MongoDB, milliseconds; every request passes it on.
         is_named: Whether the configuration names a projection; the live one is then not looked up.
         database: The projection that is read: the named one, or the one that was live at the last `refresh`.
     """
 
-    def __init__(self, client: AsyncIOMotorClient[Document], config: Config) -> None:
+    def __init__(self, client: AsyncIOMotorClient[Document], config: Config, timeout: float) -> None:
+        self.max_time_ms = max(1, int(min(1000 * timeout, _MAX_TIME_MS)))
         self._client = client
         self._config = config
         self.is_named = bool(config.projection)
@@ -89,8 +105,8 @@ class LiveProjection:
             MongoUnavailable: MongoDB does not answer.
         """
         name, prefix = self._config.projection, self._config.prefix
-        async with reading_errors():
-            about = await self.database[CATALOG].find_one({"_id": ABOUT})
+        async with reading_errors(self.max_time_ms):
+            about = await self.database[CATALOG].find_one({"_id": ABOUT}, max_time_ms=self.max_time_ms)
         if about is None or about["kind"] != "until":
             raise ItemNotFound(
                 f"there is no projection {name!r} of {prefix}: `trialstream projections` lists them, "
@@ -109,7 +125,7 @@ class LiveProjection:
         """
         if self.is_named:
             return False
-        pointer = await self._catalog.find_one({"_id": LIVE})
+        pointer = await self._catalog.find_one({"_id": LIVE}, max_time_ms=self.max_time_ms)
         live = pointer["database"] if pointer else self._config.database
         if live == self.database.name:
             return False
@@ -128,9 +144,9 @@ class LiveProjection:
 
         Raises:
             QueryError: MongoDB refused the query.
-            MongoUnavailable: MongoDB does not answer.
+            MongoUnavailable: MongoDB does not answer, or not within `max_time_ms`.
         """
-        async with reading_errors():
+        async with reading_errors(self.max_time_ms):
             while True:
                 database = self.database
                 try:

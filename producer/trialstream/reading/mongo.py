@@ -14,6 +14,9 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
     group_from_document,
     outcome_from_document,
+    partial_group_from_document,
+    partial_project_from_document,
+    partial_trial_from_document,
     project_from_document,
     trial_from_document,
 )
@@ -21,12 +24,13 @@ from trialstream_schemas.storage.documents import (
 from trialstream.config import Config
 from trialstream.log.topics import Route
 from trialstream.protocol import Query, Sort
+from trialstream.reading.fields import partial_fields
 from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import Find, find, translate
-from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section
+from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section, Since
 
 __all__ = ["MongoReader"]
 
@@ -41,7 +45,7 @@ class MongoReader(Reader):
 
     Args:
         config: Where MongoDB is, and which projection to read.
-        timeout: Maximum time to find a server, seconds.
+        timeout: Maximum time to find a server, and of each request in MongoDB, seconds.
     """
 
     def __init__(self, config: Config, timeout: float) -> None:
@@ -49,7 +53,7 @@ class MongoReader(Reader):
         if "serverselectiontimeoutms" not in config.mongo.lower():  # a timeout in the user's URI wins
             settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **settings)
-        self._live = LiveProjection(self._client, config)
+        self._live = LiveProjection(self._client, config, timeout)
         self._decisions = DecisionPoller(self._live)
         self._folded = FoldedOffsets(self._live)
 
@@ -71,39 +75,66 @@ class MongoReader(Reader):
 
     # --- Documents
 
-    def trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+    def trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[Trial]]:
         """See `Reader.trials`."""
         asked = find(query, TRIAL_FIELDS, sort, limit)
+        projection = partial_fields(fields, "trials").projection
+        made = trial_from_document if projection is None else partial_trial_from_document
 
         async def read() -> list[Trial]:
-            return [
-                trial_from_document(each) for each in await self._live.read(lambda db: _documents(db, "trials", asked))
-            ]
+            found = await self._live.read(lambda database: self._documents(database, "trials", asked, projection))
+            return [made(each) for each in found]
 
         return read
 
-    def groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[TrialGroup]]:
+    def groups(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[TrialGroup]]:
         """See `Reader.groups`."""
         asked = find(query, GROUP_FIELDS, sort, limit)
+        projection, members = partial_fields(fields, "groups")
+        made = group_from_document if projection is None else partial_group_from_document
 
         async def read_from(database: Database) -> list[TrialGroup]:
-            groups = [group_from_document(each) for each in await _documents(database, "groups", asked)]
-            trials = await _members(database, "trials", "group_id", [each.uid for each in groups])
+            groups = [made(each) for each in await self._documents(database, "groups", asked, projection)]
+            uids = [each.uid for each in groups] if "trials" in members else []
+            trials = await self._members(database, "trials", "group_id", uids)
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
 
         return lambda: self._live.read(read_from)
 
-    def projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Project]]:
+    def projects(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[Project]]:
         """See `Reader.projects`."""
         asked = find(query, PROJECT_FIELDS, sort, limit)
+        projection, members = partial_fields(fields, "projects")
+        made = project_from_document if projection is None else partial_project_from_document
 
         async def read_from(database: Database) -> list[Project]:
-            projects = [project_from_document(each) for each in await _documents(database, "projects", asked)]
+            projects = [made(each) for each in await self._documents(database, "projects", asked, projection)]
             uids = [each.uid for each in projects]
-            groups = await _members(database, "groups", "project_id", uids)
-            trials = await _members(database, "trials", "project_id", uids)
+            groups = await self._members(database, "groups", "project_id", uids if "groups" in members else [])
+            trials = await self._members(database, "trials", "project_id", uids if "trials" in members else [])
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])
@@ -113,7 +144,33 @@ class MongoReader(Reader):
 
     async def exists(self, collection: Collection, uid: str) -> bool:
         """See `Reader.exists`."""
-        return await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1})) is not None
+        limit = self._live.max_time_ms
+        found = await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1}, max_time_ms=limit))
+        return found is not None
+
+    async def _documents(
+        self, database: Database, collection: Collection, asked: Find, projection: dict[str, int] | None
+    ) -> list[Document]:
+        limit = self._live.max_time_ms
+        if asked.order.computed:
+            return await database[collection].aggregate(asked.stages(projection), maxTimeMS=limit).to_list(None)
+        cursor = database[collection].find(
+            asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit
+        )
+        return await cursor.to_list(None)
+
+    async def _members(
+        self, database: Database, collection: Collection, field: str, uids: list[str]
+    ) -> dict[str, list[str]]:
+        """Read, by uid of a group or project, the uids of its members, the oldest first."""
+        members: dict[str, list[str]] = {}
+        if uids:
+            cursor = database[collection].find(
+                {field: {"$in": uids}}, {field: 1}, sort=_OLDEST_FIRST, max_time_ms=self._live.max_time_ms
+            )
+            for each in await cursor.to_list(None):
+                members.setdefault(each[field], []).append(each["_id"])
+        return members
 
     def candidates(self, collection: Collection, query: Query) -> CandidateQuery:
         """See `Reader.candidates`."""
@@ -121,7 +178,13 @@ class MongoReader(Reader):
 
         async def find_candidates(limit: int) -> list[Candidate]:
             async def read(database: Database) -> list[Candidate]:
-                cursor = database[collection].find(filter_, {"state_version": 1}).sort(_OLDEST_FIRST).limit(limit)
+                cursor = database[collection].find(
+                    filter_,
+                    {"state_version": 1},
+                    sort=_OLDEST_FIRST,
+                    limit=limit,
+                    max_time_ms=self._live.max_time_ms,
+                )
                 return [Candidate(each["_id"], each["state_version"]) for each in await cursor.to_list(None)]
 
             return await self._live.read(read, is_final=bool)
@@ -131,9 +194,9 @@ class MongoReader(Reader):
 
     # --- Histories
 
-    async def history(self, uid: str, section: Section, names: Sequence[str]) -> list[Bucket]:
+    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
         """See `Reader.history`."""
-        filter_: Document = {"trial": uid, "section": section}
+        filter_: Document = {"trial": uid, "section": section, **_of_buckets(since)}
         fields = None
         if names:
             filter_["names"] = {"$in": list(names)}
@@ -143,7 +206,8 @@ class MongoReader(Reader):
         async def read(database: Database) -> list[Document]:
             # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full.
             async with await self._client.start_session(snapshot=True) as session:
-                return await database.series.find(filter_, fields, session=session).to_list(None)
+                cursor = database.series.find(filter_, fields, session=session, max_time_ms=self._live.max_time_ms)
+                return await cursor.to_list(None)
 
         found = await self._live.read(read)
         if names:
@@ -155,7 +219,8 @@ class MongoReader(Reader):
 
     async def outcome(self, request: str) -> Outcome | None:
         """See `Reader.outcome`."""
-        found = await self._live.read(lambda database: database.outcomes.find_one({"_id": request}))
+        limit = self._live.max_time_ms
+        found = await self._live.read(lambda db: db.outcomes.find_one({"_id": request}, max_time_ms=limit))
         return None if found is None else outcome_from_document(found)
 
     async def decision(self, request: str, timeout: float) -> Decision | None:
@@ -171,15 +236,20 @@ class MongoReader(Reader):
         await self._folded.wait(offsets, timeout)
 
 
-async def _documents(database: Database, collection: Collection, asked: Find) -> list[Document]:
-    return await database[collection].find(asked.filter, sort=asked.sort, limit=asked.limit).to_list(None)
+def _of_buckets(since: Since) -> Document:
+    """Return the filter of the buckets that can have rows since a step and a row.
 
-
-async def _members(database: Database, collection: Collection, field: str, uids: list[str]) -> dict[str, list[str]]:
-    """Read, by uid of a group or project, the uids of its members, the oldest first."""
-    members: dict[str, list[str]] = {}
-    if uids:
-        cursor = database[collection].find({field: {"$in": uids}}, {field: 1})
-        for each in await cursor.sort(_OLDEST_FIRST).to_list(None):
-            members.setdefault(each[field], []).append(each["_id"])
-    return members
+    The last span of a bucket has its latest rows. Steps that are numbers are packed, so that MongoDB cannot compare
+    them; their type and steps that are text can be compared. The open bucket of each shape is always read, since it
+    shows which names have a history.
+    """
+    wanted: list[Document] = []
+    if since.row is not None:
+        last = {"$last": "$segments"}
+        end = {"$add": [{"$arrayElemAt": [last, 0]}, {"$arrayElemAt": [last, 1]}]}
+        wanted.append({"$expr": {"$gt": [end, since.row]}})
+    if isinstance(since.step, str):
+        wanted.append({"step_type": "text", "steps": {"$gte": since.step}})
+    elif since.step is not None:
+        wanted.append({"step_type": {"$in": ["int", "float"]}})
+    return {"$or": [{"_id": {"$regex": "/open$"}}, {"$and": wanted}]} if wanted else {}

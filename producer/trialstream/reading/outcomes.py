@@ -88,7 +88,8 @@ class DecisionPoller:
         if not pending:
             return 0
         outcomes = self._live.database.outcomes
-        found = await outcomes.aggregate([{"$match": {"_id": {"$in": pending}}}, *_WITH_TRIAL]).to_list(None)
+        stages = [{"$match": {"_id": {"$in": pending}}}, *_WITH_TRIAL]
+        found = await outcomes.aggregate(stages, maxTimeMS=self._live.max_time_ms).to_list(None)
         for each in found:
             if (event := self._waiting.get(each["_id"])) is not None:  # None: the wait has ended
                 self._found[each["_id"]] = each

@@ -16,7 +16,7 @@ from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.keys import escape_key
 from trialstream_schemas.model.values import check_text
 
-__all__ = ["FIELDS", "GROUP_FIELDS", "PROJECT_FIELDS", "TRIAL_FIELDS", "Fields", "path", "resolve"]
+__all__ = ["FIELDS", "GROUP_FIELDS", "PROJECT_FIELDS", "TRIAL_FIELDS", "Fields", "is_time", "path", "resolve"]
 
 Fields: TypeAlias = Mapping[str, str]
 
@@ -37,6 +37,9 @@ TRIAL_FIELDS: Fields = {"uid": "_id"} | {
 }
 
 FIELDS: Mapping[str, Fields] = {"trials": TRIAL_FIELDS, "groups": GROUP_FIELDS, "projects": PROJECT_FIELDS}
+
+# Paths of times in a document. `errors` is a list, whose elements a path addresses with or without their index.
+_TIME = re.compile(r"created|started|finished|last_seen|errors(\.\d+)?\.time")
 
 _MAX_KEYS = 100  # in one path: MongoDB refuses 200, and no value is nested deeper than this
 _KEY = re.compile(r"(?:[^\\.]|\\[\\.$])*", re.DOTALL)
@@ -86,6 +89,11 @@ def resolve(given: str, fields: Fields | None) -> str:
     if first == "status" and not rest:
         rest = ["name"]
     return ".".join([fields[first], *map(escape_key, rest)])
+
+
+def is_time(stored: str) -> bool:
+    """Whether a path in the document is that of a time."""
+    return _TIME.fullmatch(stored) is not None
 
 
 def _split(given: str) -> list[str]:

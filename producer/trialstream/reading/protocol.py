@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import typing
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
@@ -15,8 +16,8 @@ from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.checks import checked, definition
-from trialstream.reading.history import check_points, downsampled, histories
-from trialstream.reading.reader import Collection, Read, Reader
+from trialstream.reading.history import check_points, check_row, downsampled, histories
+from trialstream.reading.reader import Collection, Read, Reader, Since
 
 __all__ = ["ReadSession", "ReadingProtocol"]
 
@@ -95,21 +96,42 @@ class ReadingProtocol(Protocol):
         session = self._session
         return await session.read(session.reader.trials({"hash": definition(trial).hash}, sort="revision"))
 
-    async def fetch_trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Trial]:
+    async def fetch_trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Trial]:
         session = self._session
-        found = await session.read(session.reader.trials(query, sort=sort, limit=limit))
+        found = await session.read(session.reader.trials(query, sort=sort, limit=limit, fields=fields))
         session.remember("trials", *(each.uid for each in found))
         return found
 
-    async def fetch_groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[TrialGroup]:
+    async def fetch_groups(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[TrialGroup]:
         session = self._session
-        found = await session.read(session.reader.groups(query, sort=sort, limit=limit))
+        found = await session.read(session.reader.groups(query, sort=sort, limit=limit, fields=fields))
         session.remember("groups", *(each.uid for each in found))
         return found
 
-    async def fetch_projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> list[Project]:
+    async def fetch_projects(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Project]:
         session = self._session
-        found = await session.read(session.reader.projects(query, sort=sort, limit=limit))
+        found = await session.read(session.reader.projects(query, sort=sort, limit=limit, fields=fields))
         session.remember("projects", *(each.uid for each in found))
         return found
 
@@ -118,19 +140,20 @@ class ReadingProtocol(Protocol):
         trial: Trial,
         *names: str,
         since_step: Step | None = None,
+        since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
     ) -> dict[str, MetricHistory]:
-        since_step = check_step(since_step, "since_step")
-        check_points(max_points)
+        since = Since(check_step(since_step, "since_step"), check_row(since_row))
+        max_points = check_points(max_points)
         for name in names:
             check_name(name, "metric")
         if section not in ("metrics", "chronos", "metadata"):
             raise InvalidValue(f"section: expected 'metrics', 'chronos' or 'metadata', got {section!r}")
         session = self._session
         uid = await self._history_uid(trial)
-        buckets = await session.read(lambda: session.reader.history(uid, section, names))
-        found = histories(buckets, since_step)
+        buckets = await session.read(lambda: session.reader.history(uid, section, names, since))
+        found = histories(buckets, since)
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
         if max_points is not None:

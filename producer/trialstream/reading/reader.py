@@ -16,9 +16,9 @@ from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.log.topics import Route
-from trialstream.protocol import Query, Sort
+from trialstream.protocol import Query, Sort, Step
 
-__all__ = ["Candidate", "CandidateQuery", "Collection", "Decision", "Read", "Reader", "Section"]
+__all__ = ["Candidate", "CandidateQuery", "Collection", "Decision", "Read", "Reader", "Section", "Since"]
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
@@ -63,33 +63,68 @@ class Decision(NamedTuple):
     trial: Trial | None
 
 
+class Since(NamedTuple):
+    """Lower bounds of the rows of a history that are read.
+
+    Attributes:
+        step: Minimum step: rows whose step is smaller, of the other type (number, text) or missing are left out; None
+            for all rows.
+        row: Minimum number of a row in the trial, from 0; None for all rows.
+    """
+
+    step: Step | None = None
+    row: int | None = None
+
+
 class Reader(ABC):
     """Reads documents, histories and outcomes of one projection."""
 
     # --- Reads: checked at the call, run in the I/O thread
 
     @abstractmethod
-    def trials(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Trial]]:
+    def trials(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[Trial]]:
         """Read the trials that match.
 
         Args:
             query: As for `Protocol.fetch_trials`.
             sort: As for `Protocol.fetch_trials`.
             limit: Maximum number of trials; None for all.
+            fields: As for `Protocol.fetch_trials`; None for all.
 
         Returns:
             The read.
 
         Raises:
-            QueryError: The query, the sort keys or the limit are not supported.
+            QueryError: The query, the sort keys, the limit or the fields are not supported.
         """
 
     @abstractmethod
-    def groups(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[TrialGroup]]:
+    def groups(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[TrialGroup]]:
         """Read the groups that match, with the uids of their trials; parameters and errors as for `trials`."""
 
     @abstractmethod
-    def projects(self, query: Query, *, sort: Sort = None, limit: int | None = None) -> Read[list[Project]]:
+    def projects(
+        self,
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Read[list[Project]]:
         """Read the projects that match, with the uids of their groups and trials; otherwise as `trials`."""
 
     @abstractmethod
@@ -114,16 +149,18 @@ class Reader(ABC):
         """Whether the collection has a document with that uid."""
 
     @abstractmethod
-    async def history(self, uid: str, section: Section, names: Sequence[str]) -> list[Bucket]:
+    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
         """Read the history of a trial.
 
         Args:
             uid: Uid of the trial.
             section: Section of the trial.
             names: Names of the time series to read; empty for all. The buckets have the columns of these only.
+            since: The rows to read.
 
         Returns:
-            The buckets, in no particular order.
+            The buckets that can have such rows, and others too: at least one for each shape of the names. In no
+            particular order.
         """
 
     @abstractmethod

@@ -25,6 +25,9 @@ __all__ = [
     "group_to_document",
     "outcome_from_document",
     "outcome_to_document",
+    "partial_group_from_document",
+    "partial_project_from_document",
+    "partial_trial_from_document",
     "project_from_document",
     "project_to_document",
     "trial_from_document",
@@ -166,6 +169,21 @@ def project_from_document(document: Mapping[str, Any]) -> Project:
     )
 
 
+def partial_trial_from_document(document: Mapping[str, Any]) -> Trial:
+    """The trial of a document that lacks fields, which get their defaults; `hash`, `revision` and `name` are there."""
+    return trial_from_document({**_TRIAL, **document})
+
+
+def partial_group_from_document(document: Mapping[str, Any]) -> TrialGroup:
+    """The group of a document that lacks fields, which get their defaults; `name` and `project_id` are there."""
+    return group_from_document({**_GROUP, **document})
+
+
+def partial_project_from_document(document: Mapping[str, Any]) -> Project:
+    """The project of a document that lacks fields, which get their defaults; `name` is there."""
+    return project_from_document({**_PROJECT, **document})
+
+
 def outcome_to_document(outcome: Outcome) -> dict[str, Any]:
     """The document of an outcome."""
     return {"_id": outcome.request, "uid": outcome.uid, "applied": outcome.applied, "reason": outcome.reason}
@@ -192,3 +210,9 @@ def _micros(time: datetime | None) -> int | None:
 
 def _time(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
+
+
+# Documents of objects with defaults only, which complete documents that lack fields.
+_TRIAL = trial_to_document(Trial(name="default"))
+_GROUP = group_to_document(TrialGroup(name="default"))
+_PROJECT = project_to_document(Project(name="default"))

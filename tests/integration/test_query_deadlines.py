@@ -1,0 +1,106 @@
+"""The time limit of queries in MongoDB."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import anyio
+import pytest
+import trialstream as ts
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import MongoClient
+from pymongo.monitoring import CommandListener
+from trialstream.reading import mongo
+from trialstream_schemas.storage.documents import trial_to_document
+
+READS = ("find", "aggregate")
+
+
+class Commands(CommandListener):
+    """Records the commands that a client sends."""
+
+    def __init__(self):
+        self.sent = []
+
+    def started(self, event):
+        """Record the command."""
+        self.sent.append((event.command_name, event.command))
+
+    def succeeded(self, event):
+        """Record nothing."""
+
+    def failed(self, event):
+        """Record nothing."""
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that readers send that are made after this."""
+    listener = Commands()
+    client = functools.partial(AsyncIOMotorClient, event_listeners=[listener])
+    monkeypatch.setattr(mongo, "AsyncIOMotorClient", client)
+    return listener.sent
+
+
+@pytest.fixture
+def slow(config):
+    """A query that takes MongoDB many seconds: a pattern that needs exponential time, over many trials."""
+    trial = trial_to_document(ts.Trial(name="a", description="a" * 20 + "b"))
+    with MongoClient(config.mongo) as client:
+        client[config.database].trials.insert_many(trial | {"_id": str(i)} for i in range(20_000))
+        yield {"description": {"$regex": "^(a|aa)+$"}}
+        client.drop_database(config.database)
+
+
+async def test_every_read_has_a_time_limit(served, name, commands):
+    """Every find and every aggregation of a protocol carries its timeout, and no more."""
+    async with ts.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix, timeout=20.5) as protocol:
+        project = await protocol.new_project(ts.Project(name=name))
+        group = await protocol.new_trial_group(ts.TrialGroup(name=name, project_id=project.uid))
+        trial = await protocol.new_trial(ts.Trial(name=name, project_id=project.uid, group_id=group.uid))
+        await protocol.log_trial_metrics(trial, step=1, loss=0.5)
+        for sort in (None, "metrics.loss.last"):
+            assert await protocol.fetch_trials({"name": name}, sort=sort)
+        assert await protocol.fetch_groups({"name": name})
+        assert await protocol.fetch_projects({"name": name})
+        assert await protocol.fetch_metrics(trial, "loss")
+        await protocol.fetch_and_update_trial({"name": name}, "add_trial_tags", a=1)
+    async with ts.connect(mongo=served.mongo, prefix=served.prefix, read_only=True, timeout=20.5) as protocol:
+        assert await protocol.fetch_metrics(trial, "loss")
+
+    reads = [(kind, command) for kind, command in commands if kind in READS]
+    assert {kind for kind, _ in reads} == set(READS)
+    assert {command.get(kind) for kind, command in reads} >= {"trials", "groups", "projects", "series", "outcomes"}
+    assert {command.get("maxTimeMS") for _, command in reads} == {20_500}
+
+
+@pytest.mark.parametrize("sort", [None, "metrics.loss.last"], ids=["a find", "an aggregation"])
+async def test_a_slow_query_is_ended(config, slow, sort):
+    """A query that takes longer than the timeout is ended in MongoDB, with an error that says so."""
+    async with ts.connect(mongo=config.mongo, prefix=config.prefix, read_only=True, timeout=0.3) as protocol:
+        began = time.monotonic()
+        with pytest.raises(ts.MongoUnavailable, match=r"the query took longer than 0\.3 s, and MongoDB ended it"):
+            await protocol.fetch_trials(slow, sort=sort)
+        elapsed = time.monotonic() - began
+
+    assert elapsed < 5
+
+
+async def test_a_cancelled_query_is_ended(config, slow):
+    """A query whose caller has stopped waiting ends within the timeout, too."""
+    async with ts.connect(mongo=config.mongo, prefix=config.prefix, read_only=True, timeout=1.0) as protocol:
+        with anyio.move_on_after(0.2) as scope:
+            await protocol.fetch_trials(slow)
+    assert scope.cancelled_caught
+    with MongoClient(config.mongo) as client:
+        deadline = time.monotonic() + 10
+        while running := _running(client, config.database):
+            assert time.monotonic() < deadline, running
+            await anyio.sleep(0.1)
+
+
+def _running(client, database):
+    """Return the finds that MongoDB runs in a database."""
+    found = client.admin.command("currentOp", ns=f"{database}.trials")["inprog"]
+    return [each for each in found if "find" in each.get("command", {})]

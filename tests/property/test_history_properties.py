@@ -1,0 +1,72 @@
+"""Histories since a row and a step, from any rows in any buckets."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trialstream.reading.history import histories
+from trialstream.reading.reader import Since
+from trialstream_schemas.model.history import Bucket, Rows, Shape
+
+KINDS = {int: "int", float: "float", str: "text", type(None): "none"}
+STEPS = st.integers(-3, 9) | st.sampled_from([-0.5, 2.5, 8.0]) | st.sampled_from("abc") | st.none()
+# Each frame: its writer, its step, its names, and how often it is repeated (a text shape holds 1,008 rows).
+FRAMES = st.tuples(
+    st.sampled_from("vw"), STEPS, st.sampled_from([("a",), ("b",), ("a", "b")]), st.sampled_from([1, 2, 700, 1024])
+)
+
+
+def buckets_of(frames):
+    """Return the full buckets and the open ones that the fold makes of these frames."""
+    held, full, first = {}, [], 0
+    for writer, step, names, rows in frames:
+        shape = Shape("metrics", names, KINDS[type(step)])
+        steps = [] if step is None else [step] * rows
+        columns = [[float(first + i) for i in range(rows)]] * len(names)
+        bucket = held.setdefault(shape, Bucket("t_0", shape))
+        full += bucket.append(Rows(shape, first, writer, steps, [first] * rows, columns))
+        first += rows
+    return full, list(held.values())
+
+
+def can_hold(bucket, since):
+    """Return whether a bucket can have rows since a row or a step, as far as MongoDB can compare its document."""
+    if since.row is not None and bucket.spans[-1].first + bucket.spans[-1].rows <= since.row:
+        return False
+    if isinstance(since.step, str):
+        return bucket.shape.steps == "text" and max(bucket.steps) >= since.step
+    return since.step is None or bucket.shape.steps in ("int", "float")
+
+
+def is_kept(step, row, since):
+    """Return whether a row is one of those that are asked for."""
+    if since.row is not None and row < since.row:
+        return False
+    if since.step is None:
+        return True
+    return step is not None and isinstance(step, str) == isinstance(since.step, str) and step >= since.step
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.lists(FRAMES, min_size=1, max_size=6),
+    since=st.builds(Since, STEPS, st.none() | st.integers(0, 5000)),
+    data=st.data(),
+)
+def test_a_history_since_a_row_and_a_step(frames, since, data):
+    """The rows that are asked for are returned in order, also without the buckets that cannot have any of them."""
+    full, opened = buckets_of(frames)
+    whole = histories([*full, *opened])
+    read = data.draw(st.permutations([*(each for each in full if can_hold(each, since)), *opened]))
+    found = histories(read, since)
+
+    assert list(found) == list(whole)
+    for name, history in found.items():
+        rows = list(zip(whole[name].steps.tolist(), whole[name].rows.tolist(), strict=True))
+        wanted = [i for i, (step, row) in enumerate(rows) if is_kept(step, row, since)]
+        assert history.rows.tolist() == [rows[i][1] for i in wanted]
+        assert history.values.tolist() == history.rows.tolist()
+        assert history.steps.tolist() == [rows[i][0] for i in wanted]
+        assert history.writers.tolist() == whole[name].writers[wanted].tolist()
+        assert history.steps.dtype == whole[name].steps.dtype
+        assert len(history.times) == len(wanted)
