@@ -12,7 +12,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from trialstream_schemas.errors import CommitTimeout, InvalidType, InvalidValue, MongoUnavailable, ProjectionBehind
+from trialstream_schemas.errors import (
+    CommitTimeout,
+    ConfigError,
+    InvalidType,
+    InvalidValue,
+    MongoUnavailable,
+    ProjectionBehind,
+    SpoolError,
+)
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
@@ -20,7 +28,7 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name, number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
-from trialstream.config import Config
+from trialstream.config import Config, check_timeout
 from trialstream.kafka import commands
 from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.rows import RowChecks
@@ -31,6 +39,8 @@ from trialstream.protocol import Callback, CommitLevel, Query, Step
 from trialstream.reading.checks import checked, decided_uid, definition
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
+from trialstream.reading.uri import check_uri
+from trialstream.spool.folder import check_writable
 
 __all__ = ["KafkaProtocol"]
 
@@ -48,12 +58,23 @@ class KafkaProtocol(ReadingProtocol):
     Args:
         config: Where the servers are.
         timeout: Maximum duration of any wait, seconds: a commit, a read of own writes, a creation.
+
+    Raises:
+        ConfigError: A setting is invalid; the message names it.
     """
 
     _session: Session
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        super().__init__(Session(config, timeout))
+        check_uri(config.mongo)
+        if not config.offline:
+            config.kafka_client()  # reads the certificates
+        if config.offline or config.spool == "always":  # every event goes to disk
+            try:
+                check_writable(config.spools)
+            except SpoolError as error:
+                raise ConfigError(f"spool_dir: expected a folder that can be written: {error}") from error
+        super().__init__(Session(config, check_timeout(timeout)))
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
         self._row_checks = RowChecks()

@@ -9,11 +9,12 @@ from typing import Any, NoReturn, Self, TypeVar
 from trialstream_schemas.errors import ItemNotFound, ProjectionIsReadOnly
 from trialstream_schemas.model.trial import Trial
 
-from trialstream.config import Config
+from trialstream.config import Config, check_timeout
 from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Collection, Read
+from trialstream.reading.uri import check_uri
 from trialstream.runtime.lifecycle import Lifecycle
 
 __all__ = ["ReadOnlyProtocol"]
@@ -40,12 +41,16 @@ class ReadOnlyProtocol(ReadingProtocol):
     Args:
         config: Where MongoDB is, and the name of the projection, if it is not the live one.
         timeout: Maximum duration of any wait, seconds.
+
+    Raises:
+        ConfigError: A setting is invalid; the message names it.
     """
 
     _session: _ReadOnlySession
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        super().__init__(_ReadOnlySession(config, timeout))
+        check_uri(config.mongo)
+        super().__init__(_ReadOnlySession(config, check_timeout(timeout)))
         self._projection = config.projection
 
     async def __aenter__(self) -> Self:

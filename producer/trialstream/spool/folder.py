@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
 from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
 
-__all__ = ["Segment", "Spool", "abandoned", "find_spools"]
+__all__ = ["Segment", "Spool", "abandoned", "check_writable", "find_spools"]
 
 _PATTERN = "[0-9]" * 8 + ".avro"
 # Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
@@ -326,6 +327,21 @@ def abandoned(path: Path) -> list[Path]:
         spool.unlock()
         found.append(folder)
     return found
+
+
+def check_writable(path: Path) -> None:
+    """Check that a folder can be written, or can be created; nothing is left on the disk.
+
+    Raises:
+        SpoolError: It cannot.
+    """
+    try:
+        existing = next(each for each in (path, *path.parents) if each.exists())
+        # A trial, since permissions do not say it all: file systems may be read-only or virtual.
+        with tempfile.TemporaryDirectory(prefix=".trialstream-", dir=existing):
+            pass
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
