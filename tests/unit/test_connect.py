@@ -58,7 +58,7 @@ def test_malformed_uris_of_the_commands(kind):
 
 
 @pytest.mark.parametrize(
-    "uri", ["ada:hunter2/x@host", "ada:hunter2:x@host", "ada:1/hunter2.x@host", "ada:%hunter2@host"]
+    "uri", ["ada:hunter2/x@host", "ada:hunter2:x@host", "ada:1/hunter2 x@host", "ada:%hunter2@host"]
 )
 def test_no_credentials_in_messages(uri):
     """A message about a badly escaped URI has no part of it, nor has the exception's chain."""
