@@ -31,6 +31,7 @@ from trialstream.connect import protocol_of
 from trialstream.kafka.chronos import caller
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.runtime.io_thread import IoThread
+from trialstream.runtime.origin import on_behalf_of, user_line
 
 __all__ = ["SyncProtocol", "connect"]
 
@@ -72,10 +73,12 @@ class SyncProtocol:
         if self._thread is None:
             raise ProtocolClosed("the protocol is not open: enter `with trialstream.sync.connect() as protocol:`")
         # The coroutine runs in a copy of this thread's context: chronos are matched by the calling thread.
-        token = caller.set(threading.get_ident())
+        # Warnings of the call point to the line that made it.
+        token, line = caller.set(threading.get_ident()), on_behalf_of.set(user_line())
         try:
             return self._thread.run(functools.partial(method, *args, **kwargs))
         finally:
+            on_behalf_of.reset(line)
             caller.reset(token)
 
     def log_trial_start(self, trial: Trial) -> None:

@@ -34,13 +34,13 @@ from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.pipeline.outbox import OutboxFull
-from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Callback, CommitLevel, Query, Step
 from trialstream.reading.checks import checked, decided_uid, definition
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
 from trialstream.reading.uri import check_uri
 from trialstream.spool.folder import check_writable
+from trialstream.statistics import Statistics
 
 __all__ = ["KafkaProtocol"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import secrets
-import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.reader import CandidateQuery, Collection, Decision, Read, Reader
 from trialstream.runtime.lifecycle import Lifecycle
+from trialstream.runtime.origin import UserLine, warn
 from trialstream.spool.folder import Spool, abandoned
 
 __all__ = ["Session"]
@@ -154,7 +154,7 @@ class Session:
         await self._pipeline.finish(timeout)
         self._reader.close()
 
-    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+    def report_unsent(self, trouble: str, line: UserLine | None, *, may_raise: bool) -> None:
         """Warn of events that were not sent, with the folder that holds them."""
         left = self._pipeline.statistics()
         folder = self._spool.folder
@@ -170,7 +170,7 @@ class Session:
             logger.warning("%s", message)  # expected offline: must not fail a process that turns warnings into errors
             return
         try:
-            warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+            warn(message, line)
         except RuntimeWarning:  # warnings are errors in this process; the events are on disk by now
             if may_raise:
                 raise

@@ -16,6 +16,7 @@ from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Collection, Read
 from trialstream.reading.uri import check_uri
 from trialstream.runtime.lifecycle import Lifecycle
+from trialstream.runtime.origin import UserLine
 
 __all__ = ["ReadOnlyProtocol"]
 
@@ -162,5 +163,5 @@ class _ReadOnlySession:
         """Close the reader."""
         self._reader.close()
 
-    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+    def report_unsent(self, trouble: str, line: UserLine | None, *, may_raise: bool) -> None:
         """Report nothing: nothing was logged."""
