@@ -18,6 +18,8 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
+from trialstream.statistics import Statistics
+
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
 
 Callback: TypeAlias = Callable[[], Awaitable[object] | object]
@@ -63,13 +65,55 @@ class Protocol(ABC):
     answer, and `Offline` if the protocol works without servers.
     """
 
-    @abstractmethod
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
 
-    @abstractmethod
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        await self.close(failed=exc_type is not None)
+
+    # --- Opening and closing
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open the protocol, as `async with` does; `close` must follow.
+
+        Raises:
+            ProtocolClosed: The protocol was opened before.
+            KafkaUnavailable: No broker answers, and there is no spool to work with instead.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
+        """
+
+    @abstractmethod
+    async def close(self, *, failed: bool = False) -> None:
+        """Send the remaining events within a deadline, and close the protocol, as the end of `async with` does.
+
+        The call does nothing if the protocol is not open.
+
+        Args:
+            failed: Whether an exception is being raised already; then a warning that is configured as an error is
+                logged and does not replace it.
+        """
+
+    # --- State
+
+    @property
+    @abstractmethod
+    def writer(self) -> str:
+        """Id of this protocol and process, as in `Trial.writers`."""
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """Return the current counts of events.
+
+        Returns:
+            Events queued, acknowledged, dropped and on disk, and bytes in memory.
+
+        Raises:
+            ProtocolClosed: The protocol is not open.
+        """
 
     # --- Trials: start and end
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from trialstream_schemas.errors import (
     CommitTimeout,
@@ -81,32 +81,20 @@ class KafkaProtocol(ReadingProtocol):
         # `Outbox.add_row`, once there is an outbox.
         self._add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = lambda *_: False
 
+    async def open(self) -> None:
+        await self._session.lifecycle.open()
+        self._add_row = self._session.outbox.add_row
+
+    async def close(self, *, failed: bool = False) -> None:
+        await self._session.lifecycle.close(failed=failed)
+
     @property
     def writer(self) -> str:
-        """Id of this protocol and process, as in `Trial.writers`."""
         return self._session.writer
 
     def statistics(self) -> Statistics:
-        """Return the current counts of events.
-
-        Returns:
-            Events queued, acknowledged, dropped and on disk, and bytes in memory.
-
-        Raises:
-            ProtocolClosed: The protocol is not open.
-        """
         self._session.lifecycle.check_open()
         return self._session.outbox.statistics()
-
-    async def __aenter__(self) -> Self:
-        await self._session.lifecycle.open()
-        self._add_row = self._session.outbox.add_row
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self._session.lifecycle.close(failed=exc_type is not None)
 
     async def _existing_uid(self, trial: Trial) -> str:
         """Return the uid of a trial that exists."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from trialstream_schemas.errors import ItemNotFound, ProjectionIsReadOnly
 from trialstream_schemas.model.trial import Trial
@@ -54,14 +53,18 @@ class ReadOnlyProtocol(ReadingProtocol):
         super().__init__(_ReadOnlySession(config, check_timeout(timeout)))
         self._projection = config.projection
 
-    async def __aenter__(self) -> Self:
-        await self._session.lifecycle.open()
-        return self
+    async def open(self) -> None:
+        """Open the protocol; further errors as for `Protocol.open`.
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self._session.lifecycle.close(failed=exc_type is not None)
+        Raises:
+            ItemNotFound: The named projection does not exist or is not finished.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        await self._session.lifecycle.open()
+
+    async def close(self, *, failed: bool = False) -> None:
+        """Close the protocol: see `Protocol.close`."""
+        await self._session.lifecycle.close(failed=failed)
 
     async def _history_uid(self, trial: Trial) -> str:
         uid, request, session = checked(trial, Trial, "trial").uid, trial.request, self._session
@@ -78,6 +81,15 @@ class ReadOnlyProtocol(ReadingProtocol):
         what = f"projection {self._projection!r}" if self._projection else "this protocol"
         how = "`projection` and TRIALSTREAM_PROJECTION" if self._projection else "`read_only` and TRIALSTREAM_READ_ONLY"
         raise ProjectionIsReadOnly(f"{method}: {what} is read-only: to log, connect without {how}")
+
+    @property
+    def writer(self) -> NoReturn:
+        """Refuse: nothing is written.
+
+        Raises:
+            ProjectionIsReadOnly: The protocol is read-only, so every access raises this.
+        """
+        self._refuse("writer")
 
     def statistics(self) -> NoReturn:
         """Refuse: nothing is queued.
