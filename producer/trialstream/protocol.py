@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,18 @@ class MetricHistory:
         return len(self.values)
 
 
+def refuse_copy(protocol: object) -> NoReturn:
+    """Refuse to pickle or to copy a protocol: its connections belong to one process.
+
+    Raises:
+        TypeError: On every call, as for other objects that pickle refuses.
+    """
+    raise TypeError(
+        f"{type(protocol).__name__}: expected an object that can be pickled or copied, got a connection: "
+        "open another one in the child process, with trialstream.connect()"
+    )
+
+
 class Protocol(ABC):
     """Logs trials and reads them back.
 
@@ -74,6 +86,9 @@ class Protocol(ABC):
     ) -> None:
         await self.close(failed=exc_type is not None)
 
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
+
     # --- Opening and closing
 
     @abstractmethod
@@ -81,7 +96,7 @@ class Protocol(ABC):
         """Open the protocol, as `async with` does; `close` must follow.
 
         Raises:
-            ProtocolClosed: The protocol was opened before.
+            ProtocolClosed: The protocol was opened before, or no asyncio event loop is running (as under trio).
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
             LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
         """

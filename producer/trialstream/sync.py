@@ -19,7 +19,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
@@ -29,7 +29,7 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.kafka.chronos import caller
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step, refuse_copy
 from trialstream.runtime.io_thread import IoThread
 from trialstream.runtime.origin import on_behalf_of, user_line
 from trialstream.statistics import Statistics
@@ -51,6 +51,9 @@ class SyncProtocol:
         self._protocol = protocol
         self._thread: IoThread | None = None
         self._closed = False
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __enter__(self) -> Self:
         self.open()

@@ -23,7 +23,7 @@ def main():
     protocol = trialstream.sync.connect(
         kafka="127.0.0.1:1", mongo="mongodb://127.0.0.1:1", timeout=0.2, spool_dir=sys.argv[1]
     )
-    protocol.__enter__()  # line 8
+    protocol.open()  # line 8
     protocol.new_trial(ts.Trial(name="t"), auto_increment=True)
 
 main()

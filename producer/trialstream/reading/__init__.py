@@ -9,6 +9,7 @@
 | `live` | which database is the live projection |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `paths` | checks and translation of queries |
+| `uri` | the check of MongoDB's URI |
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
 """
