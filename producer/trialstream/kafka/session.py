@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import secrets
+import shlex
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -128,7 +129,9 @@ class Session:
         spools = self.config.spools
         if left := abandoned(spools):  # logged, since a warning as an error would fail this process for others
             logger.warning(
-                "%d spools of processes that have ended wait to be sent: run `trialstream push %s`", len(left), spools
+                "%d spools of processes that have ended wait to be sent: run `trialstream push %s`",
+                len(left),
+                shlex.quote(str(spools)),
             )
         if trouble:
             self.lifecycle.warn_once(
@@ -160,7 +163,8 @@ class Session:
         folder = self._spool.folder
         said = []
         if left.spooled:
-            said.append(f"{left.spooled} events wait in {folder}: send them with trialstream push {folder}")
+            push = f"trialstream push {shlex.quote(str(folder))}"
+            said.append(f"{left.spooled} events wait in {folder}: send them with {push}")
         if lost := left.queued - left.spooled:
             said.append(f"{lost} events are lost")
         if not said:

@@ -30,9 +30,11 @@ from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
 from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
 
-__all__ = ["Segment", "Spool", "abandoned", "check_writable", "find_spools"]
+__all__ = ["Segment", "Spool", "abandoned", "check_spools", "check_writable", "find_spools"]
 
 _PATTERN = "[0-9]" * 8 + ".avro"
+# Further files of a spool: damaged segments that were sent, and rewritten segments that a kill left behind.
+_REMAINS = ("[0-9]" * 8 + ".damaged", "[0-9]" * 8 + ".partial")
 # Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
 _locked: weakref.WeakSet[Spool] = weakref.WeakSet()
 
@@ -327,6 +329,36 @@ def abandoned(path: Path) -> list[Path]:
         spool.unlock()
         found.append(folder)
     return found
+
+
+def check_spools(path: Path, *, others_allowed: bool = False) -> None:
+    """Check that a path is a spool, or a folder of spools, which may be empty.
+
+    Args:
+        path: The path.
+        others_allowed: Whether a folder may hold other files and no spool.
+
+    Raises:
+        SpoolError: There is no such path, it is a file, it cannot be read, or it holds only other files.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    wanted = f"{path}: expected a spool or a folder of spools, got"
+    other: list[Path] = []
+    with _errors(f"{path} cannot be read"):
+        if not path.exists():
+            raise SpoolError(f"{wanted} a path that does not exist")
+        if not path.is_dir():
+            raise SpoolError(f"{wanted} a file: give the folder of the spool")
+        for folder, _, files in os.walk(path, onerror=fail):
+            if any(fnmatch(each, _PATTERN) for each in files):
+                return
+            if not other:
+                other = [Path(folder, each) for each in files if not any(fnmatch(each, known) for known in _REMAINS)]
+    if other and not others_allowed:
+        raise SpoolError(f"{wanted} a folder without spools, which holds other files such as {other[0]}")
 
 
 def check_writable(path: Path) -> None:
