@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from trialstream.config import Config
 from trialstream.pipeline.push import WaitingSpool, push_spool, waiting_spools
-from trialstream.spool.folder import check_spools
+from trialstream.spool.checks import check_spools
 from trialstream_consumer.progress import Progress
 
 from trialstream_console.cli.output import print_json, say

@@ -39,7 +39,7 @@ from trialstream.reading.checks import checked, decided_uid, definition
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
 from trialstream.reading.uri import check_uri
-from trialstream.spool.folder import check_writable
+from trialstream.spool.checks import check_writable
 from trialstream.statistics import Statistics
 
 __all__ = ["KafkaProtocol"]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,11 +29,10 @@ from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
 from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
 
-__all__ = ["Segment", "Spool", "abandoned", "check_spools", "check_writable", "find_spools"]
+__all__ = ["SEGMENT_NAMES", "Segment", "Spool", "abandoned", "find_spools"]
 
-_PATTERN = "[0-9]" * 8 + ".avro"
-# Further files of a spool: damaged segments that were sent, and rewritten segments that a kill left behind.
-_REMAINS = ("[0-9]" * 8 + ".damaged", "[0-9]" * 8 + ".partial")
+# Pattern of the names of segments.
+SEGMENT_NAMES = "[0-9]" * 8 + ".avro"
 # Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
 _locked: weakref.WeakSet[Spool] = weakref.WeakSet()
 
@@ -137,7 +135,7 @@ class Spool:
         Raises:
             SpoolError: A segment cannot be read.
         """
-        for path in sorted(self.folder.glob(_PATTERN)):
+        for path in sorted(self.folder.glob(SEGMENT_NAMES)):
             try:
                 size = path.stat().st_size
                 contents = read_segment(path)
@@ -314,7 +312,9 @@ def find_spools(path: Path) -> list[Path]:
 
     A process that ends removes its empty folder, so a folder that was found may be gone when it is opened.
     """
-    return sorted(Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, _PATTERN) for each in files))
+    return sorted(
+        Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, SEGMENT_NAMES) for each in files)
+    )
 
 
 def abandoned(path: Path) -> list[Path]:
@@ -329,51 +329,6 @@ def abandoned(path: Path) -> list[Path]:
         spool.unlock()
         found.append(folder)
     return found
-
-
-def check_spools(path: Path, *, others_allowed: bool = False) -> None:
-    """Check that a path is a spool, or a folder of spools, which may be empty.
-
-    Args:
-        path: The path.
-        others_allowed: Whether a folder may hold other files and no spool.
-
-    Raises:
-        SpoolError: There is no such path, it is a file, it cannot be read, or it holds only other files.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    wanted = f"{path}: expected a spool or a folder of spools, got"
-    other: list[Path] = []
-    with _errors(f"{path} cannot be read"):
-        if not path.exists():
-            raise SpoolError(f"{wanted} a path that does not exist")
-        if not path.is_dir():
-            raise SpoolError(f"{wanted} a file: give the folder of the spool")
-        for folder, _, files in os.walk(path, onerror=fail):
-            if any(fnmatch(each, _PATTERN) for each in files):
-                return
-            if not other:
-                other = [Path(folder, each) for each in files if not any(fnmatch(each, known) for known in _REMAINS)]
-    if other and not others_allowed:
-        raise SpoolError(f"{wanted} a folder without spools, which holds other files such as {other[0]}")
-
-
-def check_writable(path: Path) -> None:
-    """Check that a folder can be written, or can be created; nothing is left on the disk.
-
-    Raises:
-        SpoolError: It cannot.
-    """
-    try:
-        existing = next(each for each in (path, *path.parents) if each.exists())
-        # A trial, since permissions do not say it all: file systems may be read-only or virtual.
-        with tempfile.TemporaryDirectory(prefix=".trialstream-", dir=existing):
-            pass
-    except OSError as error:
-        raise SpoolError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
