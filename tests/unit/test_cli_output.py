@@ -58,12 +58,13 @@ def test_commands_in_narrow_encodings(tmp_path, encoding):
 
 
 def test_lines_are_literal(capsys):
-    """Control characters are shown as escapes, markup and emoji codes as they are; line feeds and tabs lay out text."""
+    """Control characters are shown as escapes, markup and emoji codes as they are."""
     output.say(HOSTILE)
     output.say_error(SpoolError(HOSTILE))
     output.say("a\n\tb")
+    output.say("a\n\tb", one_line=False)
 
-    assert capsys.readouterr() == (f"{SHOWN}\na\n        b\n", f"error: {SHOWN}\n")
+    assert capsys.readouterr() == (f"{SHOWN}\na\\n\\tb\na\n        b\n", f"error: {SHOWN}\n")
 
 
 def test_other_writing_systems_and_emoji_are_kept():

@@ -58,9 +58,14 @@ def new_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """Print a text to stdout."""
-    new_console().print(printable(text))
+def say(text: str, *, one_line: bool = True) -> None:
+    """Print a text to stdout.
+
+    Args:
+        text: The text.
+        one_line: Whether its tabs and line feeds are escaped: a name that it quotes cannot make a line of its own.
+    """
+    new_console().print(printable(text, one_line=one_line))
 
 
 def say_error(error: Exception) -> None:

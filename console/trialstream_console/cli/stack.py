@@ -166,4 +166,4 @@ def _show(found: StackStatus, hints: Mapping[str, str] | None = None) -> None:
         # Not a table, since a table would wrap long lines, which are then hard to copy.
         say(f"{name:<20}{value}")
     if found.error:
-        say(f"Last error: {found.error}")
+        say(f"Last error: {found.error}", one_line=False)
