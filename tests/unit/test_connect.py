@@ -87,6 +87,17 @@ def test_timeouts(connect, timeout):
         connect(timeout=timeout, read_only=True)
 
 
+@pytest.mark.parametrize("timeout", ["x", 10**400, math.nan])
+def test_timeouts_of_a_commit(tmp_path, timeout):
+    """The timeout of a commit is checked likewise; a negative one has passed already, as of a deadline."""
+    with trialstream.sync.connect(offline=True, spool_dir=str(tmp_path)) as protocol:
+        with pytest.raises((ts.InvalidType, ts.InvalidValue), match=r"^timeout: expected a number"):
+            protocol.commit(timeout=timeout)
+        protocol.new_trial(ts.Trial(name="t"))
+        with pytest.raises(ts.CommitTimeout):
+            protocol.commit(timeout=-1)
+
+
 @pytest.mark.parametrize("how", [{"offline": True}, {"spool": "always"}], ids=str)
 @pytest.mark.parametrize("place", ["file", "file/below", "x" * 300, "/proc/nowhere"])
 def test_impossible_spool_folders(connect, tmp_path, place, how):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -352,6 +353,8 @@ class KafkaProtocol(ReadingProtocol):
         session = self._session
         session.lifecycle.check_open()
         seconds = session.timeout if timeout is None else number(timeout, "timeout")
+        if math.isnan(seconds):
+            raise InvalidValue("timeout: expected a number of seconds, got nan")
         waits = session.waits
         by_level = {"acked": waits.wait_acked, "folded": waits.wait_folded, "spooled": waits.wait_spooled}
         if level not in by_level:

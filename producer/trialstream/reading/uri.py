@@ -28,7 +28,7 @@ def check_uri(uri: str) -> None:
         client.close()
     except (PyMongoError, ValueError, TypeError, OSError) as error:  # the driver documents only the first two
         # With a user in the URI, the driver may take a part of a badly escaped password for a port or a database.
-        reason = "with %XX for special characters in user and password" if "@" in uri else str(error)
+        reason = "special characters in user and password must be written as %XX" if "@" in uri else str(error)
         raise ConfigError(
             f"mongo: expected a URI such as mongodb://user:password@host:27017/?replicaSet=name, got one that "
             f"MongoDB's driver refuses: {reason}"
