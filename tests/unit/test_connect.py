@@ -78,6 +78,14 @@ def test_valid_uris(uri):
     assert isinstance(ts.connect(mongo=uri), ts.KafkaProtocol)
 
 
+def test_unknown_options_of_a_uri():
+    """The driver's warning of an unknown option is issued by `connect`, and is no error."""
+    with pytest.warns(UserWarning, match="Unknown option: colour"):
+        protocol = ts.connect(mongo="mongodb://host/?colour=red")
+
+    assert isinstance(protocol, ts.KafkaProtocol)
+
+
 @pytest.mark.parametrize("timeout", ["x", None, True, [], 10**400, -1, -math.inf, math.nan])
 def test_timeouts(connect, timeout):
     """A timeout that is not a number of 0 or more is a ConfigError."""
