@@ -13,6 +13,18 @@ from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
 
 
+def pytest_configure(config):
+    """Let child processes begin with default signals, also under `nohup` and in the background of a script.
+
+    A child inherits ignored signals, but not handled ones. Then a test that ends a child by Ctrl-C would wait forever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # still without effect on the tests themselves
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector, name, obj):
     """Run every coroutine test through anyio, without a mark on each test."""

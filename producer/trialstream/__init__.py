@@ -52,6 +52,7 @@ from trialstream.kafka.protocol import KafkaProtocol
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.paths import path
 from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream.statistics import Statistics
 
 __all__ = [
     "Aggregator",
@@ -89,6 +90,7 @@ __all__ = [
     "SpoolError",
     "SpoolFull",
     "StatAggregator",
+    "Statistics",
     "Status",
     "Step",
     "TimeSeriesAggregator",

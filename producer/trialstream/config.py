@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import ConfigError
 
-__all__ = ["Config"]
+__all__ = ["Config", "FilePath", "check_timeout"]
+
+FilePath: TypeAlias = str | os.PathLike[str]
 
 # Kafka topic names allow dots and MongoDB database names do not; the prefix is part of both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
@@ -36,12 +40,73 @@ _MIN_BYTES = 16 * 1024 * 1024
 _PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DATABASE_BYTES = 63
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-# By the type of a field: the parser of its text, and a description of the expected text.
-_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "str": (str, "a text"),
-    "int": (int, "a whole number"),
-    "float": (float, "a number"),
-    "bool": (lambda text: _FLAGS[text.lower()], "true or false"),
+_SASL_MECHANISMS = ("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")  # empty: PLAIN
+# Kafka's requests hold the partition count in 32 bits and the replication factor in 16.
+_MAX_COUNTS = {"partitions": 2**31 - 1, "replication": 2**15 - 1}
+# A host with an optional port; an IPv6 address may stand in brackets.
+_SERVER = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode()  # lone surrogates cannot be sent
+    return _file_path(value)
+
+
+def _file_path(value: Any) -> str:
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError
+    if "\0" in text:
+        raise ValueError
+    return text
+
+
+def _whole_number(value: Any) -> int:
+    if not _is_number(value, Integral):
+        raise TypeError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if not _is_number(value, Real):
+        raise TypeError
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+@dataclass(frozen=True)
+class _Type:
+    """Type of a field.
+
+    Attributes:
+        wanted: Description of its values.
+        check: Returns a given value; raises TypeError, ValueError or OverflowError if it is not of the type.
+        parse: Converts the text of an environment variable; raises ValueError or KeyError if it cannot.
+    """
+
+    wanted: str
+    check: Callable[[Any], Any]
+    parse: Callable[[str], Any] = str
+
+
+# By the annotation of a field.
+_TYPES = {
+    "str": _Type("a text without NUL characters and lone surrogates", _text),
+    "FilePath": _Type("a path without NUL characters", _file_path),
+    "int": _Type("a whole number", _whole_number, int),
+    "float": _Type("a number", _number, float),
+    "bool": _Type("true or false", _flag, lambda text: _FLAGS[text.lower()]),
 }
 
 
@@ -87,7 +152,7 @@ class Config:
     offline: bool = False
     read_only: bool = False
     spool: str = "overflow"
-    spool_dir: str = "trialstream-spool"
+    spool_dir: FilePath = "trialstream-spool"
     spool_bytes: int = 4 * 1024**3
     memory_bytes: int = 64 * 1024**2
     when_full: str = "block"
@@ -97,11 +162,13 @@ class Config:
     kafka_sasl_mechanism: str = ""
     kafka_sasl_username: str = ""
     kafka_sasl_password: str = field(default="", repr=False)
-    kafka_ssl_cafile: str = ""
-    kafka_ssl_certfile: str = ""
-    kafka_ssl_keyfile: str = ""
+    kafka_ssl_cafile: FilePath = ""
+    kafka_ssl_certfile: FilePath = ""
+    kafka_ssl_keyfile: FilePath = ""
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            self._check_type(each)
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(f"prefix: expected 1 to 48 letters, digits, '_' or '-', got {self.prefix!r}")
         if self.projection:
@@ -111,17 +178,22 @@ class Config:
                     f"projection: expected a letter, then letters, digits, '_' or '-', {longest} characters at most, "
                     f"got {self.projection!r}"
                 )
-        if not self.kafka:
-            raise ConfigError("kafka: expected bootstrap servers, host:port[,host:port...], got none")
+        _check_servers(self.kafka)
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: expected a URI that begins with mongodb:// or mongodb+srv://")
         for name, known in (
             ("kafka_security_protocol", _SECURITY_PROTOCOLS),
+            ("kafka_sasl_mechanism", _SASL_MECHANISMS),
             ("spool", _SPOOL_MODES),
             ("when_full", _WHEN_FULL),
         ):
             if getattr(self, name) not in known:
-                raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+                wanted = ", ".join(each for each in known if each)
+                raise ConfigError(f"{name}: expected one of {wanted}, got {getattr(self, name)!r}")
+        try:
+            Path(self.spool_dir).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(f"spool_dir: expected the path of a folder, got {self.spool_dir!r}: {error}") from None
         if self.spool == "off" and self.offline:
             raise ConfigError("spool: cannot be 'off' when offline is set, since all events then go into the spool")
         if self.spool == "off" and self.when_full == "drop_oldest":
@@ -131,9 +203,20 @@ class Config:
                 raise ConfigError(f"{name}: expected at least {_MIN_BYTES} (16 MiB), got {getattr(self, name)}")
         if not 0 <= self.block_seconds < math.inf:
             raise ConfigError(f"block_seconds: expected a finite number of 0 or more, got {self.block_seconds}")
-        for name in ("partitions", "replication"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name, most in _MAX_COUNTS.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: expected at least 1 and at most {most}, got {getattr(self, name)}")
+
+    def _check_type(self, each: Field[Any]) -> None:
+        """Check a field by its annotation; a number or path of another class is replaced by the plain one."""
+        value, kind = getattr(self, each.name), _TYPES[str(each.type)]
+        try:
+            checked = kind.check(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            # Values of fields outside of `repr` may hold credentials.
+            given = repr(value) if each.repr and not isinstance(error, OverflowError) else type(value).__name__
+            raise ConfigError(f"{each.name}: expected {kind.wanted}, got {given}") from None
+        object.__setattr__(self, each.name, checked)
 
     @classmethod
     def from_env(cls, **given: Any) -> Config:
@@ -153,11 +236,11 @@ class Config:
             text = os.environ.get(f"TRIALSTREAM_{each.name.upper()}")
             if text is None or each.name in settings:
                 continue
-            parse, wanted = _PARSERS[str(each.type)]
+            kind = _TYPES[str(each.type)]
             try:
-                settings[each.name] = parse(text)
+                settings[each.name] = kind.parse(text)
             except (ValueError, KeyError):
-                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: expected {wanted}, got {text!r}") from None
+                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: expected {kind.wanted}, got {text!r}") from None
         return cls(**settings)
 
     @property
@@ -228,3 +311,61 @@ class Config:
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(f"{at}: {error}") from error
         return context
+
+
+def _check_servers(servers: str) -> None:
+    """Check the bootstrap servers.
+
+    Raises:
+        ConfigError: There are none, or one is not `host` or `host:port`.
+    """
+    for server in servers.split(","):
+        if not _is_server(server.strip()):
+            # A URI with credentials may have been given by mistake.
+            given = "a text with '@'" if "@" in servers else repr(server)
+            raise ConfigError(f"kafka: expected bootstrap servers, host:port[,host:port...], got {given}")
+
+
+def _is_server(text: str) -> bool:
+    found = _SERVER.fullmatch(text)
+    if found is None or found["address"]:
+        return _is_ipv6(text if found is None else found["address"]) and _is_port(found)
+    try:
+        found["host"].encode("idna")  # as when it is looked up: no empty and no overlong label
+    except UnicodeError:
+        return False
+    return _is_port(found)
+
+
+def _is_port(found: re.Match[str] | None) -> bool:
+    """Whether the port of a match of `_SERVER` is valid; it may be missing."""
+    return found is None or found["port"] is None or 1 <= int(found["port"]) <= 65535
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_timeout(timeout: float) -> float:
+    """Check the timeout of a protocol.
+
+    Args:
+        timeout: Seconds.
+
+    Returns:
+        The timeout as a float.
+
+    Raises:
+        ConfigError: It is not a number of 0 or more.
+    """
+    try:
+        seconds = _number(timeout)
+    except (TypeError, OverflowError):
+        raise ConfigError(f"timeout: expected a number of seconds, got {type(timeout).__name__}") from None
+    if not seconds >= 0:
+        raise ConfigError(f"timeout: expected 0 or more seconds, got {seconds}")
+    return seconds

@@ -81,7 +81,7 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
 
     Raises:
-        ConfigError: `offline` is set together with `read_only` or `projection`.
+        ConfigError: A setting is invalid, or `offline` is set together with `read_only` or `projection`.
     """
     kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
     if config.offline and kind is ReadOnlyProtocol:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.arguments import shows_keywords, takes_mapping
+from trialstream.statistics import Statistics
 
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
 
@@ -52,6 +53,18 @@ class MetricHistory:
         return len(self.values)
 
 
+def refuse_copy(protocol: object) -> NoReturn:
+    """Refuse to pickle or to copy a protocol: its connections belong to one process.
+
+    Raises:
+        TypeError: On every call, as for other objects that pickle refuses.
+    """
+    raise TypeError(
+        f"{type(protocol).__name__}: expected an object that can be pickled or copied, got a connection: "
+        "open another one in the child process, with trialstream.connect()"
+    )
+
+
 class Protocol(ABC):
     """Logs trials and reads them back.
 
@@ -71,13 +84,58 @@ class Protocol(ABC):
     answer, and `Offline` if the protocol works without servers.
     """
 
-    @abstractmethod
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
 
-    @abstractmethod
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        await self.close(failed=exc_type is not None)
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
+
+    # --- Opening and closing
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open the protocol, as `async with` does; `close` must follow.
+
+        Raises:
+            ProtocolClosed: The protocol was opened before, or no asyncio event loop is running (as under trio).
+            KafkaUnavailable: No broker answers, and there is no spool to work with instead.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
+        """
+
+    @abstractmethod
+    async def close(self, *, failed: bool = False) -> None:
+        """Send the remaining events within a deadline, and close the protocol, as the end of `async with` does.
+
+        The call does nothing if the protocol is not open.
+
+        Args:
+            failed: Whether an exception is being raised already; then a warning that is configured as an error is
+                logged and does not replace it.
+        """
+
+    # --- State
+
+    @property
+    @abstractmethod
+    def writer(self) -> str:
+        """Id of this protocol and process, as in `Trial.writers`."""
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """Return the current counts of events.
+
+        Returns:
+            Events queued, acknowledged, dropped and on disk, and bytes in memory.
+
+        Raises:
+            ProtocolClosed: The protocol is not open.
+        """
 
     # --- Trials: start and end
 

@@ -19,7 +19,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
@@ -30,8 +30,10 @@ from trialstream.arguments import PLAIN_STEPS, row_arguments, shows_keywords, ta
 from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.kafka.chronos import caller
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step, refuse_copy
 from trialstream.runtime.io_thread import IoThread
+from trialstream.runtime.origin import on_behalf_of, user_line
+from trialstream.statistics import Statistics
 
 __all__ = ["SyncProtocol", "connect"]
 
@@ -49,34 +51,58 @@ class SyncProtocol:
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._thread: IoThread | None = None
+        self._closed = False
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __enter__(self) -> Self:
-        self._thread = thread = IoThread("trialstream-sync")
-        try:
-            self._run(self._protocol.__aenter__)
-        except BaseException:
-            thread.stop()
-            raise
+        self.open()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        if self._thread is None or self._thread.foreign:  # a forked child leaves the block that its parent entered
-            return
+        self.close(failed=exc_type is not None)
+
+    def open(self) -> None:
+        if self._thread is not None:
+            raise ProtocolClosed("a protocol can be entered once: make another one with trialstream.sync.connect()")
+        self._thread = thread = IoThread("trialstream-sync")
         try:
-            self._run(self._protocol.__aexit__, exc_type, exc_val, exc_tb)
+            self._run(self._protocol.open)
+        except BaseException:
+            self._thread = None
+            thread.stop()
+            raise
+
+    def close(self, *, failed: bool = False) -> None:
+        # A forked child leaves the block that its parent entered.
+        if self._thread is None or self._thread.foreign or self._closed:
+            return
+        self._closed = True
+        try:
+            self._run(self._protocol.close, failed=failed)
         finally:
             self._thread.stop()
+
+    @property
+    def writer(self) -> str:
+        return self._protocol.writer
+
+    def statistics(self) -> Statistics:
+        return self._protocol.statistics()
 
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if self._thread is None:
             raise ProtocolClosed("the protocol is not open: enter `with trialstream.sync.connect() as protocol:`")
         # The coroutine runs in a copy of this thread's context: chronos are matched by the calling thread.
-        token = caller.set(threading.get_ident())
+        # Warnings of the call point to the line that made it.
+        token, line = caller.set(threading.get_ident()), on_behalf_of.set(user_line())
         try:
             return self._thread.run(functools.partial(method, *args, **kwargs))
         finally:
+            on_behalf_of.reset(line)
             caller.reset(token)
 
     def log_trial_start(self, trial: Trial) -> None:

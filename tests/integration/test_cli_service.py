@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import anyio
+import pytest
+import trialstream as ts
 from anyio.to_thread import run_sync
 from service_support import cli
 from trialstream.log.topics import ensure_topics
@@ -17,6 +20,23 @@ async def test_the_list_of_dead_letters_is_empty(config):
 
     assert (table.returncode, table.stdout.strip()) == (0, "no dead letters")
     assert (lines.returncode, lines.stdout) == (0, "")
+
+
+async def test_names_of_trials_are_shown_literally_and_whole(config, consumer):
+    """`trials` shows escape sequences and markup of a name as text, on one line that is not cut; JSON has the name."""
+    consumer(config)
+    name = "\x1b[2J[link=http://x]a[/link]\n" + "long " * 40 + "→"
+    async with ts.KafkaProtocol(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name=name))
+        table, lines = await run_sync(cli, config, "trials"), await run_sync(cli, config, "trials", "--json")
+        narrow = await run_sync(lambda: cli(config, "trials", environment={"PYTHONIOENCODING": "ascii"}))
+    [_, row] = table.stdout.splitlines()
+
+    assert row.strip().startswith(trial.uid)
+    assert row.rstrip().endswith(r"\x1b[2J[link=http://x]a[/link]\n" + "long " * 40 + "→")
+    assert json.loads(lines.stdout)["name"] == name
+    assert narrow.returncode == 0, narrow.stderr
+    assert narrow.stdout.rstrip().endswith("long ?")
 
 
 async def test_a_server_that_does_not_answer(config):
@@ -54,3 +74,14 @@ async def test_a_bad_limit_and_a_bad_setting_are_refused(config):
     assert "error: prefix: expected 1 to 48 letters" in prefix.stderr
     assert "got 'not.allowed'" in prefix.stderr
     assert "Traceback" not in prefix.stderr
+
+
+@pytest.mark.parametrize("command", ["consume", "trials", "dead-letters", "projections", "rebuild", "verify"])
+def test_a_malformed_setting_is_one_message(config, command):
+    """A URI that MongoDB's driver refuses ends each command with one message and exit code 1."""
+    done = cli(config, command, environment={"TRIALSTREAM_MONGO": "mongodb://ada:hunter2:x@host"})
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: mongo: expected a URI")
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr

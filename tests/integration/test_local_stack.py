@@ -93,13 +93,14 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def foreground(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def foreground(folder: Path, *arguments: object, encoding: str = "utf-8") -> Iterator[subprocess.Popen[str]]:
     """Run `trialstream up` as a process; its output is in `<folder>.out`."""
+    env = environment() | {"PYTHONIOENCODING": f"{encoding}:strict"}
     out = folder.with_suffix(".out")
     command = [*COMMAND, "up", "--data", str(folder), *map(str, arguments)]
     with (
         out.open("w") as file,
-        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, text=True, env=environment()) as process,
+        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, text=True, env=env) as process,
     ):
         try:
             yield process
@@ -256,7 +257,10 @@ SHOW = "import json, os; print(json.dumps({name: os.environ[name] for name in os
 
 
 def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, ports):
-    """After kill -9 the folder can be started again; Ctrl-C then stops the servers in order with exit code 0."""
+    """After kill -9 the folder can be started again; Ctrl-C then stops the servers in order with exit code 0.
+
+    The second start writes to an ASCII terminal.
+    """
     with foreground(data, *ports) as process:
         wait_for(lambda: read_status(DataFolder(data)).state == "ready" or process.poll() is not None)
         process.kill()
@@ -266,7 +270,7 @@ def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, p
     assert (status.returncode, json.loads(status.stdout)["state"]) == (1, "stopped")
     assert left_in(data) == []
 
-    with foreground(data) as process:
+    with foreground(data, encoding="ascii") as process:
         wait_for(lambda: read_status(DataFolder(data)).state == "ready" or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0

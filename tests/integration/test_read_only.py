@@ -99,6 +99,8 @@ async def test_a_method_that_logs_is_refused_by_name(served, method):
             await getattr(protocol, method)(**arguments)
         with pytest.raises(ts.ProjectionIsReadOnly, match="statistics"):
             protocol.statistics()
+        with pytest.raises(ts.ProjectionIsReadOnly, match="writer"):
+            _ = protocol.writer
 
 
 async def test_nothing_is_created(stack, monkeypatch):

@@ -15,7 +15,7 @@ def screen(monkeypatch):
     """The output of the bar on a terminal."""
     made = io.StringIO()
     console = partial(Console, file=made, force_terminal=True, width=120)
-    monkeypatch.setattr(progress, "Console", lambda **_: console())
+    monkeypatch.setattr(progress, "new_console", lambda **_: console())
     return made
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
+from pathlib import Path
 
+import numpy as np
 import pytest
 from trialstream.config import Config
 from trialstream_schemas.errors import ConfigError
@@ -31,7 +33,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
     given = {"int": 2**30, "float": 0.5, "bool": True}
     wanted = {each.name: given.get(each.type, f"given-{each.name}") for each in dataclasses.fields(Config)}
     wanted |= {"mongo": "mongodb://a", "prefix": "p-1_A", "kafka_security_protocol": "SASL_SSL"}
-    wanted |= {"spool": "always", "when_full": "raise"}
+    wanted |= {"spool": "always", "when_full": "raise", "kafka_sasl_mechanism": "SCRAM-SHA-256"}
+    wanted |= {"replication": 3}
     for name, value in wanted.items():
         monkeypatch.setenv(f"TRIALSTREAM_{name.upper()}", str(value))
 
@@ -74,12 +77,63 @@ def test_names_of_topics_database_and_group_follow_the_prefix():
         pytest.param({"partitions": 0}, "partitions", id="no partitions"),
         pytest.param({"replication": -1}, "replication", id="less than one replica"),
         pytest.param({"kafka_security_protocol": "TLS"}, "kafka_security_protocol", id="an unknown kind of security"),
+        pytest.param({"kafka_security_protocol": "GSSAPI"}, "kafka_security_protocol", id="a mechanism as a protocol"),
+        pytest.param({"kafka_sasl_mechanism": "GSSAPI"}, "kafka_sasl_mechanism", id="a mechanism without a client"),
+        pytest.param({"kafka": "host:abc"}, "kafka.*'host:abc'", id="a port of letters"),
+        pytest.param({"kafka": "host:99999"}, "kafka", id="a port above 65535"),
+        pytest.param({"kafka": "host:0"}, "kafka", id="port 0"),
+        pytest.param({"kafka": "host:-1"}, "kafka", id="a negative port"),
+        pytest.param({"kafka": "host:"}, "kafka", id="an empty port"),
+        pytest.param({"kafka": "a:1,,b:1"}, "kafka", id="an empty server"),
+        pytest.param({"kafka": "a:1,b:x"}, "kafka.*'b:x'", id="a bad second server"),
+        pytest.param({"kafka": "http://a:1"}, "kafka", id="a URI of a broker"),
+        pytest.param({"kafka": "a..b:1"}, "kafka", id="a host with an empty label"),
+        pytest.param({"kafka": "[::1:9092"}, "kafka", id="an open bracket"),
+        pytest.param({"kafka": "[a]:9092"}, "kafka", id="a name in brackets"),
+        pytest.param({"partitions": 2**31}, "partitions", id="more partitions than Kafka can count"),
+        pytest.param({"replication": 2**15}, "replication", id="more replicas than Kafka can count"),
+        pytest.param({"block_seconds": float("nan")}, "block_seconds", id="NaN seconds"),
+        pytest.param({"block_seconds": 10**400}, "block_seconds.*got int", id="a number above all floats"),
+        pytest.param({"spool_dir": "~no-such-user/x"}, "spool_dir.*~no-such-user", id="a home of nobody"),
     ],
 )
 def test_invalid_settings_are_refused(given, named):
     """An invalid setting is a ConfigError that names the setting."""
     with pytest.raises(ConfigError, match=named):
         Config(**given)
+
+
+@pytest.mark.parametrize(
+    "servers", ["a", "a:1", "a:1, b:65535", "127.0.0.1:1", "::1", "[::1]", "[::1]:9092", "bücher:1"]
+)
+def test_servers_of_every_form(servers):
+    """A server is a host name or an address, with or without a port."""
+    assert Config(kafka=servers).kafka == servers
+
+
+@pytest.mark.parametrize("each", [pytest.param(each, id=each.name) for each in dataclasses.fields(Config)])
+def test_values_of_another_type_are_refused(each):
+    """A value of another type is a ConfigError that names the setting, and that shows no secret."""
+    wrong = {
+        "str": (7, None, b"hunter2", Path("x"), "a\0b", "\ud800"),
+        "FilePath": (7, None, b"b", "a\0b"),
+        "int": ("8", 8.0, None, True),
+        "float": ("1", None, True, 1j),
+        "bool": ("no", 1, None),
+    }
+    for value in wrong[each.type]:
+        with pytest.raises(ConfigError, match=f"^{each.name}: expected ") as caught:
+            Config(**{each.name: value})
+        assert each.repr or "hunter2" not in str(caught.value)
+
+
+def test_numbers_and_paths_of_other_classes():
+    """Numbers of numpy and paths of pathlib are taken as plain numbers and texts."""
+    config = Config(partitions=np.int32(4), block_seconds=np.float32(0.5), spool_dir=Path("/x"), memory_bytes=2**30)
+
+    assert (config.partitions, config.block_seconds, config.spool_dir) == (4, 0.5, "/x")
+    assert [type(each) for each in (config.partitions, config.block_seconds, config.spool_dir)] == [int, float, str]
+    assert type(Config(block_seconds=2).block_seconds) is float
 
 
 @pytest.mark.parametrize("text", ["", "four", "4.5"])
@@ -98,7 +152,10 @@ def test_secrets_are_not_shown():
     with pytest.raises(ConfigError) as caught:
         Config(mongo="ada:hunter2@a")
 
-    assert "hunter2" not in repr(config) + str(config) + str(caught.value)
+    with pytest.raises(ConfigError) as of_kafka:
+        Config(kafka="kafka://ada:hunter2@a:1")
+
+    assert "hunter2" not in repr(config) + str(config) + str(caught.value) + str(of_kafka.value)
 
 
 def test_plain_connections():

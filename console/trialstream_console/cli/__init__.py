@@ -20,7 +20,8 @@ import typer
 from trialstream_schemas.errors import TrialStreamError
 
 from trialstream_console.cli import archive, replay, service, spool, stack, trials
-from trialstream_console.cli.output import say_error
+from trialstream_console.cli.logs import log_printable
+from trialstream_console.cli.output import allow_any_encoding, say_error
 from trialstream_console.local.errors import Interrupted
 
 __all__ = ["app", "main"]
@@ -45,6 +46,8 @@ spool.register(app)
 
 def main() -> None:
     """Run `trialstream`: an error is one message on stderr and exit code 1; a signal is exit code 128 + its number."""
+    allow_any_encoding()
+    log_printable()
     try:
         app()
     except TrialStreamError as error:

@@ -17,7 +17,17 @@ from trialstream_console.cli.times import parse_time
 
 __all__ = ["register"]
 
-File = Annotated[Path, typer.Argument(metavar="FILE.avro", help="Path of the archive.")]
+
+def _archive_path(text: str) -> Path:
+    if text == "-":
+        raise typer.BadParameter(
+            "expected the path of a file, got '-': an archive is read and written in several places, which standard "
+            "input and output do not allow"
+        )
+    return Path(text)
+
+
+File = Annotated[Path, typer.Argument(parser=_archive_path, metavar="FILE.avro", help="Path of the archive.")]
 Since = Annotated[
     int | None,
     typer.Option(parser=parse_time, metavar="TIME", help="Export only records appended at this time or later."),

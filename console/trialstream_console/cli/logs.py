@@ -8,7 +8,23 @@ from typing import Any
 
 import structlog
 
-__all__ = ["log_errors_only", "log_json", "silence_aiokafka"]
+from trialstream_console.cli.output import printable
+
+__all__ = ["log_errors_only", "log_json", "log_printable", "silence_aiokafka"]
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Formats the message alone, with unsafe characters as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def log_printable() -> None:
+    """Write warnings and errors as plain lines: what Python does by default, but with unsafe characters as escapes."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def log_json(level: int) -> None:
@@ -49,7 +65,16 @@ def log_json(level: int) -> None:
 
 def log_errors_only() -> None:
     """Log errors only: dead letters were reported when the service folded them, and `dead-letters` lists them."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.set_exc_info,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            renderer,
+            lambda _logger, _method, text: printable(str(text)),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -1,30 +1,76 @@
 """Standard output and errors of the commands: lines, tables and JSON.
 
-All text is printed literally: rich's markup is off, because logged text such as "[/bold]" may be quoted, and lines are
-not wrapped, so that paths and commands can be copied.
+All text is shown literally, since names and messages of any writer may be quoted:
+
+- rich's markup and emoji codes are off, so "[link=…]" and ":bug:" stay what they are;
+- control characters and those that change the direction of text are shown as escapes, so a name cannot move the cursor
+  or hide a line; JSON escapes them in its own way;
+- lines are not wrapped, so that paths and commands can be copied, and nothing is cut in a file or a pipe;
+- a character that the encoding of the output lacks is shown as "?".
 """
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-__all__ = ["print_json", "print_table", "say", "say_error"]
+__all__ = ["allow_any_encoding", "new_console", "print_json", "print_table", "printable", "say", "say_error"]
+
+# Control characters but tab and line feed; marks, embeddings, overrides and isolates of the text direction; separators
+# of lines and paragraphs; lone surrogates, as in file names that are not UTF-8.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LAYOUT = re.compile("[\t\n]")
+# Wider than any row: the width of a table in a file or a pipe.
+_UNLIMITED_WIDTH = 1_000_000
 
 
-def say(text: str) -> None:
-    """Print a line to stdout."""
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+def allow_any_encoding() -> None:
+    """Replace characters that the encoding of stdout lacks; stderr escapes them already."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    r"""Return a text with its unsafe characters as escapes, such as `\x1b`.
+
+    Args:
+        text: The text.
+        one_line: Whether tabs and line feeds are escaped, too.
+    """
+    text = _UNSAFE.sub(_escape, text)
+    return _LAYOUT.sub(_escape, text) if one_line else text
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """Make a console that shows text literally; the caller makes it `printable`."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str, *, one_line: bool = True) -> None:
+    """Print a text to stdout.
+
+    Args:
+        text: The text.
+        one_line: Whether its tabs and line feeds are escaped: a name that it quotes cannot make a line of its own.
+    """
+    new_console().print(printable(text, one_line=one_line))
 
 
 def say_error(error: Exception) -> None:
     """Print an exception as one message to stderr."""
-    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    new_console(stderr=True).print(printable(f"error: {error}"), style="red")
 
 
 def print_json(record: Mapping[str, Any], *, indent: int | None = None) -> None:
@@ -32,6 +78,17 @@ def print_json(record: Mapping[str, Any], *, indent: int | None = None) -> None:
     typer.echo(json.dumps(record, indent=indent))
 
 
-def print_table(table: Table) -> None:
-    """Print a table to stdout."""
-    Console(markup=False, highlight=False).print(table)
+def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table to stdout: as wide as the terminal, or as wide as its rows in a file or a pipe.
+
+    Args:
+        columns: The columns, or their names.
+        rows: The cells of each row.
+    """
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(printable(cell, one_line=True) for cell in row))
+    console = new_console()
+    if not console.file.isatty():
+        console.width = _UNLIMITED_WIDTH
+    console.print(table, soft_wrap=False)

@@ -14,10 +14,15 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 from trialstream_consumer.progress import Progress
 
+from trialstream_console.cli.output import new_console, printable
+
 __all__ = ["Steps", "progress_bar"]
 
 # Minimum count between two updates of a bar: an update for each record would cost more than the record.
 _UPDATE_COUNT = 256
+# The mark of a step, and its style.
+_DONE = ("✓", "green")
+_FAILED = ("✗", "red")
 
 
 class Steps:
@@ -38,10 +43,10 @@ class Steps:
     def __call__(self, step: str, detail: str) -> None:
         """Show a step; a step of another name finishes the previous step."""
         if step != self._step:
-            self._finish("[green]✓[/]")
+            self._finish(_DONE)
             self._step, self._began = step, time.monotonic()
         if step:
-            self._spinner.update(f"{step} [dim]{detail}[/]")
+            self._spinner.update(Text.assemble(printable(step), " ", (printable(detail), "dim")))
             self._spinner.start()
 
     def __enter__(self) -> Self:
@@ -50,13 +55,13 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish("[green]✓[/]" if error is None else "[red]✗[/]")
+        self._finish(_DONE if error is None else _FAILED)
 
-    def _finish(self, mark: str) -> None:
+    def _finish(self, mark: tuple[str, str]) -> None:
         self._spinner.stop()
         if self._step:
             seconds = time.monotonic() - self._began
-            self._console.print(f"{mark} {self._step} [dim]{seconds:.1f} s[/]", highlight=False)
+            self._console.print(Text.assemble(mark, f" {printable(self._step)} ", (f"{seconds:.1f} s", "dim")))
             self._step = ""
 
 
@@ -75,8 +80,9 @@ def progress_bar() -> Iterator[Progress]:
     Yields:
         A function to call with the step, the count done and the total count.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    description = TextColumn("{task.description}", markup=False)
+    columns = (description, BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    console = new_console(stderr=True)
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
         shown: dict[str, int] = {}
@@ -84,7 +90,7 @@ def progress_bar() -> Iterator[Progress]:
         def progress(step: str, done: int, total: int) -> None:
             if step not in tasks:
                 # The rate of a resumed step must not include the count at which it resumes.
-                tasks[step] = bar.add_task(step, completed=done, total=total)
+                tasks[step] = bar.add_task(printable(step, one_line=True), completed=done, total=total)
                 shown[step] = done
             if done - shown[step] >= _UPDATE_COUNT or done == total:
                 shown[step] = done

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.table import Table
 from trialstream.config import Config
 from trialstream_consumer.projection.catalog import Catalog, Projection
 from trialstream_consumer.replay.diff import Difference
@@ -119,11 +118,12 @@ def projections(
         for each in found:
             print_json(asdict(each))
         return
-    table = Table("name", "state", "until", "size", "database", box=None)
-    for each in found:
-        until = "" if each.until is None else format_time(each.until)
-        table.add_row(each.name or "", each.state, until, decimal(each.size), each.database)
-    print_table(table)
+    print_table(("name", "state", "until", "size", "database"), map(_row, found))
+
+
+def _row(each: Projection) -> tuple[str, ...]:
+    until = "" if each.until is None else format_time(each.until)
+    return each.name or "", each.state, until, decimal(each.size), each.database
 
 
 async def _list(config: Config) -> list[Projection]:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.table import Table
 from trialstream.config import Config
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
@@ -64,11 +63,12 @@ def dead_letters(
     if not found:
         say("no dead letters")
         return
-    table = Table("time", "topic", "partition", "offset", "bytes", "reason")
-    for each in found:
-        time = from_micros(each.time * 1000).isoformat(sep=" ", timespec="seconds")
-        table.add_row(time, each.topic, str(each.partition), str(each.offset), str(len(each.value)), each.reason)
-    print_table(table)
+    print_table(("time", "topic", "partition", "offset", "bytes", "reason"), map(_row, found))
+
+
+def _row(each: DeadLetter) -> tuple[str, ...]:
+    time = from_micros(each.time * 1000).isoformat(sep=" ", timespec="seconds")
+    return time, each.topic, str(each.partition), str(each.offset), str(len(each.value)), each.reason
 
 
 async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:

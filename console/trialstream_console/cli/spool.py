@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,8 @@ from typing import Annotated
 import typer
 from trialstream.config import Config
 from trialstream.pipeline.push import WaitingSpool, push_spool, waiting_spools
+from trialstream.spool.checks import check_spools
 from trialstream_consumer.progress import Progress
-from trialstream_schemas.errors import SpoolError
 
 from trialstream_console.cli.output import print_json, say
 from trialstream_console.cli.progress import progress_bar
@@ -33,7 +34,10 @@ def spool(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each spool.")] = False,
 ) -> None:
     """List the spools with events that are not sent yet."""
-    found = list(waiting_spools(paths or [Path(Config.from_env().spool_dir).expanduser()]))
+    own = _own_folder()
+    if not paths:
+        paths = [own] if own.exists() else []  # the first event creates the folder
+    found = list(waiting_spools(_checked(paths)))
     if as_json:
         for each in found:
             print_json({**vars(each), "folder": str(each.folder), "since": each.since.isoformat()})
@@ -53,10 +57,7 @@ def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sp
     Acknowledged events are deleted from disk. The command can be interrupted and run again: an event that is sent twice
     counts once. Spools of running processes are skipped, because these processes send the events.
     """
-    for path in paths:
-        if not path.exists():
-            raise SpoolError(f"{path}: expected a spool or a folder of spools, got a path that does not exist")
-    found = list(waiting_spools(paths))
+    found = list(waiting_spools(_checked(paths)))
     if not found:
         say("no events to send")
         return
@@ -68,6 +69,22 @@ def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sp
             run(push_spool, Config.from_env(), each.folder, partial(_show, progress, each))
             damage = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
             say(f"sent {each.events} events from {each.folder}{damage}")
+
+
+def _own_folder() -> Path:
+    """Return the folder of TRIALSTREAM_SPOOL_DIR."""
+    return Path(Config.from_env().spool_dir).expanduser()
+
+
+def _checked(paths: list[Path]) -> list[Path]:
+    """Return the paths; raise SpoolError if one is neither a spool nor a folder of spools.
+
+    The folder of TRIALSTREAM_SPOOL_DIR may hold other files, and no spool at the moment.
+    """
+    own = os.path.realpath(_own_folder())
+    for path in paths:
+        check_spools(path, others_allowed=os.path.realpath(path) == own)
+    return paths
 
 
 def _show(progress: Progress, each: WaitingSpool, done: int) -> None:

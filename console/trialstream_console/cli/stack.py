@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from trialstream_console.cli.logs import silence_aiokafka
-from trialstream_console.cli.output import print_json, say
+from trialstream_console.cli.output import new_console, print_json, say
 from trialstream_console.cli.progress import Steps
 from trialstream_console.local import LocalStack, LocalStackError, Ports, launcher
 from trialstream_console.local.folder import DataFolder
@@ -62,7 +61,7 @@ def up(
     The servers listen on loopback only. The data folder keeps the data, the ports and the prefix: the next `up` uses
     them again.
     """
-    console = Console()
+    console = new_console()
     folder = DataFolder(data)
     ports, prefix = _effective_settings(folder, kafka_port, mongo_port, prefix)
     before = read_status(folder)
@@ -91,7 +90,7 @@ def up(
 def down(data: Data = _DATA) -> None:
     """Stop the servers; their data is kept."""
     folder = DataFolder(data)
-    with Console().status("Stopping the consumer, Kafka and MongoDB"):
+    with new_console().status("Stopping the consumer, Kafka and MongoDB"):
         stopped = launcher.stop(folder)
     say(f"Stopped the servers of {folder.path}" if stopped else f"Nothing is running in {folder.path}")
 
@@ -167,4 +166,4 @@ def _show(found: StackStatus, hints: Mapping[str, str] | None = None) -> None:
         # Not a table, since a table would wrap long lines, which are then hard to copy.
         say(f"{name:<20}{value}")
     if found.error:
-        say(f"Last error: {found.error}")
+        say(f"Last error: {found.error}", one_line=False)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 from trialstream.config import Config
 from trialstream.log.topics import trial_ends
 from trialstream.reading.mongo import MongoReader
@@ -55,11 +55,13 @@ def trials(
     if not found:
         say("no trials")
         return
-    table = Table(Column("uid", no_wrap=True), "status", Column("last seen (UTC)", no_wrap=True), "name", box=None)
-    for each in found:
-        record = _record(each)
-        table.add_row(record["uid"], record["status"] or "", (record["last_seen"] or "")[:19], record["name"])
-    print_table(table)
+    print_table(
+        (Column("uid", no_wrap=True), "status", Column("last seen (UTC)", no_wrap=True), "name"),
+        [
+            (record["uid"], record["status"] or "", (record["last_seen"] or "")[:19], record["name"])
+            for record in map(_record, found)
+        ],
+    )
 
 
 async def _trials(config: Config, query: dict[str, Any], limit: int, wait_folded: bool) -> list[Trial]:

@@ -17,6 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
+from trialstream.reading.uri import check_uri
 from trialstream_schemas.errors import MongoUnavailable
 
 __all__ = [
@@ -50,7 +51,11 @@ def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]
     Args:
         config: Settings with the address of MongoDB.
         **options: Further options of the driver's client.
+
+    Raises:
+        ConfigError: The URI of MongoDB is invalid.
     """
+    check_uri(config.mongo)
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **options)
     return client
 

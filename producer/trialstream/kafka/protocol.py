@@ -6,13 +6,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from trialstream_schemas.errors import CommitTimeout, InvalidType, InvalidValue, MongoUnavailable, ProjectionBehind
+from trialstream_schemas.errors import (
+    CommitTimeout,
+    ConfigError,
+    InvalidType,
+    InvalidValue,
+    MongoUnavailable,
+    ProjectionBehind,
+    SpoolError,
+)
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
@@ -21,17 +30,19 @@ from trialstream_schemas.model.values import number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
 from trialstream.arguments import PLAIN_STEPS, arguments_of, row_arguments, shows_keywords, takes_mapping
-from trialstream.config import Config
+from trialstream.config import Config, check_timeout
 from trialstream.kafka import commands
 from trialstream.kafka.chronos import OpenChrono, check_chrono
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.pipeline.outbox import OutboxFull
-from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Callback, CommitLevel, Query, Step
 from trialstream.reading.checks import checked, decided_uid, definition
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
+from trialstream.reading.uri import check_uri
+from trialstream.spool.checks import check_writable
+from trialstream.statistics import Statistics
 
 __all__ = ["KafkaProtocol"]
 
@@ -51,44 +62,43 @@ class KafkaProtocol(ReadingProtocol):
     Args:
         config: Where the servers are.
         timeout: Maximum duration of any wait, seconds: a commit, a read of own writes, a creation.
+
+    Raises:
+        ConfigError: A setting is invalid; the message names it.
     """
 
     _session: Session
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        super().__init__(Session(config, timeout))
+        check_uri(config.mongo)
+        if not config.offline:
+            config.kafka_client()  # reads the certificates
+        if config.offline or config.spool == "always":  # every event goes to disk
+            try:
+                check_writable(config.spools)
+            except SpoolError as error:
+                raise ConfigError(f"spool_dir: expected a folder that can be written: {error}") from error
+        super().__init__(Session(config, check_timeout(timeout)))
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
         self._row_checks = RowChecks(self._session.lifecycle.warn_once)
         # `Outbox.add_row`, once there is an outbox.
         self._add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = lambda *_: False
 
+    async def open(self) -> None:
+        await self._session.lifecycle.open()
+        self._add_row = self._session.outbox.add_row
+
+    async def close(self, *, failed: bool = False) -> None:
+        await self._session.lifecycle.close(failed=failed)
+
     @property
     def writer(self) -> str:
-        """Id of this protocol and process, as in `Trial.writers`."""
         return self._session.writer
 
     def statistics(self) -> Statistics:
-        """Return the current counts of events.
-
-        Returns:
-            Events queued, acknowledged, dropped and on disk, and bytes in memory.
-
-        Raises:
-            ProtocolClosed: The protocol is not open.
-        """
         self._session.lifecycle.check_open()
         return self._session.outbox.statistics()
-
-    async def __aenter__(self) -> Self:
-        await self._session.lifecycle.open()
-        self._add_row = self._session.outbox.add_row
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self._session.lifecycle.close(failed=exc_type is not None)
 
     async def _existing_uid(self, trial: Trial) -> str:
         """Return the uid of a trial that exists."""
@@ -379,6 +389,8 @@ class KafkaProtocol(ReadingProtocol):
         session = self._session
         session.lifecycle.check_open()
         seconds = session.timeout if timeout is None else number(timeout, "timeout")
+        if math.isnan(seconds):
+            raise InvalidValue("timeout: expected a number of seconds, got nan")
         waits = session.waits
         by_level = {"acked": waits.wait_acked, "folded": waits.wait_folded, "spooled": waits.wait_spooled}
         if level not in by_level:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import secrets
-import warnings
+import shlex
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.reader import CandidateQuery, Collection, Decision, Read, Reader
 from trialstream.runtime.lifecycle import Lifecycle
+from trialstream.runtime.origin import UserLine, warn
 from trialstream.spool.folder import Spool, abandoned
 
 __all__ = ["Session"]
@@ -128,7 +129,9 @@ class Session:
         spools = self.config.spools
         if left := abandoned(spools):  # logged, since a warning as an error would fail this process for others
             logger.warning(
-                "%d spools of processes that have ended wait to be sent: run `trialstream push %s`", len(left), spools
+                "%d spools of processes that have ended wait to be sent: run `trialstream push %s`",
+                len(left),
+                shlex.quote(str(spools)),
             )
         if trouble:
             self.lifecycle.warn_once(
@@ -154,13 +157,14 @@ class Session:
         await self._pipeline.finish(timeout)
         self._reader.close()
 
-    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+    def report_unsent(self, trouble: str, line: UserLine | None, *, may_raise: bool) -> None:
         """Warn of events that were not sent, with the folder that holds them."""
         left = self._pipeline.statistics()
         folder = self._spool.folder
         said = []
         if left.spooled:
-            said.append(f"{left.spooled} events wait in {folder}: send them with trialstream push {folder}")
+            push = f"trialstream push {shlex.quote(str(folder))}"
+            said.append(f"{left.spooled} events wait in {folder}: send them with {push}")
         if lost := left.queued - left.spooled:
             said.append(f"{lost} events are lost")
         if not said:
@@ -170,7 +174,7 @@ class Session:
             logger.warning("%s", message)  # expected offline: must not fail a process that turns warnings into errors
             return
         try:
-            warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+            warn(message, line)
         except RuntimeWarning:  # warnings are errors in this process; the events are on disk by now
             if may_raise:
                 raise

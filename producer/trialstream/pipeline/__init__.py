@@ -10,7 +10,7 @@
 | `sender` | from the backlog to Kafka |
 | `spiller` | between the backlog and the spool on disk |
 | `watermark` | the events that a read must wait for |
-| `signals`, `statistics` | wake-ups and progress; counts |
+| `signals` | wake-ups and progress |
 | `pipeline` | assembles backlog, sender and spiller |
 | `push` | sends the spools of processes that have ended |
 """

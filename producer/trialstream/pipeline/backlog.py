@@ -27,10 +27,10 @@ from itertools import islice
 from trialstream.log.topics import Route
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.queue import Queues
-from trialstream.pipeline.statistics import Statistics
 from trialstream.pipeline.watermark import Watermark
 from trialstream.spool.folder import Segment
 from trialstream.spool.segment import SpooledEvent
+from trialstream.statistics import Statistics
 
 __all__ = ["Backlog"]
 

@@ -46,9 +46,9 @@ from trialstream_schemas.wire.events import SubjectEvent
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.frames import EVENT_BYTES, FRAME_ROWS, ChronosFrame, Frame, MetricsFrame, OpenFrames
-from trialstream.pipeline.statistics import Statistics
 from trialstream.protocol import Step
 from trialstream.runtime.io_thread import CLOSED_DURING_CALL
+from trialstream.statistics import Statistics
 
 __all__ = ["Outbox", "OutboxFull"]
 

@@ -16,9 +16,9 @@ from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.sender import Sender
 from trialstream.pipeline.signals import ProgressSignal, WakeUp
 from trialstream.pipeline.spiller import Spiller
-from trialstream.pipeline.statistics import Statistics
 from trialstream.pipeline.watermark import Watermark
 from trialstream.spool.folder import Spool
+from trialstream.statistics import Statistics
 
 __all__ = ["Pipeline"]
 

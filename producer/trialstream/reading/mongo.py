@@ -31,6 +31,7 @@ from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import Find, find, translate
 from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section, Since
+from trialstream.reading.uri import check_uri
 
 __all__ = ["MongoReader"]
 
@@ -46,9 +47,13 @@ class MongoReader(Reader):
     Args:
         config: Where MongoDB is, and which projection to read.
         timeout: Maximum time to find a server, and of each request in MongoDB, seconds.
+
+    Raises:
+        ConfigError: The URI of MongoDB is invalid.
     """
 
     def __init__(self, config: Config, timeout: float) -> None:
+        check_uri(config.mongo)
         settings: dict[str, Any] = {"socketTimeoutMS": 60_000}
         if "serverselectiontimeoutms" not in config.mongo.lower():  # a timeout in the user's URI wins
             settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))

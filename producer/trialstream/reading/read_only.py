@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from trialstream_schemas.errors import ItemNotFound, ProjectionIsReadOnly
 from trialstream_schemas.model.trial import Trial
 
-from trialstream.config import Config
+from trialstream.config import Config, check_timeout
 from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Collection, Read
+from trialstream.reading.uri import check_uri
 from trialstream.runtime.lifecycle import Lifecycle
+from trialstream.runtime.origin import UserLine
 
 __all__ = ["ReadOnlyProtocol"]
 
@@ -40,22 +41,30 @@ class ReadOnlyProtocol(ReadingProtocol):
     Args:
         config: Where MongoDB is, and the name of the projection, if it is not the live one.
         timeout: Maximum duration of any wait, seconds.
+
+    Raises:
+        ConfigError: A setting is invalid; the message names it.
     """
 
     _session: _ReadOnlySession
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        super().__init__(_ReadOnlySession(config, timeout))
+        check_uri(config.mongo)
+        super().__init__(_ReadOnlySession(config, check_timeout(timeout)))
         self._projection = config.projection
 
-    async def __aenter__(self) -> Self:
-        await self._session.lifecycle.open()
-        return self
+    async def open(self) -> None:
+        """Open the protocol; further errors as for `Protocol.open`.
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self._session.lifecycle.close(failed=exc_type is not None)
+        Raises:
+            ItemNotFound: The named projection does not exist or is not finished.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        await self._session.lifecycle.open()
+
+    async def close(self, *, failed: bool = False) -> None:
+        """Close the protocol: see `Protocol.close`."""
+        await self._session.lifecycle.close(failed=failed)
 
     async def _history_uid(self, trial: Trial) -> str:
         uid, request, session = checked(trial, Trial, "trial").uid, trial.request, self._session
@@ -72,6 +81,15 @@ class ReadOnlyProtocol(ReadingProtocol):
         what = f"projection {self._projection!r}" if self._projection else "this protocol"
         how = "`projection` and TRIALSTREAM_PROJECTION" if self._projection else "`read_only` and TRIALSTREAM_READ_ONLY"
         raise ProjectionIsReadOnly(f"{method}: {what} is read-only: to log, connect without {how}")
+
+    @property
+    def writer(self) -> NoReturn:
+        """Refuse: nothing is written.
+
+        Raises:
+            ProjectionIsReadOnly: The protocol is read-only, so every access raises this.
+        """
+        self._refuse("writer")
 
     def statistics(self) -> NoReturn:
         """Refuse: nothing is queued.
@@ -157,5 +175,5 @@ class _ReadOnlySession:
         """Close the reader."""
         self._reader.close()
 
-    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+    def report_unsent(self, trouble: str, line: UserLine | None, *, may_raise: bool) -> None:
         """Report nothing: nothing was logged."""

@@ -6,4 +6,5 @@
 | `loop` | its event loop, whose blocking work runs in daemon threads |
 | `lifecycle` | opening and closing, once each, within deadlines |
 | `shutdown` | callbacks at the end of the process |
+| `origin` | the line of the user's code that a warning points to |
 """

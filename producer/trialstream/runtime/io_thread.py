@@ -205,8 +205,15 @@ class IoThread:
             What the function returns.
 
         Raises:
-            ProtocolClosed: The thread was stopped before or during the call.
+            ProtocolClosed: The thread was stopped before or during the call, or the caller does not run on asyncio.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ProtocolClosed(
+                "expected a running asyncio event loop, got none: run the program with asyncio, not with trio, or use "
+                "trialstream.sync in a worker thread"
+            ) from None
         future = self.submit(function, *args)
         try:
             return await asyncio.wrap_future(future)

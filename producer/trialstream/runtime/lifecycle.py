@@ -12,7 +12,6 @@ import concurrent.futures
 import os
 import time
 import typing
-import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +19,7 @@ import anyio
 from trialstream_schemas.errors import ProtocolClosed
 
 from trialstream.runtime.io_thread import PARENT_PROCESS, IoThread
+from trialstream.runtime.origin import UserLine, user_line, warn
 from trialstream.runtime.shutdown import at_exit
 
 __all__ = ["Lifecycle", "Managed"]
@@ -67,13 +67,13 @@ class Managed(typing.Protocol):
             timeout: Seconds.
         """
 
-    def report_unsent(self, trouble: str, *, may_raise: bool, stacklevel: int) -> None:
+    def report_unsent(self, trouble: str, line: UserLine | None, *, may_raise: bool) -> None:
         """Report the events that were not sent, and where they are; does nothing if there are none.
 
         Args:
             trouble: Why they were not sent.
+            line: The line of the user's code that a warning points to.
             may_raise: Whether the report may raise where warnings are configured as errors.
-            stacklevel: As for `warnings.warn`, counted from the implementation.
         """
 
 
@@ -92,6 +92,8 @@ class Lifecycle:
         self._pid = os.getpid()
         self._closing: concurrent.futures.Future[str] | None = None
         self._warned: set[str] = set()
+        # Where it was opened: the line of warnings in exit handlers.
+        self._opened_at: UserLine | None = None
         self._io: IoThread
         # Ends the flush while closing; belongs to the I/O thread.
         self._flushing: anyio.CancelScope
@@ -114,6 +116,7 @@ class Lifecycle:
         """
         if self._state != "new":
             raise ProtocolClosed("a protocol can be entered once: make another one with trialstream.connect()")
+        self._opened_at = user_line()
         self._io = IoThread(self._name)
         try:
             trouble = await self._io.call(self._open)
@@ -150,7 +153,7 @@ class Lifecycle:
                     cancelled = error
                     self._stop_flushing()
                     deadline = min(deadline, time.monotonic() + _FINISH_SECONDS + _HANG_SECONDS)
-        self._finish_closing(closing, may_raise=not failed and cancelled is None, stacklevel=5)
+        self._finish_closing(closing, user_line(), may_raise=not failed and cancelled is None)
         if cancelled is not None:
             raise cancelled
 
@@ -164,7 +167,7 @@ class Lifecycle:
         except KeyboardInterrupt:
             self._stop_flushing()
             concurrent.futures.wait([closing], _FINISH_SECONDS + _HANG_SECONDS)
-        self._finish_closing(closing, may_raise=False, stacklevel=3)
+        self._finish_closing(closing, self._opened_at, may_raise=False)
 
     def _start_closing(self) -> concurrent.futures.Future[str] | None:
         """Start to close, and return the future; None if this process has opened nothing or closing has begun."""
@@ -177,7 +180,9 @@ class Lifecycle:
         self._closing = self._io.submit(self._close)
         return self._closing
 
-    def _finish_closing(self, closing: concurrent.futures.Future[str], *, may_raise: bool, stacklevel: int) -> None:
+    def _finish_closing(
+        self, closing: concurrent.futures.Future[str], line: UserLine | None, *, may_raise: bool
+    ) -> None:
         """Stop the I/O thread, and report the events that were not sent."""
         try:
             trouble = closing.result(0)
@@ -186,7 +191,7 @@ class Lifecycle:
         finally:
             self._remove_exit_handler()
             self._io.stop()
-        self._managed.report_unsent(trouble, may_raise=may_raise, stacklevel=stacklevel + 1)
+        self._managed.report_unsent(trouble, line or self._opened_at, may_raise=may_raise)
 
     def _stop_flushing(self) -> None:
         """End the wait for Kafka while closing; from any thread."""
@@ -248,4 +253,4 @@ class Lifecycle:
         """Warn the user with a `RuntimeWarning`, once for each message."""
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            warn(message, user_line() or self._opened_at)

@@ -29,9 +29,10 @@ from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
 from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
 
-__all__ = ["Segment", "Spool", "abandoned", "find_spools"]
+__all__ = ["SEGMENT_NAMES", "Segment", "Spool", "abandoned", "find_spools"]
 
-_PATTERN = "[0-9]" * 8 + ".avro"
+# Pattern of the names of segments.
+SEGMENT_NAMES = "[0-9]" * 8 + ".avro"
 # Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
 _locked: weakref.WeakSet[Spool] = weakref.WeakSet()
 
@@ -134,7 +135,7 @@ class Spool:
         Raises:
             SpoolError: A segment cannot be read.
         """
-        for path in sorted(self.folder.glob(_PATTERN)):
+        for path in sorted(self.folder.glob(SEGMENT_NAMES)):
             try:
                 size = path.stat().st_size
                 contents = read_segment(path)
@@ -311,7 +312,9 @@ def find_spools(path: Path) -> list[Path]:
 
     A process that ends removes its empty folder, so a folder that was found may be gone when it is opened.
     """
-    return sorted(Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, _PATTERN) for each in files))
+    return sorted(
+        Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, SEGMENT_NAMES) for each in files)
+    )
 
 
 def abandoned(path: Path) -> list[Path]:

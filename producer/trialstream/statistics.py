@@ -1,4 +1,4 @@
-"""Counts of the events in a pipeline."""
+"""Counts of the events of a protocol."""
 
 from __future__ import annotations
 
