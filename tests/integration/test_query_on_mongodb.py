@@ -468,7 +468,7 @@ def test_times_as_text_and_as_dates(collection):
 
 def test_built_in_statuses_in_any_case(collection):
     """The name of a built-in status is found in any case, that of a custom one as it is."""
-    statuses = [Status.Suspended, CustomStatus("Paused", 7), CustomStatus("suspended", 8), None]
+    statuses = [Status.Suspended, CustomStatus("Paused", 7), CustomStatus.stored("suspended", 8), None]
     collection.insert_many(
         trial_to_document(Trial(name="a", revision=i, status=each)) for i, each in enumerate(statuses)
     )

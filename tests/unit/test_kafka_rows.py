@@ -40,6 +40,9 @@ class Tensor:
         """Return the scalar."""
         return self.inner
 
+    def __repr__(self):
+        return f"Tensor({self.inner!r})"
+
 
 @pytest.fixture
 def box():

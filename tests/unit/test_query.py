@@ -175,7 +175,7 @@ STATUSES = {
         {"$eq": "running", "$ne": "BROKEN", "$in": ["exception"], "$nin": {"completed"}},
         {"$eq": "Running", "$ne": "Broken", "$in": ["Exception"], "$nin": ["Completed"]},
     ),
-    "a CustomStatus like a built-in name": (CustomStatus("running", 7), "running"),
+    "a CustomStatus like a built-in name": (CustomStatus.stored("running", 7), "running"),
     "a name like a built-in one": ("Running ", "Running "),
 }
 

@@ -96,7 +96,9 @@ def test_a_version_that_is_a_number_is_its_text(version, text):
     assert trial.uid == Trial(name="n", version=text).uid
 
 
-@pytest.mark.parametrize("version", [True, np.bool_(False), b"1", [1], {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "version", [True, np.bool_(False), b"1", [1], {"a": 1}, object()], ids=lambda each: type(each).__name__
+)
 def test_a_version_that_is_no_text_and_no_number_is_refused(version):
     """A version of any other type, such as a bool, is an error that names the field."""
     with pytest.raises(InvalidType, match=r"^Trial\.version: expected"):
