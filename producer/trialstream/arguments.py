@@ -28,7 +28,7 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MAPPING_ADVICE = "to log a value of that name, pass it in a dict behind the trial or group"
+MAPPING_ADVICE = "pass a value of that name in a dict behind the trial or group"
 """The advice of errors about a value whose name is that of a parameter."""
 
 PLAIN_STEPS = frozenset({int, float, str})

@@ -97,9 +97,7 @@ async def test_a_name_in_the_mapping_and_as_a_keyword(protocol, trial):
         with pytest.raises(ts.InvalidValue, match=r"\.a: expected one value"):
             await getattr(protocol, method)(trial, {"a": 1}, a=1)
     for method in SECTIONS:
-        with pytest.raises(
-            TypeError, match=r"values for argument 'trial': to log a value of that name, pass it in a dict"
-        ):
+        with pytest.raises(TypeError, match=r"values for argument 'trial': pass a value of that name in a dict"):
             await getattr(protocol, method)(trial, trial=1)
 
     assert await again(protocol, trial) == trial

@@ -36,9 +36,7 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
         protocol.log_trial_metrics(trial, {"step": 0.5, "trial": 1.0}, step=4)
         with pytest.raises(ts.InvalidValue, match=r"metrics\.a: expected one value"):
             protocol.log_trial_metrics(trial, {"a": 0.5}, a=4.0)
-        with pytest.raises(
-            TypeError, match="values for argument 'trial': to log a value of that name, pass it in a dict"
-        ):
+        with pytest.raises(TypeError, match="values for argument 'trial': pass a value of that name in a dict"):
             protocol.log_trial_arguments(trial, trial=1)
         protocol.log_trial_arguments(trial, depth=2)
         protocol.log_trial_metadata(trial, note="x")
