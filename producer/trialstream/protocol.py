@@ -18,7 +18,6 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
-from trialstream.arguments import shows_keywords, takes_mapping
 from trialstream.statistics import Statistics
 
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
@@ -75,9 +74,6 @@ class Protocol(ABC):
     - `InvalidType` (a `TypeError`) and `InvalidValue` (a `ValueError`): an argument cannot be logged; the message names
       it;
     - `SpoolFull`: memory and spool are full, and the setting `when_full` is `raise`.
-
-    Methods that take values by name as keywords take a mapping too, behind the trial or the group:
-    `log_trial_metrics(trial, {"step": 0.5}, step=3)`. A name in the mapping and in the keywords is an `InvalidValue`.
 
     Every method that reads first waits until all events that this protocol has logged are folded into the documents. It
     raises `CommitTimeout` or `ProjectionBehind` if the wait takes too long, `MongoUnavailable` if MongoDB does not
@@ -223,54 +219,35 @@ class Protocol(ABC):
     # --- Trials: values and states
 
     @abstractmethod
-    @takes_mapping
-    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
+    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         """Merge values into the parameters; the uid does not change.
 
         Args:
             trial: The trial.
-            *values: A mapping of values by name, for names that cannot be keywords; merged with the keywords.
             **kwargs: Values by name.
         """
 
     @abstractmethod
-    @takes_mapping
     async def log_trial_metadata(
-        self,
-        /,
-        trial: Trial,
-        *args: AggregatorSpec | Mapping[str, Any] | None,
-        aggregator: AggregatorSpec | None = value_aggregator,
-        **kwargs: Any,
+        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         """Merge values into the metadata.
 
         Args:
             trial: The trial.
-            *args: A mapping of values by name, for names that cannot be keywords; merged with the keywords. Behind it,
-                `aggregator` may be positional too.
             aggregator: Aggregator of the keys; any but a `ValueAggregator`, the default, accumulates their values. None
                 means the default.
             **kwargs: Values by name.
         """
 
     @abstractmethod
-    @shows_keywords
     async def log_trial_metrics(
-        self,
-        /,
-        trial: Trial,
-        *args: Step | AggregatorSpec | Mapping[str, Any] | None,
-        step: Step | None = None,
-        aggregator: AggregatorSpec | None = None,
-        **kwargs: Any,
+        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
         """Log one row of numbers.
 
         Args:
             trial: The trial.
-            *args: A mapping of numbers by name, for names that cannot be keywords, such as `step`; merged with the
-                keywords. Behind it, `step` and `aggregator` may be positional too.
             step: Step of the row: an int, a float or a text, in any order, or None.
             aggregator: Aggregator of the metrics; `timeseries_aggregator` if not given. If rows of one name have
                 different aggregators, the first one in the log is used. Rows whose aggregator is a time series are kept
@@ -318,13 +295,11 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    @takes_mapping
-    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
+    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
         """Merge values into the tags.
 
         Args:
             trial: The trial.
-            *values: A mapping of values by name, for names that cannot be keywords; merged with the keywords.
             **kwargs: Values by name.
         """
 
@@ -408,13 +383,11 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    @takes_mapping
-    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
+    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         """Merge values into the metadata of a group.
 
         Args:
             group: The group.
-            *values: A mapping of values by name, for names that cannot be keywords; merged with the keywords.
             **kwargs: Values by name.
 
         Raises:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
@@ -26,7 +26,6 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
-from trialstream.arguments import PLAIN_STEPS, row_arguments, shows_keywords, takes_mapping
 from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.kafka.chronos import caller
@@ -137,40 +136,20 @@ class SyncProtocol:
     ) -> None:
         self._run(self._protocol.log_trial_chrono_finish, trial, name, exc_type, exc_val, exc_tb)
 
-    @takes_mapping
-    def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.log_trial_arguments, trial, *values, **kwargs)
+    def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
+        self._run(self._protocol.log_trial_arguments, trial, **kwargs)
 
-    @takes_mapping
     def log_trial_metadata(
-        self,
-        /,
-        trial: Trial,
-        *args: AggregatorSpec | Mapping[str, Any] | None,
-        aggregator: AggregatorSpec | None = value_aggregator,
-        **kwargs: Any,
+        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
-        self._run(self._protocol.log_trial_metadata, trial, *args, aggregator=aggregator, **kwargs)
+        self._run(self._protocol.log_trial_metadata, trial, aggregator, **kwargs)
 
-    @shows_keywords
     def log_trial_metrics(
-        self,
-        /,
-        trial: Trial,
-        *args: Step | AggregatorSpec | Mapping[str, Any] | None,
-        step: Step | None = None,
-        aggregator: AggregatorSpec | None = None,
-        **kwargs: Any,
+        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
-        if args:
-            # A positional step is sorted here, since another call takes time.
-            if step is None and len(args) == 1 and type(args[0]) in PLAIN_STEPS:
-                (step,) = args  # type: ignore[assignment]
-            else:
-                step, aggregator, kwargs = row_arguments(args, step, aggregator, kwargs)
         # First in this thread and without a lock, since a signal handler that logs may interrupt any instruction here.
         if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
-            self._run(self._protocol.log_trial_metrics, trial, kwargs, step=step, aggregator=aggregator)
+            self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
@@ -185,9 +164,8 @@ class SyncProtocol:
     ) -> None:
         self._run(self._protocol.set_trial_status, trial, status, error)
 
-    @takes_mapping
-    def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.add_trial_tags, trial, *values, **kwargs)
+    def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
+        self._run(self._protocol.add_trial_tags, trial, **kwargs)
 
     def get_project(self, project: Project) -> Project | None:
         return self._run(self._protocol.get_project, project)
@@ -207,9 +185,8 @@ class SyncProtocol:
     def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
         self._run(self._protocol.add_group_trial, group, trial)
 
-    @takes_mapping
-    def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.set_group_metadata, group, *values, **kwargs)
+    def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
+        self._run(self._protocol.set_group_metadata, group, **kwargs)
 
     def get_trial(self, trial: Trial) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial)

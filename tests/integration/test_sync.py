@@ -33,14 +33,9 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
             thread.start()
         for thread in threads:
             thread.join(30)
-        protocol.log_trial_metrics(trial, {"step": 0.5, "trial": 1.0}, step=4)
-        with pytest.raises(ts.InvalidValue, match=r"metrics\.a: expected one value"):
-            protocol.log_trial_metrics(trial, {"a": 0.5}, a=4.0)
-        with pytest.raises(TypeError, match="values for argument 'trial': pass a value of that name in a dict"):
-            protocol.log_trial_arguments(trial, trial=1)
         protocol.log_trial_arguments(trial, depth=2)
         protocol.log_trial_metadata(trial, note="x")
-        protocol.add_trial_tags(trial, {"kind": "test"})
+        protocol.add_trial_tags(trial, kind="test")
         protocol.log_trial_finish(trial)
         protocol.commit(level="folded")
         [again] = protocol.fetch_trials({"uid": trial.uid})
@@ -75,7 +70,6 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
     assert again.chronos["batch"].count == 4
     assert again.chronos["runtime"].count == 1
     assert again.lost_events == 0
-    assert (again.metrics["step"].last, again.metrics["trial"].last_step) == (0.5, 4)
     assert sorted(history.steps) == [0, 1, 2, 3]
     assert claimed.status is ts.Status.Suspended
     assert updated.metadata == {"budget": 3, "done": True}

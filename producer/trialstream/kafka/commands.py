@@ -11,7 +11,7 @@ import inspect
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -39,7 +39,6 @@ from trialstream_schemas.wire.events import (
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE, MAX_EVENT_BYTES
 
-from trialstream.arguments import MAPPING_ADVICE, arguments_of, checked_aggregator, shows_keywords, without_mapping
 from trialstream.protocol import Protocol
 
 __all__ = [
@@ -127,37 +126,24 @@ def is_successful_exit(exc_type: type[BaseException] | None, exc_val: BaseExcept
     return code is None or (isinstance(code, int) and code == 0)  # the rule of Python's own exit: False is 0
 
 
-@shows_keywords
-def log_trial_arguments(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> ArgumentsLogged:
+def log_trial_arguments(writer: str, uid: str, /, **kwargs: Any) -> ArgumentsLogged:
     """Make the event that merges values into the parameters."""
-    (kwargs,) = arguments_of("log_trial_arguments", "arguments", values, kwargs)
     return ArgumentsLogged(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "arguments"))
 
 
-@shows_keywords
 def log_trial_metadata(
-    writer: str,
-    uid: str,
-    /,
-    *args: AggregatorSpec | Mapping[str, Any] | None,
-    aggregator: AggregatorSpec | None = value_aggregator,
-    **kwargs: Any,
+    writer: str, uid: str, /, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
 ) -> MetadataLogged:
     """Make the event that merges values into the metadata."""
-    given, kwargs = arguments_of(
-        "log_trial_metadata", "metadata", args, kwargs, aggregator=(aggregator, value_aggregator)
-    )
-    spec = checked_aggregator(given, value_aggregator)
+    spec = value_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
     plain = checked_values(kwargs, "metadata")
     if spec.numeric:
         plain = {key: number(x, f"metadata.{key}") for key, x in plain.items()}
     return MetadataLogged(trial=uid, writer=writer, time=now(), values=plain, aggregator=spec)
 
 
-@shows_keywords
-def add_trial_tags(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> TagsAdded:
+def add_trial_tags(writer: str, uid: str, /, **kwargs: Any) -> TagsAdded:
     """Make the event that merges values into the tags."""
-    (kwargs,) = arguments_of("add_trial_tags", "tags", values, kwargs)
     return TagsAdded(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "tags"))
 
 
@@ -174,10 +160,8 @@ def set_trial_status(
     return StatusSet(trial=uid, writer=writer, time=now(), status=record, error=_error(error))
 
 
-@shows_keywords
-def set_group_metadata(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> GroupMetadataSet:
+def set_group_metadata(writer: str, uid: str, /, **kwargs: Any) -> GroupMetadataSet:
     """Make the event that merges values into the metadata of a group."""
-    (kwargs,) = arguments_of("set_group_metadata", "metadata", values, kwargs)
     return GroupMetadataSet(group=uid, writer=writer, time=now(), values=checked_values(kwargs, "metadata"))
 
 
@@ -223,13 +207,10 @@ def claim_update(
     """
     if not isinstance(attr, str) or attr not in updates:
         raise QueryError(f"attr: expected one of {', '.join(sorted(updates))}, got {attr!r}")
-    signature = inspect.signature(getattr(Protocol, attr))
-    takes_values = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     try:
-        signature.bind(None, None, *(without_mapping(args) if takes_values else args), **kwargs)
+        inspect.signature(getattr(Protocol, attr)).bind(None, None, *args, **kwargs)
     except TypeError as error:
-        clash = takes_values and "multiple values" in str(error)
-        raise TypeError(f"{attr}: {error}{f': {MAPPING_ADVICE}' if clash else ''}") from None
+        raise TypeError(f"{attr}: {error}") from None
     return updates[attr](writer, "", *args, **kwargs)
 
 

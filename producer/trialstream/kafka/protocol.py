@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -29,7 +29,6 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
-from trialstream.arguments import PLAIN_STEPS, arguments_of, row_arguments, shows_keywords, takes_mapping
 from trialstream.config import Config, check_timeout
 from trialstream.kafka import commands
 from trialstream.kafka.chronos import OpenChrono, check_chrono
@@ -206,46 +205,23 @@ class KafkaProtocol(ReadingProtocol):
             except OutboxFull:
                 await self._session.put_later(uid, add)
 
-    @takes_mapping
-    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
+    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, *values, **kwargs))
+        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, **kwargs))
 
-    @takes_mapping
     async def log_trial_metadata(
-        self,
-        /,
-        trial: Trial,
-        *args: AggregatorSpec | Mapping[str, Any] | None,
-        aggregator: AggregatorSpec | None = value_aggregator,
-        **kwargs: Any,
+        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         uid = await self._existing_uid(trial)
-        spec, values = arguments_of(
-            "log_trial_metadata", "metadata", args, kwargs, aggregator=(aggregator, value_aggregator)
-        )
-        event = commands.log_trial_metadata(self._session.writer, uid, values, aggregator=spec)
+        event = commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs)
         if event.aggregator.numeric:
             for key, found in event.values.items():
-                self._row_checks.warn_inexact(f"metadata.{key}", values[key], found)
+                self._row_checks.warn_inexact(f"metadata.{key}", kwargs[key], found)
         await self._session.put(event)
 
-    @shows_keywords
     async def log_trial_metrics(
-        self,
-        /,
-        trial: Trial,
-        *args: Step | AggregatorSpec | Mapping[str, Any] | None,
-        step: Step | None = None,
-        aggregator: AggregatorSpec | None = None,
-        **kwargs: Any,
+        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
-        if args:
-            # A positional step is sorted here, since another call takes time.
-            if step is None and len(args) == 1 and type(args[0]) in PLAIN_STEPS:
-                (step,) = args  # type: ignore[assignment]
-            else:
-                step, aggregator, kwargs = row_arguments(args, step, aggregator, kwargs)
         if self._add_row(trial, step, aggregator, kwargs):
             return
         if (now := time.monotonic()) >= self._yield_at:
@@ -272,10 +248,9 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.set_trial_status(self._session.writer, uid, status, error))
 
-    @takes_mapping
-    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
+    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.add_trial_tags(self._session.writer, uid, *values, **kwargs))
+        await self._session.put(commands.add_trial_tags(self._session.writer, uid, **kwargs))
 
     # --- Projects and groups
 
@@ -318,10 +293,9 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
 
-    @takes_mapping
-    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
+    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         uid = await self._group_uid(group)
-        await self._session.put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
+        await self._session.put(commands.set_group_metadata(self._session.writer, uid, **kwargs))
 
     # --- Creating and claiming
 

@@ -13,7 +13,6 @@ from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
 
-from trialstream.arguments import checked_aggregator
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
@@ -63,7 +62,7 @@ class RowChecks:
             InvalidValue: The step, a name or a value cannot be logged as it is.
         """
         plain = check_step(step)
-        spec = checked_aggregator(aggregator, timeseries_aggregator)
+        spec = timeseries_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
         if not values:
             return lambda: None
         names = tuple(values)
