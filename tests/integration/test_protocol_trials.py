@@ -191,7 +191,7 @@ async def test_metadata_can_accumulate(protocol, trial):
         pytest.param(ts.StatAggregator.lazy(), {"memory": "10 MB"}, "memory", id="a text for Stat"),
         pytest.param(ts.timeseries_aggregator, {"power": None}, "power", id="None for TimeSeries"),
         pytest.param(ts.StatAggregator, {"memory": 1}, "aggregator", id="a class for an aggregator"),
-        pytest.param(None, {"memory": 1}, "aggregator", id="None for an aggregator"),
+        pytest.param(1, {"memory": 1}, "aggregator", id="a number for an aggregator"),
         pytest.param("stat", {"memory": 1}, "aggregator", id="a text for an aggregator"),
     ],
 )
@@ -297,3 +297,15 @@ async def test_an_argument_that_is_not_a_trial(protocol, name, method, given):
 
     with pytest.raises(TypeError, match="trial"):
         await getattr(protocol, method)(**arguments)
+
+
+async def test_arguments_with_an_obvious_meaning(protocol, name):
+    """None for a description or an aggregator, a number for a version and a class for an error mean what they say."""
+    trial = await protocol.new_trial(ts.Trial(name=name, version=3, description=None))
+    await protocol.log_trial_metadata(trial, None, note="a")
+    await protocol.set_trial_status(trial, ts.Status.Broken, TimeoutError)
+    [found] = await protocol.get_trial(ts.Trial(name=name, version="3"))
+
+    assert (found.uid, found.version, found.description) == (trial.uid, "3", "")
+    assert found.metadata == {"note": "a"}
+    assert [(each.type, each.message) for each in found.errors] == [("TimeoutError", "")]
