@@ -7,6 +7,7 @@ or NaN. Sorts by fields that always have a value, such as `created`, need no com
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ _ALWAYS_SET = frozenset(
 )
 # A key that may be the index of a list.
 _INDEX = re.compile(r"0|[1-9]\d{0,8}")
-# Each index nests the expression four levels deeper, and MongoDB refuses more than 200.
+# Each index and the keys after it nest the expression six levels deeper, and MongoDB refuses more than 200.
 _MAX_INDEXES = 16
 
 
@@ -108,20 +109,22 @@ def sort_keys(sort: Sort, fields: Fields) -> list[tuple[str, int]]:
 def _value(path: str) -> Any:
     """Return the expression of the value at a path, where a number is the index of a list or the key of a dict."""
     first, *rest = path.split(".")
-    value: Any = f"${first}"
     if sum(_INDEX.fullmatch(key) is not None for key in rest) > _MAX_INDEXES:
         raise QueryError(f"sort: expected at most {_MAX_INDEXES} numbers in a path, got {shown(path)}")
-    for key in rest:
-        if _INDEX.fullmatch(key):
-            element = {"$arrayElemAt": ["$$x", int(key)]}
-            below: Any = {"$cond": [{"$isArray": ["$$x"]}, element, f"$$x.{key}"]}
-        elif isinstance(value, str):
-            value = f"{value}.{key}"
-            continue
+    value: Any = f"${first}"
+    for is_index, keys in itertools.groupby(rest, key=lambda key: _INDEX.fullmatch(key) is not None):
+        if is_index:
+            for key in keys:
+                element = {"$arrayElemAt": ["$$x", int(key)]}
+                value = _let(value, {"$cond": [{"$isArray": ["$$x"]}, element, f"$$x.{key}"]})
         else:
-            below = f"$$x.{key}"
-        value = {"$let": {"vars": {"x": value}, "in": below}}
+            below = ".".join(keys)
+            value = f"{value}.{below}" if isinstance(value, str) else _let(value, f"$$x.{below}")
     return value
+
+
+def _let(value: Any, within: Any) -> Any:
+    return {"$let": {"vars": {"x": value}, "in": within}}
 
 
 def _last_if_missing(value: Any) -> Any:
