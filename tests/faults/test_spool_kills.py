@@ -87,7 +87,7 @@ async def spooled(folding, tmp_path_factory):
         async with ts.KafkaProtocol(dataclasses.replace(folding, offline=True, spool_dir=str(folder))) as protocol:
             trial = await protocol.new_trial(ts.Trial(name="pushed"))
             for row in range(rows):
-                await protocol.log_trial_metrics(trial, step=row, loss=row / 4, noise=hash((row, "noise")))
+                await protocol.log_trial_metrics(trial, step=row, loss=row / 4, noise=float(hash((row, "noise"))))
                 if row % 1000 == 0:
                     await protocol.commit()
     [found] = waiting_spools([folder])
