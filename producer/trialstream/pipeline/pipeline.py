@@ -145,7 +145,7 @@ class Pipeline:
 
     @property
     def progressed(self) -> float:
-        """Time when entries last left memory, on the monotonic clock; 0 before the first."""
+        """Time when entries were last acknowledged, spooled or dropped, on the monotonic clock; 0 before that."""
         return self._progress.last
 
     def statistics(self) -> Statistics:
@@ -155,7 +155,7 @@ class Pipeline:
     # --- Waiting
 
     async def wait_progress(self) -> None:
-        """Return when entries have left memory."""
+        """Return at the next progress: entries were acknowledged, spooled or dropped."""
         await self._progress.wait()
 
     async def wait_acked(self, timeout: float) -> None:

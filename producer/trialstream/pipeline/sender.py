@@ -43,7 +43,7 @@ class Sender:
         config: Where Kafka is.
         backlog: The entries.
         wake_up: Set when there are entries to send or frames to seal.
-        progress: Notified when entries have left memory.
+        progress: Notified when entries were acknowledged or dropped.
     """
 
     def __init__(self, config: Config, backlog: Backlog, wake_up: WakeUp, progress: ProgressSignal) -> None:
