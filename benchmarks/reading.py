@@ -9,7 +9,8 @@ from typing import Any
 
 import trialstream as ts
 from trialstream.reading.paths import TRIAL_FIELDS
-from trialstream.reading.query import sort_keys, translate
+from trialstream.reading.query import translate
+from trialstream.reading.sorting import sort_keys
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.storage.documents import trial_to_document
