@@ -94,7 +94,7 @@ async def test_a_broker_killed_in_mid_stream_loses_nothing(config, consumer, sta
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_broker_paused_for_a_minute_loses_nothing(config, consumer, stack, tmp_path):
-    """The same holds for a broker that is paused for a minute; the events of a minute fit into memory here."""
+    """A broker that is paused for a minute loses nothing either; the events of a minute fit into memory here."""
     consumer(config)
     async with writing(config, tmp_path, writers=2, jobs=12, pause=0.01) as (running, author):
         await more(running, 200)

@@ -18,7 +18,7 @@ def test_children_begin_with_default_signals():
 
 
 def test_children_of_a_suite_that_ignores_signals():
-    """The same holds if the suite was started with ignored signals, as by `nohup` or in the background of a script."""
+    """Children begin with default signals even if the suite was started with ignored ones, as by `nohup`."""
 
     def ignore():
         for each in SIGNALS:

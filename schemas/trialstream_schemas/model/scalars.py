@@ -27,7 +27,7 @@ __all__ = ["NUMBER", "STEP", "VALUE", "Expected", "scalar", "wrong_type"]
 
 @dataclass(frozen=True)
 class Expected:
-    """What a field takes, for messages.
+    """The kind of value that a field takes, for messages.
 
     Attributes:
         types: Description of the types.
