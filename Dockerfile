@@ -10,7 +10,7 @@ COPY schemas schemas
 COPY producer producer
 COPY consumer consumer
 COPY console console
-RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[consumer]'
+RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
 
 USER trialstream
 # Logs are not buffered.

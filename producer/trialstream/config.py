@@ -244,6 +244,11 @@ class Config:
         return cls(**settings)
 
     @property
+    def mongo_hosts(self) -> str:
+        """Hosts of MongoDB, as in the URI but without credentials and options."""
+        return self.mongo.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
+
+    @property
     def trials_topic(self) -> str:
         """Topic of the events of trials, keyed by trial hash."""
         return f"{self.prefix}.trials"

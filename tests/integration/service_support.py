@@ -35,6 +35,11 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float 
             await anyio.sleep(0.02)
 
 
+def without_notices(stderr: str) -> str:
+    """Return the lines of a command's stderr but for the notices of waits, which a busy machine makes longer."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith("waiting for "))
+
+
 # --- The log
 
 

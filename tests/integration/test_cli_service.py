@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from dataclasses import replace
 
 import anyio
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
-from service_support import cli
+from service_support import cli, settings
 from trialstream.log.topics import ensure_topics
 
 
@@ -61,6 +64,20 @@ async def test_a_server_that_does_not_answer(config):
         assert "trialstream up" in last
         assert "Traceback" not in done.stderr
         assert "Unclosed" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["rebuild", "verify"])
+async def test_what_a_replay_waits_for_is_shown(config, command):
+    """While MongoDB is away, a replay names it on stderr; a signal then ends it, and stdout stays empty."""
+    environment = {**os.environ, **settings(replace(config, mongo="mongodb://ada:pw@127.0.0.1:9/?replicaSet=r"))}
+    replay = await anyio.open_process([sys.executable, "-m", "trialstream_console.cli", command], env=environment)
+    async with replay:
+        shown = await replay.stderr.receive()
+        replay.terminate()
+        out = b"".join([part async for part in replay.stdout])
+
+    assert shown == b"waiting for MongoDB at 127.0.0.1:9\n"
+    assert (replay.returncode, out) == (128 + signal.SIGTERM, b"")
 
 
 async def test_a_bad_limit_and_a_bad_setting_are_refused(config):

@@ -97,6 +97,7 @@ async def test_without_a_consumer_no_trial_is_listed_as_lost(config):
     )
 
     assert listed.returncode == 1
+    assert "waiting for a consumer, which folds the log into MongoDB at 127.0.0.1:" in listed.stderr
     assert "1 event behind" in listed.stderr
     assert "trialstream consume" in listed.stderr
     assert listed.stdout == ""

@@ -43,6 +43,24 @@ async def test_the_first_observation_does_not_count(protocol, trial, arguments):
     assert 0 <= step.min <= step.avg <= step.max
 
 
+async def test_a_chrono_that_ran_once(protocol, name):
+    """A chrono that ran once shows its seconds, which queries and sorts find, although it has no statistics."""
+    for i, pause in enumerate((2 * PAUSE, 0, PAUSE)):
+        trial = await protocol.new_trial(ts.Trial(name=name, parameters={"i": i}))
+        await timed(protocol, trial, "epoch", lambda pause=pause: anyio.sleep(pause))
+    of_name = {"name": name}
+    trials = await protocol.fetch_trials(of_name, sort="chronos.epoch.last")
+    long = await protocol.fetch_trials(of_name | {"chronos.epoch.last": {"$gte": PAUSE}}, sort="-chronos.epoch.last")
+    skipped = await protocol.fetch_trials(of_name | {"chronos.epoch.skipped": {"$size": 1}})
+
+    for each in trials:
+        epoch = each.chronos["epoch"]
+        assert (epoch.count, epoch.avg, epoch.skipped_values) == (0, None, [epoch.last])
+    assert [each.parameters["i"] for each in trials] == [1, 2, 0]
+    assert [each.parameters["i"] for each in long] == [0, 2]
+    assert len(skipped) == 3
+
+
 async def test_chronos_with_other_aggregators(protocol, trial):
     """A chrono uses the given aggregator; only a time series has a history."""
     for _ in range(3):

@@ -349,9 +349,11 @@ def summary(aggregator):
         "nan": sum(math.isnan(x) for x in counted),
         "inf": counted.count(math.inf),
         "neginf": counted.count(-math.inf),
+        "skipped": seen[:skip],
+        "last": seen[-1] if seen else None,
     }
     if kind == "timeseries":
-        found |= {"last": seen[-1] if seen else None, "last_step": aggregator["last_step"]}
+        found |= {"last_step": aggregator["last_step"]}
     return found
 
 
@@ -461,12 +463,26 @@ def read_aggregator(x):
     if not isinstance(x, dict) or "%kind" not in x:
         return read_value(x)
     x = {"kind": x["%kind"], **x}
-    statistics = ["kind", "argument", "count", "avg", "sd", "min", "max", "sum", "nan", "inf", "neginf"]
+    statistics = [
+        "kind",
+        "argument",
+        "count",
+        "avg",
+        "sd",
+        "min",
+        "max",
+        "sum",
+        "nan",
+        "inf",
+        "neginf",
+        "skipped",
+        "last",
+    ]
     keys = {
         "value": ["kind", "last", "count"],
         "ring": ["kind", "argument", "values"],
         "stat": statistics,
-        "timeseries": [*statistics, "last", "last_step"],
+        "timeseries": [*statistics, "last_step"],
     }[x["kind"]]
     return {key: read_value(x[key]) for key in keys}
 

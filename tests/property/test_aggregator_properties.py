@@ -31,7 +31,7 @@ LAZIES = st.one_of(
     st.builds(RingAggregator.lazy, st.integers(1, 5)),
     st.just(TimeSeriesAggregator.lazy()),
 )
-EXACT = ("count", "min", "max", "nan", "inf", "neginf", "last", "last_step", "value", "values", "_skipped")
+EXACT = ("count", "min", "max", "nan", "inf", "neginf", "last", "last_step", "value", "values", "skipped_values")
 CLOSE = ("avg", "sd", "sum")
 
 

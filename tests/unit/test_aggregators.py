@@ -127,11 +127,52 @@ def test_skipped_nan_is_not_counted():
     assert (stat.count, stat.nan, stat.inf) == (1, 1, 0)
 
 
-def test_stat_while_all_are_skipped():
-    """There are no statistics while all observations are skipped."""
-    stat = fed(StatAggregator.lazy(5), [1.0, 2.0])
+@pytest.mark.parametrize("chunks", [[[1.0, 2.0]], [[1.0], [2.0]], [[1.0, 2.0], []]], ids=str)
+def test_stat_while_all_are_skipped(chunks):
+    """While all observations are skipped there are no statistics, but the last observation and the skipped ones."""
+    stat = StatAggregator(5)
+    assert (stat.last, stat.skipped_values) == (None, [])
+    for xs in chunks:
+        stat.extend(xs)
 
-    assert (stat.count, stat.min, stat.avg) == (0, None, None)
+    assert (stat.count, stat.min, stat.avg, stat.sum) == (0, None, None, 0.0)
+    assert (stat.last, stat.skipped_values) == (2.0, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("last", [NAN, INF, -INF, 0.5], ids=str)
+@pytest.mark.parametrize("before", [[], [1.0], [1.0, 2.0, 3.0]], ids=str)
+@pytest.mark.parametrize(
+    "lazy",
+    [
+        pytest.param(StatAggregator.lazy(), id="StatAggregator"),
+        pytest.param(StatAggregator.lazy(2), id="StatAggregator that skips"),
+        pytest.param(TimeSeriesAggregator.lazy(), id="TimeSeriesAggregator"),
+    ],
+)
+def test_the_last_observation_is_kept_as_it_is(lazy, before, last):
+    """The last observation is kept: NaN, infinite or skipped, alone or after others, and through every stored form."""
+    together, apart = fed(lazy, [*before, last]), fed(lazy, before)
+    apart.extend([last])
+
+    for each in (together, apart, Aggregator.from_json(together.to_json())):
+        assert str(each.last) == str(last)
+    assert str(together.to_document()["last"]) == str(last)
+
+
+@pytest.mark.parametrize(
+    "lazy", [pytest.param(StatAggregator.lazy(skip), id=f"skips {skip}") for skip in (0, 1, MAX_KEPT)]
+)
+def test_a_document_of_an_earlier_version_is_continued(lazy):
+    """A StatAggregator stored without its last observation has none until the next one; then nothing differs."""
+    stayed = fed(lazy, [1.0, 2.0])
+    document = stayed.to_document()
+    del document["last"]
+    restored = Aggregator.from_document(document)
+    assert (restored.last, restored.count, restored.skipped_values) == (None, stayed.count, stayed.skipped_values)
+
+    for each in (stayed, restored):
+        each.extend([3.0])
+    assert list(restored.to_document().items()) == list(stayed.to_document().items())
 
 
 @pytest.mark.parametrize(
@@ -309,7 +350,7 @@ def test_document_comes_back(lazy):
         pytest.param(
             StatAggregator.lazy(),
             [1.0, 3.0],
-            {"count": 2, "avg": 2.0, "sd": 1.0, "min": 1.0, "max": 3.0, "sum": 4.0},
+            {"count": 2, "avg": 2.0, "sd": 1.0, "min": 1.0, "max": 3.0, "sum": 4.0, "last": 3.0},
             id="StatAggregator",
         ),
         pytest.param(

@@ -107,20 +107,25 @@ def test_steps_and_bars_are_literal(monkeypatch):
 
 
 def test_logs_are_literal(capsys):
-    """Warnings of the library and errors of the fold are shown literally on stderr; logs in JSON stay JSON."""
+    """Warnings of the library and errors of the fold are shown literally on stderr; logs in JSON stay JSON.
+
+    Failed attempts of aiokafka are shown in the log of the consumer only.
+    """
     import structlog
 
     root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
     try:
         logs.log_printable()
         logging.getLogger("trialstream").warning("%s", HOSTILE)
+        logging.getLogger("aiokafka.conn").error("attempt failed")
         plain = capsys.readouterr().err
         logs.log_errors_only()
         structlog.get_logger().error(HOSTILE, trial=HOSTILE)
         errors = capsys.readouterr().err
         logs.log_json(logging.INFO)
         structlog.get_logger("trialstream_consumer").error("event", trial=HOSTILE)
-        as_json = capsys.readouterr().err
+        logging.getLogger("aiokafka.conn").error("attempt failed")
+        as_json, attempt = capsys.readouterr().err.splitlines()
     finally:
         structlog.reset_defaults()
         root.handlers[:] = handlers
@@ -132,6 +137,7 @@ def test_logs_are_literal(capsys):
     assert errors.count(SHOWN) == 2
     assert "\x1b" not in errors
     assert json.loads(as_json)["trial"] == HOSTILE
+    assert json.loads(attempt)["event"] == "attempt failed"
 
 
 def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):

@@ -45,7 +45,8 @@ def test_trial_document():
     assert document["tags"] == {"%": [True]}
     assert document["metrics"]["loss"]["last"] == 0.25
     assert document["metrics"]["loss"]["last_step"] == 2
-    assert document["chronos"]["epoch"]["avg"] == 1.0
+    assert document["chronos"]["epoch"]["avg"] == document["chronos"]["epoch"]["last"] == 1.0
+    assert document["chronos"]["epoch"]["skipped"] == [9.0]
     assert document["open_chronos"] == {"a%2Eb": 1}
     assert document["errors"] == [{"type": "ValueError", "message": "m", "traceback": "t", "time": MICROS}]
 

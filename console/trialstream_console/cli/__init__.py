@@ -17,11 +17,12 @@ from __future__ import annotations
 import sys
 
 import typer
+from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
 from trialstream_console.cli import archive, replay, service, spool, stack, trials
 from trialstream_console.cli.logs import log_printable
-from trialstream_console.cli.output import allow_any_encoding, say_error
+from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
 
 __all__ = ["app", "main"]
@@ -49,7 +50,8 @@ def main() -> None:
     allow_any_encoding()
     log_printable()
     try:
-        app()
+        with receive_notices(say_notice):
+            app()
     except TrialStreamError as error:
         say_error(error)
         sys.exit(1)

@@ -10,7 +10,7 @@ import structlog
 
 from trialstream_console.cli.output import printable
 
-__all__ = ["log_errors_only", "log_json", "log_printable", "silence_aiokafka"]
+__all__ = ["log_errors_only", "log_json", "log_printable"]
 
 
 class _PrintableFormatter(logging.Formatter):
@@ -21,10 +21,14 @@ class _PrintableFormatter(logging.Formatter):
 
 
 def log_printable() -> None:
-    """Write warnings and errors as plain lines: what Python does by default, but with unsafe characters as escapes."""
+    """Write warnings and errors as plain lines, with unsafe characters as escapes.
+
+    aiokafka's are left out: they report requests that it then retries, or that end the command with an error.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def log_json(level: int) -> None:
@@ -61,6 +65,7 @@ def log_json(level: int) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("trialstream_consumer").setLevel(level)
+    logging.getLogger("aiokafka").setLevel(logging.NOTSET)
 
 
 def log_errors_only() -> None:
@@ -79,9 +84,3 @@ def log_errors_only() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.getLogger("trialstream").setLevel(logging.ERROR)
-    silence_aiokafka()
-
-
-def silence_aiokafka() -> None:
-    """Suppress aiokafka's warnings: they report requests that aiokafka then retries."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

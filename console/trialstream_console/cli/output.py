@@ -22,7 +22,16 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-__all__ = ["allow_any_encoding", "new_console", "print_json", "print_table", "printable", "say", "say_error"]
+__all__ = [
+    "allow_any_encoding",
+    "new_console",
+    "print_json",
+    "print_table",
+    "printable",
+    "say",
+    "say_error",
+    "say_notice",
+]
 
 # Control characters but tab and line feed; marks, embeddings, overrides and isolates of the text direction; separators
 # of lines and paragraphs; lone surrogates, as in file names that are not UTF-8.
@@ -71,6 +80,11 @@ def say(text: str, *, one_line: bool = True) -> None:
 def say_error(error: Exception) -> None:
     """Print an exception as one message to stderr."""
     new_console(stderr=True).print(printable(f"error: {error}"), style="red")
+
+
+def say_notice(text: str) -> None:
+    """Print a notice, such as what is waited for, on one line to stderr; a bar or spinner on the terminal stays."""
+    typer.echo(printable(text, one_line=True), err=True)
 
 
 def print_json(record: Mapping[str, Any], *, indent: int | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
+from trialstream.waiting import notice_if_slow
 from trialstream_consumer.progress import Progress
 
 from trialstream_console.cli.output import new_console, printable
 
-__all__ = ["Steps", "progress_bar"]
+__all__ = ["Steps", "progress_bar", "spinner"]
 
 # Minimum count between two updates of a bar: an update for each record would cost more than the record.
 _UPDATE_COUNT = 256
@@ -26,7 +27,7 @@ _FAILED = ("✗", "red")
 
 
 class Steps:
-    """Prints a line for each finished step; on a terminal, a spinner shows the current step.
+    """Prints a line for each finished step. A spinner shows the current step; without a terminal, a notice does.
 
     The object is a `StepReport`: call it with a step and its detail, and with an empty step at the end.
 
@@ -37,6 +38,7 @@ class Steps:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._spinner = console.status("")
+        self._notice = ExitStack()
         self._step = ""
         self._began = 0.0
 
@@ -45,6 +47,8 @@ class Steps:
         if step != self._step:
             self._finish(_DONE)
             self._step, self._began = step, time.monotonic()
+            if step and not self._console.is_terminal:
+                self._notice.enter_context(notice_if_slow(step))
         if step:
             self._spinner.update(Text.assemble(printable(step), " ", (printable(detail), "dim")))
             self._spinner.start()
@@ -59,10 +63,19 @@ class Steps:
 
     def _finish(self, mark: tuple[str, str]) -> None:
         self._spinner.stop()
+        self._notice.close()
         if self._step:
             seconds = time.monotonic() - self._began
             self._console.print(Text.assemble(mark, f" {printable(self._step)} ", (f"{seconds:.1f} s", "dim")))
             self._step = ""
+
+
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Show a text while a block runs: with a spinner on a terminal, otherwise as a notice if the block is slow."""
+    console = new_console()
+    with console.status(text) if console.is_terminal else notice_if_slow(text):
+        yield
 
 
 class _Rate(ProgressColumn):

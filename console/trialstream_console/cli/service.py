@@ -6,8 +6,10 @@ import logging
 from typing import Annotated
 
 import anyio
+import structlog
 import typer
 from trialstream.config import Config
+from trialstream.waiting import receive_notices
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
 from trialstream_consumer.projection.ownership import live_database
@@ -42,7 +44,9 @@ def consume(
 
 
 async def _consume(config: Config) -> None:
-    await Service(config).run()
+    log = structlog.get_logger("trialstream_consumer")
+    with receive_notices(lambda text: log.info("waiting", reason=text)):
+        await Service(config).run()
 
 
 def dead_letters(

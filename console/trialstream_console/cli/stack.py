@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from trialstream_console.cli.logs import silence_aiokafka
 from trialstream_console.cli.output import new_console, print_json, say
-from trialstream_console.cli.progress import Steps
+from trialstream_console.cli.progress import Steps, spinner
 from trialstream_console.local import LocalStack, LocalStackError, Ports, launcher
 from trialstream_console.local.folder import DataFolder
 from trialstream_console.local.status import StackStatus, read_status
@@ -82,7 +81,6 @@ def up(
             steps("", "")
             _show(read_status(folder), _hints(data, stop="trialstream down"))
         else:
-            silence_aiokafka()
             stack = LocalStack(folder.path, ports=ports, prefix=prefix, partitions=partitions, on_step=steps)
             launcher.supervise(stack, lambda: _show(read_status(folder), _hints(data, stop="Ctrl-C")))
 
@@ -90,7 +88,7 @@ def up(
 def down(data: Data = _DATA) -> None:
     """Stop the servers; their data is kept."""
     folder = DataFolder(data)
-    with new_console().status("Stopping the consumer, Kafka and MongoDB"):
+    with spinner("Stopping the consumer, Kafka and MongoDB"):
         stopped = launcher.stop(folder)
     say(f"Stopped the servers of {folder.path}" if stopped else f"Nothing is running in {folder.path}")
 

@@ -10,6 +10,7 @@ from rich.table import Column
 from trialstream.config import Config
 from trialstream.log.topics import trial_ends
 from trialstream.reading.mongo import MongoReader
+from trialstream.waiting import waiting_for
 from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.cli.output import print_json, print_table, say
@@ -66,11 +67,16 @@ def trials(
 
 async def _trials(config: Config, query: dict[str, Any], limit: int, wait_folded: bool) -> list[Trial]:
     reader = MongoReader(config, _WAIT_FOLDED_SECONDS)
+    mongo = f"MongoDB at {config.mongo_hosts}"
     try:
-        await reader.open()
+        with waiting_for(mongo):
+            await reader.open()
         if wait_folded:
-            await reader.wait_folded(await trial_ends(config), _WAIT_FOLDED_SECONDS)
-        return await reader.trials(query, sort=["-created", "-uid"], limit=limit)()
+            ends = await trial_ends(config)
+            with waiting_for(f"a consumer, which folds the log into {mongo}"):
+                await reader.wait_folded(ends, _WAIT_FOLDED_SECONDS)
+        with waiting_for(mongo):
+            return await reader.trials(query, sort=["-created", "-uid"], limit=limit)()
     finally:
         reader.close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from trialstream.waiting import waiting_for
+
 from trialstream_console.local.consumer import environment
 from trialstream_console.local.folder import DataFolder
 from trialstream_console.local.kafka import live_brokers
@@ -97,4 +99,5 @@ def _server_state(name: str, server: ProcessId, ports: Ports) -> Literal["ok", "
         return "dead"
     # The consumer does not listen, so a live process counts as ok.
     probes = {"kafka": lambda: live_brokers(ports.kafka) > 0, "mongod": lambda: is_primary(ports.mongo)}
-    return "ok" if probes.get(name, lambda: True)() else "silent"
+    with waiting_for(f"{name} to answer"):
+        return "ok" if probes.get(name, lambda: True)() else "silent"

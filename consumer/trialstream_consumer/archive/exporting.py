@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from trialstream.config import Config
 from trialstream.log.clients import open_admin, open_consumer
 from trialstream.log.schemas import SchemaTopic
+from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
@@ -171,9 +172,10 @@ async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
         consumer.seek(partition, 0)
         expected = 0
         while expected < end:
-            fetched = await consumer.getmany(
-                partition, timeout_ms=int(_WAIT_SECONDS * 1000), max_records=_FETCHED_RECORDS
-            )
+            with waiting_for(f"records of {partition.topic} from Kafka"):
+                fetched = await consumer.getmany(
+                    partition, timeout_ms=int(_WAIT_SECONDS * 1000), max_records=_FETCHED_RECORDS
+                )
             if partition not in fetched:
                 raise KafkaUnavailable(_silent(partition.topic))
             for record in fetched[partition]:

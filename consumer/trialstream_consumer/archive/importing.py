@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
 from trialstream.log.clients import open_batch_producer
 from trialstream.log.topics import ensure_topics, partition_of
+from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
@@ -129,7 +130,8 @@ async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: 
     """
     if not sent:
         return
-    _, missing = await asyncio.wait(sent, timeout=2 * _REQUEST_SECONDS)
+    with waiting_for(f"Kafka at {config.kafka}"):
+        _, missing = await asyncio.wait(sent, timeout=2 * _REQUEST_SECONDS)
     errors = [TimeoutError() if each in missing or each.cancelled() else each.exception() for each in sent]
     for error in filter(None, errors):
         raise KafkaUnavailable(

@@ -18,6 +18,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
 from trialstream.reading.uri import check_uri
+from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import MongoUnavailable
 
 __all__ = [
@@ -62,16 +63,17 @@ def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]
 
 @asynccontextmanager
 async def mongo_errors(config: Config) -> AsyncIterator[None]:
-    """Translate the driver's errors that the block raises.
+    """Translate the driver's errors that the block raises; give notice if it waits long (`trialstream.waiting`).
 
     Args:
-        config: Settings with the name of the database, for the message.
+        config: Settings with the address and the name of the database, for messages.
 
     Raises:
         MongoUnavailable: A request failed; the message gives the reason and what to do.
     """
     try:
-        yield
+        with waiting_for(f"MongoDB at {config.mongo_hosts}"):
+            yield
     except PyMongoError as error:
         raise MongoUnavailable(
             f"MongoDB request failed ({type(error).__name__}: {error}); is the server running, as a replica set? "

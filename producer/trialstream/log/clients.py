@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -22,6 +23,7 @@ from aiokafka.errors import KafkaError
 from trialstream_schemas.errors import KafkaUnavailable
 
 from trialstream.config import Config
+from trialstream.waiting import waiting_for
 
 __all__ = [
     "BATCH_BYTES",
@@ -34,7 +36,11 @@ __all__ = [
     "open_producer",
     "stop_consumer",
     "stop_producer",
+    "waits_for_kafka",
 ]
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 # aiokafka logs every failed attempt during an outage. Without this handler, Python's handler of last resort would print
 # these lines to stderr in programs that have not configured logging.
@@ -67,6 +73,23 @@ async def kafka_errors(config: Config) -> AsyncIterator[None]:
         ) from error
 
 
+def waits_for_kafka(
+    function: Callable[Concatenate[Config, P], Awaitable[T]],
+) -> Callable[Concatenate[Config, P], Coroutine[Any, Any, T]]:
+    """Decorate a coroutine function that only waits for Kafka, so that commands show it (`trialstream.waiting`).
+
+    Args:
+        function: The function; its first argument is the configuration.
+    """
+
+    @wraps(function)
+    async def waiting(config: Config, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with waiting_for(f"Kafka at {config.kafka}"):
+            return await function(config, *args, **kwargs)
+
+    return waiting
+
+
 @asynccontextmanager
 async def open_consumer(config: Config, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside of any group, for one block. The caller assigns its partitions.
@@ -81,7 +104,8 @@ async def open_consumer(config: Config, **settings: Any) -> AsyncIterator[AIOKaf
     consumer = AIOKafkaConsumer(**config.kafka_client(), **_POSITIONS, **settings)
     async with kafka_errors(config):
         try:
-            await consumer.start()
+            with waiting_for(f"Kafka at {config.kafka}"):
+                await consumer.start()
             yield consumer
         finally:
             with anyio.move_on_after(_STOP_SECONDS, shield=True):
@@ -179,7 +203,8 @@ async def open_batch_producer(config: Config, request_seconds: float) -> AsyncIt
     producer = batch_producer(config, request_seconds)
     async with kafka_errors(config):
         try:
-            await producer.start()
+            with waiting_for(f"Kafka at {config.kafka}"):
+                await producer.start()
             yield producer
         finally:
             await stop_producer(producer, _STOP_SECONDS)

@@ -21,7 +21,7 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream.config import Config
-from trialstream.log.clients import open_admin, open_consumer, open_producer
+from trialstream.log.clients import open_admin, open_consumer, open_producer, waits_for_kafka
 from trialstream.log.identity import ensure_identity
 
 __all__ = ["Route", "ensure_topics", "partition_of", "publish_schemas", "trial_ends"]
@@ -55,6 +55,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
+@waits_for_kafka
 async def ensure_topics(config: Config) -> LogCreated:
     """Create the topics that are missing and publish this version's schemas.
 
@@ -84,6 +85,7 @@ async def ensure_topics(config: Config) -> LogCreated:
     return log
 
 
+@waits_for_kafka
 async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> None:
     """Publish schemas of other versions to the schemas topic; `ensure_topics` publishes this version's.
 
@@ -98,6 +100,7 @@ async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> Non
         await _publish(producer, config, {key: text for key, text in schemas.items() if key not in SCHEMAS})
 
 
+@waits_for_kafka
 async def trial_ends(config: Config) -> dict[Route, int]:
     """The offset after the last event of each partition of the trials topic.
 

@@ -3,7 +3,7 @@
 | class | kind | summary |
 |---|---|---|
 | `ValueAggregator` | `value` | the last observation |
-| `StatAggregator` | `stat` | count, average, standard deviation, minimum, maximum and sum, after the first `skip_obs` |
+| `StatAggregator` | `stat` | count, mean, deviation, minimum, maximum, sum; first `skip_obs` apart; last observation |
 | `RingAggregator` | `ring` | the last n observations |
 | `TimeSeriesAggregator` | `timeseries` | the statistics, and the last observation with its step; the history has all |
 

@@ -1,4 +1,4 @@
-"""The aggregator that keeps statistics of numbers."""
+"""The aggregator that keeps statistics of numbers, and the last of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ __all__ = ["StatAggregator"]
 
 
 class StatAggregator(Aggregator):
-    """Keeps statistics of numbers: count, average, standard deviation, minimum, maximum and sum.
+    """Keeps statistics of numbers (count, average, standard deviation, minimum, maximum and sum) and the last number.
 
-    The statistics leave out the first `skip_obs` observations. They also leave out NaN and ±inf, which are counted
-    separately (`nan`, `inf`, `neginf`). The mean and the sum of squared deviations of several observations are computed
-    in two passes and combined pairwise (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    Computing Sample Variances", 1979).
+    The statistics leave out the first `skip_obs` observations, which are kept in `skipped_values`. They also leave out
+    NaN and ±inf, which are counted separately (`nan`, `inf`, `neginf`). `last` leaves out nothing.
+
+    The mean and the sum of squared deviations of several observations are computed in two passes and combined pairwise
+    (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979).
 
     Args:
         skip_obs: Number of observations to skip, 0 to `MAX_KEPT` (4,096).
@@ -36,6 +37,9 @@ class StatAggregator(Aggregator):
         nan: Number of observations that were NaN, after the skipped ones.
         inf: Number of observations that were +inf, after the skipped ones.
         neginf: Number of observations that were -inf, after the skipped ones.
+        skipped_values: The skipped observations, at most `skip_obs`, in the order of the log.
+        last: Last observation in the order of the log, also a skipped one, NaN or ±inf; None before the first, and in a
+            document of a version before `last`, until the next observation.
     """
 
     kind = "stat"
@@ -43,9 +47,9 @@ class StatAggregator(Aggregator):
 
     def __init__(self, skip_obs: int = 0) -> None:
         self.skip_obs = check_kept(skip_obs, "StatAggregator: skip_obs", 0)
-        # The skipped observations are kept, because a merge counts those of the later aggregator that one pass over all
-        # observations would not have skipped.
-        self._skipped: list[float] = []
+        # A merge counts those of the later aggregator that one pass over all observations would not have skipped.
+        self.skipped_values: list[float] = []
+        self.last: float | None = None
         self.count = 0
         self.avg: float | None = None
         self.min: float | None = None
@@ -81,26 +85,26 @@ class StatAggregator(Aggregator):
         return self.skip_obs
 
     @property
-    def skipped(self) -> int:
-        """Number of observations skipped so far."""
-        return len(self._skipped)
-
-    @property
     def sd(self) -> float | None:
         """Population standard deviation (divided by `count`, not by `count` - 1); None while `count` is 0."""
         return math.sqrt(self._m2 / self.count) if self.count else None
 
     def extend(self, xs: Sequence[float], step: float | str | None = None) -> None:  # noqa: ARG002 (keeps no step)
         """Add observations."""
-        missing = self.skip_obs - len(self._skipped)
-        if missing > 0:
-            self._skipped.extend(map(float, xs[:missing]))
+        missing = self.skip_obs - len(self.skipped_values)
+        if missing > 0 and len(xs):
+            self.skipped_values.extend(map(float, xs[:missing]))
+            self.last = self.skipped_values[-1]
             xs = xs[missing:]
         n = len(xs)
         if n == 1:
-            self._add((float(xs[0]),))
+            self.last = x = float(xs[0])
+            self._add((x,))
+            return
+        if not n:
             return
         xs = list(xs)  # each pass over an array would make new float objects
+        self.last = float(xs[-1])
         total = _sum(xs)
         if not math.isfinite(total):
             self.nan += sum(1 for x in xs if math.isnan(x))
@@ -158,7 +162,9 @@ class StatAggregator(Aggregator):
 
     def merge(self, later: Self) -> None:
         """Add the observations of another aggregator, which come after those of this aggregator."""
-        self.extend(later._skipped)
+        last = self.last if later.last is None else later.last
+        self.extend(later.skipped_values)
+        self.last = last
         self.nan += later.nan
         self.inf += later.inf
         self.neginf += later.neginf
@@ -190,9 +196,9 @@ class StatAggregator(Aggregator):
         self.count = count
 
     def summary(self) -> dict[str, Any]:
-        """The statistics by name."""
+        """The statistics by name, and the last observation."""
         found = {key: getattr(self, key) for key in ("count", "avg", "sd", "min", "max", "sum")}
-        return found | {key: n for key in ("nan", "inf", "neginf") if (n := getattr(self, key))}
+        return found | {key: n for key in ("nan", "inf", "neginf") if (n := getattr(self, key))} | {"last": self.last}
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -206,7 +212,8 @@ class StatAggregator(Aggregator):
             "inf": self.inf,
             "neginf": self.neginf,
             "m2": self._m2,
-            "skipped": self._skipped,
+            "skipped": self.skipped_values,
+            "last": self.last,
         }
 
     def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
@@ -214,7 +221,8 @@ class StatAggregator(Aggregator):
         self.inf, self.neginf = plain(state["inf"]), plain(state["neginf"])
         self.avg, self.min, self.max = plain(state["avg"]), plain(state["min"]), plain(state["max"])
         self.sum, self._m2 = plain(state["sum"]), plain(state["m2"])
-        self._skipped = [plain(each) for each in state["skipped"]]
+        self.skipped_values = [plain(each) for each in state["skipped"]]
+        self.last = plain(state.get("last"))  # earlier versions stored none
 
 
 def _sum(xs: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The aggregator that keeps statistics and the last observation of a series."""
+"""The aggregator that keeps statistics and the last observation of a series, with its step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ __all__ = ["TimeSeriesAggregator", "timeseries_aggregator"]
 
 
 class TimeSeriesAggregator(StatAggregator):
-    """Keeps the statistics of a `StatAggregator` that skips nothing, and the last observation with its step.
+    """Keeps what a `StatAggregator` that skips nothing keeps, and the step of the last observation.
 
     The full history is kept beside the trial, in buckets of rows.
 
     Attributes:
-        last: Last observation in the order of the log, NaN and ±inf too; None before the first.
         last_step: Step of the last observation.
     """
 
@@ -25,7 +24,6 @@ class TimeSeriesAggregator(StatAggregator):
 
     def __init__(self) -> None:
         super().__init__(0)
-        self.last: float | None = None
         self.last_step: float | str | None = None
 
     @classmethod
@@ -44,8 +42,8 @@ class TimeSeriesAggregator(StatAggregator):
             self.extend_each((float(xs[0]),), step)
             return
         super().extend(xs)
-        if xs:
-            self.last, self.last_step = float(xs[-1]), step
+        if len(xs):
+            self.last_step = step
 
     def extend_each(self, xs: Sequence[float], step: float | str | None) -> None:
         """Add observations with the same result, to the bit, as one `extend` for each.
@@ -61,18 +59,18 @@ class TimeSeriesAggregator(StatAggregator):
         """Add the observations of another aggregator, which come after those of this aggregator."""
         super().merge(later)
         if later.last is not None:
-            self.last, self.last_step = later.last, later.last_step
+            self.last_step = later.last_step
 
     def summary(self) -> dict[str, Any]:
         """The statistics by name, the last observation and its step."""
-        return super().summary() | {"last": self.last, "last_step": self.last_step}
+        return super().summary() | {"last_step": self.last_step}
 
     def _state(self) -> dict[str, Any]:
-        return super()._state() | {"last": self.last, "last_step": self.last_step}
+        return super()._state() | {"last_step": self.last_step}
 
     def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
         super()._restore(state, plain)
-        self.last, self.last_step = plain(state["last"]), plain(state["last_step"])
+        self.last_step = plain(state["last_step"])
 
 
 timeseries_aggregator = TimeSeriesAggregator.lazy()
