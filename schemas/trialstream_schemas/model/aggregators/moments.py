@@ -112,6 +112,6 @@ def _moments_of_table(columns: Sequence[Sequence[float]]) -> Iterator[Moments | 
 
 def _shifted_back(n: int, first: float, total: float, m2: float, low: float, high: float) -> Moments:
     """The moments of numbers from those of the differences to the first of them."""
-    mean = min(max(first + total / n, low), high)  # rounding may have moved it outside
+    mean = first + total / n  # not outside, since the 0 among the differences keeps it 1/n of their range away
     plain = first * n + total
     return Moments(n, mean, m2, low, high, plain if math.isfinite(plain) else mean * n)
