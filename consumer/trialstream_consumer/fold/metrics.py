@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import chain
 
 from trialstream_schemas.errors import TrialStreamError
-from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator, extend_columns
 from trialstream_schemas.model.columns import extremes, shifted
 from trialstream_schemas.model.times import check_micros
 from trialstream_schemas.model.trial import Trial
@@ -52,8 +52,7 @@ def apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     last_step = steps[-1] if steps else None
     growth = last_step_growth(trial, event, last_step)
     aggregators = aggregators_of(trial, trial.metrics, names, [event.aggregator] * len(names), growth)
-    for aggregator, column in zip(aggregators, columns, strict=True):
-        aggregator.extend(column, last_step)
+    extend_columns(aggregators, columns, last_step)
     for shape in shapes_of(event):
         add_rows(state, trial, shape, event.writer, steps, shifted(times, event.time), columns)
     return latest

@@ -16,7 +16,11 @@ from __future__ import annotations
 from trialstream_schemas.model.aggregators.base import MAX_KEPT, Aggregator, AggregatorSpec, is_aggregator_document
 from trialstream_schemas.model.aggregators.ring import RingAggregator
 from trialstream_schemas.model.aggregators.stat import StatAggregator
-from trialstream_schemas.model.aggregators.timeseries import TimeSeriesAggregator, timeseries_aggregator
+from trialstream_schemas.model.aggregators.timeseries import (
+    TimeSeriesAggregator,
+    extend_columns,
+    timeseries_aggregator,
+)
 from trialstream_schemas.model.aggregators.value import ValueAggregator, value_aggregator
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "StatAggregator",
     "TimeSeriesAggregator",
     "ValueAggregator",
+    "extend_columns",
     "is_aggregator_document",
     "timeseries_aggregator",
     "value_aggregator",

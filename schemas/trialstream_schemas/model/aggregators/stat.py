@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from trialstream_schemas.model.aggregators.base import Aggregator, AggregatorSpec, check_kept
+from trialstream_schemas.model.aggregators.moments import Moments, moments, moments_of_columns
 
 __all__ = ["StatAggregator"]
 
@@ -31,8 +32,8 @@ class StatAggregator(Aggregator):
         skip_obs: Number of observations to skip.
         count: Number of finite observations after the skipped ones; the statistics below are of these.
         avg: Mean; None while `count` is 0.
-        min: Minimum; None while `count` is 0.
-        max: Maximum; None while `count` is 0.
+        min: Minimum; 0.0 if it is a zero of either sign; None while `count` is 0.
+        max: Maximum; 0.0 if it is a zero of either sign; None while `count` is 0.
         sum: Sum; ±inf if the sum is beyond a double.
         nan: Number of observations that were NaN, after the skipped ones.
         inf: Number of observations that were +inf, after the skipped ones.
@@ -103,27 +104,19 @@ class StatAggregator(Aggregator):
             return
         if not n:
             return
-        xs = list(xs)  # each pass over an array would make new float objects
         self.last = float(xs[-1])
-        total = _sum(xs)
-        if not math.isfinite(total):
+        self._include(xs, *moments_of_columns([xs]))
+
+    def _include(self, xs: Sequence[float], found: Moments | None) -> None:
+        """Add observations to the statistics: several, and their moments, or None if not all are finite."""
+        if found is None:
             self.nan += sum(1 for x in xs if math.isnan(x))
             self.inf += sum(1 for x in xs if x == math.inf)
             self.neginf += sum(1 for x in xs if x == -math.inf)
             xs = [x for x in xs if math.isfinite(x)]
-            total = _sum(xs)
-            n = len(xs)
-        if n < 2:
-            self._add(map(float, xs))
-            return
-        if math.isfinite(total):
-            mean = total / n
-        else:  # a mean of halves, doubled: fsum may round its partial sums up beyond a double
-            mean = math.fsum(x / n / 2 for x in xs) * 2
-            mean = min(max(mean, min(xs)), max(xs))
-            total = mean * n
-        deviation = math.dist(xs, (mean,) * n)
-        self._combine(n, mean, deviation * deviation, float(min(xs)), float(max(xs)), total)
+            found = moments(xs) if xs else None
+        if found is not None:
+            self._combine(*found)
 
     def _add(self, xs: Iterable[float]) -> None:
         """Add observations one by one, with the result of one `_combine` for each, at a fraction of the cost."""
@@ -150,7 +143,8 @@ class StatAggregator(Aggregator):
                 if total != total:  # noqa: PLR0124 (only NaN differs from itself)
                     total = average * count
             if count > self.count:
-                self.count, self.avg, self._m2, self.min, self.max, self.sum = count, average, m2, low, high, total
+                self.count, self.avg, self._m2, self.sum = count, average, m2, total
+                self.min, self.max = low + 0.0, high + 0.0  # type: ignore[operator]
             if odd is None:
                 return
             if math.isfinite(odd):
@@ -175,8 +169,10 @@ class StatAggregator(Aggregator):
             self._combine(later.count, later.avg, later._m2, later.min, later.max, later.sum)
 
     def _combine(self, n: int, mean: float, m2: float, low: float, high: float, total: float) -> None:
+        # Adding 0.0 makes a zero positive: of zeros of both signs, min and max may return either.
         if not self.count:
-            self.count, self.avg, self._m2, self.min, self.max, self.sum = n, mean, m2, low, high, total
+            self.count, self.avg, self._m2, self.sum = n, mean, m2, total
+            self.min, self.max = low + 0.0, high + 0.0
             return
         assert self.avg is not None
         assert self.min is not None
@@ -188,8 +184,8 @@ class StatAggregator(Aggregator):
         else:  # the difference of the means is beyond a double
             self.avg = self.avg * (self.count / count) + mean * (n / count)
         self._m2 += m2 + delta * delta * (self.count / count) * n
-        self.min = min(low, self.min)
-        self.max = max(high, self.max)
+        self.min = min(low, self.min) + 0.0
+        self.max = max(high, self.max) + 0.0
         total += self.sum
         # NaN where the two sums overflowed in opposite directions; the mean did not overflow.
         self.sum = self.avg * count if math.isnan(total) else total
@@ -223,14 +219,3 @@ class StatAggregator(Aggregator):
         self.sum, self._m2 = plain(state["sum"]), plain(state["m2"])
         self.skipped_values = [plain(each) for each in state["skipped"]]
         self.last = plain(state.get("last"))  # earlier versions stored none
-
-
-def _sum(xs: Sequence[float]) -> float:
-    """The exactly rounded sum, which unlike that of sum() has the same bits in each version of Python.
-
-    The result is not finite if an observation is not finite, or if the sum is beyond a double.
-    """
-    try:
-        return math.fsum(xs)
-    except (OverflowError, ValueError):  # the sum is beyond a double, or has infinities of both signs
-        return math.inf

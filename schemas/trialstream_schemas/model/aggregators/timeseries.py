@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from trialstream_schemas.model.aggregators.base import AggregatorSpec
+from trialstream_schemas.model.aggregators.base import Aggregator, AggregatorSpec
+from trialstream_schemas.model.aggregators.moments import Moments, moments_of_columns
 from trialstream_schemas.model.aggregators.stat import StatAggregator
 
-__all__ = ["TimeSeriesAggregator", "timeseries_aggregator"]
+__all__ = ["TimeSeriesAggregator", "extend_columns", "timeseries_aggregator"]
 
 
 class TimeSeriesAggregator(StatAggregator):
@@ -45,6 +46,17 @@ class TimeSeriesAggregator(StatAggregator):
         if len(xs):
             self.last_step = step
 
+    def extend_by_moments(self, xs: Sequence[float], found: Moments | None, step: float | str | None) -> None:
+        """Add observations, as `extend` does, whose moments are computed already.
+
+        Args:
+            xs: The observations, more than one.
+            found: Their moments; None if not all are finite.
+            step: Step of the last observation.
+        """
+        self._include(xs, found)  # nothing is skipped
+        self.last, self.last_step = xs[-1], step
+
     def extend_each(self, xs: Sequence[float], step: float | str | None) -> None:
         """Add observations with the same result, to the bit, as one `extend` for each.
 
@@ -75,3 +87,22 @@ class TimeSeriesAggregator(StatAggregator):
 
 timeseries_aggregator = TimeSeriesAggregator.lazy()
 """The specification of a `TimeSeriesAggregator`."""
+
+
+def extend_columns(
+    aggregators: Sequence[Aggregator], columns: Sequence[Sequence[float]], step: float | str | None
+) -> None:
+    """Extend each aggregator by its column, with the same result as one `extend` each, at a fraction of the cost.
+
+    Args:
+        aggregators: The aggregators, at least one.
+        columns: The observations of each, of the same length, at least one in each.
+        step: Step of the last observations.
+    """
+    series = [each for each in aggregators if type(each) is TimeSeriesAggregator]
+    if len(columns[0]) > 1 and len(series) == len(columns):
+        for each, column, found in zip(series, columns, moments_of_columns(columns), strict=True):
+            each.extend_by_moments(column, found, step)
+    else:
+        for aggregator, column in zip(aggregators, columns, strict=True):
+            aggregator.extend(column, step)
