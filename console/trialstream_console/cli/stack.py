@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from trialstream_console.cli.logs import silence_aiokafka
 from trialstream_console.cli.output import new_console, print_json, say
 from trialstream_console.cli.progress import Steps
 from trialstream_console.local import LocalStack, LocalStackError, Ports, launcher
@@ -82,7 +81,6 @@ def up(
             steps("", "")
             _show(read_status(folder), _hints(data, stop="trialstream down"))
         else:
-            silence_aiokafka()
             stack = LocalStack(folder.path, ports=ports, prefix=prefix, partitions=partitions, on_step=steps)
             launcher.supervise(stack, lambda: _show(read_status(folder), _hints(data, stop="Ctrl-C")))
 
