@@ -17,7 +17,6 @@ from typing import TypeAlias
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
 from trialstream.config import Config
 from trialstream.log.schemas import SchemaTopic
 from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
@@ -165,13 +164,9 @@ class PartitionWorker:
             MongoUnavailable: MongoDB did not answer, so it is unknown whether the batch was written: take the partition
                 over again.
         """
-        try:
-            fetched = await self._consumer.getmany(
-                self._partition, timeout_ms=int(1000 * seconds), max_records=_BATCH_RECORDS
-            )
-        except OffsetOutOfRangeError:  # the topic was recreated, or its next records were deleted
-            await self.begin()
-            return 0
+        fetched = await self._consumer.getmany(
+            self._partition, timeout_ms=int(1000 * seconds), max_records=_BATCH_RECORDS
+        )
         records = fetched.get(self._partition)
         if not records:
             return 0

@@ -125,7 +125,7 @@ def group_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
         group_id=config.consumer_group,
         max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
         metadata_max_age_ms=_METADATA_AGE_MS,
-        # Positions come from checkpoints only: a position outside of the log is an error, and not reset.
+        # Positions come from checkpoints only: one that is not in the log is an error, after which the log is checked.
         **{**_POSITIONS, "auto_offset_reset": "none"},
         **settings,
     )
