@@ -4,6 +4,7 @@
 |---|---|
 | `service` | one member of the consumer group, with a worker for each of its partitions |
 | `worker` | folds the records of one partition, batch by batch |
+| `log_watch` | notices that the topics were recreated |
 | `routing` | refuses events that belong to another partition |
 | `fold` | the meaning of each event, as pure functions |
 | `projection` | the documents in MongoDB |

@@ -3,6 +3,7 @@
 - A worker takes its partition over in the live projection and folds it batch by batch (`worker.py`).
 - After any failure, and after a rebuild has switched to another projection, the service reads the pointer to the live
   projection and takes the partition over again: only the checkpoint records what was folded.
+- The service watches that the topics are not recreated (`log_watch.py`).
 - The service commits the group's offsets for tools that show the lag; it never reads them.
 """
 
@@ -18,13 +19,14 @@ from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
 from trialstream.log.clients import group_consumer, kafka_errors, stop_consumer
-from trialstream.log.identity import read_identity
 from trialstream.log.schemas import SchemaTopic
 from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 
+from trialstream_consumer.log_watch import LogWatch
 from trialstream_consumer.projection.client import Connection
+from trialstream_consumer.projection.deployment import check_deployment
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.projection.ownership import live_database
 from trialstream_consumer.projection.store import Store
@@ -57,10 +59,9 @@ class Service(ConsumerRebalanceListener):
         self._identity: LogCreated
         self._schema_topic = SchemaTopic(config)
         self._consumer: AIOKafkaConsumer
+        self._watch: LogWatch
         # For each assigned partition, the scope that stops its worker, and the event that is set once it has stopped.
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
-        self._checking = anyio.Lock()
-        self._is_log_checked = False
         # The next offset to fold of each partition that was folded since the last commit.
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
@@ -70,9 +71,11 @@ class Service(ConsumerRebalanceListener):
         """Fold until SIGTERM, SIGINT or cancellation; a transaction that has begun is finished.
 
         Raises:
+            ConfigError: MongoDB has no transactions or is too old.
             KafkaUnavailable: No broker answered at start.
             MongoUnavailable: MongoDB did not answer at start.
-            LogMismatch: The projection was folded from another log, or the log lacks the next offset.
+            LogMismatch: The projection was folded from another log, the log lacks the next offset, or the topics were
+                recreated meanwhile.
         """
         raise_gc_threshold()
         try:
@@ -91,6 +94,7 @@ class Service(ConsumerRebalanceListener):
         self._log.info("stopped")
 
     async def _run(self) -> None:
+        await check_deployment(self._config)
         self._identity = await ensure_topics(self._config)
         self._store = Store(self._connection, await live_database(self._connection))
         await ensure_indexes(self._config, self._store.database)
@@ -98,10 +102,13 @@ class Service(ConsumerRebalanceListener):
         async with self._schema_topic:
             # A worker seeks to its checkpoint first and accepts no other offset, so no start offset is configured.
             self._consumer = group_consumer(self._config, **FETCH_SETTINGS)
+            self._watch = LogWatch(self._config, self._consumer)
             try:
                 async with kafka_errors(self._config):
                     await self._consumer.start()
                 self._consumer.subscribe([self._config.trials_topic, self._config.registry_topic], listener=self)
+                assert self._tasks is not None
+                self._tasks.start_soon(self._watch_log)
                 await self._report_lag()
             finally:
                 await self._stop()
@@ -146,7 +153,7 @@ class Service(ConsumerRebalanceListener):
             assigned: The partitions.
         """
         assert self._tasks is not None
-        self._is_log_checked = False
+        self._watch.expect_change()
         partitions = sorted(assigned)
         for partition in partitions:
             self._workers[partition] = scope, done = anyio.CancelScope(), anyio.Event()
@@ -180,20 +187,30 @@ class Service(ConsumerRebalanceListener):
                         log.warning("fenced", reason=str(error))
                     except (ServerUnavailable, KafkaError) as error:
                         log.warning("retrying", reason=str(error), seconds=RETRY_SECONDS)
-                        self._is_log_checked = False
+                        self._watch.expect_change()
                     await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:
-            log.error("log_mismatch", reason=str(error))
-            self._fatal = error
-            assert self._tasks is not None
-            self._tasks.cancel_scope.cancel()
+            self._end(error, log)
         finally:
             done.set()
+
+    async def _watch_log(self) -> None:
+        try:
+            await self._watch.run(self._live_store)
+        except LogMismatch as error:
+            self._end(error, self._log)
+
+    def _end(self, error: LogMismatch, log: structlog.BoundLogger) -> None:
+        """End the service with an error."""
+        log.error("log_mismatch", reason=str(error))
+        self._fatal = error
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
 
     async def _fold_partition(self, partition: TopicPartition, log: structlog.BoundLogger) -> None:
         """Take the partition over and fold it from its checkpoint on, until an error ends the work."""
         store = await self._live_store()
-        await self._check_log(store)
+        await self._watch.check(store)
         checkpoint = await store.ownership.acquire(partition.topic, partition.partition)
         worker = PartitionWorker(
             self._consumer,
@@ -209,13 +226,6 @@ class Service(ConsumerRebalanceListener):
         while True:
             if await worker.fold_next(_FETCH_SECONDS):
                 self._folded[partition] = worker.checkpoint.offset
-
-    async def _check_log(self, store: Store) -> None:
-        """Check that the topics were not recreated while the service runs: once per assignment and per failure."""
-        async with self._checking:
-            if not self._is_log_checked:
-                await store.ownership.check_log(await read_identity(self._config))
-                self._is_log_checked = True
 
     async def _live_store(self) -> Store:
         """Return the store of the live projection, which a rebuild may have changed since the last call."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from datetime import datetime
 from functools import partial
 
 import pytest
@@ -30,6 +32,22 @@ STOP_SECONDS = 14.0
 def folding(service):
     """Return the partitions that a consumer has taken over so far."""
     return {f"{line['topic']}/{line['partition']}" for line in log_entries(service, "folding")}
+
+
+def repeated(service):
+    """Return the warnings and errors of a consumer that were logged twice in less than a minute."""
+    found = []
+    latest: dict[str, datetime] = {}
+    for line in log_lines(service):
+        if line["level"] == "info":
+            continue
+        time = datetime.fromisoformat(str(line["timestamp"]))
+        message = str({key: value for key, value in line.items() if key not in ("timestamp", "left_out")})
+        message = re.sub(r"\d+\.\d+s", "#", message)  # a measured time
+        if message in latest and (time - latest[message]).total_seconds() < 59:
+            found.append(line)
+        latest[message] = time
+    return found
 
 
 async def shared_by_two(config, first, second):
@@ -191,6 +209,7 @@ async def test_mongodb_is_killed_and_started_again_while_a_consumer_folds(config
     await writing.check()
 
     assert service.running
+    assert repeated(service) == []
 
 
 async def test_kafka_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
@@ -205,3 +224,5 @@ async def test_kafka_is_killed_and_started_again_while_a_consumer_folds(config, 
     await writing.check()
 
     assert service.running
+    assert [line for line in log_lines(service) if "Unable connect" in str(line["event"])]
+    assert repeated(service) == []

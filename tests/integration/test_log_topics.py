@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
 import trialstream as ts
-from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
+from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
-from service_support import admin, caught_up, checkpoints, cli, delete_topics, ends_of, records_of, send, until
+from service_support import (
+    admin,
+    caught_up,
+    checkpoints,
+    cli,
+    delete_topics,
+    ends_of,
+    log_entries,
+    records_of,
+    send,
+    until,
+)
+from trialstream.log.schemas import SchemaTopic
 from trialstream.log.topics import ensure_topics
-from trialstream_consumer.service import Service
-from trialstream_consumer.worker import FETCH_SETTINGS
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.schemas import SCHEMAS
 
@@ -63,19 +76,25 @@ async def test_the_log_is_kept_for_ever_and_ordered_by_the_brokers_clock(config)
     assert published.keys() == SCHEMAS.keys()
 
 
-async def fold_some(config, consumer):
-    """Fold a log and stop the consumer; return a partition that has records, and its end."""
-    service = consumer(config)
+async def fold_on(config, consumer):
+    """Fold a log; return the consumer, which goes on, a partition that has records, and its end."""
+    service = await run_sync(consumer, config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
         for i in range(20):
             await protocol.add_trial_tags(trial, i=i)
         await protocol.commit("folded")
     await caught_up(config)
-    service.stop()
     ends = await ends_of(config, config.trials_topic)
     partition = max(ends, key=lambda each: ends[each])
-    return partition, ends[partition]
+    return service, partition, ends[partition]
+
+
+async def fold_some(config, consumer):
+    """Fold a log and stop the consumer; return a partition that has records, and its end."""
+    service, partition, end = await fold_on(config, consumer)
+    await run_sync(service.stop)
+    return partition, end
 
 
 def refused(config, *words):
@@ -102,38 +121,102 @@ async def test_recreated_topics_are_refused(config, consumer):
     assert checkpoints(config) == before
 
 
-async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(config, consumer, monkeypatch):
+# A consumer looks at the topics every ten seconds.
+NOTICED_SECONDS = 30
+
+
+async def ended(service):
+    """Wait until a consumer has ended by itself; return its last line, an error."""
+    process = service._process
+    await until(lambda: process.poll() is not None, NOTICED_SECONDS)
+    [*_, last] = service.log.read_text().splitlines()
+
+    assert process.poll() == 1
+    assert last.startswith("error: ")
+    return last
+
+
+async def test_topics_that_are_recreated_under_a_running_consumer_are_refused(config, consumer):
     """Topics recreated under a running consumer end it before it folds any of their events, even if they are longer."""
-    _, end = await fold_some(config, consumer)
+    service, _, end = await fold_on(config, consumer)
     before = checkpoints(config)
-    # By default the client sees recreated topics only after 5 minutes.
-    monkeypatch.setitem(FETCH_SETTINGS, "metadata_max_age_ms", 500)
-    refusals = []
-
-    async def consume():
-        try:
-            await Service(config).run()
-        except ts.LogMismatch as error:
-            refusals.append(str(error))
-
-    epochs = epochs_of(config)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(consume)
-        await until(lambda: all(epoch > epochs[id_] for id_, epoch in epochs_of(config).items()))
-        await delete_topics(config)
-        await ensure_topics(config)
-        for number in range(config.partitions):
-            await send(config, [b"no event"] * (end + 50), partition=number)
-        await until(lambda: bool(refusals), 60)
+    await delete_topics(config)
+    await until(lambda: log_entries(service, "ready")[-1]["partitions"] == [])
+    await ensure_topics(config)
+    for number in range(config.partitions):
+        await send(config, [b"no event"] * (end + 50), partition=number)
+    last = await ended(service)
 
     assert checkpoints(config) == before
-    assert "recreated" in refusals[0]
+    for word in (config.registry_topic, config.database, "recreated"):
+        assert word in last
 
 
-def epochs_of(config):
-    """Return each checkpoint's epoch, the number of takeovers of its partition."""
-    with MongoClient(config.mongo) as client:
-        return {each["_id"]: each["epoch"] for each in client[config.database].checkpoints.find({"epoch": {"$gt": 0}})}
+async def test_topics_that_are_recreated_while_a_consumer_is_paused_are_refused(config, consumer):
+    """A consumer that does not see the topics disappear compares the log's identity by itself."""
+    service, _, _ = await fold_on(config, consumer)
+    service.signal(signal.SIGSTOP)
+    await delete_topics(config)
+    await ensure_topics(config)
+    service.signal(signal.SIGCONT)
+
+    assert "recreated" in await ended(service)
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+async def test_a_trials_topic_that_is_recreated_alone_is_refused(config, consumer, paused):
+    """The identity of the log is the same, but the folded records are missing: the message names the offsets."""
+    service, partition, end = await fold_on(config, consumer)
+    if paused:
+        service.signal(signal.SIGSTOP)
+    async with admin(config) as client:
+        await client.delete_topics([config.trials_topic])
+        await until(partial(_is_gone, client, config.trials_topic))
+    await ensure_topics(config)
+    service.signal(signal.SIGCONT)
+    last = await ended(service)
+
+    assert f"{partition.topic}/{partition.partition} is folded up to offset {end}" in last
+
+
+async def _is_gone(client, topic):
+    return topic not in await client.list_topics()
+
+
+async def test_a_registry_that_is_empty_under_a_running_consumer_is_refused(config, consumer):
+    """Topics that were recreated by hand, or by a broker that creates topics by itself, have no identity yet."""
+    service, _, _ = await fold_on(config, consumer)
+    await delete_topics(config)
+    async with admin(config) as client:
+        await client.create_topics([NewTopic(name, 1, 1) for name in (config.registry_topic, config.trials_topic)])
+
+    assert f"{config.registry_topic} is empty" in await ended(service)
+
+
+async def test_a_schemas_topic_that_is_recreated_is_read_from_its_beginning(config):
+    """Schemas that are published to a recreated topic are found, though the topic is shorter than before."""
+    await ensure_topics(config)
+    schema = b'{"type": "record", "name": "Later", "fields": [{"name": "a", "type": "long"}]}'
+    async with SchemaTopic(config) as topic:
+        async with admin(config) as client:
+            await client.delete_topics([config.schemas_topic])
+            await until(partial(_is_gone, client, config.schemas_topic))
+            await client.create_topics([NewTopic(config.schemas_topic, 1, 1)])
+        await send(config, [schema], topic=config.schemas_topic)
+        await topic.refresh()
+
+    assert schema in topic.texts.values()
+
+
+async def test_deleted_topics_are_waited_for(config, consumer):
+    """A consumer whose topics are missing says so once a minute, and goes on waiting for them."""
+    service, _, _ = await fold_on(config, consumer)
+    await delete_topics(config)
+    await until(lambda: bool(log_entries(service, "log_unchecked")), NOTICED_SECONDS)
+    missing = log_entries(service, f"Topic {config.registry_topic} not found in cluster metadata")
+
+    assert service.running
+    assert len(missing) == 1
 
 
 async def test_a_log_that_begins_after_the_checkpoint_is_refused(config, consumer):

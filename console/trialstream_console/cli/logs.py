@@ -9,8 +9,11 @@ from typing import Any
 import structlog
 
 from trialstream_console.cli.output import printable
+from trialstream_console.cli.repetitions import RepetitionFilter, add_left_out
 
 __all__ = ["log_errors_only", "log_json", "log_printable"]
+
+_DRIVERS = ("aiokafka", "motor", "pymongo")
 
 
 class _PrintableFormatter(logging.Formatter):
@@ -33,6 +36,8 @@ def log_printable() -> None:
 
 def log_json(level: int) -> None:
     """Write one JSON object for each log event, in the same form for structlog and for the standard library's loggers.
+
+    Repeated warnings and errors are logged once a minute (`repetitions.py`).
 
     Args:
         level: Lowest level of the consumer's own events; other loggers (aiokafka's) log warnings and errors.
@@ -57,15 +62,28 @@ def log_json(level: int) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
+                add_left_out,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
             ],
             foreign_pre_chain=shared,
         )
     )
+    handler.addFilter(_lower_driver_error)
+    handler.addFilter(RepetitionFilter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("aiokafka").setLevel(logging.NOTSET)  # after `log_printable`
     logging.getLogger("trialstream_consumer").setLevel(level)
-    logging.getLogger("aiokafka").setLevel(logging.NOTSET)
+
+
+def _lower_driver_error(record: logging.LogRecord) -> bool:
+    """Make an error of a driver a warning: the driver retries by itself, or raises an error that the service handles.
+
+    Exceptions that a driver logs with their traceback stay errors: nobody has expected them.
+    """
+    if record.levelno > logging.WARNING and not record.exc_info and record.name.partition(".")[0] in _DRIVERS:
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+    return True
 
 
 def log_errors_only() -> None:

@@ -7,5 +7,6 @@
 | `ownership` | checkpoints, epochs and the pointer to the live projection |
 | `dead_letters` | records that could not be folded |
 | `indexes` | collections and indexes |
+| `deployment` | check at start that MongoDB has transactions |
 | `client` | the connection to MongoDB, and its errors |
 """

@@ -10,6 +10,7 @@ from trialstream.config import Config
 from trialstream.log.topics import ensure_topics
 
 from trialstream_consumer.projection.catalog import Catalog
+from trialstream_consumer.projection.deployment import check_deployment
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.projection.store import Store
 from trialstream_consumer.replay.replay import Replay
@@ -32,11 +33,13 @@ async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Sto
         The store of the live projection, and the replay.
 
     Raises:
+        ConfigError: MongoDB has no transactions or is too old.
         Fenced: The projection has become the live one.
         KafkaUnavailable: No broker answered.
         LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
     """
+    await check_deployment(config)
     log = await ensure_topics(config)
     async with Catalog(config) as catalog:
         live = await catalog.live_store()

@@ -54,6 +54,7 @@ async def rebuild(config: Config, progress: Progress) -> Rebuilt:
         The new projection.
 
     Raises:
+        ConfigError: MongoDB has no transactions or is too old.
         Fenced: Another rebuild runs, and has taken over.
         KafkaUnavailable: No broker answered.
         LogMismatch: The live projection was folded from another log, or the log lacks records.
@@ -109,7 +110,7 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
         The new projection.
 
     Raises:
-        ConfigError: The name is invalid or reserved.
+        ConfigError: The name is invalid or reserved, or MongoDB has no transactions or is too old.
         Fenced: Another process builds the same projection, and has taken over.
         KafkaUnavailable: No broker answered.
         LogMismatch: The live projection was folded from another log, or the log lacks records.

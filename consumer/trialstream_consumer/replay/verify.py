@@ -46,6 +46,7 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
         The numbers of documents and records that were compared.
 
     Raises:
+        ConfigError: MongoDB has no transactions or is too old.
         Fenced: Another process verifies the same projection, and has taken over.
         KafkaUnavailable: No broker answered.
         LogMismatch: The live projection was folded from another log, or the log lacks records.

@@ -54,6 +54,9 @@ _POSITIONS: dict[str, Any] = {"enable_auto_commit": False, "auto_offset_reset": 
 # partitions are revoked nothing is fetched, so with aiokafka's default of 5 minutes, a longer outage of MongoDB ended
 # the folding for ever. This is the largest value that Kafka's protocol takes (a signed 32-bit integer).
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
+# By default, aiokafka notices topics that were recreated or added after 5 minutes. A request for the metadata of two
+# topics every 10 s costs nothing.
+_METADATA_AGE_MS = 10_000
 _STOP_SECONDS = 2.0
 
 
@@ -145,7 +148,9 @@ def group_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
         **config.kafka_client(),
         group_id=config.consumer_group,
         max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
-        **_POSITIONS,
+        metadata_max_age_ms=_METADATA_AGE_MS,
+        # Positions come from checkpoints only: one that is not in the log is an error, after which the log is checked.
+        **{**_POSITIONS, "auto_offset_reset": "none"},
         **settings,
     )
 

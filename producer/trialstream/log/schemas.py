@@ -58,6 +58,9 @@ class SchemaTopic:
         """
         async with self._lock, kafka_errors(self._config):
             end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+            if end < self._position:  # the topic was recreated
+                self._consumer.seek(self._partition, 0)
+                self._position = 0
             while self._position < end:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
