@@ -12,6 +12,9 @@ A call from the main thread may be interrupted (Ctrl-C) at any instruction. Two 
   interrupt came before it was handed over, Python would report it as never awaited. If the caller released the last
   reference to a task, the interrupt could come inside asyncio's weak-reference callback, where Python swallows it.
 - `IoThread.run` takes no lock that the I/O thread also takes, since an interrupt could leave it locked.
+
+Once the interpreter finalizes, only the finalizing thread runs. A call that waited for the I/O thread then would never
+return, so it is refused.
 """
 
 from __future__ import annotations
@@ -21,17 +24,18 @@ import concurrent.futures
 import functools
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
 
+from trialstream.runtime.caller import Caller, current_caller
 from trialstream.runtime.loop import DaemonLoop
 
-__all__ = ["CLOSED_DURING_CALL", "PARENT_PROCESS", "IoThread"]
+__all__ = ["CLOSED_DURING_CALL", "INTERPRETER_EXITS", "PARENT_PROCESS", "IoThread"]
 
 logger = logging.getLogger("trialstream")
 T = TypeVar("T")
@@ -39,6 +43,7 @@ _JOIN_SECONDS = 5.0
 # Messages of `ProtocolClosed`.
 CLOSED_DURING_CALL = "the protocol was closed during the call: leave its block only after the last call"
 PARENT_PROCESS = "the protocol was opened in a parent process: call trialstream.connect() here"
+INTERPRETER_EXITS = "the interpreter exits and runs no other threads any more: log before the end of the program"
 
 
 async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
@@ -72,6 +77,11 @@ class IoThread:
         """Whether the thread belongs to a parent process: after a fork it does not run in the child."""
         return self._pid != os.getpid()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the calling code runs in this thread."""
+        return threading.get_ident() == self._thread.ident
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
@@ -81,20 +91,28 @@ class IoThread:
             for future in list(self._tasks):
                 self._end_cancelled(future)
 
-    def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> concurrent.futures.Future[T]:
+    def submit(
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        when_ended: Callable[[object], None] | None = None,
+    ) -> concurrent.futures.Future[T]:
         """Start a coroutine function in the I/O thread, in the caller's context.
 
         Args:
             function: The coroutine function.
             *args: Its arguments.
+            when_ended: Called with the future at the end, in the I/O thread.
 
         Returns:
             The future of its result; cancelling the future cancels the task.
 
         Raises:
-            ProtocolClosed: The thread was stopped, or runs in a parent process.
+            ProtocolClosed: The thread was stopped, or runs in a parent process, or the interpreter finalizes.
         """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        if when_ended is not None:
+            future.add_done_callback(when_ended)
         self._submit(future, function, args)
         return future
 
@@ -103,13 +121,16 @@ class IoThread:
         future: concurrent.futures.Future[T],
         function: Callable[..., Coroutine[Any, Any, T]],
         args: tuple[Any, ...],
+        caller: Caller | None = None,
     ) -> None:
         if self.foreign:
             raise ProtocolClosed(PARENT_PROCESS)
+        if sys.is_finalizing():
+            raise ProtocolClosed(INTERPRETER_EXITS)
         # Registered first: if the loop closes now, the call is either cancelled by `_run` or refused here.
         self._tasks[future] = None
         try:
-            self.loop.call_soon_threadsafe(self._start, future, function, args)
+            self.loop.call_soon_threadsafe(self._start, future, function, args, caller)
         except RuntimeError:
             self._tasks.pop(future, None)
             raise ProtocolClosed("the protocol is closed: call its methods inside its block") from None
@@ -119,10 +140,12 @@ class IoThread:
         future: concurrent.futures.Future[T],
         function: Callable[..., Coroutine[Any, Any, T]],
         args: tuple[Any, ...],
+        caller: Caller | None,
     ) -> None:
         if future.cancelled():
             self._end_cancelled(future)
             return
+        current_caller.set(caller)  # in a copy of the caller's context, which the task inherits
         self._tasks[future] = task = self.loop.create_task(_awaited(function, args))
         task.add_done_callback(functools.partial(self._ended, future))
         future.add_done_callback(self._cancel)
@@ -166,7 +189,7 @@ class IoThread:
             self.loop.call_soon_threadsafe(function, *args)
 
     def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function in the I/O thread and block until it ends. Not for threads that run an event loop.
+        """Run a coroutine function in the I/O thread and block until it ends; it may use `in_caller` meanwhile.
 
         Args:
             function: The coroutine function.
@@ -176,26 +199,36 @@ class IoThread:
             What the function returns.
 
         Raises:
-            ProtocolClosed: The thread was stopped before or during the call.
+            ProtocolClosed: The thread was stopped before or during the call, or the interpreter finalizes.
+            RuntimeError: The call comes from the I/O thread itself, which cannot wait for itself.
         """
+        if self.is_current:
+            raise RuntimeError(
+                "expected a call from a thread of the user, got one from a finalizer that the garbage collector runs "
+                "in the I/O thread: log and read before the object is dropped"
+            )
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        ended: SimpleQueue[object] = SimpleQueue()
-        future.add_done_callback(ended.put)
+        caller = Caller()
+        future.add_done_callback(caller.end)
         try:
-            self._submit(future, function, args)
-            ended.get()
+            self._submit(future, function, args, caller)
+            caller.wait()
         except BaseException:  # KeyboardInterrupt, or what a signal handler raises
             self.call_soon(future.cancel)
             raise
+        failure, caller.failure = caller.failure, None
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise ProtocolClosed(CLOSED_DURING_CALL) from None
+            if failure is not None:
+                raise failure
+            try:
+                return future.result()
+            except concurrent.futures.CancelledError:
+                raise ProtocolClosed(CLOSED_DURING_CALL) from None
         finally:
-            del future  # its exception holds this frame: without this, a reference cycle would keep both alive
+            del future, failure  # they hold this frame: without this, a reference cycle would keep them alive
 
     async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function in the I/O thread and await its end.
+        """Run a coroutine function in the I/O thread and await its end; in the I/O thread itself, just await it.
 
         Args:
             function: The coroutine function.
@@ -208,12 +241,14 @@ class IoThread:
             ProtocolClosed: The thread was stopped before or during the call, or the caller does not run on asyncio.
         """
         try:
-            asyncio.get_running_loop()
+            running = asyncio.get_running_loop()
         except RuntimeError:
             raise ProtocolClosed(
                 "expected a running asyncio event loop, got none: run the program with asyncio, not with trio, or use "
                 "trialstream.sync in a worker thread"
             ) from None
+        if running is self.loop:  # a method of the protocol that `run` has brought here
+            return await function(*args)
         future = self.submit(function, *args)
         try:
             return await asyncio.wrap_future(future)
