@@ -33,7 +33,6 @@ from trialstream.connect import protocol_of
 from trialstream.kafka.rows import as_floats
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
 from trialstream.reading.protocol import ReadingProtocol
-from trialstream.runtime.origin import on_behalf_of, user_line
 from trialstream.statistics import Statistics
 
 __all__ = ["SyncProtocol", "connect"]
@@ -81,12 +80,7 @@ class SyncProtocol:
         return self._run(counts)
 
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        # The coroutine runs in a copy of this thread's context: warnings of the call point to the line that made it.
-        line = on_behalf_of.set(user_line())
-        try:
-            return self._protocol.lifecycle.run(functools.partial(method, *args, **kwargs))
-        finally:
-            on_behalf_of.reset(line)
+        return self._protocol.lifecycle.run(functools.partial(method, *args, **kwargs))
 
     def log_trial_start(self, trial: Trial) -> None:
         self._run(self._protocol.log_trial_start, trial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import sys
 import threading
@@ -129,7 +130,7 @@ def test_async_callbacks_run_in_the_thread_of_the_call(protocol, trial):
         await asyncio.sleep(0)
         seen.append(threading.get_ident())
 
-    protocol.log_trial_chrono_start(trial, "step", CHRONO, look, lambda: look())
+    protocol.log_trial_chrono_start(trial, "step", CHRONO, look, functools.partial(look))
     protocol.log_trial_chrono_finish(trial, "step")
 
     assert seen == [threading.get_ident()] * 2
@@ -185,35 +186,27 @@ async def outcome_async(settings, error, which):
     """Return what a failing callback of the async protocol does: the exception, and the chronos logged."""
     async with ts.connect(**settings) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
-        raised = None
-        callbacks = {which: failing(error)}
-        try:
-            await protocol.log_trial_chrono_start(trial, "step", CHRONO, **callbacks)
+        with pytest.raises(BaseException) as raised:
+            await protocol.log_trial_chrono_start(trial, "step", CHRONO, **{which: failing(error)})
             await protocol.log_trial_chrono_finish(trial, "step")
-        except BaseException as found:
-            raised = found
         logged = chronos_of(protocol, trial)
         with pytest.raises(ts.ChronoError, match="never started"):
             await protocol.log_trial_chrono_finish(trial, "step")
-        return raised, logged
+        return raised.value, logged
 
 
 def outcome_sync(settings, error, which):
     """Return the same of the blocking protocol."""
     with trialstream.sync.connect(**settings) as protocol:
         trial = protocol.new_trial(ts.Trial(name="t"))
-        raised = None
-        callbacks = {which: failing(error)}
-        try:
-            protocol.log_trial_chrono_start(trial, "step", CHRONO, **callbacks)
+        with pytest.raises(BaseException) as raised:
+            protocol.log_trial_chrono_start(trial, "step", CHRONO, **{which: failing(error)})
             protocol.log_trial_chrono_finish(trial, "step")
-        except BaseException as found:
-            raised = found
         logged = chronos_of(protocol, trial)
         with pytest.raises(ts.ChronoError, match="never started"):
             protocol.log_trial_chrono_finish(trial, "step")
         protocol.add_trial_tags(trial, a=1)  # the I/O thread runs on
-        return raised, logged
+        return raised.value, logged
 
 
 @pytest.mark.usefixtures("_frames_stay_open")
@@ -276,6 +269,8 @@ def test_an_interrupt_at_any_instruction_of_a_call_with_callbacks(protocol, tria
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", lambda each: unraisable.append(repr(each.object)))
 
+    before = dict(contextvars.copy_context())
+
     def callback():
         return len([threading.get_ident()])
 
@@ -299,6 +294,7 @@ def test_an_interrupt_at_any_instruction_of_a_call_with_callbacks(protocol, tria
 
     assert 300 < place < 99_999
     assert unraisable == []
+    assert dict(contextvars.copy_context()) == before
     protocol.add_trial_tags(trial, a=1)
 
 
@@ -374,7 +370,7 @@ def run_in_io_thread(protocol, function):
     def run():
         try:
             found.append(function())
-        except Exception as error:
+        except RuntimeError as error:
             found.append(error)
         done.set()
 

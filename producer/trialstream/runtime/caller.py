@@ -18,6 +18,8 @@ from typing import Any
 
 from trialstream_schemas.errors import InvalidType
 
+from trialstream.runtime.origin import UserLine
+
 __all__ = ["Caller", "CallerFailed", "current_caller", "in_caller"]
 
 # The thread that waits for the current task; None if no thread is blocked, as in a task of the user's own loop.
@@ -35,12 +37,17 @@ class Caller:
 
     It shares no lock with the I/O thread, so it may be interrupted at any instruction.
 
+    Args:
+        line: The line of the user's code that made the call.
+
     Attributes:
+        line: As given.
         thread: Identity of the thread.
         failure: The exception of the last function that raised one; None if none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, line: UserLine | None) -> None:
+        self.line = line
         self.thread = threading.get_ident()
         self.failure: BaseException | None = None
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()

@@ -34,6 +34,7 @@ from trialstream_schemas.errors import ProtocolClosed
 
 from trialstream.runtime.caller import Caller, current_caller
 from trialstream.runtime.loop import DaemonLoop
+from trialstream.runtime.origin import on_behalf_of, user_line
 
 __all__ = ["CLOSED_DURING_CALL", "INTERPRETER_EXITS", "PARENT_PROCESS", "IoThread"]
 
@@ -145,7 +146,10 @@ class IoThread:
         if future.cancelled():
             self._end_cancelled(future)
             return
-        current_caller.set(caller)  # in a copy of the caller's context, which the task inherits
+        # In a copy of the caller's context, which the task inherits: an interrupt could leave them set in the original.
+        current_caller.set(caller)
+        if caller is not None:
+            on_behalf_of.set(caller.line)
         self._tasks[future] = task = self.loop.create_task(_awaited(function, args))
         task.add_done_callback(functools.partial(self._ended, future))
         future.add_done_callback(self._cancel)
@@ -204,11 +208,11 @@ class IoThread:
         """
         if self.is_current:
             raise RuntimeError(
-                "expected a call from a thread of the user, got one from a finalizer that the garbage collector runs "
-                "in the I/O thread: log and read before the object is dropped"
+                "expected a call from a thread of the user, got one from the I/O thread, where a finalizer or a "
+                "handler of warnings or logs may run: it cannot wait for itself"
             )
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        caller = Caller()
+        caller = Caller(user_line())
         future.add_done_callback(caller.end)
         try:
             self._submit(future, function, args, caller)
