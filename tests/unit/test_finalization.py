@@ -1,9 +1,11 @@
-"""A protocol that is used while the interpreter finalizes, when no other thread runs any more: without servers."""
+"""Protocols at the exit of the interpreter, and while it finalizes, when no other thread runs: without servers."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+import pytest
 
 OPENED_IN_A_HANDLER = """
 import atexit, sys
@@ -47,21 +49,53 @@ late = Late()
 late.cycle = late
 """
 
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import trialstream as ts, trialstream.sync
 
-def run(tmp_path, text):
+protocol = trialstream.sync.connect(kafka="127.0.0.1:1", mongo="mongodb://127.0.0.1:1", spool_dir=sys.argv[1])
+
+def hold():
+    with protocol:
+        yield protocol
+
+def interrupt():
+    while protocol._protocol.lifecycle._closing is None:
+        time.sleep(0.01)
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+
+held = hold()
+next(held).new_trial(ts.Trial(name="t"), auto_increment=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
+threading.Thread(target=interrupt, daemon=True).start()
+"""
+
+
+def run(tmp_path, text, *arguments):
     """Run a script, which must end in time, and return its result."""
     script = tmp_path / "script.py"
     script.write_text(text)
-    command = [sys.executable, str(script), str(tmp_path / "spool")]
+    command = [sys.executable, str(script), str(tmp_path / "spool"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
 
 def test_a_protocol_that_an_exit_handler_opens(tmp_path):
-    """Left while the interpreter finalizes, it warns of the events that are lost, and does not wait."""
+    """Left while the interpreter finalizes, it warns of events that may be lost, and waits for no thread and lock."""
     ran = run(tmp_path, OPENED_IN_A_HANDLER)
 
     assert ran.stdout == "logged\n"
-    assert "events are lost (the interpreter had ended all threads)" in ran.stderr
+    assert "opened by an exit handler and not closed there: its last events may be lost" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "Exception ignored" not in ran.stderr
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_exit_handler_waits_for_kafka(tmp_path, signal):
+    """Ctrl-C, or a handler that exits, ends the wait for Kafka; the events are written to the spool."""
+    ran = run(tmp_path, INTERRUPTED, signal)
+
+    assert "1 events wait in" in ran.stderr
+    assert "(interrupted)" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "Exception ignored" not in ran.stderr
 

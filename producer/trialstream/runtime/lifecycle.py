@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import queue
 import sys
@@ -30,6 +31,7 @@ from trialstream.runtime.shutdown import at_exit
 
 __all__ = ["Lifecycle", "Managed"]
 
+logger = logging.getLogger("trialstream")
 T = TypeVar("T")
 
 # Time to send the remaining events once the block is left, seconds. Events that are not sent by then stay in the spool.
@@ -203,10 +205,13 @@ class Lifecycle:
             return
         if self._io.is_current:  # a finalizer that the garbage collector runs there: the exit handler waits for the end
             self._io.call_soon(self._start_closing)
-        elif sys.is_finalizing():  # opened by an exit handler: no thread sends or writes any more
+        elif sys.is_finalizing():  # opened by an exit handler; a thread that has ended may hold the locks of the events
             self._state = "closed"
-            self._managed.stop_accepting()
-            self._managed.report_unsent("the interpreter had ended all threads", self._opened_at, may_raise=False)
+            message = "trialstream: opened by an exit handler and not closed there: its last events may be lost"
+            try:
+                warn(message, self._opened_at)
+            except RuntimeWarning:  # warnings are errors in this process
+                logger.warning("%s", message)
         else:
             self._close_and_wait(user_line(), may_raise=not failed)
 
