@@ -1,7 +1,7 @@
 """The thread that waits for a call in the I/O thread: functions of the user run there.
 
-A callback may depend on its thread (torch chooses the device by thread), may take long, and may raise `SystemExit`, which
-would end the event loop of the I/O thread.
+A callback may depend on its thread (torch chooses the device by thread), may take long, and may raise `SystemExit`,
+which would end the event loop of the I/O thread.
 """
 
 from __future__ import annotations
