@@ -12,7 +12,7 @@ waits. A protocol may be shared between threads. Callbacks of chronos run in the
 gets an event loop of its own there.
 
 The coroutine of a call runs in the I/O thread, so the thread of the call takes no lock, and a signal handler that
-interrupts a call may log, too.
+interrupts a call may log, too. If the I/O thread hangs, calls that log run in the thread of the call instead.
 """
 
 # ruff: noqa: D102 (the methods are described in trialstream/protocol.py)

@@ -419,3 +419,32 @@ def test_tensors_are_converted_in_the_thread_of_the_call(protocol, trial):
         protocol.log_trial_metrics(trial, loss=Tensor(), step=1)
 
     assert set(threads) == {threading.get_ident()}
+
+
+def test_an_io_thread_that_hangs(protocol, trial, monkeypatch):
+    """Calls that log run in their own thread meanwhile, other calls wait; when the I/O thread goes on, so do they."""
+    monkeypatch.setattr("trialstream.runtime.lifecycle._HANG_SECONDS", 0.2)
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        hanging.set()
+        go_on.wait(60)
+
+    protocol._protocol.lifecycle.loop.call_soon_threadsafe(hang)
+    hanging.wait(10)
+    for step in range(100):
+        protocol.log_trial_metrics(trial, step=step, **{f"loss{step % 2}": step})
+        protocol.add_trial_tags(trial, a=step)
+    protocol.log_trial_chrono_start(trial, "step", CHRONO)
+    protocol.log_trial_chrono_finish(trial, "step")
+    queued = protocol.statistics().queued
+    waiting = threading.Thread(target=protocol.commit, args=("spooled",))
+    waiting.start()
+    assert waiting.is_alive()
+    go_on.set()
+    waiting.join(30)
+    assert not protocol._protocol.lifecycle._io._hangs
+
+    assert queued == 1 + 2 * 100  # the creation, rows that changing names make events, and tags
+    assert protocol.statistics().queued == queued + 1  # and the frame of the chrono
+    assert len(protocol._protocol.lifecycle._io._tasks) == 1  # the session's own

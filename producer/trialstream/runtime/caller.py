@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import queue
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -51,15 +52,39 @@ class Caller:
         self.thread = threading.get_ident()
         self.failure: BaseException | None = None
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._unclaimed = [self]
+
+    def claim(self) -> bool:
+        """Return True to the first thread that claims to run the call, and False to any other."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
 
     def end(self, _: object) -> None:
         """End `wait`, from any thread."""
         self._work.put(None)
 
-    def wait(self) -> None:
-        """Run functions in this thread until `end` is called."""
-        while (work := self._work.get()) is not None:
+    def wait(self, patience: float | None) -> bool:
+        """Run functions in this thread until `end` is called.
+
+        Args:
+            patience: Seconds that the call may take to begin; None for any.
+
+        Returns:
+            Whether the call has ended; False if it has not begun, and this thread has claimed it.
+        """
+        try:
+            work = self._work.get(timeout=patience)
+        except queue.Empty:
+            if self.claim():
+                return False
+            work = self._work.get()
+        while work is not None:
             work()
+            work = self._work.get()
+        return True
 
     async def run(self, function: Callable[[], object]) -> Any:
         """Run a function in the blocked thread, and wait for its end in the I/O thread.

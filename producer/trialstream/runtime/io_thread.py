@@ -11,7 +11,8 @@ A call from the main thread may be interrupted (Ctrl-C) at any instruction. Two 
 - Coroutines and tasks are created and released in the I/O thread only. If the caller created a coroutine and the
   interrupt came before it was handed over, Python would report it as never awaited. If the caller released the last
   reference to a task, the interrupt could come inside asyncio's weak-reference callback, where Python swallows it.
-- `IoThread.run` takes no lock that the I/O thread also takes, since an interrupt could leave it locked.
+- `IoThread.run` takes no lock that the I/O thread also takes, since an interrupt could leave it locked. The exception
+  is a call that the I/O thread has not begun after seconds: the thread hangs, and calls that log must not hang with it.
 
 Once the interpreter finalizes, only the finalizing thread runs. A call that waited for the I/O thread then would never
 return, so it is refused.
@@ -28,6 +29,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from trialstream_schemas.errors import ProtocolClosed
@@ -45,6 +47,27 @@ _JOIN_SECONDS = 5.0
 CLOSED_DURING_CALL = "the protocol was closed during the call: leave its block only after the last call"
 PARENT_PROCESS = "the protocol was opened in a parent process: call trialstream.connect() here"
 INTERPRETER_EXITS = "the interpreter exits and runs no other threads any more: log before the end of the program"
+
+
+# Whether the current coroutine runs in the thread of its caller, since the I/O thread hangs: then `call` blocks.
+_runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
+
+
+def _run_here(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
+    """Run a coroutine function in this thread, in a copy of its context."""
+
+    def run() -> T:
+        _runs_here.set(True)
+        coroutine = function(*args)
+        try:
+            while coroutine.send(None) is None:
+                pass
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+        coroutine.close()
+        raise ProtocolClosed("the I/O thread does not answer, so no async callback can run")
+
+    return copy_context().run(run)
 
 
 async def _awaited(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:
@@ -69,6 +92,8 @@ class IoThread:
         )
         # Every submitted call that has not ended, with its task once there is one.
         self._tasks: dict[concurrent.futures.Future[Any], asyncio.Task[Any] | None] = {}
+        # Whether a call has not begun for a long time; then `run` makes further calls in the threads of their callers.
+        self._hangs = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._pid = os.getpid()
@@ -143,8 +168,11 @@ class IoThread:
         args: tuple[Any, ...],
         caller: Caller | None,
     ) -> None:
+        self._hangs = False
         if future.cancelled():
             self._end_cancelled(future)
+            return
+        if caller is not None and not caller.claim():
             return
         # In a copy of the caller's context, which the task inherits: an interrupt could leave them set in the original.
         current_caller.set(caller)
@@ -192,12 +220,14 @@ class IoThread:
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(function, *args)
 
-    def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, patience: float | None = None) -> T:
         """Run a coroutine function in the I/O thread and block until it ends; it may use `in_caller` meanwhile.
 
         Args:
             function: The coroutine function.
             *args: Its arguments.
+            patience: Seconds that the call may take to begin; None for any. If it takes longer, the I/O thread hangs,
+                and the call runs in this thread: one that only logs need not wait for the I/O thread.
 
         Returns:
             What the function returns.
@@ -211,12 +241,17 @@ class IoThread:
                 "expected a call from a thread of the user, got one from the I/O thread, where a finalizer or a "
                 "handler of warnings or logs may run: it cannot wait for itself"
             )
+        if self._hangs and patience is not None:
+            return _run_here(function, args)
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         caller = Caller(user_line())
         future.add_done_callback(caller.end)
         try:
             self._submit(future, function, args, caller)
-            caller.wait()
+            if not caller.wait(patience):
+                self._hangs = True
+                self._tasks.pop(future, None)
+                return _run_here(function, args)
         except BaseException:  # KeyboardInterrupt, or what a signal handler raises
             self.call_soon(future.cancel)
             raise
@@ -244,6 +279,8 @@ class IoThread:
         Raises:
             ProtocolClosed: The thread was stopped before or during the call, or the caller does not run on asyncio.
         """
+        if _runs_here.get():
+            return self.run(function, *args)
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

@@ -38,7 +38,8 @@ T = TypeVar("T")
 _CLOSE_SECONDS = 10.0
 # Time to stop the sender, which closes its connections, and to write the rest to the spool, seconds.
 _FINISH_SECONDS = 10.0
-# Extra time for the I/O thread to answer, seconds. A thread that needs longer hangs, for example on a disk.
+# Extra time for the I/O thread to answer, and time to begin a call, seconds. A thread that needs longer hangs, for
+# example on a disk.
 _HANG_SECONDS = 2.0
 
 
@@ -339,7 +340,7 @@ class Lifecycle:
             RuntimeError: The call comes from the I/O thread itself, which cannot wait for itself.
         """
         self.check_open()
-        return self._io.run(function, *args)
+        return self._io.run(function, *args, patience=_HANG_SECONDS)
 
     def start(self, function: Callable[..., Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Start a coroutine function in the I/O thread, and return its future; `open` of a managed object uses it."""
