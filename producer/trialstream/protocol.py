@@ -187,8 +187,10 @@ class Protocol(ABC):
             name: Name of the chrono; any but `runtime`, the name of the trial's own.
             aggregator: Aggregator of its elapsed seconds; by default, or if None, statistics without the first
                 duration.
-            start_callback: Called before the chrono starts; sync or async.
-            end_callback: Called before the chrono stops, for example to synchronise a device; sync or async.
+            start_callback: Called where this call is made, before the chrono starts; sync or async. If it raises, the
+                call raises its exception, and the chrono does not start.
+            end_callback: Called where `log_trial_chrono_finish` is called, before the chrono stops, for example to
+                synchronise a device; sync or async.
         """
 
     @abstractmethod
@@ -200,8 +202,9 @@ class Protocol(ABC):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """Call the `end_callback`, stop the chrono and log its elapsed seconds, even if the callback raises.
+        """Call the `end_callback`, stop the chrono and log its elapsed seconds.
 
+        If the callback raises, the chrono is logged and counts in `failed_chronos`, and the call raises its exception.
         The call stops the latest chrono of that name that this task (or thread) started, or the only open one.
 
         Args:

@@ -8,7 +8,11 @@
         protocol.log_trial_metrics(trial, step=1, loss=0.5)
 
 Each method has the name, the parameters and the errors of the method of `Protocol`, and blocks where the async method
-waits. A protocol may be shared between threads. Callbacks of chronos run in a background thread.
+waits. A protocol may be shared between threads. Callbacks of chronos run in the thread of the call; an async callback
+gets an event loop of its own there.
+
+The coroutine of a call runs in the I/O thread, so the thread of the call takes no lock, and a signal handler that
+interrupts a call may log, too. If the I/O thread hangs, calls that log run in the thread of the call instead.
 """
 
 # ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
@@ -16,22 +20,19 @@ waits. A protocol may be shared between threads. Callbacks of chronos run in a b
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
-from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.kafka.chronos import caller
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step, refuse_copy
-from trialstream.runtime.io_thread import IoThread
-from trialstream.runtime.origin import on_behalf_of, user_line
+from trialstream.kafka.rows import as_floats
+from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
+from trialstream.reading.protocol import ReadingProtocol
 from trialstream.statistics import Statistics
 
 __all__ = ["SyncProtocol", "connect"]
@@ -44,13 +45,11 @@ class SyncProtocol:
     """Blocking methods over an asynchronous protocol; a context manager.
 
     Args:
-        protocol: The asynchronous protocol, not yet entered.
+        protocol: The asynchronous protocol, not yet opened.
     """
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: ReadingProtocol) -> None:
         self._protocol = protocol
-        self._thread: IoThread | None = None
-        self._closed = False
 
     def __reduce__(self) -> NoReturn:
         refuse_copy(self)
@@ -65,44 +64,23 @@ class SyncProtocol:
         self.close(failed=exc_type is not None)
 
     def open(self) -> None:
-        if self._thread is not None:
-            raise ProtocolClosed("a protocol can be entered once: make another one with trialstream.sync.connect()")
-        self._thread = thread = IoThread("trialstream-sync")
-        try:
-            self._run(self._protocol.open)
-        except BaseException:
-            self._thread = None
-            thread.stop()
-            raise
+        self._protocol.lifecycle.open_blocking()
 
     def close(self, *, failed: bool = False) -> None:
-        # A forked child leaves the block that its parent entered.
-        if self._thread is None or self._thread.foreign or self._closed:
-            return
-        self._closed = True
-        try:
-            self._run(self._protocol.close, failed=failed)
-        finally:
-            self._thread.stop()
+        self._protocol.lifecycle.close_blocking(failed=failed)
 
     @property
     def writer(self) -> str:
         return self._protocol.writer
 
     def statistics(self) -> Statistics:
-        return self._protocol.statistics()
+        async def counts() -> Statistics:
+            return self._protocol.statistics()
+
+        return self._run(counts)
 
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._thread is None:
-            raise ProtocolClosed("the protocol is not open: enter `with trialstream.sync.connect() as protocol:`")
-        # The coroutine runs in a copy of this thread's context: chronos are matched by the calling thread.
-        # Warnings of the call point to the line that made it.
-        token, line = caller.set(threading.get_ident()), on_behalf_of.set(user_line())
-        try:
-            return self._thread.run(functools.partial(method, *args, **kwargs))
-        finally:
-            on_behalf_of.reset(line)
-            caller.reset(token)
+        return self._protocol.lifecycle.run(functools.partial(method, *args, **kwargs))
 
     def log_trial_start(self, trial: Trial) -> None:
         self._run(self._protocol.log_trial_start, trial)
@@ -148,8 +126,13 @@ class SyncProtocol:
         self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
     ) -> None:
         # First in this thread and without a lock, since a signal handler that logs may interrupt any instruction here.
-        if not self._protocol.log_trial_metrics_nowait(trial, step, aggregator, kwargs):
-            self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **kwargs)
+        nowait = self._protocol.log_trial_metrics_nowait
+        if nowait(trial, step, aggregator, kwargs):
+            return
+        # In this thread, since the conversion of a tensor waits for its device.
+        floats = as_floats(kwargs)
+        if floats is None or not nowait(trial, step, aggregator, floats):
+            self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **(floats or kwargs))
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]

@@ -33,6 +33,9 @@ CODES = {
     "SIGTERM": -signal.SIGTERM,
     "os._exit": 5,
 }
+# Calls of `trialstream.sync` while the interpreter finalizes or runs exit handlers.
+AT_EXIT = ("generator", "contextmanager", "__del__", "exit handlers", "daemon thread")
+CODES |= dict.fromkeys(AT_EXIT, 0)
 # No Python code runs at these endings, as at a kill.
 KILLED = ("SIGTERM", "os._exit")
 SIGNALS = {
@@ -40,7 +43,7 @@ SIGNALS = {
     "SIGTERM": signal.SIGTERM,
     "SIGTERM handled": signal.SIGTERM,
 }
-CASES = [f"{ending}, {api}" for ending in CODES for api in ("sync", "async")]
+CASES = [f"{ending}, {api}" for ending in CODES for api in ("sync", "async") if api == "sync" or ending not in AT_EXIT]
 # Longest end of a child on a busy machine with the time-out `TIMEOUT`: the time-out, stopping the sender, the disk, and
 # the end of Python itself.
 TIMEOUT = 3.0
@@ -164,6 +167,16 @@ def test_without_kafka_a_child_ends_in_time_and_names_its_spool(kafka_down, case
         assert "closed with events that were not sent" in warning
         assert f"trialstream push {kafka_down.config.spools}/" in warning
         assert "lost" not in warning
+
+
+@pytest.mark.parametrize("ending", [each for each in AT_EXIT if each != "daemon thread"])
+def test_calls_at_the_exit_of_the_interpreter(kafka_up, kafka_down, ending):
+    """Each call after the exit handler, and an opening, raises ProtocolClosed at once, also while Python finalizes."""
+    for cases in (kafka_up, kafka_down):
+        refused = cases.by_name[f"{ending}, sync"].ended.last("refused")
+
+        assert refused["finalizing"] == (ending != "exit handlers")
+        assert set(refused["errors"]) == {"ProtocolClosed"}
 
 
 def test_no_event_is_in_the_log_twice(kafka_up):

@@ -140,6 +140,25 @@ def test_processes_log_to_an_undecided_trial(served, start, method, tmp_path):
     assert found == {key: list(range(100)) for key in ("loss", "rank0")}
 
 
+def test_blocks_that_generators_hold(served, start):
+    """Processes whose blocks are held by generators end at once in every way, and each event arrives once."""
+    ended = start(served, "held_by_generators", "held").end(END_SECONDS)
+    found = anyio.run(steps_of, served, "held")
+
+    assert (ended.code, ended.teardown_errors, ended.warnings) == (0, [], [])
+    assert ended.last("ended")["codes"] == {
+        "os.fork, falls off the end": 0,
+        "os.fork, sys.exit": 3,
+        "os.fork, os._exit": 5,
+        "fork, returns": 0,
+        "fork, os._exit": 5,
+        "spawn, returns": 0,
+        "spawn, os._exit": 5,
+    }
+    assert all(all(each["refused"]) for each in ended.messages if each["word"] == "child")
+    assert found == {key: list(range(100)) for key in ("loss", *(f"rank{rank}" for rank in range(4)))}
+
+
 def test_workers_of_a_data_loader_come_and_go(served, start):
     """The parent logs each event once and without a warning while forked workers start and end."""
     ended = start(served, "data_loader", "loader").end(END_SECONDS)

@@ -1,4 +1,7 @@
-"""A signal handler that raises inside a log call: nothing that was logged is lost, and nothing counts twice."""
+"""A signal handler that raises inside a log call: nothing that was logged is lost, and nothing counts twice.
+
+Without servers: in the outbox at each place, and in whole processes at random times.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from processes import Child
+from trialstream.config import Config
 from trialstream.log.topics import Route
 from trialstream.pipeline import outbox as outbox_module
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
+from trialstream.spool.segment import read_segment
 from trialstream_schemas.model.aggregators import StatAggregator, timeseries_aggregator
 from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import ChronosFinished, MetricsLogged, SubjectEvent, TagsAdded
 
 TRIAL = "h_0"
@@ -112,3 +119,39 @@ def test_an_exception_of_a_signal_handler_at_every_place():
             break
 
     assert at > 200  # number of places where it was raised
+
+
+def logged(folder: Path) -> int:
+    """Return the number of rows, chronos and updates in a folder of spools, each event once."""
+    store = SchemaStore()
+    found: dict[int | None, int] = {}
+    for segment in folder.glob("*/*/*.avro"):
+        for each in read_segment(segment).events:
+            event = store.decode(each.value)
+            match event:
+                case MetricsLogged():
+                    found[event.seq] = len(event.columns[0])
+                case ChronosFinished():
+                    found[event.seq] = len(event.times)
+                case TagsAdded():
+                    found[event.seq] = 1
+    return sum(found.values())
+
+
+def test_ctrl_c_at_random_times(tmp_path):
+    """Children that log in a tight loop end at once by Ctrl-C, print nothing, and lose and repeat nothing."""
+    child = Child(Config(), tmp_path, "interrupts.py", tmp_path)
+    try:
+        ended = child.end(120)
+    finally:
+        child.kill()
+    children = [each for each in ended.messages if each["word"] == "child"]
+    printed = [(tmp_path / f"{each['number']}.err").read_text() for each in children]
+
+    assert ended.stderr == ""
+    assert ended.last("ended")["codes"] == [0] * len(children)
+    assert len(children) == 40
+    # The warning of an offline protocol, that events wait for a push, is the only output.
+    assert [line for text in printed for line in text.splitlines() if "events wait in" not in line] == []
+    for each in children:
+        assert each["steps"] <= logged(tmp_path / str(each["number"])) <= each["steps"] + 1, each

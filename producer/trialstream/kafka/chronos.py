@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from trialstream_schemas.errors import ChronoError, InvalidValue
@@ -15,17 +14,15 @@ from trialstream_schemas.model.trial import RUNTIME_CHRONO
 from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import Callback
+from trialstream.runtime.caller import current_caller
 
-__all__ = ["Chronos", "OpenChrono", "caller", "check_chrono"]
-
-# Identity of the thread on whose behalf the current thread calls (`trialstream.sync`); None if there is none.
-caller: ContextVar[object] = ContextVar("caller", default=None)
+__all__ = ["Chronos", "OpenChrono", "check_chrono"]
 
 
 def _owner() -> object:
-    """Return the identity of the caller: the thread in `caller`, otherwise the running task or this thread."""
-    if (on_behalf := caller.get()) is not None:
-        return on_behalf
+    """Return the identity of the caller: the thread that waits for this call, otherwise the running task or thread."""
+    if (caller := current_caller.get()) is not None:
+        return caller.thread
     try:
         task = asyncio.current_task()
     except RuntimeError:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import time
 from collections.abc import Callable
@@ -40,6 +39,7 @@ from trialstream.reading.checks import checked, decided_uid, definition
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
 from trialstream.reading.uri import check_uri
+from trialstream.runtime.caller import in_caller
 from trialstream.spool.checks import check_writable
 from trialstream.statistics import Statistics
 
@@ -81,12 +81,11 @@ class KafkaProtocol(ReadingProtocol):
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
         self._row_checks = RowChecks(self._session.lifecycle.warn_once)
-        # `Outbox.add_row`, once there is an outbox.
+        # `Outbox.add_row`, from the first row on.
         self._add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = lambda *_: False
 
     async def open(self) -> None:
         await self._session.lifecycle.open()
-        self._add_row = self._session.outbox.add_row
 
     async def close(self, *, failed: bool = False) -> None:
         await self._session.lifecycle.close(failed=failed)
@@ -171,7 +170,8 @@ class KafkaProtocol(ReadingProtocol):
         for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
             if callback is not None and not callable(callback):
                 raise InvalidType(f"{path}: expected a callable, got {type(callback).__name__}")
-        await _run_callback(start_callback)
+        if start_callback is not None:
+            await in_caller(start_callback)
         self._session.chronos.start(OpenChrono(uid, name, spec, end_callback))
 
     async def log_trial_chrono_finish(
@@ -187,7 +187,8 @@ class KafkaProtocol(ReadingProtocol):
         chrono = self._session.chronos.finish(uid, name)
         failed = (exc_type is not None or exc_val is not None) and not commands.is_successful_exit(exc_type, exc_val)
         try:
-            await _run_callback(chrono.end_callback)
+            if chrono.end_callback is not None:
+                await in_caller(chrono.end_callback)
         except BaseException:
             failed = True
             raise
@@ -228,7 +229,9 @@ class KafkaProtocol(ReadingProtocol):
             self._yield_at = now + _YIELD_SECONDS
             await asyncio.sleep(0)
         uid = await self._existing_uid(trial)
-        add = self._row_checks.prepare(self._session.outbox, trial, uid, step, aggregator, kwargs)
+        outbox = self._session.outbox
+        self._add_row = outbox.add_row
+        add = self._row_checks.prepare(outbox, trial, uid, step, aggregator, kwargs)
         try:
             add()
         except OutboxFull:
@@ -370,10 +373,3 @@ class KafkaProtocol(ReadingProtocol):
         if level not in by_level:
             raise InvalidValue(f"level: expected {', '.join(map(repr, by_level))}, got {level!r}")
         await session.lifecycle.call(waits.wait_spooled if session.config.offline else by_level[level], seconds)
-
-
-async def _run_callback(callback: Callback | None) -> None:
-    if callback is not None:
-        result = callback()
-        if inspect.isawaitable(result):
-            await result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,34 @@ from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
-__all__ = ["RowChecks"]
+__all__ = ["RowChecks", "as_floats"]
 
 # Maximum number of tuples of names that are remembered as checked.
 _KNOWN_NAMES = 10_000
 # A double represents every integer below this one.
 _EXACT = 2**53
+
+
+def as_floats(values: dict[str, Any]) -> dict[str, Any] | None:
+    """Convert the numbers of a row to floats, apart from those that may lose digits.
+
+    Args:
+        values: Numbers by name.
+
+    Returns:
+        The converted row; None if all its numbers are floats already.
+
+    Raises:
+        InvalidType: A value is not a number.
+        InvalidValue: A number is too large for a double.
+    """
+    found = {}
+    for name, x in values.items():
+        if type(x) is not float:
+            double = number(x, f"metric {name!r}")
+            if not _EXACT <= abs(double) < math.inf:
+                found[name] = double
+    return values | found if found else None
 
 
 class RowChecks:

@@ -18,6 +18,8 @@ from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.checks import checked, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
 from trialstream.reading.reader import Collection, Read, Reader, Since
+from trialstream.runtime.caller import in_caller
+from trialstream.runtime.lifecycle import Lifecycle
 
 __all__ = ["ReadSession", "ReadingProtocol"]
 
@@ -30,6 +32,10 @@ class ReadSession(typing.Protocol):
     @property
     def timeout(self) -> float:
         """Maximum duration of any wait, seconds."""
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Opens and closes the connection, and runs calls in its I/O thread."""
 
     @property
     def reader(self) -> Reader:
@@ -70,6 +76,11 @@ class ReadingProtocol(Protocol):
 
     def __init__(self, session: ReadSession) -> None:
         self._session = session
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Opens and closes the connection, and runs calls in its I/O thread."""
+        return self._session.lifecycle
 
     @abstractmethod
     async def _history_uid(self, trial: Trial) -> str:
@@ -153,9 +164,14 @@ class ReadingProtocol(Protocol):
         session = self._session
         uid = await self._history_uid(trial)
         buckets = await session.read(lambda: session.reader.history(uid, section, names, since))
-        found = histories(buckets, since)
-        if missing := set(names) - found.keys():
-            raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
-        if max_points is not None:
-            found = {name: downsampled(each, max_points) for name, each in found.items()}
+
+        def arrays() -> dict[str, MetricHistory]:
+            found = histories(buckets, since)
+            if missing := set(names) - found.keys():
+                raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
+            if max_points is not None:
+                found = {name: downsampled(each, max_points) for name, each in found.items()}
+            return found
+
+        found: dict[str, MetricHistory] = await in_caller(arrays)  # a long one would hold up the I/O thread
         return found

@@ -29,7 +29,7 @@ class UserLine(NamedTuple):
     registry: dict[Any, Any]
 
 
-# The line on whose behalf the current thread calls (`trialstream.sync`); None if there is none.
+# The line on whose behalf a task of the I/O thread runs (`trialstream.sync`); None if there is none.
 on_behalf_of: ContextVar[UserLine | None] = ContextVar("on_behalf_of", default=None)
 
 

@@ -97,7 +97,9 @@ def interrupt_when_waiting() -> None:
 
     def waits() -> bool:
         frame = sys._current_frames()[main]
-        return frame.f_code is IoThread.run.__code__
+        while frame is not None and frame.f_code is not IoThread.run.__code__:
+            frame = frame.f_back
+        return frame is not None
 
     def interrupt_when_it_lasts() -> None:
         seen = 0

@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trialstream as ts
@@ -18,7 +20,7 @@ from trialstream.pipeline import sender
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)
 # Endings at which the protocol is entered and never left.
-LEFT_OPEN = ("interpreter exit", "threads")
+LEFT_OPEN = ("interpreter exit", "threads", "__del__", "exit handlers", "daemon thread")
 BLOCKING = ("SIGINT", "SIGINT twice", "SIGTERM", "SIGTERM handled")
 
 api, ending, name = sys.argv[1:4]
@@ -26,9 +28,12 @@ timeout = float(sys.argv[4])
 
 
 class Done:
-    """Number of calls that have returned."""
+    """Number of calls that have returned, the trial, and objects that are held until the interpreter finalizes."""
 
     steps = 0
+    trial: ts.Trial
+    held: Any = None
+    unopened: trialstream.sync.SyncProtocol
 
 
 def installed() -> list[Any]:
@@ -47,7 +52,14 @@ def prepare() -> None:
         signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     before = installed()
-    atexit.register(lambda: tell("ended", logged=Done.steps, kept=installed() == before))
+
+    def report_end() -> None:
+        """Report after the exit handler of the protocol, which is registered later."""
+        if ending == "daemon thread":
+            Done.held.join(10)
+        tell("ended", logged=Done.steps, kept=installed() == before)
+
+    atexit.register(report_end)
 
 
 def watch(protocol: Any) -> None:
@@ -62,6 +74,75 @@ def watch(protocol: Any) -> None:
     threading.Thread(target=report_close, daemon=True).start()
 
 
+# --- Calls at the exit of the interpreter
+
+
+def report_refused(protocol: trialstream.sync.SyncProtocol) -> None:
+    """Make calls of every kind that the closed protocol must refuse, and report the class of each error."""
+    calls: list[Callable[[], Any]] = [
+        lambda: protocol.log_trial_metrics(Done.trial, loss=1.0),
+        lambda: protocol.log_trial_metrics(Done.trial, loss=1),
+        lambda: protocol.add_trial_tags(Done.trial, a=1),
+        lambda: protocol.log_trial_finish(Done.trial),
+        lambda: protocol.new_trial(ts.Trial(name="late")),
+        lambda: protocol.commit("spooled"),
+        lambda: protocol.fetch_trials({}),
+        protocol.statistics,
+        protocol.open,
+        Done.unopened.open,
+    ]
+    errors = []
+    for call in calls if sys.is_finalizing() else calls[:-1]:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 (reported)
+            errors.append(type(error).__name__)
+        else:
+            errors.append("")
+    protocol.close()
+    tell("refused", errors=errors, finalizing=sys.is_finalizing())
+
+
+def hold(protocol: trialstream.sync.SyncProtocol) -> Iterator[trialstream.sync.SyncProtocol]:
+    """Generator that holds the block of a protocol."""
+    with protocol:
+        try:
+            yield protocol
+        finally:
+            report_refused(protocol)
+
+
+class Logger:
+    """Object that logs when it is finalized."""
+
+    def __init__(self, protocol: trialstream.sync.SyncProtocol) -> None:
+        self.protocol = protocol
+        self.cycle = self
+
+    def __del__(self) -> None:
+        report_refused(self.protocol)
+
+
+def log_late(protocol: trialstream.sync.SyncProtocol) -> None:
+    """Log more in an exit handler that runs before that of the protocol."""
+    for _ in range(10):
+        protocol.log_trial_metrics(Done.trial, step=Done.steps, loss=Done.steps)
+        Done.steps += 1
+    protocol.add_trial_tags(Done.trial, late=True)
+
+
+def log_until_closed(protocol: trialstream.sync.SyncProtocol) -> None:
+    """Log in a loop until the protocol is closed."""
+    try:
+        while True:
+            protocol.log_trial_metrics(Done.trial, step=Done.steps, loss=float(Done.steps))
+            Done.steps += 1
+            if Done.steps % 100 == 0:
+                protocol.commit("spooled")
+    except ts.ProtocolClosed:
+        return
+
+
 def act() -> None:
     """End in the way that was requested."""
     if ending == "sys.exit":
@@ -74,7 +155,7 @@ def act() -> None:
 
 def train(protocol: trialstream.sync.SyncProtocol) -> None:
     """Log, wait, log more, and end."""
-    trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
+    Done.trial = trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
     protocol.log_trial_start(trial)
     while Done.steps < 500:
         protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
@@ -87,6 +168,13 @@ def train(protocol: trialstream.sync.SyncProtocol) -> None:
         Done.steps += 1
     if ending == "threads":
         threading.Thread(target=log_on, args=(protocol, trial)).start()
+    if ending == "__del__":
+        Done.held = Logger(protocol)
+    if ending == "exit handlers":
+        atexit.register(log_late, protocol)
+    if ending == "daemon thread":
+        Done.held = threading.Thread(target=log_until_closed, args=(protocol,), daemon=True)
+        Done.held.start()
     if ending in BLOCKING:
         watch(protocol)
         tell("waiting")
@@ -138,7 +226,17 @@ async def log_on_async(protocol: ts.Protocol, trial: ts.Trial) -> None:
 
 def main() -> None:
     """Run `train` without async."""
-    protocol = trialstream.sync.connect(timeout=timeout)
+    protocol, Done.unopened = (trialstream.sync.connect(timeout=timeout) for _ in range(2))
+    if ending == "exit handlers":
+        atexit.register(report_refused, protocol)
+    if ending == "generator":
+        Done.held = hold(protocol)
+        train(next(Done.held))
+        return
+    if ending == "contextmanager":
+        Done.held = contextmanager(hold)(protocol)
+        train(Done.held.__enter__())
+        return
     if ending in LEFT_OPEN:
         train(protocol.__enter__())
         return

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -21,6 +22,8 @@ from trialstream.pipeline import sender
 
 # Deadline for the error of a call on the parent's protocol in a forked child; a call that waits for a lock never ends.
 AT_ONCE_SECONDS = 5.0
+# Generators that hold blocks until the interpreter finalizes.
+held: list[Iterator[Any]] = []
 
 
 class Writers:
@@ -210,6 +213,45 @@ def undecided(name: str, method: str) -> None:
             protocol.log_trial_metrics(trial, step=step, loss=step)
         child.join()
     tell("ended", codes=[child.exitcode], uid=trial.uid)
+
+
+def hold(protocol: trialstream.sync.SyncProtocol) -> Iterator[trialstream.sync.SyncProtocol]:
+    """Generator that holds the block of a protocol."""
+    with protocol:
+        yield protocol
+
+
+def log_and_hold(trial: ts.Trial, rank: int, way: str) -> None:
+    """Run a process of multiprocessing whose block is held by a generator, and end it in some way."""
+    held.append(hold(trialstream.sync.connect()))
+    protocol = next(held[-1])
+    for step in range(100):
+        protocol.log_trial_metrics(trial, step=step, **{f"rank{rank}": step})
+    if way == "os._exit":
+        protocol.commit("acked")
+        os._exit(5)
+
+
+def held_by_generators(name: str) -> None:
+    """End processes of all kinds whose blocks are held by generators; this one ends in the same way."""
+    held.append(hold(trialstream.sync.connect()))
+    protocol = next(held[-1])
+    trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
+    codes: dict[str, int] = {}
+    for way in ("falls off the end", "sys.exit", "os._exit"):
+        pid = os.fork()
+        if pid == 0:
+            return in_child(protocol, trial, way)
+        codes[f"os.fork, {way}"] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    for rank, (method, way) in enumerate(itertools.product(("fork", "spawn"), ("returns", "os._exit"))):
+        child = multiprocessing.get_context(method).Process(target=log_and_hold, args=(trial, rank, way))
+        child.start()
+        child.join(30)
+        codes[f"{method}, {way}"] = child.exitcode
+    for step in range(100):
+        protocol.log_trial_metrics(trial, step=step, loss=step)
+    tell("ended", codes=codes)
+    return None
 
 
 def load(queue: Any, batches: int) -> None:
