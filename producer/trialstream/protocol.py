@@ -158,7 +158,8 @@ class Protocol(ABC):
         A `SystemExit` whose code is 0 or None is a successful end: `Completed`.
 
         The seconds since the start of the trial are added to `chronos["runtime"]`. They are measured by the monotonic
-        clock if this process started the trial, and are otherwise the difference of the two times in the log.
+        clock if this process started the trial, and are otherwise the difference of the two times in the log. A further
+        finish without a start in between changes the status and the errors only, not the runtime or `finished`.
 
         Args:
             trial: The trial.

@@ -183,12 +183,13 @@ def change(draft, event, kind):
             draft["finished"] = None
             draft["starts"] += 1
         case "TrialFinished":
-            elapsed = event.elapsed
-            if elapsed is None and draft["started"] is not None:
-                elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
-            if elapsed is not None:
-                draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
-            draft["finished"] = event.time
+            if draft["finished"] is None:
+                elapsed = event.elapsed
+                if elapsed is None and draft["started"] is not None:
+                    elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
+                if elapsed is not None:
+                    draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
+                draft["finished"] = event.time
             ending = "Interrupted" if event.interrupted else "Completed" if event.error is None else "Exception"
             draft["status"] = (ending, STATUSES[ending])
             add_error(draft, event)

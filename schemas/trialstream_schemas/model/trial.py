@@ -162,7 +162,7 @@ class Trial:
         starts: Number of times that the trial was started.
         created: When the call that created the trial was made, UTC; None until the trial is fetched.
         started: Time of the first start, UTC.
-        finished: Time of the latest finish, UTC; None while the trial runs.
+        finished: Time of the first finish since the latest start, UTC; None until then.
         last_seen: Time of the latest event or heartbeat of any writer, UTC.
         writers: Writer id → number of its latest event that was applied (one writer for each protocol and process).
         lost_events: Number of events that writers numbered and that never reached the log.
