@@ -269,7 +269,7 @@ async def test_an_invalid_status(protocol, trial, given, named):
     await protocol.add_trial_tags(trial, fine=True)
     found = await again(protocol, trial)
 
-    assert (found.status, found.errors, found.lost_events) == (None, [], 0)
+    assert (found.status, found.errors, found.lost_events) == (ts.Status.CreatedGroup, [], 0)
 
 
 # --- Missing trials
