@@ -408,6 +408,9 @@ class Protocol(ABC):
 
         Returns:
             The revisions, ascending; empty if there are none.
+
+        Raises:
+            InvalidValue: A new trial has a hash that is not that of its definition.
         """
 
     @abstractmethod

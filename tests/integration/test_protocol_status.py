@@ -127,6 +127,8 @@ async def test_a_value_that_a_creation_does_not_carry(protocol, name, field, giv
         await protocol.new_trial(ts.Trial(name=name, **{field: given}), auto_increment=auto_increment)
 
     assert await protocol.get_trial(ts.Trial(name=name)) == []
+    with pytest.raises(ts.InvalidValue, match=r"Trial\.hash: expected no hash in a new trial, got 'abc'"):
+        await protocol.get_trial(ts.Trial(name=name, hash="abc"))
 
 
 async def test_members_of_a_new_project_or_group(protocol, name):

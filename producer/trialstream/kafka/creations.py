@@ -12,9 +12,9 @@ from typing import Any
 
 from trialstream_schemas.errors import InvalidValue
 from trialstream_schemas.model.aggregators import Aggregator
-from trialstream_schemas.model.trial import OwnHash, Project, Trial, TrialGroup
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
-from trialstream.reading.checks import definition, shown
+from trialstream.reading.checks import definition, is_new, shown
 
 __all__ = ["new_group", "new_project", "new_trial"]
 
@@ -72,7 +72,7 @@ def new_trial(trial: Trial) -> Trial:
         InvalidType: A field has a type that cannot be logged.
         InvalidValue: A field cannot be stored, or a new trial has a value that a creation does not carry.
     """
-    if trial.created is None or isinstance(trial.hash, OwnHash):
+    if is_new(trial):
         _refuse_others(trial, (*_TRIAL, "hash"))
         definition(trial)  # checks the hash
         return Trial(**_values(trial, _TRIAL))

@@ -11,7 +11,7 @@ from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import OwnHash, Trial
 
-__all__ = ["checked", "decided_uid", "definition", "shown", "whole_number"]
+__all__ = ["checked", "decided_uid", "definition", "is_new", "shown", "whole_number"]
 
 T = TypeVar("T")
 _INT_BITS = 64
@@ -64,20 +64,25 @@ def whole_number(given: object) -> int | None:
         return None
 
 
+def is_new(trial: Trial) -> bool:
+    """Whether the user has made a trial; otherwise a call has returned it."""
+    return trial.created is None or isinstance(trial.hash, OwnHash)
+
+
 def definition(trial: Trial) -> Trial:
-    """Return a fetched trial as it is, and a new trial checked and hashed again, since its dicts may have changed.
+    """Return a trial with its hash: a new trial is checked and hashed again, since its dicts may have changed.
 
     Args:
         trial: The trial.
 
     Returns:
-        The trial with its hash.
+        The trial; as it is, if a call has returned it.
 
     Raises:
         InvalidType: A field of a new trial has a type that cannot be logged.
         InvalidValue: A field of a new trial cannot be stored, or a hash was passed that is not that of its definition.
     """
-    if trial.created is not None:
+    if not is_new(trial):
         return trial
     found = replace(trial, hash="")
     if not isinstance(trial.hash, OwnHash) and trial.hash != found.hash:
