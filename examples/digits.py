@@ -121,10 +121,11 @@ async def run_trials(worker: int, group_id: str, training: Images, test: Images)
 
 
 async def claim_trials(protocol: ts.Protocol, group_id: str) -> AsyncIterator[ts.Trial]:
-    """Claim trials without a status by starting them; each trial is claimed by one worker."""
+    """Claim new trials by starting them; each trial is claimed by one worker."""
     while True:
         try:
-            trial = await protocol.fetch_and_update_trial({"group_id": group_id, "status": None}, "log_trial_start")
+            waiting = {"group_id": group_id, "status": ts.Status.CreatedGroup}
+            trial = await protocol.fetch_and_update_trial(waiting, "log_trial_start")
         except ts.ItemNotFound:
             return
         yield trial

@@ -158,7 +158,8 @@ class Protocol(ABC):
         A `SystemExit` whose code is 0 or None is a successful end: `Completed`.
 
         The seconds since the start of the trial are added to `chronos["runtime"]`. They are measured by the monotonic
-        clock if this process started the trial, and are otherwise the difference of the two times in the log.
+        clock if this process started the trial, and are otherwise the difference of the two times in the log. A further
+        finish without a start in between changes the status and the errors only, not the runtime or `finished`.
 
         Args:
             trial: The trial.
@@ -324,12 +325,13 @@ class Protocol(ABC):
         """Create a project.
 
         Args:
-            project: The project.
+            project: The project, without groups and trials unless a call has returned it.
 
         Returns:
             The created project, or the existing one of that name.
 
         Raises:
+            InvalidValue: A new project has groups or trials.
             CommitTimeout: Kafka has not acknowledged the event in time.
             ProjectionBehind: The consumer has not folded the event in time.
         """
@@ -350,12 +352,13 @@ class Protocol(ABC):
         """Create a group.
 
         Args:
-            group: The group.
+            group: The group, without trials unless a call has returned it.
 
         Returns:
             The created group; None if it exists already.
 
         Raises:
+            InvalidValue: A new group has trials, or another value that a creation does not carry.
             ItemNotFound: Its project does not exist.
             CommitTimeout: Kafka has not acknowledged the event in time.
             ProjectionBehind: The consumer has not folded the event in time.
@@ -408,6 +411,9 @@ class Protocol(ABC):
 
         Returns:
             The revisions, ascending; empty if there are none.
+
+        Raises:
+            InvalidValue: A new trial has a hash that is not that of its definition.
         """
 
     @abstractmethod
@@ -415,13 +421,16 @@ class Protocol(ABC):
         """Create a trial.
 
         Args:
-            trial: The definition of the trial.
+            trial: The definition of the trial, its description, metadata, tags and first status: `Status.CreatedGroup`
+                if it has none. A status does not start or finish the trial. If a call has returned the trial, its next
+                revision has the status `CreatedGroup`, and nothing that was logged but arguments and plain metadata.
             auto_increment: Whether to create the next revision if the trial exists.
 
         Returns:
             The created trial; None if it exists and `auto_increment` is false.
 
         Raises:
+            InvalidValue: A field of a new trial has a value that a creation does not carry, such as `metrics`.
             ItemNotFound: Its project or group does not exist.
             CommitTimeout: Kafka has not acknowledged the event in time; not with `auto_increment`, see docs/spool.md.
             ProjectionBehind: The consumer has not folded the event in time; not with `auto_increment` either.
@@ -480,8 +489,8 @@ class Protocol(ABC):
 
         Args:
             query: Operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not $exists $regex $all $elemMatch
-                $size` and dotted paths. `status` takes a `Status`, its name, or a list of them; times take a
-                `datetime`, a `date` or ISO 8601 text.
+                $size` and dotted paths. `status` takes a `Status`, its name, None for `CreatedGroup`, or a list of
+                them; times take a `datetime`, a `date` or ISO 8601 text.
                 None or no query matches all trials.
             sort: A path, `-path` for descending, or a list of them; by creation if not given. Missing values and NaN
                 come last in either direction.

@@ -271,7 +271,10 @@ async def load(config: Config, *, writers: int = 3, pause: float = 0.004, claims
         shared = await author.create(ts.Trial(name="shared"))
         for number in range(claims):
             await author.create(ts.Trial(name="job", parameters={"number": number}))
-        owns = [await author.create(ts.Trial(name="own", parameters={"number": n})) for n in range(writers)]
+        planned = ts.CustomStatus("Planned", 50)
+        owns = [
+            await author.create(ts.Trial(name="own", parameters={"number": n}, status=planned)) for n in range(writers)
+        ]
         running.trials = [shared, *owns]
         async with _protocols(config, writers) as protocols, anyio.create_task_group() as tasks:
             for own, protocol in zip(owns, protocols, strict=True):

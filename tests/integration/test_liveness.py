@@ -81,7 +81,7 @@ async def test_a_killed_trial_is_listed_and_resumed(config, consumer):
     assert ended.uid == trial.uid
     assert history.steps.tolist() == list(range(20))
     assert len(ended.writers) == 2
-    assert unstarted.status is None
+    assert unstarted.status is ts.Status.CreatedGroup
 
 
 async def test_without_a_consumer_no_trial_is_listed_as_lost(config):

@@ -140,8 +140,11 @@ async def test_pushing_twice_changes_nothing(config, consumer):
 
 async def test_each_writer_of_an_undecided_trial_also_sends_its_creation(config, consumer):
     """A worker's spool can be pushed before that of the process that created the trial, or without it."""
+    queued = ts.CustomStatus("Queued", 7)
     async with offline(config) as main, offline(config) as worker, offline(config) as other:
-        trial = await main.new_trial(ts.Trial(name="t", parameters={"a": 1}, metadata={"m": 2}, tags={"x": 3}))
+        trial = await main.new_trial(
+            ts.Trial(name="t", parameters={"a": 1}, metadata={"m": 2}, tags={"x": 3}, status=queued)
+        )
         for writer in (worker, other, main):
             for i in range(50):
                 await writer.log_trial_metrics(trial, step=i, **{writer.writer: i})
@@ -152,11 +155,42 @@ async def test_each_writer_of_an_undecided_trial_also_sends_its_creation(config,
             await until(lambda count=count: _writers(reader, trial, count))
         [found] = await reader.get_trial(trial)
 
+    assert trial.status == found.status == queued
     assert (found.revision, found.lost_events) == (0, 0)
     assert (found.parameters, found.metadata, found.tags) == ({"a": 1}, {"m": 2}, {"x": 3})
     assert {name: each.count for name, each in found.metrics.items()} == {
         each.writer: 50 for each in (worker, other, main)
     }
+
+
+async def test_a_finished_trial_is_created_again_without_servers(config, consumer):
+    """The next revision of a trial has nothing that was logged for the first, before it is decided and afterwards."""
+    consumer(config)
+    async with ts.KafkaProtocol(config) as protocol:
+        first = await protocol.new_trial(ts.Trial(name="t", parameters={"a": 1}))
+        await protocol.log_trial_metadata(first, ts.RingAggregator.lazy(2), batch=1)
+        await protocol.log_trial_metrics(first, loss=1)
+        await protocol.log_trial_finish(first, ValueError)
+        [done] = await protocol.get_trial(first)
+    async with offline(config) as protocol:
+        undecided = await protocol.new_trial(done, auto_increment=True)
+    await push(config)
+    async with ts.KafkaProtocol(config) as protocol:
+        await until(lambda: _revisions_exist(protocol, first, 2))
+        second = (await protocol.get_trial(first))[1]
+
+    assert (done.status, second.hash) == (ts.Status.Exception, first.hash)
+    for each in (undecided, second):
+        assert (each.status, each.parameters, each.metadata) == (ts.Status.CreatedGroup, {"a": 1}, {})
+        assert (each.metrics, each.errors, each.starts, each.finished, each.writers) == ({}, [], 0, None, {})
+    with pytest.raises(ts.InvalidValue, match=r"Trial\.metrics: expected no value in a new Trial"):
+        async with offline(config) as protocol:
+            await protocol.new_trial(ts.Trial(name="t", metrics={"loss": 1}))
+    assert not list(waiting_spools([config.spools]))
+
+
+async def _revisions_exist(reader, trial, count):
+    return len(await reader.get_trial(trial)) == count
 
 
 async def _writers(reader, trial, count):

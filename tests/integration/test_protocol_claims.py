@@ -10,7 +10,7 @@ import trialstream as ts
 from contract import again, connected
 from workers import claim_all, in_processes
 
-WAITING = {"status": None}
+WAITING = {"status": ts.Status.CreatedGroup}
 
 
 async def test_a_claim_applies_the_update_and_returns_the_trial(protocol, trial):

@@ -167,7 +167,8 @@ async def test_a_new_trial(protocol, name):
     assert (trial.name, trial.version, trial.description) == (name, "1.2", "d")
     assert trial.parameters == {"lr": 0.1, "layers": [64, 32]}
     assert (trial.metadata, trial.tags) == ({"host": "a"}, {"user": "ada"})
-    assert (trial.status, trial.starts, trial.metrics, trial.chronos, trial.errors) == (None, 0, {}, {}, [])
+    assert trial.status is ts.Status.CreatedGroup
+    assert (trial.starts, trial.metrics, trial.chronos, trial.errors) == (0, {}, {}, [])
     assert (trial.project_id, trial.group_id) == (None, None)
     assert await again(protocol, trial) == trial
 
@@ -202,7 +203,8 @@ async def test_a_fetched_trial_can_be_run_again(protocol, name):
     second = await protocol.new_trial(await again(protocol, first), auto_increment=True)
 
     assert (second.hash, second.revision) == (first.hash, 1)
-    assert (second.metrics, second.metadata, second.status) == ({}, {}, None)
+    assert (second.metrics, second.metadata, second.status) == ({}, {}, ts.Status.CreatedGroup)
+    assert (second.started, second.finished, second.errors) == (None, None, [])
 
 
 async def test_definitions_that_differ_are_different_trials(protocol, name):

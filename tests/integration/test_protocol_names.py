@@ -93,7 +93,7 @@ async def test_a_typical_script():
     assert (loss.last, loss.last_step) == (0.5, 1)
     assert (loss.count, loss.avg, loss.sd, loss.min, loss.max, loss.sum) == (1, 0.5, 0.0, 0.5, 0.5, 0.5)
     assert (again.chronos, again.parameters, again.metadata, again.tags) == ({}, {"lr": 0.1}, {}, {})
-    assert (again.status, again.errors, again.lost_events) == (None, [], 0)
+    assert (again.status, again.errors, again.lost_events) == (ts.Status.CreatedGroup, [], 0)
     assert (history["loss"].steps.tolist(), history["loss"].values.tolist()) == ([1], [0.5])
     assert history["loss"].times.dtype == np.dtype("datetime64[us]")
     assert projects[0].trials == [trial.uid]

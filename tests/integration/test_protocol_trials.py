@@ -39,7 +39,7 @@ async def test_a_second_start_is_a_resume(protocol, trial):
 
 
 async def test_a_finished_trial_is_completed(protocol, trial):
-    """A finished trial is completed, and each finish adds its elapsed time to the chrono `runtime`."""
+    """A finished trial is completed, and each finish after a start adds its elapsed time to the chrono `runtime`."""
     for _ in range(2):
         await protocol.log_trial_start(trial)
         await protocol.log_trial_finish(trial)
@@ -269,7 +269,7 @@ async def test_an_invalid_status(protocol, trial, given, named):
     await protocol.add_trial_tags(trial, fine=True)
     found = await again(protocol, trial)
 
-    assert (found.status, found.errors, found.lost_events) == (None, [], 0)
+    assert (found.status, found.errors, found.lost_events) == (ts.Status.CreatedGroup, [], 0)
 
 
 # --- Missing trials

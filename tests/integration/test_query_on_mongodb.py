@@ -29,7 +29,7 @@ SCALARS = (
 )
 PATTERNS = [re.compile("a"), re.compile("^a$", re.IGNORECASE), re.compile(r"\."), re.compile("é|^$")]
 TIMES = [from_micros(1_700_000_000_000_000 + n) for n in range(3)]
-STATUSES = [None, Status.Running, Status.Completed, CustomStatus("Paused", 7)]
+STATUSES = [None, Status.CreatedGroup, Status.Running, Status.Completed, CustomStatus("Paused", 7)]
 MISSING = object()
 
 
@@ -67,13 +67,14 @@ class StatusLeaf:
         return {"status": self.condition}
 
     def holds(self, plain):
-        """Return whether the status meets the condition."""
-        name = plain["status"]["name"] if plain["status"] else None
+        """Return whether the status meets the condition; None, stored or asked for, is CreatedGroup."""
+        name = plain["status"]["name"] if plain["status"] else "CreatedGroup"
         condition = self.condition
         if not isinstance(condition, dict):
             condition = {"$in": condition if isinstance(condition, list) else [condition]}
         [(key, given)] = condition.items()
-        names = [getattr(each, "name", each) for each in (given if isinstance(given, list) else [given])]
+        statuses = [each or Status.CreatedGroup for each in (given if isinstance(given, list) else [given])]
+        names = [getattr(each, "name", each) for each in statuses]
         return (name in names) == (key in ("$eq", "$in"))
 
 
@@ -477,6 +478,26 @@ def test_built_in_statuses_in_any_case(collection):
     assert found(collection, {"status": ["SUSPENDED", "paused", None]}) == [0, 3]
     assert found(collection, {"status": {"$nin": ["suspended", "Paused"]}}) == [2, 3]
     assert found(collection, {"status": statuses[2]}) == found(collection, {"status.name": "suspended"}) == [2]
+
+
+def test_trials_without_a_status_in_their_document(collection):
+    """Queries for CreatedGroup, or for None, find documents that say so and those of earlier versions, which do not."""
+    documents = [
+        trial_to_document(Trial(name="a", revision=i, status=each))
+        for i, each in enumerate([Status.CreatedGroup, None, Status.Running, None])
+    ]
+    del documents[3]["status"]
+    collection.insert_many(documents)
+
+    for status in (Status.CreatedGroup, "CreatedGroup", "createdgroup", None):
+        assert found(collection, {"status": status}) == [0, 1, 3]
+        assert found(collection, {"status": {"$eq": status}}) == [0, 1, 3]
+        assert found(collection, {"status": [status, "Running"]}) == [0, 1, 2, 3]
+        assert found(collection, {"status": {"$ne": status}}) == [2]
+        assert found(collection, {"status": {"$nin": [status]}}) == [2]
+        assert found(collection, {"status": {"$eq": status, "$in": [status, "Running"]}}) == [0, 1, 3]
+        assert found(collection, {"status": {"$ne": status, "$nin": ["Running"]}}) == []
+    assert found(collection, {"status.name": "CreatedGroup"}) == [0]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,10 @@ class Dice(Random):
         kind = self.choice(["ValueError", "E" * 300, ""])
         return None if self.once_in(2) else e.Error(kind, "m" * 2049 + "!", "T" + "t" * 8192)
 
+    def status(self):
+        """Return a status, one in four of which has an invalid name."""
+        return e.StatusRecord(*self.choice([("Suspended", 301), ("Completed", -1), ("Paused", 2**40), (BAD[0], 1)]))
+
     def time(self):
         """Return a time; the clocks of writers differ."""
         return START + self.randrange(1000)
@@ -174,8 +178,7 @@ def update(dice):
         case 13:
             return e.TagsAdded(values=dice.values(), **given)
         case 14:
-            status = dice.choice([("Suspended", 301), ("Completed", -1), ("Paused", 2**40), (BAD[0], 1)])
-            return e.StatusSet(status=e.StatusRecord(*status), error=dice.error(), **given)
+            return e.StatusSet(status=dice.status(), error=dice.error(), **given)
         case 15:
             project_id, group_id = (dice.choice(BAD) if dice.once_in(9) else dice.choice([None, each]) for each in "pg")
             return e.TrialAttached(project_id=project_id, group_id=group_id, **given)
@@ -236,6 +239,7 @@ def creation(dice):
         version=dice.choice([None, "1"]),
         project_id=BAD[1] if dice.once_in(10) else dice.choice([None, "p"]),
         group_id=dice.choice([None, "g"]),
+        status=None if dice.once_in(2) else dice.status(),
     )
 
 

@@ -73,12 +73,16 @@ def new_trial(world, event):
         return None, False
     names(event.name, event.version, event.project_id, event.group_id)
     names(*event.parameters, *event.metadata, *event.tags)
+    status = ("CreatedGroup", 0)
+    if event.status is not None:
+        names(event.status.name)
+        status = (event.status.name, STATUSES.get(event.status.name, event.status.code))
     uid = f"{hash_}_{revision}"
     world["trials"][uid] = {
         "uid": uid, "hash": hash_, "revision": revision, "name": event.name, "version": event.version,
         "description": event.description, "project_id": event.project_id, "group_id": event.group_id,
         "parameters": dict(event.parameters), "metadata": dict(event.metadata), "tags": dict(event.tags),
-        "metrics": {}, "chronos": {}, "open_chronos": {}, "failed_chronos": {}, "status": None, "errors": [],
+        "metrics": {}, "chronos": {}, "open_chronos": {}, "failed_chronos": {}, "status": status, "errors": [],
         "starts": 0, "created": event.time, "started": None, "finished": None, "last_seen": event.time,
         "writers": {}, "lost_events": 0, "state_version": 0, "history": [],
     }  # fmt: skip
@@ -183,12 +187,13 @@ def change(draft, event, kind):
             draft["finished"] = None
             draft["starts"] += 1
         case "TrialFinished":
-            elapsed = event.elapsed
-            if elapsed is None and draft["started"] is not None:
-                elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
-            if elapsed is not None:
-                draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
-            draft["finished"] = event.time
+            if draft["finished"] is None:
+                elapsed = event.elapsed
+                if elapsed is None and draft["started"] is not None:
+                    elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
+                if elapsed is not None:
+                    draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
+                draft["finished"] = event.time
             ending = "Interrupted" if event.interrupted else "Completed" if event.error is None else "Exception"
             draft["status"] = (ending, STATUSES[ending])
             add_error(draft, event)

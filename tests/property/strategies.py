@@ -53,6 +53,7 @@ _FIELDS = {
     "partitions": st.integers(-(2**31), 2**31 - 1),
 }
 _OWN = {
+    "TrialCreated": {"status": st.none() | _FIELDS["status"]},
     "TrialFinished": {"elapsed": st.none() | FLOATS},
     "MetricsLogged": {
         "names": st.lists(TEXTS, max_size=4).map(tuple),

@@ -76,7 +76,7 @@ TRIALS = st.builds(
     chronos=AGGREGATED,
     open_chronos=st.dictionaries(NAMES, COUNTS, max_size=3),
     failed_chronos=st.dictionaries(NAMES, COUNTS, max_size=3),
-    status=st.none() | STATUSES,
+    status=STATUSES,
     errors=st.lists(st.builds(TrialError, TEXTS, TEXTS, TEXTS, TIMES.map(from_micros)), max_size=3),
     errors_dropped=COUNTS,
     starts=COUNTS,

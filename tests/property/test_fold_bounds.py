@@ -117,7 +117,7 @@ def test_trial_is_bounded(make):
     assert all(1 < position <= 60 for position, _ in projection.dead_letters)
     assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES
     assert document["status"]["name"] == "Exception"
-    assert document["chronos"]["runtime"]["count"] == 40
+    assert document["chronos"]["runtime"]["count"] == 1
     assert (len(document["errors"]), document["errors_dropped"]) == (MAX_ERRORS, 8)
     assert max(len(each) for each in projection.documents["series"].values() or [b""]) < MONGODB_BYTES
 

@@ -62,7 +62,10 @@ def test_trial_document_has_every_field():
     ("structure", "to_document", "from_document"),
     [
         pytest.param(full_trial(), documents.trial_to_document, documents.trial_from_document, id="full trial"),
-        pytest.param(Trial(name="t"), documents.trial_to_document, documents.trial_from_document, id="new trial"),
+        pytest.param(
+            Trial(name="t", status=Status.CreatedGroup),
+            documents.trial_to_document, documents.trial_from_document, id="new trial",
+        ),
         pytest.param(
             TrialGroup(name="g", project_id="p", metadata={"a.b": 1}, created=NOON, writers={"w": 1}, state_version=1),
             documents.group_to_document, documents.group_from_document, id="group",
@@ -84,7 +87,6 @@ def test_structure_comes_back(structure, to_document, from_document):
 @pytest.mark.parametrize(
     "status",
     [
-        pytest.param(None, id="none"),
         *(pytest.param(each, id=each.name) for each in Status),
         pytest.param(CustomStatus("Paused", 150), id="custom"),
         pytest.param(CustomStatus("", 0), id="custom without a name"),
@@ -97,6 +99,16 @@ def test_status_comes_back(status):
     document = bson.decode(bson.encode(documents.trial_to_document(trial)))
 
     assert documents.trial_from_document(document).status == status
+
+
+def test_document_without_a_status():
+    """Null, which earlier versions stored for trials without a status, is CreatedGroup; None is a status not read."""
+    document = {**documents.trial_to_document(full_trial()), "status": None}
+    unread = {key: each for key, each in document.items() if key != "status"}
+
+    assert documents.trial_from_document(document).status is Status.CreatedGroup
+    assert documents.partial_trial_from_document(document).status is Status.CreatedGroup
+    assert documents.partial_trial_from_document(unread).status is None
 
 
 def test_user_dict_is_no_aggregator():

@@ -156,24 +156,32 @@ def test_path_joins_keys(keys, joined):
     assert path(*keys) == joined
 
 
+# The names under which documents have the status of new trials: earlier versions stored null.
+CREATED = ["CreatedGroup", None]
 STATUSES = {
     "a Status": (Status.Running, "Running"),
     "a CustomStatus": (CustomStatus("Paused", 7), "Paused"),
     "a name": ("Paused", "Paused"),
-    "none set": (None, None),
-    "any of a list": ([Status.Running, "Paused", None], {"$in": ["Running", "Paused", None]}),
+    "the status of new trials": (Status.CreatedGroup, {"$in": CREATED}),
+    "its name": ("createdgroup", {"$in": CREATED}),
+    "none set": (None, {"$in": CREATED}),
+    "any of a list": ([Status.Running, "Paused", None], {"$in": ["Running", "Paused", *CREATED]}),
     "any of a tuple": ((Status.Broken,), {"$in": ["Broken"]}),
     "any of a set": ({Status.Broken}, {"$in": ["Broken"]}),
-    "$eq": ({"$eq": Status.Running}, {"$eq": "Running"}),
-    "$ne": ({"$ne": None}, {"$ne": None}),
-    "$in": ({"$in": [Status.Running, None]}, {"$in": ["Running", None]}),
-    "$nin": ({"$nin": {"Running"}, "$ne": "Broken"}, {"$nin": ["Running"], "$ne": "Broken"}),
+    "$eq": ({"$eq": Status.Running}, {"$in": ["Running"]}),
+    "$eq None": ({"$eq": None}, {"$in": CREATED}),
+    "$ne": ({"$ne": "Running"}, {"$nin": ["Running"]}),
+    "$ne None": ({"$ne": None}, {"$nin": CREATED}),
+    "$in": ({"$in": [Status.Running, None]}, {"$in": ["Running", *CREATED]}),
+    "$nin": ({"$nin": {"Running"}, "$ne": "Broken"}, {"$nin": ["Running", "Broken"]}),
+    "$eq and $in with a common status": ({"$in": ["Running", "a", None], "$eq": None}, {"$in": CREATED}),
+    "$eq and $in without one": ({"$eq": "Running", "$in": ["a", None]}, {"$in": []}),
     "a built-in name in small letters": ("suspended", "Suspended"),
     "a built-in name in capitals": ("RUNNINGGROUP", "RunningGroup"),
-    "built-in names of a list": (["running", "paused", None], {"$in": ["Running", "paused", None]}),
+    "built-in names of a list": (["running", "paused", "CREATEDGROUP"], {"$in": ["Running", "paused", *CREATED]}),
     "built-in names below operators": (
-        {"$eq": "running", "$ne": "BROKEN", "$in": ["exception"], "$nin": {"completed"}},
-        {"$eq": "Running", "$ne": "Broken", "$in": ["Exception"], "$nin": ["Completed"]},
+        {"$eq": "running", "$ne": "BROKEN", "$in": ["exception", "RUNNING"], "$nin": {"completed"}},
+        {"$in": ["Running"], "$nin": ["Broken", "Completed"]},
     ),
     "a CustomStatus like a built-in name": (CustomStatus.stored("running", 7), "running"),
     "a name like a built-in one": ("Running ", "Running "),

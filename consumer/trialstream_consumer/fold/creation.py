@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from trialstream_schemas.model.status import Status, status_of
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name, check_optional_name, values
@@ -46,6 +47,7 @@ def create_trial(state: State, event: TrialCreated) -> tuple[str | None, bool]:
         parameters=values(event.parameters, "parameters"),
         metadata=dict(values(event.metadata, "metadata")),
         tags=values(event.tags, "tags"),
+        status=Status.CreatedGroup if event.status is None else status_of(event.status.name, event.status.code),
         created=time,
         last_seen=time,
     )

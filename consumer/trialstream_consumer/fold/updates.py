@@ -105,14 +105,16 @@ def _apply_to_trial(state: State, trial: Trial, event: TrialEvent) -> None:
 
 
 def _finish(trial: Trial, event: TrialFinished) -> None:
-    finished = from_micros(event.time)
-    elapsed = event.elapsed
-    if elapsed is None and trial.started is not None:
-        elapsed = max(0.0, (finished - trial.started).total_seconds())  # the clocks of two writers may disagree
-    if elapsed is not None:
-        trial.chronos.setdefault(RUNTIME_CHRONO, _RUNTIME()).extend([elapsed])
+    """Set the status of a trial that ended; the first finish since the latest start also sets its runtime and time."""
+    if trial.finished is None:
+        trial.finished = from_micros(event.time)
+        elapsed = event.elapsed
+        if elapsed is None and trial.started is not None:
+            # The clocks of two writers may disagree.
+            elapsed = max(0.0, (trial.finished - trial.started).total_seconds())
+        if elapsed is not None:
+            trial.chronos.setdefault(RUNTIME_CHRONO, _RUNTIME()).extend([elapsed])
     _add_error(trial, event.error, event.time)
-    trial.finished = finished
     if event.interrupted:
         trial.status = Status.Interrupted
     elif event.error is not None:

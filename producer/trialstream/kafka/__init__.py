@@ -5,6 +5,7 @@
 | `protocol` | `KafkaProtocol`: the methods that log, create, claim and wait |
 | `session` | one connection: assembles the parts below, and opens and closes them |
 | `commands` | the events of the calls, with their checks |
+| `creations` | checks of the objects that creations take |
 | `rows` | checks of metric rows that do not take the short way |
 | `subjects` | which trials, groups and projects are known to exist |
 | `backpressure` | what happens to an event when memory and spool are full |

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
-from trialstream_schemas.model.aggregators import Aggregator, AggregatorSpec, value_aggregator
+from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -156,8 +156,7 @@ def set_trial_status(
     """Make the event that sets the status of a trial."""
     if not isinstance(status, Status | CustomStatus):
         raise InvalidType(f"status: expected a Status or a CustomStatus, got {type(status).__name__}")
-    record = StatusRecord(status.name, status.value)
-    return StatusSet(trial=uid, writer=writer, time=now(), status=record, error=_error(error))
+    return StatusSet(trial=uid, writer=writer, time=now(), status=_record(status), error=_error(error))
 
 
 def set_group_metadata(writer: str, uid: str, /, **kwargs: Any) -> GroupMetadataSet:
@@ -275,10 +274,8 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
     Raises:
         InvalidValue: The values of the trial do not fit one event.
     """
-    # Values that an earlier revision accumulated are not part of the new one.
-    metadata = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
     if trial.request is None:  # checked when it was created otherwise
-        _check_size("Trial", trial.parameters, metadata, trial.tags)
+        _check_size("Trial", trial.parameters, trial.metadata, trial.tags)
     request = trial.request or new_request()
     return TrialCreated(
         trial=f"{trial.hash}~{request}",
@@ -291,10 +288,15 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
         parameters=trial.parameters,
         project_id=trial.project_id,
         group_id=trial.group_id,
-        metadata=metadata,
+        metadata=trial.metadata,
         tags=trial.tags,
         auto_increment=bool(auto_increment),
+        status=None if trial.status in (None, Status.CreatedGroup) else _record(trial.status),
     )
+
+
+def _record(status: Status | CustomStatus) -> StatusRecord:
+    return StatusRecord(status.name, status.value)
 
 
 def _check_size(what: str, *parts: dict[str, Any]) -> None:

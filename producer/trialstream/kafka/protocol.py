@@ -29,13 +29,13 @@ from trialstream_schemas.model.values import number
 from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
 
 from trialstream.config import Config, check_timeout
-from trialstream.kafka import commands
+from trialstream.kafka import commands, creations
 from trialstream.kafka.chronos import OpenChrono, check_chrono
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.pipeline.outbox import OutboxFull
 from trialstream.protocol import Callback, CommitLevel, Query, Step
-from trialstream.reading.checks import checked, decided_uid, definition
+from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
 from trialstream.reading.uri import check_uri
@@ -258,7 +258,7 @@ class KafkaProtocol(ReadingProtocol):
     # --- Projects and groups
 
     async def new_project(self, project: Project) -> Project:
-        project = replace(checked(project, Project, "project"))  # checked again, since its dicts may have changed
+        project = creations.new_project(checked(project, Project, "project"))
         session = self._session
         event = commands.create_project(session.writer, project)
         if not session.has_connected:
@@ -271,7 +271,7 @@ class KafkaProtocol(ReadingProtocol):
         return created
 
     async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        group = replace(checked(group, TrialGroup, "group"))
+        group = creations.new_group(checked(group, TrialGroup, "group"))
         session = self._session
         event = commands.create_group(session.writer, group)
         if not session.has_connected:
@@ -304,7 +304,7 @@ class KafkaProtocol(ReadingProtocol):
 
     async def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
         # Each call is a new creation, even if an earlier creation of the same trial is undecided.
-        trial = replace(definition(checked(trial, Trial, "trial")), request=None)
+        trial = creations.new_trial(checked(trial, Trial, "trial"))
         session = self._session
         if trial.project_id is not None:
             await self._require_project(trial.project_id)
@@ -337,7 +337,10 @@ class KafkaProtocol(ReadingProtocol):
     def _undecided(self, trial: Trial, event: TrialCreated) -> Trial:
         """Return the trial of a creation that the log has not decided; later events address it by the request."""
         created = from_micros(event.time)
-        addressed = replace(trial, request=event.request, created=created, last_seen=created)
+        status = trial.status or Status.CreatedGroup
+        addressed = replace(
+            trial, hash=str(trial.hash), request=event.request, status=status, created=created, last_seen=created
+        )
         self._session.subjects.add("trials", addressed.uid)
         return addressed
 

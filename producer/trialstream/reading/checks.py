@@ -7,11 +7,11 @@ import reprlib
 from dataclasses import replace
 from typing import TypeVar
 
-from trialstream_schemas.errors import InvalidType, ItemNotFound
+from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound
 from trialstream_schemas.model.outcome import Outcome
-from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.model.trial import OwnHash, Trial
 
-__all__ = ["checked", "decided_uid", "definition", "shown", "whole_number"]
+__all__ = ["checked", "decided_uid", "definition", "is_new", "shown", "whole_number"]
 
 T = TypeVar("T")
 _INT_BITS = 64
@@ -64,9 +64,33 @@ def whole_number(given: object) -> int | None:
         return None
 
 
+def is_new(trial: Trial) -> bool:
+    """Whether the user has made a trial; otherwise a call has returned it."""
+    return trial.created is None or isinstance(trial.hash, OwnHash)
+
+
 def definition(trial: Trial) -> Trial:
-    """Return the definition of a trial: a fetched trial as it is, a new trial checked and hashed again."""
-    return trial if trial.created is not None else replace(trial, hash="", revision=0)
+    """Return a trial with its hash: a new trial is checked and hashed again, since its dicts may have changed.
+
+    Args:
+        trial: The trial.
+
+    Returns:
+        The trial; as it is, if a call has returned it.
+
+    Raises:
+        InvalidType: A field of a new trial has a type that cannot be logged.
+        InvalidValue: A field of a new trial cannot be stored, or a hash was passed that is not that of its definition.
+    """
+    if not is_new(trial):
+        return trial
+    found = replace(trial, hash="")
+    if not isinstance(trial.hash, OwnHash) and trial.hash != found.hash:
+        raise InvalidValue(
+            f"Trial.hash: expected no hash in a new trial, got {shown(trial.hash)}: leave it out, since the hash is "
+            "computed from the definition"
+        )
+    return found
 
 
 def decided_uid(request: str, outcome: Outcome | None) -> str:

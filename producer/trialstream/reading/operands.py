@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -29,6 +29,8 @@ __all__ = [
 
 _STATUS_OPERATORS = ("$eq", "$ne", "$in", "$nin")
 _STATUS_LISTS = ("$in", "$nin")
+# The names under which documents have the status of a new trial: earlier versions stored null.
+_CREATED = (Status.CreatedGroup.name, None)
 # Name of each built-in status by its name in lower case.
 _BUILT_IN = {name.lower(): name for name in Status.__members__}
 
@@ -192,7 +194,7 @@ def status_operand(given: object) -> Any:
     """Translate the condition of a status to one of its name.
 
     Args:
-        given: A `Status`, a `CustomStatus`, a name, None, a list of these, or a dict of operators.
+        given: A `Status`, a `CustomStatus`, a name, None for `CreatedGroup`, a list of these, or a dict of operators.
 
     Returns:
         The condition of `status.name`.
@@ -202,28 +204,41 @@ def status_operand(given: object) -> Any:
         InvalidValue: A name has a lone surrogate.
     """
     if isinstance(given, (list, tuple, set, frozenset)):
-        return {"$in": [_status_name(each, "status") for each in given]}
+        return {"$in": _names_of(given, "status")}
     if not isinstance(given, Mapping):
-        return _status_name(given, "status")
+        names = _names_of([given], "status")
+        return {"$in": names} if len(names) > 1 else names[0]
     for operator in given or ["{}"]:
         if operator not in _STATUS_OPERATORS:
             allowed = ", ".join(_STATUS_OPERATORS)
             raise QueryError(f"status: {operator!r} is not supported, only {allowed}; query 'status.name' for others")
-    return {
-        operator: [_status_name(each, f"status {operator}") for each in list_operand(x, f"status {operator}")]
-        if operator in _STATUS_LISTS
-        else _status_name(x, f"status {operator}")
-        for operator, x in given.items()
-    }
+    found: dict[str, list[str | None]] = {}
+    for operator, x in given.items():
+        where = f"status {operator}"
+        names = _names_of(list_operand(x, where) if operator in _STATUS_LISTS else [x], where)
+        if operator in ("$ne", "$nin"):
+            found.setdefault("$nin", []).extend(names)
+        else:  # `$eq` and `$in` together match a status that meets both
+            found["$in"] = [name for name in found.get("$in", names) if name in names]
+    return found
 
 
-def _status_name(given: object, where: str) -> str | None:
+def _names_of(statuses: Iterable[object], where: str) -> list[str | None]:
+    """Return all names under which documents have these statuses."""
+    names: list[str | None] = []
+    for each in statuses:
+        name = _status_name(each, where)
+        names.extend(_CREATED if name == Status.CreatedGroup.name else [name])
+    return names
+
+
+def _status_name(given: object, where: str) -> str:
     match given:
+        case None:
+            return Status.CreatedGroup.name
         case Status() | CustomStatus():
             return given.name
         case str():
             name = check_text(given, where)
             return _BUILT_IN.get(name.lower(), name)
-        case None:
-            return None
     raise QueryError(f"{where}: expected a Status, its name or None, got {shown(given)}; codes are in 'status.code'")

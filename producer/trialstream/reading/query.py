@@ -8,8 +8,9 @@ read internal fields.
 - Values are those that can be logged (`model.values.value`); a `datetime` becomes the stored microseconds. A compiled
   pattern matches text. A dict without operators means equality with that dict, its keys in that order.
 - A field that holds a time takes a `datetime`, a `date`, ISO 8601 text or None, and no other type.
-- `status` takes a `Status`, a `CustomStatus`, a name, None (no status set), or a list of these; built-in names are
-  accepted in any case. `uid` is the id of the document.
+- `status` takes a `Status`, a `CustomStatus`, a name, None (the same as `CreatedGroup`), or a list of these; built-in
+  names are accepted in any case. `CreatedGroup` also matches documents of earlier versions, which have null. `uid` is
+  the id of the document.
 - None matches null and missing fields. Fields such as `started` always exist, and are null at first: query
   `{"started": {"$ne": None}}`, since `{"started": {"$exists": True}}` matches every trial.
 """

@@ -15,7 +15,8 @@ __all__ = ["CustomStatus", "Status", "status_of"]
 class Status(Enum):
     """Built-in status of a trial or a group.
 
-    The hundreds of the value are the phase: 0 created, 100 running, 200 failed, 300 ended. `str()` is the name.
+    The hundreds of the value are the phase: 0 created, 100 running, 200 failed, 300 ended. `str()` is the name. A trial
+    that is created without a status has `CreatedGroup`.
     """
 
     CreatedGroup = 0

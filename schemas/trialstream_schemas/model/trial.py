@@ -21,13 +21,23 @@ from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.values import check_name, check_optional_name, check_text, value, values
 
-__all__ = ["MAX_TEXT_BYTES", "RUNTIME_CHRONO", "Project", "Trial", "TrialError", "TrialGroup"]
+__all__ = ["MAX_TEXT_BYTES", "RUNTIME_CHRONO", "OwnHash", "Project", "Trial", "TrialError", "TrialGroup"]
 
 MAX_TEXT_BYTES = 64 * 1024
 """Maximum length of a description in UTF-8, bytes: one event has room for it and the rest of a definition."""
 
 RUNTIME_CHRONO = "runtime"
 """Name of the trial's own chrono, which users' chronos cannot have."""
+
+
+class OwnHash(str):
+    """Hash that a new trial has computed from its definition.
+
+    A hash that is a plain `str` was passed to `Trial`, as that of each fetched trial is. `dataclasses.replace` keeps
+    the type.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -156,13 +166,14 @@ class Trial:
         chronos: Chrono → `Aggregator` of the elapsed seconds; `runtime` is the trial's own.
         open_chronos: Chrono → how many of that name are running and were announced to the log.
         failed_chronos: Chrono → how many of that name ended with an exception.
-        status: The latest status that was set, a `Status` or a `CustomStatus`; None until one is set.
+        status: The latest status, a `Status` or a `CustomStatus`. Of a new trial, the first one, where None means
+            `Status.CreatedGroup`; it sets neither `started` nor `finished`.
         errors: The latest errors, at most 32 (`MAX_ERRORS` of the fold), oldest first.
         errors_dropped: Number of older errors, which are not kept.
         starts: Number of times that the trial was started.
         created: When the call that created the trial was made, UTC; None until the trial is fetched.
         started: Time of the first start, UTC.
-        finished: Time of the latest finish, UTC; None while the trial runs.
+        finished: Time of the first finish since the latest start, UTC; None until then.
         last_seen: Time of the latest event or heartbeat of any writer, UTC.
         writers: Writer id → number of its latest event that was applied (one writer for each protocol and process).
         lost_events: Number of events that writers numbered and that never reached the log.
@@ -216,7 +227,9 @@ class Trial:
         self.description = _text(self.description, "Trial.description")
         self.metadata = values(self.metadata, "Trial.metadata")
         self.tags = values(self.tags, "Trial.tags")
-        self.hash = trial_hash(self.name, self.version, self.parameters, self.project_id, self.group_id)
+        if not isinstance(self.status, Status | CustomStatus | None):
+            raise InvalidType(f"Trial.status: expected a Status or a CustomStatus, got {type(self.status).__name__}")
+        self.hash = OwnHash(trial_hash(self.name, self.version, self.parameters, self.project_id, self.group_id))
 
     def __hash__(self) -> int:
         return hash(self.uid)

@@ -4,6 +4,7 @@
 - Keys of users are escaped (`model/keys.py`).
 - An aggregator is a sub-document with the key `%kind`, which is not the escaped form of any key.
 - Both directions are exact: `to(from(document)) == document` and `from(to(object)) == object` (property-tested).
+- Earlier versions stored null for `Status.CreatedGroup`, and such documents are read as that status.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_docu
 from trialstream_schemas.model.forms import from_document, to_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.outcome import Outcome
-from trialstream_schemas.model.status import status_of
+from trialstream_schemas.model.status import Status, status_of
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
@@ -96,7 +97,8 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         chronos={unescape_key(key): Aggregator.from_document(each) for key, each in document["chronos"].items()},
         open_chronos=_values(document["open_chronos"]),
         failed_chronos=_values(document["failed_chronos"]),
-        status=status and status_of(status["name"], int(status["code"])),  # a plain int instead of bson.Int64
+        # a plain int instead of bson.Int64
+        status=status_of(status["name"], int(status["code"])) if status else Status.CreatedGroup,
         errors=[
             TrialError(each["type"], each["message"], each["traceback"], from_micros(each["time"]))
             for each in document["errors"]
@@ -171,7 +173,10 @@ def project_from_document(document: Mapping[str, Any]) -> Project:
 
 def partial_trial_from_document(document: Mapping[str, Any]) -> Trial:
     """The trial of a document that lacks fields, which get their defaults; `hash`, `revision` and `name` are there."""
-    return trial_from_document({**_TRIAL, **document})
+    trial = trial_from_document({**_TRIAL, **document})
+    if "status" not in document:
+        trial.status = None
+    return trial
 
 
 def partial_group_from_document(document: Mapping[str, Any]) -> TrialGroup:

@@ -77,14 +77,14 @@ _TO_AVRO: dict[str, Any] = {
     **dict.fromkeys(("parameters", "metadata", "tags", "values"), _values_to_avro),
     "aggregator": _aggregator_to_avro,
     "aggregators": lambda each: [_aggregator_to_avro(spec) for spec in each],
-    "status": lambda status: {"name": status.name, "code": status.code},
+    "status": lambda status: status and {"name": status.name, "code": status.code},
     "error": lambda e: e and {"type": e.type, "message": e.message, "traceback": e.traceback},
 }
 _FROM_AVRO: dict[str, Any] = {
     **dict.fromkeys(("parameters", "metadata", "tags", "values"), _values_from_avro),
     "aggregator": lambda record: AggregatorSpec(record["kind"], record["argument"]),
     "aggregators": lambda records: [AggregatorSpec(record["kind"], record["argument"]) for record in records],
-    "status": lambda record: StatusRecord(record["name"], record["code"]),
+    "status": lambda record: record and StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
     # fastavro makes a datetime for the schemas of other versions, which keep their logical types.
     "time": lambda time: time if type(time) is int else to_micros(time),

@@ -57,7 +57,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class StatusRecord:
-    """A status of a trial, as the event `StatusSet` carries it.
+    """A status of a trial, as the events `StatusSet` and `TrialCreated` carry it.
 
     Attributes:
         name: Name of the status.
@@ -123,7 +123,11 @@ class TrialEvent(SubjectEvent):
 
 @dataclass(slots=True, kw_only=True)
 class TrialCreated(TrialEvent):
-    """Request to create a trial."""
+    """Request to create a trial.
+
+    Attributes:
+        status: First status of the trial; None for `Status.CreatedGroup`.
+    """
 
     name: str
     parameters: dict[str, Value]
@@ -134,6 +138,7 @@ class TrialCreated(TrialEvent):
     group_id: str | None = None
     metadata: dict[str, Value] = field(default_factory=dict)
     tags: dict[str, Value] = field(default_factory=dict)
+    status: StatusRecord | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,100 @@
+"""Checks of the objects that creations take: a new object has no values that its creation does not carry.
+
+A new object is one that the user has made. An object that a call has returned has a time of creation, and values that
+the log has given it. A creation may take such an object too, as to run a trial again; it uses the carried fields only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from typing import Any
+
+from trialstream_schemas.errors import InvalidValue
+from trialstream_schemas.model.aggregators import Aggregator
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
+
+from trialstream.reading.checks import definition, is_new, shown
+
+__all__ = ["new_group", "new_project", "new_trial"]
+
+# Fields that the creations carry; of a trial, the hash is computed from them.
+_PROJECT = ("name", "description", "metadata", "tags")
+_GROUP = (*_PROJECT, "project_id")
+_TRIAL = (*_GROUP, "group_id", "version", "parameters", "status")
+# Field of a trial → the method that logs it.
+_LOGGED_BY = {
+    "metrics": "log_trial_metrics",
+    "chronos": "log_trial_chrono_start",
+    "errors": "set_trial_status",
+    "starts": "log_trial_start",
+    "started": "log_trial_start",
+    "finished": "log_trial_finish",
+}
+
+
+def new_project(project: Project) -> Project:
+    """Return the project that a creation makes.
+
+    Args:
+        project: A new project, or one that a call has returned.
+
+    Returns:
+        The project, checked again, since its dicts may have changed.
+
+    Raises:
+        InvalidType: A field has a type that cannot be logged.
+        InvalidValue: A field cannot be stored, or a new project has a value that a creation does not carry.
+    """
+    if project.created is None:
+        _refuse_others(project, _PROJECT)
+    return Project(**_values(project, _PROJECT))
+
+
+def new_group(group: TrialGroup) -> TrialGroup:
+    """Return the group that a creation makes; parameter and errors as for `new_project`."""
+    if group.created is None:
+        _refuse_others(group, _GROUP)
+    return TrialGroup(**_values(group, _GROUP))
+
+
+def new_trial(trial: Trial) -> Trial:
+    """Return the trial that a creation makes.
+
+    Args:
+        trial: A new trial; or one that a call has returned, to create its next revision, which has the definition, the
+            description, the tags and the plain metadata of that trial, and the status `CreatedGroup`.
+
+    Returns:
+        The trial, checked again, since its dicts may have changed.
+
+    Raises:
+        InvalidType: A field has a type that cannot be logged.
+        InvalidValue: A field cannot be stored, or a new trial has a value that a creation does not carry.
+    """
+    if is_new(trial):
+        _refuse_others(trial, (*_TRIAL, "hash"))
+        definition(trial)  # checks the hash
+        return Trial(**_values(trial, _TRIAL))
+    carried = _values(trial, _TRIAL)
+    # Values that the earlier revision accumulated are not part of the new one.
+    carried["metadata"] = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
+    return replace(Trial(**{**carried, "status": None}), hash=trial.hash)
+
+
+def _values(given: Project | TrialGroup | Trial, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(given, name) for name in names}
+
+
+def _refuse_others(given: Project | TrialGroup | Trial, carried: tuple[str, ...]) -> None:
+    """Refuse values of fields that a creation does not carry; None and the default of a field are no values."""
+    kind = type(given).__name__
+    for field in dataclasses.fields(given):
+        value = getattr(given, field.name)
+        if field.name in carried or value is None:
+            continue
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if not (isinstance(value, type(default)) and value == default):
+            method = _LOGGED_BY.get(field.name) if isinstance(given, Trial) else None
+            todo = f"log it with {method} after the creation" if method else "leave it out, since the log decides it"
+            raise InvalidValue(f"{kind}.{field.name}: expected no value in a new {kind}, got {shown(value)}: {todo}")
