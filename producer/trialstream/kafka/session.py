@@ -250,11 +250,11 @@ class Session:
 
     # --- Reading
 
-    async def read(self, read: Read[T]) -> T:
+    async def read(self, read: Read[T], *, latest: bool = False) -> T:
         """See `ReadSession.read`."""
 
         async def read_folded() -> T:
-            await self.waits.wait_folded(self.timeout)
+            await self.waits.wait_folded(self.timeout, latest=latest)
             return await read()
 
         self._check_online()
@@ -263,6 +263,10 @@ class Session:
     def remember(self, collection: Collection, *uids: str) -> None:
         """See `ReadSession.remember`."""
         self.subjects.add(collection, *uids)
+
+    def knows(self, collection: Collection, uid: str) -> bool:
+        """See `ReadSession.knows`."""
+        return self.subjects.has(collection, uid)
 
     async def require(self, collection: Collection, uid: str, message: str, *, was_created: bool = True) -> None:
         """Check that a subject exists: see `KnownSubjects.require`.

@@ -145,22 +145,34 @@ class Reader(ABC):
     # --- In the I/O thread
 
     @abstractmethod
+    async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
+        """Return those of some uids of which the collection has a document."""
+
     async def exists(self, collection: Collection, uid: str) -> bool:
         """Whether the collection has a document with that uid."""
+        return bool(await self.existing(collection, [uid]))
 
     @abstractmethod
-    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
-        """Read the history of a trial.
+    async def histories(
+        self,
+        uids: Sequence[str],
+        section: Section,
+        names: Sequence[str],
+        since: Since,
+        made: Callable[[list[Bucket]], T],
+    ) -> dict[str, T]:
+        """Read the histories of trials, one trial after the other.
 
         Args:
-            uid: Uid of the trial.
-            section: Section of the trial.
+            uids: Uids of the trials.
+            section: Section of the trials.
             names: Names of the time series to read; empty for all. The buckets have the columns of these only.
             since: The rows to read.
+            made: Converts the buckets of one trial. It gets the buckets that can have such rows, and others too: at
+                least one for each shape of the names. In no particular order.
 
         Returns:
-            The buckets that can have such rows, and others too: at least one for each shape of the names. In no
-            particular order.
+            What `made` has returned, by uid; without the trials that have no bucket of the names.
         """
 
     @abstractmethod
