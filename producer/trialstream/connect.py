@@ -81,8 +81,8 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
 
     Raises:
-        ConfigError: A setting is invalid, or two are set together of `offline`, `read_only` or `projection`, and
-            `sync_writes`.
+        ConfigError: A setting is invalid, or two settings exclude each other: `offline` excludes `read_only` and
+            `projection`, and `sync_writes` excludes all three.
     """
     kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
     if config.offline and kind is ReadOnlyProtocol:

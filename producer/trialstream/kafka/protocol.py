@@ -86,7 +86,7 @@ class KafkaProtocol(ReadingProtocol):
 
     async def open(self) -> None:
         await self._session.lifecycle.open()
-        if not self._session.config.sync_writes:  # otherwise no row may take the short way, which cannot wait
+        if not self._session.config.sync_writes:  # the short way cannot wait
             self._add_row = self._session.outbox.add_row
 
     async def close(self, *, failed: bool = False) -> None:
