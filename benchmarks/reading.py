@@ -1,4 +1,4 @@
-"""Reading: queries over 100,000 trials beside the same queries by the bare driver, and long histories."""
+"""Reading: queries over 100,000 trials beside the same queries by the bare driver, long histories, and many of them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from benchmarks.report import Mark, Row, median, ratio
 _LIMIT = 50
 _TIMES_BARE = 1.5
 _SECONDS, _DOWNSAMPLED_SECONDS = 1.0, 0.2
+# Trials whose histories are read together, and the rows of each.
+_MANY, _MANY_ROWS = 200, 256
+_TIMES_FASTER = 3.0
 _QUERIES: dict[str, tuple[dict[str, Any], str | None]] = {
     "by parameter": ({"parameters.seed": 77}, None),
     "by status": ({"status": ts.Status.Running}, None),
@@ -54,7 +57,7 @@ async def _timed(call: Callable[[], Awaitable[Any]]) -> float:
 
 async def run(bench: Bench) -> list[Row]:
     """Return the rows of this benchmark."""
-    return [*await _queries(bench), *await _histories(bench)]
+    return [*await _queries(bench), *await _histories(bench), *await _many_histories(bench)]
 
 
 async def _queries(bench: Bench) -> list[Row]:
@@ -102,3 +105,27 @@ async def _histories(bench: Bench) -> list[Row]:
             beside = {"bare find of the buckets": bare}
             rows_read.append(Row(what, "ms", times, beside, [Mark.most("ms", median(times), 1000 * bound)]))
     return rows_read
+
+
+async def _many_histories(bench: Bench) -> list[Row]:
+    config = bench.config()
+    trials = await bench.trials(config, _MANY)
+    await bench.fill(config, trials, _MANY, rows=_MANY_ROWS)
+    async with bench.consumer(config), ts.KafkaProtocol(config) as protocol, bench.mongo() as client:
+        trials = await protocol.fetch_trials(latest=True)
+
+        async def loop() -> None:
+            for trial in trials:
+                await protocol.fetch_metrics(trial, *NAMES)
+
+        bare, one_by_one, together, latest = [], [], [], []
+        filter_ = {"trial": {"$in": [each.uid for each in trials]}}
+        for _ in range(5 if bench.quick else 21):
+            bare.append(await _timed(lambda: client[config.database].series.find(filter_).to_list(None)))
+            one_by_one.append(await _timed(loop))
+            together.append(await _timed(lambda: protocol.fetch_histories(trials, *NAMES)))
+            latest.append(await _timed(lambda: protocol.fetch_histories(trials, *NAMES, latest=True)))
+    what = f"fetch_histories of {_MANY} trials of {_MANY_ROWS} rows of {len(NAMES)}"
+    beside = {"bare find of the buckets": bare, "fetch_metrics of each": one_by_one, "with latest": latest}
+    marks = [Mark.least("× faster than one by one", ratio(one_by_one, together), _TIMES_FASTER, "×")]
+    return [Row(what, "ms", together, beside, marks)]

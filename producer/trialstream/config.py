@@ -124,6 +124,7 @@ class Config:
         replication: Replication factor of the topics; used only when they are created. Use 3 in production.
         offline: Whether to work without servers: all events go into the spool, for `trialstream push`.
         read_only: Whether to read with MongoDB alone, without any connection to Kafka; such a protocol cannot log.
+        sync_writes: Whether each log call returns only once its event is folded into the documents.
         spool: When events are written to disk. `overflow`: while Kafka is unavailable or half of the memory is taken;
             `always`: before they are sent, so that they survive a kill of the process; `off`: never.
         spool_dir: Folder of the spools; each writer gets a folder `<prefix>/<writer>` in it.
@@ -151,6 +152,7 @@ class Config:
     replication: int = 1
     offline: bool = False
     read_only: bool = False
+    sync_writes: bool = False
     spool: str = "overflow"
     spool_dir: FilePath = "trialstream-spool"
     spool_bytes: int = 4 * 1024**3

@@ -58,7 +58,7 @@ def connect(
             that log raise `ProjectionIsReadOnly`; `TRIALSTREAM_READ_ONLY` if not given.
         timeout: Maximum duration of any wait, seconds.
         **settings: Further fields of `Config`, such as `spool` or `kafka_security_protocol`. `projection="name"` reads
-            that projection, read-only.
+            that projection, read-only. With `sync_writes=True`, each log call returns once its event is folded.
 
     Returns:
         A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
@@ -81,11 +81,17 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
 
     Raises:
-        ConfigError: A setting is invalid, or `offline` is set together with `read_only` or `projection`.
+        ConfigError: A setting is invalid, or two settings exclude each other: `offline` excludes `read_only` and
+            `projection`, and `sync_writes` excludes all three.
     """
     kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
     if config.offline and kind is ReadOnlyProtocol:
         raise ConfigError(
             "offline: cannot be set together with read_only or projection, since an offline protocol can only log"
+        )
+    if config.sync_writes and (config.offline or kind is ReadOnlyProtocol):
+        raise ConfigError(
+            "sync_writes: cannot be set together with offline, read_only or projection, since such a protocol waits "
+            "for no event to be folded"
         )
     return kind(config, timeout=timeout)

@@ -7,7 +7,7 @@ with MongoDB alone. No method changes the objects that are passed to it: fetch a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeAlias
@@ -77,7 +77,9 @@ class Protocol(ABC):
 
     Every method that reads first waits until all events that this protocol has logged are folded into the documents. It
     raises `CommitTimeout` or `ProjectionBehind` if the wait takes too long, `MongoUnavailable` if MongoDB does not
-    answer, and `Offline` if the protocol works without servers.
+    answer, and `Offline` if the protocol works without servers. With `latest=True`, it waits for all events that the
+    log holds at the call, of any writer; it then also raises `KafkaUnavailable` if Kafka does not answer, and
+    `ProjectionIsReadOnly` on a protocol without a connection to Kafka.
     """
 
     async def __aenter__(self) -> Self:
@@ -310,11 +312,12 @@ class Protocol(ABC):
     # --- Projects and groups
 
     @abstractmethod
-    async def get_project(self, project: Project) -> Project | None:
+    async def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
         """Read a project by its name.
 
         Args:
             project: A project with that name.
+            latest: As for `fetch_trials`.
 
         Returns:
             The project as it is stored; None if there is none.
@@ -337,11 +340,12 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+    async def get_trial_group(self, group: TrialGroup, *, latest: bool = False) -> TrialGroup | None:
         """Read a group by its name and project.
 
         Args:
             group: A group with that name and project.
+            latest: As for `fetch_trials`.
 
         Returns:
             The group as it is stored; None if there is none.
@@ -403,11 +407,12 @@ class Protocol(ABC):
     # --- Creating and claiming trials
 
     @abstractmethod
-    async def get_trial(self, trial: Trial) -> list[Trial]:
+    async def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         """Read all revisions of a trial's definition.
 
         Args:
             trial: A trial with that definition.
+            latest: As for `fetch_trials`.
 
         Returns:
             The revisions, ascending; empty if there are none.
@@ -484,6 +489,7 @@ class Protocol(ABC):
         sort: Sort = None,
         limit: int | None = None,
         fields: Sequence[str] | None = None,
+        latest: bool = False,
     ) -> list[Trial]:
         """Read the trials that match a MongoDB query over their fields.
 
@@ -498,6 +504,9 @@ class Protocol(ABC):
             fields: Paths of the fields to read, such as `status` or `metrics.loss`; None for all. The other fields of
                 the returned objects have their defaults, except the uid, the name and `created`. Do not create
                 trials from such partial objects: their definition is not complete.
+            latest: Whether to wait until the projection has all events that the log holds at the call, of any writer:
+                those of processes that have ended, for example. By default, only the events of this protocol. Events
+                that another process has queued, but Kafka has not acknowledged, are not in the log.
 
         Returns:
             The trials.
@@ -505,6 +514,9 @@ class Protocol(ABC):
         Raises:
             QueryError: The query, the sort keys, the limit or a field are not supported; the message names the part.
             MongoUnavailable: MongoDB does not answer, or the query took longer than the timeout of the protocol.
+            KafkaUnavailable: With `latest`, Kafka has not returned the end of the log in time.
+            ProjectionBehind: The consumer has not folded the events in time.
+            ProjectionIsReadOnly: With `latest`, the protocol has no connection to Kafka.
         """
 
     @abstractmethod
@@ -515,6 +527,7 @@ class Protocol(ABC):
         sort: Sort = None,
         limit: int | None = None,
         fields: Sequence[str] | None = None,
+        latest: bool = False,
     ) -> list[TrialGroup]:
         """Read the groups that match, with the uids of their trials.
 
@@ -523,6 +536,7 @@ class Protocol(ABC):
             sort: As for `fetch_trials`.
             limit: Maximum number of groups; None for all.
             fields: As for `fetch_trials`; `trials` are the uids of the trials.
+            latest: As for `fetch_trials`.
 
         Returns:
             The groups.
@@ -540,6 +554,7 @@ class Protocol(ABC):
         sort: Sort = None,
         limit: int | None = None,
         fields: Sequence[str] | None = None,
+        latest: bool = False,
     ) -> list[Project]:
         """Read the projects that match, with the uids of their groups and trials.
 
@@ -548,6 +563,7 @@ class Protocol(ABC):
             sort: As for `fetch_trials`.
             limit: Maximum number of projects; None for all.
             fields: As for `fetch_trials`; `groups` and `trials` are the uids of these.
+            latest: As for `fetch_trials`.
 
         Returns:
             The projects.
@@ -566,6 +582,7 @@ class Protocol(ABC):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
     ) -> dict[str, MetricHistory]:
         """Read the history of metrics that are aggregated to a time series.
 
@@ -578,12 +595,43 @@ class Protocol(ABC):
             max_points: Maximum number of points of each history, 3 or more; longer ones are downsampled such that a
                 plot looks the same (MinMaxLTTB).
             section: Section of the trial: `metrics`, `chronos` or `metadata`.
+            latest: As for `fetch_trials`.
 
         Returns:
             The histories by name.
 
         Raises:
             ItemNotFound: There is no such trial, or no history of that name.
+        """
+
+    @abstractmethod
+    async def fetch_histories(
+        self,
+        trials: Iterable[Trial],
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]:
+        """Read the histories of many trials in one query.
+
+        Args:
+            trials: The trials.
+            *names: Names of the metrics; all if none is given.
+            since_step: As for `fetch_metrics`.
+            since_row: As for `fetch_metrics`; rows are numbered in each trial by itself.
+            max_points: As for `fetch_metrics`.
+            section: As for `fetch_metrics`.
+            latest: As for `fetch_trials`.
+
+        Returns:
+            For the uid of each trial, in the order of the trials, the histories by name. A trial has no entry for a
+            name of which it has no history; its dict may be empty.
+
+        Raises:
+            ItemNotFound: One of the trials does not exist.
         """
 
     # --- Waiting

@@ -20,7 +20,7 @@ interrupts a call may log, too. If the I/O thread hangs, calls that log run in t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
@@ -150,14 +150,14 @@ class SyncProtocol:
     def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
         self._run(self._protocol.add_trial_tags, trial, **kwargs)
 
-    def get_project(self, project: Project) -> Project | None:
-        return self._run(self._protocol.get_project, project)
+    def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
+        return self._run(self._protocol.get_project, project, latest=latest)
 
     def new_project(self, project: Project) -> Project:
         return self._run(self._protocol.new_project, project)
 
-    def get_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        return self._run(self._protocol.get_trial_group, group)
+    def get_trial_group(self, group: TrialGroup, *, latest: bool = False) -> TrialGroup | None:
+        return self._run(self._protocol.get_trial_group, group, latest=latest)
 
     def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
         return self._run(self._protocol.new_trial_group, group)
@@ -171,8 +171,8 @@ class SyncProtocol:
     def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
         self._run(self._protocol.set_group_metadata, group, **kwargs)
 
-    def get_trial(self, trial: Trial) -> list[Trial]:
-        return self._run(self._protocol.get_trial, trial)
+    def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
+        return self._run(self._protocol.get_trial, trial, latest=latest)
 
     def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
         return self._run(self._protocol.new_trial, trial, auto_increment)
@@ -190,8 +190,10 @@ class SyncProtocol:
         sort: Sort = None,
         limit: int | None = None,
         fields: Sequence[str] | None = None,
+        latest: bool = False,
     ) -> list[Trial]:
-        return self._run(self._protocol.fetch_trials, query, sort=sort, limit=limit, fields=fields)
+        fetch = self._protocol.fetch_trials
+        return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
     def fetch_groups(
         self,
@@ -200,8 +202,10 @@ class SyncProtocol:
         sort: Sort = None,
         limit: int | None = None,
         fields: Sequence[str] | None = None,
+        latest: bool = False,
     ) -> list[TrialGroup]:
-        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit, fields=fields)
+        fetch = self._protocol.fetch_groups
+        return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
     def fetch_projects(
         self,
@@ -210,8 +214,10 @@ class SyncProtocol:
         sort: Sort = None,
         limit: int | None = None,
         fields: Sequence[str] | None = None,
+        latest: bool = False,
     ) -> list[Project]:
-        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit, fields=fields)
+        fetch = self._protocol.fetch_projects
+        return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
     def fetch_metrics(
         self,
@@ -221,6 +227,7 @@ class SyncProtocol:
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
     ) -> dict[str, MetricHistory]:
         return self._run(
             self._protocol.fetch_metrics,
@@ -230,6 +237,28 @@ class SyncProtocol:
             since_row=since_row,
             max_points=max_points,
             section=section,
+            latest=latest,
+        )
+
+    def fetch_histories(
+        self,
+        trials: Iterable[Trial],
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]:
+        return self._run(
+            self._protocol.fetch_histories,
+            trials,
+            *names,
+            since_step=since_step,
+            since_row=since_row,
+            max_points=max_points,
+            section=section,
+            latest=latest,
         )
 
     def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **kwargs: Any) -> None:

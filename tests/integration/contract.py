@@ -57,6 +57,7 @@ METHODS = {
     "fetch_groups": "query=None",
     "fetch_projects": "query=None",
     "fetch_metrics": "trial, *names, since_step=None, max_points=None",
+    "fetch_histories": "trials, *names, since_step=None, max_points=None",
 }
 # Methods whose trial must exist.
 TRIAL_METHODS = [
@@ -102,6 +103,7 @@ def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> 
         "fetch_groups": {"query": {"uid": group.uid}, **pages},
         "fetch_projects": {"query": {"uid": project.uid}, **pages},
         "fetch_metrics": {"trial": trial, "since_step": 0, "max_points": 100},
+        "fetch_histories": {"trials": [trial], "since_step": 0, "max_points": 100},
     }
 
 

@@ -345,7 +345,10 @@ async def test_the_history_since_a_row(protocol, trial):
 
 @pytest.mark.parametrize("rows", [2 * BUCKET, 2 * BUCKET + 7])
 async def test_only_buckets_with_such_rows_are_read(served, protocol, trial, rows):
-    """MongoDB returns the buckets that can have rows since a row or a step, and the open bucket of each shape."""
+    """MongoDB returns the buckets that can have rows since a row or a step, and the open bucket of each shape.
+
+    A bucket without a largest step, which an older consumer has filled, is always read.
+    """
     await log_all(protocol, trial, [(i, {"loss": i}) for i in range(rows)])
     await log_all(protocol, trial, [(f"{i:05}", {"loss": i}) for i in range(rows)])
     await protocol.commit("folded")
@@ -353,8 +356,8 @@ async def test_only_buckets_with_such_rows_are_read(served, protocol, trial, row
     try:
 
         async def lengths(since):
-            found = await reader.history(trial.uid, "metrics", ["loss"], since)
-            return sorted((each.shape.steps, each.number, len(each)) for each in found)
+            found = await reader.histories([trial.uid], "metrics", ["loss"], since, list)
+            return sorted((each.shape.steps, each.number, len(each)) for each in found[trial.uid])
 
         everything = await lengths(Since())
         texts = [each for each in everything if each[0] == "text"]
@@ -366,9 +369,17 @@ async def test_only_buckets_with_such_rows_are_read(served, protocol, trial, row
         assert await lengths(Since(row=2 * rows - 1)) == ends
         assert await lengths(Since(row=2 * rows)) == ends
         assert await lengths(Since(step=0)) == [*everything[:3], texts[-1]]
+        assert await lengths(Since(step=BUCKET - 1)) == [*everything[:3], texts[-1]]
+        assert await lengths(Since(step=BUCKET - 0.5)) == [*everything[1:3], texts[-1]]
+        assert await lengths(Since(step=BUCKET)) == [*everything[1:3], texts[-1]]
+        assert await lengths(Since(step=2 * BUCKET - 1.0)) == [*everything[1:3], texts[-1]]
+        assert await lengths(Since(step=2**63 - 1)) == await lengths(Since(step=1e300)) == ends
         assert await lengths(Since(step="")) == [ends[0], *texts]
         assert await lengths(Since(step=f"{rows - 1:05}")) == ends
         assert await lengths(Since(step=0, row=BUCKET)) == [*everything[1:3], texts[-1]]
+        filter_, unset = {"trial": trial.uid, "number": 0}, {"$unset": {"max_step": 1}}
+        assert (await reader._client[served.database].series.update_many(filter_, unset)).modified_count == 1
+        assert await lengths(Since(step=2 * BUCKET)) == [everything[0], *ends]
     finally:
         reader.close()
 

@@ -24,6 +24,7 @@ READS = [
     "fetch_groups",
     "fetch_projects",
     "fetch_metrics",
+    "fetch_histories",
 ]
 
 

@@ -508,6 +508,11 @@ def read_history(buckets, capacity):
         times = struct.unpack(f"<{n}q", bucket["times"])
         packed = {"int": "q", "float": "d"}.get(kind)
         steps = struct.unpack(f"<{n}{packed}", bucket["steps"]) if packed else list(bucket["steps"]) or [None] * n
+        if packed and last != "open":
+            largest = max((step for step in steps if not math.isnan(step)), default=math.nan)
+            assert repr(bucket["max_step"]) == repr(largest + 0), at
+        else:
+            assert "max_step" not in bucket, at
         names = tuple(bucket["names"])
         assert [read_key(key) for key in bucket["values"]] == list(names)
         columns = [struct.unpack(f"<{n}d", column) for column in bucket["values"].values()]

@@ -129,6 +129,16 @@ def test_spool_folders_that_may_stay_unused(tmp_path):
     assert isinstance(ts.connect(spool_dir=str(tmp_path / "file")), ts.KafkaProtocol)
 
 
+@pytest.mark.parametrize("how", [{"offline": True}, {"read_only": True}, {"projection": "july"}], ids=str)
+def test_sync_writes_need_servers_and_a_consumer(connect, monkeypatch, tmp_path, how):
+    """A protocol that waits for no event to be folded refuses `sync_writes`, also from the environment."""
+    with pytest.raises(ts.ConfigError, match=r"^sync_writes: cannot be set together with offline, read_only or proj"):
+        connect(sync_writes=True, spool_dir=str(tmp_path), **how)
+    monkeypatch.setenv("TRIALSTREAM_SYNC_WRITES", "1")
+    with pytest.raises(ts.ConfigError, match=r"^sync_writes: "):
+        connect(spool_dir=str(tmp_path), **how)
+
+
 def test_certificates(connect):
     """A certificate file that cannot be read is a ConfigError before anything is opened."""
     with pytest.raises(ts.ConfigError, match=r"kafka_ssl_cafile.*nowhere"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import bson
 import pytest
+from trialstream_schemas.model import history
 from trialstream_schemas.model.history import MAX_ROWS, Bucket, Rows, Shape
 from trialstream_schemas.wire.limits import MAX_EVENT_BYTES
 
@@ -72,6 +74,7 @@ def test_bucket_fills():
     assert list(bucket.append(rows(LOSS, 0, MAX_ROWS - 1))) == []
     [full] = bucket.append(rows(LOSS, MAX_ROWS - 1, 2))
 
+    assert full.to_document(full=True)["max_step"] == MAX_ROWS - 1
     assert (full.number, len(full)) == (0, MAX_ROWS)
     assert full.to_document(full=True)["_id"] == f"t_0/{LOSS.uid}/0"
     assert full.to_document(full=True)["values"]["loss"] == struct.pack(f"<{MAX_ROWS}d", *range(MAX_ROWS))
@@ -118,6 +121,42 @@ def test_spans_of_writers(logged, spans):
         list(bucket.append(rows(LOSS, first, n, writer)))
 
     assert bucket.to_document(full=False)["segments"] == spans
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "wanted"),
+    [
+        pytest.param("int", [3, -7, 5], 5, id="integers"),
+        pytest.param("int", [-(2**63), 2**53, 2**53 + 1], 2**53 + 1, id="integers beyond 2**53"),
+        pytest.param("int", [2**63 - 1, 0, 1], 2**63 - 1, id="the largest integer"),
+        pytest.param("float", [0.5, -1e300, 0.25], 0.5, id="floats"),
+        pytest.param("float", [math.nan, -1.5, math.nan], -1.5, id="NaN beside numbers"),
+        pytest.param("float", [-math.nan, math.nan, math.nan], math.nan, id="NaN alone"),
+        pytest.param("float", [-0.0, -0.0, -1.0], 0.0, id="a negative zero"),
+        pytest.param("float", [1.0, math.inf, math.nan], math.inf, id="infinity"),
+    ],
+)
+def test_the_largest_step_of_a_full_bucket(monkeypatch, kind, steps, wanted):
+    """A full bucket stores its largest numeric step exactly, and as the same bytes on every machine."""
+    monkeypatch.setattr(history, "MAX_ROWS", len(steps))
+    shape = Shape("metrics", ("loss",), kind)
+    [full] = Bucket("t_0", shape).append(Rows(shape, 0, "w", steps, [0] * len(steps), [[0.0] * len(steps)]))
+
+    document = full.to_document(full=True)
+
+    assert bson.encode({"": document["max_step"]}) == bson.encode({"": wanted})
+    assert bson.encode(Bucket.from_document(document).to_document(full=True)) == bson.encode(document)
+
+
+@pytest.mark.parametrize("kind", ["int", "float", "text", "none"])
+def test_buckets_without_a_largest_step(kind):
+    """The open bucket, and buckets whose steps are text or missing, store no largest step."""
+    shape = Shape("metrics", ("loss",), kind)
+    bucket = Bucket("t_0", shape)
+    [full] = bucket.append(rows(shape, 0, shape.capacity + 1))
+
+    assert "max_step" not in bucket.to_document(full=False)
+    assert ("max_step" in full.to_document(full=True)) == (kind in ("int", "float"))
 
 
 def test_bucket_continues_after_a_document():

@@ -119,6 +119,28 @@ def test_since_a_step(since, wanted):
     assert {len(each) for each in (loss.times, loss.writers, loss.values, loss.rows)} == {len(wanted)}
 
 
+@pytest.mark.parametrize(
+    ("since", "wanted"),
+    [
+        (2**53, [2**53, 2**53 + 1, 2**53 + 3, 2**63 - 1, 2.0**53, 2.0**53 + 2, 1e300]),
+        (2**53 + 1, [2**53 + 1, 2**53 + 3, 2**63 - 1, 2.0**53 + 2, 1e300]),
+        (2.0**53 + 2, [2**53 + 3, 2**63 - 1, 2.0**53 + 2, 1e300]),
+        (2.0**53 + 4, [2**63 - 1, 1e300]),
+        (2**63 - 1, [2**63 - 1, 1e300]),
+        (2.0**63, [1e300]),
+        (1e300, [1e300]),
+        (-(2**63), [-(2**63), 2**53, 2**53 + 1, 2**53 + 3, 2**63 - 1, 2.0**53, 2.0**53 + 2, 1e300]),
+        (-1e300, [-(2**63), 2**53, 2**53 + 1, 2**53 + 3, 2**63 - 1, 2.0**53, 2.0**53 + 2, 1e300]),
+    ],
+)
+def test_since_a_large_step(since, wanted):
+    """Integers are compared with doubles exactly, also beyond 2**53 and at the ends of 64 bits; NaN is left out."""
+    steps = [-(2**63), 2**53, 2**53 + 1, 2**53 + 3, 2**63 - 1, 2.0**53, 2.0**53 + 2, 1e300, math.nan]
+    found = [histories(buckets_of([("w", step, {"loss": 1})]), Since(since))["loss"].steps.tolist() for step in steps]
+
+    assert [step for each in found for step in each] == wanted
+
+
 @pytest.mark.parametrize("since", [0, 1, 5, 1023, 1024, 1500, 2999, 3000, 2**63 - 1])
 def test_since_a_row(since):
     """Earlier rows are left out of all five arrays, whatever the shapes, the writers and the order of the buckets."""

@@ -20,6 +20,7 @@ from trialstream_schemas.errors import (
     MongoUnavailable,
     ProjectionBehind,
     SpoolError,
+    SpoolFull,
 )
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
@@ -33,7 +34,6 @@ from trialstream.kafka import commands, creations
 from trialstream.kafka.chronos import OpenChrono, check_chrono
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
-from trialstream.pipeline.outbox import OutboxFull
 from trialstream.protocol import Callback, CommitLevel, Query, Step
 from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.protocol import ReadingProtocol
@@ -137,8 +137,13 @@ class KafkaProtocol(ReadingProtocol):
 
     async def log_trial_start(self, trial: Trial) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_start(self._session.writer, uid))
-        self._session.started[uid] = time.perf_counter()
+        started = self._session.started
+        started[uid] = time.perf_counter()
+        try:
+            await self._session.put(commands.log_trial_start(self._session.writer, uid))
+        except SpoolFull:  # after any other error, the event is logged all the same
+            started.pop(uid, None)
+            raise
 
     async def log_trial_finish(
         self,
@@ -201,10 +206,7 @@ class KafkaProtocol(ReadingProtocol):
                     uid, name, time_us, elapsed, chrono.aggregator, announced=chrono.announced, failed=failed
                 )
 
-            try:
-                add()
-            except OutboxFull:
-                await self._session.put_later(uid, add)
+            await self._session.add(uid, add)
 
     async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
@@ -229,13 +231,11 @@ class KafkaProtocol(ReadingProtocol):
             self._yield_at = now + _YIELD_SECONDS
             await asyncio.sleep(0)
         uid = await self._existing_uid(trial)
-        outbox = self._session.outbox
-        self._add_row = outbox.add_row
-        add = self._row_checks.prepare(outbox, trial, uid, step, aggregator, kwargs)
-        try:
-            add()
-        except OutboxFull:
-            await self._session.put_later(uid, add)
+        session = self._session
+        outbox = session.outbox
+        if not session.config.sync_writes:  # the short way cannot wait
+            self._add_row = outbox.add_row
+        await session.add(uid, self._row_checks.prepare(outbox, trial, uid, step, aggregator, kwargs))
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
@@ -261,7 +261,7 @@ class KafkaProtocol(ReadingProtocol):
         project = creations.new_project(checked(project, Project, "project"))
         session = self._session
         event = commands.create_project(session.writer, project)
-        if not session.has_connected:
+        if not session.requests_outcomes:
             await session.put(event)
             session.subjects.add("projects", project.uid)
             return replace(project, created=from_micros(event.time))
@@ -274,7 +274,7 @@ class KafkaProtocol(ReadingProtocol):
         group = creations.new_group(checked(group, TrialGroup, "group"))
         session = self._session
         event = commands.create_group(session.writer, group)
-        if not session.has_connected:
+        if not session.requests_outcomes:
             await session.put(event)
             session.subjects.add("groups", group.uid)
             return replace(group, created=from_micros(event.time))
@@ -311,14 +311,14 @@ class KafkaProtocol(ReadingProtocol):
         if trial.group_id is not None:
             await self._require_group(trial.group_id, trial.group_id)
         event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
-        if not session.has_connected:
+        if not session.requests_outcomes:
             event.auto_increment = True
             await session.put(event)
             return self._undecided(trial, event)
         try:
             decision = await session.request(event)
         except (CommitTimeout, ProjectionBehind, MongoUnavailable) as error:
-            if not auto_increment:  # whether the trial exists is unknown
+            if not auto_increment or session.config.sync_writes:  # whether the trial exists is unknown
                 raise
             session.lifecycle.warn_once(
                 f"trialstream: the trial goes on without its revision until its creation is folded: {error}"

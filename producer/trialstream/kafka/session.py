@@ -193,6 +193,15 @@ class Session:
         return self._pipeline.has_connected
 
     @property
+    def requests_outcomes(self) -> bool:
+        """Whether a creation waits for its outcome: Kafka was reached, or `sync_writes` is set.
+
+        Raises:
+            ProtocolClosed: The protocol is not open.
+        """
+        return self.has_connected or self.config.sync_writes
+
+    @property
     def reader(self) -> Reader:
         """See `ReadSession.reader`."""
         self._check_online()
@@ -206,19 +215,13 @@ class Session:
     # --- Logging
 
     async def put(self, event: SubjectEvent) -> None:
-        """Add an event to the outbox; if there is no space, wait, drop or raise as the setting `when_full` says.
+        """Add an event to the outbox: see `add`."""
+        await self.add(event.subject, lambda: self.outbox.put(event), droppable=event.request is None)
 
-        Raises:
-            SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
-            ProtocolClosed: The protocol was closed during the call.
-        """
-        try:
-            self.outbox.put(event)
-        except OutboxFull:
-            await self.put_later(event.subject, lambda: self.outbox.put(event), droppable=event.request is None)
+    async def add(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> None:
+        """Add an event or a row to the outbox; if there is no space, wait, drop or raise as `when_full` says.
 
-    async def put_later(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> None:
-        """Add an event or a row for which the outbox had no space, as the setting `when_full` says.
+        With the setting `sync_writes`, the call then waits until the projection shows it, and nothing is dropped.
 
         Args:
             uid: Uid of the subject.
@@ -228,12 +231,20 @@ class Session:
         Raises:
             SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
             ProtocolClosed: The protocol was closed during the call.
+            CommitTimeout: With `sync_writes`, Kafka has not acknowledged the event in time; it stays queued.
+            ProjectionBehind: With `sync_writes`, the consumer has not folded the event in time.
+            MongoUnavailable: With `sync_writes`, MongoDB does not answer.
         """
-        # Without a wait, the event is dropped in this thread: a crossing would cost a hundred times as much, and would
-        # fail in a task that is being cancelled.
-        if self._backpressure.should_wait() and await self.lifecycle.call(self._backpressure.wait, add):
-            return
-        self.lifecycle.warn_once(self._backpressure.drop(uid, droppable=droppable))
+        synchronous = self.config.sync_writes
+        try:
+            add()
+        except OutboxFull:
+            # Without a wait, the event is dropped in this thread: a crossing would cost a hundred times as much, and
+            # would fail in a task that is being cancelled.
+            if not (self._backpressure.should_wait() and await self.lifecycle.call(self._backpressure.wait, add)):
+                self.lifecycle.warn_once(self._backpressure.drop(uid, droppable=droppable and not synchronous))
+        if synchronous:
+            await self.lifecycle.call(self.waits.wait_folded, self.timeout)
 
     async def request(self, event: SubjectEvent) -> Decision:
         """Send a request and wait for its outcome; further errors as for `Requests.request`.
@@ -250,11 +261,11 @@ class Session:
 
     # --- Reading
 
-    async def read(self, read: Read[T]) -> T:
+    async def read(self, read: Read[T], *, latest: bool = False) -> T:
         """See `ReadSession.read`."""
 
         async def read_folded() -> T:
-            await self.waits.wait_folded(self.timeout)
+            await self.waits.wait_folded(self.timeout, latest=latest)
             return await read()
 
         self._check_online()
@@ -263,6 +274,10 @@ class Session:
     def remember(self, collection: Collection, *uids: str) -> None:
         """See `ReadSession.remember`."""
         self.subjects.add(collection, *uids)
+
+    def knows(self, collection: Collection, uid: str) -> bool:
+        """See `ReadSession.knows`."""
+        return self.subjects.has(collection, uid)
 
     async def require(self, collection: Collection, uid: str, message: str, *, was_created: bool = True) -> None:
         """Check that a subject exists: see `KnownSubjects.require`.

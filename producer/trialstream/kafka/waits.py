@@ -37,22 +37,28 @@ class Waits:
         self._outbox.seal()
         await self._pipeline.wait_acked(timeout)
 
-    async def wait_folded(self, timeout: float) -> None:
+    async def wait_folded(self, timeout: float, *, latest: bool = False) -> None:
         """Wait until the projection shows the events.
 
         Requests whose callers still wait for the outcome are excluded: reads show a request once its call returns.
 
         Args:
             timeout: Seconds.
+            latest: Whether to wait for all events that the log holds by then, of any writer.
 
         Raises:
             CommitTimeout: Kafka has not acknowledged them in time; they stay queued.
             ProjectionBehind: The consumer has not folded them in time.
             MongoUnavailable: MongoDB does not answer.
+            KafkaUnavailable: With `latest`, Kafka has not returned the end of the log in time.
         """
         deadline = time.monotonic() + timeout
         self._outbox.seal()
         offsets = await self._pipeline.wait_logged(timeout)
+        if latest:
+            ends = await self._pipeline.ends(max(0.0, deadline - time.monotonic()))
+            # The ends are higher, unless a broker has lost events that it had acknowledged to this protocol.
+            offsets = {route: max(end, offsets.get(route, 0)) for route, end in ends.items()}
         await self._reader.wait_folded(offsets, max(0.0, deadline - time.monotonic()))
 
     async def wait_spooled(self, timeout: float) -> None:

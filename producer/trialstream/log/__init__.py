@@ -4,6 +4,7 @@
 |---|---|
 | `clients` | how consumers, producers and admin clients are made and stopped, and their errors |
 | `topics` | creating and checking the topics; which partition an event belongs to |
+| `ends` | the offset after the last event of each partition |
 | `identity` | the first record of the registry, which identifies the log |
 | `schemas` | the schemas topic |
 """

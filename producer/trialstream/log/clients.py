@@ -3,7 +3,8 @@
 - A client that is opened for a block is started on entry and stopped on exit, also when the block fails or is
   cancelled. While no broker answers, aiokafka may take any time to stop, so each stop has a deadline.
 - An error of aiokafka that leaves such a block is raised as `KafkaUnavailable`.
-- A client that outlives a block (`group_consumer`, `batch_producer`) is returned before it is started; its owner starts
+- A client that outlives a block (`lone_consumer`, `group_consumer`,
+  `batch_producer`) is returned before it is started; its owner starts
   and stops it.
 """
 
@@ -28,8 +29,10 @@ from trialstream.waiting import waiting_for
 __all__ = [
     "BATCH_BYTES",
     "batch_producer",
+    "close_consumer",
     "group_consumer",
     "kafka_errors",
+    "lone_consumer",
     "open_admin",
     "open_batch_producer",
     "open_consumer",
@@ -104,15 +107,34 @@ async def open_consumer(config: Config, **settings: Any) -> AsyncIterator[AIOKaf
     Raises:
         KafkaUnavailable: No broker answered, or a request in the block failed.
     """
-    consumer = AIOKafkaConsumer(**config.kafka_client(), **_POSITIONS, **settings)
+    consumer = lone_consumer(config, **settings)
     async with kafka_errors(config):
         try:
             with waiting_for(f"Kafka at {config.kafka}"):
                 await consumer.start()
             yield consumer
         finally:
-            with anyio.move_on_after(_STOP_SECONDS, shield=True):
-                await stop_consumer(consumer)
+            await close_consumer(consumer)
+
+
+def lone_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
+    """A consumer outside of any group, not started yet. Its owner stops it with `close_consumer`.
+
+    Args:
+        config: Where Kafka is.
+        **settings: Further settings of the consumer.
+    """
+    return AIOKafkaConsumer(**config.kafka_client(), **_POSITIONS, **settings)
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer within a deadline, also on cancellation.
+
+    Args:
+        consumer: A consumer, started or not.
+    """
+    with anyio.move_on_after(_STOP_SECONDS, shield=True):
+        await stop_consumer(consumer)
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

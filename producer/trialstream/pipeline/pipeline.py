@@ -10,6 +10,7 @@ import anyio
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError, TrialStreamError
 
 from trialstream.config import Config
+from trialstream.log.ends import LogEnds
 from trialstream.log.topics import Route, ensure_topics, partition_of
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
@@ -69,6 +70,7 @@ class Pipeline:
             )
         self.log_id = ""
         self._partitions = 0
+        self._ends = LogEnds(config)
         self._stopped = anyio.Event()
         self._scope = anyio.CancelScope()
 
@@ -126,6 +128,7 @@ class Pipeline:
             await self._stopped.wait()
             if self._spiller is not None:
                 await self._spiller.finish()
+            await self._ends.close()
 
     def wake(self) -> None:
         """Wake the sender, from any thread, so that it calls `seal` now: a frame is due before the next wake-up."""
@@ -183,6 +186,25 @@ class Pipeline:
         """
         await self._sender.wait_acked(self.watermark.number, timeout)
         return self.watermark.offsets()
+
+    async def ends(self, timeout: float) -> dict[Route, int]:
+        """Read the ends of the log.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            By partition, the offset after its last event, of any writer.
+
+        Raises:
+            KafkaUnavailable: Kafka has not answered within the timeout, or was not reached since the start.
+        """
+        if not self.has_connected:
+            raise KafkaUnavailable(
+                f"Kafka at {self._config.kafka} was not reached since the start, so the end of the log is unknown; "
+                "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
+            )
+        return await self._ends.read(self._partitions, timeout)
 
     async def wait_secured(self, timeout: float) -> None:
         """Return when all events that were queued before the call are acknowledged, or safe on disk.

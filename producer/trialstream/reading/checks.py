@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import reprlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import OwnHash, Trial
 
-__all__ = ["checked", "decided_uid", "definition", "is_new", "shown", "whole_number"]
+__all__ = ["checked", "checked_trials", "decided_uid", "definition", "is_new", "shown", "whole_number"]
 
 T = TypeVar("T")
 _INT_BITS = 64
@@ -45,6 +46,23 @@ def checked(given: T, kind: type[T], path: str) -> T:
     if not isinstance(given, kind):
         raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
     return given
+
+
+def checked_trials(given: Iterable[Trial]) -> list[Trial]:
+    """Return the trials of an argument, checked for their type.
+
+    Args:
+        given: The argument.
+
+    Returns:
+        The trials.
+
+    Raises:
+        InvalidType: The argument is not iterable, or one of its elements is not a trial.
+    """
+    if not isinstance(given, Iterable):
+        raise InvalidType(f"trials: expected a list of trials, got {type(given).__name__}")
+    return [checked(each, Trial, f"trials[{i}]") for i, each in enumerate(given)]
 
 
 def whole_number(given: object) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.history import Bucket
-from trialstream_schemas.model.values import INT64_MAX
+from trialstream_schemas.model.values import INT64_MAX, INT64_MIN
 
-from trialstream.protocol import MetricHistory
+from trialstream.protocol import MetricHistory, Step
 from trialstream.reading.checks import shown, whole_number
 from trialstream.reading.reader import Since
 
@@ -143,11 +144,25 @@ def _kept(bucket: Bucket, since: Since, order: NDArray[np.int64], steps: NDArray
         rows = order >= since.row
     if since.step is None:
         return rows
-    comparable = ("text",) if isinstance(since.step, str) else ("int", "float")
-    if bucket.shape.steps not in comparable:
+    bound = _bound(bucket.shape.steps, since.step)
+    if bound is None:
         return np.zeros(len(steps), dtype=bool)
-    later: NDArray[np.bool_] = (steps >= since.step).astype(bool)
+    later: NDArray[np.bool_] = (steps >= bound).astype(bool)
     return later if rows is None else later & rows
+
+
+def _bound(step_type: str, least: Step) -> Step | None:
+    """Return the smallest step of a type that is not below a step; None if there is none.
+
+    So numpy compares exactly, as MongoDB does: it would compare an integer with a double as doubles, without the last
+    digits of integers beyond 2**53.
+    """
+    if isinstance(least, str) or step_type not in ("int", "float"):
+        return least if isinstance(least, str) and step_type == "text" else None
+    if step_type == "int":
+        return max(INT64_MIN, math.ceil(least)) if least <= INT64_MAX else None
+    double = float(least)
+    return double if double >= least else math.nextafter(double, math.inf)
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
@@ -34,6 +34,8 @@ from trialstream.reading.reader import Candidate, CandidateQuery, Collection, De
 from trialstream.reading.uri import check_uri
 
 __all__ = ["MongoReader"]
+
+T = TypeVar("T")
 
 # Time to find a server, unless the protocol's timeout is shorter: a replica set elects a new primary within it.
 _SELECTION_SECONDS = 5.0
@@ -147,11 +149,13 @@ class MongoReader(Reader):
 
         return lambda: self._live.read(read_from)
 
-    async def exists(self, collection: Collection, uid: str) -> bool:
-        """See `Reader.exists`."""
-        limit = self._live.max_time_ms
-        found = await self._live.read(lambda db: db[collection].find_one({"_id": uid}, {"_id": 1}, max_time_ms=limit))
-        return found is not None
+    async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
+        """See `Reader.existing`."""
+        filter_, limit = {"_id": {"$in": list(uids)}}, self._live.max_time_ms
+        found = await self._live.read(
+            lambda database: database[collection].find(filter_, {"_id": 1}, max_time_ms=limit).to_list(None)
+        )
+        return [each["_id"] for each in found]
 
     async def _documents(
         self, database: Database, collection: Collection, asked: Find, projection: dict[str, int] | None
@@ -199,26 +203,33 @@ class MongoReader(Reader):
 
     # --- Histories
 
-    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
-        """See `Reader.history`."""
-        filter_: Document = {"trial": uid, "section": section, **_of_buckets(since)}
+    async def histories(
+        self,
+        uids: Sequence[str],
+        section: Section,
+        names: Sequence[str],
+        since: Since,
+    ) -> dict[str, list[Bucket]]:
+        """See `Reader.histories`."""
+        filter_: Document = {"trial": {"$in": list(uids)}, "section": section, **_of_buckets(since)}
         fields = None
         if names:
             filter_["names"] = {"$in": list(names)}
             plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
             fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
 
-        async def read(database: Database) -> list[Document]:
+        async def read(database: Database) -> dict[str, list[Bucket]]:
+            found: dict[str, list[Bucket]] = {}
             # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full.
             async with await self._client.start_session(snapshot=True) as session:
-                cursor = database.series.find(filter_, fields, session=session, max_time_ms=self._live.max_time_ms)
-                return await cursor.to_list(None)
+                limit = self._live.max_time_ms
+                async for each in database.series.find(filter_, fields, session=session, max_time_ms=limit):
+                    if names:
+                        each["names"] = [name for name in each["names"] if name in names]
+                    found.setdefault(each["trial"], []).append(Bucket.from_document(each))
+            return found
 
-        found = await self._live.read(read)
-        if names:
-            for each in found:
-                each["names"] = [name for name in each["names"] if name in names]
-        return [Bucket.from_document(each) for each in found]
+        return await self._live.read(read)
 
     # --- Waiting for the fold
 
@@ -244,9 +255,9 @@ class MongoReader(Reader):
 def _of_buckets(since: Since) -> Document:
     """Return the filter of the buckets that can have rows since a step and a row.
 
-    The last span of a bucket has its latest rows. Steps that are numbers are packed, so that MongoDB cannot compare
-    them; their type and steps that are text can be compared. The open bucket of each shape is always read, since it
-    shows which names have a history.
+    The last span of a bucket has its latest rows. Steps that are numbers are packed, and `max_step` is the largest of a
+    full bucket; it is missing if an older consumer has filled the bucket. The open bucket of each shape is always read,
+    since it shows which names have a history.
     """
     wanted: list[Document] = []
     if since.row is not None:
@@ -256,5 +267,6 @@ def _of_buckets(since: Since) -> Document:
     if isinstance(since.step, str):
         wanted.append({"step_type": "text", "steps": {"$gte": since.step}})
     elif since.step is not None:
-        wanted.append({"step_type": {"$in": ["int", "float"]}})
+        bounds = [{"max_step": {"$gte": since.step}}, {"max_step": None}]
+        wanted.append({"step_type": {"$in": ["int", "float"]}, "$or": bounds})
     return {"$or": [{"_id": {"$regex": "/open$"}}, {"$and": wanted}]} if wanted else {}

@@ -22,6 +22,11 @@ __all__ = ["ReadOnlyProtocol"]
 T = TypeVar("T")
 
 
+def _settings_of(config: Config) -> str:
+    """Return the names of the settings that make a protocol read-only."""
+    return "`projection` and TRIALSTREAM_PROJECTION" if config.projection else "`read_only` and TRIALSTREAM_READ_ONLY"
+
+
 def _refused(method: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
     """Make a method that refuses to log."""
 
@@ -51,7 +56,7 @@ class ReadOnlyProtocol(ReadingProtocol):
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
         check_uri(config.mongo)
         super().__init__(_ReadOnlySession(config, check_timeout(timeout)))
-        self._projection = config.projection
+        self._config = config
 
     async def open(self) -> None:
         """Open the protocol; further errors as for `Protocol.open`.
@@ -70,17 +75,17 @@ class ReadOnlyProtocol(ReadingProtocol):
         uid, request, session = checked(trial, Trial, "trial").uid, trial.request, self._session
         if request is not None:
             return decided_uid(request, await session.read(lambda: session.reader.outcome(request)))
-        if not session.knows(uid):
-            if not await session.read(lambda: session.reader.exists("trials", uid)):
-                raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
-            session.remember("trials", uid)
+        if not session.knows("trials", uid):
+            raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
         return uid
 
     def _refuse(self, method: str) -> NoReturn:
         """Refuse a method that would log."""
-        what = f"projection {self._projection!r}" if self._projection else "this protocol"
-        how = "`projection` and TRIALSTREAM_PROJECTION" if self._projection else "`read_only` and TRIALSTREAM_READ_ONLY"
-        raise ProjectionIsReadOnly(f"{method}: {what} is read-only: to log, connect without {how}")
+        projection = self._config.projection
+        what = f"projection {projection!r}" if projection else "this protocol"
+        raise ProjectionIsReadOnly(
+            f"{method}: {what} is read-only: to log, connect without {_settings_of(self._config)}"
+        )
 
     @property
     def writer(self) -> NoReturn:
@@ -136,8 +141,13 @@ class _ReadOnlySession:
         self.lifecycle.check_open()
         return self._reader
 
-    async def read(self, read: Read[T]) -> T:
+    async def read(self, read: Read[T], *, latest: bool = False) -> T:
         """Run a read in the I/O thread, at once: this protocol has logged nothing."""
+        if latest:
+            raise ProjectionIsReadOnly(
+                "latest: this protocol has no connection to Kafka, which holds the end of the log: to wait for it, "
+                f"connect without {_settings_of(self._config)}"
+            )
         return await self.lifecycle.call(read)
 
     def remember(self, collection: Collection, *uids: str) -> None:
@@ -145,9 +155,9 @@ class _ReadOnlySession:
         if collection == "trials":
             self._trials.update(uids)
 
-    def knows(self, uid: str) -> bool:
-        """Whether a trial is known to exist."""
-        return uid in self._trials
+    def knows(self, collection: Collection, uid: str) -> bool:
+        """Whether a trial is known to exist; other documents are not remembered."""
+        return collection == "trials" and uid in self._trials
 
     # --- Opened and closed by its lifecycle
 

@@ -145,22 +145,32 @@ class Reader(ABC):
     # --- In the I/O thread
 
     @abstractmethod
+    async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
+        """Return those of some uids of which the collection has a document."""
+
     async def exists(self, collection: Collection, uid: str) -> bool:
         """Whether the collection has a document with that uid."""
+        return bool(await self.existing(collection, [uid]))
 
     @abstractmethod
-    async def history(self, uid: str, section: Section, names: Sequence[str], since: Since) -> list[Bucket]:
-        """Read the history of a trial.
+    async def histories(
+        self,
+        uids: Sequence[str],
+        section: Section,
+        names: Sequence[str],
+        since: Since,
+    ) -> dict[str, list[Bucket]]:
+        """Read the histories of trials.
 
         Args:
-            uid: Uid of the trial.
-            section: Section of the trial.
+            uids: Uids of the trials.
+            section: Section of the trials.
             names: Names of the time series to read; empty for all. The buckets have the columns of these only.
             since: The rows to read.
 
         Returns:
-            The buckets that can have such rows, and others too: at least one for each shape of the names. In no
-            particular order.
+            The buckets of each trial by its uid, in no particular order: those that can have such rows, and others too,
+            at least one for each shape of the names. Without the trials that have no bucket of the names.
         """
 
     @abstractmethod

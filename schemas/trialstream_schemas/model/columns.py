@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from array import array
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NUMPY_FROM", "extremes", "pack", "shifted", "unpack"]
+__all__ = ["NUMPY_FROM", "extremes", "largest", "pack", "shifted", "unpack"]
 
 NUMPY_FROM = 24
 """Length of a column from which numpy is faster than a loop in Python (measured)."""
@@ -58,3 +59,13 @@ def extremes(column: Sequence[int]) -> tuple[int, int]:
         return min(column), max(column)
     view = np.frombuffer(column, np.int64)
     return int(view.min()), int(view.max())
+
+
+def largest(column: array[Any]) -> int | float:
+    """The largest number of a column, which must not be empty: an int or a float, without loss of digits.
+
+    NaN is left out; the result is NaN if there is nothing else. The result is the same on every machine: zero is never
+    negative, and NaN is always the same NaN.
+    """
+    found: int | float = np.fmax.reduce(np.asarray(column)).item() + 0  # which of the two zeros is found may vary
+    return math.nan if math.isnan(found) else found

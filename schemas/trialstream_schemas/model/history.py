@@ -6,7 +6,9 @@ batches. A bucket has one packed little-endian column for each name, one for the
 writers are stored as spans: consecutive rows of one writer in the trial. Each span has the number of its first row,
 from which a reader restores the order of the log across several shapes.
 
-The bucket that is being filled has the id `<uid>/<shape>/open`. Once full, it is stored as `<uid>/<shape>/<number>`.
+The bucket that is being filled has the id `<uid>/<shape>/open`. Once full, it is stored as `<uid>/<shape>/<number>`. If
+its steps are numbers, its document then has the largest one as `max_step`, since MongoDB cannot compare packed steps.
+Buckets that were filled by older consumers lack `max_step`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from trialstream_schemas.model.columns import pack, unpack
+from trialstream_schemas.model.columns import largest, pack, unpack
 from trialstream_schemas.model.identity import digest
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.values import MAX_NAME_BYTES
@@ -198,6 +200,8 @@ class Bucket:
         Args:
             full: Whether the bucket is full. The id of a full bucket has the bucket's number, that of the open one not.
         """
+        # Readers need the bound of full buckets only: they always read the open one.
+        bound = {"max_step": largest(self.steps)} if full and self.shape.steps in ("int", "float") else {}
         return {
             "_id": f"{self.trial}/{self.shape.uid}/{self.number}" if full else self.open_id,
             "trial": self.trial,
@@ -207,6 +211,7 @@ class Bucket:
             "number": self.number,
             "rows": len(self),
             "segments": [[each.first, each.rows, each.writer] for each in self.spans],
+            **bound,
             "steps": self.steps if isinstance(self.steps, list) else pack(self.steps),
             "times": pack(self.times),
             "values": {
