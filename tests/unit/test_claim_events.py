@@ -159,7 +159,7 @@ def test_a_wrong_update_is_named(update, error, reason):
         pytest.param((), {}, QueryError, "^attr: expected one of .*, got None", id="nothing"),
         pytest.param((), {"updates": []}, InvalidValue, "^updates: expected at least one", id="no updates"),
         pytest.param((), {"updates": RUNNING}, InvalidType, "^updates: expected a list .* got Update", id="an update"),
-        pytest.param((), {"updates": "log_trial_start"}, InvalidType, "^updates: .* got str", id="a text"),
+        pytest.param((), {"updates": "log_trial_start"}, InvalidType, r"^updates\[0\]: .* got str", id="a text"),
         pytest.param((), {"updates": None}, InvalidType, "^updates: .* got NoneType", id="None"),
         pytest.param((), {"updates": {RUNNING.attr: 1}}, InvalidType, "^updates: .* got dict", id="a dict"),
         pytest.param((), {"updates": [RUNNING], "a": 1}, InvalidType, "^updates: expected no other", id="more"),

@@ -6,6 +6,7 @@
 | `session` | one connection: assembles the parts below, and opens and closes them |
 | `commands` | the events of the calls, with their checks |
 | `rows` | checks of metric rows that do not take the short way |
+| `claim_events` | the updates of a claim as one event |
 | `subjects` | which trials, groups and projects are known to exist |
 | `backpressure` | what happens to an event when memory and spool are full |
 | `waits` | waiting until events are acknowledged, folded, or safe on disk |

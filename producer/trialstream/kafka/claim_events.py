@@ -51,7 +51,7 @@ def claim_event(
     updates = kwargs["updates"]
     if args or len(kwargs) > 1:
         raise InvalidType("updates: expected no other arguments beside it, or the name of an update as attr")
-    if not isinstance(updates, Sequence) or isinstance(updates, str | bytes):
+    if not isinstance(updates, Sequence):
         raise InvalidType(f"updates: expected a list of trialstream.update(...), got {type(updates).__name__}")
     if not updates:
         raise InvalidValue("updates: expected at least one update, got none")
