@@ -53,6 +53,7 @@ from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol,
 from trialstream.reading.paths import path
 from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.statistics import Statistics
+from trialstream.updates import Update, update
 
 __all__ = [
     "Aggregator",
@@ -99,9 +100,11 @@ __all__ = [
     "TrialGroup",
     "TrialStreamError",
     "UnknownSchema",
+    "Update",
     "ValueAggregator",
     "connect",
     "path",
     "timeseries_aggregator",
+    "update",
     "value_aggregator",
 ]

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeAlias
+from typing import Any, Literal, NoReturn, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.statistics import Statistics
+from trialstream.updates import Update
 
 __all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
 
@@ -74,6 +75,9 @@ class Protocol(ABC):
     - `InvalidType` (a `TypeError`) and `InvalidValue` (a `ValueError`): an argument cannot be logged; the message names
       it;
     - `SpoolFull`: memory and spool are full, and the setting `when_full` is `raise`.
+
+    Methods that take values as keywords also take a mapping of values behind the trial or group, for names that are
+    parameters: `log_trial_metrics(trial, {"step": 0.1}, step=3)`. A name in both is an `InvalidValue`.
 
     Every method that reads first waits until all events that this protocol has logged are folded into the documents. It
     raises `CommitTimeout` or `ProjectionBehind` if the wait takes too long, `MongoUnavailable` if MongoDB does not
@@ -225,35 +229,80 @@ class Protocol(ABC):
     # --- Trials: values and states
 
     @abstractmethod
-    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
+    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         """Merge values into the parameters; the uid does not change.
 
         Args:
             trial: The trial.
+            *values: A mapping of more values, or nothing.
             **kwargs: Values by name.
         """
 
+    @overload
     @abstractmethod
     async def log_trial_metadata(
         self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+    ) -> None: ...
+
+    @overload
+    @abstractmethod
+    async def log_trial_metadata(
+        self,
+        /,
+        trial: Trial,
+        *values: Mapping[str, Any],
+        aggregator: AggregatorSpec | None = value_aggregator,
+        **kwargs: Any,
+    ) -> None: ...
+
+    @abstractmethod
+    async def log_trial_metadata(
+        self, /, trial: Trial, *args: Any, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         """Merge values into the metadata.
 
         Args:
             trial: The trial.
+            *args: A mapping of more values; the aggregator, if it is positional.
             aggregator: Aggregator of the keys; any but a `ValueAggregator`, the default, accumulates their values. None
                 means the default.
             **kwargs: Values by name.
         """
 
+    @overload
     @abstractmethod
     async def log_trial_metrics(
         self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
+    ) -> None: ...
+
+    @overload
+    @abstractmethod
+    async def log_trial_metrics(
+        self,
+        /,
+        trial: Trial,
+        *values: Mapping[str, Any],
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
+    ) -> None: ...
+
+    @abstractmethod
+    async def log_trial_metrics(
+        self,
+        /,
+        trial: Trial,
+        *args: Any,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
     ) -> None:
         """Log one row of numbers.
 
         Args:
             trial: The trial.
+            *args: A mapping of more numbers, whose names may be those of parameters: `{"step": 0.1}`; step and
+                aggregator, if they are positional.
             step: Step of the row: an int, a float or a text, in any order, or None.
             aggregator: Aggregator of the metrics; `timeseries_aggregator` if not given. If rows of one name have
                 different aggregators, the first one in the log is used. Rows whose aggregator is a time series are kept
@@ -301,11 +350,12 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
+    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         """Merge values into the tags.
 
         Args:
             trial: The trial.
+            *values: A mapping of more values, or nothing.
             **kwargs: Values by name.
         """
 
@@ -393,11 +443,12 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
+    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         """Merge values into the metadata of a group.
 
         Args:
             group: The group.
+            *values: A mapping of more values, or nothing.
             **kwargs: Values by name.
 
         Raises:
@@ -441,42 +492,70 @@ class Protocol(ABC):
             ProjectionBehind: The consumer has not folded the event in time; not with `auto_increment` either.
         """
 
+    @overload
     @abstractmethod
-    async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
-        """Claim exactly one trial that matches, apply an update to it, and return it.
+    async def fetch_and_update_trial(self, /, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_and_update_trial(self, /, query: Query, *, updates: Sequence[Update]) -> Trial: ...
+
+    @abstractmethod
+    async def fetch_and_update_trial(
+        self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any
+    ) -> Trial:
+        """Claim exactly one trial that matches, apply one or several updates to it, and return it.
 
         If several workers claim the same trial at the same time, exactly one gets it; the others claim other trials.
+
+        Several updates, `updates=[update("set_trial_status", Status.Running), update("log_trial_metrics", step=0,
+        loss=1.0)]`, are one event: they are applied in their order, and all of them or none.
 
         Args:
             query: As for `fetch_trials`.
             attr: Name of an update method whose first argument is the trial, such as `set_trial_status`.
             *args: Its arguments after the trial.
-            **kwargs: Its keyword arguments.
+            **kwargs: Its keyword arguments. Without `attr`, the only keyword is `updates`: a list of what
+                `trialstream.update` returns.
 
         Returns:
             The trial after the update.
 
         Raises:
             ItemNotFound: No trial matches.
-            QueryError: The query is not supported, or `attr` does not name an update that can claim.
+            QueryError: The query is not supported, or an update cannot claim.
+            InvalidType: An argument cannot be logged; the message names it, as in `updates[1]: step: ...`.
+            InvalidValue: The same; or the updates do not fit one event, or the fold refused one of them.
         """
 
+    @overload
     @abstractmethod
-    async def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
-        """Claim exactly one group that matches, apply an update to it, and return it.
+    async def fetch_and_update_group(self, /, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_and_update_group(self, /, query: Query, *, updates: Sequence[Update]) -> TrialGroup: ...
+
+    @abstractmethod
+    async def fetch_and_update_group(
+        self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any
+    ) -> TrialGroup:
+        """Claim exactly one group that matches, apply one or several updates to it, and return it.
 
         Args:
             query: As for `fetch_groups`.
             attr: Name of the update method; only `set_group_metadata` can claim a group.
             *args: Its arguments after the group.
-            **kwargs: Its keyword arguments.
+            **kwargs: Its keyword arguments; without `attr`, `updates` as for `fetch_and_update_trial`.
 
         Returns:
             The group after the update.
 
         Raises:
             ItemNotFound: No group matches.
-            QueryError: The query is not supported, or `attr` does not name an update that can claim.
+            QueryError: The query is not supported, or an update cannot claim.
+            InvalidType: As for `fetch_and_update_trial`.
+            InvalidValue: As for `fetch_and_update_trial`.
         """
 
     # --- Reading

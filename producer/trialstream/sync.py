@@ -20,7 +20,7 @@ interrupts a call may log, too. If the I/O thread hangs, calls that log run in t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
@@ -28,6 +28,7 @@ from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
+from trialstream.arguments import resolve
 from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.kafka.rows import as_floats
@@ -114,17 +115,25 @@ class SyncProtocol:
     ) -> None:
         self._run(self._protocol.log_trial_chrono_finish, trial, name, exc_type, exc_val, exc_tb)
 
-    def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
-        self._run(self._protocol.log_trial_arguments, trial, **kwargs)
+    def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
+        self._run(self._protocol.log_trial_arguments, trial, *values, **kwargs)
 
     def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+        self, /, trial: Trial, *args: Any, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
-        self._run(self._protocol.log_trial_metadata, trial, aggregator, **kwargs)
+        self._run(self._protocol.log_trial_metadata, trial, *args, aggregator=aggregator, **kwargs)  # type: ignore[arg-type]  # overloaded
 
     def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: Any,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
     ) -> None:
+        if args:
+            kwargs, step, aggregator = resolve("metrics", args, kwargs, step=step, aggregator=aggregator)
         # First in this thread and without a lock, since a signal handler that logs may interrupt any instruction here.
         nowait = self._protocol.log_trial_metrics_nowait
         if nowait(trial, step, aggregator, kwargs):
@@ -132,7 +141,7 @@ class SyncProtocol:
         # In this thread, since the conversion of a tensor waits for its device.
         floats = as_floats(kwargs)
         if floats is None or not nowait(trial, step, aggregator, floats):
-            self._run(self._protocol.log_trial_metrics, trial, step, aggregator, **(floats or kwargs))
+            self._run(self._protocol.log_trial_metrics, trial, floats or kwargs, step=step, aggregator=aggregator)  # type: ignore[arg-type]  # overloaded
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
@@ -147,8 +156,8 @@ class SyncProtocol:
     ) -> None:
         self._run(self._protocol.set_trial_status, trial, status, error)
 
-    def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
-        self._run(self._protocol.add_trial_tags, trial, **kwargs)
+    def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
+        self._run(self._protocol.add_trial_tags, trial, *values, **kwargs)
 
     def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
         return self._run(self._protocol.get_project, project, latest=latest)
@@ -168,8 +177,8 @@ class SyncProtocol:
     def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
         self._run(self._protocol.add_group_trial, group, trial)
 
-    def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
-        self._run(self._protocol.set_group_metadata, group, **kwargs)
+    def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
+        self._run(self._protocol.set_group_metadata, group, *values, **kwargs)
 
     def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial, latest=latest)
@@ -177,11 +186,11 @@ class SyncProtocol:
     def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
         return self._run(self._protocol.new_trial, trial, auto_increment)
 
-    def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
-        return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)
+    def fetch_and_update_trial(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> Trial:
+        return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)  # type: ignore[arg-type]  # overloaded
 
-    def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
-        return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
+    def fetch_and_update_group(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> TrialGroup:
+        return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)  # type: ignore[arg-type]  # overloaded
 
     def fetch_trials(
         self,

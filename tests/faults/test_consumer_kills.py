@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bson
 import pytest
 from anyio.to_thread import run_sync
 from dying_consumer import POINTS
@@ -14,7 +15,7 @@ from writers import load
 async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_it(config, consumer, tmp_path):
     """At any moment the checkpoint is neither ahead of the documents nor behind them; the successor loses nothing."""
     service = consumer(config)
-    async with load(config, writers=2, pause=0.02) as running, watched(config) as views:
+    async with load(config, writers=2, pause=0.02, claims=40) as running, watched(config) as views:
         await run_sync(service.stop)
         for point in POINTS:
             dying = DyingConsumer(tmp_path, config, point, passes=2)
@@ -24,9 +25,17 @@ async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_
         await run_sync(service.start)
         await folds_on(config, 20)
     figures = await check(config, running.journals, views=views)
+    jobs = [job for view in views for job in _jobs(view)]
 
     assert (figures.lost, figures.dead) == (0, 0)
     assert len(views) > len(POINTS) / 2
+    assert set(jobs) == {(0, False, False, 0), (1, True, True, 1)}  # all updates of a claim, or none
+
+
+def _jobs(view):
+    """Return what is there of the updates of a claim, for each trial that can be claimed."""
+    jobs = [each for each in map(bson.decode, view.documents["trials"].values()) if each["name"] == "job"]
+    return [(each["starts"], "worker" in each["metadata"], "claimed" in each["metrics"], each["rows"]) for each in jobs]
 
 
 @pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(10**6, id="until the transaction ends")])

@@ -186,9 +186,14 @@ class Writer:
         return created
 
     async def claim(self, query):
-        """Claim a trial; return None if none is left or the answer did not come in time."""
+        """Claim a trial by several updates; return None if none is left or the answer did not come in time."""
+        updates = [
+            ts.update("log_trial_start"),
+            ts.update("log_trial_metadata", worker=self.journal.writer),
+            ts.update("log_trial_metrics", step=0, claimed=1.0),
+        ]
         try:
-            trial = await self._request(self.protocol.fetch_and_update_trial(query, "log_trial_start"))
+            trial = await self._request(self.protocol.fetch_and_update_trial(query, updates=updates))
         except (ts.ItemNotFound, ts.CommitTimeout, ts.ProjectionBehind, ts.MongoUnavailable, ts.KafkaUnavailable):
             return None
         self.journal.add("answer", "claim", trial.uid)

@@ -28,7 +28,8 @@ __all__ = [
     "until",
 ]
 
-# Parameters of each method without self, as users' scripts rely on them.
+# Parameters of each method without self, as users' scripts rely on them. `*values` behind a trial or group is a mapping
+# of values; `*args` is a mapping too, or the parameters that follow, in their order.
 METHODS = {
     "log_trial_start": "trial",
     "log_trial_finish": "trial, exc_type=None, exc_val=None, exc_tb=None",
@@ -36,23 +37,23 @@ METHODS = {
         "trial, name, aggregator=StatAggregator.lazy(1), start_callback=None, end_callback=None"
     ),
     "log_trial_chrono_finish": "trial, name, exc_type=None, exc_val=None, exc_tb=None",
-    "log_trial_arguments": "trial, **kwargs",
-    "log_trial_metadata": "trial, aggregator=value_aggregator, **kwargs",
-    "log_trial_metrics": "trial, step=None, aggregator=None, **kwargs",
+    "log_trial_arguments": "trial, *values, **kwargs",
+    "log_trial_metadata": "trial, *args, aggregator=value_aggregator, **kwargs",
+    "log_trial_metrics": "trial, *args, step=None, aggregator=None, **kwargs",
     "set_trial_status": "trial, status, error=None",
-    "add_trial_tags": "trial, **kwargs",
+    "add_trial_tags": "trial, *values, **kwargs",
     "get_project": "project",
     "new_project": "project",
     "get_trial_group": "group",
     "new_trial_group": "group",
     "add_project_trial": "project, trial",
     "add_group_trial": "group, trial",
-    "set_group_metadata": "group, **kwargs",
+    "set_group_metadata": "group, *values, **kwargs",
     "commit": "level='acked', timeout=None, **kwargs",
     "get_trial": "trial",
     "new_trial": "trial, auto_increment=False",
-    "fetch_and_update_trial": "query, attr, *args, **kwargs",
-    "fetch_and_update_group": "query, attr, *args, **kwargs",
+    "fetch_and_update_trial": "query, attr=None, *args, **kwargs",
+    "fetch_and_update_group": "query, attr=None, *args, **kwargs",
     "fetch_trials": "query=None",
     "fetch_groups": "query=None",
     "fetch_projects": "query=None",

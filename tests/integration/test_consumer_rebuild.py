@@ -19,7 +19,12 @@ async def claim_all(protocol, group, won):
     while True:
         try:
             trial = await protocol.fetch_and_update_trial(
-                {"group_id": group.uid, "status": None}, "set_trial_status", ts.Status.Running
+                {"group_id": group.uid, "status": None},
+                updates=[
+                    ts.update("set_trial_status", ts.Status.Running),
+                    ts.update("log_trial_metrics", step=0, loss=1.0),
+                    ts.update("log_trial_metadata", {"worker": protocol.writer}),
+                ],
             )
         except ts.ItemNotFound:
             return

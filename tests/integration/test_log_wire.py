@@ -35,6 +35,8 @@ async def write_some(config):
             await protocol.log_trial_chrono_finish(trial, "epoch")
             await protocol.log_trial_arguments(trial, lr=0.1, layers=[1, {"a": None}])
             await protocol.log_trial_finish(trial)
+        claim = [ts.update("set_trial_status", ts.Status.Suspended), ts.update("log_trial_metrics", step=2, loss=0.25)]
+        await protocol.fetch_and_update_trial({"uid": trials[0].uid}, updates=claim)
         await protocol.commit()
     return trials
 
@@ -85,7 +87,10 @@ async def test_every_record_is_decoded_by_fastavro_and_the_schemas_topic_alone(c
         "ChronosFinished",
         "ArgumentsLogged",
         "TrialFinished",
+        "TrialUpdated",
     }
+    [updates] = [content["updates"] for name, content in found if name.endswith("TrialUpdated")]
+    assert [decoded(each, schemas)[0] for each in updates] == ["trialstream.StatusSet", "trialstream.MetricsLogged"]
     assert {content["trial"] for name, content in found if name.endswith("MetricsLogged")} == {
         each.uid for each in trials
     }

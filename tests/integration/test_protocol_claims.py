@@ -39,6 +39,11 @@ async def test_a_claim_applies_the_update_and_returns_the_trial(protocol, trial)
             lambda each: each.metadata["a"].values == [1],
             id="log_trial_metadata",
         ),
+        pytest.param(
+            *("log_trial_metrics", ({"step": 2}, 1), {"a": 1}),
+            lambda each: {key: x.last for key, x in each.metrics.items()} == {"step": 2, "a": 1},
+            id="log_trial_metrics",
+        ),
         pytest.param("add_trial_tags", (), {"a": 1}, lambda each: each.tags == {"a": 1}, id="add_trial_tags"),
         pytest.param(
             *("set_trial_status", (ts.CustomStatus("Queued", 1), "why"), {}),
@@ -120,7 +125,7 @@ async def test_no_trial_matches(protocol, trial):
 @pytest.mark.parametrize(
     "attr",
     [
-        *("log_trial_metrics", "log_trial_chrono_start", "add_project_trial", "new_trial", "fetch_trials"),
+        *("log_trial_metrics_nowait", "log_trial_chrono_start", "add_project_trial", "new_trial", "fetch_trials"),
         *("set_group_metadata", "commit", "__init__", "nothing", "", None, 1, ["log_trial_start"]),
     ],
     ids=repr,
@@ -170,6 +175,114 @@ async def test_a_claim_that_would_exceed_the_size_of_a_trial(protocol, trial):
         await protocol.fetch_and_update_trial({"uid": trial.uid}, "add_trial_tags", big="x" * 500_000)
 
 
+# --- Several updates
+
+
+async def test_a_claim_with_several_updates(protocol, trial):
+    """All updates are applied in their order, in one event; metrics are read back as those of a log call."""
+    await protocol.log_trial_metrics(trial, step=1, loss=0.5)
+    claimed = await protocol.fetch_and_update_trial(
+        {"uid": trial.uid},
+        updates=[
+            ts.update("set_trial_status", ts.Status.Running),
+            ts.update("log_trial_metadata", {"updates": 1}, heartbeat=7),
+            ts.update("log_trial_metrics", step=2, loss=0.25),
+            ts.update("log_trial_metadata", ts.timeseries_aggregator, power=1.5),
+            ts.update("set_trial_status", ts.Status.Suspended, "enough"),
+        ],
+    )
+    await protocol.log_trial_metrics(trial, step=3, loss=0.125)
+    found = await again(protocol, trial)
+    [loss] = (await protocol.fetch_metrics(trial)).values()
+    [power] = (await protocol.fetch_metrics(trial, section="metadata")).values()
+
+    assert (claimed.status, claimed.errors[0].message) == (ts.Status.Suspended, "enough")
+    assert (claimed.metadata["updates"], claimed.metadata["heartbeat"], claimed.metadata["power"].last) == (1, 7, 1.5)
+    assert (claimed.metrics["loss"].count, claimed.state_version) == (2, 1)
+    assert (found.metrics["loss"].count, found.lost_events, found.rows) == (3, 0, 4)
+    assert (loss.steps.tolist(), loss.values.tolist(), loss.rows.tolist()) == ([1, 2, 3], [0.5, 0.25, 0.125], [0, 1, 3])
+    assert (power.values.tolist(), power.rows.tolist()) == ([1.5], [2])
+    assert set(loss.writers) == {protocol.writer}
+
+
+async def test_a_start_and_a_finish_among_the_updates(protocol, trial):
+    """A start starts the clock of the trial and its heartbeats, and a finish stops them, as those calls do alone."""
+    query = {"uid": trial.uid}
+    tags = ts.update("add_trial_tags", worker=1)
+    await protocol.fetch_and_update_trial(query, updates=[tags, ts.update("log_trial_start")])
+    ran = trial.uid in protocol._session.started
+    ended = await protocol.fetch_and_update_trial(
+        query, updates=[ts.update("log_trial_metrics", loss=1.0), ts.update("log_trial_finish", KeyboardInterrupt)]
+    )
+    runs_on = trial.uid in protocol._session.started
+    resumed = await protocol.fetch_and_update_trial(
+        query, updates=[ts.update("log_trial_start"), ts.update("log_trial_finish"), ts.update("log_trial_start")]
+    )
+
+    assert (ran, runs_on, trial.uid in protocol._session.started) == (True, False, True)
+    assert (ended.status, ended.chronos["runtime"].count) == (ts.Status.Interrupted, 1)
+    assert 0 < ended.chronos["runtime"].sum < 60
+    assert (resumed.status, resumed.starts, resumed.chronos["runtime"].count) == (ts.Status.Running, 3, 2)
+
+
+async def test_a_wrong_update_logs_nothing(protocol, trial):
+    """If one update is wrong, the claim raises the error of that update, and nothing is logged."""
+    tags = ts.update("add_trial_tags", a=1)
+    for wrong, error in [
+        (ts.update("add_trial_tags", a=object()), ts.InvalidType),
+        (ts.update("log_trial_metrics", loss="x"), ts.InvalidType),
+        (ts.update("add_project_trial"), ts.QueryError),
+        (ts.update("set_trial_status"), TypeError),
+        ("log_trial_start", ts.InvalidType),
+    ]:
+        with pytest.raises(error, match=r"^updates\[1\]: "):
+            await protocol.fetch_and_update_trial({"uid": trial.uid}, updates=[tags, wrong])
+    acked = protocol.statistics().acked
+    await protocol.commit()
+
+    assert await again(protocol, trial) == trial
+    assert protocol.statistics().acked == acked
+
+
+async def test_a_refused_update_refuses_the_claim(protocol, trial):
+    """If the fold refuses one update, it applies none, and the claim raises the reason with the update's number."""
+    await protocol.log_trial_metadata(trial, ts.StatAggregator.lazy(0), memory=1)
+    before = await again(protocol, trial)
+    updates = [
+        ts.update("set_trial_status", ts.Status.Running),
+        ts.update("log_trial_metrics", loss=1.0),
+        ts.update("log_trial_metadata", memory="much"),
+    ]
+    with pytest.raises(ts.InvalidValue, match=r"^updates\[2\]: metadata\.memory: expected a number"):
+        await protocol.fetch_and_update_trial({"uid": trial.uid}, updates=updates)
+    with pytest.raises(ts.ItemNotFound, match="no history"):
+        await protocol.fetch_metrics(trial, "loss")
+
+    assert await again(protocol, trial) == before
+
+
+async def test_concurrent_claims_with_several_updates(served, name):
+    """Of several claims of one trial, exactly one succeeds with all of its updates, even if they are metrics alone."""
+
+    async def claim(i):
+        async with connected(served) as protocol:
+            return await protocol.fetch_and_update_trial(
+                {"name": name, "metrics.worker.count": {"$exists": False}},
+                updates=[ts.update("log_trial_metrics", worker=i), ts.update("log_trial_metrics", {"step": i})],
+            )
+
+    async with connected(served) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name=name))
+        claimed = await asyncio.gather(*map(claim, range(6)), return_exceptions=True)
+        found = await again(protocol, trial)
+
+    [won] = [each for each in claimed if isinstance(each, ts.Trial)]
+    assert sum(isinstance(each, ts.ItemNotFound) for each in claimed) == 5
+    assert found == won
+    assert (found.metrics["worker"].count, found.rows) == (1, 2)
+    assert found.metrics["worker"].last == found.metrics["step"].last
+
+
 # --- Groups
 
 
@@ -180,6 +293,17 @@ async def test_a_group_is_claimed(protocol, name):
     claimed = await protocol.fetch_and_update_group({"name": name}, "set_group_metadata", owner="ada")
 
     assert (claimed.uid, claimed.metadata, claimed.trials) == (group.uid, {"owner": "ada"}, [trial.uid])
+    assert await protocol.get_trial_group(group) == claimed
+
+
+async def test_a_group_is_claimed_with_several_updates(protocol, name):
+    """Several updates of a group are applied in their order, and count once."""
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name))
+    updates = [ts.update("set_group_metadata", {"query": 1}, owner="ada"), ts.update("set_group_metadata", query=2)]
+    claimed = await protocol.fetch_and_update_group({"name": name}, updates=updates)
+
+    assert claimed.metadata == {"query": 2, "owner": "ada"}
+    assert claimed.state_version == 1
     assert await protocol.get_trial_group(group) == claimed
 
 

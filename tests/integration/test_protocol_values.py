@@ -68,6 +68,44 @@ async def test_a_key_comes_back_unchanged(protocol, name, key):
     assert (project.metadata, project.tags) == (given, given)
 
 
+async def test_values_named_like_parameters(protocol, name, trial):
+    """Values of any name can be passed in a mapping behind the trial or group, together with keywords."""
+    given = {each: i for i, each in enumerate(["trial", "group", "step", "aggregator", "self", "args", "values"])}
+    group = await protocol.new_trial_group(ts.TrialGroup(name=name))
+    for method in SECTIONS:
+        await getattr(protocol, method)(trial, given, more=True)
+    await protocol.log_trial_metrics(trial, given, step=3, more=1)
+    await protocol.log_trial_metrics(trial, given, 4)
+    await protocol.log_trial_metrics(trial, 5, more=2)
+    await protocol.set_group_metadata(group, given, more=True)
+    claimed = await protocol.fetch_and_update_trial({"uid": trial.uid}, "add_trial_tags", {"attr": 1, "query": 2})
+    found = await again(protocol, trial)
+    history = await protocol.fetch_metrics(trial, "step", "more")
+    [group_found] = await protocol.fetch_groups({"uid": group.uid})
+
+    assert found.parameters == found.metadata == {**given, "more": True}
+    assert found.tags == claimed.tags == {**given, "more": True, "attr": 1, "query": 2}
+    assert history["step"].steps.tolist() == [3, 4]
+    assert history["step"].values.tolist() == [2.0, 2.0]
+    assert history["more"].steps.tolist() == [3, 5]
+    assert group_found.metadata == {**given, "more": True}
+
+
+async def test_a_name_that_is_passed_twice(protocol, trial):
+    """A name in the mapping and as a keyword, and a keyword that is a parameter, are refused; nothing is logged."""
+    for method in (*SECTIONS, "log_trial_metrics"):
+        with pytest.raises(ts.InvalidValue, match=r"\.a: expected one value"):
+            await getattr(protocol, method)(trial, {"a": 1}, a=1)
+        with pytest.raises(TypeError, match="multiple values for argument 'trial'"):
+            await getattr(protocol, method)(trial, trial=1)
+    with pytest.raises(
+        ts.InvalidType, match=r"^step: expected .* got builtins\.list; to log a value of that name, pass"
+    ):
+        await protocol.log_trial_metrics(trial, step=[0.5], loss=1.0)
+
+    assert await again(protocol, trial) == trial
+
+
 async def test_all_keys_at_once(protocol, trial):
     """Keys that look alike stay distinct when they are logged together."""
     given = {key: i for i, key in enumerate(KEYS)}

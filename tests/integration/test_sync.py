@@ -33,9 +33,12 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
             thread.start()
         for thread in threads:
             thread.join(30)
+        protocol.log_trial_metrics(trial, {"step": 0.5, "trial": 1.0}, step=4)
+        with pytest.raises(ts.InvalidValue, match=r"metrics\.a: expected one value"):
+            protocol.log_trial_metrics(trial, {"a": 0.5}, a=4.0)
         protocol.log_trial_arguments(trial, depth=2)
         protocol.log_trial_metadata(trial, note="x")
-        protocol.add_trial_tags(trial, kind="test")
+        protocol.add_trial_tags(trial, {"kind": "test"})
         protocol.log_trial_finish(trial)
         protocol.commit(level="folded")
         [again] = protocol.fetch_trials({"uid": trial.uid})
@@ -47,6 +50,12 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
             protocol.fetch_projects(fields=["trials"]),
         )
         claimed = protocol.fetch_and_update_trial({"uid": trial.uid}, "set_trial_status", ts.Status.Suspended)
+        both = protocol.fetch_and_update_trial(
+            {"uid": trial.uid},
+            updates=[ts.update("log_trial_metrics", after=1.0), ts.update("add_trial_tags", {"trial": 1})],
+        )
+        with pytest.raises(ts.QueryError, match=r"^updates\[0\]: attr"):
+            protocol.fetch_and_update_trial({"uid": trial.uid}, updates=[ts.update("commit")])
         updated = protocol.fetch_and_update_group({"uid": group.uid}, "set_group_metadata", done=True)
         with pytest.raises(ts.ChronoError, match="batch"):
             protocol.log_trial_chrono_finish(trial, "batch")
@@ -70,6 +79,8 @@ def test_every_call_blocks_and_returns_what_the_asynchronous_one_does(config, co
     assert again.chronos["batch"].count == 4
     assert again.chronos["runtime"].count == 1
     assert again.lost_events == 0
+    assert (again.metrics["step"].last, again.metrics["trial"].last_step) == (0.5, 4)
+    assert (both.metrics["after"].last, both.tags) == (1.0, {"kind": "test", "trial": 1})
     assert sorted(history.steps) == [0, 1, 2, 3]
     assert claimed.status is ts.Status.Suspended
     assert updated.metadata == {"budget": 3, "done": True}

@@ -159,7 +159,25 @@ def update(dice):
         "if_version": dice.randrange(6) if dice.once_in(5) else None,
         "request": f"up-{dice.randrange(8)}" if dice.once_in(4) else None,
     }
-    match dice.randrange(17):
+    return several(dice, given) if dice.once_in(9) else one(dice, dice.randrange(17), given)
+
+
+def several(dice, given):
+    """Return several updates in one event; one in fifteen has an update of another trial, writer or request."""
+    updates = []
+    for kind in dice.some([0, 1, 7, 8, 9, 10, 11, 13, 14], dice.randint(0, 4)):
+        envelope = {"trial": given["trial"], "writer": given["writer"], "time": dice.time()}
+        if dice.once_in(15 * 2):
+            envelope |= dice.choice(
+                [{"trial": "other"}, {"writer": "w9"}, {"request": "r"}, {"seq": 1}, {"if_version": 0}]
+            )
+        updates.append(one(dice, kind, envelope))
+    return e.TrialUpdated(updates=updates, **given)
+
+
+def one(dice, kind, given):
+    """Return one update of a kind."""
+    match kind:
         case 0 | 1 | 2 | 3:
             return metrics(dice, given)
         case 4 | 5:

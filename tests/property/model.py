@@ -209,6 +209,14 @@ def change(draft, event, kind):
             names(event.status.name)
             draft["status"] = (event.status.name, STATUSES.get(event.status.name, event.status.code))
             add_error(draft, event)
+        case "TrialUpdated":
+            for each in event.updates:
+                if (each.trial, each.writer, each.seq, each.if_version, each.request) != (
+                    *(event.trial, event.writer, 0),
+                    *(None, None),
+                ):
+                    raise Refused
+                change(draft, each, type(each).__name__)
         case "TrialAttached":
             names(event.project_id, event.group_id)
             for key in ("project_id", "group_id"):

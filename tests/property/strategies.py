@@ -71,6 +71,7 @@ def events_of(event):
     )
 
 
+_FIELDS["updates"] = st.lists(st.one_of([events_of(each) for each in events.PARTS]), max_size=3)
 EVENTS = st.one_of([events_of(each) for each in events.EVENTS])
 
 

@@ -32,11 +32,18 @@ EVERY_EVENT = pytest.mark.parametrize("event", [pytest.param(each, id=each.__nam
 
 def content(event):
     """Return the content of an event, exact to the bit; columns of a frame, tuples or arrays, become lists."""
+    return exact(with_lists(event))
+
+
+def with_lists(event):
+    """Return an event whose columns are lists."""
+    if isinstance(event, e.TrialUpdated):
+        return replace(event, updates=[with_lists(each) for each in event.updates])
     if isinstance(event, e.MetricsLogged):
         plain = ("names", "steps", "float_steps", "text_steps", "times")
         lists = {name: list(getattr(event, name)) for name in plain}
-        event = replace(event, **lists, columns=[list(each) for each in event.columns])
-    return exact(event)
+        return replace(event, **lists, columns=[list(each) for each in event.columns])
+    return event
 
 
 @EVERY_EVENT

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 
 import bson
 import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logs import FIRST, Dice, burst, logs
+from logs import FIRST, Dice, burst, logs, several
 from model import comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
@@ -74,6 +75,40 @@ def test_rows_are_folded_together_as_one_by_one(bursts):
 
     assert together.documents == one_by_one.documents == batches.documents
     assert together.dead_letters == refused == batches.dead_letters
+
+
+@settings(max_examples=200)
+@given(logs(max_size=20), st.integers(0, 2**32))
+def test_several_updates_equal_the_updates_one_by_one(log, seed):
+    """Several updates in one event make the same documents as each by itself, or nothing if one of them is refused.
+
+    Two things differ: they count once in `state_version`, and they have one outcome.
+    """
+    log = [copy.deepcopy(FIRST), *log]
+    given = {"trial": FIRST.trial, "writer": "w1", "time": 0, "if_version": None, "request": "several"}
+    event = several(Dice(seed), given)
+    singles = [
+        replace(each, trial=event.trial, writer="w1", seq=0, request=f"single {i}", if_version=None)
+        for i, each in enumerate(event.updates)
+    ]
+    event.updates = [replace(each, request=None) for each in singles]
+    event.time = max((each.time for each in singles), default=0)
+    before, together, apart = project(log), project([*log, event]), project([*log, *singles])
+    refused = len(apart.dead_letters) - len(before.dead_letters)
+    note(f"updates: {len(singles)}, refused: {min(refused, 1)}")
+
+    if refused:
+        assert unversioned(together) == unversioned(before)
+        assert together.dead_letters[-1][1].startswith("updates[")
+    else:
+        assert unversioned(together) == unversioned(apart)
+        assert together.dead_letters == before.dead_letters
+
+
+def unversioned(projection):
+    """Return the trials without their versions, and the history."""
+    trials = {uid: bson.decode(each) | {"state_version": 0} for uid, each in projection.documents["trials"].items()}
+    return comparable(trials), projection.documents["series"]
 
 
 @settings(max_examples=100)
@@ -143,6 +178,8 @@ def test_any_event_is_folded_or_refused(wild, log, data):
             each.writer = data.draw(st.sampled_from(["w", each.writer]))
             each.seq = data.draw(st.sampled_from([1, 2, 2**62, 2**63 - 1, each.seq]))
             each.request = None
+        for part in getattr(each, "updates", ()):
+            part.trial, part.writer, part.seq, part.if_version, part.request = each.trial, each.writer, 0, None, None
         projection.fold([each], state)
 
     for uid, stored in projection.documents["trials"].items():

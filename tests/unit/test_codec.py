@@ -50,6 +50,16 @@ GOLDEN = [
     e.StatusSet(**TRIAL, status=e.StatusRecord("Paused", 150), error=ERROR),
     e.TrialAttached(**TRIAL, project_id="p", group_id="g"),
     e.Heartbeat(**TRIAL),
+    e.TrialUpdated(
+        **TRIAL, if_version=7, request="r",
+        updates=[
+            e.TrialStarted(**{**TRIAL, "seq": 0}),
+            e.MetricsLogged(
+                **{**TRIAL, "seq": 0}, aggregator=STAT, names=("x",), float_steps=array("d"), text_steps=["s"],
+                times=(0,), columns=[(1.0,)],
+            ),
+        ],
+    ),
     e.LogCreated(time=1, log="l", partitions=12),
     e.ProjectCreated(**ASKED, project="p", name="p", description="d", metadata={"m": 1}, tags={"t": 2}),
     e.GroupCreated(**ASKED, group="g", name="n", project_id="p", description="d", metadata={"m": 1}, tags={"t": 2}),
@@ -107,6 +117,12 @@ BYTES = {
     "Heartbeat": (
         "c301090b8f93bb46ed094430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
         "85060000"
+    ),
+    "TrialUpdated": (
+        "c301eb7f20bd1c8057c54430303030303030303030303030303030303030303030303030303030303030305f30027706808981828389"
+        "8506020e0202720474c3019d45243ef5c2ff5c4430303030303030303030303030303030303030303030303030303030303030305f30"
+        "02770080898182838985060000b201c3010efb0393ad167e5f4430303030303030303030303030303030303030303030303030303030"
+        "303030305f3002770080898182838985060000087374617402020278000000020273000200000202000000000000f03f000000"
     ),
     "LogCreated": (
         "c301182cd90404104f39026c1802"

@@ -27,7 +27,7 @@ from trialstream_schemas.wire.events import MetricsLogged
 
 SERIES = TimeSeriesAggregator.lazy()
 # The comment behind each bound has the steps of CPython 3.11.
-CALL_STEPS = 225  # 178: find the frame, compare names and types, pack and append
+CALL_STEPS = 225  # 182: find the frame, compare names and types, pack and append
 SEAL_STEPS = 320  # 249: a column at a time
 ROW_BYTES = 120  # 92: 48 packed, 33 for a bytes object, 8 for its place in a list
 ENCODE_STEPS = {1: 1075, FRAME_ROWS: 1800}  # 858, 1435: the fields, and one call for each column

@@ -7,7 +7,8 @@ Invariants, each tested as a property:
 - **Exactly once.** An event counts once, however often it is delivered: an event whose `seq` is at most its writer's
   mark, or whose request is known, is skipped. An event whose `seq` leaves a gap is applied, and the gap is counted on
   the trial as `lost_events`.
-- **All or nothing.** A refused event changes nothing but its writer's mark, and becomes a dead letter.
+- **All or nothing.** A refused event changes nothing but its writer's mark, and becomes a dead letter. An event of
+  several updates is refused if one of them is.
 
 The fold changes the state in place. A caller that cannot write the changes drops the state.
 

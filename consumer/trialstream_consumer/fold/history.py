@@ -12,7 +12,7 @@ from typing import Any
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.history import Bucket, Rows, Shape
 from trialstream_schemas.model.trial import Trial
-from trialstream_schemas.wire.events import ChronosFinished, MetadataLogged, MetricsLogged, TrialEvent
+from trialstream_schemas.wire.events import ChronosFinished, MetadataLogged, MetricsLogged, TrialEvent, TrialUpdated
 
 from trialstream_consumer.fold.state import State
 
@@ -35,6 +35,8 @@ def shapes_of(event: TrialEvent) -> list[Shape]:
             return [_shape("chronos", (name,), "none") for name, spec in pairs if spec == TIMESERIES]
         case MetadataLogged() if event.aggregator == TIMESERIES:
             return [_shape("metadata", (key,), "none") for key in event.values]
+        case TrialUpdated():
+            return [shape for each in event.updates for shape in shapes_of(each)]
     return []
 
 

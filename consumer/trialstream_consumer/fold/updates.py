@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.status import Status, status_of
 from trialstream_schemas.model.times import check_micros, from_micros
@@ -22,12 +25,14 @@ from trialstream_schemas.wire.events import (
     TrialEvent,
     TrialFinished,
     TrialStarted,
+    TrialUpdated,
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE
 
 from trialstream_consumer.fold.chronos import apply_chrono_start, apply_chronos
 from trialstream_consumer.fold.document_size import MAX_ERRORS, check_group, merge
 from trialstream_consumer.fold.exactly_once import apply_once, refuse
+from trialstream_consumer.fold.history import shapes_of
 from trialstream_consumer.fold.metadata import apply_metadata
 from trialstream_consumer.fold.metrics import apply_metrics
 from trialstream_consumer.fold.state import Refused, State, resolve, update_last_seen
@@ -99,9 +104,34 @@ def _apply_to_trial(state: State, trial: Trial, event: TrialEvent) -> None:
             _attach(trial, event)
         case Heartbeat():
             pass
+        case TrialUpdated():
+            _apply_all(state, trial, event)
         case _:
             raise Refused(f"{type(event).__name__}: expected an event that this version folds; upgrade the consumer")
     update_last_seen(trial, time)
+
+
+def _apply_all(state: State, trial: Trial, event: TrialUpdated) -> None:
+    """Apply several updates in their order: to copies, which replace the originals if no update is refused.
+
+    Raises:
+        Refused: One of the updates cannot be folded, or names another trial or writer; the state is unchanged.
+    """
+    draft = copy.deepcopy(trial)
+    keys = [(trial.uid, shape) for shape in shapes_of(event)]
+    copies = State(buckets={key: copy.deepcopy(state.buckets.get(key)) for key in keys})
+    for i, each in enumerate(event.updates):
+        envelope = each.trial, each.writer, each.seq, each.if_version, each.request
+        if envelope != (event.trial, event.writer, 0, None, None):
+            raise Refused(f"updates[{i}]: expected the trial and writer of the event, seq 0 and no request")
+        try:
+            _apply_to_trial(copies, draft, each)
+        except (Refused, TrialStreamError) as error:
+            raise Refused(f"updates[{i}]: {error}") from None
+    vars(trial).update(vars(draft))
+    state.buckets.update((key, copies.buckets[key]) for key in copies.changes.buckets)
+    state.changes.buckets |= copies.changes.buckets
+    state.changes.filled += copies.changes.filled
 
 
 def _finish(trial: Trial, event: TrialFinished) -> None:

@@ -7,6 +7,7 @@
 | `commands` | the events of the calls, with their checks |
 | `creations` | checks of the objects that creations take |
 | `rows` | checks of metric rows that do not take the short way |
+| `claim_events` | the updates of a claim as one event |
 | `subjects` | which trials, groups and projects are known to exist |
 | `backpressure` | what happens to an event when memory and spool are full |
 | `waits` | waiting until events are acknowledged, folded, or safe on disk |

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from trialstream_schemas.errors import ItemNotFound
-from trialstream_schemas.wire.events import SubjectEvent, TrialFinished
+from trialstream_schemas.wire.events import SubjectEvent, TrialFinished, TrialStarted, TrialUpdated, updates_of
 
 from trialstream.kafka.candidates import Candidates
 from trialstream.kafka.commands import now
@@ -77,8 +77,20 @@ class Claims:
 
     def _update_of(self, candidate: Candidate, event: SubjectEvent) -> SubjectEvent:
         """Return the update of one candidate."""
-        changes: dict[str, Any] = {event.SUBJECT: candidate.uid, "if_version": candidate.version, "time": now()}
+        time_us = now()
         started = self._started.get(candidate.uid)  # the caller's thread may remove it at any time
-        if isinstance(event, TrialFinished) and started is not None:
-            changes["elapsed"] = time.perf_counter() - started
-        return replace(event, **changes)
+        updates: list[Any] = []
+        for each in updates_of(event):
+            changes: dict[str, Any] = {event.SUBJECT: candidate.uid, "time": time_us}
+            if isinstance(each, TrialStarted):
+                started = time.perf_counter()
+            elif isinstance(each, TrialFinished) and started is not None:
+                changes["elapsed"] = time.perf_counter() - started
+                started = None
+            updates.append(replace(each, **changes))
+        if isinstance(event, TrialUpdated):
+            updated: SubjectEvent = replace(event, trial=candidate.uid, time=time_us, updates=updates)
+        else:
+            [updated] = updates
+        updated.if_version = candidate.version
+        return updated

@@ -1,21 +1,20 @@
 """Commands: make the event of each call of the Protocol, checked so that every queued event can be encoded and folded.
 
 Each update function has the name and the parameters of the Protocol's method that it serves. `fetch_and_update_*` uses
-the same functions: `TRIAL_UPDATES` and `GROUP_UPDATES` list the updates that can claim.
+the same functions: `TRIAL_UPDATES` and `GROUP_UPDATES` list the updates that can claim, besides those of `rows.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
+from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
@@ -39,15 +38,15 @@ from trialstream_schemas.wire.events import (
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE, MAX_EVENT_BYTES
 
-from trialstream.protocol import Protocol
+from trialstream.arguments import MAPPING_ADVICE, resolve
 
 __all__ = [
     "GROUP_UPDATES",
     "TRIAL_UPDATES",
-    "Update",
+    "MakeUpdate",
     "attach_trial",
+    "checked_aggregator",
     "checked_values",
-    "claim_update",
     "create_group",
     "create_project",
     "create_trial",
@@ -56,7 +55,7 @@ __all__ = [
     "now",
 ]
 
-Update = Callable[..., SubjectEvent]
+MakeUpdate = Callable[..., SubjectEvent]
 _INTERRUPTIONS = (KeyboardInterrupt, asyncio.CancelledError)
 
 
@@ -87,6 +86,27 @@ def checked_values(given: dict[str, Any], path: str) -> dict[str, Value]:
             "spread the values over several calls"
         )
     return plain
+
+
+def checked_aggregator(given: object, default: AggregatorSpec) -> AggregatorSpec:
+    """Check the aggregator of a call that takes values as keywords.
+
+    Args:
+        given: The argument.
+        default: The default.
+
+    Returns:
+        The argument; the default for None.
+
+    Raises:
+        InvalidType: The argument is not an `AggregatorSpec`.
+    """
+    if given is None:
+        return default
+    try:
+        return AggregatorSpec.check(given, "aggregator")
+    except InvalidType as error:
+        raise InvalidType(f"{error}; {MAPPING_ADVICE}") from None
 
 
 def log_trial_start(writer: str, uid: str) -> TrialStarted:
@@ -126,24 +146,33 @@ def is_successful_exit(exc_type: type[BaseException] | None, exc_val: BaseExcept
     return code is None or (isinstance(code, int) and code == 0)  # the rule of Python's own exit: False is 0
 
 
-def log_trial_arguments(writer: str, uid: str, /, **kwargs: Any) -> ArgumentsLogged:
+def log_trial_arguments(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> ArgumentsLogged:
     """Make the event that merges values into the parameters."""
+    (kwargs,) = resolve("arguments", values, kwargs)
     return ArgumentsLogged(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "arguments"))
 
 
 def log_trial_metadata(
-    writer: str, uid: str, /, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+    writer: str,
+    uid: str,
+    /,
+    *args: Mapping[str, Any] | AggregatorSpec | None,
+    aggregator: AggregatorSpec | None = value_aggregator,
+    **kwargs: Any,
 ) -> MetadataLogged:
     """Make the event that merges values into the metadata."""
-    spec = value_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
+    given = None if aggregator is value_aggregator else aggregator
+    kwargs, given = resolve("metadata", args, kwargs, aggregator=given)
+    spec = checked_aggregator(given, value_aggregator)
     plain = checked_values(kwargs, "metadata")
     if spec.numeric:
         plain = {key: number(x, f"metadata.{key}") for key, x in plain.items()}
     return MetadataLogged(trial=uid, writer=writer, time=now(), values=plain, aggregator=spec)
 
 
-def add_trial_tags(writer: str, uid: str, /, **kwargs: Any) -> TagsAdded:
+def add_trial_tags(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> TagsAdded:
     """Make the event that merges values into the tags."""
+    (kwargs,) = resolve("tags", values, kwargs)
     return TagsAdded(trial=uid, writer=writer, time=now(), values=checked_values(kwargs, "tags"))
 
 
@@ -159,12 +188,13 @@ def set_trial_status(
     return StatusSet(trial=uid, writer=writer, time=now(), status=_record(status), error=_error(error))
 
 
-def set_group_metadata(writer: str, uid: str, /, **kwargs: Any) -> GroupMetadataSet:
+def set_group_metadata(writer: str, uid: str, /, *values: Mapping[str, Any], **kwargs: Any) -> GroupMetadataSet:
     """Make the event that merges values into the metadata of a group."""
+    (kwargs,) = resolve("metadata", values, kwargs)
     return GroupMetadataSet(group=uid, writer=writer, time=now(), values=checked_values(kwargs, "metadata"))
 
 
-TRIAL_UPDATES: dict[str, Update] = {
+TRIAL_UPDATES: dict[str, MakeUpdate] = {
     each.__name__: each
     for each in (
         log_trial_start,
@@ -175,42 +205,12 @@ TRIAL_UPDATES: dict[str, Update] = {
         set_trial_status,
     )
 }
-GROUP_UPDATES: dict[str, Update] = {set_group_metadata.__name__: set_group_metadata}
+GROUP_UPDATES: dict[str, MakeUpdate] = {set_group_metadata.__name__: set_group_metadata}
 
 
 def attach_trial(writer: str, uid: str, *, project_id: str | None = None, group_id: str | None = None) -> TrialAttached:
     """Make the event that puts a trial into a project or a group; None leaves the one that it has."""
     return TrialAttached(trial=uid, writer=writer, time=now(), project_id=project_id, group_id=group_id)
-
-
-def claim_update(
-    updates: dict[str, Update], attr: str, writer: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> SubjectEvent:
-    """Make the update of a claim; its subject is empty until a candidate is found.
-
-    Args:
-        updates: `TRIAL_UPDATES` or `GROUP_UPDATES`.
-        attr: Name of the update.
-        writer: Id of the writer.
-        args: Positional arguments of the update, after its subject.
-        kwargs: Keyword arguments of the update.
-
-    Returns:
-        The event.
-
-    Raises:
-        QueryError: `attr` does not name an update that can claim.
-        TypeError: The arguments do not fit the update.
-        InvalidType: An argument has a type that cannot be logged.
-        InvalidValue: An argument cannot be logged as it is.
-    """
-    if not isinstance(attr, str) or attr not in updates:
-        raise QueryError(f"attr: expected one of {', '.join(sorted(updates))}, got {attr!r}")
-    try:
-        inspect.signature(getattr(Protocol, attr)).bind(None, None, *args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{attr}: {error}") from None
-    return updates[attr](writer, "", *args, **kwargs)
 
 
 def new_request() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -27,11 +27,13 @@ from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import number
-from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted
+from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted, updates_of
 
+from trialstream.arguments import resolve
 from trialstream.config import Config, check_timeout
 from trialstream.kafka import commands, creations
 from trialstream.kafka.chronos import OpenChrono, check_chrono
+from trialstream.kafka.claim_events import claim_event
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.protocol import Callback, CommitLevel, Query, Step
@@ -208,23 +210,28 @@ class KafkaProtocol(ReadingProtocol):
 
             await self._session.add(uid, add)
 
-    async def log_trial_arguments(self, /, trial: Trial, **kwargs: Any) -> None:
+    async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, *values, **kwargs))
 
     async def log_trial_metadata(
-        self, /, trial: Trial, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+        self, /, trial: Trial, *args: Any, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
         uid = await self._existing_uid(trial)
-        event = commands.log_trial_metadata(self._session.writer, uid, aggregator, **kwargs)
-        if event.aggregator.numeric:
-            for key, found in event.values.items():
-                self._row_checks.warn_inexact(f"metadata.{key}", kwargs[key], found)
+        event = self._row_checks.log_trial_metadata(self._session.writer, uid, *args, aggregator=aggregator, **kwargs)
         await self._session.put(event)
 
     async def log_trial_metrics(
-        self, /, trial: Trial, step: Step | None = None, aggregator: AggregatorSpec | None = None, **kwargs: Any
+        self,
+        /,
+        trial: Trial,
+        *args: Any,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
     ) -> None:
+        if args:
+            kwargs, step, aggregator = resolve("metrics", args, kwargs, step=step, aggregator=aggregator)
         if self._add_row(trial, step, aggregator, kwargs):
             return
         if (now := time.monotonic()) >= self._yield_at:
@@ -251,9 +258,9 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.set_trial_status(self._session.writer, uid, status, error))
 
-    async def add_trial_tags(self, /, trial: Trial, **kwargs: Any) -> None:
+    async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.add_trial_tags(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.add_trial_tags(self._session.writer, uid, *values, **kwargs))
 
     # --- Projects and groups
 
@@ -296,9 +303,9 @@ class KafkaProtocol(ReadingProtocol):
         uid = await self._existing_uid(trial)
         await self._session.put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
 
-    async def set_group_metadata(self, /, group: TrialGroup, **kwargs: Any) -> None:
+    async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._group_uid(group)
-        await self._session.put(commands.set_group_metadata(self._session.writer, uid, **kwargs))
+        await self._session.put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
 
     # --- Creating and claiming
 
@@ -344,20 +351,25 @@ class KafkaProtocol(ReadingProtocol):
         self._session.subjects.add("trials", addressed.uid)
         return addressed
 
-    async def fetch_and_update_trial(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> Trial:
+    async def fetch_and_update_trial(
+        self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any
+    ) -> Trial:
         session = self._session
-        event = commands.claim_update(commands.TRIAL_UPDATES, attr, session.writer, args, kwargs)
+        event = claim_event(self._row_checks.updates, session.writer, attr, args, kwargs)
         decision = await session.claim(session.reader.candidates("trials", query), event)
         trial = await self._decided(decision)
-        if isinstance(event, TrialStarted):
-            session.started[trial.uid] = time.perf_counter()
-        elif isinstance(event, TrialFinished):
-            session.started.pop(trial.uid, None)
+        for each in updates_of(event):
+            if isinstance(each, TrialStarted):
+                session.started[trial.uid] = time.perf_counter()
+            elif isinstance(each, TrialFinished):
+                session.started.pop(trial.uid, None)
         return trial
 
-    async def fetch_and_update_group(self, query: Query, attr: str, *args: Any, **kwargs: Any) -> TrialGroup:
+    async def fetch_and_update_group(
+        self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any
+    ) -> TrialGroup:
         session = self._session
-        event = commands.claim_update(commands.GROUP_UPDATES, attr, session.writer, args, kwargs)
+        event = claim_event(commands.GROUP_UPDATES, session.writer, attr, args, kwargs)
         decision = await session.claim(session.reader.candidates("groups", query), event)
         [group] = await session.lifecycle.call(session.reader.groups({"uid": decision.outcome.uid}))
         session.subjects.add("groups", group.uid)

@@ -1,19 +1,22 @@
-"""Checks of metric rows: the slow path of each row that `Outbox.add_row` does not accept."""
+"""Checks of the rows of metrics that `Outbox.add_row` does not accept, and of numbers in metadata."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from trialstream_schemas.errors import InvalidValue
-from trialstream_schemas.model.aggregators import AggregatorSpec, timeseries_aggregator
+from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.aggregators import AggregatorSpec, timeseries_aggregator, value_aggregator
 from trialstream_schemas.model.scalars import NUMBER, scalar
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
+from trialstream_schemas.wire.events import MetadataLogged, MetricsLogged
 
+from trialstream.arguments import MAPPING_ADVICE, resolve
+from trialstream.kafka import commands
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
@@ -52,11 +55,19 @@ class RowChecks:
 
     Args:
         warn_once: Warns the user of each message once.
+
+    Attributes:
+        updates: The updates that can claim a trial, by name.
     """
 
     def __init__(self, warn_once: Callable[[str], None]) -> None:
         self._warn_once = warn_once
         self._names: set[tuple[str, ...]] = set()
+        self.updates: dict[str, commands.MakeUpdate] = {
+            **commands.TRIAL_UPDATES,
+            "log_trial_metadata": self.log_trial_metadata,
+            "log_trial_metrics": self.log_trial_metrics,
+        }
 
     def prepare(
         self,
@@ -84,26 +95,78 @@ class RowChecks:
             InvalidType: The step, the aggregator, a name or a value has a type that cannot be logged.
             InvalidValue: The step, a name or a value cannot be logged as it is.
         """
-        plain = check_step(step)
-        spec = timeseries_aggregator if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
-        if not values:
+        plain, spec, names, row = self._checked(step, aggregator, values)
+        if not names:
             return lambda: None
-        names = tuple(values)
-        if names not in self._names:
-            self._check_names(names)
-        row = [x if type(x) is float else self._number(name, x) for name, x in values.items()]
         now = time.time_ns()
         owner = trial, aggregator
         return lambda: outbox.add_metrics(uid, plain, now, names, row, spec, owner)
+
+    def log_trial_metrics(
+        self,
+        writer: str,
+        uid: str,
+        /,
+        *args: Mapping[str, Any] | Step | AggregatorSpec | None,
+        step: Step | None = None,
+        aggregator: AggregatorSpec | None = None,
+        **kwargs: Any,
+    ) -> MetricsLogged:
+        """Make the event of one row, for a claim; the event of a row without values has no names."""
+        kwargs, step, aggregator = resolve("metrics", args, kwargs, step=step, aggregator=aggregator)
+        plain, spec, names, row = self._checked(step, aggregator, kwargs)
+        return MetricsLogged(
+            trial=uid,
+            writer=writer,
+            time=commands.now(),
+            aggregator=spec,
+            names=names,
+            times=(0,),
+            columns=[(x,) for x in row],
+            steps=(plain,) if isinstance(plain, int) else (),
+            float_steps=(plain,) if isinstance(plain, float) else (),
+            text_steps=(plain,) if isinstance(plain, str) else (),
+        )
+
+    def log_trial_metadata(
+        self,
+        writer: str,
+        uid: str,
+        /,
+        *args: Mapping[str, Any] | AggregatorSpec | None,
+        aggregator: AggregatorSpec | None = value_aggregator,
+        **kwargs: Any,
+    ) -> MetadataLogged:
+        """Make the event that merges values into the metadata, and warn of integers that lose digits."""
+        event = commands.log_trial_metadata(writer, uid, *args, aggregator=aggregator, **kwargs)
+        if event.aggregator.numeric:
+            given, _ = resolve("metadata", args, kwargs, aggregator=None)
+            for key, found in event.values.items():
+                self._warn_inexact(f"metadata.{key}", given[key], found)
+        return event
+
+    def _checked(
+        self, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
+    ) -> tuple[Step | None, AggregatorSpec, tuple[str, ...], list[float]]:
+        """Return the step, the aggregator, the names and the numbers of a row, checked."""
+        try:
+            plain = check_step(step)
+        except (InvalidType, InvalidValue) as error:
+            raise type(error)(f"{error}; {MAPPING_ADVICE}") from None
+        spec = commands.checked_aggregator(aggregator, timeseries_aggregator)
+        names = tuple(values)
+        if names not in self._names:
+            self._check_names(names)
+        return plain, spec, names, [x if type(x) is float else self._number(name, x) for name, x in values.items()]
 
     def _number(self, name: str, x: Any) -> float:
         path = f"metric {name!r}"
         found = number(x, path)
         if not -_EXACT < found < _EXACT:
-            self.warn_inexact(path, x, found)
+            self._warn_inexact(path, x, found)
         return found
 
-    def warn_inexact(self, path: str, x: Any, found: object) -> None:
+    def _warn_inexact(self, path: str, x: Any, found: object) -> None:
         """Warn the user, once for each field, of an integer that lost digits when it became a double.
 
         Args:

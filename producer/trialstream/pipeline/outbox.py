@@ -41,7 +41,7 @@ from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import size
-from trialstream_schemas.wire.events import SubjectEvent
+from trialstream_schemas.wire.events import SubjectEvent, updates_of
 
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
@@ -262,7 +262,10 @@ class Outbox:
             ProtocolClosed: The outbox is closed; nothing was queued.
         """
         fields = ("values", "parameters", "metadata", "tags")
-        bytes_ = EVENT_BYTES + sum(size(getattr(event, name)) for name in fields if hasattr(event, name))
+        bytes_ = sum(
+            EVENT_BYTES + sum(size(getattr(each, name)) for name in fields if hasattr(each, name))
+            for each in updates_of(event)
+        )
         with self._lock:
             self._check_room()
             self._seal(event.subject)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
@@ -35,7 +35,6 @@ from trialstream.reading.uri import check_uri
 
 __all__ = ["MongoReader"]
 
-T = TypeVar("T")
 
 # Time to find a server, unless the protocol's timeout is shorter: a replica set elects a new primary within it.
 _SELECTION_SECONDS = 5.0

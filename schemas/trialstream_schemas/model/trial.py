@@ -178,7 +178,7 @@ class Trial:
         writers: Writer id → number of its latest event that was applied (one writer for each protocol and process).
         lost_events: Number of events that writers numbered and that never reached the log.
         state_version: Number of updates that were applied to the trial, other than metrics, chronos and heartbeats;
-            a claim names the number that it expects.
+            a claim counts once, and names the number that it expects.
         rows: Number of rows in the history.
         size: Estimated size of the stored document, bytes; the limit of documents is applied to this number.
 

@@ -29,7 +29,7 @@ from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.values import Value
 from trialstream_schemas.wire.checker import checker
-from trialstream_schemas.wire.events import EVENTS, Error, Event, MetricsLogged, StatusRecord
+from trialstream_schemas.wire.events import EVENTS, PARTS, Error, Event, MetricsLogged, StatusRecord, TrialUpdated
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, PARSED, check_items_take_bytes, fingerprint
@@ -79,6 +79,7 @@ _TO_AVRO: dict[str, Any] = {
     "aggregators": lambda each: [_aggregator_to_avro(spec) for spec in each],
     "status": lambda status: status and {"name": status.name, "code": status.code},
     "error": lambda e: e and {"type": e.type, "message": e.message, "traceback": e.traceback},
+    "updates": lambda updates: [encode(each) for each in updates],  # decoded by `SchemaStore`, which has their schemas
 }
 _FROM_AVRO: dict[str, Any] = {
     **dict.fromkeys(("parameters", "metadata", "tags", "values"), _values_from_avro),
@@ -134,7 +135,7 @@ class SchemaStore:
     def __init__(self) -> None:
         # Fingerprint → the class of the event and its reader, or the name of an event that this version does not have.
         self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
-            _PREFIXES[event][2:]: (event, _reader_of(event, schema)) for event, schema in PARSED.items()
+            _PREFIXES[event][2:]: (event, _reader_of(event, schema, self._update)) for event, schema in PARSED.items()
         }
 
     @classmethod
@@ -174,7 +175,7 @@ class SchemaStore:
             check_items_take_bytes(parsed)
             name = str(parsed.get("name") if isinstance(parsed, dict) else parsed)
             event = EVENTS_BY_NAME.get(name)
-            known = name if event is None else (event, _reader_of(event, parsed))
+            known = name if event is None else (event, _reader_of(event, parsed, self._update))
         except Exception as error:
             raise SchemaError(f"expected an Avro schema that can be read: {error}") from error
         self._known.setdefault(key, known)
@@ -187,7 +188,7 @@ class SchemaStore:
             data: The event in single-object encoding.
 
         Raises:
-            UnknownSchema: The store has no schema with the fingerprint.
+            UnknownSchema: The store has no schema with the fingerprint of the event, or of one of its updates.
             SchemaError: The record is larger than `MAX_RECORD_BYTES` or not in single-object encoding, this version has
                 no such event, the body does not fit the schema or has more items than an event can have, or bytes are
                 left over after the body.
@@ -199,6 +200,8 @@ class SchemaStore:
         event, read = (MetricsLogged, decode_frame) if data.startswith(_FRAME_PREFIX) else self._reader(data)
         try:
             made, end = read(data, HEADER_BYTES)
+        except UnknownSchema:
+            raise
         except Exception as error:
             raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
         if end != len(data):
@@ -217,9 +220,17 @@ class SchemaStore:
             raise SchemaError(f"{known}: this version has no such event; a newer version may have it")
         return known
 
+    def _update(self, number: int, data: bytes) -> Event:
+        """Decode an update of `TrialUpdated`."""
+        event, _ = self._reader(data)
+        if event not in PARTS:  # before it is decoded, since the updates of an update could be nested without end
+            expected = ", ".join(each.__name__ for each in PARTS)
+            raise SchemaError(f"updates[{number}]: expected one of {expected}, got {event.__name__}")
+        return self.decode(data)
 
-def _reader_of(event: type[Event], schema: Any) -> _Reader:
-    """Make the reader of bodies that were written with a schema."""
+
+def _reader_of(event: type[Event], schema: Any, update: Callable[[int, bytes], Event]) -> _Reader:
+    """Make the reader of bodies that were written with a schema; `update` decodes the updates of `TrialUpdated`."""
     is_ours = schema is PARSED[event]
     check = checker(schema)
     plain = _PLAIN[event] if is_ours else schema
@@ -229,6 +240,8 @@ def _reader_of(event: type[Event], schema: Any) -> _Reader:
         body = io.BytesIO(data)
         body.seek(at)
         record: Any = fastavro.schemaless_reader(body, plain, None)
+        if event is TrialUpdated:
+            record["updates"] = [update(number, each) for number, each in enumerate(record["updates"])]
         made = _event(event, record)
         if not is_ours:
             validate(record_of(made), PARSED[event], strict=True)

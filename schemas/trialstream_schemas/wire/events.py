@@ -16,6 +16,7 @@ from trialstream_schemas.model.values import Value
 
 __all__ = [
     "EVENTS",
+    "PARTS",
     "ArgumentsLogged",
     "ChronoStarted",
     "ChronosFinished",
@@ -37,6 +38,8 @@ __all__ = [
     "TrialEvent",
     "TrialFinished",
     "TrialStarted",
+    "TrialUpdated",
+    "updates_of",
 ]
 
 
@@ -249,6 +252,35 @@ class Heartbeat(TrialEvent):
 
 
 @dataclass(slots=True, kw_only=True)
+class TrialUpdated(TrialEvent):
+    """Several updates of a trial, applied in their order: all of them or none.
+
+    Attributes:
+        updates: Events of the types in `PARTS`, with the trial and the writer of this event; `seq` is 0, and there is
+            neither `if_version` nor `request`.
+    """
+
+    updates: Sequence[TrialEvent]
+
+
+PARTS: tuple[type[TrialEvent], ...] = (
+    TrialStarted,
+    TrialFinished,
+    ArgumentsLogged,
+    MetadataLogged,
+    MetricsLogged,
+    TagsAdded,
+    StatusSet,
+)
+"""The events that can be updates of `TrialUpdated`."""
+
+
+def updates_of(event: SubjectEvent) -> Sequence[SubjectEvent]:
+    """Return the updates that an event consists of: those of `TrialUpdated`, or the event itself."""
+    return event.updates if isinstance(event, TrialUpdated) else [event]
+
+
+@dataclass(slots=True, kw_only=True)
 class LogCreated(Event):
     """The identity of a log, which is the first event of the registry.
 
@@ -308,6 +340,7 @@ EVENTS: tuple[type[Event], ...] = (
     StatusSet,
     TrialAttached,
     Heartbeat,
+    TrialUpdated,
     LogCreated,
     ProjectCreated,
     GroupCreated,
