@@ -17,6 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
+from trialstream.reading.diagnosis import mongo_trouble
 from trialstream.reading.uri import check_uri
 from trialstream_schemas.errors import MongoUnavailable
 
@@ -61,22 +62,20 @@ def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]
 
 
 @asynccontextmanager
-async def mongo_errors(config: Config) -> AsyncIterator[None]:
+async def mongo_errors(client: AsyncIOMotorClient[Document]) -> AsyncIterator[None]:
     """Translate the driver's errors that the block raises.
 
     Args:
-        config: Settings with the name of the database, for the message.
+        client: The client of the requests.
 
     Raises:
-        MongoUnavailable: A request failed; the message gives the reason and what to do.
+        MongoUnavailable: A request failed; the message has the addresses, the step that failed (DNS, connection, TLS or
+            authentication), and what to do.
     """
     try:
         yield
     except PyMongoError as error:
-        raise MongoUnavailable(
-            f"MongoDB request failed ({type(error).__name__}: {error}); is the server running, as a replica set? "
-            f"`trialstream up` starts one, TRIALSTREAM_MONGO names another (database {config.database})"
-        ) from error
+        raise MongoUnavailable(await mongo_trouble(client, error)) from error
 
 
 @contextmanager
@@ -129,7 +128,7 @@ class Connection:
         Raises:
             MongoUnavailable: A request failed; the message gives the reason and what to do.
         """
-        return mongo_errors(self.config)
+        return mongo_errors(self.client)
 
     def close(self) -> None:
         """Close the connections, within a second."""
