@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
-from trialstream_schemas.errors import KafkaUnavailable
+from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
 from trialstream.log.diagnosis import kafka_trouble
@@ -56,7 +56,7 @@ _STOP_SECONDS = 2.0
 
 @asynccontextmanager
 async def kafka_errors(config: Config) -> AsyncIterator[None]:
-    """Translate the errors of aiokafka that the block raises.
+    """Translate the errors of aiokafka that the block raises, and time limits that it exceeds.
 
     Raises:
         KafkaUnavailable: A request to Kafka failed; the message has the addresses, the step that failed (DNS,
@@ -64,7 +64,9 @@ async def kafka_errors(config: Config) -> AsyncIterator[None]:
     """
     try:
         yield
-    except KafkaError as error:
+    except TrialStreamError:  # some are a TimeoutError
+        raise
+    except (KafkaError, TimeoutError) as error:
         raise KafkaUnavailable(await kafka_trouble(config, error)) from error
 
 
