@@ -51,7 +51,7 @@ def describe(server: str, faults: Mapping[str, Fault | None], otherwise: str, re
     """
     found = {each: fault for each, fault in faults.items() if fault is not None}
     if not found:
-        return f"{server} does not answer: {otherwise}; {remedy}"
+        return f"a request to {server} failed: {otherwise}; {remedy}"
     refused = any(fault.step in ("TLS", "authentication") for fault in found.values())
     what = "refuses this client" if refused else "does not answer"
     reasons = ", ".join(f"{each}: {fault.step}: {fault.reason}" for each, fault in found.items())

@@ -14,9 +14,8 @@ from trialstream.diagnosis import Fault, address, connection_fault, describe, tl
 __all__ = ["mongo_trouble"]
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_MONGO"
-# MongoDB's error codes: AuthenticationFailed, and UserNotFound; 8000 is that of Atlas.
-_AUTHENTICATION_FAILED = (18, 11, 8000)
-_UNAUTHORIZED = 13
+# MongoDB's error codes: AuthenticationFailed, UserNotFound, Unauthorized, and that of Atlas.
+_REFUSED = (18, 11, 13, 8000)
 _TLS_OPTIONS = ("tls=true, tlsCAFile and tlsCertificateKeyFile in TRIALSTREAM_MONGO",)
 
 
@@ -30,8 +29,8 @@ async def mongo_trouble(client: AsyncIOMotorClient[Any], error: PyMongoError) ->
     servers = _servers(client)
     all_names = ", ".join(sorted(map(_name, servers))) or "the configured address"
     faults: dict[str, Fault | None] = {}
-    if isinstance(error, OperationFailure) and error.code in (*_AUTHENTICATION_FAILED, _UNAUTHORIZED):
-        faults[all_names] = Fault("authentication", f"{_message(error)} Check user, password and authSource in the URI")
+    if refusal := _refusal(error):
+        faults[all_names] = refusal
     elif isinstance(error, ConfigurationError):  # of a mongodb+srv URI: others were checked before
         faults[all_names] = Fault("DNS", str(error))
     elif isinstance(error, ConnectionFailure):
@@ -39,6 +38,13 @@ async def mongo_trouble(client: AsyncIOMotorClient[Any], error: PyMongoError) ->
         found = await asyncio.gather(*(_server_fault(client, each) for each in unknown))
         faults = dict(zip(map(_name, unknown), found, strict=True))
     return describe(f"MongoDB at {all_names}", faults, f"{type(error).__name__}: {_message(error)}", _REMEDY)
+
+
+def _refusal(error: Exception | None) -> Fault | None:
+    """Return the fault of an error by which MongoDB refuses a user; None for other errors."""
+    if isinstance(error, OperationFailure) and error.code in _REFUSED:
+        return Fault("authentication", f"{_message(error)}: check user, password and authSource in TRIALSTREAM_MONGO")
+    return None
 
 
 def _servers(client: AsyncIOMotorClient[Any]) -> list[ServerDescription]:
@@ -57,7 +63,7 @@ def _name(server: ServerDescription) -> str:
 def _message(error: PyMongoError) -> str:
     """The message of an error, without the state of the driver that some append."""
     if isinstance(error, OperationFailure):
-        return str((error.details or {}).get("errmsg") or error)
+        return str((error.details or {}).get("errmsg") or error).rstrip(".")
     return str(error).partition(", Timeout: ")[0]
 
 
@@ -66,7 +72,7 @@ async def _server_fault(client: AsyncIOMotorClient[Any], server: ServerDescripti
     reported = str(server.error or "").partition(" (configured timeouts")[0]
     if port is None:  # a Unix socket
         return Fault("connection", reported or "the socket does not answer")
-    if fault := await connection_fault(host, port):
+    if fault := _refusal(server.error) or await connection_fault(host, port):
         return fault
     if client.delegate.options.pool_options._ssl_context is not None:  # noqa: SLF001
         if "SSL" in reported or "certificate" in reported:
