@@ -51,11 +51,13 @@ async def fetch(client: AIOKafkaClient, partition: TopicPartition, offset: int, 
     Raises:
         KafkaError: The leader of the partition is unknown, or did not answer, or answered with an error.
     """
-    await client._wait_on_metadata(partition.topic)  # noqa: SLF001
     leader = client.cluster.leader_for_partition(partition)
     if leader is None or leader < 0:
+        client.add_topic(partition.topic)
         await client.force_metadata_update()
-        raise LeaderNotAvailableError(f"{partition.topic}/{partition.partition}")
+        leader = client.cluster.leader_for_partition(partition)
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError(f"{partition.topic}/{partition.partition}")
     wanted = [(partition.topic, [(partition.partition, offset, max_bytes)])]
     response = await client.send(leader, FetchRequest(0, 0, max_bytes, _READ_UNCOMMITTED, wanted))
     [(_, [(_, code, end, *_, data)])] = response.topics

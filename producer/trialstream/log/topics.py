@@ -23,7 +23,7 @@ from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream.config import Config
 from trialstream.log.clients import open_admin, open_client, open_consumer, open_producer
-from trialstream.log.identity import append_identity, find_identity
+from trialstream.log.identity import append_identity, find_identity, read_identity
 from trialstream.log.schemas import missing_schemas
 
 __all__ = ["Route", "ensure_topics", "partition_of", "publish_schemas", "trial_ends"]
@@ -86,8 +86,8 @@ async def ensure_topics(config: Config) -> LogCreated:
                 await _publish(producer, config, missing)
                 if log is None:
                     await append_identity(config, producer, partitions)
-                    log = await _retried(lambda: find_identity(config, client))
-    assert log is not None
+        if log is None:
+            log = await read_identity(config)  # the record of another process may have come first
     if log.partitions != partitions:
         raise LogMismatch(
             f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
