@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import anyio
 import trialstream as ts
-from aiokafka.admin import RecordsToDelete
+from aiokafka.admin import NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from anyio.to_thread import run_sync
 from service_support import admin, caught_up, cli, records_of, send, until
@@ -61,21 +61,32 @@ async def test_schemas_that_the_topic_lost_are_published_again(config):
     await ensure_topics(config)
     assert await published(config) == {**dict.fromkeys(SCHEMAS, 1), key: 3, other: 3}
 
+
+async def test_a_topic_without_its_beginning_gets_all_schemas(config):
+    """Such a topic also has a retention, against the advice in docs/operations.md; connecting still works."""
+    async with admin(config) as client:
+        topic = NewTopic(config.schemas_topic, 1, 1, topic_configs={"cleanup.policy": "compact,delete"})
+        await client.create_topics([topic])
+    await ensure_topics(config)
     async with admin(config) as client:
         await client.delete_records({TopicPartition(config.schemas_topic, 0): RecordsToDelete(5)})
     await ensure_topics(config)
+
     assert (await published(config)).keys() == SCHEMAS.keys()
 
 
-async def test_a_topic_with_many_repetitions_is_searched_at_its_end(config):
-    """Of thousands of records of other versions, the last are read; what is older is published once more."""
+async def test_a_topic_with_many_repetitions_is_searched_at_its_ends(config):
+    """Of thousands of records of other versions, the first and the last are read; those between are published again."""
     await ensure_topics(config)
-    key, text = b"\0" * 8, b'"null"'
-    await send(config, [text] * 3000, topic=config.schemas_topic, key=key)
-    await ensure_topics(config)
-    await ensure_topics(config)
+    for key in SCHEMAS:
+        await send(config, [None], topic=config.schemas_topic, key=key)
+    foreign = b"\0" * 8
+    for _ in range(2):
+        await send(config, [b"x" * 1000] * 1500, topic=config.schemas_topic, key=foreign)
+        await ensure_topics(config)
+        await ensure_topics(config)
 
-    assert await published(config) == {**dict.fromkeys(SCHEMAS, 2), key: 3000}
+    assert await published(config) == {**dict.fromkeys(SCHEMAS, 4), foreign: 3000}
 
 
 async def test_a_text_that_differs_in_documentation_only_is_no_other_schema(config):
