@@ -28,8 +28,8 @@ logger = logging.getLogger("trialstream")
 # Pause between attempts to connect to Kafka, if it was not reached at the start.
 _RETRY_SECONDS = 2.0
 _ATTEMPT_SECONDS = 10.0
-# Part of the time to connect that is kept to find out why that fails, and its maximum.
-_DIAGNOSIS_SHARE = 0.25
+# Last part of the time to connect, in which it is also found out why that fails, and the maximum of this part.
+_DIAGNOSIS_SHARE = 0.75
 _DIAGNOSIS_SECONDS = 3.0
 
 
@@ -98,13 +98,23 @@ class Pipeline:
             LogMismatch: The topics do not match the identity of the log, which was recorded at its creation, or the
                 projection belongs to another log.
         """
-        diagnosis = min(timeout * _DIAGNOSIS_SHARE, _DIAGNOSIS_SECONDS)
-        with anyio.move_on_after(timeout - diagnosis) as deadline:
-            found = await ensure_topics(self._config)
+        trouble = (
+            f"Kafka at {self._config.kafka} did not answer in {timeout:g} s; start one with `trialstream up`, or set "
+            "TRIALSTREAM_KAFKA"
+        )
+
+        async def diagnose() -> None:
+            nonlocal trouble
+            await anyio.sleep(timeout - min(timeout * _DIAGNOSIS_SHARE, _DIAGNOSIS_SECONDS))
+            trouble = await kafka_trouble(self._config, TimeoutError(f"no answer in {timeout:g} s"))
+
+        diagnosis = asyncio.ensure_future(diagnose())
+        try:
+            with anyio.move_on_after(timeout) as deadline:
+                found = await ensure_topics(self._config)
+        finally:
+            diagnosis.cancel()
         if deadline.cancelled_caught:
-            trouble = f"Kafka at {self._config.kafka} did not answer in {timeout:g} s"
-            with anyio.move_on_after(diagnosis):
-                trouble = await kafka_trouble(self._config, TimeoutError(f"no answer in {timeout:g} s"))
             raise KafkaUnavailable(trouble)
         if self._check_log is not None:
             await self._check_log(found.log)
