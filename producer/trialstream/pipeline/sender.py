@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +36,11 @@ _BATCH_ENTRIES = 2000
 _ATTEMPT_SECONDS = 8.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _STOP_SECONDS = 2.0
-# Maximum duration of a check of the log's identity, which takes one request, and the pause after one that took longer:
-# reads also work while Kafka hangs.
+# Time between two checks of the log's identity, if no offset gives a reason for one: topics cannot be recreated, and
+# filled up to an offset that was acknowledged before, in this time.
 _CHECK_SECONDS = 1.0
+# Maximum duration of a check, and the pause after one that took longer: reads also work while Kafka hangs.
+_ANSWER_SECONDS = 1.0
 _UNCHECKED_SECONDS = 10.0
 
 
@@ -69,10 +72,10 @@ class Sender:
         self.log = ""
         # Why nothing more is sent; empty while the topics belong to the log.
         self._mismatch = ""
-        # The offsets that were acknowledged before the last check of the log, and the time of the next one at the
-        # earliest, on the monotonic clock.
+        # The offsets that were acknowledged before the last check of the log; the times of the next one, and of the next
+        # one at the earliest, on the monotonic clock.
         self._checked: dict[Route, int] = {}
-        self._next_check = 0.0
+        self._next_check = self._earliest_check = 0.0
 
     async def run(self, seal: Callable[[float], float]) -> None:
         """Send until cancelled.
@@ -119,7 +122,8 @@ class Sender:
         """Check that the topics still belong to the log, if entries were acknowledged since the last check.
 
         Topics that were recreated take entries without an error, and give offsets that the projection of the former log
-        has long reached. While Kafka does not answer, nothing is checked.
+        has long reached. A check takes one request: it is made if a partition was not used before or its offsets went
+        back, and otherwise once a second. While Kafka does not answer, nothing is checked.
 
         Args:
             offsets: By partition, the offset after the last acknowledged entry.
@@ -127,14 +131,16 @@ class Sender:
         Raises:
             LogMismatch: The topics belong to another log.
         """
-        producer = self._producer
-        if producer is None or offsets == self._checked or time.monotonic() < self._next_check:
+        producer, now = self._producer, time.monotonic()
+        if producer is None or offsets == self._checked or now < self._earliest_check:
+            return
+        if now < self._next_check and all(end >= self._checked.get(each, math.inf) for each, end in offsets.items()):
             return
         try:
-            with anyio.fail_after(_CHECK_SECONDS):
+            with anyio.fail_after(_ANSWER_SECONDS):
                 await check_identity(self._config, producer.client, self.log)
         except TimeoutError:
-            self._next_check = time.monotonic() + _UNCHECKED_SECONDS
+            self._earliest_check = time.monotonic() + _UNCHECKED_SECONDS
         except (KafkaError, OSError) as error:
             logger.debug("the log could not be checked: %r", error)
         except LogMismatch as error:
@@ -142,6 +148,7 @@ class Sender:
             raise
         else:
             self._checked = offsets
+            self._next_check = time.monotonic() + _CHECK_SECONDS
 
     def refuse(self, error: LogMismatch) -> None:
         """Send nothing more, because the topics belong to another log; all waits raise the error."""
