@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from trialstream_console.local import LocalStack
 
-from benchmarks import call, commands, folding, growth, produce, reading, replay, training, weight
+from benchmarks import call, commands, folding, growth, produce, reading, replay, starts, training, weight
 from benchmarks.bench import Bench
 from benchmarks.report import Row, machine, save, table, write_json
 
@@ -25,6 +25,7 @@ _ALL = {
     "commands": commands,
     "reading": reading,
     "growth": growth,
+    "starts": starts,
     "weight": weight,
 }
 _QUICK = ("call", "produce", "folding", "commands")

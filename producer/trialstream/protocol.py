@@ -81,9 +81,10 @@ class Protocol(ABC):
 
     Every method that reads first waits until all events that this protocol has logged are folded into the documents. It
     raises `CommitTimeout` or `ProjectionBehind` if the wait takes too long, `MongoUnavailable` if MongoDB does not
-    answer, and `Offline` if the protocol works without servers. With `latest=True`, it waits for all events that the
-    log holds at the call, of any writer; it then also raises `KafkaUnavailable` if Kafka does not answer, and
-    `ProjectionIsReadOnly` on a protocol without a connection to Kafka.
+    answer, `LogMismatch` if MongoDB belongs to another log than Kafka, and `Offline` if the protocol works without
+    servers. With `latest=True`, it waits for all events that the log holds at the call, of any writer; it then also
+    raises `KafkaUnavailable` if Kafka does not answer, and `ProjectionIsReadOnly` on a protocol without a connection to
+    Kafka.
     """
 
     async def __aenter__(self) -> Self:
@@ -107,7 +108,8 @@ class Protocol(ABC):
         Raises:
             ProtocolClosed: The protocol was opened before, or no asyncio event loop is running (as under trio).
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
-            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation, or MongoDB
+                belongs to another log.
         """
 
     @abstractmethod
@@ -729,4 +731,5 @@ class Protocol(ABC):
             CommitTimeout: Kafka, or the disk, has not taken all events in time; they stay queued.
             SpoolError: The level is `spooled` and there is no spool, or the disk did not confirm the write.
             ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
+            LogMismatch: The topics were recreated, or MongoDB belongs to another log than Kafka.
         """

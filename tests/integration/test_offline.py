@@ -229,7 +229,7 @@ async def test_a_run_starts_while_kafka_is_away(config, consumer, stack):
     consumer(config)
     await run_sync(stack.kafka.kill)
     try:
-        with pytest.warns(RuntimeWarning, match="does not answer .* until Kafka answers, all logged events go to"):
+        with pytest.warns(RuntimeWarning, match="does not answer.* until Kafka answers, all logged events go to"):
             protocol = await ts.KafkaProtocol(config, timeout=20).__aenter__()
         trial = await run(_Uncommitted(protocol), ts.Trial(name="t"))
         await protocol.commit("spooled")

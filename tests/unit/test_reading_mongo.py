@@ -6,7 +6,7 @@ import pytest
 import trialstream as ts
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import ExecutionTimeout
-from trialstream.reading.live import LiveProjection, reading_errors
+from trialstream.reading.live import LiveProjection
 from trialstream.reading.mongo import MongoReader
 
 
@@ -50,9 +50,11 @@ async def test_a_wrong_query_is_an_error_at_the_call(reader, read):
 
 async def test_a_query_that_mongodb_ended():
     """A query that took longer than its time limit is an error that names the limit."""
+    client = AsyncIOMotorClient("mongodb://127.0.0.1:1/", connect=False)
     with pytest.raises(ts.MongoUnavailable, match=r"the query took longer than 1\.5 s"):
-        async with reading_errors(1500):
+        async with LiveProjection(client, ts.Config(), 1.5).errors():
             raise ExecutionTimeout("operation exceeded time limit", 50)
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
 from trialstream.log.clients import open_batch_producer
-from trialstream.log.topics import ensure_topics, partition_of
+from trialstream.log.topics import ensure_topics, partition_of, publish_schemas
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events
@@ -47,11 +47,10 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
     """
     log = await ensure_topics(config)
     schemas = SchemaStore.of(archive.schemas)
+    await publish_schemas(config, archive.schemas)
     sent = {"registry": 0, "trials": 0}
     done = 0
     async with open_batch_producer(config, _REQUEST_SECONDS) as producer:
-        published = [await producer.send(config.schemas_topic, key=k, value=v) for k, v in archive.schemas.items()]
-        await _wait_acked(published, config, archive, 0)
         for chunk in _chunks(archive.logged_records()):
             waiting: dict[TopicPartition, list[LoggedRecord]] = defaultdict(list)
             for record in chunk:

@@ -17,6 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
+from trialstream.reading.diagnosis import mongo_address, mongo_trouble
 from trialstream.reading.uri import check_uri
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import MongoUnavailable
@@ -62,23 +63,21 @@ def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]
 
 
 @asynccontextmanager
-async def mongo_errors(config: Config) -> AsyncIterator[None]:
+async def mongo_errors(client: AsyncIOMotorClient[Document]) -> AsyncIterator[None]:
     """Translate the driver's errors that the block raises; give notice if it waits long (`trialstream.waiting`).
 
     Args:
-        config: Settings with the address and the name of the database, for messages.
+        client: The client of the requests.
 
     Raises:
-        MongoUnavailable: A request failed; the message gives the reason and what to do.
+        MongoUnavailable: A request failed; the message has the addresses, the step that failed (DNS, connection, TLS or
+            authentication), and what to do.
     """
     try:
-        with waiting_for(f"MongoDB at {config.mongo_hosts}"):
+        with waiting_for(f"MongoDB at {mongo_address(client)}"):
             yield
     except PyMongoError as error:
-        raise MongoUnavailable(
-            f"MongoDB request failed ({type(error).__name__}: {error}); is the server running, as a replica set? "
-            f"`trialstream up` starts one, TRIALSTREAM_MONGO names another (database {config.database})"
-        ) from error
+        raise MongoUnavailable(await mongo_trouble(client, error)) from error
 
 
 @contextmanager
@@ -131,7 +130,7 @@ class Connection:
         Raises:
             MongoUnavailable: A request failed; the message gives the reason and what to do.
         """
-        return mongo_errors(self.config)
+        return mongo_errors(self.client)
 
     def close(self) -> None:
         """Close the connections, within a second."""

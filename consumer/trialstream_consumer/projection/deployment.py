@@ -46,7 +46,7 @@ async def check_deployment(config: Config) -> None:
     client = mongo_client(config, timeoutMS=int(CALL_SECONDS * 1000), event_listeners=[answers])
     options: Any = client.options  # the driver's stubs declare a method
     try:
-        async with mongo_errors(config):
+        async with mongo_errors(client):
             try:
                 chosen = await client.admin.command("hello")
             except (ServerSelectionTimeoutError, ConfigurationError):

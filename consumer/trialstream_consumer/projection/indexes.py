@@ -43,10 +43,10 @@ async def ensure_indexes(config: Config, database: str | None = None) -> None:
     Raises:
         MongoUnavailable: MongoDB did not answer.
     """
-    async with mongo_errors(config):
-        # No time limit per call: building an index of a large collection can take minutes.
-        client = mongo_client(config, serverSelectionTimeoutMS=_SELECTION_MS)
-        try:
+    # No time limit per call: building an index of a large collection can take minutes.
+    client = mongo_client(config, serverSelectionTimeoutMS=_SELECTION_MS)
+    try:
+        async with mongo_errors(client):
             found = client[database or config.database]
             existing = await found.list_collection_names()
             for name, indexes in _INDEXES.items():
@@ -56,5 +56,5 @@ async def ensure_indexes(config: Config, database: str | None = None) -> None:
                     await found[name].create_index([("_id", ASCENDING)])
                 for keys in indexes:
                     await found[name].create_index(keys)
-        finally:
-            client.close()
+    finally:
+        client.close()

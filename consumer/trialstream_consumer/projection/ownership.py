@@ -9,8 +9,9 @@ and the session of its owner's transactions.
 - **Killed owners.** MongoDB keeps a transaction that a killed owner left open, with its locks, for 60 seconds. All
   transactions of an owner run in the session that the checkpoint names; the next owner ends that session.
 
-A projection is a database. The pointer in the database `<prefix>` names the live one; without a pointer, `<prefix>`
-itself is live. `switch` moves the pointer in one transaction that also increments the epochs of both projections:
+A projection is a database. The pointer in the database `<prefix>` names the live one, and the log from which that was
+folded; without a pointer, `<prefix>` itself is live. `switch` moves the pointer in one transaction that also increments
+the epochs of both projections:
 
 - An owner of a partition in the old projection is fenced at its next batch, and takes the partition over in the new
   projection, at the new projection's checkpoint: no event is folded into a projection twice, and none is left out.
@@ -110,6 +111,8 @@ class Ownership:
     async def check_log(self, log: LogCreated) -> None:
         """Bind the projection to a log if it is not bound yet; otherwise check that the log is the same.
 
+        The log of the live projection is then also stored in the pointer, for readers.
+
         Args:
             log: First event of the log's registry.
 
@@ -130,6 +133,19 @@ class Ownership:
                 f"{self._connection.config.registry_topic} is log {log.log}, but database {self._name} was folded "
                 f"from log {known['log']}: the topics were recreated; drop the database to fold the new log"
             )
+        if self._must_be_live:
+            await self._name_log(log.log)
+
+    async def _name_log(self, log: str) -> None:
+        """Store the log of the live projection in the pointer, which readers look up at each read."""
+        home = self._connection.config.database
+        async with self._connection.errors():
+            catalog = self._connection.database(home)[CATALOG]
+            pointer = await catalog.find_one({"_id": LIVE})
+            if pointer is None or pointer.get("log") != log:
+                await catalog.update_one(
+                    {"_id": LIVE}, {"$set": {"log": log}, "$setOnInsert": {"database": home}}, upsert=True
+                )
 
     async def checkpoints(self) -> list[Checkpoint]:
         """Read the checkpoints of all partitions that were ever taken over.
@@ -288,7 +304,9 @@ class Ownership:
                         return False
                     if not all([await self._fence(other, each, session) for each in reached]):
                         raise Fenced(f"another rebuild has taken over {to}")
-                    await home[CATALOG].replace_one({"_id": LIVE}, {"database": to}, upsert=True, session=session)
+                    await home[CATALOG].update_one(
+                        {"_id": LIVE}, {"$set": {"database": to}}, upsert=True, session=session
+                    )
         except PyMongoError as error:
             # A consumer took a partition over at the same time: it made the transaction conflict or ended the session.
             if error.has_error_label("TransientTransactionError") or getattr(error, "code", None) == _INTERRUPTED:

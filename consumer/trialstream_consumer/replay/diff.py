@@ -68,7 +68,6 @@ class Comparison:
         self, config: Config, live: str, other: str, fold_to: Callable[[dict[str, int]], Awaitable[None]]
     ) -> None:
         self.compared = 0
-        self._config = config
         self._client = mongo_client(config)
         self._live = self._client[live]
         self._other = self._client[other]
@@ -89,7 +88,7 @@ class Comparison:
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        async with mongo_errors(self._config):
+        async with mongo_errors(self._client):
             return sum([await self._live[name].estimated_document_count() for name in COLLECTIONS])
 
     async def differences(self) -> AsyncIterator[Difference]:
@@ -135,7 +134,7 @@ class Comparison:
             if last:
                 cursor = cursor.min([("_id", last[0])]).skip(1)
             while True:
-                async with mongo_errors(self._config):
+                async with mongo_errors(self._client):
                     batch = await cursor.to_list(_DOCUMENTS)
                 if not batch:
                     return
@@ -150,7 +149,7 @@ class Comparison:
     async def _snapshot(self) -> AsyncIOMotorClientSession:
         """Return a session with a snapshot of the live projection; fold the other one to the snapshot's checkpoints."""
         if self._session is None or self._is_snapshot_old():
-            async with mongo_errors(self._config):
+            async with mongo_errors(self._client):
                 if self._session is not None:
                     await self._session.end_session()
                 self._session = await self._client.start_session(snapshot=True)
@@ -163,7 +162,7 @@ class Comparison:
     async def _documents(
         self, database: Any, name: str, ids: list[Any], session: AsyncIOMotorClientSession | None
     ) -> dict[Any, RawBSONDocument]:
-        async with mongo_errors(self._config):
+        async with mongo_errors(self._client):
             found = _raw(database, name).find({"_id": {"$in": ids}}, _FIELDS_LEFT_OUT.get(name), session=session)
             return {each["_id"]: each async for each in found}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
-from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, Offline
+from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, LogMismatch, MongoUnavailable, Offline
 from trialstream_schemas.wire.events import SubjectEvent
 
 from trialstream.config import Config
@@ -90,16 +90,14 @@ class Session:
         """
         config = self.config
         self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
-        self._pipeline = Pipeline(config, self.lifecycle.loop, None if config.spool == "off" else self._spool)
-        trouble = ""
-        if not config.offline:
-            try:
-                await self._pipeline.connect(self.timeout)
-            except KafkaUnavailable as error:
-                if config.spool == "off":
-                    raise
-                trouble = str(error)
         self._reader = MongoReader(config, self.timeout)
+        spool = None if config.spool == "off" else self._spool
+        self._pipeline = Pipeline(config, self.lifecycle.loop, spool, self._check_projection)
+        try:
+            trouble = "" if config.offline else await self._connect()
+        except BaseException:
+            self._reader.close()
+            raise
         self.outbox = Outbox(
             self.writer,
             self._pipeline.backlog,
@@ -116,6 +114,23 @@ class Session:
         self._heartbeats = Heartbeats(self.writer, self.outbox, self.chronos, self.started)
         self.lifecycle.start(self._run).add_done_callback(_log_crash)
         return trouble
+
+    async def _connect(self) -> str:
+        """Connect to Kafka; return the reason why it could not be reached."""
+        try:
+            await self._pipeline.connect(self.timeout)
+        except KafkaUnavailable as error:
+            if self.config.spool == "off":
+                raise
+            return str(error)
+        return ""
+
+    async def _check_projection(self, log: str) -> None:
+        """Check that the projection was folded from the log to which events are sent, if MongoDB answers."""
+        try:
+            await self._reader.check_log(log)
+        except MongoUnavailable as error:  # checked later, by each read
+            logger.debug("the log of the projection could not be checked: %s", error)
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -148,7 +163,7 @@ class Session:
             return "the protocol worked offline"
         try:
             await self._pipeline.wait_acked(min(self.timeout, timeout))
-        except CommitTimeout as error:
+        except (CommitTimeout, LogMismatch) as error:
             return str(error)
         return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trialstream_schemas.errors import ItemNotFound, MongoUnavailable
+from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable
 
 from trialstream.reading.reader import Collection, Reader
 from trialstream.runtime.lifecycle import Lifecycle
@@ -49,7 +49,7 @@ class KnownSubjects:
             return
         try:
             exists = was_created if reader is None else await self._lifecycle.call(reader.exists, collection, uid)
-        except MongoUnavailable as error:
+        except (MongoUnavailable, LogMismatch) as error:
             # Logging does not depend on MongoDB: an event without a subject becomes a dead letter.
             self._lifecycle.warn_once(
                 f"trialstream: the subject of a log call could not be looked up and is assumed to exist: {error}"

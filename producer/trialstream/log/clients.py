@@ -20,10 +20,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
-from trialstream_schemas.errors import KafkaUnavailable
+from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
+from trialstream.log.diagnosis import kafka_trouble
 from trialstream.waiting import waiting_for
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "lone_consumer",
     "open_admin",
     "open_batch_producer",
+    "open_client",
     "open_consumer",
     "open_producer",
     "stop_consumer",
@@ -65,18 +68,38 @@ _STOP_SECONDS = 2.0
 
 @asynccontextmanager
 async def kafka_errors(config: Config) -> AsyncIterator[None]:
-    """Translate the errors of aiokafka that the block raises.
+    """Translate the errors of aiokafka that the block raises, and time limits that it exceeds.
 
     Raises:
-        KafkaUnavailable: A request to Kafka failed; the message has the address and what to do.
+        KafkaUnavailable: A request to Kafka failed; the message has the addresses, the step that failed (DNS,
+            connection, TLS or authentication), and what to do.
     """
     try:
         yield
-    except KafkaError as error:
-        raise KafkaUnavailable(
-            f"Kafka at {config.kafka} does not answer ({type(error).__name__}: {error}); "
-            "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
-        ) from error
+    except TrialStreamError:  # some are a TimeoutError
+        raise
+    except (KafkaError, TimeoutError) as error:
+        raise KafkaUnavailable(await kafka_trouble(config, error)) from error
+
+
+@asynccontextmanager
+async def open_client(config: Config) -> AsyncIterator[AIOKafkaClient]:
+    """A client that only sends requests, for one block: the fewest connections.
+
+    Args:
+        config: Where Kafka is.
+
+    Raises:
+        KafkaUnavailable: No broker answered, or a request in the block failed.
+    """
+    client = AIOKafkaClient(**config.kafka_client())
+    async with kafka_errors(config):
+        try:
+            await client.bootstrap()
+            yield client
+        finally:
+            with anyio.move_on_after(_STOP_SECONDS, shield=True):
+                await client.close()
 
 
 def waits_for_kafka(

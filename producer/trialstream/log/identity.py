@@ -10,43 +10,85 @@ import secrets
 import time
 
 import anyio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch
 from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.config import Config
-from trialstream.log.clients import open_consumer
+from trialstream.log.clients import open_client
+from trialstream.log.fetch import fetch
 
-__all__ = ["ensure_identity", "read_identity"]
+__all__ = ["append_identity", "check_identity", "find_identity", "read_identity"]
 
 _READ_SECONDS = 10.0
+_RETRY_SECONDS = 0.05
 
 
-async def ensure_identity(config: Config, producer: AIOKafkaProducer, partitions: int) -> LogCreated:
-    """Return the identity of the log, and write it first if the registry is empty.
+async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | None:
+    """Find the identity of the log in one request.
 
     Args:
-        config: Where Kafka is.
-        producer: A started producer.
-        partitions: Partition count of the trials topic, recorded if the identity is written.
+        config: Names the registry.
+        client: A started client.
+
+    Returns:
+        The identity; None if the registry is empty.
 
     Raises:
-        KafkaUnavailable: No broker answered.
+        KafkaError: The registry could not be read.
         LogMismatch: The beginning of the registry was deleted, or is not the identity of a log.
     """
-    registry = TopicPartition(config.registry_topic, 0)
-    async with open_consumer(config) as consumer:
-        consumer.assign([registry])
-        if begin := (await consumer.beginning_offsets([registry]))[registry]:
-            raise LogMismatch(
-                f"{config.registry_topic} begins at offset {begin} and not at 0: its beginning was deleted, and "
-                "with it the identity of the log; set another TRIALSTREAM_PREFIX to begin a new log"
-            )
-        if not (await consumer.end_offsets([registry]))[registry]:
-            created = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
-            await producer.send_and_wait(config.registry_topic, value=encode(created), partition=0)
-        return await _first_record(config, consumer)
+    try:
+        found = await fetch(client, TopicPartition(config.registry_topic, 0), 0, 1)  # a whole batch in any case
+    except OffsetOutOfRangeError:
+        raise LogMismatch(
+            f"{config.registry_topic} does not begin at offset 0: its beginning was deleted, and with it the identity "
+            "of the log; set another TRIALSTREAM_PREFIX to begin a new log"
+        ) from None
+    if not found.records:
+        return None
+    event = SchemaStore().decode(found.records[0].value or b"")
+    if not isinstance(event, LogCreated):
+        raise LogMismatch(
+            f"{config.registry_topic}: expected LogCreated at offset 0, got {type(event).__name__}; it is not a "
+            "registry of trialstream: set another TRIALSTREAM_PREFIX"
+        )
+    return event
+
+
+async def check_identity(config: Config, client: AIOKafkaClient, log: str) -> None:
+    """Check that the topics still belong to the log that was found before.
+
+    Args:
+        config: Names the registry.
+        client: A started client.
+        log: Id of the log.
+
+    Raises:
+        KafkaError: The registry could not be read.
+        LogMismatch: The topics belong to another log.
+    """
+    found = await find_identity(config, client)
+    if found is None or found.log != log:
+        raise LogMismatch(
+            f"{config.registry_topic} of Kafka at {config.kafka} {f'is log {found.log}' if found else 'is empty'}, but "
+            f"this process has logged to log {log}: the topics were recreated, or TRIALSTREAM_KAFKA names another Kafka"
+        )
+
+
+async def append_identity(config: Config, producer: AIOKafkaProducer, partitions: int) -> None:
+    """Append the identity of a new log to an empty registry.
+
+    Args:
+        config: Names the registry.
+        producer: A started producer.
+        partitions: Partition count of the trials topic.
+    """
+    created = LogCreated(time=time.time_ns() // 1000, log=secrets.token_hex(8), partitions=partitions)
+    await producer.send_and_wait(config.registry_topic, value=encode(created), partition=0)
 
 
 async def read_identity(config: Config) -> LogCreated:
@@ -59,24 +101,19 @@ async def read_identity(config: Config) -> LogCreated:
         KafkaUnavailable: No broker answered, or the registry has had no record for 10 seconds.
         LogMismatch: The first record of the registry is not the identity of a log.
     """
-    async with open_consumer(config) as consumer:
+    async with open_client(config) as client:
         with anyio.move_on_after(_READ_SECONDS):
-            return await _first_record(config, consumer)
+            while True:
+                try:
+                    found = await find_identity(config, client)
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                    found = None
+                if found is not None:
+                    return found
+                await anyio.sleep(_RETRY_SECONDS)
     raise KafkaUnavailable(
         f"{config.registry_topic}: expected a record at offset 0, got none from Kafka at {config.kafka} in "
         f"{_READ_SECONDS:g} s; check that the topic was not deleted"
     )
-
-
-async def _first_record(config: Config, consumer: AIOKafkaConsumer) -> LogCreated:
-    registry = TopicPartition(config.registry_topic, 0)
-    consumer.assign([registry])
-    consumer.seek(registry, 0)
-    record = await consumer.getone(registry)
-    event = SchemaStore().decode(record.value or b"")
-    if not isinstance(event, LogCreated):
-        raise LogMismatch(
-            f"{config.registry_topic}: expected LogCreated at offset 0, got {type(event).__name__}; it is not a "
-            "registry of trialstream: set another TRIALSTREAM_PREFIX"
-        )
-    return event

@@ -1,22 +1,74 @@
-"""Reads the schemas that the log carries in its schemas topic."""
+"""Reads the schemas that the log carries in its schemas topic, and finds those that it lacks."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import OffsetOutOfRangeError
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream.config import Config
 from trialstream.log.clients import kafka_errors, open_consumer
+from trialstream.log.fetch import fetch
 
-__all__ = ["SchemaTopic"]
+__all__ = ["SchemaTopic", "missing_schemas"]
 
 logger = logging.getLogger("trialstream")
+
+# Number of records at the end of the schemas topic that are searched. A version adds about 16. Until compaction, the
+# topic may also hold thousands of repetitions, of several first processes and of earlier versions, which published all
+# schemas at each connection. A schema that is not among the last records is published again, and then is.
+_SEARCHED_RECORDS = 256
+_FETCH_BYTES = 1024 * 1024
+
+
+async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Find the schemas that are not among the last records of the schemas topic.
+
+    A record is found only once it is committed, so no schema that is left out here can be lost with a broker.
+
+    Args:
+        config: Names the topic.
+        client: A started client.
+        schemas: Fingerprint → JSON of the schema.
+
+    Returns:
+        Those to publish.
+
+    Raises:
+        KafkaError: The topic could not be read.
+    """
+    partition = TopicPartition(config.schemas_topic, 0)
+    found: dict[bytes, bytes | None] = {}
+    offset, end = 0, 1
+    while offset < end:
+        try:
+            records, end = await fetch(client, partition, offset, _FETCH_BYTES)
+        except OffsetOutOfRangeError:  # the beginning was deleted; publishing all again does no harm
+            return dict(schemas)
+        for each in records:
+            if each.key is not None:
+                found[each.key] = each.value
+        # Compaction may have removed the records up to the end.
+        offset = max(records[-1].offset + 1, end - _SEARCHED_RECORDS) if records else end
+    return {key: text for key, text in schemas.items() if not _is_schema(found.get(key), key, text)}
+
+
+def _is_schema(value: bytes | None, key: bytes, text: bytes) -> bool:
+    """Whether a published value decodes the events of a schema; its text may differ in documentation and defaults."""
+    if value is None or value == text:
+        return value is not None
+    try:
+        return SchemaStore().add(value) == key
+    except SchemaError:
+        return False
 
 
 class SchemaTopic:

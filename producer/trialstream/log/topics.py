@@ -8,21 +8,23 @@ start; a different count raises `LogMismatch`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.partitioner import murmur2
 from trialstream_schemas.errors import LogMismatch, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream.config import Config
-from trialstream.log.clients import open_admin, open_consumer, open_producer, waits_for_kafka
-from trialstream.log.identity import ensure_identity
+from trialstream.log.clients import open_admin, open_client, open_consumer, open_producer, waits_for_kafka
+from trialstream.log.identity import append_identity, find_identity, read_identity
+from trialstream.log.schemas import missing_schemas
 
 __all__ = ["Route", "ensure_topics", "partition_of", "publish_schemas", "trial_ends"]
 
@@ -35,7 +37,10 @@ _LOG_SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
 }
 _SCHEMAS_SETTINGS = {"cleanup.policy": "compact"}
-_DESCRIBE_SECONDS = 10.0
+_METADATA_SECONDS = 10.0
+_RETRY_SECONDS = 0.05
+
+T = TypeVar("T")
 
 
 class Route(NamedTuple):
@@ -57,7 +62,9 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 @waits_for_kafka
 async def ensure_topics(config: Config) -> LogCreated:
-    """Create the topics that are missing and publish this version's schemas.
+    """Create the topics that are missing, and publish this version's schemas as far as the log lacks them.
+
+    Usually nothing is missing, and one client with a few requests finds that.
 
     Args:
         config: Where Kafka is, and the names of the topics.
@@ -71,12 +78,17 @@ async def ensure_topics(config: Config) -> LogCreated:
             beginning.
         TrialStreamError: The broker refused to create a topic.
     """
-    async with open_admin(config) as admin:
-        await _create_missing(admin, config)
-        partitions = await _partition_count(admin, config)
-    async with open_producer(config) as producer:
-        await _publish(producer, config, SCHEMAS)
-        log = await ensure_identity(config, producer, partitions)
+    async with open_client(config) as client:
+        partitions = await _find_topics(client, config)
+        log = await _retried(lambda: find_identity(config, client))
+        missing = await _retried(lambda: missing_schemas(config, client, SCHEMAS))
+        if missing or log is None:
+            async with open_producer(config) as producer:
+                await _publish(producer, config, missing)
+                if log is None:
+                    await append_identity(config, producer, partitions)
+        if log is None:
+            log = await read_identity(config)  # the record of another process may have come first
     if log.partitions != partitions:
         raise LogMismatch(
             f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
@@ -87,17 +99,20 @@ async def ensure_topics(config: Config) -> LogCreated:
 
 @waits_for_kafka
 async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> None:
-    """Publish schemas of other versions to the schemas topic; `ensure_topics` publishes this version's.
+    """Publish schemas of any version to the schemas topic, as far as the log lacks them.
 
     Args:
         config: Where Kafka is.
-        schemas: Fingerprint → JSON of the schema. This version's are skipped.
+        schemas: Fingerprint → JSON of the schema.
 
     Raises:
         KafkaUnavailable: No broker answered.
     """
-    async with open_producer(config) as producer:
-        await _publish(producer, config, {key: text for key, text in schemas.items() if key not in SCHEMAS})
+    async with open_client(config) as client:
+        missing = await _retried(lambda: missing_schemas(config, client, schemas))
+    if missing:
+        async with open_producer(config) as producer:
+            await _publish(producer, config, missing)
 
 
 @waits_for_kafka
@@ -125,17 +140,37 @@ async def _publish(producer: AIOKafkaProducer, config: Config, schemas: Mapping[
         await sent
 
 
-async def _create_missing(admin: AIOKafkaAdminClient, config: Config) -> None:
+async def _find_topics(client: AIOKafkaClient, config: Config) -> int:
+    """Create the topics that are missing; return the partition count of the trials topic."""
+    names = (config.schemas_topic, config.trials_topic, config.registry_topic)
+    deadline = time.monotonic() + _METADATA_SECONDS
+    created = False
+    while True:
+        # A request for all topics: one that names topics would create them on brokers that do so automatically.
+        cluster = await client.fetch_all_metadata()
+        counts = {name: len(cluster.partitions_for_topic(name) or ()) for name in names}
+        missing = [name for name, count in counts.items() if not count]
+        if not missing:
+            await client.set_topics(names)
+            return counts[config.trials_topic]
+        if not created:
+            async with open_admin(config) as admin:
+                await _create(admin, config, missing)
+            created = True
+        # The metadata of a topic that was just created reach the brokers one after the other.
+        if time.monotonic() > deadline:
+            raise UnknownTopicOrPartitionError(missing[0])
+        await anyio.sleep(_RETRY_SECONDS)
+
+
+async def _create(admin: AIOKafkaAdminClient, config: Config, names: Sequence[str]) -> None:
     wanted = {
         config.schemas_topic: (1, _SCHEMAS_SETTINGS),
         config.trials_topic: (config.partitions, _LOG_SETTINGS),
         config.registry_topic: (1, _LOG_SETTINGS),
     }
-    missing = wanted.keys() - set(await admin.list_topics())
-    if not missing:
-        return
     response: Any = await admin.create_topics(
-        [NewTopic(name, wanted[name][0], config.replication, topic_configs=wanted[name][1]) for name in sorted(missing)]
+        [NewTopic(name, wanted[name][0], config.replication, topic_configs=wanted[name][1]) for name in sorted(names)]
     )
     for name, code, *message in response.topic_errors:
         error = for_code(code)
@@ -145,13 +180,13 @@ async def _create_missing(admin: AIOKafkaAdminClient, config: Config) -> None:
             )
 
 
-async def _partition_count(admin: AIOKafkaAdminClient, config: Config) -> int:
-    deadline = time.monotonic() + _DESCRIBE_SECONDS
+async def _retried(request: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a request while a topic that was just created has no leader yet."""
+    deadline = time.monotonic() + _METADATA_SECONDS
     while True:
-        [described] = await admin.describe_topics([config.trials_topic])
-        if not described["error_code"] and described["partitions"]:
-            return len(described["partitions"])
-        # The metadata of a topic that was just created reach the brokers one after the other.
-        if time.monotonic() > deadline:
-            raise for_code(described["error_code"])(config.trials_topic)
-        await anyio.sleep(0.05)
+        try:
+            return await request()
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+        await anyio.sleep(_RETRY_SECONDS)

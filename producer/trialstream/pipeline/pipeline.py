@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError, TrialStreamError
 
 from trialstream.config import Config
+from trialstream.log.diagnosis import kafka_trouble
 from trialstream.log.ends import LogEnds
 from trialstream.log.topics import Route, ensure_topics, partition_of
 from trialstream.pipeline.backlog import Backlog
@@ -28,6 +29,9 @@ logger = logging.getLogger("trialstream")
 # Pause between attempts to connect to Kafka, if it was not reached at the start.
 _RETRY_SECONDS = 2.0
 _ATTEMPT_SECONDS = 10.0
+# Last part of the time to connect, in which it is also found out why that fails, and the maximum of this part.
+_DIAGNOSIS_SHARE = 0.75
+_DIAGNOSIS_SECONDS = 3.0
 
 
 class Pipeline:
@@ -40,6 +44,8 @@ class Pipeline:
         config: Where Kafka is, and how much memory and disk may be used.
         loop: The event loop that the pipeline runs in.
         spool: The spool; None without one.
+        check_log: Called with the id of the log when the topics are found, before anything is sent; raises
+            `LogMismatch` if the projection that is read belongs to another log. None if nothing is read.
 
     Attributes:
         backlog: The events.
@@ -47,8 +53,15 @@ class Pipeline:
         log_id: Id of the log; empty until the pipeline is connected.
     """
 
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, spool: Spool | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        spool: Spool | None,
+        check_log: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._config = config
+        self._check_log = check_log
         self._spool = spool
         self._wake_sender, wake_spiller = WakeUp(loop), WakeUp(loop)
         self._progress = ProgressSignal()
@@ -84,16 +97,31 @@ class Pipeline:
 
         Raises:
             KafkaUnavailable: No broker answered within the timeout.
-            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation, or the
+                projection belongs to another log.
         """
-        with anyio.move_on_after(timeout) as deadline:
-            found = await ensure_topics(self._config)
+        trouble = (
+            f"Kafka at {self._config.kafka} did not answer in {timeout:g} s; start one with `trialstream up`, or set "
+            "TRIALSTREAM_KAFKA"
+        )
+
+        async def diagnose() -> None:
+            nonlocal trouble
+            await anyio.sleep(timeout - min(timeout * _DIAGNOSIS_SHARE, _DIAGNOSIS_SECONDS))
+            trouble = await kafka_trouble(self._config, TimeoutError(f"no answer in {timeout:g} s"))
+
+        diagnosis = asyncio.ensure_future(diagnose())
+        try:
+            with anyio.move_on_after(timeout) as deadline:
+                found = await ensure_topics(self._config)
+        finally:
+            diagnosis.cancel()
         if deadline.cancelled_caught:
-            raise KafkaUnavailable(
-                f"Kafka at {self._config.kafka} did not answer in {timeout:g} s; start one with `trialstream up`, or "
-                "set TRIALSTREAM_KAFKA"
-            )
+            raise KafkaUnavailable(trouble)
+        if self._check_log is not None:
+            await self._check_log(found.log)
         self._partitions, self.log_id = found.partitions, found.log
+        self._sender.log = found.log
         if self._spool is not None:
             self._spool.set_log(found.log)
         self.backlog.connect(self._route)
@@ -183,9 +211,12 @@ class Pipeline:
 
         Raises:
             CommitTimeout: Kafka has not acknowledged them within the timeout; they stay queued.
+            LogMismatch: The topics belong to another log than before.
         """
         await self._sender.wait_acked(self.watermark.number, timeout)
-        return self.watermark.offsets()
+        offsets = self.watermark.offsets()
+        await self._sender.check_log(offsets)
+        return offsets
 
     async def ends(self, timeout: float) -> dict[Route, int]:
         """Read the ends of the log.
@@ -233,6 +264,6 @@ class Pipeline:
             try:
                 return await self.connect(_ATTEMPT_SECONDS)
             except LogMismatch as error:
-                return logger.error("events stay in the spool: %s", error)
+                return self._sender.refuse(error)
             except TrialStreamError as error:
                 logger.debug("not connected: %s", error)

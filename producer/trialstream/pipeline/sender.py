@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import anyio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from trialstream_schemas.errors import CommitTimeout
+from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, LogMismatch
 
 from trialstream.config import Config
-from trialstream.log.clients import BATCH_BYTES, batch_producer, stop_producer
+from trialstream.log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
+from trialstream.log.identity import check_identity
 from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
@@ -34,6 +36,12 @@ _BATCH_ENTRIES = 2000
 _ATTEMPT_SECONDS = 8.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _STOP_SECONDS = 2.0
+# Time between two checks of the log's identity, if no offset gives a reason for one: topics cannot be recreated, and
+# filled up to an offset that was acknowledged before, in this time.
+_CHECK_SECONDS = 1.0
+# Maximum duration of a check, and the pause after one that took longer: reads also work while Kafka hangs.
+_ANSWER_SECONDS = 1.0
+_UNCHECKED_SECONDS = 10.0
 
 
 class Sender:
@@ -44,6 +52,10 @@ class Sender:
         backlog: The entries.
         wake_up: Set when there are entries to send or frames to seal.
         progress: Notified when entries were acknowledged or dropped.
+
+    Attributes:
+        log: Id of the log; set before the first entry is queued. If the topics belong to another log later, nothing
+            more is sent.
     """
 
     def __init__(self, config: Config, backlog: Backlog, wake_up: WakeUp, progress: ProgressSignal) -> None:
@@ -57,6 +69,13 @@ class Sender:
         self._sending: set[Route] = set()
         # The last error of an attempt, for the messages of timeouts.
         self._last_error = ""
+        self.log = ""
+        # Why nothing more is sent; empty while the topics belong to the log.
+        self._mismatch = ""
+        # The offsets that were acknowledged before the last check of the log; the time of the next check, and the earliest
+        # time of it, on the monotonic clock.
+        self._checked: dict[Route, int] = {}
+        self._next_check = self._earliest_check = 0.0
 
     async def run(self, seal: Callable[[float], float]) -> None:
         """Send until cancelled.
@@ -70,7 +89,7 @@ class Sender:
                     self._wake_up.clear()
                     next_due = seal(time.monotonic())
                     for route in self._backlog.routes():
-                        if route not in self._sending:
+                        if route not in self._sending and not self._mismatch:
                             self._sending.add(route)
                             tasks.start_soon(self._send_all, route)
                     await self._wake_up.wait(next_due - time.monotonic())
@@ -86,15 +105,57 @@ class Sender:
 
         Raises:
             CommitTimeout: Some of these entries were not acknowledged within the timeout; they stay queued.
+            LogMismatch: The topics belong to another log than before; the entries stay queued.
         """
         with anyio.move_on_after(timeout):
-            while not self._backlog.is_acked(number):
+            while not self._backlog.is_acked(number) and not self._mismatch:
                 await self._progress.wait()
+            if self._mismatch:
+                raise LogMismatch(self._mismatch)
             return
         raise CommitTimeout(
             f"Kafka at {self._config.kafka} has not acknowledged {self._backlog.statistics().queued} events in "
             f"{timeout:g} s; they stay queued" + (f" (last error: {self._last_error})" if self._last_error else "")
         )
+
+    async def check_log(self, offsets: dict[Route, int]) -> None:
+        """Check that the topics still belong to the log, if entries were acknowledged since the last check.
+
+        Topics that were recreated take entries without an error, and give offsets that the projection of the former log
+        has long reached. A check takes one request: it is made if a partition was not used before or its offsets went
+        back, and otherwise once a second. While Kafka does not answer, nothing is checked.
+
+        Args:
+            offsets: By partition, the offset after the last acknowledged entry.
+
+        Raises:
+            LogMismatch: The topics belong to another log.
+        """
+        producer, now = self._producer, time.monotonic()
+        if producer is None or offsets == self._checked or now < self._earliest_check:
+            return
+        if now < self._next_check and all(end >= self._checked.get(each, math.inf) for each, end in offsets.items()):
+            return
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                await check_identity(self._config, producer.client, self.log)
+        except TimeoutError:
+            self._earliest_check = time.monotonic() + _UNCHECKED_SECONDS
+        except (KafkaError, OSError) as error:
+            logger.debug("the log could not be checked: %r", error)
+        except LogMismatch as error:
+            self.refuse(error)
+            raise
+        else:
+            self._checked = offsets
+            self._next_check = time.monotonic() + _CHECK_SECONDS
+
+    def refuse(self, error: LogMismatch) -> None:
+        """Send nothing more, because the topics belong to another log; all waits raise the error."""
+        if not self._mismatch:
+            logger.error("events stay in the spool: %s", error)
+        self._mismatch = str(error)
+        self._progress.notify()
 
     async def _send_all(self, route: Route) -> None:
         """Send the entries of a partition, batch after batch, until it has none."""
@@ -104,12 +165,14 @@ class Sender:
                 self._backlog.mark_sending(route, len(entries))
                 try:
                     count, end = await self._send(route, entries)
-                except (KafkaError, TimeoutError, OSError) as error:
+                except (KafkaError, KafkaUnavailable, TimeoutError, OSError) as error:
                     self._last_error = f"{type(error).__name__}: {error}"
                     logger.debug("sending to %s failed: %s", route, self._last_error)
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
                     continue
+                except LogMismatch as error:
+                    return self.refuse(error)
                 failures = 0
                 self._backlog.acked(route, count, end)
                 self._progress.notify()
@@ -167,8 +230,10 @@ class Sender:
             if self._producer is None:
                 producer = batch_producer(self._config, _ATTEMPT_SECONDS)
                 try:
-                    with anyio.fail_after(_ATTEMPT_SECONDS):
-                        await producer.start()
+                    async with kafka_errors(self._config):
+                        with anyio.fail_after(_ATTEMPT_SECONDS):
+                            await producer.start()
+                            await check_identity(self._config, producer.client, self.log)
                 except BaseException:
                     await stop_producer(producer, _STOP_SECONDS)
                     raise

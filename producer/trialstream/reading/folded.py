@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import anyio
 from trialstream_schemas.errors import ProjectionBehind
+from trialstream_schemas.storage.collections import LOG_ID
 
 from trialstream.log.topics import Route
-from trialstream.reading.live import LiveProjection, reading_errors
+from trialstream.reading.live import LiveProjection
 from trialstream.reading.polling import is_refresh_due, pause
 
 __all__ = ["FoldedOffsets"]
@@ -34,6 +35,7 @@ class FoldedOffsets:
 
         Raises:
             ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
+            LogMismatch: The projection was folded from another log, so its offsets mean nothing.
             MongoUnavailable: MongoDB does not answer.
         """
         if self._live.is_named:
@@ -66,11 +68,15 @@ class FoldedOffsets:
 
     async def _read_checkpoints(self, missing: Mapping[Route, int], polls: int) -> None:
         ids = {f"{route.topic}/{route.partition}": route for route in missing}
-        async with reading_errors(self._live.max_time_ms):
+        async with self._live.errors():
             checkpoints = self._live.database.checkpoints
-            cursor = checkpoints.find({"_id": {"$in": list(ids)}}, {"offset": 1}, max_time_ms=self._live.max_time_ms)
-            for each in await cursor.to_list(None):
-                self._folded[ids[each["_id"]]] = each["offset"]
+            cursor = checkpoints.find(
+                {"_id": {"$in": [LOG_ID, *ids]}}, {"offset": 1, "log": 1}, max_time_ms=self._live.max_time_ms
+            )
+            found = {each["_id"]: each for each in await cursor.to_list(None)}
+            self._live.compare_log(found.pop(LOG_ID, None))
+            for id_, each in found.items():
+                self._folded[ids[id_]] = each["offset"]
             # A projection that becomes live has folded at least as much, so these offsets stay valid. The next poll
             # reads its checkpoints.
             if is_refresh_due(polls) and self._missing(missing):

@@ -7,6 +7,10 @@ result therefore comes from a database that was live during the whole read, neve
 Each request has a time limit in MongoDB (`max_time_ms`), so that no query, such as a slow regular expression, occupies
 the server for longer than its caller waits.
 
+The pointer to the live projection also names the log from which that was folded. If the reader knows the log to which
+events are sent (`check_log`), each such check, and each read of checkpoints, compares the two: otherwise reads would
+return the documents of another log once one of the servers was replaced.
+
 Two reads need no such check. An outcome is the same in every projection, and a trial that is found together with its
 outcome, in one query, is complete and not older than the decision. A candidate for a claim is only a proposal on which
 the log decides, so only a query that finds no candidate checks for another projection.
@@ -15,7 +19,7 @@ the log decides, so only a query that finds no candidate checks for another proj
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
 from bson.errors import InvalidDocument
@@ -23,12 +27,13 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
-from trialstream_schemas.errors import ItemNotFound, MongoUnavailable, QueryError
-from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE
+from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
+from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
+from trialstream.reading.diagnosis import mongo_trouble
 
-__all__ = ["Database", "Document", "LiveProjection", "reading_errors"]
+__all__ = ["Database", "Document", "LiveProjection"]
 
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
@@ -41,15 +46,17 @@ _QUERY_ERRORS = (2, 51091)
 
 
 @asynccontextmanager
-async def reading_errors(max_time_ms: int) -> AsyncIterator[None]:
+async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]) -> AsyncIterator[None]:
     """Translate the errors of the MongoDB driver.
 
     Args:
         max_time_ms: Time limit of the requests, for the message, milliseconds.
+        client: The client of the requests.
 
     Raises:
         QueryError: MongoDB refused the query.
-        MongoUnavailable: MongoDB did not answer, or the query took longer than the time limit.
+        MongoUnavailable: MongoDB did not answer, or the query took longer than the time limit; the message has the
+            addresses and the step that failed (DNS, connection, TLS or authentication).
     """
     try:
         yield
@@ -63,10 +70,7 @@ async def reading_errors(max_time_ms: int) -> AsyncIterator[None]:
                 f"the query took longer than {max_time_ms / 1000:g} s, and MongoDB ended it: narrow the query, limit "
                 "its result, or connect with a longer timeout"
             ) from error
-        raise MongoUnavailable(
-            f"MongoDB did not answer ({type(error).__name__}: {error}); start one with `trialstream up`, or set "
-            "TRIALSTREAM_MONGO"
-        ) from error
+        raise MongoUnavailable(await mongo_trouble(client, error)) from error
 
 
 class LiveProjection:
@@ -93,9 +97,15 @@ class LiveProjection:
         # Always read from the primary, even if the URI prefers others: a secondary that lags could name a projection
         # that is being dropped.
         self._catalog = self._of(config.database).get_collection(CATALOG, read_preference=ReadPreference.PRIMARY)
+        # Id of the log to which events are sent; empty if it is unknown.
+        self._log = ""
 
     def _of(self, database: str) -> Database:
         return self._client.get_database(database, read_concern=ReadConcern("majority"))
+
+    def errors(self) -> AbstractAsyncContextManager[None]:
+        """Translate the errors of the MongoDB driver: see `_reading_errors`."""
+        return _reading_errors(self.max_time_ms, self._client)
 
     async def check_named(self) -> None:
         """Check that the named projection exists and is complete.
@@ -105,7 +115,7 @@ class LiveProjection:
             MongoUnavailable: MongoDB does not answer.
         """
         name, prefix = self._config.projection, self._config.prefix
-        async with reading_errors(self.max_time_ms):
+        async with self.errors():
             about = await self.database[CATALOG].find_one({"_id": ABOUT}, max_time_ms=self.max_time_ms)
         if about is None or about["kind"] != "until":
             raise ItemNotFound(
@@ -117,15 +127,44 @@ class LiveProjection:
                 f"projection {name!r} of {prefix} is not finished: run its `trialstream rebuild --until` again"
             )
 
+    async def check_log(self, log: str) -> None:
+        """Compare the log of the live projection with the one to which events are sent: see `Reader.check_log`."""
+        self._log = log
+        async with self.errors():
+            await self.refresh()
+            limit = self.max_time_ms
+            self.compare_log(await self.database.checkpoints.find_one({"_id": LOG_ID}, max_time_ms=limit))
+
+    def compare_log(self, found: Document | None) -> None:
+        """Compare a document that names the log of the projection with the log to which events are sent.
+
+        Args:
+            found: The document; None, or a document without an id, if the log of the projection is not recorded.
+
+        Raises:
+            LogMismatch: The projection was folded from another log.
+        """
+        log = found.get("log") if found else None
+        if log and self._log and log != self._log:
+            raise LogMismatch(
+                f"MongoDB database {self.database.name} was folded from log {log}, but {self._config.trials_topic} of "
+                f"Kafka at {self._config.kafka} is log {self._log}: set TRIALSTREAM_MONGO or TRIALSTREAM_KAFKA to the "
+                "server of the same log; if the topics were recreated, drop the database to fold the new log"
+            )
+
     async def refresh(self) -> bool:
         """Look up which projection is live.
 
         Returns:
             Whether another projection than before is live.
+
+        Raises:
+            LogMismatch: The live projection was folded from another log.
         """
         if self.is_named:
             return False
         pointer = await self._catalog.find_one({"_id": LIVE}, max_time_ms=self.max_time_ms)
+        self.compare_log(pointer)
         live = pointer["database"] if pointer else self._config.database
         if live == self.database.name:
             return False
@@ -144,9 +183,10 @@ class LiveProjection:
 
         Raises:
             QueryError: MongoDB refused the query.
+            LogMismatch: The live projection was folded from another log.
             MongoUnavailable: MongoDB does not answer, or not within `max_time_ms`.
         """
-        async with reading_errors(self.max_time_ms):
+        async with self.errors():
             while True:
                 database = self.database
                 try:

@@ -39,6 +39,8 @@ __all__ = ["MongoReader"]
 # Time to find a server, unless the protocol's timeout is shorter: a replica set elects a new primary within it.
 _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
+# A run starts without MongoDB too, so the check of its log may not hold it up.
+_CHECK_SECONDS = 1.0
 _OLDEST_FIRST = [("created", 1), ("_id", 1)]
 
 
@@ -147,6 +149,11 @@ class MongoReader(Reader):
             return projects
 
         return lambda: self._live.read(read_from)
+
+    async def check_log(self, log: str) -> None:
+        """See `Reader.check_log`."""
+        with driver_timeout(_CHECK_SECONDS):
+            await self._live.check_log(log)
 
     async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
         """See `Reader.existing`."""

@@ -10,6 +10,7 @@ import logging
 
 import anyio
 from pymongo.errors import PyMongoError
+from trialstream_schemas.errors import LogMismatch
 from trialstream_schemas.storage.documents import outcome_from_document, trial_from_document
 
 from trialstream.reading.live import Document, LiveProjection
@@ -39,6 +40,8 @@ class DecisionPoller:
         self._waiting: dict[str, anyio.Event] = {}
         self._found: dict[str, Document] = {}
         self._polls = 0
+        # Why outcomes cannot be read, for callers that are woken without one.
+        self._mismatch = ""
         self._wake = anyio.Event()
 
     async def wait(self, request: str, timeout: float) -> Decision | None:
@@ -50,6 +53,9 @@ class DecisionPoller:
 
         Returns:
             The decision; None if there is none within the timeout.
+
+        Raises:
+            LogMismatch: The live projection was folded from another log.
         """
         decided = self._waiting[request] = anyio.Event()
         self._polls = min(self._polls, 1)  # the long pauses for a late outcome do not apply to this request
@@ -58,6 +64,8 @@ class DecisionPoller:
             with anyio.move_on_after(timeout):
                 await decided.wait()
             if (found := self._found.pop(request, None)) is None:
+                if decided.is_set():
+                    raise LogMismatch(self._mismatch)
                 return None
             trial = trial_from_document(found["trials"][0]) if found["trials"] else None
             return Decision(outcome_from_document(found), trial)
@@ -81,6 +89,10 @@ class DecisionPoller:
                         await self._live.refresh()
                 except PyMongoError:  # each caller has a deadline, and MongoDB may be back before it
                     logger.debug("outcomes could not be read", exc_info=True)
+                except LogMismatch as error:  # the outcomes are folded elsewhere
+                    self._mismatch = str(error)
+                    for decided in self._waiting.values():
+                        decided.set()
 
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""

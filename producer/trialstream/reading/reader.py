@@ -145,6 +145,20 @@ class Reader(ABC):
     # --- In the I/O thread
 
     @abstractmethod
+    async def check_log(self, log: str) -> None:
+        """Check that the projection was folded from a log; from then on every read checks it.
+
+        A projection without an id of its log is accepted: no consumer has begun to fold it.
+
+        Args:
+            log: Id of the log.
+
+        Raises:
+            LogMismatch: It was folded from another log.
+            MongoUnavailable: MongoDB did not answer within a second.
+        """
+
+    @abstractmethod
     async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
         """Return those of some uids of which the collection has a document."""
 
@@ -206,6 +220,7 @@ class Reader(ABC):
 
         Raises:
             ProjectionBehind: The consumer has not folded them within the timeout.
+            LogMismatch: The projection was folded from another log.
             MongoUnavailable: MongoDB does not answer.
         """
 

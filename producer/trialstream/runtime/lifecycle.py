@@ -123,7 +123,8 @@ class Lifecycle:
 
         Raises:
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
-            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation.
+            LogMismatch: The topics do not match the identity of the log, which was recorded at its creation, or MongoDB
+                belongs to another log.
             ProtocolClosed: The connection was opened before.
         """
         self._start_thread()

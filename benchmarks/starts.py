@@ -1,0 +1,133 @@
+"""Starts: many protocols connect one after the other and stay open, beside one that connects alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+
+import psutil
+import trialstream as ts
+from aiokafka import TopicPartition
+from trialstream.config import Config
+from trialstream.log.clients import open_consumer
+from trialstream.log.topics import ensure_topics
+
+from benchmarks.bench import Bench
+from benchmarks.report import Mark, Row
+
+# The protocols are divided over these processes: a thousand interpreters would need more memory than a small machine
+# has. Each protocol has a thread, an event loop and connections of its own, as in a process of its own.
+_PROCESSES = 8
+# Protocols of one process that connect at the same time: with all of them, two processors need longer for the clients
+# than the 10 s that a request may take.
+_AT_ONCE = 8
+_PROTOCOLS, _QUICK_PROTOCOLS = 1000, 200
+_SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """What a number of starts took.
+
+    Attributes:
+        seconds: Time until all protocols were connected.
+        published: Number of records that they wrote to the schemas topic.
+        connections: Largest number of connections to Kafka at the same time.
+    """
+
+    seconds: float
+    published: int
+    connections: int
+
+
+async def run(bench: Bench) -> list[Row]:
+    """Return the rows of this benchmark."""
+    count = _QUICK_PROTOCOLS if bench.quick else _PROTOCOLS
+    config = bench.config()
+    await ensure_topics(config)
+    alone = [await _alone(config) for _ in range(5)]
+    found = await _together(bench, config, count)
+    none = [Mark.most("records", found.published, 0)]
+    what = f"{count:,} protocols connect, {_PROCESSES * _AT_ONCE} at a time"
+    return [
+        Row("one protocol connects alone", "ms", alone),
+        Row(what, "s", [found.seconds]),
+        Row(f"{what}: records written", "records", [float(found.published)], {}, none),
+        Row(f"{what}: connections of Kafka", "connections", [float(found.connections)]),
+    ]
+
+
+async def _alone(config: Config) -> float:
+    began = time.perf_counter()
+    async with ts.KafkaProtocol(config):
+        return 1000 * (time.perf_counter() - began)
+
+
+async def _together(bench: Bench, config: Config, count: int) -> _Starts:
+    before = await _schema_records(config)
+    arguments = [config.kafka, config.mongo, config.prefix, str(config.spool_dir), str(count // _PROCESSES)]
+    children = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.starts", *arguments, stdin=-1, stdout=-1, limit=2**20
+        )
+        for _ in range(_PROCESSES)
+    ]
+    try:
+        for each in children:
+            assert each.stdout is not None
+            await each.stdout.readline()  # imported
+        broker = psutil.Process(bench.stack.kafka.pid)
+        idle = _connections(broker)
+        most = 0
+        began = time.perf_counter()
+        for each in children:
+            assert each.stdin is not None
+            each.stdin.write(b"connect\n")
+        connecting = asyncio.gather(*(each.stdout.readline() for each in children if each.stdout))
+        while not connecting.done():
+            most = max(most, await asyncio.to_thread(_connections, broker) - idle)
+            await asyncio.sleep(_SAMPLE_SECONDS)
+        seconds = time.perf_counter() - began
+        assert all(line == b"connected\n" for line in connecting.result()), connecting.result()
+    finally:
+        for each in children:
+            assert each.stdin is not None
+            each.stdin.close()  # ends the child
+        await asyncio.gather(*(each.wait() for each in children))
+    return _Starts(seconds, await _schema_records(config) - before, most)
+
+
+def _connections(process: psutil.Process) -> int:
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections("tcp"))
+
+
+async def _schema_records(config: Config) -> int:
+    topic = TopicPartition(config.schemas_topic, 0)
+    async with open_consumer(config) as consumer:
+        return int((await consumer.end_offsets([topic]))[topic])
+
+
+async def _child(kafka: str, mongo: str, prefix: str, spools: str, count: int) -> None:
+    """Connect a number of protocols after a line on stdin, and keep them open until stdin ends."""
+    config = Config(kafka=kafka, mongo=mongo, prefix=prefix, spool_dir=spools, spool="off")
+    protocols = [ts.KafkaProtocol(config, timeout=300) for _ in range(count)]
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def connect(protocol: ts.KafkaProtocol) -> None:
+        async with limit:
+            await protocol.open()
+
+    await asyncio.gather(*map(connect, protocols))
+    print("connected", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    for each in protocols:
+        await each.close()
+
+
+if __name__ == "__main__":
+    *addresses, number = sys.argv[1:]
+    asyncio.run(_child(*addresses, int(number)))

@@ -1,0 +1,92 @@
+"""Finds out why Kafka cannot be used, for the messages of errors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from trialstream.config import Config
+from trialstream.diagnosis import STEP_SECONDS, Fault, address, connection_fault, describe, tls_fault
+
+__all__ = ["kafka_trouble"]
+
+_REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
+# Errors after which servers are tried again, step by step; other errors are answers of a broker.
+_UNREACHABLE = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, TimeoutError)
+_CREDENTIALS = "kafka_sasl_username, kafka_sasl_password and kafka_sasl_mechanism"
+_TLS_SETTINGS = ("kafka_security_protocol", "kafka_ssl_cafile", "kafka_ssl_certfile")
+
+
+async def kafka_trouble(config: Config, error: Exception) -> str:
+    """Describe why Kafka cannot be used: for each server that fails, the step at which it does, and the reason.
+
+    The brokers that Kafka advertises are tried too, since clients connect to these.
+
+    Args:
+        config: Where Kafka is.
+        error: The error of the client.
+    """
+    faults: dict[str, Fault | None] = {}
+    if isinstance(error, _UNREACHABLE) or type(error) is KafkaError:
+        hosts = sorted((host, port) for host, port, _ in collect_hosts(config.kafka))
+        found = await asyncio.gather(*(_server_fault(config, host, port) for host, port in hosts))
+        faults = {address(*each): fault for each, (fault, _) in zip(hosts, found, strict=True)}
+        advertised = {each for _, brokers in found for each in brokers} - set(hosts)
+        for host, port in sorted(advertised):
+            fault, _ = await _server_fault(config, host, port)
+            faults[f"{address(host, port)} (as Kafka advertises a broker)"] = fault
+    otherwise = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return describe(f"Kafka at {config.kafka}", faults, otherwise, _REMEDY)
+
+
+async def _server_fault(config: Config, host: str, port: int) -> tuple[Fault | None, set[tuple[str, int]]]:
+    """Return the fault of a server, and the brokers that it advertises."""
+    settings = config.kafka_client()
+    if fault := await connection_fault(host, port):
+        return fault, set()
+    if fault := await tls_fault(host, port, settings.get("ssl_context"), _TLS_SETTINGS):
+        return fault, set()
+    del settings["bootstrap_servers"]
+    settings["request_timeout_ms"] = int(1000 * STEP_SECONDS)
+    try:
+        connection = await create_conn(host, port, **settings)
+    except (IllegalSaslStateError, UnsupportedSaslMechanismError) as error:
+        return Fault("authentication", f"{error}: check kafka_security_protocol, kafka_sasl_mechanism"), set()
+    except SaslAuthenticationFailed as error:
+        return Fault("authentication", f"{error}: check {_CREDENTIALS}"), set()
+    except (TimeoutError, KafkaTimeoutError, RequestTimedOutError):
+        return Fault("connection", "accepted, but there is no answer of a Kafka broker"), set()
+    except (KafkaError, OSError, ValueError, AssertionError) as error:
+        what = f"closed by the server ({error})"
+        return Fault("authentication" if "sasl_mechanism" in settings else "connection", what), set()
+    return await _metadata_fault(connection, settings)
+
+
+async def _metadata_fault(
+    connection: AIOKafkaConnection, settings: dict[str, Any]
+) -> tuple[Fault | None, set[tuple[str, int]]]:
+    try:
+        metadata = await connection.send(MetadataRequest([]))
+    except (TimeoutError, KafkaTimeoutError, RequestTimedOutError):
+        return Fault("connection", "accepted, but there is no answer to a request for metadata"), set()
+    except KafkaError:
+        # A listener with SASL answers the request for versions, and closes the connection at the next request.
+        if "sasl_mechanism" in settings:
+            return Fault("connection", "closed by the server"), set()
+        return Fault("authentication", "the server expects SASL: set kafka_security_protocol and the user"), set()
+    finally:
+        connection.close()
+    return None, {(host, port) for _, host, port, *_ in metadata.brokers}

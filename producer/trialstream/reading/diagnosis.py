@@ -1,0 +1,93 @@
+"""Finds out why MongoDB cannot be used, for the messages of errors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.server_description import ServerDescription
+
+from trialstream.diagnosis import Fault, address, connection_fault, describe, tls_fault
+
+__all__ = ["mongo_address", "mongo_trouble"]
+
+_REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_MONGO"
+# MongoDB's error codes: AuthenticationFailed, UserNotFound, Unauthorized, and that of Atlas.
+_REFUSED = (18, 11, 13, 8000)
+_TLS_OPTIONS = ("tls=true, tlsCAFile and tlsCertificateKeyFile in TRIALSTREAM_MONGO",)
+
+
+def mongo_address(client: AsyncIOMotorClient[Any]) -> str:
+    """Addresses of the servers of a client, for messages: those of its URI, and others that it has found.
+
+    Args:
+        client: The client.
+    """
+    return ", ".join(sorted(map(_name, _servers(client)))) or "the configured address"
+
+
+async def mongo_trouble(client: AsyncIOMotorClient[Any], error: PyMongoError) -> str:
+    """Describe why MongoDB cannot be used: for each server that fails, the step at which it does, and the reason.
+
+    Args:
+        client: The client of the failed request.
+        error: The driver's error.
+    """
+    servers = _servers(client)
+    all_names = mongo_address(client)
+    faults: dict[str, Fault | None] = {}
+    if refusal := _refusal(error):
+        faults[all_names] = refusal
+    elif isinstance(error, ConfigurationError):  # of a mongodb+srv URI: others were checked before
+        faults[all_names] = Fault("DNS", str(error))
+    elif isinstance(error, ConnectionFailure):
+        unknown = [each for each in servers if not each.is_server_type_known]
+        found = await asyncio.gather(*(_server_fault(client, each) for each in unknown))
+        faults = dict(zip(map(_name, unknown), found, strict=True))
+    return describe(f"MongoDB at {all_names}", faults, f"{type(error).__name__}: {_message(error)}", _REMEDY)
+
+
+def _refusal(error: Exception | None) -> Fault | None:
+    """Return the fault of an error by which MongoDB refuses a user; None for other errors."""
+    if isinstance(error, OperationFailure) and error.code in _REFUSED:
+        return Fault("authentication", f"{_message(error)}: check user, password and authSource in TRIALSTREAM_MONGO")
+    return None
+
+
+def _servers(client: AsyncIOMotorClient[Any]) -> list[ServerDescription]:
+    try:
+        description: Any = client.topology_description  # the driver's stubs declare a method
+        return list(description.server_descriptions().values())
+    except PyMongoError:  # the client was closed
+        return []
+
+
+def _name(server: ServerDescription) -> str:
+    host, port = server.address
+    return host if port is None else address(host, port)
+
+
+def _message(error: PyMongoError) -> str:
+    """The message of an error, without the state of the driver that some append."""
+    if isinstance(error, OperationFailure):
+        return str((error.details or {}).get("errmsg") or error).rstrip(".")
+    return str(error).partition(", Timeout: ")[0]
+
+
+async def _server_fault(client: AsyncIOMotorClient[Any], server: ServerDescription) -> Fault | None:
+    host, port = server.address
+    reported = str(server.error or "").partition(" (configured timeouts")[0]
+    if port is None:  # a Unix socket
+        return Fault("connection", reported or "the socket does not answer")
+    if fault := _refusal(server.error) or await connection_fault(host, port):
+        return fault
+    if client.delegate.options.pool_options._ssl_context is not None:  # noqa: SLF001
+        if "SSL" in reported or "certificate" in reported:
+            return Fault("TLS", f"{reported}: does the server use TLS? Check {_TLS_OPTIONS[0]}")
+    elif fault := await tls_fault(host, port, None, _TLS_OPTIONS):
+        return fault
+    return Fault(
+        "connection", f"accepted, but there is no answer of a MongoDB server{f' ({reported})' * bool(reported)}"
+    )
