@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import time
 import typing
@@ -24,6 +25,7 @@ from trialstream.runtime.shutdown import at_exit
 
 __all__ = ["Lifecycle", "Managed"]
 
+logger = logging.getLogger("trialstream")
 T = TypeVar("T")
 
 # Time to send the remaining events once the block is left, seconds. Events that are not sent by then stay in the spool.
@@ -254,3 +256,14 @@ class Lifecycle:
         if message not in self._warned:
             self._warned.add(message)
             warn(message, user_line() or self._opened_at)
+
+    def warn_in_background(self, message: str) -> None:
+        """Warn the user from the I/O thread, at the line that opened the connection.
+
+        The message is logged instead if the warning raises, which would end the sending: warnings may be configured as
+        errors, and a program may handle them by functions of its own.
+        """
+        try:
+            warn(message, self._opened_at)
+        except Exception:  # noqa: BLE001 (see above)
+            logger.warning("%s", message)
