@@ -724,6 +724,7 @@ class Protocol(ABC):
         Args:
             level: `spooled`: each event is in Kafka, or on disk where it survives a crash of the machine. `acked`:
                 Kafka has acknowledged all events. `folded`: `fetch_*` shows them. Offline, each level means `spooled`.
+                Dropped events are not waited for.
             timeout: Seconds; None for the timeout of the protocol.
             **kwargs: Ignored, so that code with options of other backends runs.
 

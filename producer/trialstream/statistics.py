@@ -14,7 +14,7 @@ class Statistics(NamedTuple):
         queued: Events that wait to be acknowledged, in memory or on disk.
         bytes: Estimated memory of the open frames and of the events in memory, bytes.
         acked: Events acknowledged by Kafka.
-        dropped: Events dropped before they reached Kafka.
+        dropped: Events that were dropped before they reached Kafka, or that Kafka refused because they are too large.
         spooled: Queued events that are on disk.
     """
 

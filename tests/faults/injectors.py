@@ -34,16 +34,6 @@ async def killed(server: Server) -> AsyncIterator[None]:
         await run_sync(server.start)
 
 
-@contextmanager
-def paused(server: Server) -> Iterator[None]:
-    """Pause a server (SIGSTOP): connections stay open without an answer; it continues when the block is left."""
-    server.signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.signal(signal.SIGCONT)
-
-
 async def step_down(stack: LocalStack, seconds: int = 2) -> None:
     """Step MongoDB's primary down for some seconds, and wait until it has become primary again by itself."""
 

@@ -1,7 +1,7 @@
 """The oracle: plain Python that derives the expected log and documents from the journals of the writers.
 
 - `check_log`: every acknowledged call is in the log once, with its values, in its writer's order, without a gap; and
-  the log has no events that are not in a journal.
+  the log has no events that are not in a journal. Events that Kafka refused fill the gaps: each is missing in the log.
 - `check_documents`: the documents and dead letters equal, as a whole, those that the plain model
   (tests/property/model.py) makes of the log up to the checkpoints. The check is valid at any moment, and finds a
   checkpoint that is ahead of its documents or behind them.
@@ -148,7 +148,12 @@ async def watched(config: Config, seconds: float = 0.3):
 
 
 async def check(
-    config: Config, journals: Iterable[Journal], *, strangers: Iterable[str] = (), views: Iterable[View] = ()
+    config: Config,
+    journals: Iterable[Journal],
+    *,
+    strangers: Iterable[str] = (),
+    views: Iterable[View] = (),
+    refused: Iterable[SubjectEvent] = (),
 ) -> Figures:
     """Wait until all is folded, and check the log and the documents.
 
@@ -157,7 +162,9 @@ async def check(
         journals: Journals of all writers.
         strangers: Ids of writers without a journal, such as tests that write records by hand.
         views: Earlier views of the projection to check as well.
+        refused: Events that Kafka refused, in the order of their writers.
     """
+    refused = list(refused)
     await caught_up(config, 90)
     log = await read_log(config)
     view = read_view(config)
@@ -166,13 +173,13 @@ async def check(
     for each in (*views, view):
         check_documents(log, each)
     strangers = set(strangers)
-    unique = check_log(log, journals, strangers)
+    unique = check_log(log, journals, strangers, refused)
     counted = [each for each in unique if each.request is None and each.writer not in strangers]
     world = meaning([each.event or _Unreadable() for each in log])
     return Figures(
         events=len(log),
         calls=sum(1 for each in counted for _ in calls_of(each)),
-        duplicated=sum(isinstance(each.event, SubjectEvent) for each in log) - len(unique),
+        duplicated=sum(isinstance(each.event, SubjectEvent) for each in log) - len(unique) + len(refused),
         dead=len(view.dead),
         lost=sum(each["lost_events"] for each in (*world["trials"].values(), *world["groups"].values())),
     )
@@ -204,10 +211,15 @@ def _differences(wanted: Any, found: Any, path: str) -> Iterator[str]:
         yield f"{path}: {str(wanted)[:300]} in the log, {str(found)[:300]} in MongoDB"
 
 
-def check_log(log: list[Record], journals: Iterable[Journal], strangers: Iterable[str] = ()) -> list[SubjectEvent]:
-    """Compare the log with the journals; return its events, each once."""
+def check_log(
+    log: list[Record],
+    journals: Iterable[Journal],
+    strangers: Iterable[str] = (),
+    refused: Iterable[SubjectEvent] = (),
+) -> list[SubjectEvent]:
+    """Compare the log, with the refused events in its gaps, with the journals; return the events, each once."""
     strangers = set(strangers)
-    unique = _unique(log, strangers)
+    unique = _unique(log, strangers, refused)
     by_writer: dict[str, list[SubjectEvent]] = defaultdict(list)
     for event in unique:
         by_writer[event.writer].append(event)
@@ -221,10 +233,17 @@ def check_log(log: list[Record], journals: Iterable[Journal], strangers: Iterabl
     return unique
 
 
-def _unique(log: list[Record], strangers: Iterable[str]) -> list[SubjectEvent]:
+def _unique(log: list[Record], strangers: Iterable[str], refused: Iterable[SubjectEvent]) -> list[SubjectEvent]:
     """Return the writers' events, each once; check that each subject's are numbered 1, 2, 3 … without a gap."""
     seen: dict[Any, SubjectEvent] = {}
     last: dict[tuple[str, str], int] = {}
+    missing = {(each.writer, each.subject, each.seq): each for each in refused}
+
+    def fill(subject: tuple[str, str]) -> None:
+        while (key := (*subject, last.get(subject, 0) + 1)) in missing:
+            seen[key] = missing.pop(key)
+            last[subject] = key[-1]
+
     for record in log:
         event = record.event
         if not isinstance(event, SubjectEvent):
@@ -236,10 +255,14 @@ def _unique(log: list[Record], strangers: Iterable[str]) -> list[SubjectEvent]:
             same = comparable(asdict(seen[key])) == comparable(asdict(event))
             assert same, f"{record} has the number of another event: {seen[key]}"
             continue
-        seen[key] = event
         if event.request is None and event.writer not in strangers:
+            fill(subject)
             assert event.seq == last.get(subject, 0) + 1, f"{record} follows number {last.get(subject, 0)}"
             last[subject] = event.seq
+        seen[key] = event
+    for subject in [each[:2] for each in missing]:
+        fill(subject)
+    assert not missing, f"refused, and still in the log or beyond a gap: {list(missing)[:_SHOWN]}"
     return list(seen.values())
 
 

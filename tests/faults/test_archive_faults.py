@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 from anyio.to_thread import run_sync
-from service_support import send, until
+from service_support import paused, send, until
 from trialstream.log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
 from trialstream_consumer.archive import Archive, Selection, export_log
@@ -58,21 +58,12 @@ async def test_an_export_that_is_ended_by_a_signal_leaves_no_file(config, stack,
     command = [sys.executable, "-m", "trialstream_console.cli", "export", str(tmp_path / "log.avro")]
     env = {**os.environ, **environment(config)}
     process = await run_sync(partial(subprocess.Popen, command, env=env, stderr=subprocess.PIPE))
-    stopped = False
-
-    def began():
-        nonlocal stopped
-        if not stopped and (tmp_path / "log.avro.partial").exists():
-            stack.kafka.signal(signal.SIGSTOP)
-            stopped = True
-        return stopped or process.poll() is not None
-
     try:
-        await until(began)
-        process.send_signal(number)
-        _, said = await run_sync(partial(process.communicate, timeout=10))
+        await until(lambda: (tmp_path / "log.avro.partial").exists() or process.poll() is not None)
+        with paused(stack.kafka):
+            process.send_signal(number)
+            _, said = await run_sync(partial(process.communicate, timeout=10))
     finally:
-        stack.kafka.signal(signal.SIGCONT)
         process.kill()
 
     assert (process.returncode, said) == (128 + number, b"")

@@ -8,18 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from log_checks import logged
-from processes import Child, until
-from service_support import cli
+from processes import Child
+from service_support import cli, paused
 from trialstream.config import Config
 from trialstream.runtime import lifecycle
-from trialstream_console.local.server import Server
 
 MIB = 2**20
 NO_BROKER = "127.0.0.1:1"
@@ -37,18 +35,6 @@ def swallowing() -> Iterator[str]:
         listening.listen(128)
         host, port = listening.getsockname()
         yield f"{host}:{port}"
-
-
-@contextmanager
-def paused(server: Server) -> Iterator[None]:
-    """Pause a server (SIGSTOP): connections stay open without an answer; it continues when the block is left."""
-    server.signal(signal.SIGSTOP)
-    tasks = Path(f"/proc/{server.pid}/task")
-    try:
-        until(lambda: all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir()))
-        yield
-    finally:
-        server.signal(signal.SIGCONT)
 
 
 @pytest.fixture

@@ -8,19 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import anyio
 import bson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.protocol.group import LeaveGroupRequest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from trialstream.config import Config
+from trialstream.log.topics import _LOG_SETTINGS
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.consumer import environment as settings
+from trialstream_console.local.server import Server
 
 COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "dead_letters")
 
@@ -38,6 +43,31 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float 
 def without_notices(stderr: str) -> str:
     """Return the lines of a command's stderr but for the notices of waits, which a busy machine makes longer."""
     return "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith("waiting for "))
+
+
+@contextmanager
+def paused(server: Server) -> Iterator[None]:
+    """Pause a server (SIGSTOP): connections stay open without an answer; it continues when the block is left.
+
+    The block begins when all threads of the server are stopped: the signal reaches them one after the other.
+    """
+    server.signal(signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 30
+        while not _is_stopped(Path(f"/proc/{server.pid}/task")):
+            assert time.monotonic() < deadline, f"{server} does not stop"
+            time.sleep(0.005)
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+def _is_stopped(tasks: Path) -> bool:
+    """Whether all threads of a process are stopped; `tasks` is its folder of them in /proc."""
+    try:
+        return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir())
+    except FileNotFoundError:  # a thread has just ended
+        return False
 
 
 # --- The log
@@ -97,7 +127,7 @@ async def send(
     config: Config, values: Iterable[bytes | None], *, topic: str = "", partition: int = 0, key: bytes | None = None
 ) -> list[int]:
     """Write raw records, to the trials topic by default; return their offsets."""
-    producer = AIOKafkaProducer(**config.kafka_client(), acks="all")
+    producer = AIOKafkaProducer(**config.kafka_client(), acks="all", max_request_size=4 * 1024 * 1024)
     await producer.start()
     try:
         topic = topic or config.trials_topic
@@ -105,6 +135,31 @@ async def send(
         return [(await each).offset for each in sent]
     finally:
         await producer.stop()
+
+
+async def set_limit(config: Config, limit: int) -> None:
+    """Set the largest size of a batch (`max.message.bytes`) of the trials topic, and wait until all partitions have it.
+
+    A broker applies a setting some time after it reports it, so records are sent to each partition until one above the
+    limit is refused and one below is taken; they become dead letters.
+    """
+    async with admin(config) as client:
+        settings = {**_LOG_SETTINGS, "max.message.bytes": str(limit)}
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, config.trials_topic, configs=settings)])
+
+    async def takes(size: int, partition: int) -> bool:
+        try:
+            await send(config, [bytes(size)], partition=partition)
+        except MessageSizeTooLargeError:
+            return False
+        return True
+
+    for each in await partitions_of(config, config.trials_topic):
+
+        async def applied(number: int = each.partition) -> bool:
+            return not await takes(limit + 1, number) and await takes(limit - 200, number)
+
+        await until(applied)
 
 
 async def delete_topics(config: Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
+from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 
@@ -20,6 +20,7 @@ from service_support import (
     log_entries,
     log_lines,
     members,
+    paused,
     snapshot,
     terminate,
     until,
@@ -159,20 +160,16 @@ async def test_a_consumer_stops_on_sigterm_while_mongodb_is_away(config, consume
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
         await protocol.commit("folded")
-        if how == "killed":
-            await run_sync(stack.mongo.kill)
-        else:
-            stack.mongo.signal(signal.SIGSTOP)
-        try:
-            if busy:
-                await protocol.log_trial_metrics(trial, step=1, loss=1.0)
-                await protocol.commit()
-            code, seconds = await run_sync(terminate, service, STOP_SECONDS)
-        finally:
+        with paused(stack.mongo) if how == "paused" else nullcontext():
             if how == "killed":
-                await run_sync(stack.mongo.start)
-            else:
-                stack.mongo.signal(signal.SIGCONT)
+                await run_sync(stack.mongo.kill)
+            try:
+                if busy:
+                    await protocol.log_trial_metrics(trial, step=1, loss=1.0)
+                    await protocol.commit()
+                code, seconds = await run_sync(terminate, service, STOP_SECONDS)
+            finally:
+                await run_sync(stack.mongo.start)  # without effect on a server that runs
         await run_sync(service.start)
         [again] = await protocol.fetch_trials({"uid": trial.uid})
 

@@ -19,6 +19,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
+from service_support import paused
 from trialstream.config import Config
 from trialstream_console.local import LocalStack, LocalStackError, Ports
 from trialstream_console.local.folder import DataFolder
@@ -161,11 +162,8 @@ async def test_a_second_stack_on_a_folder_is_refused(stack):
 
 def test_a_paused_server_is_reported_as_silent(stack, config):
     """A server that is alive and accepts connections but does not answer is reported as silent."""
-    stack.mongo.signal(signal.SIGSTOP)
-    try:
+    with paused(stack.mongo):
         found = read_status(DataFolder(stack.folder.path))
-    finally:
-        stack.mongo.signal(signal.SIGCONT)
 
     assert found.state == "broken"
     assert (found.servers["mongod"].state, found.servers["kafka"].state) == ("silent", "ok")

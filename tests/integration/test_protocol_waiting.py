@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import warnings
 import pytest
 import trialstream as ts
 from contract import METHODS, again, arguments_of, connected, until
+from service_support import paused
 
 # --- Settings
 
@@ -281,15 +281,12 @@ async def test_invalid_arguments_of_commit(protocol, arguments, error, named):
 
 async def test_a_commit_while_kafka_does_not_answer(stack, protocol, trial):
     """A commit without an answer ends at its timeout with the number of waiting events, which arrive later."""
-    stack.kafka.signal(signal.SIGSTOP)
-    try:
+    with paused(stack.kafka):
         started = time.monotonic()
         await protocol.log_trial_metrics(trial, loss=1)
         with pytest.raises(ts.CommitTimeout, match=r"not acknowledged 1 events in 0\.3 s"):
             await protocol.commit(timeout=0.3)
         elapsed = time.monotonic() - started
-    finally:
-        stack.kafka.signal(signal.SIGCONT)
     await protocol.commit("folded")
 
     assert elapsed < 3

@@ -53,6 +53,7 @@ class World:
         )
         self.end = 0
         self.put = 0
+        self.refused: set[int] = set()
         self.sent: dict[int, list[int]] = {i: [] for i in range(PARTITIONS)}
         if connected:
             self.connect()
@@ -76,6 +77,13 @@ class World:
             self.end += len(entries)
             self.backlog.acked(route, len(entries), self.end)
 
+    def refuse(self):
+        """Refuse the first event of a partition."""
+        for route in self.backlog.routes()[:1]:
+            [entry] = self.backlog.peek(route, 1)
+            self.refused.add(number(entry.encode()))
+            self.backlog.discard(route)
+
     async def move(self):
         """Run a step of the spiller; half of the time a caller waits for the disk, so that it spills."""
         self.spiller._waiters = self.dice.randrange(2)
@@ -95,11 +103,12 @@ class World:
         disk = self.on_disk()
         assert disk == sorted(set(disk))
         sent = {each for numbers in self.sent.values() for each in numbers}
-        waiting = [each for each in range(self.put) if each not in sent]
+        waiting = [each for each in range(self.put) if each not in sent | self.refused]
         held = set(disk)
         assert [each for each in waiting if each in held] == waiting[: sum(each in held for each in waiting)]
         statistics = self.backlog.statistics()
-        assert (statistics.queued, statistics.acked, statistics.dropped) == (len(waiting), len(sent), 0)
+        assert (statistics.queued, statistics.acked) == (len(waiting), len(sent))
+        assert statistics.dropped == len(self.refused)
         assert statistics.spooled == sum(each in held for each in waiting)
         if mode == "always" and not self.spool.broken:
             sendable = [each for route in self.backlog.routes() for each in self.backlog.peek(route, 10**6)]
@@ -116,7 +125,7 @@ async def live(folder, seed, mode, *, connected, flaky):
     dice = Random(seed)
     world = World(folder, dice, mode, connected=connected)
     for _ in range(dice.randrange(60)):
-        actions = [world.log, world.log, world.send, world.send, world.move, world.move, world.move]
+        actions = [world.log, world.log, world.send, world.send, world.move, world.move, world.move, world.refuse]
         actions += [world.break_disk] if flaky else []
         actions += [] if world.backlog.has_connected else [world.connect]
         done = dice.choice(actions)()
@@ -131,16 +140,17 @@ async def live(folder, seed, mode, *, connected, flaky):
         await world.spiller._step()
     await world.spiller.finish()
 
-    assert sorted(each for numbers in world.sent.values() for each in numbers) == list(range(world.put))
+    sent = [each for numbers in world.sent.values() for each in numbers]
+    assert sorted([*sent, *world.refused]) == list(range(world.put))
     assert all(numbers == sorted(numbers) for numbers in world.sent.values())
     assert not folder.exists()
-    assert world.backlog.statistics() == (0, 0, world.put, 0, 0)
+    assert world.backlog.statistics() == (0, 0, len(sent), len(world.refused), 0)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
 def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
-    """Events leave in the order in which they came, in either mode, also if the disk fails or Kafka is late."""
+    """Events leave in the order in which they came, in either mode, if the disk fails, or Kafka is late or refuses."""
     with tempfile.TemporaryDirectory() as folder:
         patched = module._BLOCK_BYTES
         module._BLOCK_BYTES = 4 * KIB

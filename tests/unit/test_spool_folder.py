@@ -158,7 +158,7 @@ def test_a_segment_can_be_thinned(spool):
     these = events(10)
     segment = append(spool, these)
     spool.close_segment()
-    spool.keep(segment, these[2:4])
+    spool.keep(segment, spool.read(segment)._replace(events=these[2:4]))
 
     assert stored(spool) == these[2:4]
     assert (segment.records, spool.bytes) == (2, segment.path.stat().st_size)

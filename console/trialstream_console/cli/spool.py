@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,7 @@ def spool(
         return
     for each in found:
         notes = ", in use" * each.busy + f", {each.lost_bytes} bytes torn or damaged" * bool(each.lost_bytes)
+        notes += f"; {_refused(each)}" * bool(each.refused)
         since = each.since.isoformat(sep=" ", timespec="seconds")[:19]
         # Not a table, since a table would wrap paths, which are then hard to copy.
         say(f"{each.folder}: {each.events} events, {each.bytes} bytes, since {since} UTC{notes}")
@@ -51,7 +53,15 @@ def spool(
         say("no events to send")
 
 
-def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Spools, or folders of spools.")]) -> None:
+def push(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Spools, or folders of spools.")],
+    refused: Annotated[
+        bool,
+        typer.Option(
+            "--refused", help="Send events too that Kafka refused as too large, after max.message.bytes was raised."
+        ),
+    ] = False,
+) -> None:
     """Send the events on disk to the configured Kafka.
 
     Acknowledged events are deleted from disk. The command can be interrupted and run again: an event that is sent twice
@@ -66,9 +76,13 @@ def push(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sp
             if each.busy:
                 say(f"skipped {each.folder}: it is in use by a running process, which sends its events")
                 continue
-            run(push_spool, Config.from_env(), each.folder, partial(_show, progress, each))
-            damage = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
-            say(f"sent {each.events} events from {each.folder}{damage}")
+            send = partial(push_spool, with_refused=refused)
+            total = each.events + each.refused * refused
+            sent = run(send, Config.from_env(), each.folder, partial(_show, progress, each.folder.name, total))
+            notes = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
+            for left in waiting_spools([each.folder]):
+                notes += f"; {_refused(left)}" * bool(left.refused)
+            say(f"sent {sent} events from {each.folder}{notes}")
 
 
 def _own_folder() -> Path:
@@ -87,5 +101,11 @@ def _checked(paths: list[Path]) -> list[Path]:
     return paths
 
 
-def _show(progress: Progress, each: WaitingSpool, done: int) -> None:
-    progress(f"sending {each.folder.name}", done, each.events)
+def _refused(each: WaitingSpool) -> str:
+    """Describe the refused events of a spool, and how to send them."""
+    command = f"trialstream push --refused {shlex.quote(str(each.folder))}"
+    return f"{each.refused} events that Kafka refused as too large: raise max.message.bytes, then run `{command}`"
+
+
+def _show(progress: Progress, name: str, total: int, done: int) -> None:
+    progress(f"sending {name}", done, total)

@@ -11,6 +11,7 @@ from trialstream.kafka.backpressure import BackPressure
 from trialstream.kafka.commands import new_request
 from trialstream.kafka.waits import Waits
 from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.refusals import Refusals
 from trialstream.pipeline.watermark import Watermark
 from trialstream.reading.reader import Decision, Reader
 
@@ -23,6 +24,7 @@ class Requests:
     Args:
         outbox: The outbox.
         watermark: Records which requests have callers that still wait: reads do not wait for these.
+        refusals: Raises an error for a request whose event Kafka refuses.
         backpressure: Waits for space in the outbox.
         waits: Raises the error of a projection that is behind.
         reader: Reads outcomes.
@@ -33,6 +35,7 @@ class Requests:
         self,
         outbox: Outbox,
         watermark: Watermark,
+        refusals: Refusals,
         backpressure: BackPressure,
         waits: Waits,
         reader: Reader,
@@ -40,6 +43,7 @@ class Requests:
     ) -> None:
         self._outbox = outbox
         self._watermark = watermark
+        self._refusals = refusals
         self._backpressure = backpressure
         self._waits = waits
         self._reader = reader
@@ -56,7 +60,7 @@ class Requests:
 
         Raises:
             ItemNotFound: The fold refused the event, since its subject does not exist.
-            InvalidValue: The fold refused the event for another reason.
+            InvalidValue: The fold refused the event for another reason, or Kafka did since it is too large.
             SpoolFull: There is no space for the event.
             CommitTimeout: Kafka has not acknowledged the event in time.
             ProjectionBehind: The consumer has not folded the event in time.
@@ -66,13 +70,14 @@ class Requests:
         decision = None
         self._watermark.expect(request)
         try:
-            try:
-                self._outbox.put(event)
-            except OutboxFull:
-                pressure = self._backpressure
-                if not (pressure.should_wait() and await pressure.wait(lambda: self._outbox.put(event))):
-                    pressure.drop(event.subject, droppable=False)
-            decision = await self._reader.decision(request, max(0.0, deadline - time.monotonic()))
+            with self._refusals.raised_for(request):
+                try:
+                    self._outbox.put(event)
+                except OutboxFull:
+                    pressure = self._backpressure
+                    if not (pressure.should_wait() and await pressure.wait(lambda: self._outbox.put(event))):
+                        pressure.drop(event.subject, droppable=False)
+                decision = await self._reader.decision(request, max(0.0, deadline - time.monotonic()))
         finally:
             if decision is None:
                 self._watermark.abandon(request)

@@ -92,7 +92,9 @@ class Session:
         self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
         self._reader = MongoReader(config, self.timeout)
         spool = None if config.spool == "off" else self._spool
-        self._pipeline = Pipeline(config, self.lifecycle.loop, spool, self._check_projection)
+        self._pipeline = Pipeline(
+            config, self.lifecycle.loop, spool, self.lifecycle.warn_in_background, check_log=self._check_projection
+        )
         try:
             trouble = "" if config.offline else await self._connect()
         except BaseException:
@@ -108,7 +110,13 @@ class Session:
         self._backpressure = BackPressure(config, self.outbox, self._pipeline, self._spool.folder)
         self.waits = Waits(self.outbox, self._pipeline, self._reader)
         self._requests = Requests(
-            self.outbox, self._pipeline.watermark, self._backpressure, self.waits, self._reader, self.timeout
+            self.outbox,
+            self._pipeline.watermark,
+            self._pipeline.refusals,
+            self._backpressure,
+            self.waits,
+            self._reader,
+            self.timeout,
         )
         self._claims = Claims(self._requests, self.waits, self.started, self.timeout)
         self._heartbeats = Heartbeats(self.writer, self.outbox, self.chronos, self.started)
@@ -161,6 +169,7 @@ class Session:
         """Send the remaining events, in the I/O thread; return the reason why events are still unsent, if any are."""
         if self.config.offline:
             return "the protocol worked offline"
+        self._pipeline.stop_warning_of_outages()
         try:
             await self._pipeline.wait_acked(min(self.timeout, timeout))
         except (CommitTimeout, LogMismatch) as error:
@@ -182,9 +191,11 @@ class Session:
             said.append(f"{left.spooled} events wait in {folder}: send them with {push}")
         if lost := left.queued - left.spooled:
             said.append(f"{lost} events are lost")
+        said += self._pipeline.refusals.summary()
         if not said:
             return
-        message = f"trialstream: closed with events that were not sent: {'; '.join(said)} ({trouble})"
+        reason = f" ({trouble})" if trouble else ""
+        message = f"trialstream: closed with events that were not sent: {'; '.join(said)}{reason}"
         if self.config.offline and not lost:
             logger.warning("%s", message)  # expected offline: must not fail a process that turns warnings into errors
             return

@@ -8,9 +8,12 @@
 | `backlog` | all events until Kafka has acknowledged them, in one order through memory and disk |
 | `queue` | the entries of one partition in memory |
 | `sender` | from the backlog to Kafka |
+| `refusals` | the events that Kafka refuses because they are too large |
+| `outage` | warnings while Kafka acknowledges nothing |
 | `spiller` | between the backlog and the spool on disk |
 | `watermark` | the events that a read must wait for |
 | `signals` | wake-ups and progress |
 | `pipeline` | assembles backlog, sender and spiller |
+| `readmission` | refused events as part of their spool again |
 | `push` | sends the spools of processes that have ended |
 """

@@ -35,6 +35,7 @@ class Entry:
         segment: The segment of the spool that also holds the event; None if no segment does.
         removed: Whether the entry has left the backlog, acknowledged or dropped.
         request: Id of the event's request; None if the event is no request.
+        unsure: Whether an attempt to send the event ended without an answer: Kafka may have it.
     """
 
     topic: Literal["registry", "trials"]
@@ -46,6 +47,7 @@ class Entry:
     segment: Segment | None = None
     removed: bool = False
     request: str | None = None
+    unsure: bool = False
 
     @classmethod
     def of(cls, event: SubjectEvent, size: int) -> Entry:

@@ -15,6 +15,8 @@ from trialstream.log.ends import LogEnds
 from trialstream.log.topics import Route, ensure_topics, partition_of
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
+from trialstream.pipeline.outage import OutageWatch
+from trialstream.pipeline.refusals import Refusals
 from trialstream.pipeline.sender import Sender
 from trialstream.pipeline.signals import ProgressSignal, WakeUp
 from trialstream.pipeline.spiller import Spiller
@@ -44,11 +46,14 @@ class Pipeline:
         config: Where Kafka is, and how much memory and disk may be used.
         loop: The event loop that the pipeline runs in.
         spool: The spool; None without one.
+        warn: Warns the user of an outage or of a refused event, from this event loop.
         check_log: Called with the id of the log when the topics are found, before anything is sent; raises
             `LogMismatch` if the projection that is read belongs to another log. None if nothing is read.
+        halts: Whether a refused event halts its partition.
 
     Attributes:
         backlog: The events.
+        refusals: The events that Kafka has refused.
         watermark: The events that a read must wait for.
         log_id: Id of the log; empty until the pipeline is connected.
     """
@@ -58,7 +63,10 @@ class Pipeline:
         config: Config,
         loop: asyncio.AbstractEventLoop,
         spool: Spool | None,
+        warn: Callable[[str], object],
+        *,
         check_log: Callable[[str], Awaitable[None]] | None = None,
+        halts: bool = False,
     ) -> None:
         self._config = config
         self._check_log = check_log
@@ -69,7 +77,11 @@ class Pipeline:
         self.backlog = Backlog(
             self.watermark, self._wake_sender.set, wake_spiller.set, spill_bytes=config.memory_bytes // 2
         )
-        self._sender = Sender(config, self.backlog, self._wake_sender, self._progress)
+        self.refusals = Refusals(self.backlog, spool, self._progress, warn, halts=halts)
+        self._sender = Sender(config, self.backlog, self._wake_sender, self._progress, self.refusals)
+        self._outages = OutageWatch(
+            config, self.backlog, None if spool is None else spool.folder, lambda: self._sender.last_error, warn
+        )
         self._spiller: Spiller | None = None
         if spool is not None:
             self._spiller = Spiller(
@@ -137,6 +149,7 @@ class Pipeline:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._outages.run)
                     if self._spiller is not None:
                         tasks.start_soon(self._spiller.run)
                     if not self.has_connected and not self._config.offline:
@@ -157,6 +170,10 @@ class Pipeline:
             if self._spiller is not None:
                 await self._spiller.finish()
             await self._ends.close()
+
+    def stop_warning_of_outages(self) -> None:
+        """Warn of outages no more: the closing reports the events that are not sent."""
+        self._outages.stop()
 
     def wake(self) -> None:
         """Wake the sender, from any thread, so that it calls `seal` now: a frame is due before the next wake-up."""

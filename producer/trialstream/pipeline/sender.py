@@ -2,7 +2,11 @@
 
 Invariant: at most one batch of each partition is in flight, and it holds the oldest entries of the partition's queue
 (go-back-N with N = 1). So each partition of the log holds a prefix of the events that the writer queued for it,
-possibly with repetitions, which the fold skips by their `seq`.
+possibly with repetitions, which the fold skips by their `seq`, and without the events that Kafka has refused.
+
+An event is refused only if its batch, which holds nothing else, is larger than its topic takes. Each other error
+concerns the connection, the brokers or the topic (an admin may mend missing rights, an unsupported format, too few
+replicas), so the events wait, in order, and are sent again.
 """
 
 from __future__ import annotations
@@ -16,7 +20,13 @@ from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RequestTimedOutError,
+)
 from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, LogMismatch
 
 from trialstream.config import Config
@@ -25,6 +35,7 @@ from trialstream.log.identity import check_identity
 from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
+from trialstream.pipeline.refusals import Refusals
 from trialstream.pipeline.signals import ProgressSignal, WakeUp
 
 __all__ = ["Sender"]
@@ -34,6 +45,9 @@ logger = logging.getLogger("trialstream")
 _BATCH_ENTRIES = 2000
 # Timeout of one attempt to send a batch, which is then sent again over a new connection.
 _ATTEMPT_SECONDS = 8.0
+# Time within which aiokafka repeats the requests of an attempt. It is shorter than an attempt, so that the attempt ends
+# with the last error of the broker, such as too few replicas, and not with a timeout.
+_REQUEST_SECONDS = 7.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _STOP_SECONDS = 2.0
 # Time between two checks of the log's identity, if no offset gives a reason for one: topics cannot be recreated, and
@@ -42,6 +56,8 @@ _CHECK_SECONDS = 1.0
 # Maximum duration of a check, and the pause after one that took longer: reads also work while Kafka hangs.
 _ANSWER_SECONDS = 1.0
 _UNCHECKED_SECONDS = 10.0
+# The broker has read the batch, and has not added it to the log.
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Sender:
@@ -52,23 +68,27 @@ class Sender:
         backlog: The entries.
         wake_up: Set when there are entries to send or frames to seal.
         progress: Notified when entries were acknowledged or dropped.
+        refusals: Takes the entries that Kafka refuses.
 
     Attributes:
         log: Id of the log; set before the first entry is queued. If the topics belong to another log later, nothing
             more is sent.
     """
 
-    def __init__(self, config: Config, backlog: Backlog, wake_up: WakeUp, progress: ProgressSignal) -> None:
+    def __init__(
+        self, config: Config, backlog: Backlog, wake_up: WakeUp, progress: ProgressSignal, refusals: Refusals
+    ) -> None:
         self._config = config
         self._backlog = backlog
         self._wake_up = wake_up
         self._progress = progress
+        self._refusals = refusals
         self._producer: AIOKafkaProducer | None = None
         self._connecting = anyio.Lock()
         # The partitions with a task that sends their entries.
         self._sending: set[Route] = set()
-        # The last error of an attempt, for the messages of timeouts.
-        self._last_error = ""
+        # By partition: why the last attempt failed, unless it succeeded.
+        self._errors: dict[Route, str] = {}
         self.log = ""
         # Why nothing more is sent; empty while the topics belong to the log.
         self._mismatch = ""
@@ -76,6 +96,11 @@ class Sender:
         # happen at the earliest (monotonic clock).
         self._checked: dict[Route, int] = {}
         self._next_check = self._earliest_check = 0.0
+
+    @property
+    def last_error(self) -> str:
+        """Why the last attempt to send to a partition failed; empty if no attempt failed."""
+        return next(reversed(self._errors.values()), "")
 
     async def run(self, seal: Callable[[float], float]) -> None:
         """Send until cancelled.
@@ -115,7 +140,7 @@ class Sender:
             return
         raise CommitTimeout(
             f"Kafka at {self._config.kafka} has not acknowledged {self._backlog.statistics().queued} events in "
-            f"{timeout:g} s; they stay queued" + (f" (last error: {self._last_error})" if self._last_error else "")
+            f"{timeout:g} s; they stay queued" + (f" (last error: {self.last_error})" if self.last_error else "")
         )
 
     async def check_log(self, offsets: dict[Route, int]) -> None:
@@ -159,29 +184,45 @@ class Sender:
 
     async def _send_all(self, route: Route) -> None:
         """Send the entries of a partition, batch after batch, until it has none."""
-        failures = 0
+        failures, max_bytes = 0, BATCH_BYTES
         try:
-            while entries := self._encode_first(route):
+            while entries := self._encode_first(route, max_bytes):
                 self._backlog.mark_sending(route, len(entries))
                 try:
                     count, end = await self._send(route, entries)
+                except _TOO_LARGE as error:
+                    # The entry that is too large is alone after some halvings. The bound stays until the queue is
+                    # empty: the topic's limit may be below the size of a batch, too.
+                    self._errors.pop(route, None)
+                    if len(entries) > 1:
+                        max_bytes = sum(len(entry.encode()) for entry in entries) // 2
+                    else:
+                        await self._refusals.refuse(route, entries[0], _reason(error))
+                    continue
                 except (KafkaError, KafkaUnavailable, TimeoutError, OSError) as error:
-                    self._last_error = f"{type(error).__name__}: {error}"
-                    logger.debug("sending to %s failed: %s", route, self._last_error)
+                    self._errors.pop(route, None)  # to the end of the dictionary
+                    self._errors[route] = _reason(error)
+                    logger.debug("sending to %s failed: %s", route, self._errors[route])
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
                     continue
                 except LogMismatch as error:
                     return self.refuse(error)
                 failures = 0
+                self._errors.pop(route, None)
                 self._backlog.acked(route, count, end)
                 self._progress.notify()
         finally:
             # An entry that was queued after the last check has set the wake-up, so `run` starts a new task for it.
             self._sending.discard(route)
 
-    def _encode_first(self, route: Route) -> list[Entry]:
-        """Encode the first entries of a partition, up to the size of a batch; drop an entry that cannot be encoded."""
+    def _encode_first(self, route: Route, max_bytes: int) -> list[Entry]:
+        """Encode the first entries of a partition; drop an entry that cannot be encoded.
+
+        Args:
+            route: The partition.
+            max_bytes: Maximum size of the encoded entries together, bytes; a single entry may exceed it.
+        """
         while True:
             ready: list[Entry] = []
             total = 0
@@ -190,9 +231,9 @@ class Sender:
                 if not encoded:
                     break
                 total += len(encoded)
-                ready.append(entry)
-                if total >= BATCH_BYTES:
+                if ready and total > max_bytes:
                     return ready
+                ready.append(entry)
             else:
                 return ready
             if ready:
@@ -218,9 +259,13 @@ class Sender:
             if future.cancelled():
                 raise KafkaConnectionError("the producer was stopped")
             metadata: Any = future.result()
+        except _TOO_LARGE:
+            raise
         except BaseException:
             # The batch may have arrived or not. Its connection is closed before the batch is sent again over a new one,
             # so that the first copy is not sent after the second.
+            for entry in entries[:count]:
+                entry.unsure = True
             await self._drop_producer(producer)
             raise
         return count, metadata.offset + count
@@ -228,7 +273,7 @@ class Sender:
     async def _connected(self) -> AIOKafkaProducer:
         async with self._connecting:
             if self._producer is None:
-                producer = batch_producer(self._config, _ATTEMPT_SECONDS)
+                producer = batch_producer(self._config, _REQUEST_SECONDS)
                 try:
                     async with kafka_errors(self._config):
                         with anyio.fail_after(_ATTEMPT_SECONDS):
@@ -244,3 +289,11 @@ class Sender:
         if producer is not None and producer is self._producer:
             self._producer = None
             await stop_producer(producer, _STOP_SECONDS)
+
+
+def _reason(error: BaseException) -> str:
+    """Why an attempt to send has failed, for messages."""
+    if isinstance(error, (TimeoutError, RequestTimedOutError)):
+        return "no answer"
+    # The text of an error of aiokafka begins with the name of its class.
+    return str(error) if isinstance(error, (KafkaError, KafkaUnavailable)) else f"{type(error).__name__}: {error}"

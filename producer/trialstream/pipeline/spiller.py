@@ -247,7 +247,7 @@ class Spiller:
             kept = [event for event in contents.events if _is_creation(store, event)]
             dropped = segment.records - len(kept)
             if dropped:
-                await run_sync(self._spool.keep, segment, kept)
+                await run_sync(self._spool.keep, segment, contents._replace(events=kept))
                 self._backlog.thin(segment, dropped)
                 self._warn(f"spool {self._spool.folder} is at its cap: its oldest events are dropped and counted")
                 return True

@@ -352,3 +352,14 @@ class Lifecycle:
         if message not in self._warned:
             self._warned.add(message)
             warn(message, user_line() or self._opened_at)
+
+    def warn_in_background(self, message: str) -> None:
+        """Warn the user from the I/O thread, at the line that opened the connection.
+
+        The message is logged instead if the warning raises, which would end the sending: warnings may be configured as
+        errors, and a program may handle them by functions of its own.
+        """
+        try:
+            warn(message, self._opened_at)
+        except Exception:  # noqa: BLE001 (see above)
+            logger.warning("%s", message)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trialstream_schemas.errors import SpoolError
 
-from trialstream.spool.folder import SEGMENT_NAMES
+from trialstream.spool.folder import REFUSED_NAMES, SEGMENT_NAMES
 
 __all__ = ["check_spools", "check_writable"]
 
@@ -41,7 +41,7 @@ def check_spools(path: Path, *, others_allowed: bool = False) -> None:
 
 
 def _other_file(path: Path) -> Path | None:
-    """Return a file that is no part of a spool; None if there is none, or if there are segments."""
+    """Return a file that is no part of a spool; None if there is none, or if there are events."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -49,7 +49,7 @@ def _other_file(path: Path) -> Path | None:
     other: Path | None = None
     for folder, _, files in os.walk(path, onerror=fail):
         for file in files:
-            if fnmatch(file, SEGMENT_NAMES):
+            if fnmatch(file, SEGMENT_NAMES) or fnmatch(file, REFUSED_NAMES):
                 return None
             if not any(fnmatch(file, each) for each in _REMAINS):
                 other = other or Path(folder, file)

@@ -10,7 +10,9 @@ Invariants:
 - a process that writes to a folder, or sends its events, holds the folder's lock, which the operating system releases
   when the process ends.
 
-All calls block: make them in a worker thread, one at a time.
+Events that Kafka refused lie beside the segments, in `refused-00000001.avro` … (`refused.py`).
+
+All calls block: make them in a worker thread, one at a time; `claim` and `check_room` at any time.
 """
 
 from __future__ import annotations
@@ -18,21 +20,25 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
+from trialstream.spool.disk import disk_errors, sync_folder, write_all, write_whole
 from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
 
-__all__ = ["SEGMENT_NAMES", "Segment", "Spool", "abandoned", "find_spools"]
+__all__ = ["REFUSED_NAMES", "SEGMENT_NAMES", "Segment", "Spool", "abandoned", "find_spools"]
 
 # Pattern of the names of segments.
 SEGMENT_NAMES = "[0-9]" * 8 + ".avro"
+# Pattern of the names of files with refused events.
+REFUSED_NAMES = "refused-" + SEGMENT_NAMES
 # Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
 _locked: weakref.WeakSet[Spool] = weakref.WeakSet()
 
@@ -85,17 +91,19 @@ class Spool:
 
     Attributes:
         folder: Path of the folder.
-        bytes: Total size of the files that this object has read or written.
+        bytes: Total size of the segments that this object has read or written.
+        refused_bytes: Total size of the files with refused events that were written for this object.
     """
 
     def __init__(self, folder: Path, prefix: str, writer: str, max_bytes: int) -> None:
         self.folder = folder
-        self.bytes = 0
+        self.bytes = self.refused_bytes = 0
         self._log = ""
         self._prefix = prefix
         self._writer = writer
         self._max_bytes = max_bytes
         self._lock: int | None = None
+        self._claiming = threading.Lock()
         self._output: _Output | None = None
         # Number of the last segment.
         self._number = 0
@@ -106,6 +114,33 @@ class Spool:
         """Set the id of the log, which is written into all segments that are created from now on."""
         self._log = log_id
 
+    def container(self) -> Container:
+        """Make the encoder of a new file."""
+        return Container(self._writer, self._prefix, self._log)
+
+    def claim(self) -> None:
+        """Create the folder if there is none, and lock it for this process; from any thread.
+
+        Raises:
+            SpoolBusy: Another process has locked the folder.
+            SpoolError: The folder cannot be created, opened or locked.
+        """
+        with self._claiming:
+            with disk_errors(f"spool {self.folder} cannot be written"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock()
+
+    def check_room(self, size: int) -> None:
+        """Check that a block of `size` bytes fits below the cap; from any thread.
+
+        Raises:
+            SpoolFull: It does not.
+        """
+        if self.bytes + self.refused_bytes + size > self._max_bytes:
+            raise SpoolFull(
+                f"spool {self.folder} has reached its cap of {self._max_bytes} bytes (TRIALSTREAM_SPOOL_BYTES)"
+            )
+
     def lock(self) -> None:
         """Lock the folder for this process.
 
@@ -115,7 +150,7 @@ class Spool:
         """
         if self._lock is not None:
             return
-        with _errors(f"spool {self.folder} cannot be opened"):
+        with disk_errors(f"spool {self.folder} cannot be opened"):
             fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,10 +201,7 @@ class Spool:
         if output is None:
             output = self._open_segment(on_disk=on_disk)
         block = output.container.block(events)
-        if self.bytes + len(block) > self._max_bytes:
-            raise SpoolFull(
-                f"spool {self.folder} has reached its cap of {self._max_bytes} bytes (TRIALSTREAM_SPOOL_BYTES)"
-            )
+        self.check_room(len(block))
         self._write(output, block)
         output.segment.records += len(events)
         return output.segment
@@ -184,7 +216,7 @@ class Spool:
         if output is not None:
             output.segment.closed = True
             try:
-                with _errors(f"{output.segment.path} may not be on the disk"):
+                with disk_errors(f"{output.segment.path} may not be on the disk"):
                     os.fsync(output.fd)
             finally:
                 os.close(output.fd)
@@ -196,20 +228,19 @@ class Spool:
             SpoolError: The disk did not confirm the write.
         """
         if self._output is not None:
-            with _errors(f"{self._output.segment.path} may not be on the disk"):
+            with disk_errors(f"{self._output.segment.path} may not be on the disk"):
                 os.fsync(self._output.fd)
 
     def _open_segment(self, *, on_disk: bool) -> _Output:
-        container = Container(self._writer, self._prefix, self._log)
+        container = self.container()
         path = self.folder / f"{self._number + 1:08d}.avro"
-        with _errors(f"spool {self.folder} cannot be written"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock()
+        self.claim()
+        with disk_errors(f"spool {self.folder} cannot be written"):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         output = _Output(Segment(path, on_disk=on_disk), fd, container)
         try:
             self._write(output, container.header)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except SpoolError:
             with suppress(OSError):
                 os.close(fd)
@@ -222,7 +253,7 @@ class Spool:
     def _write(self, output: _Output, data: bytes) -> None:
         """Append all of the data or nothing."""
         try:
-            _write_all(output.fd, data)
+            write_all(output.fd, data)
         except OSError as error:
             try:
                 os.ftruncate(output.fd, output.segment.bytes)
@@ -244,25 +275,37 @@ class Spool:
         """
         if self._output is not None and self._output.segment is segment:
             self.close_segment()
-        with _errors(f"{segment.path} cannot be read"):
+        with disk_errors(f"{segment.path} cannot be read"):
             contents = read_segment(segment.path)
         segment.damaged = contents.damaged
         return contents
 
-    def keep(self, segment: Segment, events: Sequence[SpooledEvent]) -> None:
-        """Rewrite a closed segment so that it holds only the given ones of its events.
+    def keep(self, segment: Segment, contents: Contents) -> None:
+        """Rewrite a closed segment with other contents: with fewer of its events.
 
         Raises:
             SpoolError: The write failed; the segment is unchanged.
         """
-        container = Container(self._writer, self._prefix, self._log)
-        data = container.header + (container.block(events) if events else b"")
-        partial = segment.path.with_suffix(".partial")
-        with _errors(f"spool {self.folder} cannot be written"):
-            partial.write_bytes(data)
-            partial.replace(segment.path)
-        self.bytes += len(data) - segment.bytes
-        segment.bytes, segment.records = len(data), len(events)
+        size = self._write_segment(segment.path, contents)
+        self.bytes += size - segment.bytes
+        segment.bytes, segment.records = size, len(contents.events)
+
+    def add_segment(self, contents: Contents) -> None:
+        """Write a closed segment after all others, and flush the file to the disk.
+
+        Raises:
+            SpoolError: The write failed; nothing was added.
+        """
+        last = max((int(path.stem) for path in self.folder.glob(SEGMENT_NAMES)), default=0)
+        self._write_segment(self.folder / f"{last + 1:08d}.avro", contents)
+
+    def _write_segment(self, path: Path, contents: Contents) -> int:
+        """Write a whole segment in one step, over the one that is there, and return its size."""
+        container = Container(contents.writer, contents.prefix, contents.log, contents.schemas)
+        data = container.header + (container.block(contents.events) if contents.events else b"")
+        with disk_errors(f"spool {self.folder} cannot be written"):
+            write_whole(path, data)
+        return len(data)
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment that was sent; a damaged one is renamed to `*.damaged` and kept.
@@ -270,7 +313,7 @@ class Spool:
         Raises:
             SpoolError: The segment cannot be deleted. Its events may be sent again, and the fold skips them.
         """
-        with _errors(f"{segment.path} cannot be deleted"):
+        with disk_errors(f"{segment.path} cannot be deleted"):
             if segment.damaged:
                 segment.path.replace(segment.path.with_suffix(".damaged"))
             else:
@@ -307,13 +350,19 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def find_spools(path: Path) -> list[Path]:
+def find_spools(path: Path, names: Sequence[str] = (SEGMENT_NAMES,)) -> list[Path]:
     """Find the folders at and below a path that hold segments.
 
     A process that ends removes its empty folder, so a folder that was found may be gone when it is opened.
+
+    Args:
+        path: The path.
+        names: Patterns of the files, one of which a folder must hold.
     """
     return sorted(
-        Path(folder) for folder, _, files in os.walk(path) if any(fnmatch(each, SEGMENT_NAMES) for each in files)
+        Path(folder)
+        for folder, _, files in os.walk(path)
+        if any(fnmatch(each, name) for each in files for name in names)
     )
 
 
@@ -329,34 +378,3 @@ def abandoned(path: Path) -> list[Path]:
         spool.unlock()
         found.append(folder)
     return found
-
-
-@contextmanager
-def _errors(message: str) -> Iterator[None]:
-    """Translate errors of the operating system.
-
-    Args:
-        message: Message of the raised error, to which the reason is added.
-
-    Raises:
-        SpoolError: The operating system reported an error.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise SpoolError(f"{message}: {error.strerror or error}") from error
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the folder's list of files to the disk, so that a new file survives a crash of the machine."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -49,7 +49,6 @@ _HEADER = fastavro.parse_schema(
 # Raised by fastavro where the bytes end too soon.
 _TOO_SHORT = (EOFError, IndexError)
 _SCHEMAS, _WRITER, _PREFIX, _LOG = (f"trialstream.{each}" for each in ("schemas", "writer", "prefix", "log"))
-_SCHEMAS_JSON = schemas_to_json(SCHEMAS)
 _MAGIC = b"Obj\x01"
 # Upper bound of the size of a header: the header of this version has 25,900 bytes.
 _HEADER_BYTES = 1024 * 1024
@@ -102,14 +101,15 @@ class Container:
         writer: Id of the writer.
         prefix: Prefix of the log that the events belong to.
         log: Id of that log; empty if it is not known.
+        schemas: Schemas of the events, fingerprint → JSON; by default this version's.
 
     Attributes:
         header: The first bytes of the segment.
     """
 
-    def __init__(self, writer: str, prefix: str, log: str) -> None:
+    def __init__(self, writer: str, prefix: str, log: str, schemas: Mapping[bytes, bytes] = SCHEMAS) -> None:
         self._buffer = io.BytesIO()
-        metadata = {_SCHEMAS: _SCHEMAS_JSON, _WRITER: writer, _PREFIX: prefix, _LOG: log}
+        metadata = {_SCHEMAS: schemas_to_json(schemas), _WRITER: writer, _PREFIX: prefix, _LOG: log}
         self._writer = Writer(self._buffer, _PARSED, "snappy", _AUTO_BLOCK_BYTES, metadata)
         self.header = self._take_bytes()
 

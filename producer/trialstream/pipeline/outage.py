@@ -1,0 +1,81 @@
+"""Warnings of outages: Kafka acknowledges nothing while events wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from trialstream.config import Config
+from trialstream.pipeline.backlog import Backlog
+
+__all__ = ["OutageWatch"]
+
+# Time without an acknowledgement after which the user is warned, seconds. Normally an acknowledgement takes
+# milliseconds; a broker that restarts is back within a few seconds.
+_WARN_SECONDS = 10.0
+_CHECK_SECONDS = 0.5
+
+
+class OutageWatch:
+    """Warns once in each outage. Lives in one event loop.
+
+    An outage begins when a partition with events has waited 10 s for an acknowledgement. It ends when all events that
+    waited at its warning are acknowledged or dropped.
+
+    Args:
+        config: Where Kafka is.
+        backlog: The events.
+        folder: Folder of the spool; None without one.
+        reason: Returns why the last attempt to send failed; empty if it did not fail.
+        warn: Warns the user, from this event loop.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        backlog: Backlog,
+        folder: Path | None,
+        reason: Callable[[], str],
+        warn: Callable[[str], object],
+    ) -> None:
+        self._config = config
+        self._backlog = backlog
+        self._folder = folder
+        self._reason = reason
+        self._warn = warn
+        # During an outage: the number in the backlog of the first event after its warning.
+        self._outage: int | None = None
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await anyio.sleep(_CHECK_SECONDS)
+            self._check()
+
+    def stop(self) -> None:
+        """Warn no more: the protocol is being closed, and the closing reports the events that are not sent."""
+        self._stopped = True
+
+    def _check(self) -> None:
+        if self._outage is not None:
+            if self._backlog.is_acked(self._outage):
+                self._outage = None
+        elif not self._stopped and self._backlog.stalled_seconds() >= _WARN_SECONDS:
+            self._outage = self._backlog.next_number
+            self._warn(self._message())
+
+    def _message(self) -> str:
+        found = self._backlog.statistics()
+        since = datetime.now(UTC) - timedelta(seconds=self._backlog.stalled_seconds())
+        if self._folder is None:
+            fate = "in memory and are sent when it answers; without a spool they are lost if the process ends before"
+        else:
+            fate = f"({found.spooled} of them in the spool {self._folder}) and are sent when it answers"
+        return (
+            f"trialstream: Kafka at {self._config.kafka} has not acknowledged events for {_WARN_SECONDS:g} s, since "
+            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): {found.queued} events wait {fate}"
+        )

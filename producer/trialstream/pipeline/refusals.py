@@ -1,0 +1,196 @@
+"""Events that Kafka refuses because they are too large for their topic: they do not hold up their partition.
+
+The limit of a topic (`max.message.bytes`, `segment.bytes`) may be lowered while a process runs. An event above the
+limit leaves the queue and counts as dropped:
+
+- if a caller waits for the outcome of the event, the call raises an error;
+- otherwise the event is written to a file beside the segments of the spool, from where `trialstream push --refused`
+  sends it after the limit was raised. Without a spool it is lost.
+
+Two kinds of events are never written. A claim must not win days later, when its caller has gone. An event of which an
+earlier attempt had no answer may be in the log already, and would count twice. For the same reason a push, whose
+segments may hold acknowledged events, halts at a refused event.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+from trialstream_schemas.errors import InvalidValue, SchemaError, SpoolError
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent
+
+from trialstream.log.topics import Route
+from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.entry import Entry
+from trialstream.pipeline.signals import ProgressSignal
+from trialstream.runtime.loop import run_sync
+from trialstream.spool.folder import Spool
+from trialstream.spool.refused import RefusedEvents
+
+__all__ = ["Refusals", "push_refused"]
+
+# Least time between two warnings, seconds: a lowered limit may concern each event of a training run.
+_WARN_SECONDS = 60.0
+
+
+class Refusals:
+    """Takes refused events out of the queues. Lives in one event loop.
+
+    Args:
+        backlog: The events.
+        spool: The spool whose folder takes the refused events; None without one.
+        progress: Notified when an event was refused.
+        warn: Warns the user, from this event loop.
+        halts: Whether a refused event stays in its queue, and halts its partition.
+
+    Attributes:
+        halted: Description of a refused event that halts its partition; empty if there is none.
+    """
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        spool: Spool | None,
+        progress: ProgressSignal,
+        warn: Callable[[str], object],
+        *,
+        halts: bool = False,
+    ) -> None:
+        self.halted = ""
+        self._halts = halts
+        self._backlog = backlog
+        self._spool = spool
+        self._file = None if spool is None else RefusedEvents(spool)
+        self._progress = progress
+        self._warn = warn
+        # Partitions are sent at the same time, and a file takes one event at a time.
+        self._writing = anyio.Lock()
+        # By request: called with the error if the event of the request is refused.
+        self._callers: dict[str, Callable[[InvalidValue], None]] = {}
+        # Numbers of events that were written to a file, that are lost, and that no warning has counted.
+        self._kept = self._lost = self._unreported = 0
+        # Time of the next warning at the earliest (monotonic clock).
+        self._next_warning = 0.0
+
+    async def refuse(self, route: Route, entry: Entry, reason: str) -> None:
+        """Drop the first entry of a partition, which Kafka has refused.
+
+        Args:
+            route: The partition.
+            entry: The entry.
+            reason: The error of Kafka.
+        """
+        event = self._decode(entry)
+        what = f"{_description(entry, event)} is larger than topic {route.topic} takes ({reason})"
+        if self._halts:
+            self.halted = what
+            await anyio.sleep_forever()
+        fail = self._callers.get((event and event.request) or "")
+        if fail is None:
+            self._report(f"{what}: {await self._keep(entry, event)}")
+        self._backlog.discard(route)
+        self._progress.notify()
+        if fail is not None:
+            fail(InvalidValue(f"{what}: nothing was logged; log less, or raise max.message.bytes of the topic"))
+
+    @contextmanager
+    def raised_for(self, request: str) -> Iterator[None]:
+        """Cancel the block if the event of a request is refused.
+
+        Args:
+            request: Id of the request.
+
+        Raises:
+            InvalidValue: The event was refused.
+        """
+        refused: list[InvalidValue] = []
+        with anyio.CancelScope() as scope:
+
+            def fail(error: InvalidValue) -> None:
+                refused.append(error)
+                scope.cancel()
+
+            self._callers[request] = fail
+            try:
+                yield
+            finally:
+                del self._callers[request]
+        if scope.cancelled_caught:
+            raise refused[0]
+
+    def summary(self) -> list[str]:
+        """The messages about all refused events, for the warning of the closing; empty if there are none."""
+        said = []
+        if self._kept:
+            assert self._spool is not None
+            said.append(
+                f"{self._kept} events that Kafka refused as too large are in {self._spool.folder}: raise the topic's "
+                f"max.message.bytes, then send them with {push_refused(self._spool)}"
+            )
+        if self._lost:
+            said.append(f"{self._lost} events that Kafka refused as too large are lost")
+        return said
+
+    # --- Private
+
+    def _decode(self, entry: Entry) -> SubjectEvent | None:
+        """Decode an entry; None if another version wrote it."""
+        try:
+            event = SchemaStore().decode(entry.encode())
+        except SchemaError:
+            return None
+        return event if isinstance(event, SubjectEvent) else None
+
+    async def _keep(self, entry: Entry, event: SubjectEvent | None) -> str:
+        """Write an event to a file, and return what has become of it."""
+        trouble = ""
+        if self._spool is None or self._file is None:
+            trouble = "there is no spool: TRIALSTREAM_SPOOL is off"
+        elif event is not None and event.if_version is not None:
+            trouble = "a claim is not sent later"
+        elif entry.unsure:
+            trouble = "unless Kafka took it at an earlier attempt, which had no answer"
+        else:
+            try:
+                async with self._writing:
+                    await run_sync(self._file.append, entry.to_spool())
+            except SpoolError as error:
+                trouble = str(error)
+        if trouble:
+            self._lost += 1
+            return f"the event is lost ({trouble}) and counts as dropped; raise max.message.bytes of the topic"
+        self._kept += 1
+        assert self._spool is not None
+        return (
+            "the event counts as dropped and is kept; raise max.message.bytes of the topic, and after the end of this "
+            f"process send the event with {push_refused(self._spool)}"
+        )
+
+    def _report(self, message: str) -> None:
+        """Warn the user, but not too often; the warning counts the events since the last one."""
+        now = time.monotonic()
+        if now < self._next_warning:
+            self._unreported += 1
+            return
+        more = f" ({self._unreported} more events were refused since the last warning)" if self._unreported else ""
+        self._next_warning, self._unreported = now + _WARN_SECONDS, 0
+        self._warn(f"trialstream: {message}{more}")
+
+
+def push_refused(spool: Spool) -> str:
+    """The command that sends the refused events of a spool."""
+    return f"trialstream push --refused {shlex.quote(str(spool.folder))}"
+
+
+def _description(entry: Entry, event: SubjectEvent | None) -> str:
+    """Describe an event: its kind, its subject and its size."""
+    size = len(entry.encode())
+    if event is None:
+        return f"an event of {entry.key.decode(errors='replace')} with {size} bytes"
+    rows = f"{len(event.times)} rows and " if isinstance(event, MetricsLogged) else ""
+    return f"{type(event).__name__} of {event.SUBJECT} {event.subject} with {rows}{size} bytes"
