@@ -70,7 +70,7 @@ class FoldedOffsets:
         ids = {f"{route.topic}/{route.partition}": route for route in missing}
         async with self._live.errors():
             checkpoints = self._live.database.checkpoints
-            # The first poll of a wait also reads the id of the log; later ones are many, and one id is found faster alone.
+            # The first poll of a wait also reads the id of the log; later ones are many, and faster with one id.
             wanted = [*ids] if polls else [LOG_ID, *ids]
             cursor = checkpoints.find(
                 {"_id": {"$in": wanted}}, {"offset": 1, "log": 1}, max_time_ms=self._live.max_time_ms
