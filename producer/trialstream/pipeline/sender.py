@@ -92,8 +92,8 @@ class Sender:
         self.log = ""
         # Why nothing more is sent; empty while the topics belong to the log.
         self._mismatch = ""
-        # The offsets that were acknowledged before the last check of the log; when the next one is due, and when it may
-        # happen at the earliest (monotonic clock).
+        # The offsets that were acknowledged before the last check of the log; the time of the next check, and its
+        # earliest time, on the monotonic clock.
         self._checked: dict[Route, int] = {}
         self._next_check = self._earliest_check = 0.0
 
