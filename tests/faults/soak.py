@@ -27,11 +27,11 @@ import psutil
 import trialstream as ts
 from aiokafka.errors import KafkaError
 from anyio.to_thread import run_sync
-from injectors import killed, paused, step_down
+from injectors import killed, step_down
 from journal import Journal
 from oracle import Figures, check, read_view
 from pymongo.errors import PyMongoError
-from service_support import bury, cli, records_of, send, until
+from service_support import bury, cli, paused, records_of, send, until
 from trialstream.config import Config
 from trialstream.pipeline.push import push_spool
 from trialstream.spool.folder import abandoned

@@ -43,10 +43,10 @@ def arm(owner: Any, name: str, at: int, *, after: bool = False, half: bool = Fal
 
 
 STEPS: dict[str, Any] = {
-    "before a write": lambda n: arm(spool, "_write_all", n),
-    "in a write": lambda n: arm(spool, "_write_all", n, half=True),
-    "after a write": lambda n: arm(spool, "_write_all", n, after=True),
-    "before a new file is in its folder": lambda n: arm(spool, "_sync_folder", n),
+    "before a write": lambda n: arm(spool, "write_all", n),
+    "in a write": lambda n: arm(spool, "write_all", n, half=True),
+    "after a write": lambda n: arm(spool, "write_all", n, after=True),
+    "before a new file is in its folder": lambda n: arm(spool, "sync_folder", n),
     "before written events count": lambda n: arm(backlog.Backlog, "spooled", n),
     "after written events count": lambda n: arm(backlog.Backlog, "spooled", n, after=True),
     "before a segment is closed": lambda n: arm(spool.Spool, "close_segment", n),

@@ -8,10 +8,10 @@ import anyio
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
-from injectors import killed, paused
+from injectors import killed
 from journal import Journal
 from oracle import check
-from service_support import until
+from service_support import paused, until
 from writers import Writer, WriterProcess, connected
 
 # Python with all imports takes 120 MB, the outbox at most 64 MB, and data being sent exists twice; memory that grows

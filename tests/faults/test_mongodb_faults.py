@@ -8,9 +8,9 @@ import anyio
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
-from injectors import killed, paused, step_down
+from injectors import killed, step_down
 from oracle import check, watched
-from service_support import folds_on, until
+from service_support import folds_on, paused, until
 from writers import connected, load
 
 

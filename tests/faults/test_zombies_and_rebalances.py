@@ -8,9 +8,8 @@ from functools import partial
 import anyio
 import pytest
 from anyio.to_thread import run_sync
-from injectors import paused
 from oracle import check, watched
-from service_support import bury, folded, folds_on, log_entries, members, until
+from service_support import bury, folded, folds_on, log_entries, members, paused, until
 from writers import load
 
 

@@ -126,10 +126,10 @@ async def test_mongodb_with_the_right_user(servers):
         assert await protocol.fetch_trials() == []
 
 
-def test_commands(servers):
+def test_commands(servers, stack):
     """`trialstream consume` ends with one line that says so, for either server."""
     sasl = {f"TRIALSTREAM_{key.upper()}": each for key, each in {**SASL, "kafka_sasl_password": WRONG}.items()}
-    found = cli(Config(kafka=servers.kafka_sasl, prefix="a"), "consume", environment=sasl)
+    found = cli(Config(kafka=servers.kafka_sasl, mongo=stack.mongo.uri, prefix="a"), "consume", environment=sasl)
     assert found.returncode == 1
     assert f"{servers.kafka_sasl}: authentication: " in found.stderr.splitlines()[-1]
 

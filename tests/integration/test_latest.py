@@ -166,7 +166,7 @@ async def test_many_latest_reads_at_once(served, protocol, trial):
 
 async def test_without_a_consumer(config):
     """Without a consumer, a latest read ends at its timeout with the lag; a plain one of a reader does not wait."""
-    async with connected(config, timeout=1) as protocol:
+    async with connected(config, timeout=5) as protocol:
         assert await protocol.fetch_trials() == []
         with pytest.raises(ts.ProjectionBehind, match=r"1 event behind \(.*registry/0 at offset 0 of 1\).*consume"):
             await protocol.fetch_trials(latest=True)

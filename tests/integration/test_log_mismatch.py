@@ -156,7 +156,7 @@ async def test_servers_of_different_logs_are_refused_when_kafka_is_reached_late(
 
 async def test_a_fresh_database_is_behind_and_not_mismatched(config):
     """Without an id of its log, the projection has no consumer yet."""
-    async with ts.KafkaProtocol(config, timeout=2.0) as protocol:
+    async with ts.KafkaProtocol(config, timeout=5.0) as protocol:
         assert await protocol.fetch_trials() == []
         with pytest.raises(ts.ProjectionBehind):
             await protocol.new_project(ts.Project(name="p"))

@@ -356,7 +356,7 @@ async def test_only_buckets_with_such_rows_are_read(served, protocol, trial, row
     try:
 
         async def lengths(since):
-            found = await reader.histories([trial.uid], "metrics", ["loss"], since, list)
+            found = await reader.histories([trial.uid], "metrics", ["loss"], since)
             return sorted((each.shape.steps, each.number, len(each)) for each in found[trial.uid])
 
         everything = await lengths(Since())

@@ -132,7 +132,8 @@ async def test_a_named_projection_is_read_as_it_is(folded, kind):
     else:
         async with ts.connect(**settings) as protocol:
             found = await protocol.fetch_trials({}, sort="created")
-            history = await protocol.fetch_metrics(next(each for each in found if each.name == "loner"), "loss")
+            loner = next(each for each in found if each.name == "loner")
+            history = await protocol.fetch_metrics(loner, "loss")
             [project] = await protocol.fetch_projects({})
             calls = [
                 protocol.new_trial(ts.Trial(name="no")),
@@ -148,7 +149,7 @@ async def test_a_named_projection_is_read_as_it_is(folded, kind):
             with pytest.raises(ts.ProjectionIsReadOnly):
                 protocol.statistics()
 
-        assert len(history["loss"].values) == 2700
+        assert len(history["loss"].values) == loner.metrics["loss"].count >= 2700
         assert len(project.trials) == 13
     assert found == before
 
