@@ -6,10 +6,12 @@ import asyncio
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import trialstream as ts
 from aiokafka import TopicPartition
+from aiokafka.conn import AIOKafkaConnection
 from trialstream.config import Config
 from trialstream.log.clients import open_consumer
 from trialstream.log.topics import ensure_topics
@@ -37,11 +39,13 @@ class _Starts:
         seconds: Time until all protocols were connected.
         published: Number of records that they wrote to the schemas topic.
         connections: Largest number of connections to Kafka at the same time.
+        requests: Requests to Kafka that they sent.
     """
 
     seconds: float
     published: int
     connections: int
+    requests: int
 
 
 async def run(bench: Bench) -> list[Row]:
@@ -58,6 +62,7 @@ async def run(bench: Bench) -> list[Row]:
         Row(what, "s", [found.seconds]),
         Row(f"{what}: records written", "records", [float(found.published)], {}, none),
         Row(f"{what}: connections of Kafka", "connections", [float(found.connections)]),
+        Row(f"{what}: requests to Kafka, of each", "requests", [found.requests / count]),
     ]
 
 
@@ -92,13 +97,14 @@ async def _together(bench: Bench, config: Config, count: int) -> _Starts:
             most = max(most, await asyncio.to_thread(_connections, broker) - idle)
             await asyncio.sleep(_SAMPLE_SECONDS)
         seconds = time.perf_counter() - began
-        assert all(line == b"connected\n" for line in connecting.result()), connecting.result()
+        answers = [line.split() for line in connecting.result()]
+        assert all(answer[:1] == [b"connected"] for answer in answers), answers
     finally:
         for each in children:
             assert each.stdin is not None
             each.stdin.close()  # ends the child
         await asyncio.gather(*(each.wait() for each in children))
-    return _Starts(seconds, await _schema_records(config) - before, most)
+    return _Starts(seconds, await _schema_records(config) - before, most, sum(int(number) for _, number in answers))
 
 
 def _connections(process: psutil.Process) -> int:
@@ -118,13 +124,21 @@ async def _child(kafka: str, mongo: str, prefix: str, spools: str, count: int) -
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     limit = asyncio.Semaphore(_AT_ONCE)
+    requests, send = 0, AIOKafkaConnection.send
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal requests
+        requests += 1
+        return send(*args, **kwargs)
+
+    AIOKafkaConnection.send = counted
 
     async def connect(protocol: ts.KafkaProtocol) -> None:
         async with limit:
             await protocol.open()
 
     await asyncio.gather(*map(connect, protocols))
-    print("connected", flush=True)
+    print("connected", requests, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     for each in protocols:
         await each.close()

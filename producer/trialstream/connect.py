@@ -82,7 +82,7 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
 
     Raises:
         ConfigError: A setting is invalid, or two settings exclude each other: `offline` excludes `read_only` and
-            `projection`, and `sync_writes` excludes all three.
+            `projection`, and `sync_writes` excludes all three and `when_full="drop_oldest"`.
     """
     kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
     if config.offline and kind is ReadOnlyProtocol:
@@ -93,5 +93,9 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         raise ConfigError(
             "sync_writes: cannot be set together with offline, read_only or projection, since such a protocol waits "
             "for no event to be folded"
+        )
+    if config.sync_writes and config.when_full == "drop_oldest":
+        raise ConfigError(
+            "sync_writes: cannot be set together with when_full='drop_oldest', which may drop an event whose call waits"
         )
     return kind(config, timeout=timeout)

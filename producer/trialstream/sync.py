@@ -33,6 +33,7 @@ from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.kafka.rows import as_floats
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
+from trialstream.reading.checks import checked_trials
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.statistics import Statistics
 
@@ -261,7 +262,7 @@ class SyncProtocol:
     ) -> dict[str, dict[str, MetricHistory]]:
         return self._run(
             self._protocol.fetch_histories,
-            trials,
+            checked_trials(trials),  # in this thread: an iterator may call this protocol
             *names,
             since_step=since_step,
             since_row=since_row,

@@ -162,6 +162,37 @@ async def test_histories_of_undecided_trials(served, tmp_path, name):
     assert seen[undecided.uid]["loss"].values.tolist() == [0.5]
 
 
+async def test_an_undecided_trial_is_resolved_by_several_calls_at_once(served, name):
+    """Calls that wait for the same outcome all get it."""
+    async with connected(served) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name=name))
+        await protocol.log_trial_metrics(trial, step=1, loss=0.5)
+        await protocol.commit("folded")
+    client = AsyncIOMotorClient(served.mongo)
+    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
+    client.close()
+    undecided = ts.Trial(name=name, created=trial.created, request=outcome["_id"])
+    found = []
+    async with connected(served, timeout=10) as protocol, anyio.create_task_group() as tasks:
+
+        async def fetch():
+            found.append(await protocol.fetch_metrics(undecided, "loss"))
+
+        for _ in range(5):
+            tasks.start_soon(fetch)
+
+    assert [each["loss"].values.tolist() for each in found] == [[0.5]] * 5
+
+
+def test_trials_of_a_generator_that_calls_the_protocol(served, name):
+    """`trialstream.sync` iterates in the thread of the call."""
+    with trialstream.sync.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix) as protocol:
+        trials = [protocol.new_trial(ts.Trial(name=name, parameters={"n": n})) for n in range(3)]
+        found = protocol.fetch_histories(protocol.get_trial(each)[0] for each in trials)
+
+    assert found == {each.uid: {} for each in trials}
+
+
 async def test_histories_are_read_while_they_grow(served, protocol, name):
     """Each read of growing histories returns a beginning of each, with no row missing or doubled."""
     trials = [await protocol.new_trial(ts.Trial(name=name, parameters={"n": n})) for n in range(8)]

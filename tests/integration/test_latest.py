@@ -14,8 +14,9 @@ import trialstream.sync
 from aiokafka import AIOKafkaProducer
 from anyio.to_thread import run_sync
 from contract import connected, until
+from service_support import delete_topics, drop
 from trialstream.log.ends import LogEnds
-from trialstream.log.topics import Route, partition_of
+from trialstream.log.topics import Route, ensure_topics, partition_of
 
 READS = ["get_project", "get_trial_group", "get_trial", "fetch_trials", "fetch_groups", "fetch_projects"]
 HISTORIES = ["fetch_metrics", "fetch_histories"]
@@ -161,6 +162,36 @@ async def test_many_latest_reads_at_once(served, protocol, trial):
     assert sorted(seen) == list(range(30))
 
 
+async def test_a_projection_that_is_folded_again_is_waited_for(config, consumer):
+    """Checkpoints that were seen do not count any more once the databases were dropped."""
+    service = consumer(config)
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        assert await protocol.fetch_trials(latest=True) == [trial]
+        service.stop()
+        drop(config)
+        with anyio.move_on_after(1) as waiting:
+            await protocol.fetch_trials(latest=True)
+        service.start()
+        assert [each.uid for each in await protocol.fetch_trials(latest=True)] == [trial.uid]
+
+    assert waiting.cancelled_caught
+
+
+async def test_recreated_topics_are_noticed_by_a_process_that_logs_nothing(config, consumer):
+    """The ends of the log are those of the same log as before, or the read is refused."""
+    service = consumer(config)
+    async with connected(config) as writer:
+        trial = await writer.new_trial(ts.Trial(name="t"))
+    async with connected(config) as protocol:
+        assert [each.uid for each in await protocol.fetch_trials(latest=True)] == [trial.uid]
+        service.stop()
+        await delete_topics(config)
+        await ensure_topics(config)
+        with pytest.raises(ts.LogMismatch, match="topics were recreated"):
+            await protocol.fetch_trials(latest=True)
+
+
 # --- Without one of the parts
 
 
@@ -230,7 +261,9 @@ async def test_a_transaction_that_is_open(config, consumer):
     ends = LogEnds(config)
 
     async def is_marked():
-        return (await ends.read(config.partitions, 10))[Route(config.trials_topic, place)] == 2
+        return (await ends.read(protocol._session._pipeline.log_id, config.partitions, 10))[
+            Route(config.trials_topic, place)
+        ] == 2
 
     async with connected(config, timeout=20) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))

@@ -64,7 +64,7 @@ def is_complete(message, config, fate, reason):
     ("away", "reason"),
     [
         pytest.param(paused, PAUSED, id="paused"),
-        pytest.param(killed, r".*(KafkaConnectionError|NodeNotReadyError)", id="killed"),
+        pytest.param(killed, r".*(KafkaConnectionError|NodeNotReadyError|connection: refused)", id="killed"),
     ],
 )
 async def test_one_warning_in_each_outage(config, consumer, stack, settings, said, away, reason):

@@ -129,6 +129,12 @@ def test_spool_folders_that_may_stay_unused(tmp_path):
     assert isinstance(ts.connect(spool_dir=str(tmp_path / "file")), ts.KafkaProtocol)
 
 
+def test_sync_writes_drop_nothing(connect, tmp_path):
+    """A protocol may not drop an event whose call waits for it."""
+    with pytest.raises(ts.ConfigError, match=r"^sync_writes: cannot be set together with when_full='drop_oldest'"):
+        connect(sync_writes=True, when_full="drop_oldest", spool_dir=str(tmp_path))
+
+
 @pytest.mark.parametrize("how", [{"offline": True}, {"read_only": True}, {"projection": "july"}], ids=str)
 def test_sync_writes_need_servers_and_a_consumer(connect, monkeypatch, tmp_path, how):
     """A protocol that waits for no event to be folded refuses `sync_writes`, also from the environment."""

@@ -140,11 +140,15 @@ class KafkaProtocol(ReadingProtocol):
     async def log_trial_start(self, trial: Trial) -> None:
         uid = await self._existing_uid(trial)
         started = self._session.started
+        before = started.get(uid)
         started[uid] = time.perf_counter()
         try:
             await self._session.put(commands.log_trial_start(self._session.writer, uid))
         except SpoolFull:  # after any other error, the event is logged all the same
-            started.pop(uid, None)
+            if before is None:
+                started.pop(uid, None)
+            else:
+                started[uid] = before
             raise
 
     async def log_trial_finish(

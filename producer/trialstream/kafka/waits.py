@@ -59,7 +59,7 @@ class Waits:
             ends = await self._pipeline.ends(max(0.0, deadline - time.monotonic()))
             # The ends are higher, unless a broker has lost events that it had acknowledged to this protocol.
             offsets = {route: max(end, offsets.get(route, 0)) for route, end in ends.items()}
-        await self._reader.wait_folded(offsets, max(0.0, deadline - time.monotonic()))
+        await self._reader.wait_folded(offsets, max(0.0, deadline - time.monotonic()), fresh=latest)
 
     async def wait_spooled(self, timeout: float) -> None:
         """Wait until each event is acknowledged, or on disk where it survives a crash of the machine.

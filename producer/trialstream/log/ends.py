@@ -8,6 +8,7 @@ from trialstream_schemas.errors import KafkaUnavailable
 
 from trialstream.config import Config
 from trialstream.log.clients import close_consumer, kafka_errors, lone_consumer
+from trialstream.log.identity import check_identity
 from trialstream.log.topics import Route
 
 __all__ = ["LogEnds"]
@@ -29,12 +30,13 @@ class LogEnds:
         self._consumer: AIOKafkaConsumer | None = None
         self._opening = anyio.Lock()
 
-    async def read(self, partitions: int, timeout: float) -> dict[Route, int]:
+    async def read(self, log: str, partitions: int, timeout: float) -> dict[Route, int]:
         """Read the ends of the trials topic and the registry, as they are during the call.
 
         An event counts once all in-sync replicas have it: all events that Kafka has acknowledged to their writers.
 
         Args:
+            log: Id of the log.
             partitions: Partition count of the trials topic.
             timeout: Seconds.
 
@@ -43,13 +45,16 @@ class LogEnds:
 
         Raises:
             KafkaUnavailable: Kafka has not answered within the timeout.
+            LogMismatch: The topics belong to another log.
         """
         topic, registry = self._config.trials_topic, self._config.registry_topic
         places = [TopicPartition(registry, 0), *(TopicPartition(topic, number) for number in range(partitions))]
         try:
             async with kafka_errors(self._config):
                 with anyio.move_on_after(timeout):
-                    ends = await (await self._connected()).end_offsets(places)
+                    consumer = await self._connected()
+                    await check_identity(self._config, consumer._client, log)  # noqa: SLF001 (it has no public name)
+                    ends = await consumer.end_offsets(places)
                     return {Route(each.topic, each.partition): offset for each, offset in ends.items()}
             raise KafkaUnavailable(
                 f"Kafka at {self._config.kafka} has not returned the end of the log in {timeout:g} s; start one with "

@@ -246,13 +246,14 @@ class Pipeline:
 
         Raises:
             KafkaUnavailable: Kafka has not answered within the timeout, or was not reached since the start.
+            LogMismatch: The topics belong to another log than before.
         """
         if not self.has_connected:
             raise KafkaUnavailable(
                 f"Kafka at {self._config.kafka} was not reached since the start, so the end of the log is unknown; "
                 "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
             )
-        return await self._ends.read(self._partitions, timeout)
+        return await self._ends.read(self.log_id, self._partitions, timeout)
 
     async def wait_secured(self, timeout: float) -> None:
         """Return when all events that were queued before the call are acknowledged, or safe on disk.

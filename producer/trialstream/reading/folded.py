@@ -26,12 +26,14 @@ class FoldedOffsets:
         self._live = live
         self._folded: dict[Route, int] = {}
 
-    async def wait(self, offsets: Mapping[Route, int], timeout: float) -> None:
+    async def wait(self, offsets: Mapping[Route, int], timeout: float, *, fresh: bool = False) -> None:
         """Wait until the projection holds all events before some offsets.
 
         Args:
             offsets: By partition, the offset after the last event to wait for.
             timeout: Seconds.
+            fresh: Whether to read the checkpoints even if they were far enough when they were last read: the projection
+                may have been dropped since then, to be folded again.
 
         Raises:
             ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
@@ -40,7 +42,7 @@ class FoldedOffsets:
         """
         if self._live.is_named:
             return  # nothing more will be folded into it
-        missing = self._missing(offsets)
+        missing = offsets if fresh else self._missing(offsets)
         polls = 0
         if missing:
             await self._read_checkpoints(missing, polls)  # even with a timeout of 0, since the error names the offsets
@@ -77,8 +79,8 @@ class FoldedOffsets:
             )
             found = {each["_id"]: each for each in await cursor.to_list(None)}
             self._live.compare_log(found.pop(LOG_ID, None))
-            for id_, each in found.items():
-                self._folded[ids[id_]] = each["offset"]
+            for id_, route in ids.items():
+                self._folded[route] = found[id_]["offset"] if id_ in found else 0
             # A projection that becomes live has folded at least as much, so these offsets stay valid. The next poll
             # reads its checkpoints.
             if is_refresh_due(polls) and self._missing(missing):

@@ -253,9 +253,9 @@ class MongoReader(Reader):
         """See `Reader.poll_decisions`."""
         await self._decisions.run()
 
-    async def wait_folded(self, offsets: Mapping[Route, int], timeout: float) -> None:
+    async def wait_folded(self, offsets: Mapping[Route, int], timeout: float, *, fresh: bool = False) -> None:
         """See `Reader.wait_folded`."""
-        await self._folded.wait(offsets, timeout)
+        await self._folded.wait(offsets, timeout, fresh=fresh)
 
 
 def _of_buckets(since: Since) -> Document:

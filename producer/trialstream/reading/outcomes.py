@@ -28,6 +28,15 @@ _WITH_TRIAL: list[Document] = [
 ]
 
 
+class _Pending:
+    """A request whose outcome callers wait for."""
+
+    def __init__(self) -> None:
+        self.callers = 0
+        self.ended = anyio.Event()
+        self.found: Document | None = None
+
+
 class DecisionPoller:
     """Polls the outcomes that callers wait for. Belongs to one event loop.
 
@@ -37,8 +46,7 @@ class DecisionPoller:
 
     def __init__(self, live: LiveProjection) -> None:
         self._live = live
-        self._waiting: dict[str, anyio.Event] = {}
-        self._found: dict[str, Document] = {}
+        self._waiting: dict[str, _Pending] = {}
         self._polls = 0
         # Why outcomes cannot be read, for callers that are woken without one.
         self._mismatch = ""
@@ -57,20 +65,23 @@ class DecisionPoller:
         Raises:
             LogMismatch: The live projection was folded from another log.
         """
-        decided = self._waiting[request] = anyio.Event()
+        pending = self._waiting.setdefault(request, _Pending())
+        pending.callers += 1
         self._polls = min(self._polls, 1)  # the long pauses for a late outcome do not apply to this request
         self._wake.set()
         try:
             with anyio.move_on_after(timeout):
-                await decided.wait()
-            if (found := self._found.pop(request, None)) is None:
-                if decided.is_set():
+                await pending.ended.wait()
+            if (found := pending.found) is None:
+                if pending.ended.is_set():
                     raise LogMismatch(self._mismatch)
                 return None
             trial = trial_from_document(found["trials"][0]) if found["trials"] else None
             return Decision(outcome_from_document(found), trial)
         finally:
-            del self._waiting[request]
+            pending.callers -= 1
+            if not pending.callers:
+                del self._waiting[request]
 
     async def run(self) -> None:
         """Poll while callers wait; runs until cancelled."""
@@ -91,19 +102,19 @@ class DecisionPoller:
                     logger.debug("outcomes could not be read", exc_info=True)
                 except LogMismatch as error:  # the outcomes are folded elsewhere
                     self._mismatch = str(error)
-                    for decided in self._waiting.values():
-                        decided.set()
+                    for pending in self._waiting.values():
+                        pending.ended.set()
 
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""
-        pending = [request for request, event in self._waiting.items() if not event.is_set()]
+        pending = [request for request, each in self._waiting.items() if not each.ended.is_set()]
         if not pending:
             return 0
         outcomes = self._live.database.outcomes
         stages = [{"$match": {"_id": {"$in": pending}}}, *_WITH_TRIAL]
         found = await outcomes.aggregate(stages, maxTimeMS=self._live.max_time_ms).to_list(None)
         for each in found:
-            if (event := self._waiting.get(each["_id"])) is not None:  # None: the wait has ended
-                self._found[each["_id"]] = each
-                event.set()
+            if (waiting := self._waiting.get(each["_id"])) is not None:  # None: the wait has ended
+                waiting.found = each
+                waiting.ended.set()
         return len(found)

@@ -211,12 +211,13 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    async def wait_folded(self, offsets: Mapping[Route, int], timeout: float) -> None:
+    async def wait_folded(self, offsets: Mapping[Route, int], timeout: float, *, fresh: bool = False) -> None:
         """Wait until the projection holds all events before some offsets.
 
         Args:
             offsets: By partition, the offset after the last event to wait for.
             timeout: Seconds.
+            fresh: Whether to look at the projection even if it held these events before: it may have been dropped.
 
         Raises:
             ProjectionBehind: The consumer has not folded them within the timeout.
