@@ -61,8 +61,12 @@ class LogWatch:
         """
         async with self._checking:
             if not self._is_checked:
-                await store.ownership.check_log(await read_identity(self._config))
-                self._is_checked = True
+                self._is_checked = True  # before the check: a change during it asks for another one
+                try:
+                    await store.ownership.check_log(await read_identity(self._config))
+                except BaseException:
+                    self._is_checked = False
+                    raise
 
     async def run(self, live: Callable[[], Awaitable[Store]]) -> None:
         """Compare the log with the one that was checked before, every ten seconds, until it is another one.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 
 import anyio
+import pytest
 import trialstream as ts
+from aiokafka.admin import NewTopic
 from anyio.to_thread import run_sync
 from service_load import connected
-from service_support import records_of, until
+from service_support import admin, records_of, send, until
+from trialstream.log.topics import ensure_topics
+from trialstream.pipeline import sender
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import SubjectEvent
 
@@ -62,3 +66,34 @@ async def test_a_killed_broker_loses_and_reorders_nothing(config, consumer, stac
     first_seen = list(dict.fromkeys(seqs))
 
     assert first_seen == list(range(1, len(first_seen) + 1))
+
+
+async def test_an_error_of_ours_while_connecting_is_retried(config, consumer, monkeypatch):
+    """While the client cannot be made, as when certificates are being replaced, events wait; then they are sent."""
+    consumer(config)
+    failures = []
+
+    def broken(*_):
+        failures.append(1)
+        raise ts.ConfigError("kafka_ssl_certfile: the certificate does not match its key")
+
+    async with connected(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+    async with connected(config) as protocol:
+        with monkeypatch.context() as patched:
+            patched.setattr(sender, "batch_producer", broken)
+            await protocol.add_trial_tags(trial, i=1)
+            await until(lambda: len(failures) > 1)
+        await protocol.commit("folded")
+        [again] = await protocol.fetch_trials({"uid": trial.uid})
+
+    assert again.tags == {"i": 1}
+
+
+async def test_a_registry_that_begins_with_a_foreign_record_is_refused(config):
+    """Topics of another program are no log."""
+    async with admin(config) as client:
+        await client.create_topics([NewTopic(config.registry_topic, 1, 1)])
+    await send(config, [b"no event"], topic=config.registry_topic)
+    with pytest.raises(ts.LogMismatch, match=r"expected LogCreated at offset 0, got .*not in Avro"):
+        await ensure_topics(config)

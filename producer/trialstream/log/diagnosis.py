@@ -45,8 +45,9 @@ async def kafka_trouble(config: Config, error: Exception) -> str:
         found = await asyncio.gather(*(_server_fault(config, host, port) for host, port in hosts))
         faults = {address(*each): fault for each, (fault, _) in zip(hosts, found, strict=True)}
         advertised = {each for _, brokers in found for each in brokers} - set(hosts)
-        for host, port in sorted(advertised):
-            fault, _ = await _server_fault(config, host, port)
+        brokers = sorted(advertised)
+        found = await asyncio.gather(*(_server_fault(config, host, port) for host, port in brokers))
+        for (host, port), (fault, _) in zip(brokers, found, strict=True):
             faults[f"{address(host, port)} (as Kafka advertises a broker)"] = fault
     otherwise = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return describe(f"Kafka at {config.kafka}", faults, otherwise, _REMEDY)

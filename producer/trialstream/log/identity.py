@@ -13,7 +13,7 @@ import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from trialstream_schemas.errors import KafkaUnavailable, LogMismatch
+from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import LogCreated
 
@@ -50,10 +50,14 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
         ) from None
     if not found.records:
         return None
-    event = SchemaStore().decode(found.records[0].value or b"")
+    try:
+        event: object = SchemaStore().decode(found.records[0].value or b"")
+    except SchemaError as error:
+        event = error
     if not isinstance(event, LogCreated):
+        got = event if isinstance(event, SchemaError) else type(event).__name__
         raise LogMismatch(
-            f"{config.registry_topic}: expected LogCreated at offset 0, got {type(event).__name__}; it is not a "
+            f"{config.registry_topic}: expected LogCreated at offset 0, got {got}; it is not a "
             "registry of trialstream: set another TRIALSTREAM_PREFIX"
         )
     return event

@@ -27,7 +27,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     RequestTimedOutError,
 )
-from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, LogMismatch
+from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamError
 
 from trialstream.config import Config
 from trialstream.log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
@@ -178,7 +178,7 @@ class Sender:
     def refuse(self, error: LogMismatch) -> None:
         """Send nothing more, because the topics belong to another log; all waits raise the error."""
         if not self._mismatch:
-            logger.error("events stay in the spool: %s", error)
+            logger.error("nothing more is sent: %s", error)
         self._mismatch = str(error)
         self._progress.notify()
 
@@ -186,7 +186,7 @@ class Sender:
         """Send the entries of a partition, batch after batch, until it has none."""
         failures, max_bytes = 0, BATCH_BYTES
         try:
-            while entries := self._encode_first(route, max_bytes):
+            while not self._mismatch and (entries := self._encode_first(route, max_bytes)):
                 self._backlog.mark_sending(route, len(entries))
                 try:
                     count, end = await self._send(route, entries)
@@ -199,15 +199,16 @@ class Sender:
                     else:
                         await self._refusals.refuse(route, entries[0], _reason(error))
                     continue
-                except (KafkaError, KafkaUnavailable, TimeoutError, OSError) as error:
+                except LogMismatch as error:
+                    return self.refuse(error)
+                # An error of ours may end by itself, too: certificates are read at each connection, and are replaced.
+                except (KafkaError, TrialStreamError, TimeoutError, OSError) as error:
                     self._errors.pop(route, None)  # to the end of the dictionary
                     self._errors[route] = _reason(error)
                     logger.debug("sending to %s failed: %s", route, self._errors[route])
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
                     continue
-                except LogMismatch as error:
-                    return self.refuse(error)
                 failures = 0
                 self._errors.pop(route, None)
                 self._backlog.acked(route, count, end)
@@ -296,4 +297,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, (TimeoutError, RequestTimedOutError)):
         return "no answer"
     # The text of an error of aiokafka begins with the name of its class.
-    return str(error) if isinstance(error, (KafkaError, KafkaUnavailable)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (KafkaError, TrialStreamError)) else f"{type(error).__name__}: {error}"

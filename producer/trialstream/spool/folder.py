@@ -244,7 +244,8 @@ class Spool:
         except SpoolError:
             with suppress(OSError):
                 os.close(fd)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the disk may be read-only by now
+                path.unlink()
             raise
         self._number += 1
         self._output = output

@@ -7,6 +7,7 @@ acknowledged, in a segment or in one of these files; after a kill it may be in a
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from trialstream.spool.disk import disk_errors, sync_folder, write_all
@@ -54,7 +55,8 @@ class RefusedEvents:
                 self._append(path, data)
         except BaseException:
             if self._bytes == 0:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # the disk may be read-only by now
+                    path.unlink()
             self._path = None  # its end is unknown, so nothing may be added after it
             raise
         self._bytes += len(data)
