@@ -33,7 +33,7 @@ _SAMPLE_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class _Starts:
-    """What a number of starts took.
+    """Duration and cost of a number of starts.
 
     Attributes:
         seconds: Time until all protocols were connected.

@@ -142,6 +142,14 @@ async def test_invalid_arguments(protocol, given, options, error, named):
         await protocol.fetch_histories(given, **options)
 
 
+async def addressed_by_creation(served, trial):
+    """Return a trial as its creator has it before its revision is known."""
+    client = AsyncIOMotorClient(served.mongo)
+    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
+    client.close()
+    return ts.Trial(name=trial.name, created=trial.created, request=outcome["_id"])
+
+
 async def test_histories_of_undecided_trials(served, tmp_path, name):
     """A trial that is addressed by its creation is found under the uid that the passed object has."""
     writer = ts.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix, spool_dir=str(tmp_path))
@@ -149,10 +157,7 @@ async def test_histories_of_undecided_trials(served, tmp_path, name):
         trial = await protocol.new_trial(ts.Trial(name=name))
         await protocol.log_trial_metrics(trial, step=1, loss=0.5)
         await protocol.commit("folded")
-        client = AsyncIOMotorClient(served.mongo)
-        outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
-        client.close()
-        undecided = ts.Trial(name=name, created=trial.created, request=outcome["_id"])
+        undecided = await addressed_by_creation(served, trial)
         found = await protocol.fetch_histories([undecided, trial], "loss")
     async with connected(served, read_only=True) as reader:
         seen = await reader.fetch_histories([undecided], "loss")
@@ -168,10 +173,7 @@ async def test_an_undecided_trial_is_resolved_by_several_calls_at_once(served, n
         trial = await protocol.new_trial(ts.Trial(name=name))
         await protocol.log_trial_metrics(trial, step=1, loss=0.5)
         await protocol.commit("folded")
-    client = AsyncIOMotorClient(served.mongo)
-    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
-    client.close()
-    undecided = ts.Trial(name=name, created=trial.created, request=outcome["_id"])
+    undecided = await addressed_by_creation(served, trial)
     found = []
     async with connected(served, timeout=10) as protocol, anyio.create_task_group() as tasks:
 

@@ -72,7 +72,7 @@ async def topics(config):
     ],
 )
 async def test_a_standalone_server_is_refused(config, standalone, options):
-    """Whatever the URI says, `consume`, `rebuild` and `verify` end at once, with what to do, and write nothing."""
+    """`consume`, `rebuild` and `verify` end at once, say what to do, and write nothing, for each form of the URI."""
     config = replace(config, mongo=f"mongodb://{standalone.address}/?{options}")
     found = {}
 

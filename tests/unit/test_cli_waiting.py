@@ -1,4 +1,4 @@
-"""What a command waits for is shown on stderr, while it waits: commands whose servers are away or do not answer."""
+"""Notices of waits on stderr: commands whose servers are away or do not answer."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from trialstream_schemas.model.trial import OwnHash, Project, Trial, TrialError,
 from trialstream_schemas.wire import events as e
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-# What a user may give for each field of a trial, and for those that a creation carries.
+# Values that a user may give for each field of a trial, and for those that a creation carries.
 CARRIED = {
     "name": "t", "version": "1", "parameters": {"lr": 0.1}, "project_id": "p", "group_id": "g", "description": "d",
     "metadata": {"a": 1}, "tags": {"b": 2}, "status": CustomStatus("Queued", 7),

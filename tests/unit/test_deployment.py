@@ -1,4 +1,4 @@
-"""What servers say about themselves (`hello`), and whether consumers can use them."""
+"""Answers of servers to `hello`, and whether consumers can use these servers."""
 
 from __future__ import annotations
 

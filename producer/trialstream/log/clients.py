@@ -3,9 +3,8 @@
 - A client that is opened for a block is started on entry and stopped on exit, also when the block fails or is
   cancelled. While no broker answers, aiokafka may take any time to stop, so each stop has a deadline.
 - An error of aiokafka that leaves such a block is raised as `KafkaUnavailable`.
-- A client that outlives a block (`lone_consumer`, `group_consumer`,
-  `batch_producer`) is returned before it is started; its owner starts
-  and stops it.
+- A client that outlives a block (`lone_consumer`, `group_consumer`, `batch_producer`) is returned before it is started;
+  its owner starts and stops it.
 """
 
 from __future__ import annotations
