@@ -106,7 +106,8 @@ class Protocol(ABC):
         """Open the protocol, as `async with` does; `close` must follow.
 
         Raises:
-            ProtocolClosed: The protocol was opened before, or no asyncio event loop is running (as under trio).
+            ProtocolClosed: The protocol was opened before, or no asyncio event loop is running (as under trio), or
+                gevent or eventlet has replaced the threads.
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
             LogMismatch: The topics do not match the identity of the log, which was recorded at its creation, or MongoDB
                 belongs to another log.

@@ -18,7 +18,9 @@ async def test_64_processes_write_to_one_trial(config, consumer, tmp_path):
     async with connected(config) as protocol:
         author = Writer(protocol, Journal())
         trial = await author.create(ts.Trial(name="shared"))
-        running = [WriterProcess(config, tmp_path / f"{i}.journal", trial, calls=STEPS) for i in range(WRITERS)]
+        running = [
+            WriterProcess(config, tmp_path / f"{i}.journal", trial, calls=STEPS, patient=True) for i in range(WRITERS)
+        ]
         try:
             for each in running:
                 await run_sync(each.join)

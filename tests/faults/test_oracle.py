@@ -9,7 +9,7 @@ import bson
 import pytest
 from journal import call
 from oracle import check, check_documents, check_log, read_log, read_view
-from service_support import caught_up
+from service_support import caught_up, until
 from writers import load
 
 
@@ -19,6 +19,7 @@ async def run(config, consumer):
     consumer(config)
     async with load(config, writers=2, claims=3) as running:
         await running.grow(150)
+        await until(lambda: sum(each.answers.total() for each in running.journals) == 6 + 3)
     await caught_up(config)
     return await read_log(config), running.journals, read_view(config), await check(config, running.journals)
 

@@ -188,7 +188,7 @@ async def test_a_failing_disk_is_reported_and_loses_no_confirmed_event(config, c
         "        for i in range(20):\n"
         "            await protocol.add_trial_tags(trial, filler=os.urandom(50_000).hex(), last=i)\n"
         "            try:\n"
-        "                await protocol.commit(timeout=1)\n"
+        "                await protocol.commit(timeout=5)\n"
         "                print(i, flush=True)\n"
         "            except ts.CommitTimeout as error:\n"
         "                print('failed', error, file=sys.stderr)\n"

@@ -18,6 +18,7 @@ import trialstream as ts
 from journal import Journal, call
 from service_support import until
 from trialstream.config import Config
+from trialstream.pipeline import sender
 
 COMMIT_SECONDS = 60.0
 
@@ -325,12 +326,13 @@ class WriterProcess:
         pause: Pause between steps, seconds.
         claims: Whether it also claims trials with the name "job".
         secures: Number of steps between waits until all events are at least on disk; 0 for no waits.
+        patient: Whether an attempt to send lasts up to a minute, so that a stall of the machine causes no resend.
     """
 
-    def __init__(self, config, path, trial, *, calls, pause=0.0, claims=False, secures=0):
+    def __init__(self, config, path, trial, *, calls, pause=0.0, claims=False, secures=0, patient=False):
         self.path = path
         self._stop = _CONTEXT.Event()
-        arguments = (config, path, trial, calls, pause, claims, secures, self._stop)
+        arguments = (config, path, trial, calls, pause, claims, secures, patient, self._stop)
         self._process = _CONTEXT.Process(target=_run, args=arguments, daemon=True)
         self._process.start()
 
@@ -363,7 +365,9 @@ def _run(*arguments):
     asyncio.run(_write(*arguments))
 
 
-async def _write(config, path, trial, calls, pause, claims, secures, stop):
+async def _write(config, path, trial, calls, pause, claims, secures, patient, stop):
+    if patient:
+        sender._ATTEMPT_SECONDS = sender._REQUEST_SECONDS = 60.0
     journal = Journal(path=path)
     async with connected(config) as protocol:
         writer = Writer(protocol, journal)

@@ -12,7 +12,7 @@ from aiokafka.partitioner import murmur2
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
-from service_support import caught_up, cli, log_entries, send, without_notices
+from service_support import caught_up, cli, log_entries, send, until, without_notices
 from trialstream_consumer.fold import batch, updates
 from trialstream_consumer.replay.rebuild import rebuild
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
@@ -81,6 +81,7 @@ async def test_each_kind_of_poison_is_one_dead_letter_and_the_partition_continue
         offsets = await send(config, [*given.values(), encode(frame(trial, seq=4))], partition=partition)
         await caught_up(config)
         [again] = await protocol.fetch_trials({"uid": trial.uid})
+    await until(lambda: len(log_entries(service, "dead_letter")) >= len(given))  # logged after they are stored
     with MongoClient(config.mongo) as client:
         letters = list(client[config.database].dead_letters.find({}, sort=[("offset", 1)]))
 

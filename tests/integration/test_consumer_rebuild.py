@@ -84,6 +84,7 @@ async def write_all(config):
             await protocol.new_trial(ts.Trial(name="loner"), auto_increment=True)
         await protocol.add_project_trial(project, loner)
         await protocol.add_group_trial(group, loner)
+        await protocol.commit("folded")  # the claims below end when the group shows no more trials
 
     won: list[str] = []
 

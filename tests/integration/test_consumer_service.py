@@ -35,6 +35,11 @@ def folding(service):
     return {f"{line['topic']}/{line['partition']}" for line in log_entries(service, "folding")}
 
 
+def assigned(service):
+    """Return the partitions of a consumer at its latest assignment."""
+    return set(log_entries(service, "ready")[-1]["partitions"])
+
+
 def repeated(service):
     """Return the warnings and errors of a consumer that were logged twice in less than a minute."""
     found = []
@@ -52,10 +57,14 @@ def repeated(service):
 
 
 async def shared_by_two(config, first, second):
-    """Wait until both consumers fold some of the partitions."""
-    assert await members(config) == 2
+    """Wait until both consumers have some of the partitions, and together all of them."""
+    await until(partial(_is_stable, config, 2))
 
-    await until(lambda: bool(folding(second)) and bool(log_entries(first, "ready")[-1]["partitions"]))
+    def are_shared():
+        counts = len(assigned(first)), len(assigned(second))
+        return bool(folding(second)) and all(counts) and sum(counts) == config.partitions + 1
+
+    await until(are_shared)
 
 
 @pytest.mark.parametrize("how", ["leaves", "is killed"])
@@ -64,10 +73,8 @@ async def test_two_consumers_share_the_partitions_and_when_one_leaves_the_other_
     first = consumer(config)
     async with load(config) as writing:
         second = await run_sync(consumer, config)
-        await until(partial(_is_stable, config, 2))
         await shared_by_two(config, first, second)
-        theirs = set(log_entries(second, "ready")[-1]["partitions"])
-        mine = set(log_entries(first, "ready")[-1]["partitions"])
+        theirs, mine = assigned(second), assigned(first)
 
         assert len(theirs) + len(mine) == config.partitions + 1
         assert not theirs & mine
@@ -79,7 +86,7 @@ async def test_two_consumers_share_the_partitions_and_when_one_leaves_the_other_
             assert code == 0
         else:
             await run_sync(second.kill)
-        await until(lambda: len(log_entries(first, "ready")[-1]["partitions"]) == config.partitions + 1)
+        await until(lambda: len(assigned(first)) == config.partitions + 1)
         await writing.grow(300)
     await caught_up(config)
     await writing.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import uuid
 
 import anyio
 import numpy as np
@@ -45,15 +46,17 @@ def commands(monkeypatch):
     return listener
 
 
-@pytest.fixture
-async def trials(protocol, name):
+@pytest.fixture(scope="module")
+async def trials(protocol):
     """Trials of which the first has no history, and the others more and more rows, of several shapes."""
+    name = f"histories {uuid.uuid4().hex[:8]}"
     created = [await protocol.new_trial(ts.Trial(name=name, parameters={"n": n})) for n in range(6)]
     for n, trial in enumerate(created):
         for i in range(n * 500):
             values = {"loss": i / (n + 1)} | ({"accuracy": float(-i)} if i % 3 else {})
             await protocol.log_trial_metrics(trial, step=i if i % 2 else f"s{i}", **values)
     await protocol.log_trial_metrics(created[-1], step=1, aggregator=ts.StatAggregator.lazy(), stat=1.0)
+    await protocol.commit("folded")  # other protocols do not wait for what this one wrote
     return created
 
 

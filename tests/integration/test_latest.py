@@ -14,7 +14,7 @@ import trialstream.sync
 from aiokafka import AIOKafkaProducer
 from anyio.to_thread import run_sync
 from contract import connected, until
-from service_support import delete_topics, drop
+from service_support import delete_topics, drop, paused
 from trialstream.log.ends import LogEnds
 from trialstream.log.topics import Route, ensure_topics, partition_of
 
@@ -203,18 +203,16 @@ async def test_without_a_consumer(config):
             await protocol.fetch_trials(latest=True)
 
 
-async def test_while_kafka_does_not_answer(stack, served, name):
+async def test_while_kafka_does_not_answer(stack, served, name, monkeypatch):
     """While Kafka does not answer, a latest read ends at its timeout; afterwards it works again."""
-    async with connected(served, timeout=2) as protocol:
+    async with connected(served) as protocol:
         trial = await protocol.new_trial(ts.Trial(name=name))
         assert await protocol.get_trial(trial, latest=True) == [trial]
-        stack.kafka.signal(signal.SIGSTOP)
-        try:
+        with paused(stack.kafka), monkeypatch.context() as patch:
+            patch.setattr(protocol._session, "timeout", 2)
             assert await protocol.get_trial(trial) == [trial]
             with anyio.fail_after(10), pytest.raises(ts.KafkaUnavailable, match=rf"{served.kafka}.*end of the log in"):
                 await protocol.get_trial(trial, latest=True)
-        finally:
-            stack.kafka.signal(signal.SIGCONT)
         assert await protocol.get_trial(trial, latest=True) == [trial]
 
 

@@ -86,7 +86,7 @@ async def test_a_killed_trial_is_listed_and_resumed(config, consumer):
 
 async def test_without_a_consumer_no_trial_is_listed_as_lost(config):
     """Without a consumer the command reports the missing events instead of listing trials that may be running."""
-    async with connected(config, timeout=1) as protocol:
+    async with connected(config, timeout=5) as protocol:
         with pytest.raises(ts.ProjectionBehind):
             await protocol.new_trial(ts.Trial(name="a"))
     command = [sys.executable, "-m", "trialstream_console.cli", "trials", "--lost"]

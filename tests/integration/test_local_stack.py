@@ -73,7 +73,7 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -254,6 +254,7 @@ def test_a_detached_stack_runs_until_down(data, ports):
 SHOW = "import json, os; print(json.dumps({name: os.environ[name] for name in os.environ if name.startswith('TRIAL')}))"
 
 
+@pytest.mark.timeout(300)
 def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, ports):
     """After kill -9 the folder can be started again; Ctrl-C then stops the servers in order with exit code 0.
 
@@ -277,6 +278,7 @@ def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, p
     assert left_in(data) == []
 
 
+@pytest.mark.timeout(300)
 def test_sigterm_during_the_start_leaves_nothing(data, ports):
     """An interrupted start stops the servers that it has started."""
     with foreground(data, *ports) as process:
@@ -287,6 +289,7 @@ def test_sigterm_during_the_start_leaves_nothing(data, ports):
     assert left_in(data) == []
 
 
+@pytest.mark.timeout(300)
 def test_a_server_that_dies_later_ends_the_stack_with_its_log(data, ports):
     """The other servers are stopped, and `status` shows the reason."""
     with foreground(data, *ports) as process:

@@ -20,11 +20,16 @@ PAUSED = r"no answer|KafkaConnectionError"
 
 
 @pytest.fixture(autouse=True)
-def _short_times(monkeypatch):
-    """Let the warning come after a second, and an attempt to send end before it."""
-    monkeypatch.setattr(outage, "_WARN_SECONDS", 1.0)
+def _short_attempts(monkeypatch):
+    """Let an attempt to send end before the warning of `warn_soon`; one that fails without an outage is made again."""
     monkeypatch.setattr(sender, "_ATTEMPT_SECONDS", 0.7)
     monkeypatch.setattr(sender, "_REQUEST_SECONDS", 0.5)
+
+
+@pytest.fixture
+def warn_soon(monkeypatch):
+    """Function after whose call the warning comes after a second; events before it may take a second themselves."""
+    return lambda: monkeypatch.setattr(outage, "_WARN_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -67,11 +72,13 @@ def is_complete(message, config, fate, reason):
         pytest.param(killed, r".*(KafkaConnectionError|NodeNotReadyError|connection: refused)", id="killed"),
     ],
 )
-async def test_one_warning_in_each_outage(config, consumer, stack, settings, said, away, reason):
+async def test_one_warning_in_each_outage(config, consumer, stack, settings, said, warn_soon, away, reason):
     """The warning says why, how many events wait and what becomes of them; the next outage has a warning of its own."""
     consumer(config)
     async with ts.connect(**settings) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="a"))
+        await protocol.commit()
+        warn_soon()
         for number in (1, 2):
             with away(stack.kafka):
                 await protocol.add_trial_tags(trial, first=number)
@@ -91,13 +98,15 @@ async def test_one_warning_in_each_outage(config, consumer, stack, settings, sai
         assert each.filename == __file__
 
 
-async def test_an_outage_of_the_sync_protocol(config, consumer, stack, settings, said):
+async def test_an_outage_of_the_sync_protocol(config, consumer, stack, settings, said, warn_soon):
     """The warning comes while the training code calls nothing, and points to the line of the block."""
     consumer(config)
 
     def train():
         with trialstream.sync.connect(**settings, spool="off") as protocol:
             trial = protocol.new_trial(ts.Trial(name="a"))
+            protocol.commit()
+            warn_soon()
             with paused(stack.kafka):
                 protocol.add_trial_tags(trial, a=1)
                 while not said:
@@ -113,13 +122,15 @@ async def test_an_outage_of_the_sync_protocol(config, consumer, stack, settings,
     assert each.filename == __file__
 
 
-async def test_warnings_that_are_errors_are_logged(config, consumer, stack, settings, caplog):
+async def test_warnings_that_are_errors_are_logged(config, consumer, stack, settings, caplog, warn_soon):
     """Where warnings are errors the message is logged, no call raises, and the events are sent after the outage."""
     consumer(config)
     with caplog.at_level(logging.WARNING, "trialstream"), warnings.catch_warnings():
         warnings.simplefilter("error")
         async with ts.connect(**settings) as protocol:
             trial = await protocol.new_trial(ts.Trial(name="a"))
+            await protocol.commit()
+            warn_soon()
             with paused(stack.kafka):
                 await protocol.add_trial_tags(trial, a=1)
                 await until(lambda: "has not acknowledged events" in caplog.text)

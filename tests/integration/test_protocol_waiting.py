@@ -13,7 +13,7 @@ import warnings
 import pytest
 import trialstream as ts
 from contract import METHODS, again, arguments_of, connected, until
-from service_support import paused
+from service_support import caught_up, paused
 
 # --- Settings
 
@@ -319,6 +319,7 @@ async def test_no_consumer_runs(unserved, consumer):
             await protocol.log_trial_metrics(ts.Trial(name="early"), loss=1)
         await protocol.commit()
         consumer(unserved)
+        await caught_up(unserved)
         [trial] = await protocol.fetch_trials({"name": "early"})
         await protocol.log_trial_metrics(trial, loss=1)
         found = await again(protocol, trial)
@@ -337,7 +338,7 @@ async def test_creations_of_projects_and_groups_without_a_consumer(unserved, met
 
 async def test_a_reader_that_has_written_nothing(config):
     """A reader that has written nothing waits for no consumer and gets empty results."""
-    async with connected(config, timeout=2) as protocol:
+    async with connected(config, timeout=10) as protocol:
         assert await protocol.fetch_trials({}) == []
         assert await protocol.get_project(ts.Project(name="a")) is None
         assert await protocol.get_trial(ts.Trial(name="a")) == []

@@ -84,7 +84,8 @@ async def test_every_read_has_a_time_limit(served, name, commands):
 @pytest.mark.parametrize("sort", [None, "metrics.loss.last"], ids=["a find", "an aggregation"])
 async def test_a_slow_query_is_ended(config, slow, sort):
     """A query that takes longer than the timeout is ended in MongoDB, with an error that says so."""
-    async with ts.connect(mongo=config.mongo, prefix=config.prefix, read_only=True, timeout=0.3) as protocol:
+    mongo = f"{config.mongo}&serverSelectionTimeoutMS=5000"  # to find the server may take longer than the query's limit
+    async with ts.connect(mongo=mongo, prefix=config.prefix, read_only=True, timeout=0.3) as protocol:
         began = time.monotonic()
         with pytest.raises(ts.MongoUnavailable, match=r"the query took longer than 0\.3 s, and MongoDB ended it"):
             await protocol.fetch_trials(slow, sort=sort)

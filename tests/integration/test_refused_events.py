@@ -13,7 +13,7 @@ import trialstream as ts
 import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import again
-from service_support import cli, set_limit
+from service_support import caught_up, cli, set_limit
 from trialstream.pipeline.push import push_spool, waiting_spools
 from trialstream.spool.refused import read_refused
 
@@ -83,6 +83,7 @@ async def test_a_refused_event_is_sent_after_the_limit_was_raised(config, consum
     await set_limit(config, 1_000_000)
     sent = await run_sync(cli, config, "push", "--refused", str(folder))
     async with connected(config) as reader:
+        await caught_up(config)
         found = await again(reader, trial)
         folder.mkdir(parents=True)
         for name, data in copies.items():

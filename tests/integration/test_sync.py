@@ -113,7 +113,7 @@ def test_leaving_by_an_exception_sends_all_events(config, consumer):
     with pytest.raises(ZeroDivisionError):
         fail()
     with trialstream.sync.connect(**settings) as protocol:
-        [again] = protocol.fetch_trials({"metrics.loss.last": 1.0})
+        [again] = protocol.fetch_trials({"metrics.loss.last": 1.0}, latest=True)
 
     assert again.name == "t"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import anyio
@@ -12,6 +10,7 @@ import trialstream as ts
 import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import again, connected
+from service_support import paused
 
 
 async def seen(reader, trial):
@@ -117,21 +116,19 @@ async def test_the_setting_of_the_environment(monkeypatch, served, trial):
 # --- Errors
 
 
-async def test_while_no_consumer_runs(config, consumer):
+async def test_while_no_consumer_runs(config, consumer, monkeypatch):
     """Without a consumer, a call ends at its timeout with the lag; its event is in the log and is folded later."""
     service = consumer(config)
-    async with connected(config) as protocol, connected(config, sync_writes=True, timeout=1) as writer:
+    async with connected(config) as protocol, connected(config, sync_writes=True) as writer:
         trial = await protocol.new_trial(ts.Trial(name="t"))
-        os.kill(service.pid, signal.SIGSTOP)
-        try:
+        with paused(service), monkeypatch.context() as patch:
+            patch.setattr(writer._session, "timeout", 1)
             began = time.monotonic()
             with pytest.raises(ts.ProjectionBehind, match="1 event behind"):
                 await writer.log_trial_start(trial)
             with pytest.raises(ts.ProjectionBehind, match="2 events behind"):
                 await writer.log_trial_metrics(trial, step=1, loss=0.5)
             elapsed = time.monotonic() - began
-        finally:
-            os.kill(service.pid, signal.SIGCONT)
         await writer.log_trial_finish(trial)
         found = await again(protocol, trial)
 
@@ -140,16 +137,14 @@ async def test_while_no_consumer_runs(config, consumer):
     assert found.chronos["runtime"].sum > 1  # the start was recorded when it was logged
 
 
-async def test_while_kafka_does_not_answer(stack, served, protocol, trial):
+async def test_while_kafka_does_not_answer(stack, served, protocol, trial, monkeypatch):
     """While Kafka does not answer, a call ends at its timeout; its event stays queued and arrives later."""
-    async with connected(served, sync_writes=True, timeout=1) as writer:
+    async with connected(served, sync_writes=True) as writer:
         await writer.add_trial_tags(trial, first=1)
-        stack.kafka.signal(signal.SIGSTOP)
-        try:
+        with paused(stack.kafka), monkeypatch.context() as patch:
+            patch.setattr(writer._session, "timeout", 1)
             with pytest.raises(ts.CommitTimeout, match=r"not acknowledged 1 events in 1 s; they stay queued"):
                 await writer.add_trial_tags(trial, second=2)
-        finally:
-            stack.kafka.signal(signal.SIGCONT)
     await protocol.commit("folded")
 
     assert (await protocol.fetch_trials({"uid": trial.uid}, latest=True))[0].tags == {"first": 1, "second": 2}

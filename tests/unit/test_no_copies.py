@@ -1,9 +1,11 @@
-"""A protocol belongs to one process and to asyncio: it is not pickled, not copied, and not opened under trio."""
+"""A protocol belongs to one process and to asyncio: not pickled, not copied, not opened under trio or gevent."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import trialstream as ts
@@ -55,3 +57,33 @@ def test_without_asyncio(make, tmp_path):
     opening = make(tmp_path).open()
     with pytest.raises(ts.ProtocolClosed, match=r"expected a running asyncio event loop.*trio.*trialstream\.sync"):
         opening.send(None)  # as another loop does
+
+
+GREEN = """
+from gevent import monkey
+monkey.patch_all()
+import asyncio, sys
+import trialstream as ts
+import trialstream.sync
+settings = {"offline": True, "spool_dir": sys.argv[1]}
+for opening in (
+    lambda: asyncio.run(ts.connect(**settings).open()),
+    lambda: trialstream.sync.connect(**settings).open(),
+    lambda: trialstream.sync.connect(read_only=True).open(),
+):
+    try:
+        opening()
+    except ts.ProtocolClosed as error:
+        print(error)
+"""
+
+
+def test_under_gevent(tmp_path):
+    """With gevent in the place of threads, opening raises ProtocolClosed: they stand still while a step computes."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GREEN, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+
+    [said] = set(ended.stdout.splitlines())
+    assert said.startswith("expected threads of the operating system, got those of gevent")
+    assert len(ended.stdout.splitlines()) == 3

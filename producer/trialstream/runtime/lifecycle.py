@@ -125,7 +125,7 @@ class Lifecycle:
             KafkaUnavailable: No broker answers, and there is no spool to work with instead.
             LogMismatch: The topics do not match the identity of the log, which was recorded at its creation, or MongoDB
                 belongs to another log.
-            ProtocolClosed: The connection was opened before.
+            ProtocolClosed: The connection was opened before, or gevent or eventlet has replaced the threads.
         """
         self._start_thread()
         try:
@@ -144,7 +144,8 @@ class Lifecycle:
         """Do what `open` does, from a thread that may block; further errors as for `open`.
 
         Raises:
-            ProtocolClosed: The connection was opened before, or the interpreter finalizes.
+            ProtocolClosed: The connection was opened before, or the interpreter finalizes, or gevent or eventlet has
+                replaced the threads.
         """
         self._start_thread()
         try:
@@ -164,6 +165,11 @@ class Lifecycle:
             raise ProtocolClosed("a protocol can be opened once: make another one with connect()")
         if sys.is_finalizing():  # a thread that is started now never runs
             raise ProtocolClosed(INTERPRETER_EXITS)
+        if name := _patched_by():
+            raise ProtocolClosed(
+                f"expected threads of the operating system, got those of {name}, which stand still while other code of "
+                "this process computes: open the protocol in a process without its monkey patching"
+            )
         self._opened_at = user_line()
         self._io = IoThread(self._name)
 
@@ -363,3 +369,13 @@ class Lifecycle:
             warn(message, self._opened_at)
         except Exception:  # noqa: BLE001 (see above)
             logger.warning("%s", message)
+
+
+def _patched_by() -> str:
+    """Return the name of the library that has replaced the threads of this process by its own; empty if none has."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return ""

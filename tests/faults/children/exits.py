@@ -259,7 +259,8 @@ async def main_async() -> None:
 
 
 if __name__ == "__main__":
-    sender._ATTEMPT_SECONDS = 60.0  # a stall of the machine must not cause a resend, which the tests report_close for
+    # A stall of the machine must not cause a resend, which the tests look for.
+    sender._ATTEMPT_SECONDS = sender._REQUEST_SECONDS = 60.0
     prepare()
     if api == "sync":
         main()

@@ -285,5 +285,6 @@ def data_loader(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sender._ATTEMPT_SECONDS = 60.0  # a stall of the machine must not cause a resend, which the tests look for
+    # A stall of the machine must not cause a resend, which the tests look for.
+    sender._ATTEMPT_SECONDS = sender._REQUEST_SECONDS = 60.0
     globals()[sys.argv[1]](*sys.argv[2:])
