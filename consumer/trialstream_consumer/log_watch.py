@@ -15,8 +15,9 @@ import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndTimestamp
 from trialstream.config import Config
-from trialstream.log.identity import read_identity
+from trialstream.log.identity import found_in_time, read_identity
 from trialstream_schemas.errors import LogMismatch, ServerUnavailable
 
 from trialstream_consumer.projection.store import Store
@@ -86,7 +87,7 @@ class LogWatch:
             await anyio.sleep(_WATCH_SECONDS)
 
     async def _compare(self, live: Callable[[], Awaitable[Store]]) -> None:
-        [first] = (await self._consumer.offsets_for_times({self._registry: 0})).values()
+        first = await found_in_time(self._first)
         if first is None:
             raise LogMismatch(
                 f"{self._config.registry_topic} is empty, but database {(await live()).database} was folded from it: "
@@ -96,3 +97,9 @@ class LogWatch:
             self.expect_change()
             await self.check(await live())
             self._appended = first.timestamp
+
+    async def _first(self) -> OffsetAndTimestamp | None:
+        """Find the first record of the registry; None if it looks empty."""
+        found: dict[TopicPartition, OffsetAndTimestamp | None]
+        found = await self._consumer.offsets_for_times({self._registry: 0})
+        return found[self._registry]

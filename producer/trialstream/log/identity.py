@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -21,8 +23,12 @@ from trialstream.config import Config
 from trialstream.log.clients import open_client
 from trialstream.log.fetch import fetch
 
-__all__ = ["append_identity", "check_identity", "find_identity", "read_identity"]
+__all__ = ["EMPTY_SECONDS", "append_identity", "check_identity", "find_identity", "found_in_time", "read_identity"]
 
+T = TypeVar("T")
+# Time for which a registry may look empty although it is not, seconds. A broker that was killed returns only records
+# below the high watermark that it had written to disk, every five seconds, until it has restored the present one.
+EMPTY_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
 
@@ -63,19 +69,38 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
     return event
 
 
-async def check_identity(config: Config, client: AIOKafkaClient, log: str) -> None:
+async def found_in_time(find: Callable[[], Awaitable[T | None]], seconds: float = EMPTY_SECONDS) -> T | None:
+    """Look for something in the registry until it is found, since the registry may look empty: see `EMPTY_SECONDS`.
+
+    Args:
+        find: Looks for it; returns None if the registry looks empty.
+        seconds: Time to look, seconds; at least one look is made.
+
+    Returns:
+        What was found; None if the registry has stayed empty.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await find()
+        if found is not None or time.monotonic() >= deadline:
+            return found
+        await anyio.sleep(_RETRY_SECONDS)
+
+
+async def check_identity(config: Config, client: AIOKafkaClient, log: str, *, patience: float = EMPTY_SECONDS) -> None:
     """Check that the topics still belong to the log that was found before.
 
     Args:
         config: Names the registry.
         client: A started client.
         log: Id of the log.
+        patience: Time for which the registry may look empty, seconds.
 
     Raises:
         KafkaError: The registry could not be read.
-        LogMismatch: The topics belong to another log.
+        LogMismatch: The topics belong to another log, or the registry has stayed empty.
     """
-    found = await find_identity(config, client)
+    found = await found_in_time(lambda: find_identity(config, client), patience)
     if found is None or found.log != log:
         raise LogMismatch(
             f"{config.registry_topic} of Kafka at {config.kafka} {f'is log {found.log}' if found else 'is empty'}, but "

@@ -163,7 +163,7 @@ class Sender:
             return
         try:
             with anyio.fail_after(_ANSWER_SECONDS):
-                await check_identity(self._config, producer.client, self.log)
+                await check_identity(self._config, producer.client, self.log, patience=_ANSWER_SECONDS / 2)
         except TimeoutError:
             self._earliest_check = time.monotonic() + _UNCHECKED_SECONDS
         except (KafkaError, OSError) as error:
