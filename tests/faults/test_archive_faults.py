@@ -29,6 +29,7 @@ async def some_log(config):
     return 1 + 3 * config.partitions
 
 
+@pytest.mark.slow
 async def test_an_export_during_which_the_broker_dies_raises_and_leaves_no_file(config, stack, tmp_path, monkeypatch):
     """An export fails and leaves no file when the broker dies; once the broker is back, it writes the whole log."""
     records = await some_log(config)

@@ -213,6 +213,7 @@ def test_ctrl_c_at_every_stage(config, consumer, stack, start):
         assert found[stage][1] == list(range(100)), stage
 
 
+@pytest.mark.slow
 def test_warnings_as_errors(config, consumer, stack, start):
     """With `python -W error` the warning is raised after everything is on disk, and replaces no other exception."""
     consumer(config)

@@ -154,6 +154,7 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 async def test_a_rebuild_killed_at_each_of_its_steps_continues_when_it_is_run_again(config, consumer):
     """After each kill, consumers fold on at once, no reader sees less, and the next run succeeds."""
     service = consumer(config)

@@ -126,6 +126,7 @@ async def test_a_full_disk_blocks_once_and_then_drops_new_events(config, consume
     assert found.tags["last"] == logged - dropped - 1
 
 
+@pytest.mark.slow
 async def test_a_full_disk_can_drop_its_oldest_events(config, consumer, stack):
     """Calls do not wait: new events and all creations are kept; dropped ones are counted and show as a gap."""
     consumer(config)
@@ -153,6 +154,7 @@ async def test_a_full_disk_can_drop_its_oldest_events(config, consumer, stack):
     assert found.tags["last"] == logged - 1
 
 
+@pytest.mark.slow
 async def test_a_full_disk_can_raise(config, consumer, stack):
     """The call raises SpoolFull and logs nothing; all events logged before arrive."""
     consumer(config)

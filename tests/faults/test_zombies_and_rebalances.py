@@ -57,6 +57,7 @@ async def _stable(config, count):
     return await members(config) == count
 
 
+@pytest.mark.slow
 async def test_frequent_rebalances_do_not_stop_the_folding(config, consumer):
     """Four consumers in turn are killed or stopped, and started again; in every window events are folded."""
     services = [consumer(config)]

@@ -103,6 +103,7 @@ async def _is_stable(config, count):
     return await members(config) == count
 
 
+@pytest.mark.slow
 async def test_a_consumer_that_is_killed_again_and_again_loses_nothing(config, consumer):
     """After kill -9 at any moment, the documents equal the acknowledged events of the writers."""
     service = consumer(config)
@@ -216,6 +217,7 @@ async def test_mongodb_is_killed_and_started_again_while_a_consumer_folds(config
     assert repeated(service) == []
 
 
+@pytest.mark.slow
 async def test_kafka_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
     """The consumer rejoins by itself; nothing is lost or doubled."""
     service = consumer(config)

@@ -61,6 +61,7 @@ def test_a_complete_demo_leaves_no_process(demo):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_stopped_demo_leaves_no_process(demo):
     """A demo that is stopped during the training stops its workers and servers."""
     for line in demo.stdout:

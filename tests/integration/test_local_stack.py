@@ -136,6 +136,7 @@ async def test_the_stack_serves_topics_and_transactions(stack, config):
     assert count(config) == 2
 
 
+@pytest.mark.slow
 async def test_each_server_can_be_killed_and_comes_back_with_its_data(stack, config):
     """Kill -9 of a single server loses no data and leaves the others running; the restarted server has a new pid."""
     await create(config)
@@ -170,6 +171,7 @@ def test_a_paused_server_is_reported_as_silent(stack, config):
     assert read_status(DataFolder(stack.folder.path)).state == "ready"
 
 
+@pytest.mark.slow
 async def test_data_survives_a_restart_and_a_change_of_ports(tmp_path):
     """The replica set gets its new address; a server that dies at start is an error; no process is left behind."""
     folder = tmp_path / "data"
@@ -255,6 +257,7 @@ SHOW = "import json, os; print(json.dumps({name: os.environ[name] for name in os
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_kill_9_of_the_launcher_leaves_nothing_and_ctrl_c_stops_in_order(data, ports):
     """After kill -9 the folder can be started again; Ctrl-C then stops the servers in order with exit code 0.
 

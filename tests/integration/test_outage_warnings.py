@@ -69,7 +69,12 @@ def is_complete(message, config, fate, reason):
     ("away", "reason"),
     [
         pytest.param(paused, PAUSED, id="paused"),
-        pytest.param(killed, r".*(KafkaConnectionError|NodeNotReadyError|connection: refused)", id="killed"),
+        pytest.param(
+            killed,
+            r".*(KafkaConnectionError|NodeNotReadyError|connection: refused)",
+            id="killed",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 async def test_one_warning_in_each_outage(config, consumer, stack, settings, said, warn_soon, away, reason):

@@ -147,7 +147,7 @@ async def live(folder, seed, mode, *, connected, flaky):
     assert world.backlog.statistics() == (0, 0, len(sent), len(world.refused), 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
 def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
     """Events leave in the order in which they came, in either mode, if the disk fails, or Kafka is late or refuses."""
