@@ -71,6 +71,7 @@ except ValueError as error:
 protocol.commit("spooled")
 protocol.close()
 print(*sorted({*sys.modules} - loaded))
+assert {"motor", "pymongo", "bson"}.isdisjoint(sys.modules)
 """
 
 CONNECTED_IN_A_HANDLER = """
