@@ -118,11 +118,13 @@ __all__ = [
 _HEAVY = {"KafkaProtocol": "trialstream.kafka.protocol", "ReadOnlyProtocol": "trialstream.reading.read_only"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HEAVY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(_HEAVY[name]), name)
-    return found
+if not TYPE_CHECKING:  # type checkers would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HEAVY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(_HEAVY[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:
