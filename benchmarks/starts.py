@@ -1,8 +1,10 @@
-"""Starts: many protocols connect one after the other and stay open, beside one that connects alone."""
+"""Starts: the import, the first connection of a process, one that connects alone, and many that stay open."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from trialstream.log.clients import open_consumer
 from trialstream.log.topics import ensure_topics
 
 from benchmarks.bench import Bench
-from benchmarks.report import Mark, Row
+from benchmarks.report import Mark, Row, median
 
 # The protocols are divided over these processes: a thousand interpreters would need more memory than a small machine
 # has. Each protocol has a thread, an event loop and connections of its own, as in a process of its own.
@@ -27,6 +29,21 @@ _PROCESSES = 8
 _AT_ONCE = 8
 _PROTOCOLS, _QUICK_PROTOCOLS = 1000, 80
 _SAMPLE_SECONDS = 0.05
+_IMPORT_MS = 100.0
+_CONNECT_MS = 25.0
+_IMPORTS, _QUICK_IMPORTS = 15, 5
+_MODULES = ("trialstream", "trialstream.sync")
+# Prints the milliseconds of the first connection of a process, whose imports are part of it, and of the second.
+_CONNECT = """
+import sys, time
+import trialstream.sync
+for _ in range(2):
+    began = time.perf_counter()
+    protocol = trialstream.sync.connect(offline=True, spool_dir=sys.argv[1])
+    protocol.open()
+    print(1000 * (time.perf_counter() - began))
+    protocol.close()
+"""
 
 
 @dataclass(frozen=True)
@@ -50,18 +67,53 @@ async def run(bench: Bench) -> list[Row]:
     """Return the rows of this benchmark."""
     count = _QUICK_PROTOCOLS if bench.quick else _PROTOCOLS
     config = bench.config()
+    repetitions = _QUICK_IMPORTS if bench.quick else _IMPORTS
+    imports = [await asyncio.to_thread(_imported, bench, name, repetitions) for name in _MODULES]
+    first, second = await asyncio.to_thread(_offline, bench, repetitions)
     await ensure_topics(config)
     alone = [await _alone(config) for _ in range(5)]
     found = await _together(bench, config, count)
     none = [Mark.most("records", found.published, 0)]
     what = f"{count:,} protocols connect, {_PROCESSES * _AT_ONCE} at a time"
     return [
-        Row("one protocol connects alone", "ms", alone),
+        *imports,
+        Row("the first protocol of a process connects, offline", "ms", first, {"the second one": second}),
+        Row("one protocol connects alone", "ms", alone, {}, [Mark.most("ms", median(alone), _CONNECT_MS)]),
         Row(what, "s", [found.seconds]),
         Row(f"{what}: records written", "records", [float(found.published)], {}, none),
         Row(f"{what}: connections of Kafka", "connections", [float(found.connections)]),
         Row(f"{what}: requests to Kafka, of each", "requests", [found.requests / count]),
     ]
+
+
+def _imported(bench: Bench, name: str, repetitions: int) -> Row:
+    """Return the row of an import: the duration of a process, less that of a process that imports nothing."""
+    texts = ("pass", f"import {name}", "import asyncio", "import numpy")
+    runs = [[_duration(bench, text) for text in texts] for _ in range(1 + repetitions)][1:]  # the first one compiles
+    ours, event_loop, arrays = ([run[place] - run[0] for run in runs] for place in (1, 2, 3))
+    beside = {"asyncio": event_loop, "numpy": arrays}
+    return Row(f"`import {name}`", "ms", ours, beside, [Mark.most("ms", median(ours), _IMPORT_MS)])
+
+
+def _duration(bench: Bench, text: str) -> float:
+    """Return the milliseconds of a process that runs a script."""
+    began = time.perf_counter()
+    _python(bench, text)
+    return 1000 * (time.perf_counter() - began)
+
+
+def _offline(bench: Bench, repetitions: int) -> tuple[list[float], list[float]]:
+    """Return the milliseconds of the first and of the second offline connection of several processes."""
+    found = [_python(bench, _CONNECT).split() for _ in range(1 + repetitions)][1:]  # the first one compiles
+    return [float(first) for first, _ in found], [float(second) for _, second in found]
+
+
+def _python(bench: Bench, text: str) -> str:
+    """Run a script in a process with compiled modules, as those of an installed package, and return its output."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bench.folder / "compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", text, str(bench.folder / "spool")]
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
 
 
 async def _alone(config: Config) -> float:

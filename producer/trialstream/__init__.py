@@ -9,6 +9,9 @@ async with ts.connect() as protocol:
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from trialstream_schemas.errors import (
     ChronoError,
     CommitTimeout,
@@ -48,12 +51,14 @@ from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGro
 
 from trialstream.config import Config
 from trialstream.connect import connect
-from trialstream.kafka.protocol import KafkaProtocol
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.paths import path
-from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
+
+if TYPE_CHECKING:
+    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = [
     "Aggregator",
@@ -108,3 +113,19 @@ __all__ = [
     "update",
     "value_aggregator",
 ]
+
+# The modules of the names that are imported at their first use, since they need Kafka's and MongoDB's clients.
+_HEAVY = {"KafkaProtocol": "trialstream.kafka.protocol", "ReadOnlyProtocol": "trialstream.reading.read_only"}
+
+
+if not TYPE_CHECKING:  # type checkers would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HEAVY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(_HEAVY[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

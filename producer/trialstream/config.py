@@ -6,14 +6,16 @@ import ipaddress
 import math
 import os
 import re
-import ssl
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trialstream_schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Config", "FilePath", "check_timeout"]
 
@@ -309,6 +311,8 @@ class Config:
         return settings
 
     def _ssl_context(self) -> ssl.SSLContext:
+        import ssl  # noqa: PLC0415 (heavy)
+
         at = f"kafka_ssl_cafile {self.kafka_ssl_cafile!r}"
         try:
             context = ssl.create_default_context(cafile=self.kafka_ssl_cafile or None)

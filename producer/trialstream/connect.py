@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+import concurrent.futures.thread  # noqa: F401 (Python refuses its first import in an exit handler, which may connect)
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trialstream_schemas.errors import ConfigError
 
 from trialstream.config import Config
-from trialstream.kafka.protocol import KafkaProtocol
-from trialstream.reading.read_only import ReadOnlyProtocol
+
+if TYPE_CHECKING:
+    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = ["connect", "protocol_of"]
 
@@ -84,12 +87,12 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         ConfigError: A setting is invalid, or two settings exclude each other: `offline` excludes `read_only` and
             `projection`, and `sync_writes` excludes all three and `when_full="drop_oldest"`.
     """
-    kind = ReadOnlyProtocol if config.read_only or config.projection else KafkaProtocol
-    if config.offline and kind is ReadOnlyProtocol:
+    only_reads = bool(config.read_only or config.projection)
+    if config.offline and only_reads:
         raise ConfigError(
             "offline: cannot be set together with read_only or projection, since an offline protocol can only log"
         )
-    if config.sync_writes and (config.offline or kind is ReadOnlyProtocol):
+    if config.sync_writes and (config.offline or only_reads):
         raise ConfigError(
             "sync_writes: cannot be set together with offline, read_only or projection, since such a protocol waits "
             "for no event to be folded"
@@ -98,4 +101,11 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         raise ConfigError(
             "sync_writes: cannot be set together with when_full='drop_oldest', which may drop an event whose call waits"
         )
-    return kind(config, timeout=timeout)
+    # Imported here, in the caller's thread and before the I/O thread starts, which then imports nothing.
+    if only_reads:
+        from trialstream.reading.read_only import ReadOnlyProtocol  # noqa: PLC0415 (heavy)
+
+        return ReadOnlyProtocol(config, timeout=timeout)
+    from trialstream.kafka.protocol import KafkaProtocol  # noqa: PLC0415 (heavy)
+
+    return KafkaProtocol(config, timeout=timeout)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
@@ -31,11 +31,12 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream.arguments import resolve
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.kafka.rows import as_floats
 from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
 from trialstream.reading.checks import checked_trials
-from trialstream.reading.protocol import ReadingProtocol
 from trialstream.statistics import Statistics
+
+if TYPE_CHECKING:
+    from trialstream.reading.protocol import ReadingProtocol
 
 __all__ = ["SyncProtocol", "connect"]
 
@@ -51,7 +52,10 @@ class SyncProtocol:
     """
 
     def __init__(self, protocol: ReadingProtocol) -> None:
+        from trialstream.kafka.rows import as_floats  # noqa: PLC0415 (heavy)
+
         self._protocol = protocol
+        self._as_floats = as_floats
 
     def __reduce__(self) -> NoReturn:
         refuse_copy(self)
@@ -140,7 +144,7 @@ class SyncProtocol:
         if nowait(trial, step, aggregator, kwargs):
             return
         # In this thread, since the conversion of a tensor waits for its device.
-        floats = as_floats(kwargs)
+        floats = self._as_floats(kwargs)
         if floats is None or not nowait(trial, step, aggregator, floats):
             self._run(self._protocol.log_trial_metrics, trial, floats or kwargs, step=step, aggregator=aggregator)  # type: ignore[arg-type]  # overloaded
 

@@ -23,7 +23,7 @@ from trialstream.kafka.subjects import KnownSubjects
 from trialstream.kafka.waits import Waits
 from trialstream.pipeline.outbox import Outbox, OutboxFull
 from trialstream.pipeline.pipeline import Pipeline
-from trialstream.reading.mongo import MongoReader
+from trialstream.reading.offline import OfflineReader
 from trialstream.reading.reader import CandidateQuery, Collection, Decision, Read, Reader
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.runtime.origin import UserLine, warn
@@ -72,6 +72,11 @@ class Session:
         self.subjects = KnownSubjects(self.lifecycle)
         self.chronos = Chronos()
         self.started: dict[str, float] = {}
+        self._make_reader: Callable[[], Reader] = OfflineReader
+        if not config.offline:
+            from trialstream.reading.mongo import MongoReader  # noqa: PLC0415 (heavy)
+
+            self._make_reader = lambda: MongoReader(config, timeout)
         self._spool: Spool
         self._pipeline: Pipeline
         self._reader: Reader
@@ -90,7 +95,7 @@ class Session:
         """
         config = self.config
         self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
-        self._reader = MongoReader(config, self.timeout)
+        self._reader = self._make_reader()
         spool = None if config.spool == "off" else self._spool
         self._pipeline = Pipeline(
             config, self.lifecycle.loop, spool, self.lifecycle.warn_in_background, check_log=self._check_projection

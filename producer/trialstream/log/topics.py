@@ -15,7 +15,13 @@ import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.partitioner import murmur2
 from trialstream_schemas.errors import LogMismatch, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
@@ -146,12 +152,13 @@ async def _find_topics(client: AIOKafkaClient, config: Config) -> int:
     deadline = time.monotonic() + _METADATA_SECONDS
     created = False
     while True:
-        # A request for all topics: one that names topics would create them on brokers that do so automatically.
-        cluster = await client.fetch_all_metadata()
-        counts = {name: len(cluster.partitions_for_topic(name) or ()) for name in names}
+        # The client tracks no topic, so this is a request for all topics: one that names topics would create them on
+        # brokers that do so automatically.
+        if not await client.force_metadata_update():
+            raise KafkaConnectionError("no broker returned the metadata of the cluster")
+        counts = {name: len(client.cluster.partitions_for_topic(name) or ()) for name in names}
         missing = [name for name, count in counts.items() if not count]
         if not missing:
-            await client.set_topics(names)
             return counts[config.trials_topic]
         if not created:
             async with open_admin(config) as admin:

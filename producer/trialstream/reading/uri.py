@@ -1,14 +1,17 @@
-"""The check of a MongoDB URI, without a connection and without DNS."""
+"""The check of a MongoDB URI, without a connection and without DNS; of a plain one, without the driver too."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 from trialstream_schemas.errors import ConfigError
 
 __all__ = ["check_uri"]
+
+# URIs of which it is known that the driver takes them: hosts, ports below 60000, and the name of a replica set.
+_HOST = r"[A-Za-z0-9.-]+(:([1-9][0-9]{0,3}|[1-5][0-9]{4}))?"
+_PLAIN = re.compile(rf"mongodb://{_HOST}(,{_HOST})*(/(\?replicaSet=[A-Za-z0-9_-]+)?)?")
 
 
 def check_uri(uri: str) -> None:
@@ -20,6 +23,11 @@ def check_uri(uri: str) -> None:
     Raises:
         ConfigError: The URI is malformed, or its options contradict each other or name files that cannot be read.
     """
+    if _PLAIN.fullmatch(uri):
+        return
+    from pymongo import MongoClient  # noqa: PLC0415 (heavy)
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
     try:
         # The driver warns of unknown options. To suppress that would not be safe in a thread.
         client: MongoClient[dict[str, Any]] = MongoClient(uri, connect=False)

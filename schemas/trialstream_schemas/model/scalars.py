@@ -16,11 +16,12 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["NUMBER", "STEP", "VALUE", "Expected", "scalar", "wrong_type"]
 
@@ -53,12 +54,15 @@ def scalar(x: Any, path: str, expected: Expected) -> Any:
         InvalidType: The object is a numpy time, has no `item()`, or its `item()` fails or returns its own type.
         InvalidValue: A `numpy.longdouble` is finite and too large for a double.
     """
-    if _has_times(getattr(x, "dtype", None)):
+    import numpy as np  # noqa: PLC0415 (heavy)
+
+    dtype = getattr(x, "dtype", None)
+    if isinstance(dtype, np.dtype) and _has_times(dtype):
         raise wrong_type(x, path, expected)
     if isinstance(x, np.longdouble):  # Python has no such type, so `item()` returns the object itself
         return _double(x, path)
     item = getattr(x, "item", None)
-    if item is None or not callable(item):
+    if not callable(item):
         raise wrong_type(x, path, expected)
     try:
         found = item()
@@ -88,16 +92,24 @@ def wrong_type(x: object, path: str, expected: Expected, reason: str = "") -> In
     return InvalidType(f"{path}: expected {expected.types}, got {name}{reason}{advice}")
 
 
-def _has_times(dtype: Any) -> bool:
+def _dtype_of_times(x: object) -> np.dtype[Any] | None:
+    """The dtype of a numpy time, or of an array or record that holds such times; None for any other object."""
+    import numpy as np  # noqa: PLC0415 (heavy)
+
+    dtype = getattr(x, "dtype", None)
+    return dtype if isinstance(dtype, np.dtype) and _has_times(dtype) else None
+
+
+def _has_times(dtype: np.dtype[Any]) -> bool:
     """Whether a type of numpy is, or has a field that is, a datetime64 or a timedelta64."""
-    if not isinstance(dtype, np.dtype):
-        return False
-    return dtype.base.kind in "mM" or any(_has_times(field[0]) for field in (dtype.fields or {}).values())
+    if dtype.base.kind in "mM":
+        return True
+    return dtype.fields is not None and any([_has_times(field[0]) for field in dtype.fields.values()])
 
 
 def _double(x: np.longdouble, path: str) -> float:
     found = float(x)
-    if math.isinf(found) and not np.isinf(x):
+    if math.isinf(found) and abs(x) != math.inf:
         raise InvalidValue(f"{path}: expected a number that fits a double, got {x}")
     return found
 
@@ -108,6 +120,8 @@ def _double(x: np.longdouble, path: str) -> float:
 def _to_value(x: object) -> str:
     if isinstance(x, type):
         return "x.__qualname__"
+    import numpy as np  # noqa: PLC0415 (heavy)
+
     match x:
         case complex() | np.complexfloating():
             return "[x.real, x.imag]"
@@ -118,7 +132,7 @@ def _to_value(x: object) -> str:
     if dataclasses.is_dataclass(x):
         return "dataclasses.asdict(x)"
     if _is_array(x):
-        return "x.astype(str).tolist()" if _has_times(getattr(x, "dtype", None)) else "x.tolist()"
+        return "x.tolist()" if _dtype_of_times(x) is None else "x.astype(str).tolist()"
     return _to_step(x)
 
 
@@ -133,10 +147,12 @@ def _to_step(x: object) -> str:
         case Decimal():
             return "float(x) or str(x)"
     found = _to_number(x)
-    return f"str(x), or {found}" if found and _has_times(getattr(x, "dtype", None)) else found
+    return f"str(x), or {found}" if found and _dtype_of_times(x) is not None else found
 
 
 def _to_number(x: object) -> str:
+    import numpy as np  # noqa: PLC0415 (heavy)
+
     match x:
         case type() | complex() | np.complexfloating():
             return ""
@@ -146,8 +162,7 @@ def _to_number(x: object) -> str:
             return "x.timestamp()"
         case timedelta():
             return "x.total_seconds()"
-    dtype = getattr(x, "dtype", None)
-    if isinstance(dtype, np.dtype) and _has_times(dtype):
+    if (dtype := _dtype_of_times(x)) is not None:
         # The seconds since 1970, or the seconds of a duration; a record with times has no number.
         return {
             "M": "x.astype('datetime64[us]').astype(int) / 1e6",

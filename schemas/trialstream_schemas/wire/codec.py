@@ -32,7 +32,13 @@ from trialstream_schemas.wire.checker import checker
 from trialstream_schemas.wire.events import EVENTS, PARTS, Error, Event, MetricsLogged, StatusRecord, TrialUpdated
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
-from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, PARSED, check_items_take_bytes, fingerprint
+from trialstream_schemas.wire.schemas import (
+    EVENTS_BY_NAME,
+    FINGERPRINTS,
+    PARSED,
+    check_items_take_bytes,
+    fingerprint,
+)
 
 __all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
 
@@ -43,7 +49,7 @@ HEADER_BYTES = 10
 # Called with the bytes of a record and the offset of the body; returns the event, and the offset after the body.
 _Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
 
-_PREFIXES: dict[type[Event], bytes] = {event: MAGIC + fingerprint(schema) for event, schema in PARSED.items()}
+_PREFIXES: dict[type[Event], bytes] = {event: MAGIC + key for event, key in FINGERPRINTS.items()}
 _FRAME_PREFIX = _PREFIXES[MetricsLogged]
 
 

@@ -21,6 +21,7 @@ from trialstream_schemas.wire.events import EVENTS, Event
 
 __all__ = [
     "EVENTS_BY_NAME",
+    "FINGERPRINTS",
     "PARSED",
     "SCHEMAS",
     "check_items_take_bytes",
@@ -58,7 +59,10 @@ EVENTS_BY_NAME: dict[str, type[Event]] = {f"{_NAMESPACE}.{event.__name__}": even
 PARSED: dict[type[Event], Any] = {event: _load(event.__name__) for event in EVENTS}
 """Event → its schema of this version, as fastavro parsed it."""
 
-SCHEMAS: dict[bytes, bytes] = {fingerprint(schema): _text(schema) for schema in PARSED.values()}
+FINGERPRINTS: dict[type[Event], bytes] = {event: fingerprint(schema) for event, schema in PARSED.items()}
+"""Event → the fingerprint of its schema of this version."""
+
+SCHEMAS: dict[bytes, bytes] = {FINGERPRINTS[event]: _text(schema) for event, schema in PARSED.items()}
 """The schemas that this version writes: fingerprint → JSON, in the form that is published to the schemas topic."""
 
 

@@ -20,8 +20,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 __all__ = ["Moments", "moments", "moments_of_columns"]
 
 # Numbers in all columns together from which numpy is faster than the loop (measured).
@@ -96,6 +94,8 @@ def moments_of_columns(columns: Sequence[Sequence[float]]) -> list[Moments | Non
 
 
 def _moments_of_table(columns: Sequence[Sequence[float]]) -> Iterator[Moments | None]:
+    import numpy as np  # noqa: PLC0415 (heavy)
+
     table = np.array(columns, np.float64)
     n = table.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
