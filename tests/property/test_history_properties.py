@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trialstream.protocol import MetricHistory
+from trialstream.reading.buckets import BucketSearch
 from trialstream.reading.history import downsampled, histories
 from trialstream.reading.reader import Since
 from trialstream_schemas.model.history import Bucket, Rows, Shape
@@ -81,6 +82,37 @@ def test_a_history_since_a_row_and_a_step(frames, since, data):
         assert history.writers.tolist() == whole[name].writers[wanted].tolist()
         assert history.steps.dtype == whole[name].steps.dtype
         assert len(history.times) == len(wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.lists(FRAMES, min_size=1, max_size=9),
+    row=st.integers(0, 9300),
+    names=st.sampled_from([(), ("a",), ("b",)]),
+)
+def test_the_buckets_before_the_open_ones(frames, row, names):
+    """The search from the open buckets finds each bucket with such rows, no bucket twice, and few others."""
+    full, opened = buckets_of(frames)
+    stored = {each["_id"]: each for each in (bucket.to_document(full=True) for bucket in full)}
+    search = BucketSearch(names, row)
+    for bucket in opened:
+        if not names or set(names) & set(bucket.shape.names):
+            search.add(bucket.to_document(full=False))
+    read = []
+    while ids := search.take_missing():
+        read += ids
+        for each in ids:
+            search.add(dict(stored[each]))
+    found = histories(search.buckets.get("t_0", []), Since(row=row))
+    whole = histories([*full, *opened], Since(row=row))
+
+    assert len(set(read)) == len(read)
+    assert {name: each.rows.tolist() for name, each in found.items() if not names or name in names} == {
+        name: each.rows.tolist() for name, each in whole.items() if not names or name in names
+    }
+    if len(opened) == 1:  # rows of other shapes are unknown without reading them
+        needed = [each for each in full if can_hold(each, Since(row=row))]
+        assert len(read) <= len(needed) + (not len(opened[0]))
 
 
 # Often equal, with zeros of both signs, the ends of the range, and sequences of values that cannot be plotted.

@@ -6,6 +6,7 @@
 | `read_only` | the protocol that only reads, with MongoDB alone |
 | `reader` | the interface to what is read: queries as users write them |
 | `mongo` | the reader over MongoDB |
+| `buckets` | which buckets of a history are read |
 | `live` | which database is the live projection |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `operands`, `sorting`, `paths` | checks and translation of queries |
