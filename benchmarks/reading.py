@@ -1,13 +1,17 @@
-"""Reading: queries over 100,000 trials beside the same queries by the bare driver, long histories, and many of them."""
+"""Reading: queries over 100,000 trials beside the bare driver, indexes, long histories, and many of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trialstream as ts
+from pymongo import ReplaceOne
+from trialstream.reading.fields import partial_fields
+from trialstream.reading.history import downsampled
 from trialstream.reading.paths import TRIAL_FIELDS
 from trialstream.reading.query import translate
 from trialstream.reading.sorting import sort_keys
@@ -20,10 +24,25 @@ from benchmarks.report import Mark, Row, median, ratio
 
 _LIMIT = 50
 _TIMES_BARE = 1.5
-_SECONDS, _DOWNSAMPLED_SECONDS = 1.0, 0.2
+_SECONDS, _DOWNSAMPLED_SECONDS, _POLL_SECONDS = 1.0, 0.03, 0.005
+# Trials that are read as rows of 10 fields.
+_ROWS, _ROWS_MS = 10_000, 100.0
+_FIELDS = (
+    *("status", "created", "started", "finished", "parameters.lr", "parameters.seed", "tags.team", "metrics.loss"),
+    *("rows", "version"),
+)
+# Values of the setting `indexes`, and the number of trials whose documents a batch replaces.
+_INDEXES = ("", "parameters,tags", "metrics", "metrics.loss.last")
+_REPLACED = 1000
 # Trials whose histories are read together, and the rows of each.
 _MANY, _MANY_ROWS = 200, 256
 _TIMES_FASTER = 3.0
+_INDEXED: dict[str, tuple[dict[str, Any], str | None]] = {
+    "by parameter": ({"parameters.seed": 77}, None),
+    "by tag": ({"tags.team": "a7"}, None),
+    "by a metric's last value": ({"metrics.loss.last": {"$lt": 0.003}}, None),
+    "sorted by a metric's last value": ({}, "-metrics.loss.last"),
+}
 _QUERIES: dict[str, tuple[dict[str, Any], str | None]] = {
     "by parameter": ({"parameters.seed": 77}, None),
     "by status": ({"status": ts.Status.Running}, None),
@@ -57,7 +76,12 @@ async def _timed(call: Callable[[], Awaitable[Any]]) -> float:
 
 async def run(bench: Bench) -> list[Row]:
     """Return the rows of this benchmark."""
-    return [*await _queries(bench), *await _histories(bench), *await _many_histories(bench)]
+    return [
+        *await _queries(bench),
+        *await _indexes(bench),
+        *await _histories(bench),
+        *await _many_histories(bench),
+    ]
 
 
 async def _queries(bench: Bench) -> list[Row]:
@@ -78,7 +102,56 @@ async def _queries(bench: Bench) -> list[Row]:
             marks = [Mark.most("× the bare find", ratio(ours, bare), _TIMES_BARE, "×")]
             what = f"fetch_trials over {count:,}, {what}, limit {_LIMIT}"  # noqa: PLW2901
             rows.append(Row(what, "ms", ours, {"bare find": bare}, marks))
+        projection, keys = partial_fields(_FIELDS, "trials").projection, sort_keys(None, TRIAL_FIELDS)
+        ours, bare = [], []
+        for _ in range(repeat):
+            bare.append(await _timed(lambda: collection.find({}, projection, sort=keys, limit=_ROWS).to_list(None)))
+            ours.append(await _timed(lambda: protocol.fetch_trials(limit=_ROWS, fields=_FIELDS)))
+        marks = [Mark.most("ms", median(ours), _ROWS_MS)]
+        what = f"fetch_trials of {_ROWS:,} with {len(_FIELDS)} fields"
+        rows.append(Row(what, "ms", ours, {"bare find": bare}, marks))
         await client.drop_database(config.database)
+    return rows
+
+
+async def _indexes(bench: Bench) -> list[Row]:
+    """Measure what indexes of users' keys cost the fold, and what they gain for queries."""
+    count, repeat = (5000, 5) if bench.quick else (20_000, 15)
+    configs = {indexes: replace(bench.config(), indexes=indexes) for indexes in _INDEXES}
+    documents = [trial_to_document(_trial(n)) for n in range(count)]
+    written: dict[str, list[float]] = {indexes: [] for indexes in _INDEXES}
+    found: dict[str, dict[str, list[float]]] = {what: {indexes: [] for indexes in _INDEXES} for what in _INDEXED}
+    async with bench.mongo() as client:
+        for config in configs.values():
+            await ensure_indexes(config)
+            await client[config.database].trials.insert_many(documents)
+        for turn in range(repeat):
+            changed = [_trial(n * 7 % count) for n in range(_REPLACED)]
+            for each in changed:
+                for metric in each.metrics.values():
+                    metric.extend([0.1 + turn / 7, 0.2], turn)
+            writes = [ReplaceOne({"_id": each.uid}, trial_to_document(each)) for each in changed]
+            for indexes, config in configs.items():
+                collection = client[config.database].trials
+
+                async def write(collection: Any = collection, writes: Any = writes) -> None:
+                    async with await client.start_session() as session, session.start_transaction():
+                        await collection.bulk_write(writes, ordered=False, session=session)
+
+                written[indexes].append(1000 * await _timed(write) / _REPLACED)
+                for what, (query, sort) in _INDEXED.items():
+                    filter_, keys = translate(query, TRIAL_FIELDS), sort_keys(sort, TRIAL_FIELDS)
+                    cursor = collection.find(filter_, sort=keys, limit=_LIMIT)
+                    found[what][indexes].append(await _timed(lambda: cursor.to_list(None)))  # noqa: B023
+        for config in configs.values():
+            await client.drop_database(config.database)
+    rows = []
+    for what, unit, by in (
+        (f"replacing the documents of {_REPLACED:,} trials in a transaction", "µs each", written),
+        *((f"a query over {count:,} trials, {what}", "ms", each) for what, each in found.items()),
+    ):
+        beside = {f"indexes={indexes}": each for indexes, each in by.items() if indexes}
+        rows.append(Row(what, unit, by[""], beside))
     return rows
 
 
@@ -92,15 +165,24 @@ async def _histories(bench: Bench) -> list[Row]:
         [seen] = await protocol.fetch_trials({"uid": trial.uid})
         while seen.rows < rows:
             [seen] = await protocol.fetch_trials({"uid": trial.uid})
-        bare, whole, sampled = [], [], []
+        bare, whole, sampled, polled = [], [], [], []
         buckets = client[config.database].series
         for _ in range(repeat):
             bare.append(await _timed(lambda: buckets.find({"trial": trial.uid}).to_list(None)))
             whole.append(await _timed(lambda: protocol.fetch_metrics(trial, "loss")))
             sampled.append(await _timed(lambda: protocol.fetch_metrics(trial, "loss", max_points=1000)))
+            polled.append(await _timed(lambda: protocol.fetch_metrics(trial, "loss", since_row=rows - 10)))
+        history = (await protocol.fetch_metrics(trial, "loss"))["loss"]
+        sampling = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            downsampled(history, 1000)
+            sampling.append(1000 * (time.perf_counter() - began))
         for what, times, bound in (
             (f"fetch_metrics of {rows:,} points", whole, _SECONDS),
             (f"fetch_metrics of {rows:,} points, downsampled to 1,000", sampled, _DOWNSAMPLED_SECONDS),
+            (f"downsampling of {rows:,} points to 1,000", sampling, _DOWNSAMPLED_SECONDS),
+            (f"fetch_metrics since one of the latest rows of {rows:,}", polled, _POLL_SECONDS),
         ):
             beside = {"bare find of the buckets": bare}
             rows_read.append(Row(what, "ms", times, beside, [Mark.most("ms", median(times), 1000 * bound)]))

@@ -138,6 +138,8 @@ class Config:
         block_seconds: Total time that log calls wait for space during one outage, seconds; see `when_full`.
         projection: Name of a projection to read, made by `trialstream rebuild --until`; empty means the live one. A
             protocol with a named projection is read-only; consumers ignore the setting.
+        indexes: Paths of trials that consumers index, separated by commas, such as `parameters,metrics.loss.last`; a
+            field of users' keys, such as `parameters`, is indexed by each key.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
         kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         kafka_sasl_username: SASL user.
@@ -162,6 +164,7 @@ class Config:
     when_full: str = "block"
     block_seconds: float = 5.0
     projection: str = ""
+    indexes: str = ""
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = ""
     kafka_sasl_username: str = ""

@@ -676,8 +676,10 @@ class Protocol(ABC):
             since_step: Only rows whose step is at least this one and of its type (number or text).
             since_row: Only rows with this number or a later one, see `MetricHistory.rows`. MongoDB returns only the
                 parts of the history that can have such rows.
-            max_points: Maximum number of points of each history, 3 or more; longer ones are downsampled such that a
-                plot looks the same (MinMaxLTTB).
+            max_points: Maximum number of points of each history, 3 or more. Longer ones are downsampled such that no
+                spike is lost: the rows are cut into `(max_points - 2) // 2` buckets of equal length, or into
+                `(max_points - 2) // 3` if values are NaN or infinite, and the result has the minimum, the maximum and
+                the first NaN or infinite value of each bucket, and the first and the last row.
             section: Section of the trial: `metrics`, `chronos` or `metadata`.
             latest: As for `fetch_trials`.
 

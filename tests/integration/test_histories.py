@@ -230,4 +230,6 @@ async def test_histories_without_async(served, trials):
 
     found = await run_sync(read)
 
-    assert [len(each["loss"]) if each else 0 for each in found.values()] == [0, 3, 3, 3, 3, 3]
+    lengths = [len(each["loss"]) if each else 0 for each in found.values()]
+
+    assert lengths == [0, 2, 2, 2, 2, 2]  # the extremes are the ends

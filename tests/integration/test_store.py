@@ -10,13 +10,17 @@ import anyio
 import pytest
 from pymongo import MongoClient
 from service_support import snapshot
+from trialstream.reading.paths import TRIAL_FIELDS
+from trialstream.reading.sorting import sort_keys
 from trialstream_consumer.fold import State, fold
 from trialstream_consumer.projection.client import Connection, Unwritable
 from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.projection.store import Store
-from trialstream_schemas.errors import Fenced, LogMismatch, MongoUnavailable
+from trialstream_schemas.errors import ConfigError, Fenced, LogMismatch, MongoUnavailable
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.storage.documents import trial_to_document
 from trialstream_schemas.wire.events import LogCreated, MetricsLogged, TrialCreated
 
 TOPIC = "t.trials"
@@ -198,6 +202,37 @@ async def test_the_indexes_are_made_by_any_number_of_consumers_at_once(config):
         trials = client[config.database].trials.index_information()
 
     assert {"hash_1_revision_1", "project_id_1", "group_id_1", "status.name_1_created_1__id_1"} <= trials.keys()
+
+
+async def test_the_indexes_of_the_setting(config):
+    """Queries and descending sorts by the paths of the setting use indexes, in each projection that is opened."""
+    chosen = replace(config, indexes=r"parameters, tags,metrics.loss.last,parameters.a\.b")
+    for database in (config.database, f"{config.database}~1"):
+        await ensure_indexes(chosen, database)
+        await ensure_indexes(chosen, database)
+    with MongoClient(config.mongo) as client:
+        trials = client[f"{config.database}~1"].trials
+        trials.insert_one(
+            trial_to_document(Trial(name="a", parameters={"lr": 0.1, "a.b": [1, {"c": 2}]}, tags={"": 1}))
+        )
+        for filter_, sort in (
+            ({"parameters.lr": 0.1}, "created"),
+            ({"parameters.a%2Eb": 1}, "created"),
+            ({"parameters.a%2Eb.c": 2}, "created"),
+            ({"tags.%": {"$gt": 0}}, "created"),
+            ({}, "-metrics.loss.last"),
+        ):
+            found = trials.find(filter_, sort=sort_keys(sort, TRIAL_FIELDS))
+            plan = str(found.explain()["queryPlanner"]["winningPlan"])
+            assert len(list(found)) == 1
+            assert "IXSCAN" in plan
+            assert sort == "created" or "'SORT'" not in plan
+
+
+async def test_an_index_of_an_unknown_field(config):
+    """A path of the setting `indexes` that does not exist is an error that names the setting and the field."""
+    with pytest.raises(ConfigError, match=r"indexes: 'metrcs\.loss': there is no field 'metrcs', did you"):
+        await ensure_indexes(replace(config, indexes="parameters,metrcs.loss"))
 
 
 async def test_a_missing_server_is_named(config):

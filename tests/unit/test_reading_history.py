@@ -211,21 +211,37 @@ def test_downsampling_keeps_ends_and_extremes(points):
     assert (found.values == values[found.steps]).all()
     assert found.times.astype(int).tolist() == found.steps.tolist()
     assert found.rows.tolist() == (found.steps * 2).tolist()
-    assert (found.steps[0], found.steps[-1]) == (0, 999)
-    if points >= 10:
-        assert {9.0, -9.0} <= set(found.values)
+    assert found.steps[-1] == 999
+    assert points == 3 or found.steps[0] == 0
+    assert {9.0, -9.0} <= set(found.values)
 
 
-def test_downsampling_leaves_out_nan_and_inf():
-    """Downsampling leaves out NaN and ±inf; a history of NaN alone becomes empty."""
+def test_downsampling_keeps_gaps():
+    """A bucket with NaN or ±inf keeps the first of them beside its finite extremes; so does one without others."""
     values = np.arange(100.0)
     values[::2], values[1::20] = math.nan, math.inf
-    found = downsampled(plain(range(100), values), 10)
-    nothing = downsampled(plain(range(100), [math.nan] * 100), 10)
+    found = downsampled(plain(range(100), values), 8)
+    nothing = downsampled(plain(range(100), [math.nan] * 100), 8)
 
-    assert np.isfinite(found.values).all()
-    assert 3 <= len(found) <= 10
-    assert len(nothing) == 0
+    assert found.steps.tolist() == [0, 3, 49, 50, 51, 99]
+    assert np.isnan(found.values[[0, 3]]).all()
+    assert nothing.steps.tolist() == [0, 50, 99]
+    assert np.isnan(nothing.values).all()
+
+
+@pytest.mark.parametrize(
+    ("points", "wanted"),
+    [
+        pytest.param(3, [5, 6, 9], id="the extremes and the last row"),
+        pytest.param(4, [2, 5, 6, 9], id="also the row that is infinite"),
+        pytest.param(5, [0, 2, 5, 6, 9], id="also the first row"),
+    ],
+)
+def test_downsampling_to_few_points(points, wanted):
+    """With too few points for all rows that are kept otherwise, the extremes come first."""
+    values = [1.0, 1.0, -math.inf, math.nan, 1.0, 9.0, -9.0, 1.0, 1.0, 1.0]
+
+    assert downsampled(plain(range(10), values), points).steps.tolist() == wanted
 
 
 def test_a_short_history_is_not_downsampled():

@@ -7,6 +7,7 @@
 | `reader` | the interface to what is read: queries as users write them |
 | `mongo` | the reader over MongoDB |
 | `offline` | the reader of an offline protocol |
+| `buckets` | which buckets of a history are read |
 | `live` | which database is the live projection |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `operands`, `sorting`, `paths` | checks and translation of queries |

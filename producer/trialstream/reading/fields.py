@@ -16,7 +16,7 @@ from trialstream.reading.checks import shown
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import FIELDS, resolve
 
-__all__ = ["PartialFields", "partial_fields"]
+__all__ = ["KEYED_FIELDS", "PartialFields", "partial_fields"]
 
 # By collection, the fields from which the uid is made; the name, which every object has; and the time of creation,
 # which distinguishes fetched objects from new ones.
@@ -31,10 +31,10 @@ _MEMBERS: dict[str, frozenset[str]] = {
     "groups": frozenset({"trials"}),
     "projects": frozenset({"groups", "trials"}),
 }
-# Fields whose keys can be read one by one.
-_KEYED = frozenset(
+KEYED_FIELDS = frozenset(
     {"parameters", "metadata", "tags", "metrics", "chronos", "open_chronos", "failed_chronos", "writers"}
 )
+"""Fields of users' keys, which can be read and indexed key by key."""
 
 
 class PartialFields(NamedTuple):
@@ -74,7 +74,7 @@ def partial_fields(fields: Sequence[str] | None, collection: str) -> PartialFiel
             raise QueryError(f"fields: expected paths of type str, got {shown(given)}")
         with query_errors():
             field, *keys = resolve(given, known).split(".")
-        wanted.add(f"{field}.{keys[0]}" if keys and field in _KEYED else field)
+        wanted.add(f"{field}.{keys[0]}" if keys and field in KEYED_FIELDS else field)
     # MongoDB refuses a projection of a field and of a key in it.
     plain = {
         path: 1 for path in sorted(wanted - members) if path.split(".")[0] == path or path.split(".")[0] not in wanted

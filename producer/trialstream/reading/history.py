@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from trialstream.reading.reader import Since
 
 __all__ = ["check_points", "check_row", "downsampled", "histories"]
 
-# MinMaxLTTB keeps the two ends and needs at least one point between them.
+# The minimum, the maximum and the last row.
 _LEAST_POINTS = 3
 _ALL = Since()
 
@@ -34,7 +34,7 @@ def check_points(max_points: int | None) -> int | None:
 
     Raises:
         InvalidType: The number is not an integer.
-        InvalidValue: The number is less than 3, the minimum of MinMaxLTTB.
+        InvalidValue: The number is less than 3.
     """
     if max_points is None:
         return None
@@ -90,9 +90,18 @@ def histories(buckets: Iterable[Bucket], since: Since = _ALL) -> dict[str, Metri
 
 
 def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
-    """Downsample a history so that its curve looks the same (MinMaxLTTB, https://arxiv.org/abs/2305.00332).
+    """Downsample a history such that no spike is lost: keep the minimum and the maximum of each bucket.
 
-    NaN and ±inf are left out: they cannot be drawn, and would hide the minimum and maximum of the rows near them.
+    The rows are cut into buckets of equal length (to one row), in their order: `(max_points - 2) // 2` buckets, or
+    `(max_points - 2) // 3` if values are NaN or infinite, but at least one. The result has, in order,
+
+    - the first minimum and the first maximum of the finite values of each bucket;
+    - the first row of each bucket whose value is NaN or infinite, so a plot shows a gap there: a sequence of such rows
+      has a row in the result, or it lies in one bucket, after another one that has;
+    - the first and the last row of the history.
+
+    With 3 or 4 points there may not be room for all of these: the extremes come first, then the last row, the row that
+    is NaN or infinite, and the first row.
 
     Args:
         history: The history.
@@ -101,20 +110,41 @@ def downsampled(history: MetricHistory, max_points: int) -> MetricHistory:
     Returns:
         A history of at most `max_points` rows; the given history if it has no more.
     """
-    if len(history) <= max_points:
+    total = len(history)
+    if total <= max_points:
         return history
-    from tsdownsample import MinMaxLTTBDownsampler  # noqa: PLC0415 (loaded only where it is used)
-
     finite = np.isfinite(history.values)
-    if finite.all():  # the usual case, in which nothing is copied
-        chosen = MinMaxLTTBDownsampler().downsample(history.values, n_out=max_points)
-    else:
-        chosen = np.flatnonzero(finite)
-        if len(chosen) > max_points:
-            chosen = chosen[MinMaxLTTBDownsampler().downsample(history.values[chosen], n_out=max_points)]
-    return MetricHistory(
-        *(each[chosen] for each in (history.steps, history.times, history.writers, history.values, history.rows))
-    )
+    is_finite = bool(finite.all())  # the usual case, in which nothing is copied
+    low = history.values if is_finite else np.where(finite, history.values, math.inf)
+    high = history.values if is_finite else np.where(finite, history.values, -math.inf)
+    count = max(1, (max_points - 2) // (2 if is_finite else 3))
+    extremes = np.concatenate([_first_in_buckets(low, count, np.argmin), _first_in_buckets(high, count, np.argmax)])
+    found = [extremes[finite[extremes]], [total - 1]]  # a bucket without finite values has no extremes
+    if not is_finite:
+        odd = _first_in_buckets(finite, count, np.argmin)
+        found.append(odd[~finite[odd]])
+    chosen = np.unique(np.concatenate([*found, [0]])[:max_points].astype(np.intp))
+    columns: list[NDArray[Any]] = [history.steps, history.times, history.writers, history.values, history.rows]
+    return MetricHistory(*(each[chosen] for each in columns))
+
+
+def _first_in_buckets(column: NDArray[Any], count: int, find: Callable[..., Any]) -> NDArray[np.intp]:
+    """Find one row in each bucket.
+
+    Args:
+        column: A column with at least `count` rows.
+        count: Number of buckets.
+        find: `numpy.argmin` or `numpy.argmax`.
+
+    Returns:
+        The number of the row that was found in each bucket.
+    """
+    length, longer = divmod(len(column), count)
+    cut = longer * (length + 1)  # the first `longer` buckets have one row more
+    found = []
+    for first, rows in ((0, column[:cut].reshape(longer, length + 1)), (cut, column[cut:].reshape(-1, length))):
+        found.append(first + np.arange(len(rows)) * rows.shape[1] + find(rows, axis=1))
+    return np.concatenate(found)
 
 
 def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:

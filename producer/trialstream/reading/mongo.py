@@ -8,7 +8,6 @@ from typing import Any
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
 from trialstream_schemas.model.history import Bucket
-from trialstream_schemas.model.keys import escape_key
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
@@ -24,6 +23,7 @@ from trialstream_schemas.storage.documents import (
 from trialstream.config import Config
 from trialstream.log.topics import Route
 from trialstream.protocol import Query, Sort
+from trialstream.reading.buckets import read_buckets
 from trialstream.reading.fields import partial_fields
 from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection
@@ -217,23 +217,11 @@ class MongoReader(Reader):
         since: Since,
     ) -> dict[str, list[Bucket]]:
         """See `Reader.histories`."""
-        filter_: Document = {"trial": {"$in": list(uids)}, "section": section, **_of_buckets(since)}
-        fields = None
-        if names:
-            filter_["names"] = {"$in": list(names)}
-            plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
-            fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
 
         async def read(database: Database) -> dict[str, list[Bucket]]:
-            found: dict[str, list[Bucket]] = {}
             # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full.
             async with await self._client.start_session(snapshot=True) as session:
-                limit = self._live.max_time_ms
-                async for each in database.series.find(filter_, fields, session=session, max_time_ms=limit):
-                    if names:
-                        each["names"] = [name for name in each["names"] if name in names]
-                    found.setdefault(each["trial"], []).append(Bucket.from_document(each))
-            return found
+                return await read_buckets(database, session, uids, section, names, since, self._live.max_time_ms)
 
         return await self._live.read(read)
 
@@ -256,23 +244,3 @@ class MongoReader(Reader):
     async def wait_folded(self, offsets: Mapping[Route, int], timeout: float, *, fresh: bool = False) -> None:
         """See `Reader.wait_folded`."""
         await self._folded.wait(offsets, timeout, fresh=fresh)
-
-
-def _of_buckets(since: Since) -> Document:
-    """Return the filter of the buckets that can have rows since a step and a row.
-
-    The last span of a bucket has its latest rows. Steps that are numbers are packed, and `max_step` is the largest of a
-    full bucket; it is missing if an older consumer has filled the bucket. The open bucket of each shape is always read,
-    since it shows which names have a history.
-    """
-    wanted: list[Document] = []
-    if since.row is not None:
-        last = {"$last": "$segments"}
-        end = {"$add": [{"$arrayElemAt": [last, 0]}, {"$arrayElemAt": [last, 1]}]}
-        wanted.append({"$expr": {"$gt": [end, since.row]}})
-    if isinstance(since.step, str):
-        wanted.append({"step_type": "text", "steps": {"$gte": since.step}})
-    elif since.step is not None:
-        bounds = [{"max_step": {"$gte": since.step}}, {"max_step": None}]
-        wanted.append({"step_type": {"$in": ["int", "float"]}, "$or": bounds})
-    return {"$or": [{"_id": {"$regex": "/open$"}}, {"$and": wanted}]} if wanted else {}

@@ -29,8 +29,10 @@ def from_micros(micros: int) -> datetime:
     Raises:
         InvalidValue: The time is outside the years 1 to 9999.
     """
-    check_micros(micros)
-    return _EPOCH + timedelta(microseconds=micros)
+    try:
+        return _EPOCH + timedelta(0, 0, micros)
+    except OverflowError:
+        raise InvalidValue(_out_of_range(micros)) from None
 
 
 def check_micros(micros: int) -> None:
@@ -43,7 +45,11 @@ def check_micros(micros: int) -> None:
         InvalidValue: The time is outside the years 1 to 9999.
     """
     if not _FIRST_MICROS <= micros <= _LAST_MICROS:
-        raise InvalidValue(f"timestamp outside years 1 to 9999: {micros} microseconds since 1970")
+        raise InvalidValue(_out_of_range(micros))
+
+
+def _out_of_range(micros: int) -> str:
+    return f"timestamp outside years 1 to 9999: {micros} microseconds since 1970"
 
 
 # The first and the last time that `datetime` can represent.
