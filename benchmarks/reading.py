@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import trialstream as ts
@@ -142,7 +143,7 @@ async def _indexes(bench: Bench) -> list[Row]:
                 for what, (query, sort) in _INDEXED.items():
                     filter_, keys = translate(query, TRIAL_FIELDS), sort_keys(sort, TRIAL_FIELDS)
                     cursor = collection.find(filter_, sort=keys, limit=_LIMIT)
-                    found[what][indexes].append(await _timed(lambda: cursor.to_list(None)))  # noqa: B023
+                    found[what][indexes].append(await _timed(partial(cursor.to_list, None)))
         for config in configs.values():
             await client.drop_database(config.database)
     rows = []

@@ -1,4 +1,4 @@
-"""Starts: the import, the first connection of a process, one that connects alone, and many that stay open."""
+"""Starts: the import, the first connection of a process, one that connects alone, and many at the same time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from benchmarks.report import Mark, Row, median
 # has. Each protocol has a thread, an event loop and connections of its own, as in a process of its own.
 _PROCESSES = 8
 # Protocols of one process that connect at the same time: with all of them, two processors need longer for the clients
-# than the 10 s that a request may take. A protocol has threads of MongoDB's driver, too, so that many more than these
-# occupy two processors without an end.
+# than the 10 s that a request may take. The threads of MongoDB's driver, of which each protocol has some, occupy two
+# processors for minutes if there are many more protocols than these.
 _AT_ONCE = 8
 _PROTOCOLS, _QUICK_PROTOCOLS = 200, 80
 # Starts as Kafka sees them, all at the same moment: what a protocol does there until it is connected.
@@ -125,7 +125,7 @@ def _python(bench: Bench, text: str) -> str:
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bench.folder / "compiled")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", text, str(bench.folder / "spool")]
-    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603 (a script of this file)
 
 
 async def _alone(config: Config) -> float:
@@ -182,7 +182,7 @@ async def _schema_records(config: Config) -> int:
 async def _child(what: str, kafka: str, mongo: str, prefix: str, spools: str, count: int) -> None:
     """Connect after a line on stdin: a number of protocols, kept open until stdin ends, or as many starts at once."""
     config = Config(kafka=kafka, mongo=mongo, prefix=prefix, spool_dir=spools, spool="off")
-    protocols = [ts.KafkaProtocol(config, timeout=300) for _ in range(count if what == "protocols" else 0)]
+    protocols = [ts.KafkaProtocol(config, timeout=300) for _ in range(count)] if what == "protocols" else []
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     limit = asyncio.Semaphore(_AT_ONCE)
@@ -199,8 +199,8 @@ async def _child(what: str, kafka: str, mongo: str, prefix: str, spools: str, co
         async with limit:
             await protocol.open()
 
-    starts = [ensure_topics(config) for _ in range(0 if protocols else count)]
-    await asyncio.gather(*map(connect, protocols), *starts)
+    connecting = map(connect, protocols) if protocols else (ensure_topics(config) for _ in range(count))
+    await asyncio.gather(*connecting)
     print("connected", requests, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     for each in protocols:

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trialstream.log.topics import Route
@@ -147,7 +148,8 @@ async def live(folder, seed, mode, *, connected, flaky):
     assert world.backlog.statistics() == (0, 0, len(sent), len(world.refused), 0)
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.timeout(600)  # 60 lives, each with many writes to the disk
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
 def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
     """Events leave in the order in which they came, in either mode, if the disk fails, or Kafka is late or refuses."""

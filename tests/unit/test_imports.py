@@ -1,4 +1,4 @@
-"""What is imported when: `import trialstream` is light, and an open protocol imports nothing more."""
+"""Imports: `import trialstream` is light, and an open protocol imports nothing more."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import trialstream as ts
 # The packages that trialstream depends on, and the parts of the standard library that take longest to import.
 HEAVY = {
     *("aiokafka", "anyio", "bson", "cramjam", "fastavro", "motor", "numpy", "pymongo", "rich", "structlog"),
-    *("tsdownsample", "typer"),
-    *("asyncio", "ssl"),
+    *("typer", "asyncio", "ssl"),
 }
 
 LIGHT = """

@@ -10,7 +10,7 @@ from trialstream_schemas.wire.events import LogCreated
 
 @pytest.fixture
 def looks(monkeypatch):
-    """What each look into the registry finds; the last one repeats."""
+    """Results of the looks into the registry, in their order; the last one repeats."""
     found = []
 
     async def find(*_):

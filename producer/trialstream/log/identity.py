@@ -23,12 +23,12 @@ from trialstream.config import Config
 from trialstream.log.clients import open_client
 from trialstream.log.fetch import fetch
 
-__all__ = ["EMPTY_SECONDS", "append_identity", "check_identity", "find_identity", "found_in_time", "read_identity"]
+__all__ = ["append_identity", "check_identity", "find_identity", "found_in_time", "read_identity"]
 
 T = TypeVar("T")
 # Time for which a registry may look empty although it is not, seconds. A broker that was killed returns only records
 # below the high watermark that it had written to disk, every five seconds, until it has restored the present one.
-EMPTY_SECONDS = 5.0
+_EMPTY_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
 
@@ -69,8 +69,8 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
     return event
 
 
-async def found_in_time(find: Callable[[], Awaitable[T | None]], seconds: float = EMPTY_SECONDS) -> T | None:
-    """Look for something in the registry until it is found, since the registry may look empty: see `EMPTY_SECONDS`.
+async def found_in_time(find: Callable[[], Awaitable[T | None]], seconds: float = _EMPTY_SECONDS) -> T | None:
+    """Look for something in the registry until it is found, since the registry may look empty: see `_EMPTY_SECONDS`.
 
     Args:
         find: Looks for it; returns None if the registry looks empty.
@@ -87,7 +87,7 @@ async def found_in_time(find: Callable[[], Awaitable[T | None]], seconds: float 
         await anyio.sleep(_RETRY_SECONDS)
 
 
-async def check_identity(config: Config, client: AIOKafkaClient, log: str, *, patience: float = EMPTY_SECONDS) -> None:
+async def check_identity(config: Config, client: AIOKafkaClient, log: str, *, patience: float = _EMPTY_SECONDS) -> None:
     """Check that the topics still belong to the log that was found before.
 
     Args:
@@ -131,17 +131,18 @@ async def read_identity(config: Config) -> LogCreated:
         LogMismatch: The first record of the registry is not the identity of a log.
     """
     async with open_client(config) as client:
+
+        async def find() -> LogCreated | None:
+            try:
+                return await find_identity(config, client)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                return None
+
         with anyio.move_on_after(_READ_SECONDS):
-            while True:
-                try:
-                    found = await find_identity(config, client)
-                except KafkaError as error:
-                    if not error.retriable:
-                        raise
-                    found = None
-                if found is not None:
-                    return found
-                await anyio.sleep(_RETRY_SECONDS)
+            if (found := await found_in_time(find, _READ_SECONDS)) is not None:
+                return found
     raise KafkaUnavailable(
         f"{config.registry_topic}: expected a record at offset 0, got none from Kafka at {config.kafka} in "
         f"{_READ_SECONDS:g} s; check that the topic was not deleted"
