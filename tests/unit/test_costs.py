@@ -29,15 +29,17 @@ from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import MetricsLogged
 
 SERIES = TimeSeriesAggregator.lazy()
+# Rows of a long frame; a longer one is folded into several buckets.
+LONG = 256
 # The comment behind each bound has the steps of CPython 3.11.
 # 172, 227, 173, 190, 172: find the trial and the shape, compare types, pack and append
 CALL_STEPS = {"floats": 215, "ints": 285, "no step": 215, "a text": 240, "numpy": 215}
 TAKE_STEPS = 60  # 48: one function
 SEAL_STEPS = 260  # 209: a column at a time
 ROW_BYTES = 120  # 92: 48 packed, 33 for a bytes object, 8 for its place in a list
-ENCODE_STEPS = {1: 1075, FRAME_ROWS: 1800}  # 858, 1435: the fields, and one call for each column
-DECODE_STEPS = {1: 1000, FRAME_ROWS: 2280}  # 798, 1826: likewise
-FOLD_STEPS = {1: 2510, FRAME_ROWS: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
+ENCODE_STEPS = {1: 1075, LONG: 1800}  # 858, 1435: the fields, and one call for each column
+DECODE_STEPS = {1: 1000, LONG: 2280}  # 798, 1826: likewise
+FOLD_STEPS = {1: 2510, LONG: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
 GROUP_ROW_STEPS = 560  # 445: compare the row with the previous one, four aggregators
 ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
 ROWS = {
@@ -168,10 +170,10 @@ def test_sealing_a_frame(outbox):
 
 
 def test_encoding_and_decoding_a_frame():
-    """Encoding and decoding a full frame takes few more steps than one row."""
+    """Encoding and decoding a long frame takes few more steps than one row."""
     trial = Trial(name="t")
     store = SchemaStore()
-    for rows in (1, FRAME_ROWS):
+    for rows in (1, LONG):
         event = frame(trial, 1, rows)
         data = encode(event)
 
@@ -180,8 +182,8 @@ def test_encoding_and_decoding_a_frame():
 
 
 def test_folding_a_frame():
-    """Folding a row takes a bounded number of steps, and a frame of 256 rows less than twice as many."""
-    for rows in (1, FRAME_ROWS):
+    """Folding a row takes a bounded number of steps, and a frame of many rows less than twice as many."""
+    for rows in (1, LONG):
         trial = Trial(name="t")
         state = State(trials={trial.uid: trial})
         events = iter([frame(trial, seq, rows) for seq in range(1, 4)])

@@ -19,7 +19,7 @@ from trialstream.log.topics import Route
 from trialstream.pipeline import inbox as inboxes
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import FRAME_BYTES, FRAME_ROWS, FinishedChrono
+from trialstream.pipeline.frames import CHRONO_ROWS, FRAME_BYTES, FRAME_ROWS, FinishedChrono
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
@@ -262,10 +262,10 @@ def test_chronos_make_frames_of_all_names(box):
 
 def test_a_frame_of_chronos_has_a_largest_number_of_rows(box):
     """A frame of chronos with the largest number of rows is queued at once."""
-    for _ in range(FRAME_ROWS + 1):
+    for _ in range(CHRONO_ROWS + 1):
         box.chrono()
 
-    assert [len(each.chronos) for each in box.events(seal=False)] == [FRAME_ROWS]
+    assert [len(each.chronos) for each in box.events(seal=False)] == [CHRONO_ROWS]
 
 
 def test_metrics_and_chronos_do_not_seal_each_other(box):
@@ -466,6 +466,25 @@ def test_rows_wait_for_one_linger_at_most():
     loss, accuracy = box.outbox._open["0_0"]
     assert loss.due == first
     assert loss.due <= accuracy.due <= first + 5
+
+
+def test_frames_of_thousands_of_trials_linger_longer():
+    """While many frames are open, they gather rows for longer, up to a second; few are due after one linger again."""
+    box = Box(linger=0.2)
+    lingers = []
+    for number in range(8000):
+        before = time.monotonic()
+        box.metrics(uid=f"{number}_0", loss=1.0)
+        box.outbox.take()
+        lingers.append(box.outbox._open[f"{number}_0"][0].due - before)
+    assert 0.19 <= lingers[900] < 0.4 < lingers[3000] < lingers[-1] < 1.5
+    dues = [frame.due for frame in box.outbox._lingering]
+    assert dues == sorted(dues)
+
+    box.outbox.seal(due=dues[-2])
+    assert len(box.outbox._lingering) == 1 or dues[-2] == dues[-1]
+    box.outbox.seal()
+    assert box.outbox.statistics().queued == 8000
 
 
 def test_many_items_wake_the_sender_before_it_would_look(box, monkeypatch):
@@ -711,7 +730,7 @@ def test_shapes_of_a_trial_are_bounded(box):
 
     assert len(rows.shapes) <= 1000
     [losses] = [each for each in box.events() if each.names == ("loss",)][:1]
-    assert len(losses.steps) == FRAME_ROWS
+    assert len(losses.steps) == 1000
 
 
 def test_two_objects_of_one_trial_share_its_frames(box):

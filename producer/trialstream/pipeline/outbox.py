@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from trialstream_schemas.model.values import size
-from trialstream_schemas.wire.events import SubjectEvent, updates_of
+from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
 
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
@@ -33,15 +34,25 @@ __all__ = ["Outbox"]
 # Longest time between two looks into the inbox, seconds: an exception of a signal handler may end a call after its
 # append and before it has woken the I/O thread.
 _SLEEP_SECONDS = 1.0
+# While more frames than these are open, they linger longer, in proportion, up to `_MAX_LINGER_SECONDS`: otherwise short
+# frames, one for each of many trials, would take all the time of the I/O thread (0.1 ms for each).
+_OPEN_FRAMES = 1000
+_MAX_LINGER_SECONDS = 1.0
+# The fields with values of a user, of each type of event.
+_SIZED = {
+    event: [name for name in ("values", "parameters", "metadata", "tags") if name in event.__dataclass_fields__]
+    for event in EVENTS
+}
 
 
 def memory(event: SubjectEvent) -> int:
     """Estimated memory of an event that is not made of a frame, bytes."""
-    fields = ("values", "parameters", "metadata", "tags")
-    return sum(
-        EVENT_BYTES + sum(size(getattr(each, name)) for name in fields if hasattr(each, name))
-        for each in updates_of(event)
-    )
+    total = 0
+    for each in updates_of(event):
+        total += EVENT_BYTES
+        for name in _SIZED[type(each)]:
+            total += size(getattr(each, name))
+    return total
 
 
 class Outbox:
@@ -52,7 +63,7 @@ class Outbox:
         backlog: Takes the events.
         wake: Called, from any thread, when there is something in the inbox and nothing would look into it soon.
         max_bytes: Bound of the memory of inbox, open frames and backlog together.
-        linger: Longest time that a frame stays open, seconds.
+        linger: Longest time that a frame stays open, seconds; with thousands of open frames up to 1 s.
 
     Attributes:
         inbox: Log calls append to it. The functions of its items are methods of this object.
@@ -69,6 +80,8 @@ class Outbox:
         self._linger = linger
         # The open frames of each trial, by its uid: they have rows.
         self._open: dict[str, list[MetricsFrame | ChronosFrame]] = {}
+        # All open frames, in the order in which they are due.
+        self._lingering: OrderedDict[MetricsFrame | ChronosFrame, None] = OrderedDict()
         # The frame of chronos of each trial that has an open one.
         self._chronos: dict[str, ChronosFrame] = {}
         # The last `seq` of each subject.
@@ -139,7 +152,9 @@ class Outbox:
         """Gather what is in the inbox, and return whether there was anything."""
         now = time.monotonic()
         # What is in the inbox has waited since the last look at the longest, or has just been logged.
-        self._due = (now if self._sleeps else self._looked) + self._linger
+        since = now if self._sleeps else self._looked
+        linger = max(self._linger, min(self._linger * len(self._lingering) / _OPEN_FRAMES, _MAX_LINGER_SECONDS))
+        self._due = max(self._due, since + linger)
         found = self.inbox.take() > 0
         self._looked = now
         return found
@@ -156,14 +171,12 @@ class Outbox:
         while True:
             found = self.take()
             self._sleeps = self._sleeps and due == math.inf
-            for frames in list(self._open.values()):
-                for frame in list(frames):
-                    if frame.due <= due:
-                        self._seal(frame)
+            while self._lingering and (frame := next(iter(self._lingering))).due <= due:
+                self._seal(frame)
             if due == math.inf:  # for a wait: the sender calls with the time
                 return math.inf
-            if self._open:
-                return min(frame.due for frames in self._open.values() for frame in frames)
+            if self._lingering:
+                return frame.due
             if found:
                 return self._looked + self._linger
             if self.inbox.sleep():
@@ -183,7 +196,7 @@ class Outbox:
         """Counts of the events; `bytes` includes inbox and open frames; from any thread."""
         # In the direction of the events: one that moves on meanwhile is counted twice, not left out.
         functions = [function for function, _ in self.inbox.waiting()]
-        frames = sum(map(len, list(self._open.values())))
+        frames = len(self._lingering)
         found = self._backlog.statistics()
         dropped = functions.count(self._drop)
         # Each event, and one event for the rows of each frame.
@@ -233,6 +246,7 @@ class Outbox:
                 self._seal(other)
         # Sealing the last frame of a trial removes its list.
         self._open.setdefault(frame.uid, frames).append(frame)
+        self._lingering[frame] = None
         frame.due = self._due
         frame.size = EVENT_BYTES + sum(map(len, frame.names))
         self.bytes += frame.size
@@ -247,6 +261,7 @@ class Outbox:
         event = frame.event(self._writer)
         frames = self._open[frame.uid]
         frames.remove(frame)
+        del self._lingering[frame]
         if not frames:
             del self._open[frame.uid]
         if isinstance(frame, ChronosFrame):
