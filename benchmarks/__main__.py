@@ -12,12 +12,13 @@ from pathlib import Path
 import structlog
 from trialstream_console.local import LocalStack
 
-from benchmarks import call, commands, folding, growth, produce, reading, replay, starts, training, weight
+from benchmarks import call, cliffs, commands, folding, growth, produce, reading, replay, starts, training, weight
 from benchmarks.bench import Bench
 from benchmarks.report import Row, machine, save, table, write_json
 
 _ALL = {
     "call": call,
+    "cliffs": cliffs,
     "produce": produce,
     "training": training,
     "folding": folding,
