@@ -504,7 +504,7 @@ def test_many_items_wake_the_sender_before_it_would_look(box, monkeypatch):
 def test_an_item_that_cannot_be_taken_costs_no_other(box, caplog):
     """A fault in the handling of one item is logged, and all other items are taken."""
     box.outbox.put(tags())
-    box.outbox.inbox.add(int, "no number")
+    box.outbox.inbox.add((int, "no number"))
     box.outbox.put(tags())
 
     assert [each.seq for each in box.events()] == [1, 2]
@@ -721,6 +721,30 @@ def test_a_trial_object_that_was_changed_is_checked(box):
     assert [(each.trial, list(each.steps)) for each in box.events()] == [("0_0", [0]), ("0_1", [1])]
 
 
+def test_rows_in_turn_keep_the_order_of_each_metric(box):
+    """Of rows that are taken together, those of one frame are gathered until one with some of its metrics follows."""
+    for step in range(4):
+        box.row(TRIAL, step, loss=float(step), accuracy=0.5)
+        box.row(TRIAL, step, lr=0.1)
+        box.row(box.trial("1_0"), step, loss=1.0)
+        if step == 2:
+            box.row(TRIAL, step, loss=-1.0)
+            box.outbox.put(tags("1_0"))
+
+    found = [(each.trial, getattr(each, "names", None), [*getattr(each, "steps", ())]) for each in box.events()]
+    assert [each for each in found if each[0] == "0_0"] == [
+        ("0_0", ("loss", "accuracy"), [0, 1, 2]),
+        ("0_0", ("loss",), [2]),
+        ("0_0", ("lr",), [0, 1, 2, 3]),
+        ("0_0", ("loss", "accuracy"), [3]),
+    ]
+    assert [each for each in found if each[0] == "1_0"] == [
+        ("1_0", ("loss",), [0, 1, 2]),
+        ("1_0", None, []),
+        ("1_0", ("loss",), [3]),
+    ]
+
+
 def test_shapes_of_a_trial_are_bounded(box):
     """Any number of metrics, and an aggregator that is made for each call, take no more memory than some shapes."""
     for i in range(3000):
@@ -791,7 +815,7 @@ def test_a_row_appended_before_the_end_is_taken(box):
     box.row(TRIAL, 0, loss=0.0)
     inbox = box.outbox.inbox
     box.outbox.close()
-    item = (box.rows._trials["0_0"].latest["loss",].add, b"\0" * 24)
+    item = (box.rows._trials["0_0"].latest["loss",].frame, b"\0" * 24)
     inbox.items.append(item)
     box.outbox.finish()
     inbox.look(item)
@@ -805,7 +829,7 @@ def test_a_row_appended_after_the_end_is_refused(box):
     inbox = box.outbox.inbox
     box.outbox.close()
     box.outbox.finish()
-    item = (box.rows._trials["0_0"].latest["loss",].add, b"\0" * 24)
+    item = (box.rows._trials["0_0"].latest["loss",].frame, b"\0" * 24)
     inbox.items.append(item)
 
     assert inbox.idle

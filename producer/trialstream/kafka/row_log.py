@@ -37,21 +37,19 @@ class _Shape:
         given: The aggregator; None for the default.
         frame: The frame that gathers the rows. Several shapes share it if only the types of their steps differ.
         pack: `frame.pack`.
-        add: The function of the rows in the inbox.
         text: Whether the steps are texts.
         types: By the types of a row's values: whether these need a look for integers beyond 2**53. Rows of other types
             need all checks.
     """
 
-    __slots__ = ("add", "frame", "given", "pack", "step_type", "text", "types")
+    __slots__ = ("frame", "given", "pack", "step_type", "text", "types")
 
-    def __init__(self, step_type: type, given: AggregatorSpec | None, frame: MetricsFrame, outbox: Outbox) -> None:
+    def __init__(self, step_type: type, given: AggregatorSpec | None, frame: MetricsFrame) -> None:
         self.step_type = step_type
         self.given = given
         self.frame = frame
         self.pack = frame.pack
         self.text = frame.kind is str
-        self.add: Callable[[Any], None] = outbox.adds_with_text_to(frame) if self.text else outbox.adds_to(frame)
         self.types: dict[tuple[type, ...], bool] = {}
 
 
@@ -91,7 +89,6 @@ class RowLog:
     """
 
     def __init__(self, outbox: Outbox, checks: RowChecks) -> None:
-        self._outbox = outbox
         self._inbox = outbox.inbox
         self._checks = checks
         # By `id` of the trial object. Another object that gets the same id, and has the same objects for its uid, is
@@ -150,7 +147,7 @@ class RowLog:
                 argument = shape.pack(step or 0, time_ns(), *values)
         except StructError:  # a step of more than 64 bits, or one that is not finite
             return False
-        item = (shape.add, argument)
+        item = (shape.frame, argument)
         inbox.items.append(item)
         if inbox.idle:
             inbox.look(item)
@@ -191,7 +188,7 @@ class RowLog:
         if isinstance(plain, str) and len(plain) > _MAX_TEXT:
             size += 4 * len(plain)
         inbox = self._inbox
-        return lambda: inbox.add(shape.add, argument, size)
+        return lambda: inbox.add((shape.frame, argument), size)
 
     def _shape(
         self,
@@ -223,7 +220,7 @@ class RowLog:
                 rows.shapes.clear()
                 rows.frames.clear()
             frame = rows.frames.setdefault((names, spec, kind), MetricsFrame(uid, names, spec, kind))
-            shape = rows.shapes[key] = _Shape(step_type, aggregator, frame, self._outbox)
+            shape = rows.shapes[key] = _Shape(step_type, aggregator, frame)
         rows.latest[names] = shape
         return shape
 

@@ -1,9 +1,9 @@
 """The inbox: each log call appends one item to it and returns; the I/O thread takes the items out, in their order.
 
-An item is a function of the I/O thread and an argument; successive items of one function are one call with all their
-arguments. The append is a single step of the interpreter, so any thread may log, and a signal handler too, whatever it
-interrupts: the item is in the inbox or it is not. Neither side takes a lock. Invariant: an item is taken exactly once,
-or its call raises `ProtocolClosed`. Two cases need care:
+An item is the packed row of a frame, or a function of the I/O thread and its argument. The append is a single step of
+the interpreter, so any thread may log, and a signal handler too, whatever it interrupts: the item is in the inbox or it
+is not. Neither side takes a lock. Invariant: an item is taken exactly once, or its call raises `ProtocolClosed`. Two
+cases need care:
 
 **Waking the I/O thread.** It looks into the inbox when frames are due, and sleeps for longer (`idle`) only if it has
 found nothing for a while:
@@ -23,9 +23,6 @@ taken; if its own item is still in the inbox, it was appended too late.
 
 from __future__ import annotations
 
-import itertools
-import logging
-import operator
 import os
 import time
 import weakref
@@ -35,14 +32,12 @@ from typing import Any
 
 from trialstream_schemas.errors import ProtocolClosed
 
+from trialstream.pipeline.frames import MetricsFrame
 from trialstream.runtime.io_thread import CLOSED_DURING_CALL, PARENT_PROCESS
 
 __all__ = ["Inbox", "InboxFull", "Item"]
 
-logger = logging.getLogger("trialstream")
-
-Item = tuple[Callable[[list[Any]], object], Any]
-_function = operator.itemgetter(0)
+Item = tuple[MetricsFrame | Callable[[Any], object], Any]
 # Number of items from which a call wakes the I/O thread before it would look by itself. Measured: it takes 0.3 µs for a
 # row, and needs 5 ms to get the interpreter from a thread that logs in a loop.
 _WAKE_ITEMS = 4096
@@ -71,6 +66,7 @@ class Inbox:
 
     Args:
         wake: Wakes the I/O thread, from any thread.
+        gather: Takes items, in their order, and raises nothing.
         memory: Returns the memory of all that was taken and not acknowledged yet, bytes.
         max_bytes: Bound of that memory and of the items together.
 
@@ -81,11 +77,19 @@ class Inbox:
         idle: Whether the I/O thread sleeps until it is woken.
     """
 
-    def __init__(self, wake: Callable[[], object], memory: Callable[[], int], *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        wake: Callable[[], object],
+        gather: Callable[[list[Item]], None],
+        memory: Callable[[], int],
+        *,
+        max_bytes: int,
+    ) -> None:
         self.items: deque[Item] = deque()
         self.limit = 0
         self.idle = True
         self._wake = wake
+        self._gather = gather
         self._memory = memory
         self._max_bytes = max_bytes
         self._max_items = min(_MAX_ITEMS, max_bytes // _ITEM_BYTES)
@@ -98,13 +102,12 @@ class Inbox:
 
     # --- In any thread
 
-    def add(self, function: Callable[[list[Any]], object], argument: Any, size: int = 0) -> None:
+    def add(self, item: Item, size: int = 0) -> None:
         """Append an item.
 
         Args:
-            function: The I/O thread calls it with a list of arguments.
-            argument: One of them.
-            size: Estimated memory of the argument, bytes; 0 if it is small.
+            item: The item.
+            size: Estimated memory of the row or argument, bytes; 0 if it is small.
 
         Raises:
             InboxFull: There is no room; nothing was appended.
@@ -115,10 +118,10 @@ class Inbox:
             raise InboxFull
         if len(self.items) >= self._max_items:
             raise InboxFull(crowded=True)
-        self._append(function, argument, size)
+        self._append(item, size)
         self.limit = _WAKE_ITEMS if len(self.items) < _WAKE_ITEMS else self._max_items
 
-    def mark(self, function: Callable[[list[Any]], object], argument: Any) -> None:
+    def mark(self, item: Item) -> None:
         """Append a small item, even if there is no room; unless the I/O thread hangs, and very many were appended.
 
         Raises:
@@ -126,15 +129,14 @@ class Inbox:
         """
         self.check_open()
         if len(self.items) < 2 * self._max_items:
-            self._append(function, argument, 0)
+            self._append(item, 0)
 
     def check_open(self) -> None:
         """Raise `ProtocolClosed` if the inbox is closed."""
         if self._closed:
             raise ProtocolClosed(self._closed)
 
-    def _append(self, function: Callable[[list[Any]], object], argument: Any, size: int) -> None:
-        item = (function, argument)
+    def _append(self, item: Item, size: int) -> None:
         self._bytes += size
         self.items.append(item)
         if self.idle:
@@ -182,20 +184,15 @@ class Inbox:
     # --- In the I/O thread
 
     def take(self) -> int:
-        """Call the functions of all items that were appended before, and return their number; 0 after `take_last`."""
+        """Gather all items that were appended before, and return their number; 0 after `take_last`."""
         if self._ended:
             return 0
         items = self.items
         self._bytes = 0  # the items count where they are taken to; those that are appended meanwhile are counted anew
         found = list(items)
-        for function, run in itertools.groupby(found, _function):
-            arguments = [argument for _, argument in run]
-            try:
-                function(arguments)
-            except Exception:
-                logger.exception("trialstream lost what a call has logged; please report this")
-            for _ in arguments:
-                items.popleft()
+        self._gather(found)
+        for _ in found:
+            items.popleft()
         self.limit = 0  # the next item needs `add`, which finds out whether there is room
         return len(found)
 

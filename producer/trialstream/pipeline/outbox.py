@@ -15,11 +15,12 @@ Belongs to the I/O thread, apart from the inbox.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from trialstream_schemas.model.values import size
 from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
@@ -27,11 +28,12 @@ from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.frames import CHRONO_BYTES, EVENT_BYTES, ChronosFrame, FinishedChrono, MetricsFrame
-from trialstream.pipeline.inbox import Inbox
+from trialstream.pipeline.inbox import Inbox, Item
 from trialstream.statistics import Statistics
 
 __all__ = ["Outbox"]
 
+logger = logging.getLogger("trialstream")
 T = TypeVar("T")
 
 # Longest time between two looks into the inbox, seconds: an exception of a signal handler may end a call after its
@@ -69,7 +71,8 @@ class Outbox:
         linger: Longest time that a frame stays open, seconds; with thousands of open frames up to 1 s.
 
     Attributes:
-        inbox: Log calls append to it. The functions of its items are methods of this object.
+        inbox: Log calls append to it: packed rows of frames, those of frames with texts as steps each with its text, or
+            one of our functions with its argument.
         bytes: Estimated memory of the open frames.
     """
 
@@ -77,7 +80,7 @@ class Outbox:
         self, writer: str, backlog: Backlog, wake: Callable[[], object], *, max_bytes: int, linger: float
     ) -> None:
         self.bytes = 0
-        self.inbox = Inbox(wake, lambda: self.bytes + backlog.bytes, max_bytes=max_bytes)
+        self.inbox = Inbox(wake, self._gather, lambda: self.bytes + backlog.bytes, max_bytes=max_bytes)
         self._writer = writer
         self._backlog = backlog
         self._linger = linger
@@ -104,11 +107,11 @@ class Outbox:
             ProtocolClosed: The outbox is closed; nothing was queued.
         """
         bytes_ = memory(event)
-        self.inbox.add(self._put, (event, bytes_), bytes_)
+        self.inbox.add((self._put, (event, bytes_)), bytes_)
 
     def add_chrono(self, finished: FinishedChrono) -> None:
         """Log a finished chrono; errors as for `put`."""
-        self.inbox.add(self._add_chronos, finished, CHRONO_BYTES)
+        self.inbox.add((self._add_chrono, finished), CHRONO_BYTES)
 
     def drop(self, uid: str) -> None:
         """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
@@ -116,29 +119,7 @@ class Outbox:
         Raises:
             ProtocolClosed: The outbox is closed; nothing was counted.
         """
-        self.inbox.mark(self._drop, uid)
-
-    def adds_to(self, frame: MetricsFrame) -> Callable[[list[bytes]], None]:
-        """Return the function of the inbox's items that are packed rows of a frame whose steps are no texts."""
-
-        def add(packed: list[bytes]) -> None:
-            for rows in self._parts(frame, packed):
-                frame.rows += rows
-                self._grow(frame, len(rows) * frame.row_bytes)
-
-        return add
-
-    def adds_with_text_to(self, frame: MetricsFrame) -> Callable[[list[tuple[bytes, str]]], None]:
-        """Return the function of the inbox's items that are packed rows of a frame, each with its step, a text."""
-
-        def add(given: list[tuple[bytes, str]]) -> None:
-            for rows in self._parts(frame, given):
-                frame.rows += [packed for packed, _ in rows]
-                texts = [text for _, text in rows]
-                frame.texts += texts
-                self._grow(frame, len(rows) * frame.row_bytes + sum(map(len, texts)))
-
-        return add
+        self.inbox.mark((self._drop, uid))
 
     # --- In the I/O thread
 
@@ -189,12 +170,12 @@ class Outbox:
     def statistics(self) -> Statistics:
         """Counts of the events; `bytes` includes inbox and open frames; from any thread."""
         # In the direction of the events: one that moves on meanwhile is counted twice, not left out.
-        functions = [function for function, _ in self.inbox.waiting()]
+        targets = [target for target, _ in self.inbox.waiting()]
         frames = len(self._lingering)
         found = self._backlog.statistics()
-        dropped = functions.count(self._drop)
+        dropped = targets.count(self._drop)
         # Each event, and one event for the rows of each frame.
-        waiting = functions.count(self._put) + len(set(functions) - {self._put, self._drop})
+        waiting = targets.count(self._put) + len(set(targets) - {self._put, self._drop})
         return found._replace(
             queued=found.queued + waiting + frames,
             bytes=found.bytes + self.bytes + self.inbox.bytes,
@@ -208,28 +189,49 @@ class Outbox:
             ProtocolClosed: The outbox is closed; nothing was queued.
         """
         self.inbox.check_open()
-        self._put([(event, memory(event))])
+        self._put((event, memory(event)))
 
-    def _put(self, given: Iterable[tuple[SubjectEvent, int]]) -> None:
-        for event, bytes_ in given:
-            self._seal_all(event.subject)
-            self._enqueue(event, bytes_)
+    def _gather(self, items: list[Item]) -> None:
+        """Take items: rows of one frame together, with rows of other frames in between if these have other metrics."""
+        rows: dict[Any, list[Any]] = {}
+        names: dict[str, set[str]] = {}  # of the frames in `rows`, by trial
+        for target, argument in items:
+            if (found := rows.get(target)) is not None:
+                found.append(argument)
+            elif isinstance(target, MetricsFrame):
+                known = names.get(target.uid)
+                if known is None:
+                    names[target.uid] = set(target.names)
+                elif known.isdisjoint(target.names):
+                    known.update(target.names)
+                else:  # the rows of a metric keep their order
+                    self._add_all(rows)
+                    rows, names = {}, {target.uid: set(target.names)}
+                rows[target] = [argument]
+            else:
+                if rows:
+                    self._add_all(rows)
+                    rows, names = {}, {}
+                _call(target, argument)
+        self._add_all(rows)
 
-    def _drop(self, uids: Iterable[str]) -> None:
-        for uid in uids:
-            self._seal_all(uid)
-            self._seqs[uid] = self._seqs.get(uid, 0) + 1
-            self._backlog.count_dropped()
+    def _add_all(self, rows: dict[MetricsFrame, list[Any]]) -> None:
+        for frame, each in rows.items():
+            _call(self._add_texts if frame.kind is str else self._add, (frame, each))
 
-    def _add_chronos(self, finished: Iterable[FinishedChrono]) -> None:
-        for each in finished:
-            uid = each.chrono.trial
-            frame = self._chronos.get(uid)
-            if frame is None:
-                frame = self._chronos[uid] = ChronosFrame(uid)
-                self._begin(frame)
-            frame.rows.append(each)
-            self._grow(frame, CHRONO_BYTES)
+    def _add(self, given: tuple[MetricsFrame, list[bytes]]) -> None:
+        frame, rows = given
+        for part in self._parts(frame, rows):
+            frame.rows += part
+            self._grow(frame, len(part) * frame.row_bytes)
+
+    def _add_texts(self, given: tuple[MetricsFrame, list[tuple[bytes, str]]]) -> None:
+        frame, rows = given
+        for part in self._parts(frame, rows):
+            frame.rows += [packed for packed, _ in part]
+            texts = [text for _, text in part]
+            frame.texts += texts
+            self._grow(frame, len(part) * frame.row_bytes + sum(map(len, texts)))
 
     def _parts(self, frame: MetricsFrame, rows: list[T]) -> Iterator[list[T]]:
         """Yield the rows in parts for which the frame has room, and begin it before each part if it is empty."""
@@ -239,6 +241,25 @@ class Outbox:
             space = frame.limit - len(frame.rows)
             yield rows[:space]
             rows = rows[space:]
+
+    def _put(self, given: tuple[SubjectEvent, int]) -> None:
+        event, bytes_ = given
+        self._seal_all(event.subject)
+        self._enqueue(event, bytes_)
+
+    def _drop(self, uid: str) -> None:
+        self._seal_all(uid)
+        self._seqs[uid] = self._seqs.get(uid, 0) + 1
+        self._backlog.count_dropped()
+
+    def _add_chrono(self, finished: FinishedChrono) -> None:
+        uid = finished.chrono.trial
+        frame = self._chronos.get(uid)
+        if frame is None:
+            frame = self._chronos[uid] = ChronosFrame(uid)
+            self._begin(frame)
+        frame.rows.append(finished)
+        self._grow(frame, CHRONO_BYTES)
 
     def _grow(self, frame: MetricsFrame | ChronosFrame, bytes_: int) -> None:
         """Count the memory of rows that were added to a frame, and make its event if it is full."""
@@ -282,3 +303,10 @@ class Outbox:
         if event.request is None:
             event.seq = self._seqs[event.subject] = self._seqs.get(event.subject, 0) + 1
         self._backlog.put(Entry.of(event, bytes_))
+
+
+def _call(function: Callable[[Any], object], argument: Any) -> None:
+    try:
+        function(argument)
+    except Exception:
+        logger.exception("trialstream lost what a call has logged; please report this")
