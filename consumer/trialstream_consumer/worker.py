@@ -190,28 +190,19 @@ class PartitionWorker:
         return len(records)
 
     async def _decode(self, records: list[Record]) -> list[Event | str]:
-        schemas = self._schemas.schemas
-        decoded: list[Event | str] = []
-        refreshed = False
-        for record in records:
-            value = record.value or b""
-            try:
-                try:
-                    event = schemas.decode(value)
-                except UnknownSchema:
-                    # A schema is published before it is used: one refresh covers all records of the batch.
-                    if not refreshed:
-                        await self._schemas.refresh()
-                        refreshed = True
-                    event = schemas.decode(value)
-            except SchemaError as error:
-                decoded.append(str(error))
-            else:
-                reason = misplacement(
-                    event, record.topic, record.partition, config=self._config, partitions=self._partitions
-                )
-                decoded.append(reason or event)
-        return decoded
+        values = [record.value or b"" for record in records]
+        found = self._schemas.schemas.decode_all(values)
+        if any([isinstance(each, UnknownSchema) for each in found]):
+            # A schema is published before it is used: one refresh covers all records of the batch.
+            await self._schemas.refresh()
+            found = self._schemas.schemas.decode_all(values)
+        return [
+            str(each) if isinstance(each, SchemaError) else self._misplacement(each, record) or each
+            for each, record in zip(found, records, strict=True)
+        ]
+
+    def _misplacement(self, event: Event, record: Record) -> str | None:
+        return misplacement(event, record.topic, record.partition, config=self._config, partitions=self._partitions)
 
     async def _write(self, batch: _Batch) -> None:
         """Fold and write a batch or its first part, and advance the checkpoint to the end of the written part.
