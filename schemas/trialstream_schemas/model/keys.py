@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["escape_key", "unescape_key"]
 
@@ -12,6 +13,7 @@ _ESCAPED = re.compile("|".join(_UNESCAPES))
 _EMPTY = "%"
 
 
+@lru_cache(maxsize=4096)  # each batch escapes the keys of its trials again
 def escape_key(key: str) -> str:
     """Escape a user's key for documents: `%`, `.` and `$` are percent-encoded, and the empty key becomes `%`."""
     return key.replace("%", "%25").replace(".", "%2E").replace("$", "%24") if key else _EMPTY

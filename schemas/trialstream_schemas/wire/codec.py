@@ -224,16 +224,13 @@ class SchemaStore:
         Returns:
             For each record the event, or the error that `decode` raises: an `UnknownSchema` or another `SchemaError`.
         """
-        frames = decode_frames(records, _FRAME_PREFIX)
-        return [
-            self._decoded(record) if frame is None else frame for record, frame in zip(records, frames, strict=True)
-        ]
-
-    def _decoded(self, record: bytes) -> Event | SchemaError:
-        try:
-            return self.decode(record)
-        except SchemaError as error:
-            return error
+        found: list[Event | SchemaError] = []
+        for record, frame in zip(records, decode_frames(records, _FRAME_PREFIX), strict=True):
+            try:
+                found.append(self.decode(record) if frame is None else frame)
+            except SchemaError as error:
+                found.append(error)
+        return found
 
     def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:
         """The class of the event that the header's fingerprint names, and its reader."""
