@@ -64,8 +64,11 @@ def test_frames_are_decoded_together_as_one_by_one(sent, data):
     records = [bytearray(encode(each)) for each in sent]
     for record in data.draw(st.lists(st.sampled_from(records), max_size=2)) if records else []:
         at = data.draw(st.integers(0, min(len(record), 2000) - 1))
-        if data.draw(st.booleans()):
+        way = data.draw(st.sampled_from(["replace", "insert", "cut"]))
+        if way == "replace":
             record[at] = data.draw(st.integers(0, 255))
+        elif way == "insert":
+            record.insert(at, data.draw(st.sampled_from([0, 0x80, 0x81])))
         else:
             del record[at:]
     records = list(map(bytes, records))
@@ -108,6 +111,16 @@ def frame(seq, rows, **changes):
         "columns": columns,
     }
     return MetricsLogged(**(fields | changes))
+
+
+def test_integers_that_are_longer_than_needed():
+    """A zero of two bytes, which `decode` takes as another block of an array, is left to `decode`."""
+    usual = encode(frame(1, 30))
+    STORE.decode(usual)
+    zeros = [at for at in range(len(usual)) if not usual[at]][:40]
+    records = [usual, *[usual[:at] + b"\x80" + usual[at:] for at in zeros]]
+
+    assert [content(STORE.decode_all([each])[0]) for each in records] == [content(decoded(each)) for each in records]
 
 
 def test_usual_frames_are_decoded_together(monkeypatch):

@@ -151,11 +151,15 @@ def unpack_longs(packed: bytes) -> tuple[IntArray, IntArray] | None:
 
     Returns:
         The integers, and the offset of the last byte of each; None if there is no integer, if the last one is cut
-        off, or if one is longer than 8 bytes.
+        off, or if one is longer than 8 bytes or than needed.
     """
     if not packed or packed[-1] >= 0x80:
         return None
-    ends = np.flatnonzero(np.frombuffer(packed, np.uint8) < 0x80)
+    view = np.frombuffer(packed, np.uint8)
+    continued = view >= 0x80
+    if (continued[:-1] & (view[1:] == 0)).any():  # the last byte of an integer of several bytes has no bits
+        return None
+    ends = np.flatnonzero(~continued)
     found = _unpacked(packed + _PADDING, ends)
     return None if found is None else (found, ends)
 
