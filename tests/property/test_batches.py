@@ -144,7 +144,7 @@ def documents(state):
     trials = [trial_to_document(each) for each in state.trials.values()]
     opened = [each.to_document(full=False) for each in state.buckets.values()]
     filled = [each.to_document(full=True) for each in state.changes.filled]
-    return repr((trials, sorted(opened, key=lambda each: each["_id"]), filled))
+    return repr((trials, sorted([*opened, *filled], key=lambda each: each["_id"])))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
