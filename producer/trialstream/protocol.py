@@ -324,9 +324,10 @@ class Protocol(ABC):
         aggregator: AggregatorSpec | None,  # noqa: ARG002
         values: dict[str, Any],  # noqa: ARG002
     ) -> bool:
-        """Log a plain row from any thread, without waiting for anything, not even for a lock.
+        """Log a row from any thread, if it needs no checks.
 
-        A row is plain if its step is a number or None, its values are floats, and it fits an open frame of its trial.
+        That is a row with the trial object, the names, the aggregator and the types of an earlier one. A row after each
+        look of the I/O thread into the inbox needs checks, too.
 
         Args:
             trial: The trial.

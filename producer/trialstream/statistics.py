@@ -11,8 +11,8 @@ class Statistics(NamedTuple):
     """Counts of the events of one protocol.
 
     Attributes:
-        queued: Events that wait to be acknowledged, in memory or on disk.
-        bytes: Estimated memory of the open frames and of the events in memory, bytes.
+        queued: Events that wait to be acknowledged, in memory or on disk. Rows that will be one event count as one.
+        bytes: Estimated memory of all that waits, bytes.
         acked: Events acknowledged by Kafka.
         dropped: Events that were dropped before they reached Kafka, or that Kafka refused because they are too large.
         spooled: Queued events that are on disk.

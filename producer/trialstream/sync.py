@@ -11,8 +11,9 @@ Each method has the name, the parameters and the errors of the method of `Protoc
 waits. A protocol may be shared between threads. Callbacks of chronos run in the thread of the call; an async callback
 gets an event loop of its own there.
 
-The coroutine of a call runs in the I/O thread, so the thread of the call takes no lock, and a signal handler that
-interrupts a call may log, too. If the I/O thread hangs, calls that log run in the thread of the call instead.
+Calls that log run in their own thread and wait for nothing, unless the trial is not known yet, there is no space, or a
+callback has to run; these and all other calls wait for the I/O thread. No call takes a lock, so a signal handler that
+interrupts it may log, too.
 """
 
 # ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
@@ -20,6 +21,7 @@ interrupts a call may log, too. If the I/O thread hangs, calls that log run in t
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
@@ -36,7 +38,9 @@ from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
 
 if TYPE_CHECKING:
-    from trialstream.reading.protocol import ReadingProtocol
+    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.kafka.session import Rest
+    from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = ["SyncProtocol", "connect"]
 
@@ -51,11 +55,9 @@ class SyncProtocol:
         protocol: The asynchronous protocol, not yet opened.
     """
 
-    def __init__(self, protocol: ReadingProtocol) -> None:
-        from trialstream.kafka.rows import as_floats  # noqa: PLC0415 (heavy)
-
+    def __init__(self, protocol: KafkaProtocol | ReadOnlyProtocol) -> None:
         self._protocol = protocol
-        self._as_floats = as_floats
+        protocol.log.owner = threading.get_ident  # also for a thread that runs an event loop
 
     def __reduce__(self) -> NoReturn:
         refuse_copy(self)
@@ -88,8 +90,13 @@ class SyncProtocol:
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._protocol.lifecycle.run(functools.partial(method, *args, **kwargs))
 
+    def _finish(self, rest: Rest | None) -> None:
+        """Wait for the rest of a log call, if there is one."""
+        if rest is not None:
+            self._run(rest)
+
     def log_trial_start(self, trial: Trial) -> None:
-        self._run(self._protocol.log_trial_start, trial)
+        self._finish(self._protocol.log.log_trial_start(trial))
 
     def log_trial_finish(
         self,
@@ -98,7 +105,7 @@ class SyncProtocol:
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        self._run(self._protocol.log_trial_finish, trial, exc_type, exc_val, exc_tb)
+        self._finish(self._protocol.log.log_trial_finish(trial, exc_type, exc_val, exc_tb))
 
     def log_trial_chrono_start(
         self,
@@ -108,7 +115,7 @@ class SyncProtocol:
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
-        self._run(self._protocol.log_trial_chrono_start, trial, name, aggregator, start_callback, end_callback)
+        self._finish(self._protocol.log.log_trial_chrono_start(trial, name, aggregator, start_callback, end_callback))
 
     def log_trial_chrono_finish(
         self,
@@ -118,15 +125,15 @@ class SyncProtocol:
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        self._run(self._protocol.log_trial_chrono_finish, trial, name, exc_type, exc_val, exc_tb)
+        self._finish(self._protocol.log.log_trial_chrono_finish(trial, name, exc_type, exc_val, exc_tb))
 
     def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.log_trial_arguments, trial, *values, **kwargs)
+        self._finish(self._protocol.log.log_trial_arguments(trial, *values, **kwargs))
 
     def log_trial_metadata(
         self, /, trial: Trial, *args: Any, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
-        self._run(self._protocol.log_trial_metadata, trial, *args, aggregator=aggregator, **kwargs)  # type: ignore[arg-type]  # overloaded
+        self._finish(self._protocol.log.log_trial_metadata(trial, *args, aggregator=aggregator, **kwargs))
 
     def log_trial_metrics(
         self,
@@ -139,14 +146,9 @@ class SyncProtocol:
     ) -> None:
         if args:
             kwargs, step, aggregator = resolve("metrics", args, kwargs, step=step, aggregator=aggregator)
-        # First in this thread and without a lock, since a signal handler that logs may interrupt any instruction here.
-        nowait = self._protocol.log_trial_metrics_nowait
-        if nowait(trial, step, aggregator, kwargs):
-            return
-        # In this thread, since the conversion of a tensor waits for its device.
-        floats = self._as_floats(kwargs)
-        if floats is None or not nowait(trial, step, aggregator, floats):
-            self._run(self._protocol.log_trial_metrics, trial, floats or kwargs, step=step, aggregator=aggregator)  # type: ignore[arg-type]  # overloaded
+        log = self._protocol.log
+        if not log.add_row(trial, step, aggregator, kwargs):
+            self._finish(log.log_trial_metrics(trial, step, aggregator, kwargs))
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
@@ -159,10 +161,10 @@ class SyncProtocol:
         status: Status | CustomStatus,
         error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
-        self._run(self._protocol.set_trial_status, trial, status, error)
+        self._finish(self._protocol.log.set_trial_status(trial, status, error))
 
     def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.add_trial_tags, trial, *values, **kwargs)
+        self._finish(self._protocol.log.add_trial_tags(trial, *values, **kwargs))
 
     def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
         return self._run(self._protocol.get_project, project, latest=latest)
@@ -183,7 +185,7 @@ class SyncProtocol:
         self._run(self._protocol.add_group_trial, group, trial)
 
     def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.set_group_metadata, group, *values, **kwargs)
+        self._run(self._protocol.set_group_metadata, group, *values, **kwargs)  # type: ignore[arg-type]  # a union
 
     def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial, latest=latest)
@@ -192,10 +194,10 @@ class SyncProtocol:
         return self._run(self._protocol.new_trial, trial, auto_increment)
 
     def fetch_and_update_trial(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> Trial:
-        return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)  # type: ignore[arg-type]  # overloaded
+        return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)
 
     def fetch_and_update_group(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> TrialGroup:
-        return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)  # type: ignore[arg-type]  # overloaded
+        return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
 
     def fetch_trials(
         self,

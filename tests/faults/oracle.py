@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -269,8 +270,8 @@ def _unique(log: list[Record], strangers: Iterable[str], refused: Iterable[Subje
 def _check_calls(journal: Journal, events: list[SubjectEvent]) -> None:
     """Check that the calls are in the log in order, including all acknowledged ones.
 
-    Only frames of metrics and of chronos of one trial may overtake each other. So the order is compared twice: without
-    the metrics and without the chronos.
+    Rows of a trial without a common metric, and chronos, may overtake each other, but no other event and no row with
+    one of their metrics. So the order is compared for the chronos, and for each metric by itself, with all other calls.
     """
     logged: dict[str, list[Call]] = defaultdict(list)
     for event in events:
@@ -280,14 +281,40 @@ def _check_calls(journal: Journal, events: list[SubjectEvent]) -> None:
     for number, each in enumerate(journal.calls):
         made[each.trial].append((number < journal.acked, each))
     for trial in logged.keys() | made.keys():
-        for without in ("metrics", "chrono"):
-            found = [each for each in logged[trial] if each.kind != without]
-            wanted = [each for _, each in made[trial] if each.kind != without]
-            acked = sum(acked for acked, each in made[trial] if each.kind != without)
+        found_by, wanted_by = _streams(logged[trial]), _streams(each for _, each in made[trial])
+        acked_by = _streams(each for acked, each in made[trial] if acked)
+        for stream in found_by.keys() | wanted_by.keys():
+            others = found_by[""], wanted_by[""], acked_by[""]
+            found, wanted, acked = (
+                calls.get(stream, other) for calls, other in zip((found_by, wanted_by, acked_by), others, strict=True)
+            )
             for i, (call, event) in enumerate(zip(wanted, found, strict=False)):
                 assert call == event, f"writer {journal.writer}: call {i} of {trial} was {call}, the log has {event}"
-            at = f"writer {journal.writer}, trial {trial}: {len(wanted)} calls, {acked} of them acknowledged"
-            assert acked <= len(found) <= len(wanted), f"{at}; {len(found)} are in the log"
+            at = f"writer {journal.writer}, trial {trial}: {len(wanted)} calls, {len(acked)} of them acknowledged"
+            assert len(acked) <= len(found) <= len(wanted), f"{at}; {len(found)} are in the log"
+
+
+def _streams(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    """Return the calls that keep their order: those of each metric and those of chronos, each with all other calls.
+
+    Args:
+        calls: The calls of a trial.
+
+    Returns:
+        By metric, by "chronos", and by "" for all other calls alone.
+    """
+    others: list[Call] = []
+    found = {"": others}
+    for call in calls:
+        if call.kind == "metrics":
+            streams = [f"metric {name}" for name in json.loads(call.content)[1]]
+        elif call.kind == "chrono":
+            streams = ["chronos"]
+        else:
+            streams = list(found)
+        for each in streams:
+            found.setdefault(each, list(others)).append(call)
+    return found
 
 
 def _check_answers(journal: Journal, requests: list[SubjectEvent], outcomes: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 import trialstream as ts
 from trialstream.kafka.backpressure import BackPressure
-from trialstream.pipeline.outbox import OutboxFull
+from trialstream.pipeline.inbox import InboxFull
 
 MIB = 2**20
 
@@ -34,14 +34,17 @@ class Outbox:
     def __init__(self) -> None:
         self.dropped: list[str] = []
 
+    def take(self):
+        """Take nothing."""
+
     def drop(self, uid):
         """Drop an event."""
         self.dropped.append(uid)
 
 
 def full():
-    """Fail as an outbox without space."""
-    raise OutboxFull
+    """Fail as an inbox without space."""
+    raise InboxFull
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ async def test_an_event_that_finds_space_is_added(pressure, pipeline):
 
     def attempt():
         if next(attempts):
-            raise OutboxFull
+            raise InboxFull
 
     pipeline.progressed = float("inf")
     pipeline.wait_progress = anyio.lowlevel.checkpoint

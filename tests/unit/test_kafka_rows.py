@@ -1,9 +1,10 @@
-"""The checks of rows of metrics on the slow path."""
+"""The checks of rows of metrics."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.outbox import Outbox
@@ -21,13 +22,14 @@ class Box:
         backlog = Backlog(Watermark(), lambda: None, lambda: None, spill_bytes=2**63)
         self.outbox = Outbox("w" * 16, backlog, lambda: None, max_bytes=10**9, linger=3600.0)
         self.warnings = []
-        self.checks = RowChecks(self.warnings.append)
+        self.rows = RowLog(self.outbox, RowChecks(self.warnings.append))
 
     def row(self, step=None, **values):
         """Check and append a row, and return its values."""
-        self.checks.prepare(self.outbox, TRIAL, TRIAL.uid, step, None, values)()
-        event = self.outbox._open[TRIAL.uid].metrics.event("w", TRIAL.uid)
-        return [column[-1] for column in event.columns]
+        self.rows.prepare(TRIAL, TRIAL.uid, step, None, values)()
+        self.outbox.take()
+        [frame] = self.outbox._open[TRIAL.uid]
+        return [column[-1] for column in frame.event("w").columns]
 
 
 class Tensor:

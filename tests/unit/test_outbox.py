@@ -7,13 +7,23 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tracing import each_instruction
+from trialstream.kafka.chronos import OpenChrono
+from trialstream.kafka.row_log import RowLog
+from trialstream.kafka.rows import RowChecks
 from trialstream.log.topics import Route
+from trialstream.pipeline import inbox as inboxes
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import FRAME_BYTES, FRAME_ROWS
-from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.frames import CHRONO_ROWS, FRAME_BYTES, FRAME_ROWS, FinishedChrono
+from trialstream.pipeline.inbox import InboxFull
+from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
+from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.codec import encode
@@ -39,10 +49,12 @@ class Box:
         self.woken = 0
         self.end = 0
         self.watermark = Watermark()
-        self.backlog = Backlog(self.watermark, self.wake, lambda: None, spill_bytes=2**63)
+        self.backlog = Backlog(self.watermark, lambda: None, lambda: None, spill_bytes=2**63)
         self.backlog.connect(self.route)
         self.backlog.stop_spilling()
         self.outbox = Outbox("w", self.backlog, self.wake, max_bytes=max_bytes, linger=linger)
+        self.rows = RowLog(self.outbox, RowChecks(lambda _: None))
+        self.trials: dict[str, Trial] = {}
 
     def wake(self):
         """Count a wake-up of the sender."""
@@ -58,26 +70,38 @@ class Box:
         """Return the partition, which is the first digit of the hash."""
         return Route("topic", int(entry.key[:1] or 0))
 
-    def metrics(self, step=1, uid="0_0", aggregator=SERIES, time_us=1000, **row):
+    def trial(self, uid):
+        """Return the trial object of a uid."""
+        hash_, _, revision = uid.partition("_")
+        return self.trials.setdefault(uid, Trial(name="t", hash=hash_, revision=int(revision)))
+
+    def metrics(self, step=1, uid="0_0", aggregator=None, **row):
         """Log a row."""
-        self.outbox.add_metrics(uid, step, 1000 * time_us, tuple(row), list(row.values()), aggregator)
+        self.row(self.trial(uid), step, aggregator, **row)
 
     def row(self, trial, step=1, given=None, **row):
-        """Log a row by `add_row` or else by `add_metrics`; return whether `add_row` accepted it."""
-        if self.outbox.add_row(trial, step, given, row):
+        """Log a row; return whether it needed no checks."""
+        if self.rows.add(trial, step, given, row):
             return True
-        values = [float(x) for x in row.values()]
-        self.outbox.add_metrics(trial.uid, step, time.time_ns(), tuple(row), values, given or SERIES, (trial, given))
+        self.rows.prepare(trial, trial.uid, step, given, row)()
         return False
 
     def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
         """Log a chrono."""
-        self.outbox.add_chrono(uid, name, 1000, elapsed, StatAggregator.lazy(1), announced=announced, failed=failed)
+        chrono = OpenChrono(uid, name, StatAggregator.lazy(1), None, announced=announced)
+        self.outbox.add_chrono(FinishedChrono(chrono, 1000, elapsed, failed))
+
+    def put(self, event):
+        """Queue an event."""
+        self.outbox.put(event)
+        self.outbox.take()
 
     def events(self, *, seal=True):
         """Return all queued events, in their order."""
         if seal:
             self.outbox.seal()
+        else:
+            self.outbox.take()
         return [each.event for route in self.backlog.routes() for each in self.backlog.peek(route, 10**9)]
 
 
@@ -97,14 +121,16 @@ def tags(uid="0_0", **values):
 
 def test_consecutive_rows_make_one_frame(box):
     """Rows of the same trial, names, aggregator and type of step become one event."""
+    before = time.time_ns() // 1000
     for i in range(3):
-        box.metrics(step=i, time_us=1000 + i, loss=i / 2, accuracy=i)
+        box.metrics(step=i, loss=i / 2, accuracy=float(i))
     [frame] = box.events()
 
     assert isinstance(frame, MetricsLogged)
-    assert (frame.trial, frame.writer, frame.seq, frame.time) == ("0_0", "w", 1, 1000)
+    assert (frame.trial, frame.writer, frame.seq) == ("0_0", "w", 1)
+    assert before <= frame.time <= frame.time + frame.times[2] <= time.time_ns() // 1000
     assert (list(frame.names), frame.aggregator) == (["loss", "accuracy"], SERIES)
-    assert list(frame.times) == [0, 1, 2]
+    assert list(frame.times) == sorted(frame.times)
     assert [list(each) for each in frame.columns] == [[0.0, 0.5, 1.0], [0, 1, 2]]
     assert (list(frame.steps), list(frame.float_steps), list(frame.text_steps)) == ([0, 1, 2], [], [])
 
@@ -112,7 +138,6 @@ def test_consecutive_rows_make_one_frame(box):
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param({"accuracy": 1.0}, id="other names"),
         pytest.param({"loss": 1.0, "accuracy": 1.0}, id="more names"),
         pytest.param({"loss": 1.0, "step": 1.5}, id="a float for a step"),
         pytest.param({"loss": 1.0, "step": "a"}, id="a text for a step"),
@@ -121,7 +146,7 @@ def test_consecutive_rows_make_one_frame(box):
     ],
 )
 def test_a_row_of_another_shape_begins_a_frame(box, other):
-    """A row with other names, aggregator or type of step seals the frame; the rows stay in their order."""
+    """A row with other names, aggregator or type of step seals each frame with one of its names."""
     box.metrics(loss=0.0)
     box.metrics(**other)
     box.metrics(loss=2.0)
@@ -129,6 +154,55 @@ def test_a_row_of_another_shape_begins_a_frame(box, other):
 
     assert [each.seq for each in frames] == [1, 2, 3]
     assert [len(each.times) for each in frames] == [1, 1, 1]
+    assert [frame.columns[0][0] for frame in frames] == [0.0, 1.0, 2.0]
+
+
+def test_rows_without_a_common_name_gather_side_by_side(box):
+    """Rows of two shapes in turn, without a common name, make one frame of each."""
+    for i in range(10):
+        box.metrics(step=i, loss=1.0)
+        box.metrics(step=i, accuracy=1.0, f1=0.5)
+    frames = box.events()
+
+    assert [(list(each.names), len(each.times)) for each in frames] == [(["loss"], 10), (["accuracy", "f1"], 10)]
+
+
+SHAPES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True).map(tuple)
+
+
+@given(st.lists(st.one_of(SHAPES, st.sampled_from(["chrono", "tags", "seal", "take", "drop"])), max_size=60))
+def test_each_metric_keeps_its_order(calls):
+    """Whatever is logged in whatever order, each metric's values leave in the order of their calls, and each once."""
+    box, logged, dropped = Box(), {}, 0
+    for i, call in enumerate(calls):
+        match call:
+            case "chrono":
+                box.chrono()
+            case "tags":
+                box.outbox.put(tags())
+            case "seal":
+                box.outbox.seal()
+            case "take":
+                box.outbox.take()
+            case "drop":
+                box.outbox.drop("0_0")
+                dropped += 1
+            case _:
+                box.metrics(step=i, **dict.fromkeys(call, float(i)))
+                for each in call:
+                    logged.setdefault(each, []).append(i)
+    events, found = box.events(), {}
+    for event in events:
+        if isinstance(event, MetricsLogged):
+            for name, column in zip(event.names, event.columns, strict=True):
+                found.setdefault(name, []).extend(column)
+
+    assert found == logged
+    seqs = [each.seq for each in events]
+    assert seqs == sorted(set(seqs))
+    assert box.outbox.statistics().dropped == dropped
+    assert not seqs or seqs[-1] <= len(seqs) + dropped
+    assert box.outbox.bytes == 0
 
 
 def test_names_in_another_order_begin_a_frame(box):
@@ -188,10 +262,10 @@ def test_chronos_make_frames_of_all_names(box):
 
 def test_a_frame_of_chronos_has_a_largest_number_of_rows(box):
     """A frame of chronos with the largest number of rows is queued at once."""
-    for _ in range(FRAME_ROWS + 1):
+    for _ in range(CHRONO_ROWS + 1):
         box.chrono()
 
-    assert [len(each.chronos) for each in box.events(seal=False)] == [FRAME_ROWS]
+    assert [len(each.chronos) for each in box.events(seal=False)] == [CHRONO_ROWS]
 
 
 def test_metrics_and_chronos_do_not_seal_each_other(box):
@@ -274,7 +348,7 @@ def test_events_go_to_the_partition_of_their_subject(box):
 def test_entries_stay_until_they_are_acknowledged(box):
     """Entries stay queued until they are acknowledged: `peek` removes nothing, `acked` removes the first entries."""
     for i in range(5):
-        box.outbox.put(tags(i=i))
+        box.put(tags(i=i))
     [route] = box.backlog.routes()
 
     assert [each.event.values["i"] for each in box.backlog.peek(route, 2)] == [0, 1]
@@ -288,10 +362,10 @@ def test_entries_stay_until_they_are_acknowledged(box):
 
 def test_a_number_is_acked_when_all_lower_ones_are(box):
     """A number is acked when all entries below it are, in all partitions; entries queued later do not count."""
-    box.outbox.put(tags("1_0"))
-    box.outbox.put(tags("2_0"))
+    box.put(tags("1_0"))
+    box.put(tags("2_0"))
     number = box.backlog.next_number
-    box.outbox.put(tags("1_0"))
+    box.put(tags("1_0"))
     one, two = sorted(box.backlog.routes())
 
     assert not box.backlog.is_acked(number)
@@ -307,8 +381,8 @@ def test_a_read_does_not_wait_for_a_pending_command(box):
     command = tags("1_0")
     command.request = "r"
     box.watermark.expect("r")
-    box.outbox.put(tags("1_0"))
-    box.outbox.put(command)
+    box.put(tags("1_0"))
+    box.put(command)
     logged = box.watermark.number
 
     assert logged < box.backlog.next_number
@@ -326,7 +400,7 @@ def test_a_read_does_not_wait_for_a_pending_command(box):
 def test_an_entry_that_cannot_be_sent_is_discarded(box):
     """A discarded entry counts as dropped, and its sequence number is missing."""
     for i in range(3):
-        box.outbox.put(tags(i=i))
+        box.put(tags(i=i))
     [route] = box.backlog.routes()
     box.acked(route, 1)
     box.backlog.discard(route)
@@ -344,10 +418,11 @@ def test_frames_are_sealed_when_they_are_due():
     box.chrono(uid="0_1")
     after = time.monotonic()
     upcoming = box.outbox.seal(due=before)
-    assert before + 10 <= upcoming <= after + 10
+    assert before + 10 <= upcoming <= time.monotonic() + 10
     assert box.events(seal=False) == []
+    assert after <= upcoming
 
-    assert box.outbox.seal(due=after + 10) == float("inf")
+    assert box.outbox.seal(due=upcoming) <= time.monotonic() + 1
     assert len(box.events(seal=False)) == 2
 
 
@@ -356,59 +431,110 @@ def test_seal_without_a_time_seals_every_frame(box):
     box.metrics(loss=1.0)
     box.chrono()
 
-    assert box.outbox.seal() == float("inf")
+    box.outbox.seal()
     assert len(box.events(seal=False)) == 2
-    assert box.outbox.seal() == float("inf")
 
 
-def test_the_sender_is_woken_once_per_call_of_routes(box):
-    """A frame's first row and the first queued event wake the sender; later events do not until it calls `routes`."""
-    box.metrics(loss=1.0)
-    assert box.woken == 1
-    for i in range(FRAME_ROWS * 3):
+def test_only_the_first_item_wakes_the_sender(box):
+    """No call wakes the sender while it looks by itself; once it has found nothing, the next call does."""
+    for i in range(100):
         box.metrics(step=i, loss=1.0)
-    box.outbox.put(tags())
-    assert box.woken == 2
-    box.outbox.seal(due=time.monotonic())
-    box.backlog.routes()
-    box.outbox.put(tags())
-
-    assert box.woken == 3
-
-
-def test_the_sender_is_not_woken_for_a_frame_that_is_due_later(box):
-    """A frame due later than the first open frame, for which the sender calls `seal` anyway, wakes no sender."""
-    box.metrics(uid="0_0", loss=1.0)
-    box.outbox.seal(due=time.monotonic())
-    box.metrics(uid="0_0", loss=1.0)
-    box.metrics(uid="0_1", loss=1.0)
+        box.outbox.put(tags("0_1"))
     assert box.woken == 1
-    box.outbox.put(tags("0_2"))
 
+    box.outbox.put(tags("0_2"))
+    box.outbox.seal()  # a wait, such as that of a commit
+    box.outbox.put(tags("0_3"))
+    assert box.outbox.seal(due=time.monotonic()) > time.monotonic() + LONG / 2  # it found something, and looks again
+    box.outbox.put(tags("0_4"))
+    assert box.woken == 1
+
+    box.outbox.seal()
+    assert box.outbox.seal(due=time.monotonic()) <= time.monotonic() + 1
+    box.metrics(loss=1.0)
     assert box.woken == 2
+
+
+def test_rows_wait_for_one_linger_at_most():
+    """A row that has waited in the inbox is due one linger after the look before; one after a sleep, after its look."""
+    box = Box(linger=10)
+    box.metrics(loss=1.0)
+    first = box.outbox.seal(due=0)
+    box.metrics(accuracy=1.0)
+    box.outbox.seal(due=0)
+
+    loss, accuracy = box.outbox._open["0_0"]
+    assert loss.due == first
+    assert loss.due <= accuracy.due <= first + 5
+
+
+def test_frames_of_thousands_of_trials_linger_longer():
+    """While many frames are open, they gather rows for longer, up to a second; few are due after one linger again."""
+    box = Box(linger=0.2)
+    lingers = []
+    for number in range(8000):
+        before = time.monotonic()
+        box.metrics(uid=f"{number}_0", loss=1.0)
+        box.outbox.take()
+        lingers.append(box.outbox._open[f"{number}_0"][0].due - before)
+    assert 0.19 <= lingers[900] < 0.4 < lingers[3000] < lingers[-1] < 1.5
+    dues = [frame.due for frame in box.outbox._lingering]
+    assert dues == sorted(dues)
+
+    box.outbox.seal(due=dues[-2])
+    assert len(box.outbox._lingering) == 1 or dues[-2] == dues[-1]
+    box.outbox.seal()
+    assert box.outbox.statistics().queued == 8000
+
+
+def test_many_items_wake_the_sender_before_it_would_look(box, monkeypatch):
+    """A thread that logs without a pause wakes the sender once, and again only after the sender has looked."""
+    monkeypatch.setattr(inboxes, "_WAKE_ITEMS", 10)
+    box.metrics(loss=1.0)
+    woken = []
+    for _ in range(3):
+        for i in range(50):
+            box.metrics(step=i, loss=1.0)
+        woken.append(box.woken)
+        box.outbox.seal(due=0)
+
+    assert woken == [2, 3, 4]
+
+
+def test_an_item_that_cannot_be_taken_costs_no_other(box, caplog):
+    """A fault in the handling of one item is logged, and all other items are taken."""
+    box.outbox.put(tags())
+    box.outbox.inbox.add(int, "no number")
+    box.outbox.put(tags())
+
+    assert [each.seq for each in box.events()] == [1, 2]
+    assert "please report this" in caplog.text
 
 
 # --- Bounds
 
 
-def fill(add):
+def fill(box, add):
     """Add until there is no room; return how many were added."""
     for n in range(100_000):
         try:
             add()
-        except OutboxFull:
+        except InboxFull:
             return n
-    raise AssertionError("the outbox has no bound")
+        if n % 10 == 0:
+            box.outbox.take()
+    raise AssertionError("there is no bound")
 
 
 def test_a_full_outbox_takes_nothing():
-    """An add to a full outbox appends nothing and uses no number; acknowledged entries make room."""
+    """An add without room appends nothing and uses no number; acknowledged entries make room."""
     box = Box(max_bytes=10_000)
-    queued = fill(lambda: box.outbox.put(tags(a=1)))
+    queued = fill(box, lambda: box.outbox.put(tags(a=1)))
     for add in (lambda: box.metrics(loss=1.0), box.chrono, lambda: box.outbox.put(tags())):
-        with pytest.raises(OutboxFull):
+        with pytest.raises(InboxFull):
             add()
     assert 1 < queued == box.outbox.statistics().queued < 100
+    box.outbox.take()
     [route] = box.backlog.routes()
     box.acked(route, queued)
     box.metrics(loss=1.0)
@@ -416,25 +542,34 @@ def test_a_full_outbox_takes_nothing():
     assert [each.seq for each in box.events()] == [queued + 1]
 
 
-@pytest.mark.parametrize("kind", ["metrics", "chronos", "values", "definitions"])
-def test_memory_is_bounded(kind):
-    """The bound in bytes holds for many small rows as well as for few large values."""
-    box = Box(max_bytes=1_000_000)
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("kind", ["metrics", "wide rows", "chronos", "values", "definitions"])
+def test_memory_is_bounded(kind, taken):
+    """The bound in bytes holds for many small rows as well as for few large values, also if nothing is taken."""
+    box = Box(max_bytes=1_000_000 if taken or kind != "metrics" else 10_000_000)
     trial = {"name": "a", "auto_increment": True, "request": "r", "parameters": {"a": "x" * 10_000}}
+    wide = {f"metric {i}": 1.0 for i in range(100)}
     add = {
         "metrics": lambda: box.metrics(loss=1.0),
+        "wide rows": lambda: box.metrics(**wide),
         "chronos": box.chrono,
         "values": lambda: box.outbox.put(tags(a="x" * 10_000)),
         "definitions": lambda: box.outbox.put(TrialCreated(trial="0~r", writer="w", time=1, **trial)),
     }[kind]
-    fill(add)
+    if taken:
+        fill(box, add)
+    else:
+        with pytest.raises(InboxFull):
+            for _ in range(100_000):
+                add()
+    bound = box.outbox.inbox._max_bytes
 
-    assert 900_000 < box.outbox.statistics().bytes < 1_100_000
-    [route] = box.backlog.routes() or [None]
-    if route:
-        box.outbox.seal()
-        box.acked(route, box.outbox.statistics().queued)
-        assert box.outbox.statistics().bytes == 0
+    assert box.outbox.statistics().bytes < 1.1 * bound
+    assert 0.9 * bound < box.outbox.statistics().bytes or len(box.outbox.inbox.items) == bound // 512
+    box.outbox.seal()
+    [route] = box.backlog.routes()
+    box.acked(route, box.outbox.statistics().queued)
+    assert box.outbox.statistics().bytes == 0
 
 
 def test_a_dropped_event_leaves_a_gap(box):
@@ -447,20 +582,21 @@ def test_a_dropped_event_leaves_a_gap(box):
     assert box.outbox.statistics().dropped == 1
 
 
-# --- Rows without the lock
+# --- Rows whose kind was checked before
 
 TRIAL = Trial(name="t", hash="0")
 
 
-def test_add_row_takes_rows_of_an_open_frame(box):
-    """`add_row` appends a row to the frame that the first row opened."""
-    ways = [box.row(TRIAL, step, loss=step / 2) for step in range(5)]
-    [frame] = box.events()
+def test_rows_of_a_kind_are_checked_once(box):
+    """A row is taken without checks after one of its kind was checked, also in another frame."""
+    ways = [box.row(TRIAL, step, loss=step / 2) for step in range(3)]
+    box.outbox.seal()
+    ways += [box.row(TRIAL, step, loss=step / 2) for step in range(3, 6)]
+    first, second = box.events()
 
-    assert ways == [False, True, True, True, True]
-    assert (list(frame.steps), list(frame.columns[0])) == ([0, 1, 2, 3, 4], [0.0, 0.5, 1.0, 1.5, 2.0])
-    assert frame.time > 1_700_000_000_000_000
-    assert list(frame.times) == sorted(frame.times)
+    assert ways == [False, True, True, False, True, True]  # one row after each look into the inbox is checked, too
+    assert [*first.steps, *second.steps] == [0, 1, 2, 3, 4, 5]
+    assert [*first.columns[0], *second.columns[0]] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
 
 
 @pytest.mark.parametrize(
@@ -478,26 +614,105 @@ def test_add_row_takes_rows_of_an_open_frame(box):
         pytest.param(TRIAL, 1, None, {}, id="no name"),
     ],
 )
-def test_add_row_refuses_a_row_that_needs_more(box, trial, step, given, row):
-    """`add_row` appends nothing of a row that needs the checks of `add_metrics`."""
+def test_a_row_of_another_kind_is_checked(box, trial, step, given, row):
+    """`add` appends nothing of a row that needs checks."""
     box.row(TRIAL, 0, loss=0.0)
 
-    assert not box.outbox.add_row(trial, step, given, row)
+    assert not box.rows.add(trial, step, given, row)
     assert [list(each.steps) for each in box.events()] == [[0]]
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "number"),
+    [(1, 2**53 - 1, 2**53 - 1), (np.int64(1), np.int64(7), 7), (np.float32(1), np.float32(0.5), 0.5), (True, False, 0)],
+)
+def test_numbers_of_all_types_are_taken_without_checks(box, first, later, number):
+    """Integers, bools and numbers of numpy become the same doubles with and without checks."""
+    box.row(TRIAL, 0, loss=first)
+
+    assert box.rows.add(TRIAL, 1, None, {"loss": later})
+    assert [list(each.columns[0]) for each in box.events()] == [[float(first), float(number)]]
+
+
+@pytest.mark.parametrize("x", [2**53, -(2**53), 2**64, 10**400, np.uint64(2**63)])
+def test_integers_that_lose_digits_are_checked(box, x):
+    """An integer beyond 2**53 is left to the checks, which warn of it or refuse it."""
+    box.row(TRIAL, 0, loss=type(x)(1))
+
+    assert not box.rows.add(TRIAL, 1, None, {"loss": x})
+
+
 @pytest.mark.parametrize("step", [float("nan"), float("inf"), float("-inf")])
-def test_add_row_refuses_a_float_step_that_is_not_finite(box, step):
-    """`add_row` leaves a step that cannot be logged to the checks of the slow path, and takes finite ones."""
+def test_a_float_step_that_is_not_finite_is_checked(box, step):
+    """A step that cannot be logged is left to the checks; finite ones are taken."""
     box.row(TRIAL, 0.5, loss=0.0)
 
-    assert not box.outbox.add_row(TRIAL, step, None, {"loss": 1.0})
-    assert box.outbox.add_row(TRIAL, 1.5, None, {"loss": 1.0})
+    assert not box.rows.add(TRIAL, step, None, {"loss": 1.0})
+    assert box.rows.add(TRIAL, 1.5, None, {"loss": 1.0})
     assert [list(each.float_steps) for each in box.events()] == [[0.5, 1.5]]
 
 
-def test_add_row_refuses_a_trial_object_that_was_changed(box):
-    """`add_row` refuses a trial object that was changed, since its rows belong to another trial."""
+@pytest.mark.parametrize("step", ["x" * 1025, "a\0b", "\ud800", "é" * 600])
+def test_a_text_step_that_is_no_plain_name_is_checked(box, step):
+    """A text that may be refused as a step is left to the checks; plain ones are taken."""
+    box.row(TRIAL, "a", loss=0.0)
+
+    assert not box.rows.add(TRIAL, step, None, {"loss": 1.0})
+    assert box.rows.add(TRIAL, "b", None, {"loss": 1.0})
+    assert [list(each.text_steps) for each in box.events()] == [["a", "b"]]
+
+
+class Tensor:
+    """A scalar whose type is not that of its class."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def item(self):
+        """Return the scalar."""
+        return self.inner
+
+    def __index__(self):
+        return int(self.inner)
+
+    def __float__(self):
+        return float(self.inner)
+
+
+class Text(str):
+    """A text with a type of its own."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [(Tensor(1), Tensor(2.5)), (Text("a"), Text("b")), (np.str_("a"), np.str_("b"))],
+    ids=["tensors", "texts", "texts of numpy"],
+)
+def test_steps_of_other_types_are_checked_each_time(box, first, later):
+    """A step whose type does not tell how it is packed, or that is to become a plain text, is checked in each row."""
+    box.row(TRIAL, first, loss=0.0)
+
+    assert not box.row(TRIAL, later, loss=1.0)
+    frames = box.events()
+    steps = [x for each in frames for x in (*each.steps, *each.float_steps, *each.text_steps)]
+    assert [type(each) for each in steps] in ([int, float], [str, str])
+
+
+def test_values_of_other_types_are_checked_each_time(box):
+    """A value that may change after the call, or convert otherwise, is checked in each row."""
+    changing = np.array(1.0)
+    for x in (changing, Tensor(1), np.longdouble(1)):
+        assert not box.row(TRIAL, 1, loss=x)
+        assert not box.row(TRIAL, 1, loss=x)
+    changing[...] = 7
+
+    assert [x for each in box.events() for x in each.columns[0]] == [1.0] * 6
+
+
+def test_a_trial_object_that_was_changed_is_checked(box):
+    """The rows of a trial object that was changed belong to another trial."""
     trial = Trial(name="t", hash="0")
     box.row(trial, 0, loss=0.0)
     trial.revision = 1
@@ -506,97 +721,98 @@ def test_add_row_refuses_a_trial_object_that_was_changed(box):
     assert [(each.trial, list(each.steps)) for each in box.events()] == [("0_0", [0]), ("0_1", [1])]
 
 
-def test_add_row_refuses_a_row_for_a_full_frame(box):
-    """`add_row` refuses a row for a full frame; the row opens a new frame."""
-    for step in range(FRAME_ROWS + 1):
-        box.row(TRIAL, step, loss=0.0)
+def test_shapes_of_a_trial_are_bounded(box):
+    """Any number of metrics, and an aggregator that is made for each call, take no more memory than some shapes."""
+    for i in range(3000):
+        box.row(TRIAL, i, StatAggregator.lazy(1), loss=float(i))
+        box.row(TRIAL, i, None, **{f"metric {i}": float(i)})
+    rows = box.rows._trials["0_0"]
 
-    assert [len(each.times) for each in box.events()] == [FRAME_ROWS, 1]
+    assert len(rows.shapes) <= 1000
+    [losses] = [each for each in box.events() if each.names == ("loss",)][:1]
+    assert len(losses.steps) == 1000
 
 
-def test_add_row_refuses_a_row_whose_frame_is_sealed_before_the_append(box):
-    """A row whose frame is sealed between `add_row`'s look-up and its append is refused and is not in the event."""
+def test_two_objects_of_one_trial_share_its_frames(box):
+    """Rows that are logged through copies of a trial object are gathered together."""
+    copies = [Trial(name="t", hash="0") for _ in range(3)]
+    for step in range(9):
+        box.row(copies[step % 3], step, loss=0.0)
+
+    assert [list(each.steps) for each in box.events()] == [list(range(9))]
+
+
+# --- Interrupts and the end
+
+
+def test_an_interrupt_at_any_instruction_of_a_call(box):
+    """A call that is interrupted has logged its row once or not at all, and disturbs no other."""
+    box.row(TRIAL, -1, loss=0.0)
+    for count in itertools.count():
+        left = itertools.count(-count)
+
+        def look(_, left=left):
+            if next(left) == 0:
+                raise KeyboardInterrupt
+
+        try:
+            each_instruction(lambda step=count: box.row(TRIAL, step, loss=1.0), look)
+        except KeyboardInterrupt:
+            continue
+        break
+    [frame] = box.events()
+
+    assert count > 50
+    assert frame.steps[0] == -1
+    assert list(frame.steps) == sorted(set(frame.steps))
+    assert frame.steps[-1] == count
+
+
+def test_a_closed_inbox_takes_nothing(box):
+    """Calls after the closing raise ProtocolClosed, and what was logged before is queued."""
     box.row(TRIAL, 0, loss=0.0)
-    frame = box.outbox._rows[id(TRIAL)]
-    pack = frame.pack
-
-    def late(*fields):
-        box.outbox.seal()
-        return pack(*fields)
-
-    frame.pack = late
-    taken = box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
-    box.row(TRIAL, 1, loss=1.0)
-
-    assert not taken
-    assert [list(each.steps) for each in box.events()] == [[0], [1]]
-
-
-def test_add_row_takes_a_row_whose_frame_is_sealed_after_the_append(box):
-    """A row whose frame is sealed right after the append is accepted and in the event, although `is_sealed` is set."""
-
-    class Rows(list):
-        def append(self, packed):
-            super().append(packed)
-            box.outbox.seal()
-
-    box.row(TRIAL, 0, loss=0.0)
-    frame = box.outbox._rows[id(TRIAL)]
-    frame.rows = Rows(frame.rows)
-
-    assert box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
-    assert [list(each.steps) for each in box.events()] == [[0, 1]]
-
-
-def test_add_row_waits_for_no_lock(box):
-    """`add_row` takes no lock, so a signal handler can log a row while it interrupts another log call."""
-    box.row(TRIAL, 0, loss=0.0)
-
-    with box.outbox._lock:
-        assert box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
-
-
-def test_a_frame_whose_sealing_was_interrupted_takes_no_row(box):
-    """A frame whose sealing was interrupted accepts no row: the next row seals it first, with its counted rows."""
-    box.row(TRIAL, 0, loss=0.0)
-    frame = box.outbox._rows[id(TRIAL)]
-    frame.event("w", TRIAL.uid)
-
-    assert not box.row(TRIAL, 1, loss=1.0)
-    assert [list(each.steps) for each in box.events()] == [[0], [1]]
-
-
-def test_a_frame_has_room_for_as_many_rows_as_the_last_one_had(box):
-    """A frame has room for as many rows as the last one, so that only its first row needs `add_metrics`."""
-
-    def locked_rows(rows):
-        found = sum(not box.row(TRIAL, step, loss=0.0) for step in range(rows))
-        box.outbox.seal()
-        return found
-
-    assert locked_rows(FRAME_ROWS) == 3
-    assert locked_rows(FRAME_ROWS) == locked_rows(100) == locked_rows(120) == 1
-    assert locked_rows(10) == locked_rows(10) == 1
-    assert locked_rows(100) == 3
-    assert box.outbox._bytes == 0  # as no frame is open
-
-
-def test_add_row_refuses_rows_once_the_outbox_is_closed(box):
-    """A closed outbox refuses rows, since nothing is sent any more."""
-    box.row(TRIAL, 0, loss=0.0)
+    box.outbox.put(tags())
     box.outbox.close()
+    for late in (
+        lambda: box.row(TRIAL, 1, loss=1.0),
+        lambda: box.outbox.put(tags()),
+        box.chrono,
+        lambda: box.outbox.drop("0_0"),
+    ):
+        with pytest.raises(ProtocolClosed):
+            late()
+    box.outbox.finish()
 
-    assert not box.outbox.add_row(TRIAL, 1, None, {"loss": 1.0})
+    assert [each.seq for each in box.events()] == [1, 2]
 
 
-def test_add_row_takes_no_more_rows_than_its_frame_has_room_for():
-    """`add_row` fills its frame's room only; the next row needs `add_metrics`, which raises if the outbox is full."""
-    box = Box(max_bytes=4000)
+def test_a_row_appended_before_the_end_is_taken(box):
+    """A call that was interrupted before its append, and goes on after the closing, has logged its row."""
+    box.row(TRIAL, 0, loss=0.0)
+    inbox = box.outbox.inbox
+    box.outbox.close()
+    item = (box.rows._trials["0_0"].latest["loss",].add, b"\0" * 24)
+    inbox.items.append(item)
+    box.outbox.finish()
+    inbox.look(item)
 
-    with pytest.raises(OutboxFull):
-        for step in range(FRAME_ROWS):
-            box.row(TRIAL, step, loss=0.0)
-    assert box.outbox.statistics().bytes < 8000
+    assert [len(each.steps) for each in box.events()] == [2]
+
+
+def test_a_row_appended_after_the_end_is_refused(box):
+    """A call that was interrupted before its append, and goes on once nothing is taken any more, raises."""
+    box.row(TRIAL, 0, loss=0.0)
+    inbox = box.outbox.inbox
+    box.outbox.close()
+    box.outbox.finish()
+    item = (box.rows._trials["0_0"].latest["loss",].add, b"\0" * 24)
+    inbox.items.append(item)
+
+    assert inbox.idle
+    with pytest.raises(ProtocolClosed):
+        inbox.look(item)
+    box.outbox.seal()
+    assert [len(each.steps) for each in box.events()] == [1]
 
 
 # --- Threads

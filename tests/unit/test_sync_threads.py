@@ -56,10 +56,12 @@ def no_collection():
 def chronos_of(protocol, trial):
     """Return the number of finished chronos that wait in the open frame of a trial, and the failed ones."""
     inner = getattr(protocol, "_protocol", protocol)
-    frames = inner._session.outbox._open.get(trial.uid)
-    if frames is None or frames.chronos is None:
-        return 0, 0
-    return len(frames.chronos.rows), sum(failed for _, _, failed in frames.chronos.names.values())
+    outbox = inner._session.outbox
+    rows = [argument for function, argument in list(outbox.inbox.items) if function == outbox._add_chrono]
+    if (frame := outbox._chronos.get(trial.uid)) is not None:
+        rows += frame.rows
+    rows = [each for each in rows if each.chrono.trial == trial.uid]
+    return len(rows), sum(each.failed for each in rows)
 
 
 @pytest.fixture
@@ -380,14 +382,15 @@ def run_in_io_thread(protocol, function):
 
 
 def test_a_finalizer_that_logs_in_the_io_thread(protocol, trial):
-    """A call that would wait for its own thread is refused; rows of open frames are logged."""
-    protocol.log_trial_metrics(trial, loss=1.0)
-    refused = run_in_io_thread(protocol, lambda: protocol.add_trial_tags(trial, a=1))
+    """A call that would wait for its own thread is refused; calls that log do not wait."""
+    refused = run_in_io_thread(protocol, lambda: protocol.commit("spooled"))
 
     assert isinstance(refused, RuntimeError)
     assert "finalizer" in str(refused)
     assert run_in_io_thread(protocol, lambda: protocol.log_trial_metrics(trial, loss=2.0)) is None
-    protocol.add_trial_tags(trial, a=1)
+    assert run_in_io_thread(protocol, lambda: protocol.add_trial_tags(trial, a=1)) is None
+    protocol.commit("spooled")
+    assert protocol.statistics().queued == 3
 
 
 def test_a_block_that_is_left_in_the_io_thread(settings, caplog):
@@ -422,7 +425,7 @@ def test_tensors_are_converted_in_the_thread_of_the_call(protocol, trial):
 
 
 def test_an_io_thread_that_hangs(protocol, trial, monkeypatch):
-    """Calls that log run in their own thread meanwhile, other calls wait; when the I/O thread goes on, so do they."""
+    """Calls that log go on meanwhile, other calls wait; when the I/O thread goes on, so do they."""
     monkeypatch.setattr("trialstream.runtime.lifecycle._HANG_SECONDS", 0.2)
     hanging, go_on = threading.Event(), threading.Event()
 
@@ -445,6 +448,8 @@ def test_an_io_thread_that_hangs(protocol, trial, monkeypatch):
     waiting.join(30)
     assert not protocol._protocol.lifecycle._io._hangs
 
-    assert queued == 1 + 2 * 100  # the creation, rows that changing names make events, and tags
-    assert protocol.statistics().queued == queued + 1  # and the frame of the chrono
+    # The creation, the tags, and at least one event for the rows of each of two shapes and for the chrono. Each of the
+    # tags ends the frames before it.
+    assert queued == 1 + 100 + 3
+    assert protocol.statistics().queued == 1 + 2 * 100 + 1
     assert len(protocol._protocol.lifecycle._io._tasks) == 1  # the session's own

@@ -6,7 +6,9 @@
 | `session` | one connection: assembles the parts below, and opens and closes them |
 | `commands` | the events of the calls, with their checks |
 | `creations` | checks of the objects that creations take |
-| `rows` | checks of metric rows that do not take the short way |
+| `log_calls` | the calls that log, for both protocols |
+| `row_log` | the way of a row of metrics into the inbox |
+| `rows` | checks of rows of metrics |
 | `claim_events` | the updates of a claim as one event |
 | `subjects` | which trials, groups and projects are known to exist |
 | `backpressure` | what happens to an event when memory and spool are full |

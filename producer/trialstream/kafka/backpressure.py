@@ -10,7 +10,8 @@ import anyio
 from trialstream_schemas.errors import SpoolFull
 
 from trialstream.config import Config
-from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.inbox import InboxFull
+from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.pipeline import Pipeline
 
 __all__ = ["BackPressure"]
@@ -20,7 +21,7 @@ _POLL_SECONDS = 0.2
 
 
 class BackPressure:
-    """Decides about events for which the outbox has no space.
+    """Decides about events for which the inbox has no space.
 
     During one outage, callers wait for `block_seconds` in total. After that, events are dropped at once, in the
     caller's thread, until events are sent or written to disk again.
@@ -50,7 +51,7 @@ class BackPressure:
         """Wait for space and add an event, in the I/O thread.
 
         Args:
-            attempt: Adds the event to the outbox; raises `OutboxFull` while there is no space.
+            attempt: Appends the event to the inbox; raises `InboxFull` while there is no space.
 
         Returns:
             Whether the event was added; False when waiting was abandoned.
@@ -59,14 +60,18 @@ class BackPressure:
             ProtocolClosed: The protocol was closed during the wait.
         """
         deadline = time.monotonic() + self._config.block_seconds
-        while (left := deadline - time.monotonic()) > 0 and self.should_wait():
-            with anyio.move_on_after(min(left, _POLL_SECONDS)):
-                await self._pipeline.wait_progress()
+        while True:
+            self._outbox.take()
             try:
                 attempt()
-            except OutboxFull:
-                continue
-            return True
+            except InboxFull:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self.should_wait():
+                    break
+                with anyio.move_on_after(min(left, _POLL_SECONDS)):
+                    await self._pipeline.wait_progress()
+            else:
+                return True
         self._abandoned = time.monotonic()
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from trialstream_schemas.errors import ChronoError, InvalidValue
@@ -14,15 +14,12 @@ from trialstream_schemas.model.trial import RUNTIME_CHRONO
 from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import Callback
-from trialstream.runtime.caller import current_caller
 
-__all__ = ["Chronos", "OpenChrono", "check_chrono"]
+__all__ = ["Chronos", "OpenChrono", "check_chrono", "task_or_thread"]
 
 
-def _owner() -> object:
-    """Return the identity of the caller: the thread that waits for this call, otherwise the running task or thread."""
-    if (caller := current_caller.get()) is not None:
-        return caller.thread
+def task_or_thread() -> object:
+    """Return the identity of the running task, or of the thread if it runs none."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -61,38 +58,53 @@ class OpenChrono:
         name: Name of the chrono.
         aggregator: Aggregator of its elapsed seconds.
         end_callback: Called before the chrono stops.
-        owner: The task or thread that started the chrono.
+        owner: The task or thread that started the chrono; None once it is finished.
         started: When the chrono was started, seconds on the clock `time.perf_counter`.
         announced: Whether its start was logged.
+        outer: The chrono of the same name that the same task or thread had open when it started this one.
     """
 
     trial: str
     name: str
     aggregator: AggregatorSpec
     end_callback: Callback | None
-    owner: object = field(default_factory=_owner)
+    owner: object = field(default_factory=task_or_thread)
     started: float = field(default_factory=time.perf_counter)
     announced: bool = False
+    outer: OpenChrono | None = None
+
+    def chain(self) -> Iterator[OpenChrono]:
+        """Return this chrono and those that it has covered, the latest first."""
+        chrono: OpenChrono | None = self
+        while chrono is not None:
+            yield chrono
+            chrono = chrono.outer
 
 
 class Chronos:
-    """The chronos that are open in this process. Safe to use from any thread."""
+    """The chronos that are open in this process. Safe to use from any thread, and takes no lock.
+
+    The chronos of one name that one task or thread has started are a chain, the latest first: a signal handler that
+    starts and finishes a chrono between two steps leaves the chain as it was.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[tuple[str, str], list[OpenChrono]] = {}
+        # The latest open chrono, by trial, name and owner.
+        self._open: dict[tuple[str, str, object], OpenChrono] = {}
 
     def start(self, chrono: OpenChrono) -> None:
         """Add a chrono that was just started."""
-        with self._lock:
-            self._open.setdefault((chrono.trial, chrono.name), []).append(chrono)
+        key = chrono.trial, chrono.name, chrono.owner
+        chrono.outer = self._open.get(key)
+        self._open[key] = chrono
 
-    def finish(self, trial: str, name: str) -> OpenChrono:
+    def finish(self, trial: str, name: str, owner: object = None) -> OpenChrono:
         """Remove and return the latest chrono that this task or thread started, or the only open one.
 
         Args:
             trial: Uid of the trial.
             name: Name of the chrono.
+            owner: The task or thread that finishes it; None for the present one.
 
         Returns:
             The chrono.
@@ -100,33 +112,43 @@ class Chronos:
         Raises:
             ChronoError: No such chrono is open, or several are and this task or thread started none of them.
         """
-        owner = _owner()
-        with self._lock:
-            chronos = self._open.get((trial, name), [])
-            mine = [each for each in chronos if each.owner == owner]
-            if not mine and len(chronos) != 1:
-                raise ChronoError(
-                    f"chrono {name!r} of trial {trial} was never started here: call log_trial_chrono_start first"
-                    if not chronos
-                    else f"chrono {name!r} of trial {trial} is open in {len(chronos)} other tasks: finish it where it "
-                    "was started"
-                )
-            found = (mine or chronos)[-1]
-            chronos.remove(found)
-            if not chronos:
-                del self._open[trial, name]
-            return found
+        key = trial, name, task_or_thread() if owner is None else owner
+        if key not in self._open:
+            key = self._only(trial, name)
+        found = self._open.get(key)
+        if found is None:  # another thread has just finished it
+            raise _never_started(trial, name)
+        if found.outer is None:
+            del self._open[key]
+        else:
+            self._open[key] = found.outer
+        found.outer = found.owner = None  # it is kept until its event is made, and a task should not be
+        return found
+
+    def _only(self, trial: str, name: str) -> tuple[str, str, object]:
+        """Return the key of the only open chrono of a name."""
+        keys = [key for key, latest in list(self._open.items()) if key[:2] == (trial, name) for _ in latest.chain()]
+        if not keys:
+            raise _never_started(trial, name)
+        if len(keys) > 1:
+            raise ChronoError(
+                f"chrono {name!r} of trial {trial} is open in {len(keys)} other tasks: finish it where it was started"
+            )
+        return keys[0]
 
     def announce(self, started_before: float, log_start: Callable[[OpenChrono], None]) -> None:
         """Log the start of each chrono that has been running for a long time, once.
 
         Args:
             started_before: Latest start, seconds on the clock `time.perf_counter`.
-            log_start: Logs the start of a chrono. Called under the lock, so that its finish cannot be logged first.
+            log_start: Logs the start of a chrono.
         """
-        with self._lock:
-            for chronos in self._open.values():
-                for each in chronos:
-                    if not each.announced and each.started <= started_before:
-                        log_start(each)
-                        each.announced = True
+        for latest in list(self._open.values()):
+            for each in latest.chain():
+                if not each.announced and each.started <= started_before:
+                    log_start(each)
+                    each.announced = True
+
+
+def _never_started(trial: str, name: str) -> ChronoError:
+    return ChronoError(f"chrono {name!r} of trial {trial} was never started here: call log_trial_chrono_start first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 import anyio
 from trialstream_schemas.errors import ProtocolClosed
@@ -11,7 +12,8 @@ from trialstream_schemas.wire.events import ChronoStarted, Heartbeat
 
 from trialstream.kafka.chronos import Chronos, OpenChrono
 from trialstream.kafka.commands import now
-from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.inbox import InboxFull
+from trialstream.pipeline.outbox import Outbox
 
 __all__ = ["Heartbeats"]
 
@@ -51,19 +53,20 @@ class Heartbeats:
             for uid in list(self._started):
                 try:
                     self._outbox.put(Heartbeat(trial=uid, writer=self._writer, time=now()))
-                except (OutboxFull, ProtocolClosed):  # queued events of the trial update its last_seen too
+                except (InboxFull, ProtocolClosed):  # queued events of the trial update its last_seen too
                     logger.debug("no space for a heartbeat")
 
     async def _announce(self) -> None:
         while True:
             await anyio.sleep(_ANNOUNCE_SECONDS)
-            try:
+            # A chrono whose finish was taken here is not open any more. What is put into the inbox from now on is taken
+            # after the announcement.
+            self._outbox.take()
+            with suppress(ProtocolClosed):
                 self._chronos.announce(time.perf_counter() - _ANNOUNCE_SECONDS, self._announce_one)
-            except (OutboxFull, ProtocolClosed):
-                logger.debug("no space to announce chronos")
 
     def _announce_one(self, chrono: OpenChrono) -> None:
-        self._outbox.put(
+        self._outbox.put_now(
             ChronoStarted(
                 trial=chrono.trial,
                 writer=self._writer,

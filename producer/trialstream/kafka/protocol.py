@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -15,25 +15,23 @@ from typing import Any
 from trialstream_schemas.errors import (
     CommitTimeout,
     ConfigError,
-    InvalidType,
     InvalidValue,
     MongoUnavailable,
     ProjectionBehind,
     SpoolError,
-    SpoolFull,
 )
-from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import number
-from trialstream_schemas.wire.events import TrialCreated, TrialFinished, TrialStarted, updates_of
+from trialstream_schemas.wire.events import SubjectEvent, TrialCreated, TrialFinished, TrialStarted, updates_of
 
 from trialstream.arguments import resolve
 from trialstream.config import Config, check_timeout
 from trialstream.kafka import commands, creations
-from trialstream.kafka.chronos import OpenChrono, check_chrono
 from trialstream.kafka.claim_events import claim_event
+from trialstream.kafka.log_calls import CHRONO_AGGREGATOR, LogCalls
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Session
 from trialstream.protocol import Callback, CommitLevel, Query, Step
@@ -41,18 +39,15 @@ from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
 from trialstream.reading.uri import check_uri
-from trialstream.runtime.caller import in_caller
 from trialstream.spool.checks import check_writable
 from trialstream.statistics import Statistics
 
 __all__ = ["KafkaProtocol"]
 
-# Interval at which a loop of nothing but metrics calls yields, so that other tasks and Ctrl-C can run: the first row on
-# the slow path after this time yields. No other log call yields, so that a task that is being cancelled can log the end
-# of its trial without interruption.
+# Interval at which a loop of nothing but metrics calls yields, so that other tasks and Ctrl-C can run: the first row
+# after this time that needs all checks yields, and one needs them after each look of the I/O thread into the inbox. No
+# other log call yields, so that a task that is being cancelled can log the end of its trial without interruption.
 _YIELD_SECONDS = 0.05
-# The default aggregator of a chrono: statistics without the first duration, in which code compiles and warms up.
-_CHRONO_AGGREGATOR = StatAggregator.lazy(1)
 
 
 class KafkaProtocol(ReadingProtocol):
@@ -83,8 +78,7 @@ class KafkaProtocol(ReadingProtocol):
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
         self._row_checks = RowChecks(self._session.lifecycle.warn_once)
-        # `Outbox.add_row`, from the first row on.
-        self._add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = lambda *_: False
+        self.log = LogCalls(self._session, self._row_checks)
 
     async def open(self) -> None:
         await self._session.lifecycle.open()
@@ -105,15 +99,13 @@ class KafkaProtocol(ReadingProtocol):
         session = self._session
         session.lifecycle.check_open()
         uid = checked(trial, Trial, "trial").uid
-        if not session.subjects.has("trials", uid):  # checked first, since every log call on the slow path comes here
-            if trial.request is not None:
-                # Each writer sends the creation before its own events of the trial; the fold takes the first one.
-                await session.put(commands.create_trial(session.writer, trial, auto_increment=True))
-                session.subjects.add("trials", uid)
-            else:
-                message = f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
-                await session.require("trials", uid, message, was_created=trial.created is not None)
+        if not session.subjects.has("trials", uid):
+            await session.require_trial(trial)
         return uid
+
+    async def _put(self, event: SubjectEvent) -> None:
+        if rest := self._session.put(event):
+            await rest()
 
     async def _history_uid(self, trial: Trial) -> str:
         uid, request, session = await self._existing_uid(trial), trial.request, self._session
@@ -138,18 +130,8 @@ class KafkaProtocol(ReadingProtocol):
     # --- Logging
 
     async def log_trial_start(self, trial: Trial) -> None:
-        uid = await self._existing_uid(trial)
-        started = self._session.started
-        before = started.get(uid)
-        started[uid] = time.perf_counter()
-        try:
-            await self._session.put(commands.log_trial_start(self._session.writer, uid))
-        except SpoolFull:  # after any other error, the event is logged all the same
-            if before is None:
-                started.pop(uid, None)
-            else:
-                started[uid] = before
-            raise
+        if rest := self.log.log_trial_start(trial):
+            await rest()
 
     async def log_trial_finish(
         self,
@@ -158,32 +140,19 @@ class KafkaProtocol(ReadingProtocol):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        uid = await self._existing_uid(trial)
-        event = commands.log_trial_finish(self._session.writer, uid, exc_type, exc_val, exc_tb)
-        self._stop_runtime(event)
-        await self._session.put(event)
-
-    def _stop_runtime(self, event: TrialFinished) -> None:
-        started = self._session.started.pop(event.trial, None)
-        event.elapsed = None if started is None else time.perf_counter() - started
+        if rest := self.log.log_trial_finish(trial, exc_type, exc_val, exc_tb):
+            await rest()
 
     async def log_trial_chrono_start(
         self,
         trial: Trial,
         name: str,
-        aggregator: AggregatorSpec | None = _CHRONO_AGGREGATOR,
+        aggregator: AggregatorSpec | None = CHRONO_AGGREGATOR,
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
     ) -> None:
-        uid = await self._existing_uid(trial)
-        name = check_chrono(name)
-        spec = _CHRONO_AGGREGATOR if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
-        for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
-            if callback is not None and not callable(callback):
-                raise InvalidType(f"{path}: expected a callable, got {type(callback).__name__}")
-        if start_callback is not None:
-            await in_caller(start_callback)
-        self._session.chronos.start(OpenChrono(uid, name, spec, end_callback))
+        if rest := self.log.log_trial_chrono_start(trial, name, aggregator, start_callback, end_callback):
+            await rest()
 
     async def log_trial_chrono_finish(
         self,
@@ -191,39 +160,20 @@ class KafkaProtocol(ReadingProtocol):
         name: str,
         exc_type: type[BaseException] | None = None,
         exc_val: BaseException | None = None,
-        exc_tb: TracebackType | None = None,  # noqa: ARG002 (part of the Protocol)
+        exc_tb: TracebackType | None = None,
     ) -> None:
-        uid = await self._existing_uid(trial)
-        name = check_chrono(name)
-        chrono = self._session.chronos.finish(uid, name)
-        failed = (exc_type is not None or exc_val is not None) and not commands.is_successful_exit(exc_type, exc_val)
-        try:
-            if chrono.end_callback is not None:
-                await in_caller(chrono.end_callback)
-        except BaseException:
-            failed = True
-            raise
-        finally:
-            elapsed = time.perf_counter() - chrono.started
-            time_us = commands.now()
-
-            def add() -> None:
-                self._session.outbox.add_chrono(
-                    uid, name, time_us, elapsed, chrono.aggregator, announced=chrono.announced, failed=failed
-                )
-
-            await self._session.add(uid, add)
+        if rest := self.log.log_trial_chrono_finish(trial, name, exc_type, exc_val, exc_tb):
+            await rest()
 
     async def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        uid = await self._existing_uid(trial)
-        await self._session.put(commands.log_trial_arguments(self._session.writer, uid, *values, **kwargs))
+        if rest := self.log.log_trial_arguments(trial, *values, **kwargs):
+            await rest()
 
     async def log_trial_metadata(
         self, /, trial: Trial, *args: Any, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
     ) -> None:
-        uid = await self._existing_uid(trial)
-        event = self._row_checks.log_trial_metadata(self._session.writer, uid, *args, aggregator=aggregator, **kwargs)
-        await self._session.put(event)
+        if rest := self.log.log_trial_metadata(trial, *args, aggregator=aggregator, **kwargs):
+            await rest()
 
     async def log_trial_metrics(
         self,
@@ -236,22 +186,18 @@ class KafkaProtocol(ReadingProtocol):
     ) -> None:
         if args:
             kwargs, step, aggregator = resolve("metrics", args, kwargs, step=step, aggregator=aggregator)
-        if self._add_row(trial, step, aggregator, kwargs):
+        if self.log.add_row(trial, step, aggregator, kwargs):
             return
         if (now := time.monotonic()) >= self._yield_at:
             self._yield_at = now + _YIELD_SECONDS
             await asyncio.sleep(0)
-        uid = await self._existing_uid(trial)
-        session = self._session
-        outbox = session.outbox
-        if not session.config.sync_writes:  # the short way cannot wait
-            self._add_row = outbox.add_row
-        await session.add(uid, self._row_checks.prepare(outbox, trial, uid, step, aggregator, kwargs))
+        if rest := self.log.log_trial_metrics(trial, step, aggregator, kwargs):
+            await rest()
 
     def log_trial_metrics_nowait(
         self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
     ) -> bool:
-        return self._add_row(trial, step, aggregator, values)
+        return self.log.add_row(trial, step, aggregator, values)
 
     async def set_trial_status(
         self,
@@ -259,12 +205,12 @@ class KafkaProtocol(ReadingProtocol):
         status: Status | CustomStatus,
         error: str | BaseException | type[BaseException] | None = None,
     ) -> None:
-        uid = await self._existing_uid(trial)
-        await self._session.put(commands.set_trial_status(self._session.writer, uid, status, error))
+        if rest := self.log.set_trial_status(trial, status, error):
+            await rest()
 
     async def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        uid = await self._existing_uid(trial)
-        await self._session.put(commands.add_trial_tags(self._session.writer, uid, *values, **kwargs))
+        if rest := self.log.add_trial_tags(trial, *values, **kwargs):
+            await rest()
 
     # --- Projects and groups
 
@@ -273,7 +219,7 @@ class KafkaProtocol(ReadingProtocol):
         session = self._session
         event = commands.create_project(session.writer, project)
         if not session.requests_outcomes:
-            await session.put(event)
+            await self._put(event)
             session.subjects.add("projects", project.uid)
             return replace(project, created=from_micros(event.time))
         await session.request(event)
@@ -286,7 +232,7 @@ class KafkaProtocol(ReadingProtocol):
         session = self._session
         event = commands.create_group(session.writer, group)
         if not session.requests_outcomes:
-            await session.put(event)
+            await self._put(event)
             session.subjects.add("groups", group.uid)
             return replace(group, created=from_micros(event.time))
         decision = await session.request(event)
@@ -300,16 +246,16 @@ class KafkaProtocol(ReadingProtocol):
         checked(project, Project, "project")
         uid = await self._existing_uid(trial)
         await self._require_project(project.uid)
-        await self._session.put(commands.attach_trial(self._session.writer, uid, project_id=project.uid))
+        await self._put(commands.attach_trial(self._session.writer, uid, project_id=project.uid))
 
     async def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
         group_id = await self._group_uid(group)
         uid = await self._existing_uid(trial)
-        await self._session.put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
+        await self._put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
 
     async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         uid = await self._group_uid(group)
-        await self._session.put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
+        await self._put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
 
     # --- Creating and claiming
 
@@ -324,7 +270,7 @@ class KafkaProtocol(ReadingProtocol):
         event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
         if not session.requests_outcomes:
             event.auto_increment = True
-            await session.put(event)
+            await self._put(event)
             return self._undecided(trial, event)
         try:
             decision = await session.request(event)

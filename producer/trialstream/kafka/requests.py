@@ -10,7 +10,8 @@ from trialstream_schemas.wire.events import SubjectEvent
 from trialstream.kafka.backpressure import BackPressure
 from trialstream.kafka.commands import new_request
 from trialstream.kafka.waits import Waits
-from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.inbox import InboxFull
+from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.refusals import Refusals
 from trialstream.pipeline.watermark import Watermark
 from trialstream.reading.reader import Decision, Reader
@@ -73,10 +74,11 @@ class Requests:
             with self._refusals.raised_for(request):
                 try:
                     self._outbox.put(event)
-                except OutboxFull:
+                except InboxFull:
                     pressure = self._backpressure
                     if not (pressure.should_wait() and await pressure.wait(lambda: self._outbox.put(event))):
                         pressure.drop(event.subject, droppable=False)
+                self._outbox.take()
                 decision = await self._reader.decision(request, max(0.0, deadline - time.monotonic()))
         finally:
             if decision is None:

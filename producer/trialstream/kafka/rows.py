@@ -1,9 +1,7 @@
-"""Checks of the rows of metrics that `Outbox.add_row` does not accept, and of numbers in metadata."""
+"""Checks of rows of metrics, and of numbers in metadata."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,43 +9,19 @@ from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import AggregatorSpec, timeseries_aggregator, value_aggregator
 from trialstream_schemas.model.scalars import NUMBER, scalar
 from trialstream_schemas.model.steps import check_step
-from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
 from trialstream_schemas.wire.events import MetadataLogged, MetricsLogged
 
 from trialstream.arguments import MAPPING_ADVICE, resolve
 from trialstream.kafka import commands
-from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
-__all__ = ["RowChecks", "as_floats"]
+__all__ = ["EXACT", "RowChecks"]
 
 # Maximum number of tuples of names that are remembered as checked.
 _KNOWN_NAMES = 10_000
 # A double represents every integer below this one.
-_EXACT = 2**53
-
-
-def as_floats(values: dict[str, Any]) -> dict[str, Any] | None:
-    """Convert the numbers of a row to floats, apart from those that may lose digits.
-
-    Args:
-        values: Numbers by name.
-
-    Returns:
-        The converted row; None if all its numbers are floats already.
-
-    Raises:
-        InvalidType: A value is not a number.
-        InvalidValue: A number is too large for a double.
-    """
-    found = {}
-    for name, x in values.items():
-        if type(x) is not float:
-            double = number(x, f"metric {name!r}")
-            if not _EXACT <= abs(double) < math.inf:
-                found[name] = double
-    return values | found if found else None
+EXACT = 2**53
 
 
 class RowChecks:
@@ -69,39 +43,6 @@ class RowChecks:
             "log_trial_metrics": self.log_trial_metrics,
         }
 
-    def prepare(
-        self,
-        outbox: Outbox,
-        trial: Trial,
-        uid: str,
-        step: Step | None,
-        aggregator: AggregatorSpec | None,
-        values: dict[str, Any],
-    ) -> Callable[[], None]:
-        """Check a row, and return a function that appends the row to the outbox.
-
-        Args:
-            outbox: The outbox.
-            trial: The trial, as the user passed it.
-            uid: Uid of the trial.
-            step: The step, as the user passed it.
-            aggregator: The aggregator, as the user passed it.
-            values: Numbers by name.
-
-        Returns:
-            A function that appends the row; it may be called again after it has raised `OutboxFull`.
-
-        Raises:
-            InvalidType: The step, the aggregator, a name or a value has a type that cannot be logged.
-            InvalidValue: The step, a name or a value cannot be logged as it is.
-        """
-        plain, spec, names, row = self._checked(step, aggregator, values)
-        if not names:
-            return lambda: None
-        now = time.time_ns()
-        owner = trial, aggregator
-        return lambda: outbox.add_metrics(uid, plain, now, names, row, spec, owner)
-
     def log_trial_metrics(
         self,
         writer: str,
@@ -114,7 +55,7 @@ class RowChecks:
     ) -> MetricsLogged:
         """Make the event of one row, for a claim; the event of a row without values has no names."""
         kwargs, step, aggregator = resolve("metrics", args, kwargs, step=step, aggregator=aggregator)
-        plain, spec, names, row = self._checked(step, aggregator, kwargs)
+        plain, spec, names, row = self.checked(step, aggregator, kwargs)
         return MetricsLogged(
             trial=uid,
             writer=writer,
@@ -145,10 +86,23 @@ class RowChecks:
                 self._warn_inexact(f"metadata.{key}", given[key], found)
         return event
 
-    def _checked(
+    def checked(
         self, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
     ) -> tuple[Step | None, AggregatorSpec, tuple[str, ...], list[float]]:
-        """Return the step, the aggregator, the names and the numbers of a row, checked."""
+        """Check a row.
+
+        Args:
+            step: The step, as the user passed it.
+            aggregator: The aggregator, as the user passed it.
+            values: Numbers by name.
+
+        Returns:
+            The step, the aggregator, the names and the numbers.
+
+        Raises:
+            InvalidType: The step, the aggregator, a name or a value has a type that cannot be logged.
+            InvalidValue: The step, a name or a value cannot be logged as it is.
+        """
         try:
             plain = check_step(step)
         except (InvalidType, InvalidValue) as error:
@@ -162,7 +116,7 @@ class RowChecks:
     def _number(self, name: str, x: Any) -> float:
         path = f"metric {name!r}"
         found = number(x, path)
-        if not -_EXACT < found < _EXACT:
+        if not -EXACT < found < EXACT:
             self._warn_inexact(path, x, found)
         return found
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import logging
 import secrets
 import shlex
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, LogMismatch, MongoUnavailable, Offline
+from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import SubjectEvent
 
 from trialstream.config import Config
+from trialstream.kafka import commands
 from trialstream.kafka.backpressure import BackPressure
 from trialstream.kafka.chronos import Chronos
 from trialstream.kafka.claims import Claims
@@ -21,18 +24,22 @@ from trialstream.kafka.heartbeats import Heartbeats
 from trialstream.kafka.requests import Requests
 from trialstream.kafka.subjects import KnownSubjects
 from trialstream.kafka.waits import Waits
-from trialstream.pipeline.outbox import Outbox, OutboxFull
+from trialstream.pipeline.inbox import InboxFull
+from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.offline import OfflineReader
 from trialstream.reading.reader import CandidateQuery, Collection, Decision, Read, Reader
+from trialstream.runtime.io_thread import runs_in_caller
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.runtime.origin import UserLine, warn
 from trialstream.spool.folder import Spool, abandoned
 
-__all__ = ["Session"]
+__all__ = ["Rest", "Session"]
 
 logger = logging.getLogger("trialstream")
 T = TypeVar("T")
+# The rest of a log call: what it has to wait for.
+Rest: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 # Time for which a frame gathers rows, seconds; it delays what users see of a training run. Half of it would make twice
 # as many frames. Measured: the I/O thread takes 1.4 ms of processor time for each frame, and a training thread that
@@ -172,6 +179,7 @@ class Session:
 
     async def flush(self, timeout: float) -> str:
         """Send the remaining events, in the I/O thread; return the reason why events are still unsent, if any are."""
+        self.outbox.finish()
         if self.config.offline:
             return "the protocol worked offline"
         self._pipeline.stop_warning_of_outages()
@@ -188,7 +196,7 @@ class Session:
 
     def report_unsent(self, trouble: str, line: UserLine | None, *, may_raise: bool) -> None:
         """Warn of events that were not sent, with the folder that holds them."""
-        left = self._pipeline.statistics()
+        left = self.outbox.statistics()
         folder = self._spool.folder
         said = []
         if left.spooled:
@@ -245,37 +253,52 @@ class Session:
 
     # --- Logging
 
-    async def put(self, event: SubjectEvent) -> None:
-        """Add an event to the outbox: see `add`."""
-        await self.add(event.subject, lambda: self.outbox.put(event), droppable=event.request is None)
+    def put(self, event: SubjectEvent) -> Rest | None:
+        """Log an event: see `add`."""
+        return self.add(event.subject, functools.partial(self.outbox.put, event), droppable=event.request is None)
 
-    async def add(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> None:
-        """Add an event or a row to the outbox; if there is no space, wait, drop or raise as `when_full` says.
+    def add(self, uid: str, add: Callable[[], None], *, droppable: bool = True) -> Rest | None:
+        """Log an event or a row; if there is no space, wait, drop or raise as `when_full` says.
 
-        With the setting `sync_writes`, the call then waits until the projection shows it, and nothing is dropped.
+        With the setting `sync_writes`, the call also waits until the projection shows it, and nothing is dropped.
 
         Args:
             uid: Uid of the subject.
-            add: Adds the event or row to the outbox; raises `OutboxFull` while there is no space.
+            add: Appends the event or row to the inbox; raises `InboxFull` while there is no space.
             droppable: Whether the event may be dropped.
+
+        Returns:
+            What the call has to wait for; None if that is nothing. Errors of the wait: `SpoolFull` and `ProtocolClosed`
+            as here; with `sync_writes` also `CommitTimeout` if Kafka has not acknowledged the event in time,
+            `ProjectionBehind` if the consumer has not folded it in time, and `MongoUnavailable`.
 
         Raises:
             SpoolFull: There is no space, and `when_full` is `raise` or the event cannot be dropped.
             ProtocolClosed: The protocol was closed during the call.
-            CommitTimeout: With `sync_writes`, Kafka has not acknowledged the event in time; it stays queued.
-            ProjectionBehind: With `sync_writes`, the consumer has not folded the event in time.
-            MongoUnavailable: With `sync_writes`, MongoDB does not answer.
         """
         synchronous = self.config.sync_writes
+        droppable = droppable and not synchronous
         try:
             add()
-        except OutboxFull:
-            # Without a wait, the event is dropped in this thread: a crossing would cost a hundred times as much, and
-            # would fail in a task that is being cancelled.
-            if not (self._backpressure.should_wait() and await self.lifecycle.call(self._backpressure.wait, add)):
-                self.lifecycle.warn_once(self._backpressure.drop(uid, droppable=droppable and not synchronous))
-        if synchronous:
-            await self.lifecycle.call(self.waits.wait_folded, self.timeout)
+        except InboxFull as full:
+            if full.crowded or self._backpressure.should_wait():
+                return functools.partial(self._wait_and_add, uid, add, droppable=droppable)
+            # In this thread: a crossing would cost a hundred times as much, and would fail in a task that is being
+            # cancelled.
+            self._drop(uid, droppable=droppable)
+        return self._wait_folded if synchronous else None
+
+    async def _wait_and_add(self, uid: str, add: Callable[[], None], *, droppable: bool) -> None:
+        if runs_in_caller() or not await self.lifecycle.call(self._backpressure.wait, add):
+            self._drop(uid, droppable=droppable)
+        if self.config.sync_writes:
+            await self._wait_folded()
+
+    def _drop(self, uid: str, *, droppable: bool) -> None:
+        self.lifecycle.warn_once(self._backpressure.drop(uid, droppable=droppable))
+
+    async def _wait_folded(self) -> None:
+        await self.lifecycle.call(self.waits.wait_folded, self.timeout)
 
     async def request(self, event: SubjectEvent) -> Decision:
         """Send a request and wait for its outcome; further errors as for `Requests.request`.
@@ -319,6 +342,23 @@ class Session:
         """
         reader = self._reader if self.has_connected else None
         await self.subjects.require(collection, uid, message, reader=reader, was_created=was_created)
+
+    async def require_trial(self, trial: Trial) -> None:
+        """Check that a trial exists.
+
+        Raises:
+            ItemNotFound: The trial does not exist.
+            ProtocolClosed: The protocol is not open.
+        """
+        uid = trial.uid
+        if trial.request is not None:
+            # Each writer sends the creation before its own events of the trial; the fold takes the first one.
+            if rest := self.put(commands.create_trial(self.writer, trial, auto_increment=True)):
+                await rest()
+            self.subjects.add("trials", uid)
+        else:
+            message = f"trial {trial.name!r} ({uid}) was never created: call new_trial first"
+            await self.require("trials", uid, message, was_created=trial.created is not None)
 
 
 def _log_crash(ended: concurrent.futures.Future[None]) -> None:

@@ -2,7 +2,8 @@
 
 | module | job |
 |---|---|
-| `outbox` | where log calls append; seals frames into events |
+| `inbox` | where log calls append, from any thread |
+| `outbox` | gathers what was logged into frames, makes events of it, and numbers them |
 | `frames` | rows that will be one event |
 | `entry` | an event in the backlog, and its encoding |
 | `backlog` | all events until Kafka has acknowledged them, in one order through memory and disk |

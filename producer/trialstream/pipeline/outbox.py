@@ -1,275 +1,111 @@
-"""The outbox: log calls append to it and return. Bounded in bytes.
+"""The outbox: gathers what the log calls have put into the inbox, makes events of it, and numbers these.
 
-Rows gather in open frames. A frame is *sealed* when its rows become one event, which is put in the backlog. Invariants:
+Rows gather in frames (see `frames.py`). A trial may have many open frames: one of chronos, and one of metrics for each
+tuple of names. Invariants:
 
-- the events of one subject leave in the order of their `seq`, which is 1, 2, 3 … without a gap unless an event was
+- the events of one subject are queued in the order of their `seq`, which is 1, 2, 3 … without a gap unless an event was
   dropped;
-- a trial has at most two open frames, one of metrics and one of chronos; both are sealed before any other event of the
-  trial is queued. Either of the two may be sealed before the other: they change different parts of the trial's state.
+- the rows of each metric are queued in the order in which they were logged: no two open frames of a trial have a name
+  in common;
+- all open frames of a trial are queued before any other event of the trial is. Frames without a common name may be
+  queued in any order: they change different parts of the trial's state.
 
-Safe to use from any thread. The lock is held for a few appends, never across I/O. The lock does not cover two cases:
-
-**Appending without the lock** (`add_row`, almost every log call), while another thread may seal the frame:
-
-    appending (`Outbox.add_row`)             sealing (`MetricsFrame.event`)
-    1. append the row to `frame.rows`        1. set `frame.is_sealed`
-    2. read `frame.is_sealed`                2. count the rows: `frame.sealed_rows`
-
-Each step is atomic, since the interpreter runs one thread at a time. If the appending thread reads False, the row was
-appended before the flag was set, and so before the count: the row is in the event. If it reads True,
-`frame.has_counted` waits for the count and checks the row. A row that was not counted is in no event: `add_row` returns
-False, and the caller logs the row by `add_metrics`. So each row is in exactly one event.
-
-**Exceptions raised by signal handlers**, at any instruction. Moving an event into the backlog takes several steps, so
-the event is first recorded as a `_Move`, and each step can be repeated. After an interruption, the next call under the
-lock finishes the move, with the same `seq`. At worst the event is queued twice, and the fold skips the second one.
+Belongs to the I/O thread, apart from the inbox.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import threading
 import time
-import weakref
-from collections.abc import Callable, Sequence
-from struct import error as StructError  # noqa: N812 (a class)
-from time import time_ns
-from typing import Any, NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable
 
-from trialstream_schemas.errors import ProtocolClosed
-from trialstream_schemas.model.aggregators import AggregatorSpec
-from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import size
-from trialstream_schemas.wire.events import SubjectEvent, updates_of
+from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
 
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import EVENT_BYTES, FRAME_ROWS, ChronosFrame, Frame, MetricsFrame, OpenFrames
-from trialstream.protocol import Step
-from trialstream.runtime.io_thread import CLOSED_DURING_CALL
+from trialstream.pipeline.frames import CHRONO_BYTES, EVENT_BYTES, ChronosFrame, FinishedChrono, MetricsFrame
+from trialstream.pipeline.inbox import Inbox
 from trialstream.statistics import Statistics
 
-__all__ = ["Outbox", "OutboxFull"]
+__all__ = ["Outbox"]
 
-# Memory of a finished chrono in an open frame.
-_CHRONO_BYTES = 200
+# Longest time between two looks into the inbox, seconds: an exception of a signal handler may end a call after its
+# append and before it has woken the I/O thread.
+_SLEEP_SECONDS = 1.0
+# While more frames than these are open, they linger longer, in proportion, up to `_MAX_LINGER_SECONDS`: otherwise short
+# frames, one for each of many trials, would take all the time of the I/O thread (0.1 ms for each).
+_OPEN_FRAMES = 1000
+_MAX_LINGER_SECONDS = 1.0
+# The fields with values of a user, of each type of event.
+_SIZED = {
+    event: [name for name in ("values", "parameters", "metadata", "tags") if name in event.__dataclass_fields__]
+    for event in EVENTS
+}
 
 
-class OutboxFull(Exception):
-    """The outbox has no room."""
-
-
-class _Move(NamedTuple):
-    """An event on its way to the backlog.
-
-    Attributes:
-        event: The event.
-        size: Estimated memory, bytes.
-        seq: Number of the event among the events of its subject; None for a request, which has no number.
-        frames: The open frames of the trial; None if the event was not made of a frame.
-        frame: The frame that the event was made of, if any.
-        bytes_left: Memory of the open frames after the move, bytes.
-    """
-
-    event: SubjectEvent
-    size: int
-    seq: int | None
-    frames: OpenFrames | None
-    frame: Frame | None
-    bytes_left: int
+def memory(event: SubjectEvent) -> int:
+    """Estimated memory of an event that is not made of a frame, bytes."""
+    total = 0
+    for each in updates_of(event):
+        total += EVENT_BYTES
+        for name in _SIZED[type(each)]:
+            total += size(getattr(each, name))
+    return total
 
 
 class Outbox:
-    """The events of one writer on their way from log calls to the backlog.
+    """The events of one writer on their way from the inbox to the backlog.
 
     Args:
         writer: Id of the writer.
-        backlog: Takes the sealed events.
-        wake: Called, from any thread, when a frame is due before the sender next calls `seal`.
-        max_bytes: Bound of the memory of open frames and backlog together.
-        linger: Longest time that a frame stays open, seconds.
+        backlog: Takes the events.
+        wake: Called, from any thread, when there is something in the inbox and nothing would look into it soon.
+        max_bytes: Bound of the memory of inbox, open frames and backlog together.
+        linger: Longest time that a frame stays open, seconds; with thousands of open frames up to 1 s.
+
+    Attributes:
+        inbox: Log calls append to it. The functions of its items are methods of this object.
+        bytes: Estimated memory of the open frames.
     """
 
     def __init__(
         self, writer: str, backlog: Backlog, wake: Callable[[], object], *, max_bytes: int, linger: float
     ) -> None:
-        self.writer = writer
+        self.bytes = 0
+        self.inbox = Inbox(wake, lambda: self.bytes + backlog.bytes, max_bytes=max_bytes)
+        self._writer = writer
         self._backlog = backlog
-        self._wake = wake
-        self._max_bytes = max_bytes
         self._linger = linger
-        self._lock = threading.Lock()
-        # The open frames, by uid of the trial.
-        self._open: dict[str, OpenFrames] = {}
-        # The frames that `add_row` appends to, by `id` of the trial object that the user passes. The frame keeps a
-        # reference to the trial, so no other object can get the same id.
-        self._rows: dict[int, MetricsFrame] = {}
-        # Number of rows for which the next frame of metrics of a trial reserves room, by uid.
-        self._expected_rows: dict[str, int] = {}
+        # The open frames of each trial, by its uid: they have rows.
+        self._open: dict[str, list[MetricsFrame | ChronosFrame]] = {}
+        # All open frames, in the order in which they are due.
+        self._lingering: OrderedDict[MetricsFrame | ChronosFrame, None] = OrderedDict()
+        # The frame of chronos of each trial that has an open one.
+        self._chronos: dict[str, ChronosFrame] = {}
         # The last `seq` of each subject.
         self._seqs: dict[str, int] = {}
-        # Memory of the open frames.
-        self._bytes = 0
-        # When the sender next calls `seal` (monotonic clock): inf for never, -inf once the sender was woken.
-        self._next_seal = math.inf
-        self._closed = False
-        # The event that is being moved into the backlog; an exception that interrupts the move leaves it here.
-        self._move: _Move | None = None
-        _outboxes.add(self)
+        # The time of the last look into the inbox, and when the frames that are opened now are due (monotonic clock).
+        self._looked = self._due = 0.0
+        # Whether the sender does not look into the inbox until it is woken.
+        self._sleeps = True
 
-    # --- Logging
-
-    def add_row(self, trial: Trial, step: Step | None, given: AggregatorSpec | None, row: dict[str, Any]) -> bool:
-        """Append a row to an open frame without the lock, if a frame fits the row. Almost every log call ends here.
-
-        A frame fits if `add_metrics` has opened it for the same trial object, names and aggregator, and it has room.
-        The step must have the type of the frame's steps, and all values must be floats. The caller passes any other row
-        to `add_metrics`.
-
-        Args:
-            trial: The trial object that the user passed.
-            step: The step of the row.
-            given: The aggregator that the user passed.
-            row: Values by name of the metric.
-
-        Returns:
-            Whether the row was appended; if not, nothing has changed.
-        """
-        frame = self._rows.get(id(trial))
-        if (
-            frame is None
-            or frame.is_sealed
-            or frame.given is not given
-            or frame.step_type is not type(step)
-            or frame.revision is not trial.revision  # a user who changes the trial object logs to another trial
-            or frame.request is not trial.request
-            or frame.hash is not trial.hash
-            or frame.names != tuple(row)
-        ):
-            return False
-        for x in row.values():
-            if type(x) is not float:
-                return False
-        rows = frame.rows
-        if len(rows) >= frame.room:
-            return False
-        try:
-            packed = frame.pack(step or 0, time_ns(), *row.values())
-        except StructError:  # a step of more than 64 bits, or one that is not finite
-            return False
-        rows.append(packed)
-        # The flag is set before the rows are counted; if it is still clear, this row will be counted.
-        return not frame.is_sealed or frame.has_counted(packed)  # type: ignore[unreachable]  # set by another thread
-
-    def add_metrics(
-        self,
-        uid: str,
-        step: Step | None,
-        time_ns: int,
-        names: tuple[str, ...],
-        row: Sequence[float],
-        aggregator: AggregatorSpec,
-        given: tuple[Trial, AggregatorSpec | None] | None = None,
-    ) -> None:
-        """Append one row.
-
-        Args:
-            uid: Uid of the trial.
-            step: Step of the row.
-            time_ns: When the row was logged, nanoseconds since 1970 UTC.
-            names: Names of the metrics.
-            row: One value for each metric.
-            aggregator: How the values are aggregated.
-            given: Trial and aggregator as the user passed them; `add_row` then accepts further rows with the same two.
-
-        Raises:
-            OutboxFull: There is no room; nothing was appended.
-            ProtocolClosed: The outbox is closed; nothing was appended.
-        """
-        with self._lock:
-            frames = self._frames_of(uid)
-            frame = frames.metrics
-            if (
-                frame is None
-                or frame.is_sealed  # an exception has interrupted the sealing
-                or frame.full
-                or frame.names != names
-                or frame.step_type is not type(step)
-                or (frame.aggregator is not aggregator and frame.aggregator != aggregator)
-            ):
-                self._seal_frame(uid, frames, frames.metrics)
-                due = time.monotonic() + self._linger
-                frame = MetricsFrame(names, aggregator, type(step), due, self._expected_rows.get(uid, 0))
-                frames.metrics = frame
-                self._bytes += frame.size
-                self._wake_sender(due)
-            self._bytes += frame.add(step, time_ns, row)
-            if frame.full:
-                self._seal_frame(uid, frames, frames.metrics)
-            elif given is not None and not frame.wide:
-                frame.accept(*given)
-                self._rows[id(given[0])] = frame
-
-    def add_chrono(
-        self,
-        uid: str,
-        name: str,
-        time_us: int,
-        elapsed: float,
-        aggregator: AggregatorSpec,
-        *,
-        announced: bool,
-        failed: bool,
-    ) -> None:
-        """Append a finished chrono.
-
-        Args:
-            uid: Uid of the trial.
-            name: Name of the chrono.
-            time_us: When the chrono finished, microseconds since 1970 UTC.
-            elapsed: Duration of the chrono, seconds.
-            aggregator: How the durations are aggregated.
-            announced: Whether the start of the chrono was logged.
-            failed: Whether the chrono ended with an exception.
-
-        Raises:
-            OutboxFull: There is no room; nothing was appended.
-            ProtocolClosed: The outbox is closed; nothing was appended.
-        """
-        with self._lock:
-            frames = self._frames_of(uid)
-            frame = frames.chronos
-            if frame is None:
-                due = time.monotonic() + self._linger
-                frame = frames.chronos = ChronosFrame(time_us, due)
-                self._bytes += frame.size
-                self._wake_sender(due)
-            counts = frame.names.setdefault(name, [aggregator, 0, 0])
-            counts[1] += announced
-            counts[2] += failed
-            frame.rows.append((name, time_us, elapsed))
-            frame.size += _CHRONO_BYTES
-            self._bytes += _CHRONO_BYTES
-            if len(frame.rows) >= FRAME_ROWS:
-                self._seal_frame(uid, frames, frames.chronos)
+    # --- Logging, in any thread
 
     def put(self, event: SubjectEvent) -> None:
-        """Queue an event after all others of its subject.
+        """Queue an event after all that was logged before.
 
         Raises:
-            OutboxFull: There is no room; nothing was queued.
+            InboxFull: There is no room; nothing was queued.
             ProtocolClosed: The outbox is closed; nothing was queued.
         """
-        fields = ("values", "parameters", "metadata", "tags")
-        bytes_ = sum(
-            EVENT_BYTES + sum(size(getattr(each, name)) for name in fields if hasattr(each, name))
-            for each in updates_of(event)
-        )
-        with self._lock:
-            self._check_room()
-            self._seal(event.subject)
-            self._enqueue(event, bytes_)
+        bytes_ = memory(event)
+        self.inbox.add(self._put, (event, bytes_), bytes_)
+
+    def add_chrono(self, finished: FinishedChrono) -> None:
+        """Log a finished chrono; errors as for `put`."""
+        self.inbox.add(self._add_chrono, finished, CHRONO_BYTES)
 
     def drop(self, uid: str) -> None:
         """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
@@ -277,129 +113,163 @@ class Outbox:
         Raises:
             ProtocolClosed: The outbox is closed; nothing was counted.
         """
-        with self._lock:
-            self._check_open()
-            self._seal(uid)
-            self._seqs[uid] = self._seqs.get(uid, 0) + 1
-            self._backlog.count_dropped()
+        self.inbox.mark(self._drop, uid)
 
-    # --- Sealing
+    def adds_to(self, frame: MetricsFrame) -> Callable[[bytes], None]:
+        """Return the function of the inbox's items that are packed rows of a frame whose steps are no texts."""
+
+        def add(packed: bytes) -> None:
+            rows = frame.rows
+            if not rows:
+                self._begin(frame)
+            rows.append(packed)
+            frame.size += frame.row_bytes
+            self.bytes += frame.row_bytes
+            if len(rows) >= frame.limit:
+                self._seal(frame)
+
+        return add
+
+    def adds_with_text_to(self, frame: MetricsFrame) -> Callable[[tuple[bytes, str]], None]:
+        """Return the function of the inbox's items that are packed rows of a frame, each with its step, a text."""
+
+        def add(row: tuple[bytes, str]) -> None:
+            packed, text = row
+            if not frame.rows:
+                self._begin(frame)
+            frame.rows.append(packed)
+            frame.texts.append(text)
+            frame.size += frame.row_bytes + len(text)
+            self.bytes += frame.row_bytes + len(text)
+            if frame.full:
+                self._seal(frame)
+
+        return add
+
+    # --- In the I/O thread
+
+    def take(self) -> bool:
+        """Gather what is in the inbox, and return whether there was anything."""
+        now = time.monotonic()
+        # What is in the inbox has waited since the last look at the longest, or has just been logged.
+        since = now if self._sleeps else self._looked
+        linger = max(self._linger, min(self._linger * len(self._lingering) / _OPEN_FRAMES, _MAX_LINGER_SECONDS))
+        self._due = max(self._due, since + linger)
+        found = self.inbox.take() > 0
+        self._looked = now
+        return found
 
     def seal(self, due: float = math.inf) -> float:
-        """Seal the open frames that are due.
+        """Gather what is in the inbox, and queue the frames that are due.
 
         Args:
-            due: Latest due time of the frames to seal, on the monotonic clock; inf seals all frames.
+            due: Latest due time of the frames to queue, on the monotonic clock; inf queues all frames.
 
         Returns:
-            When the next frame is due, on the monotonic clock; inf if none is open.
+            When to call again at the latest, on the monotonic clock; the inbox wakes the I/O thread before if need be.
         """
-        with self._lock:
-            self._finish_move()
-            next_due = math.inf
-            for uid, frames in list(self._open.items()):
-                if frames.metrics and frames.metrics.due <= due:
-                    self._seal_frame(uid, frames, frames.metrics)
-                if frames.chronos and frames.chronos.due <= due:
-                    self._seal_frame(uid, frames, frames.chronos)
-                left = [each.due for each in (frames.metrics, frames.chronos) if each]
-                if left:
-                    next_due = min(next_due, *left)
-                else:
-                    del self._open[uid]
-            self._next_seal = next_due
-            return next_due
+        while True:
+            found = self.take()
+            self._sleeps = self._sleeps and due == math.inf
+            while self._lingering and (frame := next(iter(self._lingering))).due <= due:
+                self._seal(frame)
+            if due == math.inf:  # for a wait: the sender calls with the time
+                return math.inf
+            if self._lingering:
+                return frame.due
+            if found:
+                return self._looked + self._linger
+            if self.inbox.sleep():
+                self._sleeps = True
+                return time.monotonic() + _SLEEP_SECONDS
 
     def close(self) -> None:
-        """Refuse all further events, and seal all open frames."""
-        with self._lock:
-            self._closed = True
+        """Refuse all that is logged from now on; from any thread."""
+        self.inbox.close()
+
+    def finish(self) -> None:
+        """Queue the rest, once it is closed."""
+        self.inbox.take_last()
         self.seal()
 
-    def disable_add_row(self) -> None:
-        """In a forked child: make `add_row` refuse all rows, so that each log call checks which process it is in."""
-        self._rows.clear()
-
     def statistics(self) -> Statistics:
-        """Counts of the events; `bytes` includes the open frames."""
+        """Counts of the events; `bytes` includes inbox and open frames; from any thread."""
+        # In the direction of the events: one that moves on meanwhile is counted twice, not left out.
+        functions = [function for function, _ in self.inbox.waiting()]
+        frames = len(self._lingering)
         found = self._backlog.statistics()
-        return found._replace(bytes=found.bytes + self._bytes)
+        dropped = functions.count(self._drop)
+        # Each event, and one event for the rows of each frame.
+        waiting = functions.count(self._put) + len(set(functions) - {self._put, self._drop})
+        return found._replace(
+            queued=found.queued + waiting + frames,
+            bytes=found.bytes + self.bytes + self.inbox.bytes,
+            dropped=found.dropped + dropped,
+        )
 
-    # --- Under the lock
+    def put_now(self, event: SubjectEvent) -> None:
+        """Queue an event before all that is in the inbox, whether there is room or not.
 
-    def _check_open(self) -> None:
-        self._finish_move()
-        if self._closed:
-            raise ProtocolClosed(CLOSED_DURING_CALL)
+        Raises:
+            ProtocolClosed: The outbox is closed; nothing was queued.
+        """
+        self.inbox.check_open()
+        self._put((event, memory(event)))
 
-    def _check_room(self) -> None:
-        self._check_open()
-        if self._bytes + self._backlog.bytes >= self._max_bytes:
-            raise OutboxFull
+    def _put(self, given: tuple[SubjectEvent, int]) -> None:
+        event, bytes_ = given
+        self._seal_all(event.subject)
+        self._enqueue(event, bytes_)
 
-    def _frames_of(self, uid: str) -> OpenFrames:
-        """The open frames of a trial, if there is room to add to them."""
-        self._check_room()
-        frames = self._open.get(uid)
-        if frames is None:
-            frames = self._open[uid] = OpenFrames()
-        return frames
+    def _drop(self, uid: str) -> None:
+        self._seal_all(uid)
+        self._seqs[uid] = self._seqs.get(uid, 0) + 1
+        self._backlog.count_dropped()
 
-    def _wake_sender(self, due: float) -> None:
-        """Wake the sender, unless its next call of `seal` comes by the time `due` anyway."""
-        if due < self._next_seal:
-            self._next_seal = -math.inf
-            self._wake()
+    def _add_chrono(self, finished: FinishedChrono) -> None:
+        uid = finished.chrono.trial
+        frame = self._chronos.get(uid)
+        if frame is None:
+            frame = self._chronos[uid] = ChronosFrame(uid)
+            self._begin(frame)
+        frame.rows.append(finished)
+        frame.size += CHRONO_BYTES
+        self.bytes += CHRONO_BYTES
+        if frame.full:
+            self._seal(frame)
 
-    def _seal(self, uid: str) -> None:
-        frames = self._open.get(uid)
-        if frames is not None:
-            self._seal_frame(uid, frames, frames.metrics)
-            self._seal_frame(uid, frames, frames.chronos)
+    def _begin(self, frame: MetricsFrame | ChronosFrame) -> None:
+        """Open a frame, before its first row is added."""
+        frames = self._open.setdefault(frame.uid, [])
+        for other in list(frames):
+            if not set(other.names).isdisjoint(frame.names):
+                self._seal(other)
+        # Sealing the last frame of a trial removes its list.
+        self._open.setdefault(frame.uid, frames).append(frame)
+        self._lingering[frame] = None
+        frame.due = self._due
+        frame.size = EVENT_BYTES + sum(map(len, frame.names))
+        self.bytes += frame.size
 
-    def _seal_frame(self, uid: str, frames: OpenFrames, frame: Frame | None) -> None:
-        if frame is not None and frame.rows:  # no rows if an exception has interrupted the opening
-            self._enqueue(frame.event(self.writer, uid), frame.size, frames, frame)
+    def _seal_all(self, uid: str) -> None:
+        for frame in list(self._open.get(uid, ())):
+            self._seal(frame)
 
-    def _enqueue(
-        self, event: SubjectEvent, bytes_: int, frames: OpenFrames | None = None, frame: Frame | None = None
-    ) -> None:
-        seq = self._seqs.get(event.subject, 0) + 1 if event.request is None else None
-        left = self._bytes - (0 if frame is None else frame.size)
-        self._move = _Move(event, bytes_, seq, frames, frame, left)
-        self._finish_move()
+    def _seal(self, frame: MetricsFrame | ChronosFrame) -> None:
+        """Make the event of an open frame, and queue it."""
+        bytes_ = frame.size
+        event = frame.event(self._writer)
+        frames = self._open[frame.uid]
+        frames.remove(frame)
+        del self._lingering[frame]
+        if not frames:
+            del self._open[frame.uid]
+        if isinstance(frame, ChronosFrame):
+            del self._chronos[frame.uid]
+        self.bytes -= bytes_
+        self._enqueue(event, bytes_)
 
-    def _close_to_add_row(self, frame: MetricsFrame) -> None:
-        for trial in frame.trials:
-            if self._rows.get(id(trial)) is frame:
-                del self._rows[id(trial)]
-
-    def _finish_move(self) -> None:
-        """Move the recorded event, if there is one, into the backlog; each step may be repeated."""
-        if (move := self._move) is None:
-            return
-        if (frames := move.frames) is not None:
-            if (frame := frames.metrics) is not None and frame is move.frame:
-                self._close_to_add_row(frame)
-                frames.metrics = None
-                # The rows of this frame and a quarter more, since the number varies from frame to frame.
-                self._expected_rows[move.event.subject] = len(frame.rows) * 5 // 4
-            if frames.chronos is move.frame:
-                frames.chronos = None
-        self._bytes = move.bytes_left
-        if move.seq is not None:
-            self._seqs[move.event.subject] = move.event.seq = move.seq
-        self._backlog.put(Entry.of(move.event, move.size))
-        self._move = None
-
-
-_outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for outbox in list(_outboxes):
-        outbox.disable_add_row()
-
-
-# Rows that a forked child added to a frame of its parent would be lost without an error.
-os.register_at_fork(after_in_child=_after_fork)
+    def _enqueue(self, event: SubjectEvent, bytes_: int) -> None:
+        if event.request is None:
+            event.seq = self._seqs[event.subject] = self._seqs.get(event.subject, 0) + 1
+        self._backlog.put(Entry.of(event, bytes_))

@@ -79,6 +79,11 @@ class ReadOnlyProtocol(ReadingProtocol):
             raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
         return uid
 
+    @property
+    def log(self) -> Any:
+        """The calls that log, as `KafkaProtocol.log`: each is refused."""
+        return _RefusedCalls(self)
+
     def _refuse(self, method: str) -> NoReturn:
         """Refuse a method that would log."""
         projection = self._config.projection
@@ -122,6 +127,20 @@ class ReadOnlyProtocol(ReadingProtocol):
     fetch_and_update_trial = _refused("fetch_and_update_trial")
     fetch_and_update_group = _refused("fetch_and_update_group")
     commit = _refused("commit")
+
+
+class _RefusedCalls:
+    """The calls that log, of a protocol that refuses them."""
+
+    def __init__(self, protocol: ReadOnlyProtocol) -> None:
+        self._protocol = protocol
+
+    def add_row(self, *_: object) -> bool:
+        """Return False, as for a row that needs all checks."""
+        return False
+
+    def __getattr__(self, method: str) -> Callable[..., NoReturn]:
+        return lambda *_, **__: self._protocol._refuse(method)  # noqa: SLF001 (the same module)
 
 
 class _ReadOnlySession:

@@ -12,7 +12,8 @@ A call from the main thread may be interrupted (Ctrl-C) at any instruction. Two 
   interrupt came before it was handed over, Python would report it as never awaited. If the caller released the last
   reference to a task, the interrupt could come inside asyncio's weak-reference callback, where Python swallows it.
 - `IoThread.run` takes no lock that the I/O thread also takes, since an interrupt could leave it locked. The exception
-  is a call that the I/O thread has not begun after seconds: the thread hangs, and calls that log must not hang with it.
+  is a call that the I/O thread has not begun after seconds: the thread hangs, and the rest of a call that logs must not
+  hang with it.
 
 Once the interpreter finalizes, only the finalizing thread runs. A call that waited for the I/O thread then would never
 return, so it is refused.
@@ -38,7 +39,7 @@ from trialstream.runtime.caller import Caller, current_caller
 from trialstream.runtime.loop import DaemonLoop
 from trialstream.runtime.origin import on_behalf_of, user_line
 
-__all__ = ["CLOSED_DURING_CALL", "INTERPRETER_EXITS", "PARENT_PROCESS", "IoThread"]
+__all__ = ["CLOSED_DURING_CALL", "INTERPRETER_EXITS", "PARENT_PROCESS", "IoThread", "runs_in_caller"]
 
 logger = logging.getLogger("trialstream")
 T = TypeVar("T")
@@ -51,6 +52,11 @@ INTERPRETER_EXITS = "the interpreter exits and runs no other threads any more: l
 
 # Whether the current coroutine runs in the thread of its caller, since the I/O thread hangs: then `call` blocks.
 _runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
+
+
+def runs_in_caller() -> bool:
+    """Whether the current coroutine runs in the thread of its caller, since the I/O thread hangs."""
+    return _runs_here.get()
 
 
 def _run_here(function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> T:

@@ -250,7 +250,7 @@ class Lifecycle:
         """Start to close, if that has not begun, and return the future."""
         if self._closing is None:
             self._state = "closed"
-            # In this thread, so that all logged events are counted even if the I/O thread hangs.
+            # In this thread, so that nothing is logged any more even if the I/O thread hangs.
             self._managed.stop_accepting()
             self._closing = self._io.submit(self._close, when_ended=self._set_closed)
         return self._closing

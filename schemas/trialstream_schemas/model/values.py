@@ -80,6 +80,8 @@ def check_name(name: object, path: str) -> str:
         InvalidType: The name is not a string.
         InvalidValue: The name contains NUL or a lone surrogate, or is longer than `MAX_NAME_BYTES` in UTF-8.
     """
+    if type(name) is str and len(name) <= MAX_NAME_BYTES and name.isascii() and "\0" not in name:
+        return name  # most names
     if not isinstance(name, str):
         raise InvalidType(f"{path}: expected a str, got {type(name).__name__}")
     path = f"{path} {reprlib.repr(name)}"
@@ -139,8 +141,7 @@ def value(x: Any, path: str) -> Value:
             than `MAX_DEPTH`, or takes more than `MAX_VALUE_BYTES`.
     """
     plain = _value(x, path, 0)
-    total = size(plain)
-    if total > MAX_VALUE_BYTES:
+    if isinstance(plain, (str, bytes, list, dict)) and (total := size(plain)) > MAX_VALUE_BYTES:
         raise InvalidValue(f"{path}: expected at most {MAX_VALUE_BYTES} bytes, got {total}")
     return plain
 

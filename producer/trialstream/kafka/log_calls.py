@@ -1,0 +1,233 @@
+"""The calls that log, for both protocols: each checks its arguments and appends to the inbox, in the caller's thread.
+
+A call has nothing to wait for, with four exceptions: the trial is not known to exist, the inbox is full, a callback has
+to run, or `sync_writes` is set. Then the function returns the rest of the call, a coroutine function: the asynchronous
+protocol awaits it, and `trialstream.sync` runs it in the I/O thread. Otherwise it returns None.
+"""
+
+# ruff: noqa: D102 (the methods are described in trialstream/protocol.py)
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from trialstream_schemas.errors import InvalidType, SpoolFull
+from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.wire.events import TrialFinished
+
+from trialstream.kafka import commands
+from trialstream.kafka.chronos import OpenChrono, check_chrono, task_or_thread
+from trialstream.kafka.row_log import RowLog
+from trialstream.kafka.rows import RowChecks
+from trialstream.kafka.session import Rest, Session
+from trialstream.pipeline.frames import FinishedChrono
+from trialstream.protocol import Callback, Step
+from trialstream.reading.checks import checked
+from trialstream.runtime.caller import in_caller
+
+__all__ = ["CHRONO_AGGREGATOR", "LogCalls"]
+
+# The default aggregator of a chrono: statistics without the first duration, in which code compiles and warms up.
+CHRONO_AGGREGATOR = StatAggregator.lazy(1)
+
+
+class LogCalls:
+    """The calls that log. Safe to use from any thread.
+
+    Each method has the name, the parameters and the errors of the method of `Protocol`, and returns the rest of the
+    call, or None.
+
+    Args:
+        session: The connection.
+        checks: Checks rows, and makes the events of metadata.
+
+    Attributes:
+        owner: Returns who starts or finishes a chrono, in the thread of the call: by default the task or thread.
+    """
+
+    def __init__(self, session: Session, checks: RowChecks) -> None:
+        self._session = session
+        self._checks = checks
+        self.owner: Callable[[], object] = task_or_thread
+        # From the first row on; unless `sync_writes` is set, since it cannot wait.
+        self._rows: RowLog | None = None
+        self.add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = _no_row
+
+    def log_trial_start(self, trial: Trial) -> Rest | None:
+        return self._log(trial, self._start)
+
+    def log_trial_finish(
+        self,
+        trial: Trial,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> Rest | None:
+        def finish(uid: str) -> Rest | None:
+            event = commands.log_trial_finish(self._session.writer, uid, exc_type, exc_val, exc_tb)
+            self._stop_runtime(event)
+            return self._session.put(event)
+
+        return self._log(trial, finish)
+
+    def log_trial_chrono_start(
+        self,
+        trial: Trial,
+        name: str,
+        aggregator: AggregatorSpec | None = CHRONO_AGGREGATOR,
+        start_callback: Callback | None = None,
+        end_callback: Callback | None = None,
+    ) -> Rest | None:
+        owner = self.owner()
+
+        def start(uid: str) -> Rest | None:
+            checked_name = check_chrono(name)
+            spec = CHRONO_AGGREGATOR if aggregator is None else AggregatorSpec.check(aggregator, "aggregator")
+            for path, callback in (("start_callback", start_callback), ("end_callback", end_callback)):
+                if callback is not None and not callable(callback):
+                    raise InvalidType(f"{path}: expected a callable, got {type(callback).__name__}")
+            if start_callback is None:
+                self._session.chronos.start(OpenChrono(uid, checked_name, spec, end_callback, owner))
+                return None
+
+            async def call_and_start() -> None:
+                await in_caller(start_callback)
+                self._session.chronos.start(OpenChrono(uid, checked_name, spec, end_callback, owner))
+
+            return call_and_start
+
+        return self._log(trial, start)
+
+    def log_trial_chrono_finish(
+        self,
+        trial: Trial,
+        name: str,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,  # noqa: ARG002 (part of the Protocol)
+    ) -> Rest | None:
+        owner = self.owner()
+
+        def finish(uid: str) -> Rest | None:
+            chrono = self._session.chronos.finish(uid, check_chrono(name), owner)
+            failed = (exc_type is not None or exc_val is not None) and not commands.is_successful_exit(
+                exc_type, exc_val
+            )
+            end_callback, chrono.end_callback = chrono.end_callback, None
+            if end_callback is None:
+                return self._finished(chrono, failed=failed)
+
+            async def call_and_finish() -> None:
+                raised = True
+                try:
+                    await in_caller(end_callback)
+                    raised = False
+                finally:
+                    if rest := self._finished(chrono, failed=failed or raised):
+                        await rest()
+
+            return call_and_finish
+
+        return self._log(trial, finish)
+
+    def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
+        return self._log_event(trial, commands.log_trial_arguments, *values, **kwargs)
+
+    def log_trial_metadata(
+        self, /, trial: Trial, *args: Any, aggregator: AggregatorSpec | None = value_aggregator, **kwargs: Any
+    ) -> Rest | None:
+        return self._log_event(trial, self._checks.log_trial_metadata, *args, aggregator=aggregator, **kwargs)
+
+    def log_trial_metrics(
+        self, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
+    ) -> Rest | None:
+        """Log a row that `add_row` has not taken."""
+        return self._log(trial, lambda uid: self._row(uid, trial, step, aggregator, values))
+
+    def set_trial_status(
+        self,
+        trial: Trial,
+        status: Status | CustomStatus,
+        error: str | BaseException | type[BaseException] | None = None,
+    ) -> Rest | None:
+        return self._log_event(trial, commands.set_trial_status, status, error)
+
+    def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
+        return self._log_event(trial, commands.add_trial_tags, *values, **kwargs)
+
+    def _log(self, trial: Trial, log: Callable[[str], Rest | None]) -> Rest | None:
+        """Call a function with the uid of a trial; first look the trial up, if it is not known to exist."""
+        session = self._session
+        session.lifecycle.check_open()
+        uid = checked(trial, Trial, "trial").uid
+        if session.subjects.has("trials", uid):
+            return log(uid)
+
+        async def look_up_and_log() -> None:
+            await session.require_trial(trial)
+            if rest := log(uid):
+                await rest()
+
+        return look_up_and_log
+
+    def _log_event(self, trial: Trial, make: commands.MakeUpdate, /, *args: Any, **kwargs: Any) -> Rest | None:
+        session = self._session
+        return self._log(trial, lambda uid: session.put(make(session.writer, uid, *args, **kwargs)))
+
+    def _start(self, uid: str) -> Rest | None:
+        started = self._session.started
+        before = started.get(uid)
+        started[uid] = time.perf_counter()
+
+        def undo() -> None:
+            if before is None:
+                started.pop(uid, None)
+            else:
+                started[uid] = before
+
+        try:
+            rest = self._session.put(commands.log_trial_start(self._session.writer, uid))
+        except SpoolFull:  # after any other error, the event is logged all the same
+            undo()
+            raise
+        if rest is None:
+            return None
+
+        async def wait() -> None:
+            try:
+                await rest()
+            except SpoolFull:
+                undo()
+                raise
+
+        return wait
+
+    def _stop_runtime(self, event: TrialFinished) -> None:
+        started = self._session.started.pop(event.trial, None)
+        event.elapsed = None if started is None else time.perf_counter() - started
+
+    def _finished(self, chrono: OpenChrono, *, failed: bool) -> Rest | None:
+        elapsed = time.perf_counter() - chrono.started
+        finished = FinishedChrono(chrono, commands.now(), elapsed, failed)
+        return self._session.add(chrono.trial, functools.partial(self._session.outbox.add_chrono, finished))
+
+    def _row(
+        self, uid: str, trial: Trial, step: Step | None, aggregator: AggregatorSpec | None, values: dict[str, Any]
+    ) -> Rest | None:
+        session = self._session
+        if self._rows is None:
+            self._rows = RowLog(session.outbox, self._checks)
+            if not session.config.sync_writes:
+                self.add_row = self._rows.add
+        return session.add(uid, self._rows.prepare(trial, uid, step, aggregator, values))
+
+
+def _no_row(*_: object) -> bool:
+    """Return False, as for a row that needs all checks."""
+    return False
