@@ -6,7 +6,7 @@ import math
 from array import array
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import exact
 from trialstream_consumer.fold import State, fold, fold_groups, row_groups
@@ -57,8 +57,8 @@ def metrics(draw):
 BEAT = Heartbeat(trial=TRIALS[0].uid, writer="v", seq=1, time=0)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(sent=st.lists(metrics() | st.just(BEAT), max_size=8), data=st.data())
+@settings(max_examples=150, deadline=None)
+@given(sent=st.lists(metrics() | st.just(BEAT), max_size=12), data=st.data())
 def test_frames_are_decoded_together_as_one_by_one(sent, data):
     """Events, or the errors of records that are damaged, are those of decoding one by one, in whatever company."""
     records = [bytearray(encode(each)) for each in sent]
@@ -147,8 +147,8 @@ def documents(state):
     return repr((trials, sorted([*opened, *filled], key=lambda each: each["_id"])))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(sent=st.lists(metrics(), min_size=1, max_size=6), seed=st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+@given(sent=st.lists(metrics(), min_size=1, max_size=10), seed=st.randoms(use_true_random=False))
 def test_frames_are_folded_together_as_one_by_one(sent, seed):
     """Frames of any values have the same documents, to the bit, measured together, in any cuts, or by themselves."""
     seqs = {}

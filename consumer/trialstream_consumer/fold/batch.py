@@ -124,7 +124,10 @@ def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[R
         FoldFault: The fold failed on an event that it neither folded nor refused, because of a bug.
     """
     refused: list[tuple[int, str]] = []
-    state.measures = measures_of(events)
+    try:
+        state.measures = measures_of(events)
+    except Exception:  # noqa: BLE001 (the fold of the failing frame raises the error, as the fault of that frame alone)
+        state.measures = {}
     for group in groups:
         done = 0
         try:

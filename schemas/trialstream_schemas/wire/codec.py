@@ -222,14 +222,16 @@ class SchemaStore:
             records: The events in single-object encoding.
 
         Returns:
-            For each record the event, or the error that `decode` raises: an `UnknownSchema` or another `SchemaError`.
+            For each record the event, or an error of the type and text that `decode` raises: an `UnknownSchema` or
+            another `SchemaError`.
         """
         found: list[Event | SchemaError] = []
         for record, frame in zip(records, decode_frames(records, _FRAME_PREFIX), strict=True):
             try:
                 found.append(self.decode(record) if frame is None else frame)
             except SchemaError as error:
-                found.append(error)
+                # The traceback of the raised error refers to this list: a cycle that would keep the batch in memory.
+                found.append(type(error)(*error.args))
         return found
 
     def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:

@@ -129,7 +129,7 @@ def _unpacked(padded: bytes, ends: IntArray) -> IntArray | None:
     longest = int(last.max())
     if longest >= _WORD_BYTES:
         return None
-    words = np.ndarray(len(padded) - _WORD_BYTES, "<u8", padded, strides=(1,))[starts]
+    words = np.ndarray(len(padded) - _WORD_BYTES, "<u8", padded, strides=(1,))[starts].astype(np.uint64, copy=False)
     words &= _BITS[1:][last]
     for least, kept, moved, by in _JOINS:
         if longest >= least:
