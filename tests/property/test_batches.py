@@ -6,14 +6,16 @@ import math
 from array import array
 from dataclasses import replace
 
+import bson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import exact
-from trialstream_consumer.fold import State, fold, fold_groups, row_groups
-from trialstream_schemas.errors import SchemaError
+from trialstream_consumer.fold import Refused, State, batch, fold, fold_groups, row_groups
+from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.trial import Trial
-from trialstream_schemas.storage.documents import trial_to_document
+from trialstream_schemas.storage.documents import trial_from_document, trial_to_document
 from trialstream_schemas.wire import frames as frames_module
 from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import Heartbeat, MetricsLogged
@@ -147,6 +149,23 @@ def documents(state):
     return repr((trials, sorted([*opened, *filled], key=lambda each: each["_id"])))
 
 
+def buckets(state):
+    """Return the documents of all buckets, in the order of their numbers."""
+    filled = [each.to_document(full=True) for each in state.changes.filled]
+    return filled + [each.to_document(full=False) for each in state.buckets.values()]
+
+
+def stored(state):
+    """Return the state that is loaded from the documents of a state; full buckets stay among the changes."""
+
+    def loaded(document):
+        return bson.decode(bson.encode(document))
+
+    trials = {uid: trial_from_document(loaded(trial_to_document(each))) for uid, each in state.trials.items()}
+    opened = {key: Bucket.from_document(loaded(each.to_document(full=False))) for key, each in state.buckets.items()}
+    return State(trials=trials, buckets=opened, changes=state.changes)
+
+
 @settings(max_examples=100, deadline=None)
 @given(sent=st.lists(metrics(), min_size=1, max_size=10), seed=st.randoms(use_true_random=False))
 def test_frames_are_folded_together_as_one_by_one(sent, seed):
@@ -157,21 +176,68 @@ def test_frames_are_folded_together_as_one_by_one(sent, seed):
         each.seq = seqs[key] = seqs.get(key, 0) + seed.randint(0, 2)
 
     def state():
-        return State(trials={each.uid: Trial(name=each.name) for each in TRIALS})
+        return stored(State(trials={each.uid: each for each in TRIALS}))
 
     together, in_parts, alone = state(), state(), state()
-    refused = fold_groups(together, sent, row_groups(sent))
+    records = list(map(encode, sent))
+    decoded_together = STORE.decode_all(records)
+    refused = fold_groups(together, decoded_together, row_groups(decoded_together))
     cut = seed.randint(0, len(sent))
     for part in (sent[:cut], sent[cut:]):
         fold_groups(in_parts, part, row_groups(part))
-    failed = 0
-    for each in sent:
+        in_parts = stored(in_parts)
+    reasons = []
+    for position, each in enumerate(map(STORE.decode, records)):
         try:
             fold(alone, each)
-        except Exception:  # noqa: BLE001 (a refusal)
-            failed += 1
+        except Refused as reason:
+            reasons.append((position, str(reason)))
 
-    assert documents(together).replace("nan", "NaN") == documents(alone).replace("nan", "NaN")
+    assert documents(together) == documents(alone)
     assert documents(in_parts) == documents(together)
-    assert len(refused) == failed
+    assert refused == reasons
     assert not together.measures
+
+
+def test_long_frames_are_cut_into_the_buckets_of_their_rows():
+    """Frames of 4,096 rows, at any place in a bucket, fill the same buckets as their rows logged one by one."""
+    sent = [frame(seq, rows) for seq, rows in enumerate((700, 4096, 1, 4096, 323, 1024), start=1)]
+    rows = []
+    for each in sent:
+        for i, time in enumerate(each.times):
+            single = {"steps": each.steps[i : i + 1], "times": (time,), "columns": [(x[i],) for x in each.columns]}
+            rows.append(replace(each, seq=len(rows) + 1, **single))
+    long, single = (State(trials={TRIALS[0].uid: Trial(name="a")}) for _ in range(2))
+    assert not fold_groups(long, sent, row_groups(sent))
+    assert not fold_groups(single, rows, row_groups(rows))
+
+    assert buckets(long) == buckets(single)
+    assert len(buckets(long)) == 11  # 10,240 rows, and the open bucket, which is empty
+    assert [each["rows"] for each in buckets(long)] == [1024] * 10 + [0]
+
+
+def test_a_frame_that_cannot_be_measured_is_the_fault_of_itself_alone(monkeypatch):
+    """If frames cannot be measured together, each is measured when it is folded, so a batch has one failing frame."""
+    sent = [frame(1, 30), frame(2, 30)]
+    expected = State(trials={TRIALS[0].uid: Trial(name="a")})
+    fold_groups(expected, sent, row_groups(sent))
+
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(batch, "measures_of", fail)
+    state = State(trials={TRIALS[0].uid: Trial(name="a")})
+
+    assert not fold_groups(state, sent, row_groups(sent))
+    assert documents(state) == documents(expected)
+
+
+def test_errors_of_a_batch_hold_no_frames_of_the_interpreter():
+    """An error keeps neither a traceback nor a cause, which would keep the events of its batch in memory."""
+    usual = encode(frame(1, 30))
+    found = STORE.decode_all([usual, usual[:-6], b"", usual, usual[:2] + bytes(8)])
+
+    assert [type(each) for each in found] == [MetricsLogged, SchemaError, SchemaError, MetricsLogged, UnknownSchema]
+    for each in found:
+        if isinstance(each, SchemaError):
+            assert each.__traceback__ is each.__cause__ is each.__context__ is None
