@@ -126,9 +126,10 @@ def test_integers_that_are_longer_than_needed():
 
 
 def test_usual_frames_are_decoded_together(monkeypatch):
-    """Frames as the producer writes them, with and without steps, need no decoding of their own after the first."""
+    """Frames as the producer writes them, with and without steps, of shapes in turns, need no decoding of their own."""
     sent = [frame(seq, rows, **each) for seq, (rows, each) in enumerate(
-        [(1, {}), *[(rows, each) for rows in (24, 63, 64, 256, 4096) for each in ({}, {"steps": ()})]], start=1
+        [(1, {}), *[(rows, each) for rows in (24, 63, 64, 256, 4096) for each in ({}, {"steps": ()}, {"names": "abcd"})]],
+        start=1,
     )]  # fmt: skip
     records = list(map(encode, sent))
     STORE.decode(records[0])

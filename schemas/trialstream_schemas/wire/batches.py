@@ -1,16 +1,13 @@
 """Decoding of many frames at once, with the results of `decode_frame` at a fraction of its cost.
 
 The integers of a frame (steps and times) take most of the time of `decode_frame`. Here they are unpacked by numpy for
-many frames at once. For that, the parts of a frame that consist of integers only must be found without reading them:
+many frames at once. For that, the part of a frame that consists of integers only must be found without reading it: the
+*body*, which is the arrays `steps`, `float_steps` (empty), `text_steps` (empty) and `times`, up to the columns, whose
+size follows from the number of names and of rows.
 
-- The *head*: `seq`, `time` and two nulls, between the trial and writer and the aggregator and names, whose bytes are
-  those of an earlier frame.
-- The *body*: the arrays `steps`, `float_steps` (empty), `text_steps` (empty) and `times`, up to the columns, whose size
-  follows from the number of names and of rows.
-
-After they are unpacked, the number of integers and the constants among them are compared with those of such a frame. A
-frame that is not of this form, and each frame that was unpacked together with one whose integers are not, is left to
-`decode_frame`. So each frame that is decoded here is the one that `decode_frame` reads (property-tested).
+After the bodies are unpacked, the number of integers and the constants among them are compared with those of such a
+frame. A frame that is not of this form, and each frame that was unpacked together with one whose integers are not, is
+left to `decode_frame`. So each frame that is decoded here is the one that `decode_frame` reads (property-tested).
 """
 
 from __future__ import annotations
@@ -23,9 +20,9 @@ import numpy as np
 
 from trialstream_schemas.model.columns import NUMPY_FROM
 from trialstream_schemas.wire.events import MetricsLogged
-from trialstream_schemas.wire.frames import Shape, Subject, columns_size, read_columns, read_subject
+from trialstream_schemas.wire.frames import Shape, Subject, columns_size, read_columns, read_shape, read_subject
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
-from trialstream_schemas.wire.varint import LONG_BYTES, unpack_longs
+from trialstream_schemas.wire.varint import read_long, unpack_longs
 
 __all__ = ["decode_frames"]
 
@@ -42,7 +39,8 @@ class _Parts(NamedTuple):
     position: int
     subject: Subject
     shape: Shape
-    head: bytes
+    seq: int
+    time: int
     body: bytes
     steps: int
     rows: int
@@ -80,14 +78,16 @@ def decode_frames(records: Sequence[bytes], prefix: bytes) -> list[MetricsLogged
 def _parts(position: int, record: bytes, at: int) -> _Parts | None:
     """Cut a record into its parts; None if it is not of the usual form."""
     try:
-        subject, head_at = read_subject(record, at)
+        subject, at = read_subject(record, at)
+        seq, at = read_long(record, at)
+        time, at = read_long(record, at)
+        if not record.startswith(_NULLS, at):
+            return None
+        at += len(_NULLS)
         shape = subject.shape
-        if shape is None:
-            return None
-        shape_at = record.find(shape.bytes, head_at, head_at + 2 * LONG_BYTES + len(_NULLS) + len(shape.bytes))
-        if shape_at < 0 or not record.endswith(_NULLS, head_at, shape_at):
-            return None
-        body_at = shape_at + len(shape.bytes)
+        if shape is None or not record.startswith(shape.bytes, at):
+            shape = read_shape(subject, record, at)
+        body_at = at + len(shape.bytes)
         # The number of steps, or of times if there are no steps, in up to two bytes.
         has_steps = record[body_at] != 0
         count_at = body_at if has_steps else body_at + 3
@@ -108,19 +108,18 @@ def _parts(position: int, record: bytes, at: int) -> _Parts | None:
     if end != len(record):
         return None
     body = record[body_at:columns_at]
-    return _Parts(position, subject, shape, record[head_at:shape_at], body, rows if has_steps else 0, rows, columns)
+    return _Parts(position, subject, shape, seq, time, body, rows if has_steps else 0, rows, columns)
 
 
 def _decode_chunk(chunk: Sequence[_Parts], found: list[MetricsLogged | None]) -> None:
     """Decode the frames of a chunk, unless the integers of one of them are not as many as those of a frame."""
-    heads = _integers([each.head for each in chunk], [4] * len(chunk))  # seq, time and two nulls
     # The number of steps, the steps and an end, or one end; two more ends; the number of times, the times and an end.
     sizes = [each.steps + (each.steps > 0) + each.rows + 5 for each in chunk]
     bodies = _integers([each.body for each in chunk], sizes)
-    if heads is None or bodies is None:
+    if bodies is None:
         return
     begin = 0
-    for i, (position, subject, shape, _, _, steps, rows, columns) in enumerate(chunk):
+    for position, subject, shape, seq, time, _, steps, rows, columns in chunk:
         ends = begin + steps + (steps > 0)
         times = ends + 4
         is_frame = (
@@ -132,8 +131,8 @@ def _decode_chunk(chunk: Sequence[_Parts], found: list[MetricsLogged | None]) ->
             found[position] = MetricsLogged(
                 trial=subject.trial,
                 writer=subject.writer,
-                seq=heads[4 * i],
-                time=heads[4 * i + 1],
+                seq=seq,
+                time=time,
                 aggregator=shape.aggregator,
                 names=shape.names,
                 steps=bodies[begin + 1 : begin + 1 + steps],

@@ -32,6 +32,7 @@ __all__ = [
     "decode_frame",
     "encode_frame",
     "read_columns",
+    "read_shape",
     "read_subject",
 ]
 
@@ -140,7 +141,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
             at += 1
     shape = subject.shape
     if shape is None or not data.startswith(shape.bytes, at):
-        shape = subject.shape = _read_shape(data, at)
+        shape = read_shape(subject, data, at)
     at += len(shape.bytes)
     steps, at = _read_integers(data, at)
     float_steps: Sequence[float] = ()
@@ -235,7 +236,8 @@ def read_subject(data: bytes, at: int) -> tuple[Subject, int]:
 _shapes: dict[bytes, Shape] = {}
 
 
-def _read_shape(data: bytes, at: int) -> Shape:
+def read_shape(subject: Subject, data: bytes, at: int) -> Shape:
+    """Read aggregator and names; they become the shape of the subject, and take as many bytes as the shape has."""
     kind, end = _read_text(data, at)
     argument, end = read_long(data, end)
     names, end = _read_texts(data, end)
@@ -244,6 +246,7 @@ def _read_shape(data: bytes, at: int) -> Shape:
         if len(_shapes) >= _MAX_SHAPES:
             _shapes.clear()
         known = _shapes[data[at:end]] = Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+    subject.shape = known
     return known
 
 
