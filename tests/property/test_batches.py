@@ -127,10 +127,9 @@ def test_integers_that_are_longer_than_needed():
 
 def test_usual_frames_are_decoded_together(monkeypatch):
     """Frames as the producer writes them, with and without steps, of shapes in turns, need no decoding of their own."""
-    sent = [frame(seq, rows, **each) for seq, (rows, each) in enumerate(
-        [(1, {}), *[(rows, each) for rows in (24, 63, 64, 256, 4096) for each in ({}, {"steps": ()}, {"names": "abcd"})]],
-        start=1,
-    )]  # fmt: skip
+    forms = [{}, {"steps": ()}, {"names": ("a", "b", "c", "d")}]
+    kinds = [(1, {}), *[(rows, each) for rows in (24, 63, 64, 256, 4096) for each in forms]]
+    sent = [frame(seq, rows, **each) for seq, (rows, each) in enumerate(kinds, start=1)]
     records = list(map(encode, sent))
     STORE.decode(records[0])
     alone = []
