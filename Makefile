@@ -44,9 +44,10 @@ up: install
 down: install
 	$(BIN)/trialstream down --data .trialstream
 
-# Beside other trackers and clients where `make peers` has installed them; SAVE=1 writes docs/performance.md.
+# Beside other trackers and clients where `make peers` has installed them, and beside the figures of the commit BEFORE;
+# SAVE=1 writes docs/performance.md.
 bench: install
-	PYTHONPATH=. $(BIN)/python -m benchmarks $(if $(SAVE),--save)
+	PYTHONPATH=. $(BIN)/python -m benchmarks $(if $(SAVE),--save) $(if $(BEFORE),--before $(BEFORE))
 
 bench-quick: install
 	PYTHONPATH=. $(BIN)/python -m benchmarks --quick

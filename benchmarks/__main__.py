@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import tempfile
 import time
@@ -12,12 +13,14 @@ from pathlib import Path
 import structlog
 from trialstream_console.local import LocalStack
 
-from benchmarks import call, commands, folding, growth, produce, reading, replay, starts, training, weight
+from benchmarks import call, cliffs, commands, folding, growth, produce, reading, replay, starts, training, weight
 from benchmarks.bench import Bench
+from benchmarks.earlier import checkout
 from benchmarks.report import Row, machine, save, table, write_json
 
 _ALL = {
     "call": call,
+    "cliffs": cliffs,
     "produce": produce,
     "training": training,
     "folding": folding,
@@ -36,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("only", nargs="*", metavar="NAME", help=f"of {', '.join(_ALL)}; all by default")
     parser.add_argument("--quick", action="store_true", help="the essential rows, less thoroughly, in two minutes")
+    parser.add_argument("--before", metavar="COMMIT", help="an earlier commit, whose figures are measured in turn")
     parser.add_argument("--save", action="store_true", help="write the table to docs/performance.md")
     options = parser.parse_args()
     if unknown := set(options.only) - set(_ALL):
@@ -45,11 +49,16 @@ def main() -> None:
     described = machine()
     print(", ".join(f"{key} {each}" for key, each in described.items()), flush=True)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="trialstream-bench-") as folder, LocalStack(consumer=False) as stack:
+    with contextlib.ExitStack() as opened:
+        earlier = opened.enter_context(checkout(options.before)) if options.before else None
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="trialstream-bench-"))
+        stack = opened.enter_context(LocalStack(consumer=False))
         bench = Bench(stack, options.quick, Path(folder))
         for name in names:
             began = time.perf_counter()
             found = asyncio.run(_ALL[name].run(bench))
+            if earlier is not None:
+                found = earlier.beside(name, found, quick=options.quick)
             print(f"\n{name}, {time.perf_counter() - began:.0f} s\n{table(found)}", flush=True)
             write_json(name, found)
             rows += found

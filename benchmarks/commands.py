@@ -13,6 +13,7 @@ from trialstream.config import Config
 from benchmarks.bench import NAMES, Bench
 from benchmarks.report import Mark, Row, median
 
+_FIRST_ROW_MS = 5.0
 _ALONE_MS = 15.0
 _VISIBLE_MS = (20.0, 100.0)
 _WORKERS = 32
@@ -109,6 +110,9 @@ async def run(bench: Bench) -> list[Row]:
         for what, times in (("new_trial", created), ("fetch_and_update_trial", claimed)):
             marks = [Mark.most("ms", median(times), _ALONE_MS)]
             rows.append(Row(f"{what}, alone", "ms", times, {"an acked send and a transaction": floor}, marks))
+        times = await _times(_first_row(protocol), count)
+        marks = [Mark.most("ms", median(times), _FIRST_ROW_MS)]
+        rows.append(Row("new_trial without waiting, and the first row", "ms", times, marks=marks))
         many = 640 if bench.quick else 1600
         rate = await _rate(lambda n: protocol.new_trial(ts.Trial(name="many", parameters={"n": n})), many)
         rows.append(Row(f"new_trial, {_WORKERS} workers", "calls/s", [rate]))
@@ -130,6 +134,14 @@ async def run(bench: Bench) -> list[Row]:
             )
         )
     return rows
+
+
+def _first_row(protocol: ts.Protocol) -> Callable[[int], Awaitable[None]]:
+    async def create_and_log(n: int) -> None:
+        trial = await protocol.new_trial(ts.Trial(name="run", parameters={"n": n}), auto_increment=True, wait=False)
+        await protocol.log_trial_metrics(trial, step=0, loss=0.5)
+
+    return create_and_log
 
 
 async def _claim(protocol: ts.Protocol, name: str) -> ts.Trial:

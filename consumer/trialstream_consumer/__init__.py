@@ -10,5 +10,6 @@
 | `projection` | the documents in MongoDB |
 | `replay` | rebuild and verify |
 | `archive` | the log as one file, and back |
+| `processes` | child processes that end with their parent |
 | `progress` | the callback that reports progress |
 """

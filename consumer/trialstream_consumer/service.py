@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.log.clients import group_consumer, kafka_errors, stop_consumer
+from trialstream.log.clients import group_consumer, kafka_errors, leave_on_stop, stop_consumer
 from trialstream.log.schemas import SchemaTopic
 from trialstream.log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
@@ -49,10 +49,12 @@ class Service(ConsumerRebalanceListener):
 
     Args:
         config: Settings with the addresses of the servers and the names of the topics.
+        instance: Name in the group, which a process that replaces this one gets too; None for no name.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, instance: str | None = None) -> None:
         self._config = config
+        self._instance = instance
         self._log = structlog.get_logger(__name__)
         self._connection = Connection(config)
         self._store: Store
@@ -101,7 +103,7 @@ class Service(ConsumerRebalanceListener):
         await self._store.ownership.check_log(self._identity)
         async with self._schema_topic:
             # A worker seeks to its checkpoint first and accepts no other offset, so no start offset is configured.
-            self._consumer = group_consumer(self._config, **FETCH_SETTINGS)
+            self._consumer = group_consumer(self._config, self._instance, **FETCH_SETTINGS)
             self._watch = LogWatch(self._config, self._consumer)
             try:
                 async with kafka_errors(self._config):
@@ -126,6 +128,7 @@ class Service(ConsumerRebalanceListener):
             await self.on_partitions_revoked(list(self._workers))
             with anyio.move_on_after(_COMMIT_SECONDS):
                 await self._commit()
+            leave_on_stop(self._consumer)
             await stop_consumer(self._consumer)
         if deadline.cancelled_caught:
             self._log.warning("stop_timed_out", seconds=_STOP_SECONDS)

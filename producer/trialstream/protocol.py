@@ -479,7 +479,7 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
+    async def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
         """Create a trial.
 
         Args:
@@ -487,12 +487,16 @@ class Protocol(ABC):
                 if it has none. A status does not start or finish the trial. If a call has returned the trial, its next
                 revision has the status `CreatedGroup`, and nothing that was logged but arguments and plain metadata.
             auto_increment: Whether to create the next revision if the trial exists.
+            wait: Whether to wait until the log has decided the revision. Without waiting, which needs `auto_increment`,
+                the trial can be logged to at once; it has no revision yet, and its uid contains the creating request.
+                With the setting `sync_writes` the call always waits.
 
         Returns:
             The created trial; None if it exists and `auto_increment` is false.
 
         Raises:
-            InvalidValue: A field of a new trial has a value that a creation does not carry, such as `metrics`.
+            InvalidValue: A field of a new trial has a value that a creation does not carry, such as `metrics`; or
+                `wait` is false without `auto_increment`.
             ItemNotFound: Its project or group does not exist.
             CommitTimeout: Kafka has not acknowledged the event in time; not with `auto_increment`, see docs/spool.md.
             ProjectionBehind: The consumer has not folded the event in time; not with `auto_increment` either.

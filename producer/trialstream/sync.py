@@ -190,8 +190,8 @@ class SyncProtocol:
     def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial, latest=latest)
 
-    def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
-        return self._run(self._protocol.new_trial, trial, auto_increment)
+    def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
+        return self._run(self._protocol.new_trial, trial, auto_increment, wait=wait)
 
     def fetch_and_update_trial(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> Trial:
         return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)

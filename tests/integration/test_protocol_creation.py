@@ -300,3 +300,43 @@ async def test_a_trial_attached_to_a_missing_project_or_group(protocol, trial, n
         await protocol.add_group_trial(ts.TrialGroup(name=name), trial)
 
     assert await again(protocol, trial) == trial
+
+
+# --- Creation without waiting
+
+
+async def test_a_trial_is_created_without_waiting(served, name):
+    """The trial can be logged to at once; the log gives it the next revision, also to the trial of another process."""
+    definition = ts.Trial(name=name, parameters={"lr": 0.1})
+    async with connected(served) as protocol:
+        first = await protocol.new_trial(definition)
+        trial = await protocol.new_trial(definition, auto_increment=True, wait=False)
+        await protocol.log_trial_start(trial)
+        await protocol.log_trial_metrics(trial, step=0, loss=0.5)
+        history = await protocol.fetch_metrics(trial, "loss")
+        found = await protocol.get_trial(trial)
+        async with connected(served) as other:
+            await other.log_trial_finish(trial)
+            await other.commit("folded")
+        [_, done] = await protocol.get_trial(first)
+
+    assert (trial.uid, trial.hash) == (f"{first.hash}~{trial.request}", first.hash)
+    assert history["loss"].values.tolist() == [0.5]
+    assert [(each.revision, each.status) for each in found] == [
+        (0, ts.Status.CreatedGroup),
+        (1, ts.Status.Running),
+    ]
+    assert (done.revision, done.status, done.lost_events) == (1, ts.Status.Completed, 0)
+
+
+async def test_a_creation_without_waiting_increments(protocol, name):
+    """Without `auto_increment` the call would have to know whether the trial exists."""
+    with pytest.raises(ts.InvalidValue, match=r"^wait: expected True without auto_increment, got False"):
+        await protocol.new_trial(ts.Trial(name=name), wait=False)
+    assert await protocol.get_trial(ts.Trial(name=name)) == []
+
+
+async def test_a_creation_without_waiting_checks_its_project(protocol, name):
+    """A creation of which nothing could come is an error of the call."""
+    with pytest.raises(ts.ItemNotFound, match=name):
+        await protocol.new_trial(ts.Trial(name="t", project_id=name), auto_increment=True, wait=False)

@@ -9,6 +9,8 @@
 | `archive` | `export`, `import` |
 | `replay` | `rebuild`, `verify`, `projections` |
 
+`supervisor` runs the processes of `consume --workers N`, and `worker` is what such a process runs.
+
 A command is added in `register` of its module. All share `output`, `progress`, `running`, `times` and `logs`.
 """
 

@@ -34,15 +34,17 @@ def log_printable() -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-def log_json(level: int) -> None:
+def log_json(level: int, **fields: object) -> None:
     """Write one JSON object for each log event, in the same form for structlog and for the standard library's loggers.
 
     Repeated warnings and errors are logged once a minute (`repetitions.py`).
 
     Args:
         level: Lowest level of the consumer's own events; other loggers (aiokafka's) log warnings and errors.
+        **fields: Fields of every event.
     """
     shared: list[Any] = [
+        lambda _logger, _method, event: {**event, **fields},
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,

@@ -18,7 +18,7 @@ from trialstream_consumer.replay.verify import verify as verify_live
 from trialstream_console.cli.logs import log_errors_only
 from trialstream_console.cli.output import print_json, print_table, say
 from trialstream_console.cli.progress import progress_bar
-from trialstream_console.cli.running import run
+from trialstream_console.cli.running import Workers, run
 from trialstream_console.cli.times import format_time, parse_time
 
 __all__ = ["register"]
@@ -49,6 +49,7 @@ def rebuild(
         str | None,
         typer.Option(help="With --until: name of the projection, for connect(projection=NAME). [u<yymmdd>T<hhmmss>]"),
     ] = None,
+    workers: Workers = 1,
 ) -> None:
     """Fold the whole log into a new projection, and switch to it.
 
@@ -62,11 +63,11 @@ def rebuild(
     log_errors_only()
     with progress_bar() as progress:
         if until is None:
-            done = run(rebuild_live, config, progress)
+            done = run(rebuild_live, config, progress, workers)
         else:
             # 14 characters: together with the longest prefix, they fit MongoDB's limit for database names.
             name = name or datetime.fromtimestamp(until / 1000, UTC).strftime("u%y%m%dT%H%M%S")
-            done = run(rebuild_until, config, name, until, progress)
+            done = run(rebuild_until, config, name, until, progress, workers)
     if until is None:
         say(f"rebuilt from {done.records} records: the live projection is now {done.database}")
     else:
@@ -76,7 +77,7 @@ def rebuild(
         )
 
 
-def verify() -> None:
+def verify(workers: Workers = 1) -> None:
     """Compare every document with the log.
 
     Each difference is printed, and the exit code is 1 if there are any. The log is folded into a temporary projection,
@@ -92,7 +93,7 @@ def verify() -> None:
         say(_describe(difference))
 
     with progress_bar() as progress:
-        verified = run(verify_live, config, found, progress)
+        verified = run(verify_live, config, found, progress, workers)
     counted = f"{verified.documents} documents, folded from {verified.records} records"
     if differences:
         say(f"{differences} of {counted} differ: run `trialstream rebuild` to make them match the log")

@@ -1,20 +1,23 @@
-"""Runs the coroutine of a command so that a signal cancels it and its cleanup is executed."""
+"""Runs the coroutine of a command so that a signal cancels it and its cleanup is executed; the number of processes."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Annotated, Any, TypeVar, TypeVarTuple
 
 import anyio
+import typer
 
 from trialstream_console.local.errors import Interrupted
 
-__all__ = ["run"]
+__all__ = ["Workers", "run"]
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
+
+Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Number of processes that share the partitions.")]
 
 
 def run(function: Callable[[*Arguments], Coroutine[Any, Any, T]], *arguments: *Arguments) -> T:

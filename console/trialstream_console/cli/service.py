@@ -18,7 +18,8 @@ from trialstream_schemas.model.times import from_micros
 
 from trialstream_console.cli.logs import log_json
 from trialstream_console.cli.output import print_json, print_table, say
-from trialstream_console.cli.running import run
+from trialstream_console.cli.running import Workers, run
+from trialstream_console.cli.supervisor import Supervisor
 
 __all__ = ["register"]
 
@@ -33,20 +34,24 @@ def register(app: typer.Typer) -> None:
 
 def consume(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every batch.")] = False,
+    workers: Workers = 1,
 ) -> None:
     """Fold the log into MongoDB until SIGTERM or Ctrl-C.
 
-    Several consumers share the partitions. The servers are configured by TRIALSTREAM_KAFKA, TRIALSTREAM_MONGO and
-    TRIALSTREAM_PREFIX. The command logs to stderr, one JSON object on each line.
+    Several consumers share the partitions, and so do the workers of one consumer: a worker that dies is replaced. The
+    servers are configured by TRIALSTREAM_KAFKA, TRIALSTREAM_MONGO and TRIALSTREAM_PREFIX. The command logs to stderr,
+    one JSON object on each line.
     """
     log_json(logging.DEBUG if verbose else logging.INFO)
-    anyio.run(_consume, Config.from_env())  # the service handles the signals: they end it with exit code 0
+    # The service and the supervisor handle the signals, which end them with exit code 0.
+    anyio.run(_consume, Config.from_env(), workers, verbose)
 
 
-async def _consume(config: Config) -> None:
+async def _consume(config: Config, workers: int, verbose: bool) -> None:
     log = structlog.get_logger("trialstream_consumer")
     with receive_notices(lambda text: log.info("waiting", reason=text)):
-        await Service(config).run()
+        service = Service(config) if workers == 1 else Supervisor(config, workers, verbose=verbose)
+        await service.run()
 
 
 def dead_letters(

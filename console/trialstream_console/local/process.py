@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from trialstream_consumer.processes import exit_reason
 
 from trialstream_console.local.errors import LocalStackError
 
@@ -76,15 +77,6 @@ def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     finally:
         process.kill()
         process.wait()
-
-
-def exit_reason(code: int) -> str:
-    """Describe a `returncode`: "exit code 3" or "killed by SIGKILL"."""
-    if code >= 0:
-        return f"exit code {code}"
-    with suppress(ValueError):
-        return f"killed by {signal.Signals(-code).name}"
-    return f"killed by signal {-code}"
 
 
 def tail(log: Path, *, offset: int = 0, lines: int = 15) -> str:

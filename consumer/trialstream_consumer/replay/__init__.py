@@ -6,5 +6,7 @@
 | `verify` | comparing every document of the live projection with the log |
 | `opening` | the common beginning of both |
 | `replay` | folding all partitions outside of the consumer group |
+| `sharing` | processes that fold a share of the partitions each |
+| `share` | what such a process runs |
 | `diff` | comparing two projections document by document |
 """

@@ -22,12 +22,13 @@ Target: TypeAlias = Callable[[Catalog], AbstractAsyncContextManager[str]]
 
 
 @asynccontextmanager
-async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Store, Replay]]:
+async def open_replay(config: Config, target: Target, workers: int) -> AsyncIterator[tuple[Store, Replay]]:
     """Take over all partitions of the log in a projection that is not the live one, for one block.
 
     Args:
         config: Settings with the addresses of the servers and the names of the topics.
         target: Makes the database of the projection.
+        workers: Maximum number of processes that fold, with this one.
 
     Yields:
         The store of the live projection, and the replay.
@@ -48,6 +49,6 @@ async def open_replay(config: Config, target: Target) -> AsyncIterator[tuple[Sto
             await ensure_indexes(config, database)
             store = catalog.offline_store(database)
             await store.ownership.check_log(log)
-            async with Replay(config, store, log.partitions) as replay:
+            async with Replay(config, store, log.partitions, processes=workers) as replay:
                 await replay.check(await live.ownership.checkpoints())
                 yield live, replay

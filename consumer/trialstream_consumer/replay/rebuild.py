@@ -41,7 +41,7 @@ class Rebuilt:
     records: int
 
 
-async def rebuild(config: Config, progress: Progress) -> Rebuilt:
+async def rebuild(config: Config, progress: Progress, workers: int = 1) -> Rebuilt:
     """Fold the log into a new projection and make that the live one.
 
     A rebuild that was killed continues from its checkpoints when it is run again.
@@ -49,6 +49,7 @@ async def rebuild(config: Config, progress: Progress) -> Rebuilt:
     Args:
         config: Settings with the addresses of the servers and the names of the topics.
         progress: Called after each batch.
+        workers: Maximum number of processes that fold, with this one.
 
     Returns:
         The new projection.
@@ -59,8 +60,9 @@ async def rebuild(config: Config, progress: Progress) -> Rebuilt:
         KafkaUnavailable: No broker answered.
         LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
+        WorkerDied: A process that folded was killed.
     """
-    async with open_replay(config, _rebuilt_database) as (live, replay):
+    async with open_replay(config, _rebuilt_database, workers) as (live, replay):
         ends = await replay.ends()
         while True:
             await replay.fold_to(ends, progress)
@@ -95,7 +97,7 @@ async def _switch(live: Store, replay: Replay, progress: Progress) -> bool:
         return False
 
 
-async def rebuild_until(config: Config, name: str, until: int, progress: Progress) -> Rebuilt:
+async def rebuild_until(config: Config, name: str, until: int, progress: Progress, workers: int = 1) -> Rebuilt:
     """Fold the records that the broker appended before a time into a named projection.
 
     A rebuild that was killed continues from its checkpoints when it is run again with the same name and time.
@@ -105,6 +107,7 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
         name: Name of the projection, for `Config.projection`.
         until: Append time of the broker, milliseconds since 1970 UTC.
         progress: Called after each batch.
+        workers: Maximum number of processes that fold, with this one.
 
     Returns:
         The new projection.
@@ -116,6 +119,7 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
         LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
         ProjectionExists: A finished projection, or one until another time, has that name.
+        WorkerDied: A process that folded was killed.
     """
 
     @asynccontextmanager
@@ -123,6 +127,6 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
         yield await catalog.begin_named(name, until)
         await catalog.finish_named(name)
 
-    async with open_replay(config, named_database) as (_, replay):
+    async with open_replay(config, named_database, workers) as (_, replay):
         await replay.fold_to(await replay.ends_before(until), progress)
         return Rebuilt(replay.store.database, replay.records)

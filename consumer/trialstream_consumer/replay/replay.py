@@ -1,12 +1,15 @@
-"""A replay: one process folds all partitions of the log into a projection that is not the live one.
+"""A replay: the partitions of the log are folded into a projection that is not the live one.
 
-A replay is no member of the consumer group.
+- A replay is no member of the consumer group.
+- One process owns the replay: it has taken over all partitions. Other processes may fold some of them for it
+  (`sharing.py`), which they take over from it; the owner takes them back afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Self
 
 import anyio
@@ -20,16 +23,19 @@ from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamErro
 from trialstream_consumer.progress import Progress
 from trialstream_consumer.projection.ownership import Checkpoint
 from trialstream_consumer.projection.store import Store
+from trialstream_consumer.replay.sharing import Report, Share, divide, fold_in_process
 from trialstream_consumer.worker import FETCH_SETTINGS, PartitionWorker, check_range, raise_gc_threshold
 
 __all__ = ["Replay"]
 
 # Maximum wait for the next record of a partition whose end is not reached.
 _SILENT_SECONDS = 30.0
+# Number of records below which one process folds them all: a process starts in a second, which folds so many frames.
+_SHARED_RECORDS = 4000
 
 
 class Replay:
-    """All partitions of a log, taken over in one projection, with one worker each; an async context manager.
+    """The partitions of a log, taken over in one projection, with one worker each; an async context manager.
 
     Entering the context takes the partitions over, and raises the same errors as `acquire`.
 
@@ -37,16 +43,29 @@ class Replay:
         config: Settings with the addresses of the servers and the names of the topics.
         store: Store of the projection.
         partitions: Number of partitions of the trials topic.
+        only: Partitions to take over; all by default.
+        processes: Maximum number of processes that fold, with this one.
 
     Attributes:
         store: Store of the projection.
     """
 
-    def __init__(self, config: Config, store: Store, partitions: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        partitions: int,
+        *,
+        only: Collection[TopicPartition] | None = None,
+        processes: int = 1,
+    ) -> None:
         self.store = store
         self._config = config
         trials = [TopicPartition(config.trials_topic, number) for number in range(partitions)]
-        self._partitions = [TopicPartition(config.registry_topic, 0), *trials]
+        self._registry = TopicPartition(config.registry_topic, 0)
+        self._partitions = [each for each in (self._registry, *trials) if only is None or each in only]
+        self._count = partitions
+        self._processes = processes
         self._workers: dict[TopicPartition, PartitionWorker] = {}
         self._consumer: AIOKafkaConsumer
         self._schemas: SchemaTopic
@@ -64,8 +83,11 @@ class Replay:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    async def acquire(self) -> None:
-        """Take all partitions over: first the registry's, then those of the trials topic in the order of their numbers.
+    async def acquire(self, only: Collection[TopicPartition] | None = None) -> None:
+        """Take partitions over: first the registry's, then those of the trials topic in the order of their numbers.
+
+        Args:
+            only: The partitions; all of this replay by default.
 
         Raises:
             Fenced: The projection has become the live one.
@@ -74,7 +96,7 @@ class Replay:
             MongoUnavailable: MongoDB did not answer.
         """
         log = structlog.get_logger(__name__)
-        for each in self._partitions:
+        for each in self._partitions if only is None else only:
             checkpoint = await self.store.ownership.acquire(each.topic, each.partition)
             self._workers[each] = worker = PartitionWorker(
                 self._consumer,
@@ -83,7 +105,7 @@ class Replay:
                 checkpoint,
                 log.bind(topic=each.topic, partition=each.partition),
                 config=self._config,
-                partitions=len(self._partitions) - 1,
+                partitions=self._count,
             )
             async with kafka_errors(self._config):
                 await worker.begin()
@@ -97,7 +119,7 @@ class Replay:
             MongoUnavailable: MongoDB did not answer.
         """
         try:
-            await self.store.ownership.current(self._workers[self._partitions[0]].checkpoint)
+            await self.store.ownership.current(self._workers[self._registry].checkpoint)
         except Fenced:
             return False
         return True
@@ -154,6 +176,8 @@ class Replay:
     async def fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
         """Fold partitions up to an offset each, all at the same time.
 
+        With `processes`, other processes fold a share of the partitions each, if there is enough to fold.
+
         Two processes that fold into the same projection fence each other. The owner (`is_owner`) takes the partitions
         over again and continues.
 
@@ -166,38 +190,65 @@ class Replay:
             KafkaUnavailable: No broker answered, or no record came for 30 seconds.
             LogMismatch: The log lacks an offset.
             MongoUnavailable: MongoDB did not answer.
+            WorkerDied: A process that folded a share was killed.
         """
         while True:
+            reached = {each: worker.checkpoint.offset for each, worker in self._workers.items()}
+
+            def report(partition: TopicPartition, offset: int, reached: dict[TopicPartition, int] = reached) -> None:
+                reached[partition] = offset
+                total = sum(max(each, ends.get(place, 0)) for place, each in reached.items())
+                progress("folding", sum(reached.values()), total)
+
+            report(self._registry, reached[self._registry])
             try:
-                return await self._fold_to(ends, progress)
+                return await self.fold_once(ends, report)
             except Fenced:
                 if not await self.is_owner():
                     raise
                 await self.acquire()
 
-    async def _fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
+    async def fold_once(
+        self, ends: Mapping[TopicPartition, int], report: Callable[[TopicPartition, int], None]
+    ) -> None:
+        """Fold partitions as `fold_to` does, and leave it to the caller to continue after a fence.
+
+        Args:
+            ends: The offset after the last record to fold, by partition.
+            report: Called after each batch.
+
+        Raises:
+            Fenced: Another process has taken a partition over.
+            TrialStreamError: The other errors of `fold_to`.
+        """
+        left = {each: end - self._workers[each].checkpoint.offset for each, end in ends.items()}
+        processes = self._processes if sum(left.values()) > _SHARED_RECORDS else 1
+        own, *others = divide(left, processes, self._registry)
         errors: list[TrialStreamError] = []
 
-        def report() -> None:
-            reached = {each: worker.checkpoint.offset for each, worker in self._workers.items()}
-            total = sum(max(offset, ends.get(each, 0)) for each, offset in reached.items())
-            progress("folding", sum(reached.values()), total)
-
-        async def fold(worker: PartitionWorker, end: int) -> None:
+        async def run(fold: Callable[[], Awaitable[None]]) -> None:
             try:
-                await self._fold_partition(worker, end, report)
+                await fold()
             except TrialStreamError as error:  # raised below: the task group would wrap it in an exception group
                 errors.append(error)
                 tasks.cancel_scope.cancel()
 
-        report()
         async with anyio.create_task_group() as tasks:
-            for partition, end in ends.items():
-                tasks.start_soon(fold, self._workers[partition], end)
+            for each in own:
+                if each in ends:
+                    tasks.start_soon(run, partial(self._fold_partition, each, ends[each], report))
+            for other in others:
+                share = Share(self._config, self.store.database, self._count, {each: ends[each] for each in other})
+                tasks.start_soon(run, partial(fold_in_process, share, report))
         if errors:
             raise errors[0]
+        folded_elsewhere = [each for other in others for each in other]
+        await self.acquire(folded_elsewhere)
+        if any(self._workers[each].checkpoint.offset < ends[each] for each in folded_elsewhere):
+            raise Fenced(f"{self.store.database} was dropped by another process: run this command again")
 
-    async def _fold_partition(self, worker: PartitionWorker, end: int, report: Callable[[], None]) -> None:
+    async def _fold_partition(self, partition: TopicPartition, end: int, report: Report) -> None:
+        worker = self._workers[partition]
         try:
             async with kafka_errors(self._config):
                 while worker.checkpoint.offset < end:
@@ -206,7 +257,7 @@ class Replay:
                             f"Kafka at {self._config.kafka} has sent no record of {worker.checkpoint.id} for "
                             f"{_SILENT_SECONDS:g} s (next offset: {worker.checkpoint.offset}): check that Kafka runs"
                         )
-                    report()
+                    report(partition, worker.checkpoint.offset)
         except Fenced as error:
             raise Fenced(
                 f"another process has taken over {self.store.database}: wait until that process has ended, or end it "

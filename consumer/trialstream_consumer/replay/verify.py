@@ -34,13 +34,14 @@ class Verified:
     records: int
 
 
-async def verify(config: Config, found: Callable[[Difference], None], progress: Progress) -> Verified:
+async def verify(config: Config, found: Callable[[Difference], None], progress: Progress, workers: int = 1) -> Verified:
     """Compare every document of the live projection with a fold of the log; consumers may run meanwhile.
 
     Args:
         config: Settings with the addresses of the servers and the names of the topics.
         found: Called with each difference.
         progress: Called after each batch that is folded, and after each difference.
+        workers: Maximum number of processes that fold, with this one.
 
     Returns:
         The numbers of documents and records that were compared.
@@ -51,8 +52,9 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
         KafkaUnavailable: No broker answered.
         LogMismatch: The live projection was folded from another log, or the log lacks records.
         MongoUnavailable: MongoDB did not answer.
+        WorkerDied: A process that folded was killed.
     """
-    async with open_replay(config, _temporary_database) as (live, replay):
+    async with open_replay(config, _temporary_database, workers) as (live, replay):
 
         async def fold_to(offsets: dict[str, int]) -> None:
             partitions = {each.id: TopicPartition(each.topic, each.partition) for each in replay.checkpoints}

@@ -259,7 +259,11 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Creating and claiming
 
-    async def new_trial(self, trial: Trial, auto_increment: bool = False) -> Trial | None:
+    async def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
+        if not wait and not auto_increment:
+            raise InvalidValue(
+                "wait: expected True without auto_increment, got False: only the wait shows whether the trial exists"
+            )
         # Each call is a new creation, even if an earlier creation of the same trial is undecided.
         trial = creations.new_trial(checked(trial, Trial, "trial"))
         session = self._session
@@ -268,7 +272,7 @@ class KafkaProtocol(ReadingProtocol):
         if trial.group_id is not None:
             await self._require_group(trial.group_id, trial.group_id)
         event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
-        if not session.requests_outcomes:
+        if not session.requests_outcomes or not (wait or session.config.sync_writes):
             event.auto_increment = True
             await self._put(event)
             return self._undecided(trial, event)

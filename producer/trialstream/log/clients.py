@@ -33,6 +33,7 @@ __all__ = [
     "close_consumer",
     "group_consumer",
     "kafka_errors",
+    "leave_on_stop",
     "lone_consumer",
     "open_admin",
     "open_batch_producer",
@@ -179,24 +180,39 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
         stopping.result()
 
 
-def group_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
+def group_consumer(config: Config, instance: str | None = None, **settings: Any) -> AIOKafkaConsumer:
     """A consumer in the group of the consumer service, not started yet.
 
     Its owner stops it within a deadline of its own, after the workers that read from it.
 
     Args:
         config: Where Kafka is, and the name of the group.
+        instance: Name of a static member: if its process is killed, the next process with this name gets the same
+            partitions at once, without a rebalance. None for a member whose partitions go to others.
         **settings: Further settings of the consumer.
     """
     return AIOKafkaConsumer(
         **config.kafka_client(),
         group_id=config.consumer_group,
+        group_instance_id=instance,
         max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
         metadata_max_age_ms=_METADATA_AGE_MS,
         # Positions come from checkpoints only: one that is not in the log is an error, after which the log is checked.
         **{**_POSITIONS, "auto_offset_reset": "none"},
         **settings,
     )
+
+
+def leave_on_stop(consumer: AIOKafkaConsumer) -> None:
+    """Let a static member leave the group when it is stopped.
+
+    aiokafka leaves it in the group, so that its partitions would wait for the end of its session, ten seconds.
+
+    Args:
+        consumer: A consumer of `group_consumer`, started or not.
+    """
+    if consumer._coordinator is not None:  # noqa: SLF001
+        consumer._coordinator._group_instance_id = None  # noqa: SLF001
 
 
 @asynccontextmanager

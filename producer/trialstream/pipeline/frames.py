@@ -59,11 +59,6 @@ class Frame:
         self.size = 0
         self.rows: list[Any] = []
 
-    @property
-    def full(self) -> bool:
-        """Whether the frame can take no more rows."""
-        return len(self.rows) >= self.limit
-
 
 class MetricsFrame(Frame):
     """Rows of one trial with the same names, aggregator and kind of step.

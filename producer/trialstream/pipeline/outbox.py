@@ -18,7 +18,8 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from trialstream_schemas.model.values import size
 from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
@@ -30,6 +31,8 @@ from trialstream.pipeline.inbox import Inbox
 from trialstream.statistics import Statistics
 
 __all__ = ["Outbox"]
+
+T = TypeVar("T")
 
 # Longest time between two looks into the inbox, seconds: an exception of a signal handler may end a call after its
 # append and before it has woken the I/O thread.
@@ -105,7 +108,7 @@ class Outbox:
 
     def add_chrono(self, finished: FinishedChrono) -> None:
         """Log a finished chrono; errors as for `put`."""
-        self.inbox.add(self._add_chrono, finished, CHRONO_BYTES)
+        self.inbox.add(self._add_chronos, finished, CHRONO_BYTES)
 
     def drop(self, uid: str) -> None:
         """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
@@ -115,34 +118,25 @@ class Outbox:
         """
         self.inbox.mark(self._drop, uid)
 
-    def adds_to(self, frame: MetricsFrame) -> Callable[[bytes], None]:
+    def adds_to(self, frame: MetricsFrame) -> Callable[[list[bytes]], None]:
         """Return the function of the inbox's items that are packed rows of a frame whose steps are no texts."""
 
-        def add(packed: bytes) -> None:
-            rows = frame.rows
-            if not rows:
-                self._begin(frame)
-            rows.append(packed)
-            frame.size += frame.row_bytes
-            self.bytes += frame.row_bytes
-            if len(rows) >= frame.limit:
-                self._seal(frame)
+        def add(packed: list[bytes]) -> None:
+            for rows in self._parts(frame, packed):
+                frame.rows += rows
+                self._grow(frame, len(rows) * frame.row_bytes)
 
         return add
 
-    def adds_with_text_to(self, frame: MetricsFrame) -> Callable[[tuple[bytes, str]], None]:
+    def adds_with_text_to(self, frame: MetricsFrame) -> Callable[[list[tuple[bytes, str]]], None]:
         """Return the function of the inbox's items that are packed rows of a frame, each with its step, a text."""
 
-        def add(row: tuple[bytes, str]) -> None:
-            packed, text = row
-            if not frame.rows:
-                self._begin(frame)
-            frame.rows.append(packed)
-            frame.texts.append(text)
-            frame.size += frame.row_bytes + len(text)
-            self.bytes += frame.row_bytes + len(text)
-            if frame.full:
-                self._seal(frame)
+        def add(given: list[tuple[bytes, str]]) -> None:
+            for rows in self._parts(frame, given):
+                frame.rows += [packed for packed, _ in rows]
+                texts = [text for _, text in rows]
+                frame.texts += texts
+                self._grow(frame, len(rows) * frame.row_bytes + sum(map(len, texts)))
 
         return add
 
@@ -214,28 +208,43 @@ class Outbox:
             ProtocolClosed: The outbox is closed; nothing was queued.
         """
         self.inbox.check_open()
-        self._put((event, memory(event)))
+        self._put([(event, memory(event))])
 
-    def _put(self, given: tuple[SubjectEvent, int]) -> None:
-        event, bytes_ = given
-        self._seal_all(event.subject)
-        self._enqueue(event, bytes_)
+    def _put(self, given: Iterable[tuple[SubjectEvent, int]]) -> None:
+        for event, bytes_ in given:
+            self._seal_all(event.subject)
+            self._enqueue(event, bytes_)
 
-    def _drop(self, uid: str) -> None:
-        self._seal_all(uid)
-        self._seqs[uid] = self._seqs.get(uid, 0) + 1
-        self._backlog.count_dropped()
+    def _drop(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            self._seal_all(uid)
+            self._seqs[uid] = self._seqs.get(uid, 0) + 1
+            self._backlog.count_dropped()
 
-    def _add_chrono(self, finished: FinishedChrono) -> None:
-        uid = finished.chrono.trial
-        frame = self._chronos.get(uid)
-        if frame is None:
-            frame = self._chronos[uid] = ChronosFrame(uid)
-            self._begin(frame)
-        frame.rows.append(finished)
-        frame.size += CHRONO_BYTES
-        self.bytes += CHRONO_BYTES
-        if frame.full:
+    def _add_chronos(self, finished: Iterable[FinishedChrono]) -> None:
+        for each in finished:
+            uid = each.chrono.trial
+            frame = self._chronos.get(uid)
+            if frame is None:
+                frame = self._chronos[uid] = ChronosFrame(uid)
+                self._begin(frame)
+            frame.rows.append(each)
+            self._grow(frame, CHRONO_BYTES)
+
+    def _parts(self, frame: MetricsFrame, rows: list[T]) -> Iterator[list[T]]:
+        """Yield the rows in parts for which the frame has room, and begin it before each part if it is empty."""
+        while rows:
+            if not frame.rows:
+                self._begin(frame)
+            space = frame.limit - len(frame.rows)
+            yield rows[:space]
+            rows = rows[space:]
+
+    def _grow(self, frame: MetricsFrame | ChronosFrame, bytes_: int) -> None:
+        """Count the memory of rows that were added to a frame, and make its event if it is full."""
+        frame.size += bytes_
+        self.bytes += bytes_
+        if len(frame.rows) >= frame.limit:
             self._seal(frame)
 
     def _begin(self, frame: MetricsFrame | ChronosFrame) -> None:
