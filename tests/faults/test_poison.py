@@ -33,7 +33,7 @@ from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 from writers import connected, load
 
 STRANGER = "by-hand"
-# Python with all imports takes 120 MB. A megabyte of empty arrays becomes 64 MB, and a fetch of a partition holds four
+# Python with all imports takes 120 MB. A megabyte of empty arrays becomes 64 MB, and a fetch of a partition holds three
 # of them.
 RSS_BYTES = 700 * 2**20
 

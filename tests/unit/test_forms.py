@@ -8,7 +8,7 @@ import math
 
 import bson
 import pytest
-from trialstream_schemas.model import forms, values
+from trialstream_schemas.model import forms, keys, values
 from trialstream_schemas.model.keys import escape_key, unescape_key
 
 ODD_KEYS = [
@@ -35,6 +35,15 @@ def test_escaped_keys_differ():
 
     assert len(set(escaped)) == len(ODD_KEYS)
     assert escape_key("learning rate") == "learning rate"
+
+
+def test_only_short_keys_are_kept_in_memory():
+    """A key of a thousand characters is escaped like a short one, and is not cached."""
+    before = keys._cached.cache_info().currsize
+    long = ["%.$" * 300 + str(i) for i in range(9)]
+
+    assert [unescape_key(escape_key(each)) for each in long] == long
+    assert keys._cached.cache_info().currsize == before
 
 
 def test_keys_keep_their_order():

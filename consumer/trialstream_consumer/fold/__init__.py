@@ -14,6 +14,7 @@ The fold changes the state in place. A caller that cannot write the changes drop
 
 | module | job |
 |---|---|
+| `measures` | what is computed from the columns of frames alone, for many frames at once |
 | `state` | the state of a partition and its unwritten changes |
 | `document_size` | the size of documents and their limits |
 | `history` | rows into the buckets of a trial |

@@ -19,6 +19,7 @@ from typing import TypeAlias, TypeGuard
 from trialstream_schemas.wire.events import Event, MetricsLogged, TrialEvent
 
 from trialstream_consumer.fold.dispatch import fold
+from trialstream_consumer.fold.measures import measures_of
 from trialstream_consumer.fold.metrics import fold_rows
 from trialstream_consumer.fold.state import Refused, State
 
@@ -123,6 +124,10 @@ def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[R
         FoldFault: The fold failed on an event that it neither folded nor refused, because of a bug.
     """
     refused: list[tuple[int, str]] = []
+    try:
+        state.measures = measures_of(events)
+    except Exception:  # noqa: BLE001 (the fold of the failing frame raises the error, as the fault of that frame alone)
+        state.measures = {}
     for group in groups:
         done = 0
         try:
@@ -139,4 +144,5 @@ def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[R
                 done += 1
         except Exception as error:
             raise FoldFault(group, error) from error
+    state.measures = {}
     return sorted(refused)

@@ -46,15 +46,17 @@ def apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
         raise Refused(f"steps: expected none, or one per row ({rows}) of one type, got {counts} of int, float and text")
     for step in event.text_steps:
         check_name(step, "step")
-    earliest, latest = extremes(times)
+    measures = state.measures.pop(id(event), None)
+    earliest, latest = extremes(times) if measures is None else (measures.earliest, measures.latest)
     check_micros(event.time + earliest)
     check_micros(event.time + latest)
     last_step = steps[-1] if steps else None
     growth = last_step_growth(trial, event, last_step)
     aggregators = aggregators_of(trial, trial.metrics, names, [event.aggregator] * len(names), growth)
-    extend_columns(aggregators, columns, last_step)
+    extend_columns(aggregators, columns, last_step, measures and measures.moments)
     for shape in shapes_of(event):
-        add_rows(state, trial, shape, event.writer, steps, shifted(times, event.time), columns)
+        since_1970 = shifted(times, event.time) if measures is None else measures.times
+        add_rows(state, trial, shape, event.writer, steps, since_1970, columns)
     return latest
 
 

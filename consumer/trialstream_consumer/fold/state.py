@@ -10,6 +10,8 @@ from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
+from trialstream_consumer.fold.measures import Measures
+
 __all__ = ["BucketKey", "Changes", "Refused", "State", "resolve", "update_last_seen"]
 
 BucketKey: TypeAlias = tuple[str, Shape]
@@ -52,6 +54,7 @@ class State:
         projects: Projects by uid (registry partition only).
         buckets: Open buckets by trial and shape.
         outcomes: Outcomes by request.
+        measures: Measures of frames that are about to be folded, by `id` of the event: results computed in advance.
         changes: Changes since the last write.
     """
 
@@ -61,6 +64,7 @@ class State:
     projects: dict[str, Project | None] = field(default_factory=dict)
     buckets: dict[BucketKey, Bucket | None] = field(default_factory=dict)
     outcomes: dict[str, Outcome | None] = field(default_factory=dict)
+    measures: dict[int, Measures] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
 
 

@@ -40,6 +40,11 @@ from trialstream_consumer.projection.ownership import Checkpoint, Ownership
 __all__ = ["Store"]
 
 
+# One batch is folded while another one is written: a third would only take memory. Measured with 8 partitions, a
+# consumer that folds a backlog of 64 trials takes 220 MiB instead of 340 to 430, at the same rate.
+_TURNS = 2
+
+
 class Store:
     """The documents of one projection. All workers of a process share one store.
 
@@ -51,11 +56,13 @@ class Store:
     Attributes:
         database: Database of the projection.
         ownership: Checkpoints of the projection.
+        turns: Held by a worker while it decodes, folds and writes a batch, which bounds the batches in memory.
     """
 
     def __init__(self, connection: Connection, database: str, *, live: bool = True) -> None:
         self.database = database
         self.ownership = Ownership(connection, database, live=live)
+        self.turns = asyncio.Semaphore(_TURNS)
         self._connection = connection
         majority = connection.database(database)
         # Made once: making a collection object takes the driver 60 µs, a tenth of a round trip.

@@ -6,11 +6,11 @@ import math
 import sys
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-__all__ = ["NUMPY_FROM", "extremes", "largest", "pack", "shifted", "unpack"]
+__all__ = ["NUMPY_FROM", "extremes", "is_long", "largest", "pack", "shifted", "shifted_together", "unpack"]
 
 NUMPY_FROM = 24
 """Length of a column from which numpy is faster than a loop in Python (measured)."""
@@ -48,17 +48,38 @@ def shifted(column: Sequence[int], by: int) -> array[int]:
     Raises:
         OverflowError: A sum in a shorter column does not fit 64 bits.
     """
-    if len(column) < NUMPY_FROM or not isinstance(column, array):
+    if not is_long(column):
         return array("q", [each + by for each in column])
     return array("q", (np.frombuffer(column, np.int64) + by).tobytes())
 
 
 def extremes(column: Sequence[int]) -> tuple[int, int]:
     """The smallest and the largest integer of a column, which must not be empty."""
-    if len(column) < NUMPY_FROM or not isinstance(column, array):
+    if not is_long(column):
         return min(column), max(column)
     view = np.frombuffer(column, np.int64)
     return int(view.min()), int(view.max())
+
+
+def is_long(column: Sequence[int]) -> TypeGuard[array[int]]:
+    """Whether numpy is faster for a column than a loop in Python."""
+    return len(column) >= NUMPY_FROM and isinstance(column, array)
+
+
+def shifted_together(columns: Sequence[array[int]], by: Sequence[int]) -> list[tuple[int, int, array[int]]]:
+    """The `extremes` of columns of the same length, and each column `shifted` by its own number.
+
+    Args:
+        columns: Columns of 64-bit integers, at least one column and one integer in each.
+        by: For each column the number to add, of 64 bits. A sum that does not fit 64 bits wraps around.
+
+    Returns:
+        For each column its smallest and its largest integer, and the sums.
+    """
+    table = np.frombuffer(b"".join(columns), np.int64).reshape(len(columns), -1)
+    low, high = table.min(axis=1).tolist(), table.max(axis=1).tolist()
+    sums = table + np.array(by, np.int64)[:, None]
+    return [(low[i], high[i], array("q", sums[i].tobytes())) for i in range(len(columns))]
 
 
 def largest(column: array[Any]) -> int | float:

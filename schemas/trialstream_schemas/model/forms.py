@@ -47,18 +47,20 @@ def from_avro(record: Mapping[str, Any]) -> Value:
 # --- MongoDB
 
 
+# Types of values that the driver returns as they were stored. A large integer is not: the driver returns a bson.Int64.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+
+
 def to_document(x: Value) -> Any:
     """Convert a value to its form in MongoDB: keys of dicts are escaped."""
+    if type(x) in _PLAIN:  # the fast path: nearly all of the state of an aggregator
+        return x
     match x:
         case list():
             return [to_document(each) for each in x]
         case dict():
             return {escape_key(key): to_document(each) for key, each in x.items()}
     return x
-
-
-# Types of values that the driver returns as they were stored. A large integer is not: the driver returns a bson.Int64.
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def from_document(x: Any) -> Value:

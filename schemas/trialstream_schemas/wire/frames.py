@@ -24,7 +24,17 @@ from trialstream_schemas.model.columns import pack, unpack
 from trialstream_schemas.wire.events import MetricsLogged
 from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_long, read_longs
 
-__all__ = ["FRAME_FIELDS", "decode_frame", "encode_frame"]
+__all__ = [
+    "FRAME_FIELDS",
+    "Shape",
+    "Subject",
+    "columns_size",
+    "decode_frame",
+    "encode_frame",
+    "read_columns",
+    "read_shape",
+    "read_subject",
+]
 
 FRAME_FIELDS = (
     "trial", "writer", "seq", "time", "if_version", "request", "aggregator", "names", "steps", "float_steps",
@@ -114,7 +124,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
         IndexError: The bytes end before the end of the frame.
         UnicodeError: A text is not UTF-8.
     """
-    subject, at = _read_subject(data, at)
+    subject, at = read_subject(data, at)
     seq, at = read_long(data, at)
     time, at = read_long(data, at)
     if_version = request = None
@@ -131,7 +141,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
             at += 1
     shape = subject.shape
     if shape is None or not data.startswith(shape.bytes, at):
-        shape = subject.shape = _read_shape(data, at)
+        shape = read_shape(subject, data, at)
     at += len(shape.bytes)
     steps, at = _read_integers(data, at)
     float_steps: Sequence[float] = ()
@@ -143,7 +153,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
         float_steps, at = _read_doubles(data, at)
         text_steps, at = _read_texts(data, at)
         times, at = _read_integers(data, at)
-    columns, at = _read_columns(data, at)
+    columns, at = read_columns(data, at)
     event = MetricsLogged(
         trial=subject.trial,
         writer=subject.writer,
@@ -182,7 +192,7 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     return data[at:end].decode(), end
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """The aggregator and the names of a frame, and their bytes."""
 
     bytes: bytes
@@ -190,7 +200,7 @@ class _Shape(NamedTuple):
     names: tuple[str, ...]
 
 
-class _Subject:
+class Subject:
     """Trial and writer of frames, and the shape of their latest frame: the next frame nearly always has the same."""
 
     __slots__ = ("shape", "trial", "writer")
@@ -198,14 +208,15 @@ class _Subject:
     def __init__(self, trial: str, writer: str) -> None:
         self.trial = trial
         self.writer = writer
-        self.shape: _Shape | None = None
+        self.shape: Shape | None = None
 
 
 # Bytes of trial and writer → subject. All frames of a subject share its str objects, so that each is hashed only once.
-_subjects: dict[bytes, _Subject] = {}
+_subjects: dict[bytes, Subject] = {}
 
 
-def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
+def read_subject(data: bytes, at: int) -> tuple[Subject, int]:
+    """Read trial and writer; returns the subject, and the offset of the byte after it."""
     begin = at + 1 + (data[at] >> 1)  # offset of the writer, if both texts have up to 63 bytes
     end = begin + 1 + (data[begin] >> 1)
     known = _subjects.get(data[at:end])
@@ -213,7 +224,7 @@ def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
         return known, end
     trial, middle = _read_text(data, at)
     writer, after = _read_text(data, middle)
-    subject = _Subject(trial, writer)
+    subject = Subject(trial, writer)
     if middle == begin and after == end:  # else a text is longer, and the key would not contain both
         if len(_subjects) >= _MAX_SUBJECTS:
             _subjects.clear()
@@ -222,10 +233,11 @@ def _read_subject(data: bytes, at: int) -> tuple[_Subject, int]:
 
 
 # Bytes of aggregator and names → shape, so that the frames of many trials share these objects.
-_shapes: dict[bytes, _Shape] = {}
+_shapes: dict[bytes, Shape] = {}
 
 
-def _read_shape(data: bytes, at: int) -> _Shape:
+def read_shape(subject: Subject, data: bytes, at: int) -> Shape:
+    """Read aggregator and names; they become the shape of the subject, and take as many bytes as the shape has."""
     kind, end = _read_text(data, at)
     argument, end = read_long(data, end)
     names, end = _read_texts(data, end)
@@ -233,7 +245,8 @@ def _read_shape(data: bytes, at: int) -> _Shape:
     if known is None:
         if len(_shapes) >= _MAX_SHAPES:
             _shapes.clear()
-        known = _shapes[data[at:end]] = _Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+        known = _shapes[data[at:end]] = Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+    subject.shape = known
     return known
 
 
@@ -301,7 +314,14 @@ def _read_texts(data: bytes, at: int) -> tuple[list[str], int]:
             found.append(text)
 
 
-def _read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
+@lru_cache(maxsize=4096)
+def columns_size(names: int, rows: int) -> int:
+    """Size of the columns of a frame as `encode_frame` writes them, bytes."""
+    return len(long_bytes(names)) + names * (len(long_bytes(rows)) + rows * _DOUBLE_BYTES + 1) + 1
+
+
+def read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
+    """Read the columns; returns them, and the offset of the byte after them."""
     count, at = _read_block(data, at)
     if not count:
         return [], at

@@ -1,20 +1,25 @@
 """Avro's integers: zigzag varints (https://avro.apache.org/docs/1.12.0/specification/#primitive-types-1).
 
-Single integers and short columns are read and written in plain Python, long columns by numpy. Measured: numpy reads 256
-integers of up to three bytes in 24 µs, and fastavro, which reads byte by byte, in 33 µs.
+Single integers and short columns are read and written in plain Python, long columns by numpy, and the integers of many
+records by numpy at once. Measured for 256 integers of up to three bytes: fastavro, which reads byte by byte, takes
+33 µs, numpy 15 µs alone and 4 µs among those of 30 frames.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.columns import NUMPY_FROM
 
-__all__ = ["LONG_BYTES", "long_bytes", "longs_bytes", "read_long", "read_longs"]
+__all__ = ["LONG_BYTES", "long_bytes", "longs_bytes", "read_long", "read_longs", "unpack_longs"]
+
+IntArray: TypeAlias = NDArray[np.int64]
 
 LONG_BYTES = 10
 """Length of the longest encoding of an integer of 64 bits, bytes: each byte holds 7 bits."""
@@ -67,31 +72,96 @@ def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:
     if count < NUMPY_FROM:
         found = array("q")
         for _ in range(count):
-            each, at = read_long(data, at)
-            if not -(2**63) <= each < 2**63:
-                raise SchemaError("an integer of more than 64 bits")
+            each, at = _read_int64(data, at)
             found.append(each)
         return found, at
-    view = np.frombuffer(data, np.uint8, min(count * LONG_BYTES, len(data) - at), at)
-    ends = np.flatnonzero(view < 0x80)[:count]
+    window = data[at : at + count * LONG_BYTES]
+    ends = np.flatnonzero(np.frombuffer(window, np.uint8) < 0x80)[:count]
     if len(ends) < count:
-        raise SchemaError(f"{count} integers where {len(data) - at} bytes follow")
+        raise SchemaError(f"{count} integers where {len(window)} bytes follow")
+    end = int(ends[-1]) + 1
+    plain = _unpacked(window[:end] + _PADDING, ends)
+    found = array("q")
+    if plain is None:
+        for _ in range(count):
+            each, at = _read_int64(data, at)
+            found.append(each)
+        return found, at
+    found.frombytes(plain.tobytes())
+    return found, at + end
+
+
+def _read_int64(data: bytes, at: int) -> tuple[int, int]:
+    each, at = read_long(data, at)
+    if not -(2**63) <= each < 2**63:
+        raise SchemaError("an integer of more than 64 bits")
+    return each, at
+
+
+# Bytes of a word, in which an integer is unpacked; a longer integer is read by `read_long`.
+_WORD_BYTES = 8
+# Follows the bytes of integers, so that a word can be read at the start of each.
+_PADDING = bytes(_WORD_BYTES)
+# By length of an encoded integer, the bits of a word that are its bits.
+_BITS = np.array([0x7F7F7F7F7F7F7F7F & ((1 << 8 * length) - 1) for length in range(_WORD_BYTES + 1)], np.uint64)
+# Each step joins two groups of bits that are neighbours: bits to keep, bits to shift down, and by how much.
+_JOINS = [
+    (1, 0x007F007F007F007F, 0x7F007F007F007F00, 1),
+    (2, 0x00003FFF00003FFF, 0x3FFF00003FFF0000, 2),
+    (4, 0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
+]
+
+
+def _unpacked(padded: bytes, ends: IntArray) -> IntArray | None:
+    """Unpack integers.
+
+    Args:
+        padded: Bytes of one integer after the other, and the padding.
+        ends: Offset of the last byte of each integer.
+
+    Returns:
+        The integers; None if one of them is longer than a word.
+    """
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
     last = ends - starts  # index of the last byte of each integer
     longest = int(last.max())
-    if longest >= LONG_BYTES or (longest == LONG_BYTES - 1 and (view[ends[last == longest]] > 1).any()):
-        raise SchemaError("an integer of more than 64 bits")
-    zigzag = (view[starts] & np.uint8(0x7F)).astype(np.uint64)
-    for k in range(1, longest + 1):
-        # For an integer of at most k bytes, this reads its last byte again; the next line replaces the byte by 0.
-        more = view[np.minimum(starts + k, ends)] & np.uint8(0x7F)
-        zigzag |= np.where(last >= k, more, 0).astype(np.uint64) << np.uint64(7 * k)
-    plain = (zigzag >> np.uint64(1)) ^ (np.uint64(0) - (zigzag & np.uint64(1)))
-    column = array("q")
-    column.frombytes(plain.tobytes())
-    return column, at + int(ends[-1]) + 1
+    if longest >= _WORD_BYTES:
+        return None
+    words = np.ndarray(len(padded) - _WORD_BYTES, "<u8", padded, strides=(1,))[starts].astype(np.uint64, copy=False)
+    words &= _BITS[1:][last]
+    for least, kept, moved, by in _JOINS:
+        if longest >= least:
+            high = words & np.uint64(moved)
+            high >>= np.uint64(by)
+            words &= np.uint64(kept)
+            words |= high
+    sign = words & np.uint64(1)
+    words >>= np.uint64(1)
+    words ^= np.negative(sign, out=sign)
+    return words.view(np.int64)
+
+
+def unpack_longs(packed: bytes) -> tuple[IntArray, IntArray] | None:
+    """Unpack the integers of many records at once.
+
+    Args:
+        packed: Bytes of one integer after the other.
+
+    Returns:
+        The integers, and the offset of the last byte of each; None if there is no integer, if the last one is cut
+        off, or if one is longer than 8 bytes or than needed.
+    """
+    if not packed or packed[-1] >= 0x80:
+        return None
+    view = np.frombuffer(packed, np.uint8)
+    continued = view >= 0x80
+    if (continued[:-1] & (view[1:] == 0)).any():  # the last byte of an integer of several bytes has no bits
+        return None
+    ends = np.flatnonzero(~continued)
+    found = _unpacked(packed + _PADDING, ends)
+    return None if found is None else (found, ends)
 
 
 def long_bytes(x: int) -> bytes:

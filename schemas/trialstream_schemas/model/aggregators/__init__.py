@@ -14,6 +14,7 @@ for documents (`to_document`) and a form in strict JSON (`to_json`), and its sta
 from __future__ import annotations
 
 from trialstream_schemas.model.aggregators.base import MAX_KEPT, Aggregator, AggregatorSpec, is_aggregator_document
+from trialstream_schemas.model.aggregators.moments import Moments, moments_of_columns
 from trialstream_schemas.model.aggregators.ring import RingAggregator
 from trialstream_schemas.model.aggregators.stat import StatAggregator
 from trialstream_schemas.model.aggregators.timeseries import (
@@ -27,12 +28,14 @@ __all__ = [
     "MAX_KEPT",
     "Aggregator",
     "AggregatorSpec",
+    "Moments",
     "RingAggregator",
     "StatAggregator",
     "TimeSeriesAggregator",
     "ValueAggregator",
     "extend_columns",
     "is_aggregator_document",
+    "moments_of_columns",
     "timeseries_aggregator",
     "value_aggregator",
 ]

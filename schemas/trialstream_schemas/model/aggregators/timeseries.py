@@ -90,7 +90,10 @@ timeseries_aggregator = TimeSeriesAggregator.lazy()
 
 
 def extend_columns(
-    aggregators: Sequence[Aggregator], columns: Sequence[Sequence[float]], step: float | str | None
+    aggregators: Sequence[Aggregator],
+    columns: Sequence[Sequence[float]],
+    step: float | str | None,
+    found: Sequence[Moments | None] | None = None,
 ) -> None:
     """Extend each aggregator by its column, with the same result as one `extend` each, at a fraction of the cost.
 
@@ -98,11 +101,14 @@ def extend_columns(
         aggregators: The aggregators, at least one.
         columns: The observations of each, of the same length, at least one in each.
         step: Step of the last observations.
+        found: The `moments_of_columns`, if they are computed already.
     """
     series = [each for each in aggregators if type(each) is TimeSeriesAggregator]
     if len(columns[0]) > 1 and len(series) == len(columns):
-        for each, column, found in zip(series, columns, moments_of_columns(columns), strict=True):
-            each.extend_by_moments(column, found, step)
+        if found is None:
+            found = moments_of_columns(columns)
+        for each, column, moments in zip(series, columns, found, strict=True):
+            each.extend_by_moments(column, moments, step)
     else:
         for aggregator, column in zip(aggregators, columns, strict=True):
             aggregator.extend(column, step)
