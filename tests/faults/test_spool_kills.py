@@ -88,7 +88,7 @@ async def spooled(folding, tmp_path_factory):
             trial = await protocol.new_trial(ts.Trial(name="pushed"))
             for row in range(rows):
                 await protocol.log_trial_metrics(trial, step=row, loss=row / 4, noise=float(hash((row, "noise"))))
-                if row % 1000 == 0:
+                if row % 200 == 0:
                     await protocol.commit()
     [found] = waiting_spools([folder])
     assert len(list(found.folder.iterdir())) > 4
