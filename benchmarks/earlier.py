@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ class Earlier:
             quick: Whether to run fewer repetitions of smaller loads.
 
         Returns:
-            The rows. The figures of a row that the earlier code does not have are the reason why.
+            The rows. A row that the earlier code does not have, or could not measure, is marked as not measured.
         """
         path = os.pathsep.join(str(self.root / each) for each in _PACKAGES)
         command = [sys.executable, "-m", "benchmarks", benchmark, *(["--quick"] if quick else [])]
@@ -52,17 +52,11 @@ class Earlier:
         )
         if result.exists():
             found = {row["what"]: row["ours"] for row in json.loads(result.read_text())["rows"]}
-            missing = "not measured"
         else:
             found = {}
-            missing = (done.stderr.strip().splitlines() or ["no figures"])[-1]
-        return [
-            replace(row, beside={f"at {self.name}": _known(found.get(row.what), missing), **row.beside}) for row in rows
-        ]
-
-
-def _known(figures: Sequence[float] | None, missing: str) -> Sequence[float] | str:
-    return missing if figures is None else figures
+            print(f"at {self.name}: {done.stderr.strip()}", file=sys.stderr)
+        name = f"at {self.name}"
+        return [replace(row, beside={name: found.get(row.what, "not measured"), **row.beside}) for row in rows]
 
 
 @contextmanager
