@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,13 +85,15 @@ _CASES = {
 _LARGE = {"1,000 floats", "metadata, a text of 2 kB"}
 
 
-def _chunks(call: _Call, calls: int) -> Iterator[float]:
-    """Yield the microseconds of a call, for each chunk."""
+def _chunks(call: _Call, calls: int) -> float:
+    """Return the microseconds of a call: the median over the chunks."""
+    found = []
     for first in range(0, calls, _CHUNK):
         began = time.perf_counter()
         for i in range(first, first + _CHUNK):
             call(i)
-        yield (time.perf_counter() - began) / _CHUNK * 1e6
+        found.append((time.perf_counter() - began) / _CHUNK * 1e6)
+    return median(found)
 
 
 async def _chunks_async(call: Callable[[int], Awaitable[None]], calls: int) -> float:
@@ -110,7 +112,7 @@ def _floor(calls: int) -> float:
     def log(step: int | None = None, **kwargs: float) -> None:
         rows.append((step, time.time_ns(), kwargs))
 
-    return median(list(_chunks(lambda i: log(step=i, **_ROW), calls)))
+    return _chunks(lambda i: log(step=i, **_ROW), calls)
 
 
 def _chrono(protocol: Any, trials: list[ts.Trial]) -> _Call:
@@ -137,7 +139,7 @@ def _measure_sync(config: Config, trials: list[ts.Trial], repeat: int) -> dict[s
             ours, floor = found.setdefault(name, ([], []))
             for _ in range(repeat):
                 floor.append(_floor(case.calls))
-                ours.append(median(list(_chunks(case.call(protocol, trials), case.calls))))
+                ours.append(_chunks(case.call(protocol, trials), case.calls))
                 protocol.commit()
     return found
 

@@ -1,4 +1,4 @@
-"""The same benchmarks with the code of an earlier commit, in turn with those of this one."""
+"""Benchmarks of an earlier commit, measured in turn with those of this one."""
 
 from __future__ import annotations
 

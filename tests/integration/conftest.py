@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import trialstream as ts
 from contract import connected
+from service_support import caught_up
+from test_consumer_rebuild import write_all
 from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
 
@@ -52,3 +54,12 @@ def environment(monkeypatch, served: ts.Config) -> None:
         monkeypatch.delenv(f"TRIALSTREAM_{field.name.upper()}", raising=False)
     for key in ("kafka", "mongo", "prefix"):
         monkeypatch.setenv(f"TRIALSTREAM_{key.upper()}", getattr(served, key))
+
+
+@pytest.fixture
+async def folded(config, consumer):
+    """A log with every kind of event, folded by a consumer that still runs: the settings and the consumer."""
+    service = consumer(config)
+    await write_all(config)
+    await caught_up(config)
+    return config, service

@@ -27,7 +27,6 @@ from service_support import (
     snapshot,
     without_notices,
 )
-from test_consumer_rebuild import write_all
 from trialstream.log.topics import ensure_topics
 from trialstream_console.cli.times import format_time
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
@@ -38,15 +37,6 @@ from trialstream_consumer.replay.verify import verify
 
 def ignore(*_):
     """Ignore progress and differences."""
-
-
-@pytest.fixture
-async def folded(config, consumer):
-    """A log with every kind of event, folded by a consumer that still runs: the settings and the consumer."""
-    service = consumer(config)
-    await write_all(config)
-    await caught_up(config)
-    return config, service
 
 
 async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):

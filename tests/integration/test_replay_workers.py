@@ -19,7 +19,6 @@ from service_support import (
     snapshot,
     without_notices,
 )
-from test_consumer_rebuild import write_all
 from trialstream_consumer.replay import replay
 from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
 from trialstream_consumer.replay.sharing import WorkerDied
@@ -34,15 +33,6 @@ def ignore(*_):
 def _always_shared(monkeypatch):
     """Let several processes fold short logs too."""
     monkeypatch.setattr(replay, "_SHARED_RECORDS", 0)
-
-
-@pytest.fixture
-async def folded(config, consumer):
-    """A log with every kind of event, folded by a consumer that still runs: the settings and the consumer."""
-    service = consumer(config)
-    await write_all(config)
-    await caught_up(config)
-    return config, service
 
 
 async def test_two_workers_rebuild_the_same_byte_for_byte(folded):

@@ -172,7 +172,7 @@ SHAPES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True).
 
 @given(st.lists(st.one_of(SHAPES, st.sampled_from(["chrono", "tags", "seal", "take", "drop"])), max_size=60))
 def test_each_metric_keeps_its_order(calls):
-    """Whatever is logged in whatever order, each metric's values leave in the order of their calls, and each once."""
+    """The values of each metric leave in the order of their calls, each once, whatever else is logged in between."""
     box, logged, dropped = Box(), {}, 0
     for i, call in enumerate(calls):
         match call:

@@ -37,7 +37,7 @@ class WorkerDied(TrialStreamError):
 
 @dataclass(frozen=True)
 class Share:
-    """What one process folds of a replay.
+    """The part of a replay that one process folds.
 
     Attributes:
         config: Settings with the addresses of the servers and the names of the topics.

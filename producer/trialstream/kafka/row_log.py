@@ -71,7 +71,7 @@ class _TrialRows:
 
 
 class _Given:
-    """What a trial object that the user passed had for its uid: while it has the same objects, it is the same trial."""
+    """The objects that made the uid of a trial object when it was passed: with the same ones it is the same trial."""
 
     __slots__ = ("hash", "request", "revision", "rows")
 

@@ -126,7 +126,7 @@ class Outbox:
     def take(self) -> bool:
         """Gather what is in the inbox, and return whether there was anything."""
         now = time.monotonic()
-        # What is in the inbox has waited since the last look at the longest, or has just been logged.
+        # The items have waited since the last look at the longest, or, after a sleep, have just been logged.
         since = now if self._sleeps else self._looked
         linger = max(self._linger, min(self._linger * len(self._lingering) / _OPEN_FRAMES, _MAX_LINGER_SECONDS))
         self._due = max(self._due, since + linger)
