@@ -314,7 +314,9 @@ class Protocol(ABC):
                 in the history.
             **kwargs: Numbers by name: int, float, bool, numpy scalars, or objects with an `item()` that returns one.
                 They become doubles. An integer that loses digits, as one beyond 2**53 may, causes a `RuntimeWarning`
-                once for each name.
+                once for each name. The call does not wait for a tensor of torch on a CUDA device, nor for an array of
+                jax: it copies them, and the copies are read once the device has computed them. What is logged for the
+                trial afterwards waits behind the row.
         """
 
     def log_trial_metrics_nowait(
@@ -739,7 +741,8 @@ class Protocol(ABC):
             **kwargs: Ignored, so that code with options of other backends runs.
 
         Raises:
-            CommitTimeout: Kafka, or the disk, has not taken all events in time; they stay queued.
+            CommitTimeout: Kafka, or the disk, has not taken all events in time, or a device has not computed a value;
+                they stay queued.
             SpoolError: The level is `spooled` and there is no spool, or the disk did not confirm the write.
             ProjectionBehind: The consumer has not folded them in time; the message says how far behind it is.
             LogMismatch: The topics were recreated, or MongoDB belongs to another log than Kafka.

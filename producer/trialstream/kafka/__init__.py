@@ -9,6 +9,7 @@
 | `log_calls` | the calls that log, for both protocols |
 | `row_log` | the way of a row of metrics into the inbox |
 | `rows` | checks of rows of metrics |
+| `tensors` | values of metrics that are arrays or tensors |
 | `claim_events` | the updates of a claim as one event |
 | `subjects` | which trials, groups and projects are known to exist |
 | `backpressure` | what happens to an event when memory and spool are full |

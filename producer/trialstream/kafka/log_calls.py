@@ -171,7 +171,8 @@ class LogCalls:
 
         async def look_up_and_log() -> None:
             await session.require_trial(trial)
-            if rest := log(uid):
+            # The values are read there: torch chooses the stream of a device by thread.
+            if rest := await in_caller(functools.partial(log, uid)):
                 await rest()
 
         return look_up_and_log

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Collection
 from struct import error as StructError  # noqa: N812 (a class)
 from time import time_ns
 from typing import Any
@@ -12,7 +13,9 @@ from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.trial import Trial
 
 from trialstream.kafka.rows import EXACT, RowChecks
+from trialstream.kafka.tensors import LATE_BYTES, LateValue, late_values, read_arrays
 from trialstream.pipeline.frames import MetricsFrame
+from trialstream.pipeline.late import LateRow
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
 
@@ -24,6 +27,8 @@ _MAX_TRIALS = 20_000
 _MAX_TYPES = 64
 # Maximum number of shapes of one trial that are remembered.
 _MAX_SHAPES = 1000
+# Whether rows of some types of values need a look at each value: for integers beyond 2**53, and for arrays too.
+_NO_LOOK, _INTEGERS, _ARRAYS = range(3)
 # Rows of more values are appended with their size, and so are rows with a longer text as step.
 _MAX_NARROW = 32
 _MAX_TEXT = 64
@@ -38,8 +43,8 @@ class _Shape:
         frame: The frame that gathers the rows. Several shapes share it if only the types of their steps differ.
         pack: `frame.pack`.
         text: Whether the steps are texts.
-        types: By the types of a row's values: whether these need a look for integers beyond 2**53. Rows of other types
-            need all checks.
+        types: By the types of a row's values: `_NO_LOOK`, `_INTEGERS` or `_ARRAYS`. Rows of other types need all
+            checks.
     """
 
     __slots__ = ("frame", "given", "pack", "step_type", "text", "types")
@@ -50,7 +55,7 @@ class _Shape:
         self.frame = frame
         self.pack = frame.pack
         self.text = frame.kind is str
-        self.types: dict[tuple[type, ...], bool] = {}
+        self.types: dict[tuple[type, ...], int] = {}
 
 
 class _TrialRows:
@@ -128,12 +133,17 @@ class RowLog:
             shape = given.rows.shapes.get((names, type(step), id(aggregator)))
             if shape is None or shape.given is not aggregator:
                 return False
-        values = row.values()
-        inexact = shape.types.get(tuple(map(type, values)))
+        values: Collection[Any] = row.values()
+        look = shape.types.get(tuple(map(type, values)))
         inbox = self._inbox
-        if inexact is None or len(inbox.items) >= inbox.limit:
+        if look is None or len(inbox.items) >= inbox.limit:
             return False
-        if inexact:
+        if look == _ARRAYS:
+            numbers = read_arrays(values)
+            if numbers is None:
+                return False
+            values = numbers
+        elif look:
             for x in values:
                 if not -EXACT < x < EXACT:
                     return False
@@ -172,7 +182,9 @@ class RowLog:
             InvalidType: The step, the aggregator, a name or a value has a type that cannot be logged.
             InvalidValue: The step, a name or a value cannot be logged as it is.
         """
-        plain, spec, names, numbers = self._checks.checked(step, aggregator, row)
+        late = late_values(row)
+        now = {**row, **dict.fromkeys(late, 0.0)} if late else row
+        plain, spec, names, numbers = self._checks.checked(step, aggregator, now)
         if not names:
             return lambda: None
         # The step of another type, such as a tensor, may become one of any kind.
@@ -180,15 +192,39 @@ class RowLog:
         shape = self._shape(trial, uid, names, type(step if is_plain else plain), aggregator, spec, type(plain))
         if is_plain and len(shape.types) < _MAX_TYPES and len(names) <= _MAX_NARROW:
             types = tuple(map(type, row.values()))
-            if all(map(_is_plain, types)):
-                shape.types[types] = any(issubclass(each, (int, np.integer)) and each is not bool for each in types)
+            if all(each is np.ndarray or _is_plain(each) for each in types):
+                shape.types[types] = _look(types)
         packed = shape.pack(0 if isinstance(plain, str) else plain or 0, time_ns(), *numbers)
         argument: Any = (packed, plain) if shape.text else packed
         size = len(packed) if len(names) > _MAX_NARROW else 0
         if isinstance(plain, str) and len(plain) > _MAX_TEXT:
             size += 4 * len(plain)
         inbox = self._inbox
-        return lambda: inbox.add((shape.frame, argument), size)
+        if not late:
+            return lambda: inbox.add((shape.frame, argument), size)
+        read = self._reader(late, names, packed, plain)
+        late_row = LateRow(shape.frame, [each.done for each in late.values()], read, len(late) * LATE_BYTES + size)
+        return lambda: inbox.add((late_row, None), late_row.size)
+
+    def _reader(
+        self, late: dict[str, LateValue], names: tuple[str, ...], packed: bytes, step: Step | None
+    ) -> Callable[[], Any]:
+        """Return a function that reads the late values of a row, and returns the item for its frame.
+
+        Args:
+            late: The late values by name.
+            names: Names of the metrics.
+            packed: The packed row, without the late values.
+            step: The step.
+        """
+
+        def read() -> Any:
+            fields = array("d", packed)
+            for name, each in late.items():
+                fields[2 + names.index(name)] = self._checks.late_number(name, each.copy)
+            return (fields.tobytes(), step) if isinstance(step, str) else fields.tobytes()
+
+        return read
 
     def _shape(
         self,
@@ -223,6 +259,13 @@ class RowLog:
             shape = rows.shapes[key] = _Shape(step_type, aggregator, frame)
         rows.latest[names] = shape
         return shape
+
+
+def _look(types: tuple[type, ...]) -> int:
+    """Whether rows of some types of values need a look at each value."""
+    if np.ndarray in types:
+        return _ARRAYS
+    return _INTEGERS if any(issubclass(each, (int, np.integer)) and each is not bool for each in types) else _NO_LOOK
 
 
 def _is_plain(kind: type) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
@@ -112,6 +113,25 @@ class RowChecks:
         if names not in self._names:
             self._check_names(names)
         return plain, spec, names, [x if type(x) is float else self._number(name, x) for name, x in values.items()]
+
+    def late_number(self, name: str, x: Any) -> float:
+        """Convert a value that a device has computed since its call, in the I/O thread.
+
+        Args:
+            name: Name of the metric.
+            x: The value.
+
+        Returns:
+            The number.
+
+        Raises:
+            InvalidType: The value could not be read.
+        """
+        found = number(x, f"metric {name!r}")
+        if not -EXACT < found < EXACT:
+            with suppress(Exception):  # warnings may be errors, and a program may handle them by functions of its own
+                self._warn_inexact(f"metric {name!r}", x, found)
+        return found
 
     def _number(self, name: str, x: Any) -> float:
         path = f"metric {name!r}"

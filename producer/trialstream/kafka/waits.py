@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
+import anyio
+from trialstream_schemas.errors import CommitTimeout
+
+from trialstream.pipeline.late import LateRow
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.reader import Reader
 
 __all__ = ["Waits"]
 
+# Interval of looks whether a device has computed the values of rows, seconds.
+_DEVICE_SECONDS = 0.002
+
 
 class Waits:
     """Waits for all that was logged before the call. Belongs to the I/O thread.
 
     Args:
-        outbox: Holds the open frames, which are sealed before each wait.
+        outbox: Holds the open frames, which are sealed before each wait, and rows whose values a device is computing.
         pipeline: Sends events.
         reader: Reads how far the projection is.
     """
@@ -32,10 +40,12 @@ class Waits:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: Kafka has not acknowledged them in time; they stay queued.
+            CommitTimeout: Kafka has not acknowledged them in time, or a device has not computed their values; they stay
+                queued.
         """
-        self._outbox.seal()
-        await self._pipeline.wait_acked(timeout)
+        deadline = time.monotonic() + timeout
+        await self._seal(timeout)
+        await self._pipeline.wait_acked(max(0.0, deadline - time.monotonic()))
 
     async def wait_folded(self, timeout: float, *, latest: bool = False) -> None:
         """Wait until the projection shows the events.
@@ -47,14 +57,15 @@ class Waits:
             latest: Whether to wait for all events that the log holds by then, of any writer.
 
         Raises:
-            CommitTimeout: Kafka has not acknowledged them in time; they stay queued.
+            CommitTimeout: Kafka has not acknowledged them in time, or a device has not computed their values; they stay
+                queued.
             ProjectionBehind: The consumer has not folded them in time.
             MongoUnavailable: MongoDB does not answer.
             KafkaUnavailable: With `latest`, Kafka has not returned the end of the log in time.
         """
         deadline = time.monotonic() + timeout
-        self._outbox.seal()
-        offsets = await self._pipeline.wait_logged(timeout)
+        await self._seal(timeout)
+        offsets = await self._pipeline.wait_logged(max(0.0, deadline - time.monotonic()))
         if latest:
             ends = await self._pipeline.ends(max(0.0, deadline - time.monotonic()))
             # The ends are higher, unless a broker has lost events that it had acknowledged to this protocol.
@@ -68,8 +79,42 @@ class Waits:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: After the timeout, some events are neither acknowledged nor on disk; they stay queued.
+            CommitTimeout: After the timeout, some events are neither acknowledged nor on disk, or a device has not
+                computed their values; they stay queued.
             SpoolError: There is no spool, or the disk did not confirm the write.
         """
+        deadline = time.monotonic() + timeout
+        await self._seal(timeout)
+        await self._pipeline.wait_secured(max(0.0, deadline - time.monotonic()))
+
+    async def finish(self, timeout: float) -> None:
+        """Queue the rest of a closed outbox. Rows whose values a device has not computed by then count as dropped.
+
+        Args:
+            timeout: Maximum time to wait for the device, seconds.
+        """
+        self._outbox.finish()
+        try:
+            await _wait_for_device(self._outbox.held.late_rows(), timeout)
+        finally:
+            self._outbox.lose_late_rows()
+
+    async def _seal(self, timeout: float) -> None:
+        """Queue all that was logged; first wait until devices have computed the values of rows."""
         self._outbox.seal()
-        await self._pipeline.wait_secured(timeout)
+        if rows := self._outbox.held.late_rows():
+            if not await _wait_for_device(rows, timeout):
+                raise CommitTimeout(
+                    f"the device has not computed the values of {len(rows)} rows in {timeout:g} s; they stay queued"
+                )
+            self._outbox.seal()
+
+
+async def _wait_for_device(rows: Sequence[LateRow], timeout: float) -> bool:
+    """Wait until the rows are ready, and return whether they are."""
+    deadline = time.monotonic() + timeout
+    while not all(row.is_ready() for row in rows):
+        if time.monotonic() >= deadline:
+            return False
+        await anyio.sleep(_DEVICE_SECONDS)
+    return True

@@ -5,6 +5,7 @@
 | `inbox` | where log calls append, from any thread |
 | `outbox` | gathers what was logged into frames, makes events of it, and numbers them |
 | `frames` | rows that will be one event |
+| `late`, `held` | rows with values that a device is still computing, and what waits behind them |
 | `entry` | an event in the backlog, and its encoding |
 | `backlog` | all events until Kafka has acknowledged them, in one order through memory and disk |
 | `queue` | the entries of one partition in memory |

@@ -1,9 +1,9 @@
 """The inbox: each log call appends one item to it and returns; the I/O thread takes the items out, in their order.
 
-An item is the packed row of a frame, or a function of the I/O thread and its argument. The append is a single step of
-the interpreter, so any thread may log, and a signal handler too, whatever it interrupts: the item is in the inbox or it
-is not. Neither side takes a lock. Invariant: an item is taken exactly once, or its call raises `ProtocolClosed`. Two
-cases need care:
+An item is the packed row of a frame, a late row (see `late.py`), or a function of the I/O thread and its argument. The
+append is a single step of the interpreter, so any thread may log, and a signal handler too, whatever it interrupts: the
+item is in the inbox or it is not. Neither side takes a lock. Invariant: an item is taken exactly once, or its call
+raises `ProtocolClosed`. Two cases need care:
 
 **Waking the I/O thread.** It looks into the inbox when frames are due, and sleeps for longer (`idle`) only if it has
 found nothing for a while:
@@ -33,11 +33,12 @@ from typing import Any
 from trialstream_schemas.errors import ProtocolClosed
 
 from trialstream.pipeline.frames import MetricsFrame
+from trialstream.pipeline.late import LateRow
 from trialstream.runtime.io_thread import CLOSED_DURING_CALL, PARENT_PROCESS
 
 __all__ = ["Inbox", "InboxFull", "Item"]
 
-Item = tuple[MetricsFrame | Callable[[Any], object], Any]
+Item = tuple[MetricsFrame | LateRow | Callable[[Any], object], Any]
 # Number of items from which a call wakes the I/O thread before it would look by itself. Measured: it takes 0.3 µs for a
 # row, and needs 5 ms to get the interpreter from a thread that logs in a loop.
 _WAKE_ITEMS = 4096
@@ -216,10 +217,13 @@ class Inbox:
 def _after_fork() -> None:
     for inbox in list(_inboxes):
         inbox.close(PARENT_PROCESS)
+        _of_parents.append(list(inbox.items))
         inbox.items.clear()
         inbox._ending = inbox._ended = inbox.idle = True  # noqa: SLF001 (also for a call that the fork has interrupted)
 
 
 _inboxes: weakref.WeakSet[Inbox] = weakref.WeakSet()
+# In a forked child: the items of its parent. A copy of a tensor must not be freed there: that would use the device.
+_of_parents: list[list[Item]] = []
 # Items that a forked child appended to an inbox of its parent would be lost without an error.
 os.register_at_fork(after_in_child=_after_fork)

@@ -10,6 +10,9 @@ tuple of names. Invariants:
 - all open frames of a trial are queued before any other event of the trial is. Frames without a common name may be
   queued in any order: they change different parts of the trial's state.
 
+A row with values that a device is still computing (see `late.py`) is held until they are there, and with it all that is
+logged for its trial afterwards: see `held.py`.
+
 Belongs to the I/O thread, apart from the inbox.
 """
 
@@ -28,7 +31,9 @@ from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.frames import CHRONO_BYTES, EVENT_BYTES, ChronosFrame, FinishedChrono, MetricsFrame
+from trialstream.pipeline.held import Held
 from trialstream.pipeline.inbox import Inbox, Item
+from trialstream.pipeline.late import LateRow
 from trialstream.statistics import Statistics
 
 __all__ = ["Outbox"]
@@ -73,6 +78,7 @@ class Outbox:
     Attributes:
         inbox: Log calls append to it: packed rows of frames, those of frames with texts as steps each with its text, or
             one of our functions with its argument.
+        held: What waits for a device.
         bytes: Estimated memory of the open frames.
     """
 
@@ -80,7 +86,10 @@ class Outbox:
         self, writer: str, backlog: Backlog, wake: Callable[[], object], *, max_bytes: int, linger: float
     ) -> None:
         self.bytes = 0
-        self.inbox = Inbox(wake, self._gather, lambda: self.bytes + backlog.bytes, max_bytes=max_bytes)
+        self.held = Held(self._drop)
+        self.inbox = Inbox(
+            wake, self._gather, lambda: self.bytes + self.held.bytes + backlog.bytes, max_bytes=max_bytes
+        )
         self._writer = writer
         self._backlog = backlog
         self._linger = linger
@@ -131,6 +140,7 @@ class Outbox:
         linger = max(self._linger, min(self._linger * len(self._lingering) / _OPEN_FRAMES, _MAX_LINGER_SECONDS))
         self._due = max(self._due, since + linger)
         found = self.inbox.take() > 0
+        self.held.release(self._gather_free)
         self._looked = now
         return found
 
@@ -152,7 +162,7 @@ class Outbox:
                 return math.inf
             if self._lingering:
                 return frame.due
-            if found:
+            if found or self.held.trials:
                 return self._looked + self._linger
             if self.inbox.sleep():
                 self._sleeps = True
@@ -167,10 +177,16 @@ class Outbox:
         self.inbox.take_last()
         self.seal()
 
+    def lose_late_rows(self) -> None:
+        """Queue what is held; rows whose values are not there yet count as dropped."""
+        self.held.release(self._gather_free, lose=True)
+        self.seal()
+
     def statistics(self) -> Statistics:
         """Counts of the events; `bytes` includes inbox and open frames; from any thread."""
         # In the direction of the events: one that moves on meanwhile is counted twice, not left out.
-        targets = [target for target, _ in self.inbox.waiting()]
+        items = [*self.inbox.waiting(), *self.held.items()]
+        targets = [target.frame if isinstance(target, LateRow) else target for target, _ in items]
         frames = len(self._lingering)
         found = self._backlog.statistics()
         dropped = targets.count(self._drop)
@@ -178,7 +194,7 @@ class Outbox:
         waiting = targets.count(self._put) + len(set(targets) - {self._put, self._drop})
         return found._replace(
             queued=found.queued + waiting + frames,
-            bytes=found.bytes + self.bytes + self.inbox.bytes,
+            bytes=found.bytes + self.bytes + self.held.bytes + self.inbox.bytes,
             dropped=found.dropped + dropped,
         )
 
@@ -192,10 +208,18 @@ class Outbox:
         self._put((event, memory(event)))
 
     def _gather(self, items: list[Item]) -> None:
-        """Take items: rows of one frame together, with rows of other frames in between if these have other metrics."""
+        """Take items, unless they have to wait for a device."""
+        self._gather_free(self.held.sift(items) if self.held.trials else items)
+
+    def _gather_free(self, items: list[Item]) -> None:
+        """Take items that are behind none that is held.
+
+        Rows of one frame are taken together, with rows of other frames in between if these have other metrics.
+        """
+        left = iter(items)
         rows: dict[Any, list[Any]] = {}
         names: dict[str, set[str]] = {}  # of the frames in `rows`, by trial
-        for target, argument in items:
+        for target, argument in left:
             if (found := rows.get(target)) is not None:
                 found.append(argument)
             elif isinstance(target, MetricsFrame):
@@ -212,7 +236,10 @@ class Outbox:
                 if rows:
                     self._add_all(rows)
                     rows, names = {}, {}
-                _call(target, argument)
+                if isinstance(target, LateRow):
+                    self._gather_free(self.held.sift([(target, argument), *left]))
+                else:
+                    _call(target, argument)
         self._add_all(rows)
 
     def _add_all(self, rows: dict[MetricsFrame, list[Any]]) -> None:
