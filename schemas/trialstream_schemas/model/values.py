@@ -32,6 +32,9 @@ __all__ = [
     "values",
 ]
 
+# Types of values whose size does not depend on the value.
+_FIXED = frozenset({type(None), bool, int, float})
+
 Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -166,8 +169,9 @@ def values(given: Mapping[str, Any], path: str) -> dict[str, Value]:
 
 
 def _value(x: Any, path: str, depth: int) -> Value:
-    if x is None or x is True or x is False:
-        return x
+    kind = type(x)
+    if kind is float or kind is bool or x is None or (kind is int and INT64_MIN <= x <= INT64_MAX):
+        return x  # type: ignore[no-any-return]
     if depth > MAX_DEPTH:
         raise InvalidValue(f"{path}: expected at most {MAX_DEPTH} levels of lists and dicts, got more")
     match x:
@@ -196,18 +200,25 @@ def _shorten(x: int) -> str:
 
 def size(x: Value) -> int:
     """Upper bound of the bytes that a plain value takes in a document, by the rules of BSON (bsonspec.org)."""
+    if type(x) in _FIXED:
+        return 8
     match x:
+        case dict():
+            total = 5
+            for key, each in x.items():
+                total += 2 + key_size(key) + (8 if type(each) in _FIXED else size(each))
+            return total
         case str():
-            return 5 + len(x.encode())
+            return 5 + (len(x) if x.isascii() else len(x.encode()))
+        case list():
+            return 5 + sum([8 + (8 if type(each) in _FIXED else size(each)) for each in x])
         case bytes():
             return 5 + len(x)
-        case list():
-            return 5 + sum(8 + size(each) for each in x)
-        case dict():
-            return 5 + sum(2 + key_size(key) + size(each) for key, each in x.items())
     return 8
 
 
 def key_size(key: str) -> int:
     """Number of bytes that a user's key takes in a document, escapes included."""
+    if key.isidentifier() and key.isascii():  # most keys, which have no escapes
+        return len(key)
     return len(escape_key(key).encode())
