@@ -179,13 +179,13 @@ class SyncProtocol:
         return self._run(self._protocol.new_trial_group, group)
 
     def add_project_trial(self, project: Project, trial: Trial) -> None:
-        self._run(self._protocol.add_project_trial, project, trial)
+        self._finish(self._protocol.log.add_project_trial(project, trial))
 
     def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
-        self._run(self._protocol.add_group_trial, group, trial)
+        self._finish(self._protocol.log.add_group_trial(group, trial))
 
     def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        self._run(self._protocol.set_group_metadata, group, *values, **kwargs)  # type: ignore[arg-type]  # a union
+        self._finish(self._protocol.log.set_group_metadata(group, *values, **kwargs))
 
     def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial, latest=latest)

@@ -14,6 +14,7 @@ from array import array
 import numpy as np
 import pytest
 import trialstream as ts
+import trialstream.sync
 from tracing import each_instruction
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
@@ -32,8 +33,10 @@ SERIES = TimeSeriesAggregator.lazy()
 # Rows of a long frame; a longer one is folded into several buckets.
 LONG = 256
 # The comment behind each bound has the steps of CPython 3.11.
-# 172, 227, 173, 190, 172: find the trial and the shape, compare types, pack and append
-CALL_STEPS = {"floats": 215, "ints": 285, "no step": 215, "a text": 240, "numpy": 215}
+# 172, 227, 173, 190, 172, 360: find the trial and the shape, compare types, pack and append
+CALL_STEPS = {"floats": 215, "ints": 285, "no step": 215, "a text": 240, "numpy": 215, "arrays": 450}
+# 820, 723, 706, 466, 706: check the value, estimate its size, make the event and append it
+KEY_STEPS = {"metadata": 1015, "arguments": 885, "tags": 890, "status": 580, "chrono": 880}
 TAKE_STEPS = 34  # 28: rows of one frame are taken together
 SEAL_STEPS = 260  # 209: a column at a time
 ROW_BYTES = 120  # 92: 48 packed, 33 for a bytes object, 8 for its place in a list
@@ -48,6 +51,7 @@ ROWS = {
     "no step": (None, ROW),
     "a text": ("epoch 1", ROW),
     "numpy": (1, {name: np.float32(x) for name, x in ROW.items()}),
+    "arrays": (1, {name: np.array(x) for name, x in ROW.items()}),
 }
 
 
@@ -119,6 +123,28 @@ def test_a_metrics_call(outbox, kind):
     assert steps(lambda: drive(protocol.log_trial_metrics(trial, step=step, **row))) <= CALL_STEPS[kind]
     assert outbox.take()
     assert len(outbox._open[trial.uid][0].rows) == 3
+
+
+def test_calls_of_one_key(tmp_path, monkeypatch):
+    """A call that logs one value of metadata, a parameter, a tag, a status or a chrono stays within its bound."""
+    monkeypatch.setattr("trialstream.kafka.session._LINGER_SECONDS", 3600.0)
+
+    def chrono():
+        protocol.log_trial_chrono_start(trial, "step")
+        protocol.log_trial_chrono_finish(trial, "step")
+
+    with trialstream.sync.connect(offline=True, spool_dir=str(tmp_path)) as protocol:
+        trial = protocol.new_trial(ts.Trial(name="t"))
+        calls = {
+            "metadata": lambda: protocol.log_trial_metadata(trial, epoch=3),
+            "arguments": lambda: protocol.log_trial_arguments(trial, lr=1e-3),
+            "tags": lambda: protocol.add_trial_tags(trial, best=True),
+            "status": lambda: protocol.set_trial_status(trial, ts.Status.Running),
+            "chrono": chrono,
+        }
+        found = {name: steps(call) for name, call in calls.items()}
+
+    assert {name: count for name, count in found.items() if count > KEY_STEPS[name]} == {}
 
 
 def test_memory_of_a_row(outbox):

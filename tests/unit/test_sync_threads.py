@@ -409,6 +409,35 @@ def test_a_block_that_is_left_in_the_io_thread(settings, caplog):
     assert f"trialstream-{protocol.writer}" not in {each.name for each in threading.enumerate()}
 
 
+LOG_CALLS = {
+    "log_trial_start": (),
+    "log_trial_chrono_start": ("step",),
+    "log_trial_chrono_finish": ("step",),
+    "log_trial_arguments": ({"lr": 0.1},),
+    "log_trial_metadata": ({"epoch": 3},),
+    "log_trial_metrics": ({"loss": 0.5},),
+    "add_trial_tags": ({"best": True},),
+    "set_trial_status": (ts.Status.Running,),
+    "log_trial_finish": (),
+}
+
+
+def test_log_calls_do_not_wait_for_the_io_thread(protocol, trial, monkeypatch):
+    """The calls that log, of trials, groups and projects that are known, end in the thread of the call."""
+    project = protocol.new_project(ts.Project(name="p"))
+    group = protocol.new_trial_group(ts.TrialGroup(name="g"))
+    monkeypatch.setattr(protocol._protocol.lifecycle, "run", lambda *_: pytest.fail("the call waits"))
+    before = protocol._protocol._session.outbox.statistics()
+    for name, args in LOG_CALLS.items():
+        assert getattr(protocol, name)(trial, *args) is None
+    protocol.add_project_trial(project, trial)
+    protocol.add_group_trial(group, trial)
+    protocol.set_group_metadata(group, best=0.5)
+
+    after = protocol._protocol._session.outbox.statistics()
+    assert after.queued - before.queued == len(LOG_CALLS) - 1 + 3
+
+
 def test_tensors_are_converted_in_the_thread_of_the_call(protocol, trial):
     """The conversion of a tensor, which waits for its device, does not run in the I/O thread."""
     threads = []

@@ -18,7 +18,7 @@ from typing import Any
 from trialstream_schemas.errors import InvalidType, SpoolFull
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
-from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.wire.events import TrialFinished
 
 from trialstream.kafka import commands
@@ -161,6 +161,61 @@ class LogCalls:
     def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
         return self._log_event(trial, commands.add_trial_tags, *values, **kwargs)
 
+    def add_project_trial(self, project: Project, trial: Trial) -> Rest | None:
+        checked(project, Project, "project")
+
+        def attach(uid: str) -> Rest | None:
+            session = self._session
+            put = functools.partial(session.put, commands.attach_trial(session.writer, uid, project_id=project.uid))
+            if session.subjects.has("projects", project.uid):
+                return put()
+            return _after(functools.partial(self.require_project, project.uid), put)
+
+        return self._log(trial, attach)
+
+    def add_group_trial(self, group: TrialGroup, trial: Trial) -> Rest | None:
+        session = self._session
+
+        def attach(group_id: str) -> Rest | None:
+            return self._log(
+                trial,
+                lambda uid: session.put(commands.attach_trial(session.writer, uid, group_id=group_id)),
+            )
+
+        return self._log_group(group, attach)
+
+    def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
+        session = self._session
+        return self._log_group(
+            group,
+            lambda uid: session.put(commands.set_group_metadata(session.writer, uid, *values, **kwargs)),
+        )
+
+    async def require_project(self, uid: str) -> None:
+        """Check that a project exists; errors as for `Session.require`."""
+        await self._session.require("projects", uid, f"project {uid!r} was never created: call new_project first")
+
+    async def require_group(self, uid: str, name: str, *, was_created: bool = True) -> None:
+        """Check that a group exists; errors as for `Session.require`.
+
+        Args:
+            uid: Uid of the group.
+            name: Its name, for the message.
+            was_created: Whether the user's object comes from a creation or a fetch.
+        """
+        message = f"group {name!r} was never created: call new_trial_group first"
+        await self._session.require("groups", uid, message, was_created=was_created)
+
+    def _log_group(self, group: TrialGroup, log: Callable[[str], Rest | None]) -> Rest | None:
+        """Call a function with the uid of a group; first look the group up, if it is not known to exist."""
+        session = self._session
+        session.lifecycle.check_open()
+        uid = checked(group, TrialGroup, "group").uid
+        if session.subjects.has("groups", uid):
+            return log(uid)
+        require = functools.partial(self.require_group, uid, group.name, was_created=group.created is not None)
+        return _after(require, functools.partial(log, uid))
+
     def _log(self, trial: Trial, log: Callable[[str], Rest | None]) -> Rest | None:
         """Call a function with the uid of a trial; first look the trial up, if it is not known to exist."""
         session = self._session
@@ -168,14 +223,7 @@ class LogCalls:
         uid = checked(trial, Trial, "trial").uid
         if session.subjects.has("trials", uid):
             return log(uid)
-
-        async def look_up_and_log() -> None:
-            await session.require_trial(trial)
-            # The values are read there: torch chooses the stream of a device by thread.
-            if rest := await in_caller(functools.partial(log, uid)):
-                await rest()
-
-        return look_up_and_log
+        return _after(functools.partial(session.require_trial, trial), functools.partial(log, uid))
 
     def _log_event(self, trial: Trial, make: commands.MakeUpdate, /, *args: Any, **kwargs: Any) -> Rest | None:
         session = self._session
@@ -227,6 +275,18 @@ class LogCalls:
             if not session.config.sync_writes:
                 self.add_row = self._rows.add
         return session.add(uid, self._rows.prepare(trial, uid, step, aggregator, values))
+
+
+def _after(look_up: Rest, log: Callable[[], Rest | None]) -> Rest:
+    """Return the rest of a call that first looks a subject up."""
+
+    async def look_up_and_log() -> None:
+        await look_up()
+        # The values are read in the caller's thread: torch chooses the stream of a device by thread.
+        if rest := await in_caller(log):
+            await rest()
+
+    return look_up_and_log
 
 
 def _no_row(*_: object) -> bool:

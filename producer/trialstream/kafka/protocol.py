@@ -114,19 +114,6 @@ class KafkaProtocol(ReadingProtocol):
         decision = await session.read(lambda: session.reader.decision(request, session.timeout))
         return decided_uid(request, decision and decision.outcome)
 
-    async def _group_uid(self, group: TrialGroup) -> str:
-        """Return the uid of a group that exists."""
-        uid = checked(group, TrialGroup, "group").uid
-        await self._require_group(uid, group.name, was_created=group.created is not None)
-        return uid
-
-    async def _require_group(self, uid: str, name: str, *, was_created: bool = True) -> None:
-        message = f"group {name!r} was never created: call new_trial_group first"
-        await self._session.require("groups", uid, message, was_created=was_created)
-
-    async def _require_project(self, uid: str) -> None:
-        await self._session.require("projects", uid, f"project {uid!r} was never created: call new_project first")
-
     # --- Logging
 
     async def log_trial_start(self, trial: Trial) -> None:
@@ -243,19 +230,16 @@ class KafkaProtocol(ReadingProtocol):
         return created
 
     async def add_project_trial(self, project: Project, trial: Trial) -> None:
-        checked(project, Project, "project")
-        uid = await self._existing_uid(trial)
-        await self._require_project(project.uid)
-        await self._put(commands.attach_trial(self._session.writer, uid, project_id=project.uid))
+        if rest := self.log.add_project_trial(project, trial):
+            await rest()
 
     async def add_group_trial(self, group: TrialGroup, trial: Trial) -> None:
-        group_id = await self._group_uid(group)
-        uid = await self._existing_uid(trial)
-        await self._put(commands.attach_trial(self._session.writer, uid, group_id=group_id))
+        if rest := self.log.add_group_trial(group, trial):
+            await rest()
 
     async def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
-        uid = await self._group_uid(group)
-        await self._put(commands.set_group_metadata(self._session.writer, uid, *values, **kwargs))
+        if rest := self.log.set_group_metadata(group, *values, **kwargs):
+            await rest()
 
     # --- Creating and claiming
 
@@ -268,9 +252,9 @@ class KafkaProtocol(ReadingProtocol):
         trial = creations.new_trial(checked(trial, Trial, "trial"))
         session = self._session
         if trial.project_id is not None:
-            await self._require_project(trial.project_id)
+            await self.log.require_project(trial.project_id)
         if trial.group_id is not None:
-            await self._require_group(trial.group_id, trial.group_id)
+            await self.log.require_group(trial.group_id, trial.group_id)
         event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
         if not session.requests_outcomes or not (wait or session.config.sync_writes):
             event.auto_increment = True

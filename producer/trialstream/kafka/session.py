@@ -7,7 +7,6 @@ import functools
 import logging
 import secrets
 import shlex
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
@@ -180,13 +179,12 @@ class Session:
 
     async def flush(self, timeout: float) -> str:
         """Send the remaining events, in the I/O thread; return the reason why events are still unsent, if any are."""
-        deadline = time.monotonic() + min(self.timeout, timeout)
-        await self.waits.finish(deadline - time.monotonic())
+        left = await self.waits.finish(min(self.timeout, timeout))
         if self.config.offline:
             return "the protocol worked offline"
         self._pipeline.stop_warning_of_outages()
         try:
-            await self._pipeline.wait_acked(max(0.0, deadline - time.monotonic()))
+            await self._pipeline.wait_acked(left)
         except (CommitTimeout, LogMismatch) as error:
             return str(error)
         return ""

@@ -43,9 +43,7 @@ class Waits:
             CommitTimeout: Kafka has not acknowledged them in time, or a device has not computed their values; they stay
                 queued.
         """
-        deadline = time.monotonic() + timeout
-        await self._seal(timeout)
-        await self._pipeline.wait_acked(max(0.0, deadline - time.monotonic()))
+        await self._pipeline.wait_acked(await self._seal(timeout))
 
     async def wait_folded(self, timeout: float, *, latest: bool = False) -> None:
         """Wait until the projection shows the events.
@@ -64,8 +62,7 @@ class Waits:
             KafkaUnavailable: With `latest`, Kafka has not returned the end of the log in time.
         """
         deadline = time.monotonic() + timeout
-        await self._seal(timeout)
-        offsets = await self._pipeline.wait_logged(max(0.0, deadline - time.monotonic()))
+        offsets = await self._pipeline.wait_logged(await self._seal(timeout))
         if latest:
             ends = await self._pipeline.ends(max(0.0, deadline - time.monotonic()))
             # The ends are higher, unless a broker has lost events that it had acknowledged to this protocol.
@@ -83,38 +80,42 @@ class Waits:
                 computed their values; they stay queued.
             SpoolError: There is no spool, or the disk did not confirm the write.
         """
-        deadline = time.monotonic() + timeout
-        await self._seal(timeout)
-        await self._pipeline.wait_secured(max(0.0, deadline - time.monotonic()))
+        await self._pipeline.wait_secured(await self._seal(timeout))
 
-    async def finish(self, timeout: float) -> None:
-        """Queue the rest of a closed outbox. Rows whose values a device has not computed by then count as dropped.
+    async def finish(self, timeout: float) -> float:
+        """Queue the rest of a closed outbox. Rows whose values a device has not computed in time count as dropped.
 
         Args:
             timeout: Maximum time to wait for the device, seconds.
+
+        Returns:
+            The time that is left.
         """
         self._outbox.finish()
         try:
-            await _wait_for_device(self._outbox.held.late_rows(), timeout)
+            return await _wait_for_device(self._outbox.held.late_rows(), timeout)
         finally:
             self._outbox.lose_late_rows()
 
-    async def _seal(self, timeout: float) -> None:
-        """Queue all that was logged; first wait until devices have computed the values of rows."""
+    async def _seal(self, timeout: float) -> float:
+        """Queue all that was logged, once devices have computed the values of its rows, and return the time left."""
         self._outbox.seal()
-        if rows := self._outbox.held.late_rows():
-            if not await _wait_for_device(rows, timeout):
-                raise CommitTimeout(
-                    f"the device has not computed the values of {len(rows)} rows in {timeout:g} s; they stay queued"
-                )
+        rows = self._outbox.held.late_rows()
+        left = await _wait_for_device(rows, timeout)
+        if not all(row.is_ready() for row in rows):
+            raise CommitTimeout(
+                f"the device has not computed the values of {len(rows)} rows in {timeout:g} s; they stay queued"
+            )
+        if rows:
             self._outbox.seal()
+        return left
 
 
-async def _wait_for_device(rows: Sequence[LateRow], timeout: float) -> bool:
-    """Wait until the rows are ready, and return whether they are."""
+async def _wait_for_device(rows: Sequence[LateRow], timeout: float) -> float:
+    """Wait until the rows are ready, at most `timeout` seconds, and return the time that is left."""
+    if not rows:
+        return timeout
     deadline = time.monotonic() + timeout
-    while not all(row.is_ready() for row in rows):
-        if time.monotonic() >= deadline:
-            return False
+    while not all(row.is_ready() for row in rows) and time.monotonic() < deadline:  # noqa: ASYNC110 (no event tells)
         await anyio.sleep(_DEVICE_SECONDS)
-    return True
+    return max(0.0, deadline - time.monotonic())

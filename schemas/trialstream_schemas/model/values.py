@@ -169,11 +169,13 @@ def values(given: Mapping[str, Any], path: str) -> dict[str, Value]:
 
 
 def _value(x: Any, path: str, depth: int) -> Value:
-    kind = type(x)
-    if kind is float or kind is bool or x is None or (kind is int and INT64_MIN <= x <= INT64_MAX):
-        return x  # type: ignore[no-any-return]
+    if x is None or x is True or x is False:
+        return x
     if depth > MAX_DEPTH:
         raise InvalidValue(f"{path}: expected at most {MAX_DEPTH} levels of lists and dicts, got more")
+    kind = type(x)
+    if kind is float or (kind is int and INT64_MIN <= x <= INT64_MAX):
+        return x  # type: ignore[no-any-return]
     match x:
         case int():
             if not INT64_MIN <= x <= INT64_MAX:
