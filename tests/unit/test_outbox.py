@@ -741,6 +741,22 @@ def test_arrays_of_no_number(box, x, found):
     assert [list(each.columns[0]) for each in box.events()] == [[1.0]]
 
 
+@pytest.mark.parametrize("x", [0.5, 3, np.float16(0.5), np.array(0.5)], ids=["floats", "ints", "numpy", "arrays"])
+def test_wide_rows_need_no_checks(x):
+    """Rows of many metrics need no checks after the first, and count with their size in the bound of memory."""
+    box, row = Box(max_bytes=20_000), {f"metric {i}": x for i in range(100)}
+    box.row(TRIAL, 0, **row)
+    assert box.row(TRIAL, 1, **row)
+    assert box.outbox.inbox.bytes >= 2 * 100 * 8
+    with pytest.raises(InboxFull):
+        for step in range(2, 100):
+            box.row(TRIAL, step, **row)
+
+    frames = box.events()
+    assert sum(len(each.times) for each in frames) < 40
+    assert {x for each in frames for column in each.columns for x in column} == {float(x)}
+
+
 def test_arrays_that_need_checks(box):
     """A large integer or an object in an array is converted by the checks."""
     box.row(TRIAL, 1, loss=np.array(1.0))

@@ -15,6 +15,7 @@ from trialstream_schemas.model.trial import Trial
 from trialstream.kafka.rows import EXACT, RowChecks
 from trialstream.kafka.tensors import LATE_BYTES, LateValue, late_values, read_arrays
 from trialstream.pipeline.frames import MetricsFrame
+from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.late import LateRow
 from trialstream.pipeline.outbox import Outbox
 from trialstream.protocol import Step
@@ -23,12 +24,12 @@ __all__ = ["RowLog"]
 
 # Maximum number of trials and of trial objects that are remembered; then their next rows are checked anew.
 _MAX_TRIALS = 20_000
-# Maximum number of tuples of types of values that a shape remembers.
-_MAX_TYPES = 64
+# Maximum number of types of values that a shape remembers, in all tuples of them.
+_MAX_TYPES = 2048
 # Maximum number of shapes of one trial that are remembered.
 _MAX_SHAPES = 1000
-# Whether rows of some types of values need a look at each value: for integers beyond 2**53, and for arrays too.
-_NO_LOOK, _INTEGERS, _ARRAYS = range(3)
+# What rows of some types of values need: a look at each value, for integers beyond 2**53 or for arrays; their size.
+_INTEGERS, _ARRAYS, _WIDE = 1, 2, 4
 # Rows of more values are appended with their size, and so are rows with a longer text as step.
 _MAX_NARROW = 32
 _MAX_TEXT = 64
@@ -43,8 +44,7 @@ class _Shape:
         frame: The frame that gathers the rows. Several shapes share it if only the types of their steps differ.
         pack: `frame.pack`.
         text: Whether the steps are texts.
-        types: By the types of a row's values: `_NO_LOOK`, `_INTEGERS` or `_ARRAYS`. Rows of other types need all
-            checks.
+        types: By the types of a row's values: what such rows need, 0 for nothing. Rows of other types need all checks.
     """
 
     __slots__ = ("frame", "given", "pack", "step_type", "text", "types")
@@ -134,19 +134,20 @@ class RowLog:
             if shape is None or shape.given is not aggregator:
                 return False
         values: Collection[Any] = row.values()
-        look = shape.types.get(tuple(map(type, values)))
+        needs = shape.types.get(tuple(map(type, values)))
         inbox = self._inbox
-        if look is None or len(inbox.items) >= inbox.limit:
+        if needs is None or len(inbox.items) >= inbox.limit:
             return False
-        if look == _ARRAYS:
-            numbers = read_arrays(values)
-            if numbers is None:
-                return False
-            values = numbers
-        elif look:
-            for x in values:
-                if not -EXACT < x < EXACT:
+        if needs:
+            if needs & _ARRAYS:
+                numbers = read_arrays(values)
+                if numbers is None:
                     return False
+                values = numbers
+            elif needs & _INTEGERS:
+                for x in values:
+                    if not -EXACT < x < EXACT:
+                        return False
         argument: Any
         try:
             if shape.text:
@@ -158,6 +159,12 @@ class RowLog:
         except StructError:  # a step of more than 64 bits, or one that is not finite
             return False
         item = (shape.frame, argument)
+        if needs & _WIDE:
+            try:
+                inbox.add(item, shape.frame.row_bytes)
+            except InboxFull:
+                return False
+            return True
         inbox.items.append(item)
         if inbox.idle:
             inbox.look(item)
@@ -190,13 +197,14 @@ class RowLog:
         # The step of another type, such as a tensor, may become one of any kind.
         is_plain = step is None or type(step) is str or _is_plain(type(step))
         shape = self._shape(trial, uid, names, type(step if is_plain else plain), aggregator, spec, type(plain))
-        if is_plain and len(shape.types) < _MAX_TYPES and len(names) <= _MAX_NARROW:
+        if is_plain and len(shape.types) * len(names) < _MAX_TYPES:
             types = tuple(map(type, row.values()))
-            if all(each is np.ndarray or _is_plain(each) for each in types):
-                shape.types[types] = _look(types)
+            kinds = set(types)
+            if all(each is np.ndarray or _is_plain(each) for each in kinds):
+                shape.types[types] = _look(kinds) | (_WIDE if len(names) > _MAX_NARROW else 0)
         packed = shape.pack(0 if isinstance(plain, str) else plain or 0, time_ns(), *numbers)
         argument: Any = (packed, plain) if shape.text else packed
-        size = len(packed) if len(names) > _MAX_NARROW else 0
+        size = shape.frame.row_bytes if len(names) > _MAX_NARROW else 0
         if isinstance(plain, str) and len(plain) > _MAX_TEXT:
             size += 4 * len(plain)
         inbox = self._inbox
@@ -261,15 +269,15 @@ class RowLog:
         return shape
 
 
-def _look(types: tuple[type, ...]) -> int:
-    """Whether rows of some types of values need a look at each value."""
-    if np.ndarray in types:
+def _look(kinds: set[type]) -> int:
+    """Return the look that values of some types need; 0 for none."""
+    if np.ndarray in kinds:
         return _ARRAYS
-    return _INTEGERS if any(issubclass(each, (int, np.integer)) and each is not bool for each in types) else _NO_LOOK
+    return _INTEGERS if any(issubclass(each, (int, np.integer)) and each is not bool for each in kinds) else 0
 
 
 def _is_plain(kind: type) -> bool:
     """Whether values of a type are numbers that `struct` packs as doubles, and that never change."""
-    if kind in (float, int, bool):
+    if kind in (float, int, bool, np.float16, np.float32, np.float64):
         return True
-    return kind in (np.float32, np.float64) or (issubclass(kind, np.generic) and np.dtype(kind).kind in "iub")
+    return issubclass(kind, np.generic) and np.dtype(kind).kind in "iub"
