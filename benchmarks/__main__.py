@@ -13,7 +13,20 @@ from pathlib import Path
 import structlog
 from trialstream_console.local import LocalStack
 
-from benchmarks import call, cliffs, commands, folding, growth, produce, reading, replay, starts, training, weight
+from benchmarks import (
+    call,
+    cliffs,
+    commands,
+    folding,
+    growth,
+    produce,
+    reading,
+    replay,
+    starts,
+    training,
+    training_gpu,
+    weight,
+)
 from benchmarks.bench import Bench
 from benchmarks.earlier import checkout
 from benchmarks.report import Row, machine, save, table, write_json
@@ -23,6 +36,7 @@ _ALL = {
     "cliffs": cliffs,
     "produce": produce,
     "training": training,
+    "training_gpu": training_gpu,
     "folding": folding,
     "replay": replay,
     "commands": commands,

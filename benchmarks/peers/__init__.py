@@ -26,7 +26,8 @@ def run_peer(name: str, what: str, *, timeout: float = 300, **arguments: Any) ->
 
     Args:
         name: A module of this package.
-        what: Function of the module: `call` of sacred, trackio, wandb, tensorboardx and mlflow; `produce` of confluent,
+        what: Function of the module: `call` of sacred, trackio, wandb, tensorboardx and mlflow; `train` of the last
+            four; `produce` of confluent,
             plain_aiokafka and kafka_perf; `sink` of connect.
         timeout: Seconds after which the process is killed.
         **arguments: Arguments of the function; missing ones have the defaults of the function.
