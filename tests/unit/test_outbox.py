@@ -897,6 +897,22 @@ def test_a_row_appended_after_the_end_is_refused(box):
 # --- Threads
 
 
+def test_calls_let_the_io_thread_run(box, monkeypatch):
+    """While very many rows wait, calls let other threads run now and then: the I/O thread has to take them."""
+    slept = []
+    monkeypatch.setattr(inboxes.time, "sleep", slept.append)
+    for step in range(inboxes._CROWDED_ITEMS):
+        box.metrics(step=step, loss=1.0)
+    assert slept == []
+    for step in range(4 * inboxes._YIELD_ITEMS):
+        box.metrics(step=step, loss=1.0)
+
+    assert slept == [0] * 4
+    box.outbox.take()
+    box.metrics(step=0, loss=1.0)
+    assert slept == [0] * 4
+
+
 @pytest.mark.parametrize("linger", [0.0, 0.001])
 def test_any_number_of_threads_log_at_once(linger):
     """With many threads, no row is lost or repeated, numbers have no gap, and the rows of a thread keep their order."""
