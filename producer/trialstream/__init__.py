@@ -2,9 +2,11 @@
 
 import trialstream as ts
 
-async with ts.connect() as protocol:
-    trial = await protocol.new_trial(ts.Trial(name="mlp", parameters={"lr": 0.1}), auto_increment=True)
-    await protocol.log_trial_metrics(trial, step=1, loss=0.5)
+with ts.track("mlp", parameters={"lr": 0.1}) as t:  # or `async with`
+    t.log({"loss": 0.5}, step=1)
+
+async with ts.connect() as protocol:  # the protocol beneath, for all else
+    trials = await protocol.fetch_trials({"name": "mlp"})
 """
 
 from __future__ import annotations
@@ -59,10 +61,28 @@ from trialstream.updates import Update, update
 if TYPE_CHECKING:
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
+    from trialstream.tracking import (
+        AsyncTracker,
+        Handle,
+        Health,
+        SyncTracker,
+        Terminated,
+        Tracker,
+        chrono,
+        current,
+        instrument,
+        log,
+        log_arguments,
+        log_metadata,
+        note,
+        tag,
+        track,
+    )
 
 __all__ = [
     "Aggregator",
     "AggregatorSpec",
+    "AsyncTracker",
     "Callback",
     "ChronoError",
     "CommitLevel",
@@ -71,6 +91,8 @@ __all__ = [
     "ConfigError",
     "CustomStatus",
     "Fenced",
+    "Handle",
+    "Health",
     "InvalidType",
     "InvalidValue",
     "ItemNotFound",
@@ -99,7 +121,10 @@ __all__ = [
     "Statistics",
     "Status",
     "Step",
+    "SyncTracker",
+    "Terminated",
     "TimeSeriesAggregator",
+    "Tracker",
     "Trial",
     "TrialError",
     "TrialGroup",
@@ -107,23 +132,55 @@ __all__ = [
     "UnknownSchema",
     "Update",
     "ValueAggregator",
+    "chrono",
     "connect",
+    "current",
+    "instrument",
+    "log",
+    "log_arguments",
+    "log_metadata",
+    "note",
     "path",
+    "tag",
     "timeseries_aggregator",
+    "track",
     "update",
     "value_aggregator",
 ]
 
-# The modules of the names that are imported at their first use, since they need Kafka's and MongoDB's clients.
-_HEAVY = {"KafkaProtocol": "trialstream.kafka.protocol", "ReadOnlyProtocol": "trialstream.reading.read_only"}
+# The modules of the names that are imported at their first use: they, or what most programs use with them, need Kafka's
+# and MongoDB's clients.
+_LAZY = {
+    "KafkaProtocol": "trialstream.kafka.protocol",
+    "ReadOnlyProtocol": "trialstream.reading.read_only",
+} | dict.fromkeys(
+    (
+        "AsyncTracker",
+        "Handle",
+        "Health",
+        "SyncTracker",
+        "Terminated",
+        "Tracker",
+        "chrono",
+        "current",
+        "instrument",
+        "log",
+        "log_arguments",
+        "log_metadata",
+        "note",
+        "tag",
+        "track",
+    ),
+    "trialstream.tracking",
+)
 
 
 if not TYPE_CHECKING:  # type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name not in _HEAVY:
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(_HEAVY[name]), name)
+        globals()[name] = found = getattr(import_module(_LAZY[name]), name)
         return found
 
 

@@ -380,14 +380,15 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_project(self, project: Project) -> Project:
+    async def new_project(self, project: Project, *, wait: bool = True) -> Project:
         """Create a project.
 
         Args:
             project: The project, without groups and trials unless a call has returned it.
+            wait: Whether to wait until the log has decided whether the project is new; as for `new_trial`.
 
         Returns:
-            The created project, or the existing one of that name.
+            The created project, or the existing one of that name; without waiting, the project as it was passed.
 
         Raises:
             InvalidValue: A new project has groups or trials.
@@ -408,14 +409,15 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+    async def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
         """Create a group.
 
         Args:
             group: The group, without trials unless a call has returned it.
+            wait: Whether to wait until the log has decided whether the group is new; as for `new_trial`.
 
         Returns:
-            The created group; None if it exists already.
+            The created group; None if it exists already. Without waiting, the group as it was passed.
 
         Raises:
             InvalidValue: A new group has trials, or another value that a creation does not carry.

@@ -169,14 +169,14 @@ class SyncProtocol:
     def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
         return self._run(self._protocol.get_project, project, latest=latest)
 
-    def new_project(self, project: Project) -> Project:
-        return self._run(self._protocol.new_project, project)
+    def new_project(self, project: Project, *, wait: bool = True) -> Project:
+        return self._run(self._protocol.new_project, project, wait=wait)
 
     def get_trial_group(self, group: TrialGroup, *, latest: bool = False) -> TrialGroup | None:
         return self._run(self._protocol.get_trial_group, group, latest=latest)
 
-    def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        return self._run(self._protocol.new_trial_group, group)
+    def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
+        return self._run(self._protocol.new_trial_group, group, wait=wait)
 
     def add_project_trial(self, project: Project, trial: Trial) -> None:
         self._run(self._protocol.add_project_trial, project, trial)

@@ -41,7 +41,7 @@ class LogCalls:
     """The calls that log. Safe to use from any thread.
 
     Each method has the name, the parameters and the errors of the method of `Protocol`, and returns the rest of the
-    call, or None.
+    call, or None. A chrono may be given an owner: then only a finish with the same owner stops it.
 
     Args:
         session: The connection.
@@ -83,8 +83,10 @@ class LogCalls:
         aggregator: AggregatorSpec | None = CHRONO_AGGREGATOR,
         start_callback: Callback | None = None,
         end_callback: Callback | None = None,
+        *,
+        owner: object | None = None,
     ) -> Rest | None:
-        owner = self.owner()
+        owner = self.owner() if owner is None else owner
 
         def start(uid: str) -> Rest | None:
             checked_name = check_chrono(name)
@@ -111,8 +113,10 @@ class LogCalls:
         exc_type: type[BaseException] | None = None,
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,  # noqa: ARG002 (part of the Protocol)
+        *,
+        owner: object | None = None,
     ) -> Rest | None:
-        owner = self.owner()
+        owner = self.owner() if owner is None else owner
 
         def finish(uid: str) -> Rest | None:
             chrono = self._session.chronos.finish(uid, check_chrono(name), owner)
@@ -135,6 +139,23 @@ class LogCalls:
             return call_and_finish
 
         return self._log(trial, finish)
+
+    def add_chrono(self, trial: Trial, name: str, aggregator: AggregatorSpec | None, started: float) -> Rest | None:
+        """Log a chrono that nobody has seen open, and that stops now.
+
+        Args:
+            trial: The trial.
+            name: Name of the chrono.
+            aggregator: Aggregator of its elapsed seconds; None for the default.
+            started: When it was started, seconds on the clock `time.perf_counter`.
+        """
+
+        def add(uid: str) -> Rest | None:
+            spec = CHRONO_AGGREGATOR if aggregator is None else aggregator
+            chrono = OpenChrono(uid, check_chrono(name), spec, None, owner=None, started=started)
+            return self._finished(chrono, failed=False)
+
+        return self._log(trial, add)
 
     def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
         return self._log_event(trial, commands.log_trial_arguments, *values, **kwargs)

@@ -214,11 +214,11 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Projects and groups
 
-    async def new_project(self, project: Project) -> Project:
+    async def new_project(self, project: Project, *, wait: bool = True) -> Project:
         project = creations.new_project(checked(project, Project, "project"))
         session = self._session
         event = commands.create_project(session.writer, project)
-        if not session.requests_outcomes:
+        if not self._waits_for_outcome(wait):
             await self._put(event)
             session.subjects.add("projects", project.uid)
             return replace(project, created=from_micros(event.time))
@@ -227,11 +227,11 @@ class KafkaProtocol(ReadingProtocol):
         [created] = await session.lifecycle.call(session.reader.projects({"uid": project.uid}))
         return created
 
-    async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+    async def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
         group = creations.new_group(checked(group, TrialGroup, "group"))
         session = self._session
         event = commands.create_group(session.writer, group)
-        if not session.requests_outcomes:
+        if not self._waits_for_outcome(wait):
             await self._put(event)
             session.subjects.add("groups", group.uid)
             return replace(group, created=from_micros(event.time))
@@ -272,7 +272,7 @@ class KafkaProtocol(ReadingProtocol):
         if trial.group_id is not None:
             await self._require_group(trial.group_id, trial.group_id)
         event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
-        if not session.requests_outcomes or not (wait or session.config.sync_writes):
+        if not self._waits_for_outcome(wait):
             event.auto_increment = True
             await self._put(event)
             return self._undecided(trial, event)
@@ -286,6 +286,10 @@ class KafkaProtocol(ReadingProtocol):
             )
             return self._undecided(trial, event)
         return None if decision.outcome.uid is None else await self._decided(decision)
+
+    def _waits_for_outcome(self, wait: bool) -> bool:
+        """Whether a creation waits for its outcome; raises `ProtocolClosed` if the protocol is not open."""
+        return self._session.requests_outcomes and (wait or self._session.config.sync_writes)
 
     async def _decided(self, decision: Decision) -> Trial:
         """Return the trial of an applied decision."""
