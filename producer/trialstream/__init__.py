@@ -46,6 +46,7 @@ from trialstream_schemas.model.aggregators import (
     timeseries_aggregator,
     value_aggregator,
 )
+from trialstream_schemas.model.attempts import Attempt, Participant, TrialAttempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Aggregator",
     "AggregatorSpec",
+    "Attempt",
     "Callback",
     "ChronoError",
     "CommitLevel",
@@ -80,6 +82,7 @@ __all__ = [
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
+    "Participant",
     "Project",
     "ProjectionBehind",
     "ProjectionIsReadOnly",
@@ -101,6 +104,7 @@ __all__ = [
     "Step",
     "TimeSeriesAggregator",
     "Trial",
+    "TrialAttempt",
     "TrialError",
     "TrialGroup",
     "TrialStreamError",
