@@ -48,6 +48,7 @@ from trialstream_schemas.model.aggregators import (
     timeseries_aggregator,
     value_aggregator,
 )
+from trialstream_schemas.model.attempts import Attempt, Participant, TrialAttempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
@@ -83,6 +84,7 @@ __all__ = [
     "Aggregator",
     "AggregatorSpec",
     "AsyncTracker",
+    "Attempt",
     "Callback",
     "ChronoError",
     "CommitLevel",
@@ -102,6 +104,7 @@ __all__ = [
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
+    "Participant",
     "Project",
     "ProjectionBehind",
     "ProjectionIsReadOnly",
@@ -126,6 +129,7 @@ __all__ = [
     "TimeSeriesAggregator",
     "Tracker",
     "Trial",
+    "TrialAttempt",
     "TrialError",
     "TrialGroup",
     "TrialStreamError",

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
@@ -147,13 +148,25 @@ class Protocol(ABC):
     # --- Trials: start and end
 
     @abstractmethod
-    async def log_trial_start(self, trial: Trial) -> None:
+    async def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> None:
         """Log that a trial starts to run: its status becomes `Running`, and heartbeats begin.
 
-        A second start is a resume; `starts` counts it.
+        A second start is a resume; `starts` counts it. With an attempt, the processes of one training run start the
+        trial once: the first start that names the attempt starts the trial, and the others join it. `Trial.ranks` has
+        the state of each rank, and the trial ends when all ranks have ended: `Exception` if any failed, otherwise
+        `Interrupted` if any was, otherwise `Completed`.
+
+        An attempt with a `resume_step` rewinds the trial: rows of earlier attempts, and of writers without an attempt,
+        are superseded if their step is a larger number. Nothing is deleted: see `fetch_metrics`.
 
         Args:
             trial: The trial.
+            attempt: The attempt, and the place of this process in it; None for a start of the whole trial. A Protocol
+                takes part in one attempt of a trial, to which all its rows of the trial belong: open another Protocol
+                for another attempt.
+
+        Raises:
+            InvalidValue: This Protocol takes part in another attempt of the trial.
         """
 
     @abstractmethod
@@ -171,6 +184,9 @@ class Protocol(ABC):
         The seconds since the start of the trial are added to `chronos["runtime"]`. They are measured by the monotonic
         clock if this process started the trial, and are otherwise the difference of the two times in the log. A further
         finish without a start in between changes the status and the errors only, not the runtime or `finished`.
+
+        The finish of a process that takes part in an attempt ends its rank, and the trial if it is the last rank of the
+        latest attempt: see `log_trial_start`.
 
         Args:
             trial: The trial.
@@ -481,7 +497,9 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
+    async def new_trial(
+        self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
+    ) -> Trial | None:
         """Create a trial.
 
         Args:
@@ -492,13 +510,17 @@ class Protocol(ABC):
             wait: Whether to wait until the log has decided the revision. Without waiting, which needs `auto_increment`,
                 the trial can be logged to at once; it has no revision yet, and its uid contains the creating request.
                 With the setting `sync_writes` the call always waits.
+            run_id: Id of a training run, 1 to 200 characters, such as that of a job. All calls with the same id and the
+                same definition create one trial, whatever process makes them and whenever: the log takes the first
+                creation, and each call returns its trial. So no rank has to wait for another one.
 
         Returns:
             The created trial; None if it exists and `auto_increment` is false.
 
         Raises:
+            InvalidType: A field or `run_id` has the wrong type.
             InvalidValue: A field of a new trial has a value that a creation does not carry, such as `metrics`; or
-                `wait` is false without `auto_increment`.
+                `wait` is false without `auto_increment`; or `run_id` is empty or too long.
             ItemNotFound: Its project or group does not exist.
             CommitTimeout: Kafka has not acknowledged the event in time; not with `auto_increment`, see docs/spool.md.
             ProjectionBehind: The consumer has not folded the event in time; not with `auto_increment` either.

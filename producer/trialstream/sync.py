@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
@@ -95,8 +96,8 @@ class SyncProtocol:
         if rest is not None:
             self._run(rest)
 
-    def log_trial_start(self, trial: Trial) -> None:
-        self._finish(self._protocol.log.log_trial_start(trial))
+    def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> None:
+        self._finish(self._protocol.log.log_trial_start(trial, attempt=attempt))
 
     def log_trial_finish(
         self,
@@ -190,8 +191,10 @@ class SyncProtocol:
     def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial, latest=latest)
 
-    def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
-        return self._run(self._protocol.new_trial, trial, auto_increment, wait=wait)
+    def new_trial(
+        self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
+    ) -> Trial | None:
+        return self._run(self._protocol.new_trial, trial, auto_increment, wait=wait, run_id=run_id)
 
     def fetch_and_update_trial(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> Trial:
         return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)

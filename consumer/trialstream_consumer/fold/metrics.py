@@ -111,7 +111,7 @@ def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
         add_rows(state, trial, shape, first.writer, steps, times, columns)
     trial.writers[first.writer] = mark + count
     state.changes.trials.add(first.trial)
-    update_last_seen(trial, latest)
+    update_last_seen(trial, first.writer, latest)
     return True
 
 

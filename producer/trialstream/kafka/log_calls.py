@@ -13,10 +13,11 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from trialstream_schemas.errors import InvalidType, SpoolFull
+from trialstream_schemas.errors import InvalidType, InvalidValue, SpoolFull
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import TrialFinished
@@ -32,6 +33,8 @@ from trialstream.reading.checks import checked
 from trialstream.runtime.caller import in_caller
 
 __all__ = ["CHRONO_AGGREGATOR", "LogCalls"]
+
+T = TypeVar("T")
 
 # The default aggregator of a chrono: statistics without the first duration, in which code compiles and warms up.
 CHRONO_AGGREGATOR = StatAggregator.lazy(1)
@@ -59,8 +62,8 @@ class LogCalls:
         self._rows: RowLog | None = None
         self.add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = _no_row
 
-    def log_trial_start(self, trial: Trial) -> Rest | None:
-        return self._log(trial, self._start)
+    def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> Rest | None:
+        return self._log(trial, lambda uid: self._start(uid, attempt))
 
     def log_trial_finish(
         self,
@@ -201,19 +204,26 @@ class LogCalls:
         session = self._session
         return self._log(trial, lambda uid: session.put(make(session.writer, uid, *args, **kwargs)))
 
-    def _start(self, uid: str) -> Rest | None:
-        started = self._session.started
-        before = started.get(uid)
-        started[uid] = time.perf_counter()
+    def _start(self, uid: str, attempt: Attempt | None) -> Rest | None:
+        session = self._session
+        event = commands.log_trial_start(session.writer, uid, attempt=attempt)
+        held = session.attempts.get(uid)
+        if attempt is not None and held not in (None, attempt.key):
+            raise InvalidValue(
+                f"attempt: expected {held!r}, in which this Protocol takes part, got {attempt.key!r}: open another "
+                "Protocol for another attempt"
+            )
+        before = session.started.get(uid)
+        session.started[uid] = time.perf_counter()
+        if attempt is not None:
+            session.attempts[uid] = attempt.key
 
         def undo() -> None:
-            if before is None:
-                started.pop(uid, None)
-            else:
-                started[uid] = before
+            _restore(session.started, uid, before)
+            _restore(session.attempts, uid, held)
 
         try:
-            rest = self._session.put(commands.log_trial_start(self._session.writer, uid))
+            rest = session.put(event)
         except SpoolFull:  # after any other error, the event is logged all the same
             undo()
             raise
@@ -247,6 +257,14 @@ class LogCalls:
             if not session.config.sync_writes:
                 self.add_row = self._rows.add
         return session.add(uid, self._rows.prepare(trial, uid, step, aggregator, values))
+
+
+def _restore(held: dict[str, T], key: str, before: T | None) -> None:
+    """Give a key the value that it had before; None if it had none."""
+    if before is None:
+        held.pop(key, None)
+    else:
+        held[key] = before
 
 
 def _no_row(*_: object) -> bool:

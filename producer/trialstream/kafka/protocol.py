@@ -21,6 +21,7 @@ from trialstream_schemas.errors import (
     SpoolError,
 )
 from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -129,8 +130,8 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Logging
 
-    async def log_trial_start(self, trial: Trial) -> None:
-        if rest := self.log.log_trial_start(trial):
+    async def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> None:
+        if rest := self.log.log_trial_start(trial, attempt=attempt):
             await rest()
 
     async def log_trial_finish(
@@ -259,19 +260,22 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Creating and claiming
 
-    async def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
+    async def new_trial(
+        self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
+    ) -> Trial | None:
         if not wait and not auto_increment:
             raise InvalidValue(
                 "wait: expected True without auto_increment, got False: only the wait shows whether the trial exists"
             )
-        # Each call is a new creation, even if an earlier creation of the same trial is undecided.
+        # Each call without a run is a new creation, even if an earlier creation of the same trial is undecided.
         trial = creations.new_trial(checked(trial, Trial, "trial"))
+        request = None if run_id is None else creations.request_of_run(run_id, trial)
         session = self._session
         if trial.project_id is not None:
             await self._require_project(trial.project_id)
         if trial.group_id is not None:
             await self._require_group(trial.group_id, trial.group_id)
-        event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
+        event = commands.create_trial(session.writer, trial, auto_increment=auto_increment, request=request)
         if not self._waits_for_outcome(wait):
             event.auto_increment = True
             await self._put(event)
@@ -319,6 +323,8 @@ class KafkaProtocol(ReadingProtocol):
         for each in updates_of(event):
             if isinstance(each, TrialStarted):
                 session.started[trial.uid] = time.perf_counter()
+                if each.attempt is not None:
+                    session.attempts[trial.uid] = each.attempt
             elif isinstance(each, TrialFinished):
                 session.started.pop(trial.uid, None)
         return trial

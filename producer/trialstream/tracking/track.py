@@ -245,7 +245,7 @@ class track(_Block):  # noqa: N801 (used like a function)
             rank=place.rank or 0,
             world_size=place.world_size or 1,
             host=socket.gethostname(),
-            resume_step=mark and mark.step,
+            resume_step=None if mark is None else mark.step,
         )
         await protocol.log_trial_start(trial, attempt=attempt)
         return _Begun(Handle(trial, attempt.key, self._config, self._timeout), place, mark)
