@@ -191,7 +191,8 @@ class Protocol(ABC):
         Args:
             trial: The trial.
             exc_type: Class of the exception that ended it, or None.
-            exc_val: The exception; its message is appended to `errors`.
+            exc_val: The exception; its message is appended to `errors`, and so is that of a KeyboardInterrupt that has
+                one, such as the name of a signal.
             exc_tb: Its traceback, which is stored with the message.
         """
 

@@ -68,7 +68,16 @@ def test_a_dict_that_contains_itself_ends():
 
 @pytest.mark.parametrize(
     ("given", "step"),
-    [(5, 5), (2.5, 2.5), ("a", "a"), (None, None), (Level.HIGH, 3), (np.int32(4), 4), (float("nan"), None), ([1], None)],
+    [
+        (5, 5),
+        (2.5, 2.5),
+        ("a", "a"),
+        (None, None),
+        (Level.HIGH, 3),
+        (np.int32(4), 4),
+        (float("nan"), None),
+        ([1], None),
+    ],
 )
 def test_a_step_of_any_type(given, step):
     """A step is a number or a text; what is neither is left out."""
@@ -79,7 +88,7 @@ def test_a_step_of_any_type(given, step):
 
 
 def test_defined_metrics_have_the_step_of_another_metric():
-    """Metrics of a pattern take the value of their step metric in the same row; the others keep the step of the call."""
+    """Metrics of a pattern have their step metric of the same row as step; the others keep the step of the call."""
     definitions = Definitions()
     definitions.add(Definition("val/*", "epoch", None))
     row = {"val/acc": 0.9, "loss": 0.1, "epoch": 3}
@@ -106,7 +115,13 @@ def test_the_latest_definition_counts():
 ENVIRONMENTS = {
     "none": ({}, Launch()),
     "torchrun": (
-        {"TORCHELASTIC_RUN_ID": "abc", "RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RESTART_COUNT": "1", "MASTER_PORT": "29"},
+        {
+            "TORCHELASTIC_RUN_ID": "abc",
+            "RANK": "3",
+            "WORLD_SIZE": "8",
+            "TORCHELASTIC_RESTART_COUNT": "1",
+            "MASTER_PORT": "29",
+        },
         Launch("torchrun abc", 3, 8, "torchrun 1 29"),
     ),
     "torchrun without an id": (
@@ -114,16 +129,34 @@ ENVIRONMENTS = {
         Launch(None, 0, 2, "torchrun 0"),
     ),
     "slurm": (
-        {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NAME": "train"},
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_JOB_NAME": "train",
+        },
         Launch("slurm 7.0", 1, 4, "slurm 0"),
     ),
     "slurm, requeued": (
-        {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_RESTART_COUNT": "2"},
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_RESTART_COUNT": "2",
+        },
         Launch("slurm 7.0", 1, 4, "slurm 2"),
     ),
     "the script of a slurm job": ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Launch()),
     "an interactive slurm job": (
-        {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_NAME": "bash"},
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "0",
+            "SLURM_STEP_NUM_TASKS": "1",
+            "SLURM_JOB_NAME": "bash",
+        },
         Launch(),
     ),
     "open mpi": (
@@ -161,6 +194,7 @@ def test_an_explicit_run_replaces_that_of_the_environment():
 
 @pytest.fixture
 def calls():
+    """What happens, in its order."""
     return []
 
 

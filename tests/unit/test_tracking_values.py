@@ -11,10 +11,11 @@ import pathlib
 import sys
 import types
 import uuid
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -26,7 +27,10 @@ from trialstream.tracking.values import plain_name, plain_value, plain_values
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import MAX_NAME_BYTES, value
 
-Point = namedtuple("Point", "x y")
+
+class Point(NamedTuple):
+    x: int
+    y: int
 
 
 class Colour(enum.Enum):
@@ -66,11 +70,12 @@ class Broken:
 
     @property
     def shape(self):
+        """An attribute that fails."""
         raise RuntimeError("no shape")
 
 
 def relu():
-    pass
+    """A function."""
 
 
 FORMS = {
@@ -102,7 +107,8 @@ FORMS = {
     "partial": (functools.partial(relu, 1), f"{__name__}.relu"),
     "module": (math, "math"),
     "mapping": (OrderedDict([("a", 1)]), {"a": 1}),
-    "int keys": ({1: "a", 2.5: "b", True: "c" * 2}, {"True": "cc", "2.5": "b"}),
+    "number keys": ({1: "a", 2.5: "b"}, {"1": "a", "2.5": "b"}),
+    "bool keys": ({True: "a"}, {"True": "a"}),
     "none and enum keys": ({None: 1, Colour.RED: 2}, {"None": 1, "red": 2}),
     "tuple keys": ({(1, 2): 3}, {"[1, 2]": 3}),
     "dataclass": (
@@ -140,14 +146,13 @@ def losses():
 
 @pytest.fixture
 def lost(losses):
+    """Records what has no form."""
     return lambda path, x: losses.append((path, x))
 
 
 @pytest.mark.parametrize(("given", "form"), FORMS.values(), ids=FORMS)
 def test_a_value_has_the_form_of_the_table(given, form, lost, losses):
     """Each kind of object becomes the value of the table, of plain types, and nothing is lost."""
-    if isinstance(form, dict) and "True" in form:
-        given = {2.5: "b", True: "cc"}  # 1 and True are one key
     found = plain_value(given, "x", lost)
 
     assert found == form
@@ -219,8 +224,9 @@ def test_a_name_is_short_unicode_without_nul(text):
 def test_equal_sets_have_equal_forms_in_all_processes(lost):
     """The order of a set's items depends on their values alone, not on their hashes."""
     items = [f"item {i}" for i in range(50)] + [b"x", None, 3, 1.5]
+    backwards = items[::-1]
 
-    assert plain_value(set(items), "x", lost) == plain_value(set(reversed(items)), "x", lost)
+    assert plain_value(set(items), "x", lost) == plain_value(set(backwards), "x", lost)
 
 
 def test_omegaconf_is_resolved(lost, monkeypatch):
@@ -232,7 +238,7 @@ def test_omegaconf_is_resolved(lost, monkeypatch):
 
     class OmegaConf:
         @staticmethod
-        def to_container(config, *, resolve):
+        def to_container(_, *, resolve):
             assert resolve
             return {"lr": 0.1, "list": [1, 2]}
 

@@ -142,7 +142,9 @@ def log_trial_finish(
     if is_successful_exit(exc_type, exc_val):
         kind = None
     interrupted = kind is not None and issubclass(kind, _INTERRUPTIONS)
-    error = None if kind is None or interrupted else _exception(kind, exc_val, exc_tb)
+    # The reason of an interruption, such as the name of a signal; cancellation has messages of its libraries.
+    has_reason = isinstance(exc_val, KeyboardInterrupt) and bool(exc_val.args)
+    error = None if kind is None or (interrupted and not has_reason) else _exception(kind, exc_val, exc_tb)
     return TrialFinished(trial=uid, writer=writer, time=now(), interrupted=interrupted, error=error)
 
 

@@ -144,9 +144,9 @@ class Tracker:
         """
         if more:
             values = {**(values or {}), **more}
-        if on != "all" and not self._is_on(on):
-            return
         try:
+            if on != "all" and not self._is_on(on):
+                return
             if (
                 self._has_definitions
                 or type(values) is not dict
