@@ -696,9 +696,13 @@ class Protocol(ABC):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, MetricHistory]:
         """Read the history of metrics that are aggregated to a time series.
+
+        Superseded rows are left out: those whose step is a number larger than the `resume_step` of an attempt after
+        that of their writer, which `log_trial_start` begins. Rows keep their numbers.
 
         Args:
             trial: The trial.
@@ -711,6 +715,7 @@ class Protocol(ABC):
                 `(max_points - 2) // 3` if values are NaN or infinite, and the result has the minimum, the maximum and
                 the first NaN or infinite value of each bucket, and the first and the last row.
             section: Section of the trial: `metrics`, `chronos` or `metadata`.
+            attempts: Whether to return the rows of all attempts, also the superseded ones.
             latest: As for `fetch_trials`.
 
         Returns:
@@ -729,6 +734,7 @@ class Protocol(ABC):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         """Read the histories of many trials in one query.
@@ -740,6 +746,7 @@ class Protocol(ABC):
             since_row: As for `fetch_metrics`; rows are numbered in each trial by itself.
             max_points: As for `fetch_metrics`.
             section: As for `fetch_metrics`.
+            attempts: As for `fetch_metrics`.
             latest: As for `fetch_trials`.
 
         Returns:

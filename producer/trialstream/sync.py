@@ -246,6 +246,7 @@ class SyncProtocol:
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, MetricHistory]:
         return self._run(
@@ -256,6 +257,7 @@ class SyncProtocol:
             since_row=since_row,
             max_points=max_points,
             section=section,
+            attempts=attempts,
             latest=latest,
         )
 
@@ -267,6 +269,7 @@ class SyncProtocol:
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         return self._run(
@@ -277,6 +280,7 @@ class SyncProtocol:
             since_row=since_row,
             max_points=max_points,
             section=section,
+            attempts=attempts,
             latest=latest,
         )
 

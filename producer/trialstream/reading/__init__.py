@@ -15,4 +15,5 @@
 | `uri` | the check of MongoDB's URI |
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
+| `rewinds` | the superseded rows of a bucket |
 """

@@ -17,7 +17,8 @@ from trialstream_schemas.model.values import check_name
 from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
-from trialstream.reading.reader import Collection, Read, Reader, Section, Since
+from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
+from trialstream.reading.rewinds import Rewinds
 from trialstream.runtime.caller import in_caller
 from trialstream.runtime.lifecycle import Lifecycle
 
@@ -164,6 +165,7 @@ class ReadingProtocol(Protocol):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Section = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, MetricHistory]:
         uid = checked(trial, Trial, "trial").uid
@@ -174,6 +176,7 @@ class ReadingProtocol(Protocol):
             since_row=since_row,
             max_points=max_points,
             section=section,
+            attempts=attempts,
             latest=latest,
         )
         if missing := set(names) - by_uid[uid].keys():
@@ -188,6 +191,7 @@ class ReadingProtocol(Protocol):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Section = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         given = checked_trials(trials)
@@ -205,12 +209,16 @@ class ReadingProtocol(Protocol):
             session.remember("trials", *exist)
         uids = {each.uid: await self._history_uid(each) for each in given}
         stored = list(uids.values())
-        buckets = await session.read(lambda: session.reader.histories(stored, section, names, since), latest=latest)
+        with_attempts: WithAttempts = "none" if attempts else "rewound"
+        buckets, rewound = await session.read(
+            lambda: session.reader.histories(stored, section, names, since, with_attempts), latest=latest
+        )
 
         def arrays() -> dict[str, dict[str, MetricHistory]]:
             by_uid = {}
             for uid in list(buckets):
-                found = histories(buckets.pop(uid), since)  # not all buckets are held beside all arrays
+                rewinds = Rewinds(rewound[uid]) if uid in rewound else None
+                found = histories(buckets.pop(uid), since, rewinds)  # not all buckets are held beside all arrays
                 if max_points is not None:
                     found = {name: downsampled(each, max_points) for name, each in found.items()}
                 by_uid[uid] = found
