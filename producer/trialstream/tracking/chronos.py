@@ -10,6 +10,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from trialstream_schemas.model.aggregators import AggregatorSpec
 
+from trialstream.kafka.chronos import HeldChrono
+from trialstream.kafka.commands import is_successful_exit
 from trialstream.tracking.faults import Faults
 from trialstream.tracking.wrapping import wrapped
 
@@ -28,11 +30,9 @@ class ChronoLog(Protocol):
     faults: Faults
 
     def log(self, values: dict[str, Any], /, *, step: int | None = ...) -> None: ...
-    def start_chrono(self, name: str, aggregator: AggregatorSpec | None, owner: object) -> None: ...
-    def finish_chrono(
-        self, name: str, owner: object, exc_type: type[BaseException] | None, exc_val: BaseException | None
-    ) -> None: ...
-    def add_elapsed(self, name: str, started: float) -> None: ...
+    def make_chrono(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono: ...
+    def hold_chrono(self, chrono: HeldChrono) -> None: ...
+    def finish_chrono(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> None: ...
     def call_safely(self, where: str, call: Callable[..., T], *args: Any) -> T | None: ...
 
 
@@ -40,20 +40,20 @@ class Chrono:
     """Measures a block of code, in a trial; made by `Tracker.chrono`.
 
     Use it as `with t.chrono("epoch"):`, as `async with`, or as a decorator of a function of any kind, whose calls are
-    then measured. Chronos may be nested, and those of one name may be open in many tasks and threads at once: each
-    block ends the chrono that it has started.
+    then measured. Chronos may be nested, and those of one name may be open in many tasks and threads at once: call
+    `chrono` for each block.
 
     Args:
         log: Takes the chrono.
-        name: Name of the chrono.
+        name: Name of the chrono, which was checked.
         aggregator: Aggregator of the elapsed seconds; None for the default.
         synchronize: Called before the chrono starts and before it stops.
 
     Attributes:
-        elapsed: Seconds from the start to the end of the block; 0.0 before its end.
+        elapsed: Seconds from the start to the end of the latest block; 0.0 before its end.
     """
 
-    __slots__ = ("_aggregator", "_log", "_name", "_started", "_synchronize", "elapsed")
+    __slots__ = ("_aggregator", "_log", "_name", "_open", "_synchronize", "elapsed")
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Chrono:
         self._name = name
         self._aggregator = aggregator
         self._synchronize = synchronize
-        self._started = 0.0
+        self._open: list[HeldChrono] = []
         self.elapsed = 0.0
 
     def __enter__(self) -> Self:
@@ -105,23 +105,26 @@ class Chrono:
         return wrapped(function, lambda: Chrono(self._log, self._name, self._aggregator, self._synchronize))
 
     def _start(self) -> None:
-        self._log.start_chrono(self._name, self._aggregator, self)
-        self._started = time.perf_counter()
+        chrono = self._log.make_chrono(self._name, self._aggregator)
+        self._open.append(chrono)
+        self._log.hold_chrono(chrono)
 
     def _finish(self, exc_type: type[BaseException] | None, exc_val: BaseException | None) -> None:
-        self.elapsed = time.perf_counter() - self._started
-        if exc_type is GeneratorExit:  # the caller of a generator has taken all that it wants
-            exc_type = exc_val = None
-        self._log.finish_chrono(self._name, self, exc_type, exc_val)
+        chrono = self._open.pop()
+        self.elapsed = time.perf_counter() - chrono.started
+        # The caller of a generator that has taken all that it wants is no failure, and neither is a successful exit.
+        failed = exc_type is not None and exc_type is not GeneratorExit and not is_successful_exit(exc_type, exc_val)
+        self._log.finish_chrono(chrono, self.elapsed, failed=failed)
 
     async def _await_synchronize(self) -> None:
-        if self._synchronize is not None:
-            found = self._log.call_safely("chrono", self._synchronize)
-            if inspect.isawaitable(found):
-                try:
-                    await found
-                except Exception as error:  # noqa: BLE001 (a user's callback)
-                    self._log.faults.report("chrono", error)
+        if self._synchronize is None:
+            return
+        found = self._log.call_safely("chrono", self._synchronize)
+        if inspect.isawaitable(found):
+            try:
+                await found
+            except Exception as error:  # noqa: BLE001 (a user's callback)
+                self._log.faults.report("chrono", error)
 
 
 class Timed(Generic[T]):
@@ -150,6 +153,7 @@ class Timed(Generic[T]):
         self._log = log
         self._batches = batches
         self._name = name
+        self._load_name = f"{name}/load"
         self._steps = steps
         self._rows_of = rows_of
         self._rows = 0
@@ -169,9 +173,11 @@ class Timed(Generic[T]):
                 batch = next(batches)
             except StopIteration:
                 return
-            with self._body(batch, started):
+            body = self._begin(batch, started)
+            try:
                 yield batch
-            self._log_rate()
+            finally:
+                self._end(body)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         if not isinstance(self._batches, AsyncIterable):
@@ -184,22 +190,28 @@ class Timed(Generic[T]):
                 batch = await anext(batches)
             except StopAsyncIteration:
                 return
-            with self._body(batch, started):
+            body = self._begin(batch, started)
+            try:
                 yield batch
-            self._log_rate()
+            finally:
+                self._end(body)
 
-    def _body(self, batch: T, started: float) -> Chrono:
-        """Log the loading of a batch, and return the chrono of its body."""
+    def _begin(self, batch: T, started: float) -> HeldChrono:
+        """Log the time in which a batch was loaded, and start the chrono of its body."""
         log = self._log
-        log.add_elapsed(f"{self._name}/load", started)
+        load = log.make_chrono(self._load_name, None)
+        log.finish_chrono(load, load.started - started, failed=False)
         if self._steps:
             log.step += 1
         rows = log.call_safely("timed", self._rows_of, batch)
         self._rows += rows if isinstance(rows, int) else 1
-        return Chrono(log, self._name)
+        body = log.make_chrono(self._name, None)
+        log.hold_chrono(body)
+        return body
 
-    def _log_rate(self) -> None:
-        elapsed = (now := time.perf_counter()) - self._since
-        if elapsed >= _RATE_SECONDS:
+    def _end(self, body: HeldChrono) -> None:
+        now = time.perf_counter()
+        self._log.finish_chrono(body, now - body.started, failed=False)
+        if (elapsed := now - self._since) >= _RATE_SECONDS:
             self._log.log({f"{self._name}/rows_per_second": self._rows / elapsed}, step=self._log.step)
             self._rows, self._since = 0, now

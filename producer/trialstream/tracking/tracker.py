@@ -18,6 +18,8 @@ from trialstream_schemas.model.aggregators import (
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Trial
 
+from trialstream.kafka.chronos import HeldChrono, check_chrono
+from trialstream.kafka.log_calls import CHRONO_AGGREGATOR
 from trialstream.protocol import CommitLevel, Step
 from trialstream.runtime.shutdown import at_exit
 from trialstream.sync import SyncProtocol
@@ -41,6 +43,8 @@ T = TypeVar("T")
 Where: TypeAlias = Literal["all", "rank0"]
 """The ranks that log: all, or the one with the number 0; a process without a rank always logs."""
 
+# Names of chronos that are remembered as checked.
+_MAX_NAMES = 1000
 # Notes that a trial keeps; MongoDB holds them in its document.
 _NOTES = RingAggregator.lazy(100)
 
@@ -80,7 +84,9 @@ class Tracker:
         self._definitions = Definitions()
         self._has_definitions = False
         # The chronos of ranks are compared with each other, so each duration is kept, with its writer.
-        self._chronos = timeseries_aggregator if place.rank is not None else None
+        self._chronos = timeseries_aggregator if place.rank is not None else CHRONO_AGGREGATOR
+        self._chrono_names: set[str] = set()
+        self._uid = self.trial.uid
         self._health = Health(0, 0, 0, 0, 0)
         self._flushes: list[Callable[[], object]] = []
         self._ends: list[Callable[[], object]] = []
@@ -95,7 +101,7 @@ class Tracker:
     @property
     def uid(self) -> str:
         """Uid of the trial: `<hash>_<revision>`, or `<hash>~<request>` until the log has decided the revision."""
-        return self.trial.uid
+        return self._uid
 
     @property
     def url(self) -> str | None:
@@ -298,7 +304,7 @@ class Tracker:
         Returns:
             The chrono.
         """
-        return Chrono(self, name if type(name) is str else plain_name(name), aggregator, synchronize)
+        return Chrono(self, self._chrono_name(name), aggregator, synchronize)
 
     def timed(
         self,
@@ -319,29 +325,51 @@ class Tracker:
         Returns:
             What to iterate over.
         """
-        return Timed(self, batches, plain_name(name), steps=steps, rows_of=rows_of or _rows_of)
+        return Timed(self, batches, self._chrono_name(name), steps=steps, rows_of=rows_of or _rows_of)
 
-    def start_chrono(self, name: str, aggregator: AggregatorSpec | None, owner: object) -> None:
-        """Start a chrono for an owner, who stops it; see `Chrono`."""
-        spec = aggregator or self._chronos
-        self._safely("chrono", lambda: self._calls.log_trial_chrono_start(self.trial, name, spec, owner=owner))
-
-    def finish_chrono(
-        self, name: str, owner: object, exc_type: type[BaseException] | None, exc_val: BaseException | None
-    ) -> None:
-        """Stop the chrono that an owner has started; see `Chrono`."""
-        self._safely(
-            "chrono", lambda: self._calls.log_trial_chrono_finish(self.trial, name, exc_type, exc_val, owner=owner)
-        )
-
-    def add_elapsed(self, name: str, started: float) -> None:
-        """Log a chrono that ends now.
+    def make_chrono(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono:
+        """Make a chrono that starts now; see `Chrono`.
 
         Args:
-            name: Name of the chrono.
-            started: When it started, seconds on the clock `time.perf_counter`.
+            name: Name of the chrono, which was checked.
+            aggregator: Aggregator of the elapsed seconds; None for the default.
+
+        Returns:
+            The chrono.
         """
-        self._safely("chrono", lambda: self._calls.add_chrono(self.trial, name, self._chronos, started))
+        return HeldChrono(self._uid, name, self._chronos if aggregator is None else aggregator)
+
+    def hold_chrono(self, chrono: HeldChrono) -> None:
+        """Announce a chrono to the log if it runs for long."""
+        self._calls.hold_chrono(chrono)
+
+    def finish_chrono(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> None:
+        """Log a chrono that has stopped.
+
+        Args:
+            chrono: The chrono.
+            elapsed: Its duration, seconds.
+            failed: Whether it ended with an exception.
+        """
+        try:
+            if rest := self._calls.finish_held(chrono, elapsed, failed=failed):
+                self._wait(rest)
+        except Exception as error:  # noqa: BLE001 (as in log)
+            self.faults.report("chrono", error)
+
+    def _chrono_name(self, name: object) -> str:
+        """Check the name of a chrono; that of the trial's own becomes another one."""
+        if name in self._chrono_names:
+            return str(name)
+        plain = plain_name(name)
+        try:
+            check_chrono(plain)
+        except TrialStreamError as error:
+            self.faults.report("chrono", error)
+            return f"chrono/{plain}"
+        if len(self._chrono_names) < _MAX_NAMES:
+            self._chrono_names.add(plain)
+        return plain
 
     # --- The end
 
