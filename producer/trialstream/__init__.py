@@ -39,6 +39,7 @@ from trialstream_schemas.errors import (
 from trialstream_schemas.model.aggregators import (
     Aggregator,
     AggregatorSpec,
+    BestAggregator,
     RingAggregator,
     StatAggregator,
     TimeSeriesAggregator,
@@ -65,6 +66,7 @@ __all__ = [
     "Aggregator",
     "AggregatorSpec",
     "Attempt",
+    "BestAggregator",
     "Callback",
     "ChronoError",
     "CommitLevel",
