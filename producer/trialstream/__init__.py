@@ -41,6 +41,7 @@ from trialstream_schemas.errors import (
 from trialstream_schemas.model.aggregators import (
     Aggregator,
     AggregatorSpec,
+    BestAggregator,
     RingAggregator,
     StatAggregator,
     TimeSeriesAggregator,
@@ -85,6 +86,7 @@ __all__ = [
     "AggregatorSpec",
     "AsyncTracker",
     "Attempt",
+    "BestAggregator",
     "Callback",
     "ChronoError",
     "CommitLevel",

@@ -227,3 +227,27 @@ async def test_runs_without_servers_create_one_trial(served, protocol, tmp_path)
         await push_spool(served, each, lambda _: None)
     [found] = await protocol.fetch_trials({"name": definition.name}, latest=True)
     assert (found.status, found.starts, list(found.ranks)) == (ts.Status.Completed, 1, [0, 1])
+
+
+async def test_trials_are_found_by_their_best_value(served, protocol):
+    """The best value and its step can be queried and sorted by; a rewind takes a superseded one back."""
+    name = named().name
+    trials = [await protocol.new_trial(ts.Trial(name=name, parameters={"i": i})) for i in range(3)]
+    spec = ts.TimeSeriesAggregator.lazy(best="max")
+    for i, trial in enumerate(trials):
+        await protocol.log_trial_start(trial, attempt=ts.Attempt("job", rank=0))
+        for step, value in enumerate([0.1, 0.3 + i / 10, float("nan"), 0.2]):
+            await protocol.log_trial_metrics(trial, {"val/acc": value}, step=step, aggregator=spec)
+    await protocol.commit("folded")
+    order = [each.parameters["i"] for each in await protocol.fetch_trials({"name": name}, sort="-metrics.val/acc.best")]
+    async with connected(served) as resumed:
+        await resumed.log_trial_start(trials[2], attempt=ts.Attempt("job/1", rank=0, resume_step=0))
+        await resumed.commit("folded")
+    [good] = await protocol.fetch_trials({"name": name, "metrics.val/acc.best": {"$gt": 0.35}})
+    found = [each.metrics["val/acc"] for each in await protocol.fetch_trials({"name": name}, sort="parameters.i")]
+    history = await protocol.fetch_metrics(trials[1], "val/acc")
+
+    assert order == [2, 1, 0]
+    assert good.uid == trials[1].uid
+    assert [(each.best, each.best_step) for each in found] == [(0.3, 1), (0.4, 1), (0.1, 0)]
+    assert len(history["val/acc"]) == 4

@@ -30,12 +30,16 @@ KNOWN = [
     AggregatorSpec("stat", 2),
     AggregatorSpec("ring", 2),
     AggregatorSpec("value"),
+    AggregatorSpec("best", 1),
+    AggregatorSpec("best", 2),
 ]
 UNKNOWN = [
     AggregatorSpec("timeseries", 1),
     AggregatorSpec("ring"),
     AggregatorSpec("stat", -1),
     AggregatorSpec("stat", 4097),
+    AggregatorSpec("best"),
+    AggregatorSpec("best", 3),
     AggregatorSpec("median"),
 ]
 START = 1_700_000_000_000_000

@@ -310,7 +310,8 @@ def end(draft, event, ending):
         if elapsed is None and draft["started"] is not None:
             elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
         if elapsed is not None:
-            draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
+            draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))
+            observe(draft["chronos"], "runtime", None, [elapsed])
         draft["finished"] = event.time
     draft["status"] = (ending, STATUSES[ending])
 
@@ -327,7 +328,10 @@ def change_metrics(draft, event):
     times = absolute(event)
     steps = steps[0] if steps else [None] * rows
     for name, column in zip(event.names, event.columns, strict=True):
-        observe(draft["metrics"], name, event.aggregator, column)["last_step"] = steps[-1]
+        held = observe(draft["metrics"], name, event.aggregator, column)
+        held["last_step"] = steps[-1]
+        attempt = attempt_of(draft, event.writer)
+        held["rows"][len(held["rows"]) - rows :] = [(x, step, attempt) for x, step in zip(column, steps, strict=True)]
     if plain_timeseries(event.aggregator):
         kind = "int" if event.steps else "float" if event.float_steps else "text" if event.text_steps else "none"
         for row, values in enumerate(zip(*event.columns, strict=True)):
@@ -373,9 +377,10 @@ def change_metadata(draft, event):
         if not is_aggregator(held):
             held = draft["metadata"][key] = new_aggregator(event.aggregator.kind, event.aggregator.argument)
         number = isinstance(x, int | float)
-        if held["kind"] in ("stat", "timeseries") and not number:
+        if held["kind"] in ("stat", "timeseries", "best") and not number:
             raise Refused
         held["seen"].append(x if held["kind"] == "ring" else float(x))
+        held["rows"].append((x, None, 0))
     for key, x in event.values.items():
         if plain_timeseries(event.aggregator) and isinstance(x, int | float):
             keep_row(draft, "metadata", [key], "none", None, event.time, event.writer, [float(x)])
@@ -391,15 +396,15 @@ def absolute(event):
 
 def plain_timeseries(spec):
     """Return whether an aggregator is a time series; only then are rows kept in the history."""
-    return (spec.kind, spec.argument) == ("timeseries", 0)
+    return (spec.kind, spec.argument) in (("timeseries", 0), ("best", 1), ("best", 2))
 
 
 def new_aggregator(kind, argument):
     """Return an aggregator without observations."""
-    least = {"value": None, "timeseries": None, "stat": 0, "ring": 1}
-    if kind not in least or (least[kind] is not None and not least[kind] <= argument <= 4096):
+    allowed = {"value": None, "timeseries": None, "stat": (0, 4096), "ring": (1, 4096), "best": (1, 2)}
+    if kind not in allowed or (allowed[kind] is not None and not allowed[kind][0] <= argument <= allowed[kind][1]):
         raise Refused
-    return {"aggregator": True, "kind": kind, "argument": argument, "seen": [], "last_step": None}
+    return {"aggregator": True, "kind": kind, "argument": argument, "seen": [], "rows": [], "last_step": None}
 
 
 def is_aggregator(x):
@@ -413,6 +418,7 @@ def observe(held, name, spec, xs):
         names(name)
         held[name] = new_aggregator(spec.kind, spec.argument)
     held[name]["seen"].extend(xs)
+    held[name]["rows"].extend((x, None, 0) for x in xs)
     return held[name]
 
 
@@ -429,8 +435,8 @@ def keep_row(draft, section, columns, kind, step, time, writer, values):
     draft["history"].append((section, tuple(columns), kind, step, time, writer, tuple(values)))
 
 
-def summary(aggregator):
-    """Return the expected document of an aggregator."""
+def summary(aggregator, attempts):
+    """Return the expected document of an aggregator of a trial with these attempts."""
     kind, seen = aggregator["kind"], aggregator["seen"]
     if kind == "value":
         return {"kind": kind, "last": seen[-1] if seen else None, "count": len(seen)}
@@ -455,9 +461,21 @@ def summary(aggregator):
         "skipped": seen[:skip],
         "last": seen[-1] if seen else None,
     }
-    if kind == "timeseries":
+    if kind in ("timeseries", "best"):
         found |= {"last_step": aggregator["last_step"]}
+    if kind == "best":
+        surviving = [row for row in aggregator["rows"] if not math.isnan(row[0]) and survives(row, attempts)]
+        sign = {1: 1, 2: -1}[aggregator["argument"]]
+        best = max(surviving, key=lambda row: sign * row[0], default=(None, None))  # the first of equal ones
+        found |= {"argument": aggregator["argument"], "best": best[0], "best_step": best[1]}
     return found
+
+
+def survives(row, attempts):
+    """Return whether no attempt after that of a row's writer has rewound the row."""
+    _, step, attempt = row
+    later = [each["resume_step"] for each in attempts[attempt:] if each["resume_step"] is not None]
+    return isinstance(step, str | None) or not any(step > bound for bound in later)
 
 
 class Rough:
@@ -495,9 +513,11 @@ def expected(world):
     for uid, trial in world["trials"].items():
         trials[uid] = {
             **trial,
-            "metrics": {name: summary(each) for name, each in trial["metrics"].items()},
-            "chronos": {name: summary(each) for name, each in trial["chronos"].items()},
-            "metadata": {key: summary(x) if is_aggregator(x) else x for key, x in trial["metadata"].items()},
+            "metrics": {name: summary(each, trial["attempts"]) for name, each in trial["metrics"].items()},
+            "chronos": {name: summary(each, trial["attempts"]) for name, each in trial["chronos"].items()},
+            "metadata": {
+                key: summary(x, trial["attempts"]) if is_aggregator(x) else x for key, x in trial["metadata"].items()
+            },
             "errors": trial["errors"][-32:],
             "errors_dropped": max(0, len(trial["errors"]) - 32),
             "rows": len(trial["history"]),
@@ -589,6 +609,7 @@ def read_aggregator(x):
         "ring": ["kind", "argument", "values"],
         "stat": statistics,
         "timeseries": [*statistics, "last_step"],
+        "best": [*statistics, "last_step", "best", "best_step"],
     }[x["kind"]]
     return {key: read_value(x[key]) for key in keys}
 

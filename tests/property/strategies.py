@@ -30,7 +30,8 @@ def _containers(inner):
 SCALARS = st.none() | st.booleans() | INT64 | FLOATS | TEXTS | st.binary(max_size=20)
 VALUES = st.recursive(SCALARS, _containers, max_leaves=12)
 DICTS = st.dictionaries(NAMES, VALUES, max_size=4)
-SPECS = st.builds(AggregatorSpec, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
+KINDS = st.sampled_from(["value", "stat", "ring", "timeseries", "best"])
+SPECS = st.builds(AggregatorSpec, KINDS | TEXTS, st.integers(0, 2) | INT64)
 
 _OPTIONAL_TEXT = st.none() | TEXTS
 _FIELDS = {

@@ -38,6 +38,7 @@ def aggregators(draw):
                 StatAggregator.lazy(2),
                 RingAggregator.lazy(2),
                 TimeSeriesAggregator.lazy(),
+                TimeSeriesAggregator.lazy("min"),
             ]
         )
     )()

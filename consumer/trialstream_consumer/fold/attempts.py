@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.aggregators import AggregatorSpec, BestAggregator
 from trialstream_schemas.model.attempts import Attempt, FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.status import Status
 from trialstream_schemas.model.times import from_micros
@@ -54,14 +54,25 @@ def apply_start(trial: Trial, event: TrialStarted) -> None:
     if number > len(trial.attempts):
         started = from_micros(event.time)
         trial.attempts.append(TrialAttempt(given.key, number, started, given.resume_step, given.world_size))
+        _rewind(trial, number, given.resume_step)
         _run(trial, event)
         return
     held = trial.attempts[number - 1]
+    if held.resume_step is None:
+        _rewind(trial, number, given.resume_step)
     resume_step = given.resume_step if held.resume_step is None else held.resume_step
     world_size = given.world_size if held.world_size is None else held.world_size
     trial.attempts[number - 1] = replace(held, resume_step=resume_step, world_size=world_size)
     if number == len(trial.attempts) and given.rank is not None and trial.finished is not None:
         trial.status, trial.finished = Status.Running, None
+
+
+def _rewind(trial: Trial, number: int, step: float | None) -> None:
+    """Take back the best observations of metrics that an attempt supersedes, if it resumes from a step."""
+    if step is not None:
+        for each in trial.metrics.values():
+            if isinstance(each, BestAggregator):
+                each.rewind(number, step)
 
 
 def _run(trial: Trial, event: TrialStarted) -> None:

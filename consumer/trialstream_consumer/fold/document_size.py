@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trialstream_schemas.model.aggregators import Aggregator, RingAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.aggregators import Aggregator, BestAggregator, RingAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.attempts import MAX_RANKS
 from trialstream_schemas.model.trial import Trial, TrialGroup
 from trialstream_schemas.model.values import key_size, size
@@ -48,6 +48,7 @@ MAX_PARTICIPANTS = MAX_RANKS
 MAX_JOINS = 12 * 1024
 # Upper bound of the fixed fields of a trial's document and of its chrono `runtime`.
 _FIXED_BYTES = 8 * 1024
+_WITH_LAST_STEP = (TimeSeriesAggregator.kind, BestAggregator.kind)
 # Upper bound of the bytes of an entry other than those of its key and value.
 _ENTRY_BYTES = 64
 
@@ -116,10 +117,10 @@ def last_step_growth(trial: Trial, event: MetricsLogged, step: float | str | Non
     growth = 0
     for name in event.names:
         held = trial.metrics.get(name)
-        if type(held) is TimeSeriesAggregator:
+        if isinstance(held, TimeSeriesAggregator):
             if text or type(held.last_step) is str:  # two numbers have the same size
                 growth += size(step) - size(held.last_step)
-        elif held is None and text and event.aggregator.kind == TimeSeriesAggregator.kind:
+        elif held is None and text and event.aggregator.kind in _WITH_LAST_STEP:
             growth += size(step) - size(None)
     return growth
 
