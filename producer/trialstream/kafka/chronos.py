@@ -170,8 +170,10 @@ class Chronos:
             started_before: Latest start, seconds on the clock `time.perf_counter`.
             log_start: Logs the start of a chrono.
         """
-        chains = [each for latest in list(self._open.values()) for each in latest.chain()]
-        for each in [*chains, *list(self.held.values())]:
+        running: list[OpenChrono | HeldChrono] = list(self.held.values())
+        for latest in list(self._open.values()):
+            running += latest.chain()
+        for each in running:
             if not each.announced and each.started <= started_before:
                 log_start(each)
                 each.announced = True
