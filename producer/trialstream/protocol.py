@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
+__all__ = ["By", "Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Reduce", "Sort", "Step"]
 
 Callback: TypeAlias = Callable[[], Awaitable[object] | object]
+By: TypeAlias = Literal["writer", "rank"]
 CommitLevel: TypeAlias = Literal["spooled", "acked", "folded"]
 Query: TypeAlias = Mapping[str, Any]
+Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "count"]
 Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | None
 Step: TypeAlias = int | float | str
 
@@ -44,6 +46,8 @@ class MetricHistory:
         values: float64; NaN and ±inf as they were logged.
         rows: Number of each row among all rows of the trial, in the order of the log, from 0; int64, ascending. To read
             only what is new, pass the last number plus one as `since_row`.
+
+    With `reduce`, the elements are one for each step, in the order of the steps: see `Protocol.fetch_metrics`.
     """
 
     steps: NDArray[Any]
@@ -684,6 +688,7 @@ class Protocol(ABC):
             MongoUnavailable: As for `fetch_trials`.
         """
 
+    @overload
     @abstractmethod
     async def fetch_metrics(
         self,
@@ -694,8 +699,57 @@ class Protocol(ABC):
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
         attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         """Read the history of metrics that are aggregated to a time series.
 
         Superseded rows are left out: those whose step is a number larger than the `resume_step` of an attempt after
@@ -713,12 +767,20 @@ class Protocol(ABC):
                 the first NaN or infinite value of each bucket, and the first and the last row.
             section: Section of the trial: `metrics`, `chronos` or `metadata`.
             attempts: Whether to return the rows of all attempts, also the superseded ones.
+            by: `writer` or `rank` to return the rows of each writer, or of each rank of the attempts, as a history of
+                their own. The rank of rows whose writer has none is None.
+            reduce: `mean`, `min`, `max`, `sum` or `count` to reduce all rows of a step to one, those of each writer or
+                rank by themselves. The steps are ascending, then texts and None follow; a row has the time, the writer
+                and the number of the last of its rows. The result is NaN if one of the values is, except the count.
+                `max_points` applies to the result.
             latest: As for `fetch_trials`.
 
         Returns:
-            The histories by name.
+            The histories by name; with `by`, for each name the histories by the id of the writer, in the order of their
+            first rows, or by rank, ascending.
 
         Raises:
+            InvalidValue: An argument is out of range; the message names it.
             ItemNotFound: There is no such trial, or no history of that name.
         """
 

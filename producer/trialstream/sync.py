@@ -24,7 +24,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.attempts import Attempt
@@ -34,7 +34,7 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream.arguments import resolve
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
+from trialstream.protocol import By, Callback, CommitLevel, MetricHistory, Query, Reduce, Sort, Step, refuse_copy
 from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
 
@@ -238,6 +238,7 @@ class SyncProtocol:
         fetch = self._protocol.fetch_projects
         return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
+    @overload
     def fetch_metrics(
         self,
         trial: Trial,
@@ -247,10 +248,56 @@ class SyncProtocol:
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
         attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         return self._run(
-            self._protocol.fetch_metrics,
+            self._protocol.fetch_metrics,  # type: ignore[arg-type]  # one overload for each `by`
             trial,
             *names,
             since_step=since_step,
@@ -258,6 +305,8 @@ class SyncProtocol:
             max_points=max_points,
             section=section,
             attempts=attempts,
+            by=by,
+            reduce=reduce,
             latest=latest,
         )
 

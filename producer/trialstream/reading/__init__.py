@@ -16,4 +16,5 @@
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
 | `rewinds` | the superseded rows of a bucket |
+| `views` | histories by writer or rank, and reduced by step |
 """

@@ -7,18 +7,19 @@ from __future__ import annotations
 import typing
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name
 
-from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import By, MetricHistory, Protocol, Query, Reduce, Sort, Step
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
 from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
 from trialstream.reading.rewinds import Rewinds
+from trialstream.reading.views import View
 from trialstream.runtime.caller import in_caller
 from trialstream.runtime.lifecycle import Lifecycle
 
@@ -157,6 +158,7 @@ class ReadingProtocol(Protocol):
         session.remember("projects", *(each.uid for each in found))
         return found
 
+    @overload
     async def fetch_metrics(
         self,
         trial: Trial,
@@ -166,22 +168,61 @@ class ReadingProtocol(Protocol):
         max_points: int | None = None,
         section: Section = "metrics",
         attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Section = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Section = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Section = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         uid = checked(trial, Trial, "trial").uid
-        by_uid = await self.fetch_histories(
-            [trial],
-            *names,
-            since_step=since_step,
-            since_row=since_row,
-            max_points=max_points,
-            section=section,
-            attempts=attempts,
-            latest=latest,
-        )
-        if missing := set(names) - by_uid[uid].keys():
+        view = View(by, reduce)
+        by_uid = await self._views([trial], names, view, since_step, since_row, max_points, section, attempts, latest)
+        found: dict[str, MetricHistory] = by_uid[uid]
+        if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
-        return by_uid[uid]
+        return found
 
     async def fetch_histories(
         self,
@@ -195,8 +236,24 @@ class ReadingProtocol(Protocol):
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         given = checked_trials(trials)
+        return await self._views(given, names, View(), since_step, since_row, max_points, section, attempts, latest)
+
+    async def _views(
+        self,
+        given: Sequence[Trial],
+        names: Sequence[str],
+        view: View,
+        since_step: Step | None,
+        since_row: int | None,
+        max_points: int | None,
+        section: Section,
+        attempts: bool,
+        latest: bool,
+    ) -> dict[str, dict[str, Any]]:
+        """Read histories, and make a view of each: for the uid of each trial, the views by name."""
         since = Since(check_step(since_step, "since_step"), check_row(since_row))
         max_points = check_points(max_points)
+        view.check()
         for name in names:
             check_name(name, "metric")
         if section not in ("metrics", "chronos", "metadata"):
@@ -209,20 +266,22 @@ class ReadingProtocol(Protocol):
             session.remember("trials", *exist)
         uids = {each.uid: await self._history_uid(each) for each in given}
         stored = list(uids.values())
-        with_attempts: WithAttempts = "none" if attempts else "rewound"
-        buckets, rewound = await session.read(
+        with_attempts: WithAttempts = "all" if view.by == "rank" else "none" if attempts else "rewound"
+        buckets, attempted = await session.read(
             lambda: session.reader.histories(stored, section, names, since, with_attempts), latest=latest
         )
 
-        def arrays() -> dict[str, dict[str, MetricHistory]]:
+        def finish(history: MetricHistory) -> MetricHistory:
+            return history if max_points is None else downsampled(history, max_points)
+
+        def views() -> dict[str, dict[str, Any]]:
             by_uid = {}
             for uid in list(buckets):
-                rewinds = Rewinds(rewound[uid]) if uid in rewound else None
+                trial = attempted.get(uid)
+                rewinds = None if trial is None or attempts else Rewinds(trial)
                 found = histories(buckets.pop(uid), since, rewinds)  # not all buckets are held beside all arrays
-                if max_points is not None:
-                    found = {name: downsampled(each, max_points) for name, each in found.items()}
-                by_uid[uid] = found
+                by_uid[uid] = {name: view.of(each, trial, finish) for name, each in found.items()}
             return {given_uid: by_uid.get(uid, {}) for given_uid, uid in uids.items()}
 
-        found: dict[str, dict[str, MetricHistory]] = await in_caller(arrays)  # long ones would hold up the I/O thread
+        found: dict[str, dict[str, Any]] = await in_caller(views)  # long ones would hold up the I/O thread
         return found
