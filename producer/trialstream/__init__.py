@@ -53,7 +53,19 @@ from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGro
 
 from trialstream.config import Config
 from trialstream.connect import connect
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import (
+    BandKey,
+    By,
+    Callback,
+    CommitLevel,
+    MetricBands,
+    MetricHistory,
+    Protocol,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+)
 from trialstream.reading.paths import path
 from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
@@ -66,7 +78,9 @@ __all__ = [
     "Aggregator",
     "AggregatorSpec",
     "Attempt",
+    "BandKey",
     "BestAggregator",
+    "By",
     "Callback",
     "ChronoError",
     "CommitLevel",
@@ -81,6 +95,7 @@ __all__ = [
     "KafkaProtocol",
     "KafkaUnavailable",
     "LogMismatch",
+    "MetricBands",
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
@@ -93,6 +108,7 @@ __all__ = [
     "Query",
     "QueryError",
     "ReadOnlyProtocol",
+    "Reduce",
     "RingAggregator",
     "SchemaError",
     "ServerUnavailable",

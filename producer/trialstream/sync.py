@@ -34,7 +34,19 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream.arguments import resolve
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.protocol import By, Callback, CommitLevel, MetricHistory, Query, Reduce, Sort, Step, refuse_copy
+from trialstream.protocol import (
+    BandKey,
+    By,
+    Callback,
+    CommitLevel,
+    MetricBands,
+    MetricHistory,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+    refuse_copy,
+)
 from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
 
@@ -330,6 +342,54 @@ class SyncProtocol:
             max_points=max_points,
             section=section,
             attempts=attempts,
+            latest=latest,
+        )
+
+    @overload
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        return self._run(
+            self._protocol.fetch_bands,  # type: ignore[arg-type]  # one overload for each `by`
+            trials if isinstance(trials, Mapping) else checked_trials(trials),  # in this thread, as for histories
+            name,
+            by=by,
+            points=points,
+            quantiles=quantiles,
+            section=section,
             latest=latest,
         )
 

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
@@ -14,7 +15,8 @@ from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name
 
-from trialstream.protocol import By, MetricHistory, Protocol, Query, Reduce, Sort, Step
+from trialstream.protocol import BandKey, By, MetricBands, MetricHistory, Protocol, Query, Reduce, Sort, Step
+from trialstream.reading.bands import Curve, bands, check_grid, check_quantiles, curves_of, grid, key_of
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
 from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
@@ -26,6 +28,9 @@ from trialstream.runtime.lifecycle import Lifecycle
 __all__ = ["ReadSession", "ReadingProtocol"]
 
 T = TypeVar("T")
+# Trials whose histories are held at once: of each, only one value for each step remains.
+_TRIALS_AT_ONCE = 64
+_ANY_TRIAL = Trial(name="any")
 
 
 class ReadSession(typing.Protocol):
@@ -218,7 +223,9 @@ class ReadingProtocol(Protocol):
     ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         uid = checked(trial, Trial, "trial").uid
         view = View(by, reduce)
-        by_uid = await self._views([trial], names, view, since_step, since_row, max_points, section, attempts, latest)
+        by_uid = await self._views(
+            [trial], names, view, since_step, since_row, max_points, section, attempts=attempts, latest=latest
+        )
         found: dict[str, MetricHistory] = by_uid[uid]
         if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
@@ -236,7 +243,72 @@ class ReadingProtocol(Protocol):
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         given = checked_trials(trials)
-        return await self._views(given, names, View(), since_step, since_row, max_points, section, attempts, latest)
+        return await self._views(
+            given, names, View(), since_step, since_row, max_points, section, attempts=attempts, latest=latest
+        )
+
+    @overload
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Section = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Section = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Section = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        points, levels = check_grid(points), check_quantiles(quantiles)
+        if by is not None:
+            key_of(_ANY_TRIAL, by)  # checks the path
+        if isinstance(trials, Mapping):
+            fields = ["uid"] if by is None else [by]
+            given = await self.fetch_trials(trials, fields=fields, latest=latest)
+        else:
+            given = list({each.uid: each for each in checked_trials(trials)}.values())
+        curves: dict[str, Curve] = {}
+        for at in range(0, len(given), _TRIALS_AT_ONCE):
+            some = given[at : at + _TRIALS_AT_ONCE]
+            found = await self._views(some, [name], View(), None, None, None, section, attempts=False, latest=latest)
+            curves.update(await in_caller(functools.partial(curves_of, found, name)))
+        by_key: dict[BandKey, list[str]] = {}
+        for each in given:
+            if each.uid in curves:
+                by_key.setdefault(None if by is None else key_of(each, by), []).append(each.uid)
+
+        def banded() -> dict[BandKey, MetricBands]:
+            steps = grid(list(curves.values()), points)
+            groups = by_key if by is not None or by_key else {None: []}
+            return {key: bands([curves[uid] for uid in uids], uids, steps, levels) for key, uids in groups.items()}
+
+        by_value: dict[BandKey, MetricBands] = await in_caller(banded)
+        return by_value[None] if by is None else by_value
 
     async def _views(
         self,
@@ -247,6 +319,7 @@ class ReadingProtocol(Protocol):
         since_row: int | None,
         max_points: int | None,
         section: Section,
+        *,
         attempts: bool,
         latest: bool,
     ) -> dict[str, dict[str, Any]]:
