@@ -55,7 +55,19 @@ from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGro
 
 from trialstream.config import Config
 from trialstream.connect import connect
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import (
+    BandKey,
+    By,
+    Callback,
+    CommitLevel,
+    MetricBands,
+    MetricHistory,
+    Protocol,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+)
 from trialstream.reading.paths import path
 from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
@@ -86,7 +98,9 @@ __all__ = [
     "AggregatorSpec",
     "AsyncTracker",
     "Attempt",
+    "BandKey",
     "BestAggregator",
+    "By",
     "Callback",
     "ChronoError",
     "CommitLevel",
@@ -103,6 +117,7 @@ __all__ = [
     "KafkaProtocol",
     "KafkaUnavailable",
     "LogMismatch",
+    "MetricBands",
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
@@ -115,6 +130,7 @@ __all__ = [
     "Query",
     "QueryError",
     "ReadOnlyProtocol",
+    "Reduce",
     "RingAggregator",
     "SchemaError",
     "ServerUnavailable",

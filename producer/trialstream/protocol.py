@@ -24,11 +24,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
+__all__ = [
+    "BandKey",
+    "By",
+    "Callback",
+    "CommitLevel",
+    "MetricBands",
+    "MetricHistory",
+    "Protocol",
+    "Query",
+    "Reduce",
+    "Sort",
+    "Step",
+]
 
 Callback: TypeAlias = Callable[[], Awaitable[object] | object]
+BandKey: TypeAlias = str | int | float | bool | None
+By: TypeAlias = Literal["writer", "rank"]
 CommitLevel: TypeAlias = Literal["spooled", "acked", "folded"]
 Query: TypeAlias = Mapping[str, Any]
+Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "count"]
 Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | None
 Step: TypeAlias = int | float | str
 
@@ -44,6 +59,8 @@ class MetricHistory:
         values: float64; NaN and ±inf as they were logged.
         rows: Number of each row among all rows of the trial, in the order of the log, from 0; int64, ascending. To read
             only what is new, pass the last number plus one as `since_row`.
+
+    With `reduce`, the elements are one for each step, in the order of the steps: see `Protocol.fetch_metrics`.
     """
 
     steps: NDArray[Any]
@@ -54,6 +71,34 @@ class MetricHistory:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+@dataclass(frozen=True)
+class MetricBands:
+    """Statistics of one metric over many trials, by step: arrays of the same length, one element for each step.
+
+    Attributes:
+        steps: The common steps, ascending; float64.
+        count: Number of trials that have a value at the step; int64. Without one, the statistics are NaN.
+        mean: Mean, float64.
+        std: Population standard deviation, float64.
+        min: Minimum, float64.
+        max: Maximum, float64.
+        quantiles: Quantile → its values, float64.
+        trials: Uids of the trials that have a history of the metric.
+    """
+
+    steps: NDArray[np.float64]
+    count: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    min: NDArray[np.float64]
+    max: NDArray[np.float64]
+    quantiles: dict[float, NDArray[np.float64]]
+    trials: list[str]
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
 def refuse_copy(protocol: object) -> NoReturn:
@@ -687,6 +732,7 @@ class Protocol(ABC):
             MongoUnavailable: As for `fetch_trials`.
         """
 
+    @overload
     @abstractmethod
     async def fetch_metrics(
         self,
@@ -697,8 +743,57 @@ class Protocol(ABC):
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
         attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         """Read the history of metrics that are aggregated to a time series.
 
         Superseded rows are left out: those whose step is a number larger than the `resume_step` of an attempt after
@@ -716,12 +811,20 @@ class Protocol(ABC):
                 the first NaN or infinite value of each bucket, and the first and the last row.
             section: Section of the trial: `metrics`, `chronos` or `metadata`.
             attempts: Whether to return the rows of all attempts, also the superseded ones.
+            by: `writer` or `rank` to return the rows of each writer, or of each rank of the attempts, as a history of
+                their own. The rank of rows whose writer has none is None.
+            reduce: `mean`, `min`, `max`, `sum` or `count` to reduce all rows of a step to one, those of each writer or
+                rank by themselves. The steps are ascending, then texts and None follow; a row has the time, the writer
+                and the number of the last of its rows. The result is NaN if one of the values is, except the count.
+                `max_points` applies to the result.
             latest: As for `fetch_trials`.
 
         Returns:
-            The histories by name.
+            The histories by name; with `by`, for each name the histories by the id of the writer, in the order of their
+            first rows, or by rank, ascending.
 
         Raises:
+            InvalidValue: An argument is out of range; the message names it.
             ItemNotFound: There is no such trial, or no history of that name.
         """
 
@@ -755,6 +858,73 @@ class Protocol(ABC):
 
         Raises:
             ItemNotFound: One of the trials does not exist.
+        """
+
+    @overload
+    @abstractmethod
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    @abstractmethod
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        """Read statistics of a metric over many trials by step, such as those of the seeds of a group.
+
+        The values of each trial are interpolated linearly between its first and its last step; outside, it has none.
+        Values at the same step of a trial, such as those of its ranks, are replaced by their mean. NaN is left out, and
+        so are superseded rows and rows whose step is not a number.
+
+        Args:
+            trials: The trials, or a query for them, as for `fetch_trials`.
+            name: Name of the metric.
+            by: Path of a field, such as `group_id` or `parameters.lr`, to return the statistics of the trials with each
+                value of it; None for those of all trials.
+            points: Maximum number of steps, 2 to 10,000. If the trials have no more steps, the result has all of
+                them, and otherwise this many at equal distances.
+            quantiles: The quantiles to compute, numbers from 0 to 1.
+            section: As for `fetch_metrics`; only rows with steps count, which chronos and metadata do not have.
+            latest: As for `fetch_trials`.
+
+        Returns:
+            The statistics; empty without a history of that name. With `by`, a dict by value, in the order of the first
+            trials: None where it is missing, and its text if it is a list or a dict. All have the same steps.
+
+        Raises:
+            InvalidValue: `points` or `quantiles` are out of range.
+            ItemNotFound: One of the given trials does not exist.
+            QueryError: The query or `by` is not supported.
         """
 
     # --- Waiting

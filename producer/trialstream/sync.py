@@ -24,7 +24,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.attempts import Attempt
@@ -34,7 +34,19 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream.arguments import resolve
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
+from trialstream.protocol import (
+    BandKey,
+    By,
+    Callback,
+    CommitLevel,
+    MetricBands,
+    MetricHistory,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+    refuse_copy,
+)
 from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
 
@@ -238,6 +250,7 @@ class SyncProtocol:
         fetch = self._protocol.fetch_projects
         return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
+    @overload
     def fetch_metrics(
         self,
         trial: Trial,
@@ -247,10 +260,56 @@ class SyncProtocol:
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
         attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         return self._run(
-            self._protocol.fetch_metrics,
+            self._protocol.fetch_metrics,  # type: ignore[arg-type]  # one overload for each `by`
             trial,
             *names,
             since_step=since_step,
@@ -258,6 +317,8 @@ class SyncProtocol:
             max_points=max_points,
             section=section,
             attempts=attempts,
+            by=by,
+            reduce=reduce,
             latest=latest,
         )
 
@@ -281,6 +342,54 @@ class SyncProtocol:
             max_points=max_points,
             section=section,
             attempts=attempts,
+            latest=latest,
+        )
+
+    @overload
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        return self._run(
+            self._protocol.fetch_bands,  # type: ignore[arg-type]  # one overload for each `by`
+            trials if isinstance(trials, Mapping) else checked_trials(trials),  # in this thread, as for histories
+            name,
+            by=by,
+            points=points,
+            quantiles=quantiles,
+            section=section,
             latest=latest,
         )
 

@@ -251,3 +251,89 @@ async def test_trials_are_found_by_their_best_value(served, protocol):
     assert good.uid == trials[1].uid
     assert [(each.best, each.best_step) for each in found] == [(0.3, 1), (0.4, 1), (0.1, 0)]
     assert len(history["val/acc"]) == 4
+
+
+async def test_histories_by_rank(served, protocol):
+    """Rows and chronos of ranks are read rank by rank or reduced by step, also after a restart with other processes."""
+    trial = await protocol.new_trial(named())
+    for number, steps in enumerate([range(4), range(2, 6)]):
+        resume_step = 1 if number else None
+        async with connected(served) as one, connected(served) as two:
+            for rank, each in enumerate((one, two)):
+                attempt = ts.Attempt(f"job/{number}", rank=rank, world_size=2, resume_step=resume_step)
+                await each.log_trial_start(trial, attempt=attempt)
+                for step in steps:
+                    await each.log_trial_metrics(trial, step=step, loss=100.0 * number + 10.0 * rank + step)
+                await each.log_trial_chrono_start(trial, "step", ts.TimeSeriesAggregator.lazy())
+                await each.log_trial_chrono_finish(trial, "step")
+            for each in (one, two):
+                await each.commit("folded")
+    by_rank = (await protocol.fetch_metrics(trial, "loss", by="rank"))["loss"]
+    by_writer = (await protocol.fetch_metrics(trial, "loss", by="writer", attempts=True))["loss"]
+    means = (await protocol.fetch_metrics(trial, "loss", reduce="mean", since_step=1))["loss"]
+    counts = (await protocol.fetch_metrics(trial, "loss", reduce="count", attempts=True))["loss"]
+    few = (await protocol.fetch_metrics(trial, "loss", by="rank", max_points=3))["loss"]
+    chronos = (await protocol.fetch_metrics(trial, section="chronos", by="rank", reduce="count"))["step"]
+    await protocol.log_trial_metrics(trial, step=0, loss=7.0)
+    with_others = (await protocol.fetch_metrics(trial, "loss", by="rank"))["loss"]
+    with pytest.raises(ts.InvalidValue, match="by: expected"):
+        await protocol.fetch_metrics(trial, by="host")
+
+    assert {rank: each.values.tolist() for rank, each in by_rank.items()} == {
+        0: [0, 1, 102, 103, 104, 105], 1: [10, 11, 112, 113, 114, 115]
+    }  # fmt: skip
+    assert [len(each) for each in by_writer.values()] == [4] * 4
+    assert (means.steps.tolist(), means.values.tolist()) == ([1, 2, 3, 4, 5], [6, 107, 108, 109, 110])
+    assert counts.values.tolist() == [2, 2, 4, 4, 2, 2]
+    assert [each.steps.tolist() for each in few.values()] == [[0, 5], [0, 5]]
+    assert {rank: each.values.tolist() for rank, each in chronos.items()} == {0: [2], 1: [2]}
+    assert list(with_others) == [0, 1, None]
+
+    def read():
+        with trialstream.sync.connect(mongo=served.mongo, prefix=served.prefix, read_only=True) as reader:
+            [found] = reader.fetch_trials({"uid": trial.uid})
+            return reader.fetch_metrics(found, "loss", by="rank", reduce="max")["loss"]
+
+    assert {rank: each.values.max() for rank, each in (await run_sync(read)).items()} == {0: 105, 1: 115}
+
+
+async def test_bands_of_the_seeds_of_a_group(served, protocol):
+    """Trials of a query, or given ones, become bands on one grid of steps, all together or by a field."""
+    name = named().name
+    trials = []
+    for lr, seed in [(0.1, 0), (0.1, 1), (0.2, 2)]:
+        parameters = {"lr": lr, "seed": seed}
+        trials.append(await protocol.new_trial(ts.Trial(name=name, parameters=parameters)))
+        for step in range(4 + seed):
+            await protocol.log_trial_metrics(trials[-1], step=step, loss=10.0 * seed + step)
+    await protocol.new_trial(ts.Trial(name=name, parameters={"lr": 0.3}))  # without a history
+    together = await protocol.fetch_bands({"name": name}, "loss", quantiles=[0.5])
+    by_lr = await protocol.fetch_bands(iter(trials), "loss", by="parameters.lr", points=3)
+    nothing = await protocol.fetch_bands({"name": name}, "other")
+    with pytest.raises(ts.QueryError, match="there is no field 'group'"):
+        await protocol.fetch_bands(trials, "loss", by="group")
+    with pytest.raises(ts.InvalidValue, match="points: expected 2 to 10000, got 0"):
+        await protocol.fetch_bands(trials, "loss", points=0)
+    with pytest.raises(ts.ItemNotFound):
+        await protocol.fetch_bands([named()], "loss")
+
+    assert together.steps.tolist() == [0, 1, 2, 3, 4, 5]
+    assert together.count.tolist() == [3, 3, 3, 3, 2, 1]
+    assert together.mean.tolist() == [10, 11, 12, 13, 19, 25]
+    assert together.min.tolist() == [0, 1, 2, 3, 14, 25]
+    assert together.max.tolist() == [20, 21, 22, 23, 24, 25]
+    assert together.quantiles[0.5].tolist() == [10, 11, 12, 13, 19, 25]
+    assert sorted(together.trials) == sorted(each.uid for each in trials)
+    assert list(by_lr) == [0.1, 0.2]
+    assert by_lr[0.1].steps.tolist() == by_lr[0.2].steps.tolist() == [0, 2.5, 5]
+    assert by_lr[0.1].count.tolist() == [2, 2, 0]
+    assert by_lr[0.1].mean[:2].tolist() == [5, 7.5]
+    assert by_lr[0.2].mean.tolist() == [20, 22.5, 25]
+    assert (len(nothing), nothing.trials) == (0, [])
+
+    def read_by():
+        with trialstream.sync.connect(mongo=served.mongo, prefix=served.prefix, read_only=True) as reader:
+            found = reader.fetch_trials({"name": name})
+            return reader.fetch_bands((each for each in found if reader.get_trial(each)), "loss", by="status")
+
+    assert [each.count.tolist() for each in (await run_sync(read_by)).values()] == [[3, 3, 3, 3, 2, 1]]
