@@ -2,9 +2,11 @@
 
 import trialstream as ts
 
-async with ts.connect() as protocol:
-    trial = await protocol.new_trial(ts.Trial(name="mlp", parameters={"lr": 0.1}), auto_increment=True)
-    await protocol.log_trial_metrics(trial, step=1, loss=0.5)
+with ts.track("mlp", parameters={"lr": 0.1}) as t:  # or `async with`
+    t.log({"loss": 0.5}, step=1)
+
+async with ts.connect() as protocol:  # the protocol beneath, for all else
+    trials = await protocol.fetch_trials({"name": "mlp"})
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from trialstream_schemas.errors import (
 from trialstream_schemas.model.aggregators import (
     Aggregator,
     AggregatorSpec,
+    BestAggregator,
     RingAggregator,
     StatAggregator,
     TimeSeriesAggregator,
@@ -46,12 +49,25 @@ from trialstream_schemas.model.aggregators import (
     timeseries_aggregator,
     value_aggregator,
 )
+from trialstream_schemas.model.attempts import Attempt, Participant, TrialAttempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
 from trialstream.config import Config
 from trialstream.connect import connect
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import (
+    BandKey,
+    By,
+    Callback,
+    CommitLevel,
+    MetricBands,
+    MetricHistory,
+    Protocol,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+)
 from trialstream.reading.paths import path
 from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
@@ -59,10 +75,32 @@ from trialstream.updates import Update, update
 if TYPE_CHECKING:
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
+    from trialstream.tracking import (
+        AsyncTracker,
+        Handle,
+        Health,
+        SyncTracker,
+        Terminated,
+        Tracker,
+        chrono,
+        current,
+        instrument,
+        log,
+        log_arguments,
+        log_metadata,
+        note,
+        tag,
+        track,
+    )
 
 __all__ = [
     "Aggregator",
     "AggregatorSpec",
+    "AsyncTracker",
+    "Attempt",
+    "BandKey",
+    "BestAggregator",
+    "By",
     "Callback",
     "ChronoError",
     "CommitLevel",
@@ -71,15 +109,19 @@ __all__ = [
     "ConfigError",
     "CustomStatus",
     "Fenced",
+    "Handle",
+    "Health",
     "InvalidType",
     "InvalidValue",
     "ItemNotFound",
     "KafkaProtocol",
     "KafkaUnavailable",
     "LogMismatch",
+    "MetricBands",
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
+    "Participant",
     "Project",
     "ProjectionBehind",
     "ProjectionIsReadOnly",
@@ -88,6 +130,7 @@ __all__ = [
     "Query",
     "QueryError",
     "ReadOnlyProtocol",
+    "Reduce",
     "RingAggregator",
     "SchemaError",
     "ServerUnavailable",
@@ -99,31 +142,67 @@ __all__ = [
     "Statistics",
     "Status",
     "Step",
+    "SyncTracker",
+    "Terminated",
     "TimeSeriesAggregator",
+    "Tracker",
     "Trial",
+    "TrialAttempt",
     "TrialError",
     "TrialGroup",
     "TrialStreamError",
     "UnknownSchema",
     "Update",
     "ValueAggregator",
+    "chrono",
     "connect",
+    "current",
+    "instrument",
+    "log",
+    "log_arguments",
+    "log_metadata",
+    "note",
     "path",
+    "tag",
     "timeseries_aggregator",
+    "track",
     "update",
     "value_aggregator",
 ]
 
-# The modules of the names that are imported at their first use, since they need Kafka's and MongoDB's clients.
-_HEAVY = {"KafkaProtocol": "trialstream.kafka.protocol", "ReadOnlyProtocol": "trialstream.reading.read_only"}
+# The modules of the names that are imported at their first use: they, or what most programs use with them, need Kafka's
+# and MongoDB's clients.
+_LAZY = {
+    "KafkaProtocol": "trialstream.kafka.protocol",
+    "ReadOnlyProtocol": "trialstream.reading.read_only",
+} | dict.fromkeys(
+    (
+        "AsyncTracker",
+        "Handle",
+        "Health",
+        "SyncTracker",
+        "Terminated",
+        "Tracker",
+        "chrono",
+        "current",
+        "instrument",
+        "log",
+        "log_arguments",
+        "log_metadata",
+        "note",
+        "tag",
+        "track",
+    ),
+    "trialstream.tracking",
+)
 
 
 if not TYPE_CHECKING:  # type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name not in _HEAVY:
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(_HEAVY[name]), name)
+        globals()[name] = found = getattr(import_module(_LAZY[name]), name)
         return found
 
 

@@ -140,6 +140,7 @@ class Config:
             protocol with a named projection is read-only; consumers ignore the setting.
         indexes: Paths of trials that consumers index, separated by commas, such as `parameters,metrics.loss.last`; a
             field of users' keys, such as `parameters`, is indexed by each key.
+        dashboard: Address of a dashboard, of which `Tracker.url` is a page; empty if there is none.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
         kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         kafka_sasl_username: SASL user.
@@ -165,6 +166,7 @@ class Config:
     block_seconds: float = 5.0
     projection: str = ""
     indexes: str = ""
+    dashboard: str = ""
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = ""
     kafka_sasl_username: str = ""

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
@@ -23,11 +24,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Callback", "CommitLevel", "MetricHistory", "Protocol", "Query", "Sort", "Step"]
+__all__ = [
+    "BandKey",
+    "By",
+    "Callback",
+    "CommitLevel",
+    "MetricBands",
+    "MetricHistory",
+    "Protocol",
+    "Query",
+    "Reduce",
+    "Sort",
+    "Step",
+]
 
 Callback: TypeAlias = Callable[[], Awaitable[object] | object]
+BandKey: TypeAlias = str | int | float | bool | None
+By: TypeAlias = Literal["writer", "rank"]
 CommitLevel: TypeAlias = Literal["spooled", "acked", "folded"]
 Query: TypeAlias = Mapping[str, Any]
+Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "count"]
 Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | None
 Step: TypeAlias = int | float | str
 
@@ -43,6 +59,8 @@ class MetricHistory:
         values: float64; NaN and ±inf as they were logged.
         rows: Number of each row among all rows of the trial, in the order of the log, from 0; int64, ascending. To read
             only what is new, pass the last number plus one as `since_row`.
+
+    With `reduce`, the elements are one for each step, in the order of the steps: see `Protocol.fetch_metrics`.
     """
 
     steps: NDArray[Any]
@@ -53,6 +71,34 @@ class MetricHistory:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+@dataclass(frozen=True)
+class MetricBands:
+    """Statistics of one metric over many trials, by step: arrays of the same length, one element for each step.
+
+    Attributes:
+        steps: The common steps, ascending; float64.
+        count: Number of trials that have a value at the step; int64. Without one, the statistics are NaN.
+        mean: Mean, float64.
+        std: Population standard deviation, float64.
+        min: Minimum, float64.
+        max: Maximum, float64.
+        quantiles: Quantile → its values, float64.
+        trials: Uids of the trials that have a history of the metric.
+    """
+
+    steps: NDArray[np.float64]
+    count: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    min: NDArray[np.float64]
+    max: NDArray[np.float64]
+    quantiles: dict[float, NDArray[np.float64]]
+    trials: list[str]
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
 def refuse_copy(protocol: object) -> NoReturn:
@@ -147,13 +193,25 @@ class Protocol(ABC):
     # --- Trials: start and end
 
     @abstractmethod
-    async def log_trial_start(self, trial: Trial) -> None:
+    async def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> None:
         """Log that a trial starts to run: its status becomes `Running`, and heartbeats begin.
 
-        A second start is a resume; `starts` counts it.
+        A second start is a resume; `starts` counts it. With an attempt, the processes of one training run start the
+        trial once: the first start that names the attempt starts the trial, and the others join it. `Trial.ranks` has
+        the state of each rank, and the trial ends when all ranks have ended: `Exception` if any failed, otherwise
+        `Interrupted` if any was, otherwise `Completed`.
+
+        An attempt with a `resume_step` rewinds the trial: rows of earlier attempts, and of writers without an attempt,
+        are superseded if their step is a larger number. Nothing is deleted: see `fetch_metrics`.
 
         Args:
             trial: The trial.
+            attempt: The attempt, and the place of this process in it; None for a start of the whole trial. A Protocol
+                takes part in one attempt of a trial, to which all its rows of the trial belong: open another Protocol
+                for another attempt.
+
+        Raises:
+            InvalidValue: This Protocol takes part in another attempt of the trial.
         """
 
     @abstractmethod
@@ -172,10 +230,14 @@ class Protocol(ABC):
         clock if this process started the trial, and are otherwise the difference of the two times in the log. A further
         finish without a start in between changes the status and the errors only, not the runtime or `finished`.
 
+        The finish of a process that takes part in an attempt ends its rank, and the trial if it is the last rank of the
+        latest attempt: see `log_trial_start`.
+
         Args:
             trial: The trial.
             exc_type: Class of the exception that ended it, or None.
-            exc_val: The exception; its message is appended to `errors`.
+            exc_val: The exception; its message is appended to `errors`, and so is that of a KeyboardInterrupt that has
+                one, such as the name of a signal.
             exc_tb: Its traceback, which is stored with the message.
         """
 
@@ -382,14 +444,15 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_project(self, project: Project) -> Project:
+    async def new_project(self, project: Project, *, wait: bool = True) -> Project:
         """Create a project.
 
         Args:
             project: The project, without groups and trials unless a call has returned it.
+            wait: Whether to wait until the log has decided whether the project is new; as for `new_trial`.
 
         Returns:
-            The created project, or the existing one of that name.
+            The created project, or the existing one of that name; without waiting, the project as it was passed.
 
         Raises:
             InvalidValue: A new project has groups or trials.
@@ -410,14 +473,15 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+    async def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
         """Create a group.
 
         Args:
             group: The group, without trials unless a call has returned it.
+            wait: Whether to wait until the log has decided whether the group is new; as for `new_trial`.
 
         Returns:
-            The created group; None if it exists already.
+            The created group; None if it exists already. Without waiting, the group as it was passed.
 
         Raises:
             InvalidValue: A new group has trials, or another value that a creation does not carry.
@@ -481,7 +545,9 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    async def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
+    async def new_trial(
+        self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
+    ) -> Trial | None:
         """Create a trial.
 
         Args:
@@ -492,13 +558,17 @@ class Protocol(ABC):
             wait: Whether to wait until the log has decided the revision. Without waiting, which needs `auto_increment`,
                 the trial can be logged to at once; it has no revision yet, and its uid contains the creating request.
                 With the setting `sync_writes` the call always waits.
+            run_id: Id of a training run, 1 to 200 characters, such as that of a job. All calls with the same id and the
+                same definition create one trial, whatever process makes them and whenever: the log takes the first
+                creation, and each call returns its trial. So no rank has to wait for another one.
 
         Returns:
             The created trial; None if it exists and `auto_increment` is false.
 
         Raises:
+            InvalidType: A field or `run_id` has the wrong type.
             InvalidValue: A field of a new trial has a value that a creation does not carry, such as `metrics`; or
-                `wait` is false without `auto_increment`.
+                `wait` is false without `auto_increment`; or `run_id` is empty or too long.
             ItemNotFound: Its project or group does not exist.
             CommitTimeout: Kafka has not acknowledged the event in time; not with `auto_increment`, see docs/spool.md.
             ProjectionBehind: The consumer has not folded the event in time; not with `auto_increment` either.
@@ -664,6 +734,7 @@ class Protocol(ABC):
             MongoUnavailable: As for `fetch_trials`.
         """
 
+    @overload
     @abstractmethod
     async def fetch_metrics(
         self,
@@ -673,9 +744,62 @@ class Protocol(ABC):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    @abstractmethod
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         """Read the history of metrics that are aggregated to a time series.
+
+        Superseded rows are left out: those whose step is a number larger than the `resume_step` of an attempt after
+        that of their writer, which `log_trial_start` begins. Rows keep their numbers.
 
         Args:
             trial: The trial.
@@ -688,12 +812,21 @@ class Protocol(ABC):
                 `(max_points - 2) // 3` if values are NaN or infinite, and the result has the minimum, the maximum and
                 the first NaN or infinite value of each bucket, and the first and the last row.
             section: Section of the trial: `metrics`, `chronos` or `metadata`.
+            attempts: Whether to return the rows of all attempts, also the superseded ones.
+            by: `writer` or `rank` to return the rows of each writer, or of each rank of the attempts, as a history of
+                their own. The rank of rows whose writer has none is None.
+            reduce: `mean`, `min`, `max`, `sum` or `count` to reduce all rows of a step to one, those of each writer or
+                rank by themselves. The steps are ascending, then texts and None follow; a row has the time, the writer
+                and the number of the last of its rows. The result is NaN if one of the values is, except the count.
+                `max_points` applies to the result.
             latest: As for `fetch_trials`.
 
         Returns:
-            The histories by name.
+            The histories by name; with `by`, for each name the histories by the id of the writer, in the order of their
+            first rows, or by rank, ascending.
 
         Raises:
+            InvalidValue: An argument is out of range; the message names it.
             ItemNotFound: There is no such trial, or no history of that name.
         """
 
@@ -706,6 +839,7 @@ class Protocol(ABC):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         """Read the histories of many trials in one query.
@@ -717,6 +851,7 @@ class Protocol(ABC):
             since_row: As for `fetch_metrics`; rows are numbered in each trial by itself.
             max_points: As for `fetch_metrics`.
             section: As for `fetch_metrics`.
+            attempts: As for `fetch_metrics`.
             latest: As for `fetch_trials`.
 
         Returns:
@@ -725,6 +860,73 @@ class Protocol(ABC):
 
         Raises:
             ItemNotFound: One of the trials does not exist.
+        """
+
+    @overload
+    @abstractmethod
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    @abstractmethod
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    @abstractmethod
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        """Read statistics of a metric over many trials by step, such as those of the seeds of a group.
+
+        The values of each trial are interpolated linearly between its first and its last step; outside, it has none.
+        Values at the same step of a trial, such as those of its ranks, are replaced by their mean. NaN is left out, and
+        so are superseded rows and rows whose step is not a number.
+
+        Args:
+            trials: The trials, or a query for them, as for `fetch_trials`.
+            name: Name of the metric.
+            by: Path of a field, such as `group_id` or `parameters.lr`, to return the statistics of the trials with each
+                value of it; None for those of all trials.
+            points: Maximum number of steps, 2 to 10,000. If the trials have no more steps, the result has all of
+                them, and otherwise this many at equal distances.
+            quantiles: The quantiles to compute, numbers from 0 to 1.
+            section: As for `fetch_metrics`; only rows with steps count, which chronos and metadata do not have.
+            latest: As for `fetch_trials`.
+
+        Returns:
+            The statistics; empty without a history of that name. With `by`, a dict by value, in the order of the first
+            trials: None where it is missing, and its text if it is a list or a dict. All have the same steps.
+
+        Raises:
+            InvalidValue: `points` or `quantiles` are out of range.
+            ItemNotFound: One of the given trials does not exist.
+            QueryError: The query or `by` is not supported.
         """
 
     # --- Waiting

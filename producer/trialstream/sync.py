@@ -24,16 +24,29 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.arguments import resolve
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.protocol import Callback, CommitLevel, MetricHistory, Query, Sort, Step, refuse_copy
+from trialstream.protocol import (
+    BandKey,
+    By,
+    Callback,
+    CommitLevel,
+    MetricBands,
+    MetricHistory,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+    refuse_copy,
+)
 from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
 
@@ -95,8 +108,8 @@ class SyncProtocol:
         if rest is not None:
             self._run(rest)
 
-    def log_trial_start(self, trial: Trial) -> None:
-        self._finish(self._protocol.log.log_trial_start(trial))
+    def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> None:
+        self._finish(self._protocol.log.log_trial_start(trial, attempt=attempt))
 
     def log_trial_finish(
         self,
@@ -169,14 +182,14 @@ class SyncProtocol:
     def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
         return self._run(self._protocol.get_project, project, latest=latest)
 
-    def new_project(self, project: Project) -> Project:
-        return self._run(self._protocol.new_project, project)
+    def new_project(self, project: Project, *, wait: bool = True) -> Project:
+        return self._run(self._protocol.new_project, project, wait=wait)
 
     def get_trial_group(self, group: TrialGroup, *, latest: bool = False) -> TrialGroup | None:
         return self._run(self._protocol.get_trial_group, group, latest=latest)
 
-    def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
-        return self._run(self._protocol.new_trial_group, group)
+    def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
+        return self._run(self._protocol.new_trial_group, group, wait=wait)
 
     def add_project_trial(self, project: Project, trial: Trial) -> None:
         self._finish(self._protocol.log.add_project_trial(project, trial))
@@ -190,8 +203,10 @@ class SyncProtocol:
     def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
         return self._run(self._protocol.get_trial, trial, latest=latest)
 
-    def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
-        return self._run(self._protocol.new_trial, trial, auto_increment, wait=wait)
+    def new_trial(
+        self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
+    ) -> Trial | None:
+        return self._run(self._protocol.new_trial, trial, auto_increment, wait=wait, run_id=run_id)
 
     def fetch_and_update_trial(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> Trial:
         return self._run(self._protocol.fetch_and_update_trial, query, attr, *args, **kwargs)
@@ -235,6 +250,7 @@ class SyncProtocol:
         fetch = self._protocol.fetch_projects
         return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
+    @overload
     def fetch_metrics(
         self,
         trial: Trial,
@@ -243,16 +259,66 @@ class SyncProtocol:
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         return self._run(
-            self._protocol.fetch_metrics,
+            self._protocol.fetch_metrics,  # type: ignore[arg-type]  # one overload for each `by`
             trial,
             *names,
             since_step=since_step,
             since_row=since_row,
             max_points=max_points,
             section=section,
+            attempts=attempts,
+            by=by,
+            reduce=reduce,
             latest=latest,
         )
 
@@ -264,6 +330,7 @@ class SyncProtocol:
         since_row: int | None = None,
         max_points: int | None = None,
         section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         return self._run(
@@ -273,6 +340,55 @@ class SyncProtocol:
             since_step=since_step,
             since_row=since_row,
             max_points=max_points,
+            section=section,
+            attempts=attempts,
+            latest=latest,
+        )
+
+    @overload
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Literal["metrics", "chronos", "metadata"] = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        return self._run(
+            self._protocol.fetch_bands,  # type: ignore[arg-type]  # one overload for each `by`
+            trials if isinstance(trials, Mapping) else checked_trials(trials),  # in this thread, as for histories
+            name,
+            by=by,
+            points=points,
+            quantiles=quantiles,
             section=section,
             latest=latest,
         )

@@ -59,6 +59,7 @@ METHODS = {
     "fetch_projects": "query=None",
     "fetch_metrics": "trial, *names, since_step=None, max_points=None",
     "fetch_histories": "trials, *names, since_step=None, max_points=None",
+    "fetch_bands": "trials, name",
 }
 # Methods whose trial must exist.
 TRIAL_METHODS = [
@@ -83,7 +84,7 @@ def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> 
         "get_trial": {"trial": trial},
         "add_project_trial": {"project": project, "trial": trial},
         "add_group_trial": {"group": group, "trial": trial},
-        "log_trial_start": {"trial": trial},
+        "log_trial_start": {"trial": trial, "attempt": ts.Attempt("job", rank=0, world_size=1, host="a")},
         "log_trial_chrono_start": {
             "trial": trial,
             "name": "step",
@@ -103,8 +104,9 @@ def arguments_of(project: ts.Project, group: ts.TrialGroup, trial: ts.Trial) -> 
         "fetch_trials": {"query": {"uid": trial.uid}, **pages},
         "fetch_groups": {"query": {"uid": group.uid}, **pages},
         "fetch_projects": {"query": {"uid": project.uid}, **pages},
-        "fetch_metrics": {"trial": trial, "since_step": 0, "max_points": 100},
+        "fetch_metrics": {"trial": trial, "since_step": 0, "max_points": 100, "attempts": True, "reduce": "mean"},
         "fetch_histories": {"trials": [trial], "since_step": 0, "max_points": 100},
+        "fetch_bands": {"trials": [trial], "name": "loss", "by": "name", "points": 10, "quantiles": [0.5]},
     }
 
 

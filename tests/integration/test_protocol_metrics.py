@@ -358,7 +358,7 @@ async def test_only_buckets_with_such_rows_are_read(served, protocol, trial, row
 
         async def lengths(since):
             found = await reader.histories([trial.uid], "metrics", ["loss"], since)
-            return sorted((each.shape.steps, each.number, len(each)) for each in found[trial.uid])
+            return sorted((each.shape.steps, each.number, len(each)) for each in found.buckets[trial.uid])
 
         everything = await lengths(Since())
         texts = [each for each in everything if each[0] == "text"]

@@ -23,6 +23,7 @@ READS = [
     "fetch_trials",
     "fetch_groups",
     "fetch_projects",
+    "fetch_bands",
     "fetch_metrics",
     "fetch_histories",
 ]

@@ -30,12 +30,16 @@ KNOWN = [
     AggregatorSpec("stat", 2),
     AggregatorSpec("ring", 2),
     AggregatorSpec("value"),
+    AggregatorSpec("best", 1),
+    AggregatorSpec("best", 2),
 ]
 UNKNOWN = [
     AggregatorSpec("timeseries", 1),
     AggregatorSpec("ring"),
     AggregatorSpec("stat", -1),
     AggregatorSpec("stat", 4097),
+    AggregatorSpec("best"),
+    AggregatorSpec("best", 3),
     AggregatorSpec("median"),
 ]
 START = 1_700_000_000_000_000
@@ -154,12 +158,12 @@ def update(dice):
     """Return an update of a trial, sometimes with a request or a claimed version."""
     given = {
         "trial": dice.choice(ADDRESSES),
-        "writer": "no writer" if dice.once_in(50) else dice.choice(["w1", "w1", "w2", "w3"]),
+        "writer": "no writer" if dice.once_in(50) else dice.choice(["w1", "w1", "w1", "w2", "w2", "w3", "w4", "w5"]),
         "time": dice.time(),
         "if_version": dice.randrange(6) if dice.once_in(5) else None,
         "request": f"up-{dice.randrange(8)}" if dice.once_in(4) else None,
     }
-    return several(dice, given) if dice.once_in(9) else one(dice, dice.randrange(17), given)
+    return several(dice, given) if dice.once_in(9) else one(dice, dice.choice([*range(17), 7, 7, 8]), given)
 
 
 def several(dice, given):
@@ -185,7 +189,7 @@ def one(dice, kind, given):
         case 6:
             return e.ChronoStarted(name=dice.name(), aggregator=dice.spec(), **given)
         case 7:
-            return e.TrialStarted(**given)
+            return e.TrialStarted(**({} if dice.once_in(3) else attempt(dice)), **given)
         case 8:
             elapsed = dice.choice([None, None, *FLOATS])
             return e.TrialFinished(interrupted=dice.once_in(3), elapsed=elapsed, error=dice.error(), **given)
@@ -201,6 +205,33 @@ def one(dice, kind, given):
             project_id, group_id = (dice.choice(BAD) if dice.once_in(9) else dice.choice([None, each]) for each in "pg")
             return e.TrialAttached(project_id=project_id, group_id=group_id, **given)
     return e.Heartbeat(**given)
+
+
+def attempt(dice):
+    """Return the fields of a start that names an attempt; one in ten is invalid."""
+    world_size = dice.choice([None, 1, 2, 2])
+    fields = {
+        "attempt": dice.choice(["k1", "k2", "k3", "k4"]),
+        "rank": None if dice.once_in(5) else dice.randrange(world_size or 2),
+        "world_size": world_size,
+        "host": dice.choice(["", "node é"]),
+        "resume_step": dice.choice([None, 0, 1, 1.5, 5, -(2**62), 2**53 + 1, 1e300]),
+    }
+    if dice.once_in(10):
+        fields |= dice.choice(
+            [
+                {"attempt": dice.choice(["", BAD[0], "k" * 257])},
+                {"rank": -1},
+                {"rank": 2, "world_size": 2},
+                {"rank": 2048, "world_size": None},
+                {"world_size": 0, "rank": None},
+                {"world_size": 2049},
+                {"host": "h" * 256},
+                {"resume_step": float("nan")},
+                {"resume_step": float("-inf")},
+            ]
+        )
+    return fields
 
 
 def burst(dice):

@@ -19,6 +19,8 @@ STATUSES = {
     "CreatedGroup": 0, "RunningGroup": 100, "Running": 101, "ErrorGroup": 200, "Interrupted": 201, "Exception": 202,
     "Broken": 203, "FinishedGroup": 300, "Suspended": 301, "Completed": 302,
 }  # fmt: skip
+# The bounds of the fold, which tests make smaller there and here.
+BOUNDS = {"attempts": 512, "participants": 2048, "joins": 12 * 1024}
 UNCOUNTED = {"MetricsLogged", "ChronoStarted", "ChronosFinished", "Heartbeat"}
 
 
@@ -85,6 +87,7 @@ def new_trial(world, event):
         "metrics": {}, "chronos": {}, "open_chronos": {}, "failed_chronos": {}, "status": status, "errors": [],
         "starts": 0, "created": event.time, "started": None, "finished": None, "last_seen": event.time,
         "writers": {}, "lost_events": 0, "state_version": 0, "history": [],
+        "attempts": [], "participants": {}, "former_participants": {},
     }  # fmt: skip
     return uid, True
 
@@ -182,20 +185,14 @@ def change(draft, event, kind):
             observe(draft["chronos"], event.name, event.aggregator, [])
             draft["open_chronos"][event.name] = draft["open_chronos"].get(event.name, 0) + 1
         case "TrialStarted":
-            draft["status"] = ("Running", 101)
-            draft["started"] = event.time if draft["started"] is None else draft["started"]
-            draft["finished"] = None
-            draft["starts"] += 1
+            if event.attempt is None or join(draft, event):
+                draft["status"] = ("Running", 101)
+                draft["started"] = event.time if draft["started"] is None else draft["started"]
+                draft["finished"] = None
+                draft["starts"] += 1
         case "TrialFinished":
-            if draft["finished"] is None:
-                elapsed = event.elapsed
-                if elapsed is None and draft["started"] is not None:
-                    elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
-                if elapsed is not None:
-                    draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))["seen"].append(elapsed)
-                draft["finished"] = event.time
-            ending = "Interrupted" if event.interrupted else "Completed" if event.error is None else "Exception"
-            draft["status"] = (ending, STATUSES[ending])
+            if (ending := ending_of(draft, event)) is not None:
+                end(draft, event, ending)
             add_error(draft, event)
         case "ArgumentsLogged":
             names(*event.values)
@@ -223,6 +220,100 @@ def change(draft, event, kind):
                 if getattr(event, key) is not None:
                     draft[key] = getattr(event, key)
     draft["last_seen"] = max(draft["last_seen"], time)
+    if event.writer in draft["participants"]:
+        participant = draft["participants"][event.writer]
+        participant["last_seen"] = max(participant["last_seen"], time)
+
+
+def attempt_of(trial, writer):
+    """Return the number of the attempt in which a writer takes part, or 0."""
+    former = trial["former_participants"].get(writer)
+    return former[0] if former else trial["participants"].get(writer, {"attempt": 0})["attempt"]
+
+
+def join(draft, event):
+    """Let a writer join an attempt; return whether the attempt is new."""
+    sizes = [event.world_size if event.world_size is not None else 2048, event.rank if event.rank is not None else 0]
+    names(event.attempt, event.host)
+    if not 1 <= len(event.attempt.encode()) <= 256 or len(event.host.encode()) > 255:
+        raise Refused
+    if not 1 <= sizes[0] <= 2048 or not 0 <= sizes[1] < sizes[0]:
+        raise Refused
+    if event.resume_step is not None and not math.isfinite(event.resume_step):
+        raise Refused
+    keys = [each["key"] for each in draft["attempts"]]
+    is_new = event.attempt not in keys
+    number = len(keys) + 1 if is_new else keys.index(event.attempt) + 1
+    is_latest = number >= len(keys)
+    held = attempt_of(draft, event.writer)
+    here, former = draft["participants"], draft["former_participants"]
+    if held not in (0, number) or number > BOUNDS["attempts"]:
+        raise Refused
+    if not held:
+        together = [each for each in here.values() if each["attempt"] == number]
+        if re.fullmatch("[A-Za-z0-9_-]{1,64}", event.writer) is None or len(here) + len(former) >= BOUNDS["joins"]:
+            raise Refused
+        if is_latest and len(together) >= BOUNDS["participants"]:
+            raise Refused
+    is_full = len(here) >= BOUNDS["participants"]
+    if not is_latest and (is_full or event.writer in former):
+        former.setdefault(event.writer, [number, event.rank])
+    else:
+        if is_full and event.writer not in here:
+            oldest = next(writer for writer, each in here.items() if each["attempt"] < number)
+            former[oldest] = [here[oldest]["attempt"], here[oldest]["rank"]]
+            del here[oldest]
+        before = here.get(event.writer, {"joined": event.time, "last_seen": event.time})
+        here[event.writer] = {
+            "attempt": number, "rank": event.rank, "host": event.host, "joined": before["joined"],
+            "last_seen": max(before["last_seen"], event.time), "status": "Running", "error": None,
+        }  # fmt: skip
+    given = {"resume_step": event.resume_step, "world_size": event.world_size}
+    if is_new:
+        draft["attempts"].append({"key": event.attempt, "started": event.time, **given})
+    else:
+        attempt = draft["attempts"][number - 1]
+        draft["attempts"][number - 1] = attempt | {
+            key: given[key] if attempt[key] is None else attempt[key] for key in given
+        }
+        if is_latest and event.rank is not None and draft["finished"] is not None:
+            draft["status"], draft["finished"] = ("Running", 101), None
+    return is_new
+
+
+def ending_of(draft, event):
+    """Note the end of a participant; return the status of the trial if it ended, else None."""
+    ending = "Interrupted" if event.interrupted else "Completed" if event.error is None else "Exception"
+    if event.writer in draft["former_participants"]:
+        return None
+    if event.writer not in draft["participants"]:
+        return ending
+    participant, latest = draft["participants"][event.writer], len(draft["attempts"])
+    participant["status"] = ending
+    parts = [event.error.type, event.error.message] if event.error else []
+    participant["error"] = ": ".join(each for each in parts if each)[:256] if event.error else None
+    if participant["attempt"] != latest or participant["rank"] is None:
+        return None
+    ranks = {}
+    for each in draft["participants"].values():
+        if each["attempt"] == latest and each["rank"] is not None:
+            ranks[each["rank"]] = each["status"]
+    if len(ranks) < (draft["attempts"][-1]["world_size"] or 0) or "Running" in ranks.values():
+        return None
+    return min(ranks.values(), key=["Exception", "Interrupted", "Completed"].index)
+
+
+def end(draft, event, ending):
+    """End a trial: set its status, and its runtime unless it has ended before."""
+    if draft["finished"] is None:
+        elapsed = event.elapsed
+        if elapsed is None and draft["started"] is not None:
+            elapsed = max(0.0, (event.time - draft["started"]) / 1_000_000)
+        if elapsed is not None:
+            draft["chronos"].setdefault("runtime", new_aggregator("stat", 0))
+            observe(draft["chronos"], "runtime", None, [elapsed])
+        draft["finished"] = event.time
+    draft["status"] = (ending, STATUSES[ending])
 
 
 def change_metrics(draft, event):
@@ -237,7 +328,10 @@ def change_metrics(draft, event):
     times = absolute(event)
     steps = steps[0] if steps else [None] * rows
     for name, column in zip(event.names, event.columns, strict=True):
-        observe(draft["metrics"], name, event.aggregator, column)["last_step"] = steps[-1]
+        held = observe(draft["metrics"], name, event.aggregator, column)
+        held["last_step"] = steps[-1]
+        attempt = attempt_of(draft, event.writer)
+        held["rows"][len(held["rows"]) - rows :] = [(x, step, attempt) for x, step in zip(column, steps, strict=True)]
     if plain_timeseries(event.aggregator):
         kind = "int" if event.steps else "float" if event.float_steps else "text" if event.text_steps else "none"
         for row, values in enumerate(zip(*event.columns, strict=True)):
@@ -283,9 +377,10 @@ def change_metadata(draft, event):
         if not is_aggregator(held):
             held = draft["metadata"][key] = new_aggregator(event.aggregator.kind, event.aggregator.argument)
         number = isinstance(x, int | float)
-        if held["kind"] in ("stat", "timeseries") and not number:
+        if held["kind"] in ("stat", "timeseries", "best") and not number:
             raise Refused
         held["seen"].append(x if held["kind"] == "ring" else float(x))
+        held["rows"].append((x, None, 0))
     for key, x in event.values.items():
         if plain_timeseries(event.aggregator) and isinstance(x, int | float):
             keep_row(draft, "metadata", [key], "none", None, event.time, event.writer, [float(x)])
@@ -301,15 +396,15 @@ def absolute(event):
 
 def plain_timeseries(spec):
     """Return whether an aggregator is a time series; only then are rows kept in the history."""
-    return (spec.kind, spec.argument) == ("timeseries", 0)
+    return (spec.kind, spec.argument) in (("timeseries", 0), ("best", 1), ("best", 2))
 
 
 def new_aggregator(kind, argument):
     """Return an aggregator without observations."""
-    least = {"value": None, "timeseries": None, "stat": 0, "ring": 1}
-    if kind not in least or (least[kind] is not None and not least[kind] <= argument <= 4096):
+    allowed = {"value": None, "timeseries": None, "stat": (0, 4096), "ring": (1, 4096), "best": (1, 2)}
+    if kind not in allowed or (allowed[kind] is not None and not allowed[kind][0] <= argument <= allowed[kind][1]):
         raise Refused
-    return {"aggregator": True, "kind": kind, "argument": argument, "seen": [], "last_step": None}
+    return {"aggregator": True, "kind": kind, "argument": argument, "seen": [], "rows": [], "last_step": None}
 
 
 def is_aggregator(x):
@@ -323,6 +418,7 @@ def observe(held, name, spec, xs):
         names(name)
         held[name] = new_aggregator(spec.kind, spec.argument)
     held[name]["seen"].extend(xs)
+    held[name]["rows"].extend((x, None, 0) for x in xs)
     return held[name]
 
 
@@ -339,8 +435,8 @@ def keep_row(draft, section, columns, kind, step, time, writer, values):
     draft["history"].append((section, tuple(columns), kind, step, time, writer, tuple(values)))
 
 
-def summary(aggregator):
-    """Return the expected document of an aggregator."""
+def summary(aggregator, attempts):
+    """Return the expected document of an aggregator of a trial with these attempts."""
     kind, seen = aggregator["kind"], aggregator["seen"]
     if kind == "value":
         return {"kind": kind, "last": seen[-1] if seen else None, "count": len(seen)}
@@ -365,9 +461,21 @@ def summary(aggregator):
         "skipped": seen[:skip],
         "last": seen[-1] if seen else None,
     }
-    if kind == "timeseries":
+    if kind in ("timeseries", "best"):
         found |= {"last_step": aggregator["last_step"]}
+    if kind == "best":
+        surviving = [row for row in aggregator["rows"] if not math.isnan(row[0]) and survives(row, attempts)]
+        sign = {1: 1, 2: -1}[aggregator["argument"]]
+        best = max(surviving, key=lambda row: sign * row[0], default=(None, None))  # the first of equal ones
+        found |= {"argument": aggregator["argument"], "best": best[0], "best_step": best[1]}
     return found
+
+
+def survives(row, attempts):
+    """Return whether no attempt after that of a row's writer has rewound the row."""
+    _, step, attempt = row
+    later = [each["resume_step"] for each in attempts[attempt:] if each["resume_step"] is not None]
+    return isinstance(step, str | None) or not any(step > bound for bound in later)
 
 
 class Rough:
@@ -405,13 +513,18 @@ def expected(world):
     for uid, trial in world["trials"].items():
         trials[uid] = {
             **trial,
-            "metrics": {name: summary(each) for name, each in trial["metrics"].items()},
-            "chronos": {name: summary(each) for name, each in trial["chronos"].items()},
-            "metadata": {key: summary(x) if is_aggregator(x) else x for key, x in trial["metadata"].items()},
+            "metrics": {name: summary(each, trial["attempts"]) for name, each in trial["metrics"].items()},
+            "chronos": {name: summary(each, trial["attempts"]) for name, each in trial["chronos"].items()},
+            "metadata": {
+                key: summary(x, trial["attempts"]) if is_aggregator(x) else x for key, x in trial["metadata"].items()
+            },
             "errors": trial["errors"][-32:],
             "errors_dropped": max(0, len(trial["errors"]) - 32),
             "rows": len(trial["history"]),
         }
+        if not trial["attempts"]:
+            for key in ("attempts", "participants", "former_participants"):
+                del trials[uid][key]
     return {
         "trials": trials,
         "groups": world["groups"],
@@ -496,6 +609,7 @@ def read_aggregator(x):
         "ring": ["kind", "argument", "values"],
         "stat": statistics,
         "timeseries": [*statistics, "last_step"],
+        "best": [*statistics, "last_step", "best", "best_step"],
     }[x["kind"]]
     return {key: read_value(x[key]) for key in keys}
 

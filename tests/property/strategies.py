@@ -30,7 +30,8 @@ def _containers(inner):
 SCALARS = st.none() | st.booleans() | INT64 | FLOATS | TEXTS | st.binary(max_size=20)
 VALUES = st.recursive(SCALARS, _containers, max_leaves=12)
 DICTS = st.dictionaries(NAMES, VALUES, max_size=4)
-SPECS = st.builds(AggregatorSpec, st.sampled_from(["value", "stat", "ring", "timeseries"]) | TEXTS, INT64)
+KINDS = st.sampled_from(["value", "stat", "ring", "timeseries", "best"])
+SPECS = st.builds(AggregatorSpec, KINDS | TEXTS, st.integers(0, 2) | INT64)
 
 _OPTIONAL_TEXT = st.none() | TEXTS
 _FIELDS = {
@@ -51,6 +52,10 @@ _FIELDS = {
     "status": st.builds(StatusRecord, TEXTS, INT64),
     "error": st.none() | st.builds(Error, TEXTS, TEXTS, TEXTS),
     "partitions": st.integers(-(2**31), 2**31 - 1),
+    "attempt": _OPTIONAL_TEXT,
+    "host": TEXTS,
+    **dict.fromkeys(("rank", "world_size"), st.none() | st.integers(-1, 4) | INT64),
+    "resume_step": st.none() | INT64 | FLOATS,
 }
 _OWN = {
     "TrialCreated": {"status": st.none() | _FIELDS["status"]},

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import VALUES, exact
 from trialstream_schemas.model.aggregators import (
     Aggregator,
+    BestAggregator,
     RingAggregator,
     StatAggregator,
     TimeSeriesAggregator,
@@ -30,8 +31,22 @@ LAZIES = st.one_of(
     st.builds(StatAggregator.lazy, st.integers(0, 5)),
     st.builds(RingAggregator.lazy, st.integers(1, 5)),
     st.just(TimeSeriesAggregator.lazy()),
+    st.builds(TimeSeriesAggregator.lazy, st.sampled_from(["max", "min"])),
 )
-EXACT = ("count", "min", "max", "nan", "inf", "neginf", "last", "last_step", "value", "values", "skipped_values")
+EXACT = (
+    "best",
+    "count",
+    "min",
+    "max",
+    "nan",
+    "inf",
+    "neginf",
+    "last",
+    "last_step",
+    "value",
+    "values",
+    "skipped_values",
+)
 CLOSE = ("avg", "sd", "sum")
 
 
@@ -162,3 +177,39 @@ def test_any_value_comes_back(lazy, xs):
     for back in (stored, written):
         assert exact(parts(EXACT, back)) == exact(parts(EXACT, made))
     json.dumps(made.to_json(short=True), allow_nan=False)
+
+
+NUMERIC = st.integers(-5, 5) | st.sampled_from([-1.5, 0.5, 2.5, math.nan])
+ROWS = st.tuples(st.integers(-3, 3).map(float) | ODD, NUMERIC | st.sampled_from([None, "a"]), st.integers(0, 3))
+
+
+@given(
+    st.sampled_from(["max", "min"]),
+    st.lists(ROWS | st.tuples(st.just("rewind"), st.integers(-5, 5) | st.just(0.5), st.integers(1, 3)), max_size=60),
+    st.booleans(),
+)
+def test_the_best_survives_all_rewinds(goal, events, restored):
+    """The best is the first of the best observations that no rewind of a later attempt supersedes, before or since."""
+    found, rows, rewinds = BestAggregator(goal), [], {}
+    for what, step, attempt in events:
+        if what == "rewind":
+            rewinds.setdefault(attempt, step)  # an attempt resumes once
+            found.rewind(attempt, rewinds[attempt])
+        else:
+            bound = min((each for number, each in rewinds.items() if number > attempt), default=None)
+            found.extend_rows([what], [step], attempt, bound)
+            rows.append((what, step, attempt))
+        if restored:
+            found = Aggregator.from_document(bson.decode(bson.encode(found.to_document())))
+
+    surviving = [
+        (x, step)
+        for x, step, attempt in rows
+        if not math.isnan(x)
+        and (
+            isinstance(step, str | None) or not any(step > each for number, each in rewinds.items() if number > attempt)
+        )
+    ]
+    sign = 1 if goal == "max" else -1
+    expected = max(surviving, key=lambda row: sign * row[0], default=(None, None))
+    assert exact((found.best, found.best_step)) == exact(expected)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DICTS, FLOATS, INT64, NAMES, TEXTS, TIMES, VALUES, exact
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
+from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.history import Bucket, Rows, Shape
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import CustomStatus, Status
@@ -37,6 +38,7 @@ def aggregators(draw):
                 StatAggregator.lazy(2),
                 RingAggregator.lazy(2),
                 TimeSeriesAggregator.lazy(),
+                TimeSeriesAggregator.lazy("min"),
             ]
         )
     )()
@@ -60,7 +62,36 @@ GROUPS = st.builds(
     writers=WRITERS,
     lost_events=COUNTS,
 )
-TRIALS = st.builds(
+RANKS = st.none() | st.integers(0, 2047)
+
+
+def attempted(trial, attempts, participants, former):
+    """Return a trial with attempts and participants of them; a trial without attempts has no participants."""
+    trial.attempts = [dataclasses.replace(each, number=i) for i, each in enumerate(attempts, 1)]
+    if attempts:
+        trial.participants, trial.former_participants = participants, former
+    return trial
+
+
+ATTEMPTS = st.builds(
+    TrialAttempt,
+    key=NAMES,
+    number=st.just(1),
+    started=TIMES.map(from_micros),
+    resume_step=st.none() | COUNTS | st.floats(allow_nan=False),
+    world_size=st.none() | COUNTS,
+)
+PARTICIPANTS = st.builds(
+    Participant,
+    attempt=COUNTS,
+    rank=RANKS,
+    host=NAMES,
+    joined=TIMES.map(from_micros),
+    last_seen=TIMES.map(from_micros),
+    status=st.sampled_from(Status),
+    error=st.none() | TEXTS,
+)
+PLAIN_TRIALS = st.builds(
     Trial,
     hash=st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
     revision=COUNTS,
@@ -89,6 +120,15 @@ TRIALS = st.builds(
     state_version=COUNTS,
     rows=COUNTS,
     size=COUNTS,
+)
+TRIALS = st.builds(
+    attempted,
+    PLAIN_TRIALS,
+    st.lists(ATTEMPTS, max_size=3),
+    st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), PARTICIPANTS, max_size=3),
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), st.builds(FormerParticipant, COUNTS, RANKS), max_size=3
+    ),
 )
 OUTCOMES = st.builds(
     Outcome, request=NAMES, uid=st.none() | NAMES, applied=st.booleans(), reason=st.none() | TEXTS

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import bson
 import pytest
 from logs import FIRST, HASHES, TRIAL
 from projection import Projection, project
 from trialstream_consumer.fold import State
-from trialstream_consumer.fold.document_size import MAX_DOCUMENT_BYTES, MAX_ERRORS, MAX_WRITERS
+from trialstream_consumer.fold.document_size import (
+    MAX_ATTEMPTS,
+    MAX_DOCUMENT_BYTES,
+    MAX_ERRORS,
+    MAX_JOINS,
+    MAX_PARTICIPANTS,
+    MAX_WRITERS,
+)
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
@@ -149,6 +157,76 @@ def test_writers_are_bounded():
     reason = f"{TRIAL}: expected at most {MAX_WRITERS} writers, got '{MAX_WRITERS:064}' as one more"
     assert projection.dead_letters == [(MAX_WRITERS + 1, reason)]
     assert len(projection.documents["trials"][TRIAL]) < MONGODB_BYTES - MAX_DOCUMENT_BYTES
+
+
+def start(i, key, **fields):
+    """Return the start of the writer of a number in an attempt."""
+    fields = {"world_size": MAX_PARTICIPANTS, "resume_step": 1.5, "host": ""} | fields
+    return e.TrialStarted(attempt=key, **GIVEN | {"writer": f"{i:064}"}, seq=1, **fields)
+
+
+def test_attempts_are_bounded():
+    """The most attempts, participants and writers leave room for a full document and the most errors.
+
+    What is beyond the bounds is refused. Each participant that was taken keeps its attempt and its rank.
+    """
+    together = MAX_JOINS // MAX_ATTEMPTS
+    log = [start(i, f"{i // together:0256}", rank=i % together) for i in range(MAX_JOINS - 1)]
+    last = start(MAX_JOINS - 1, f"{MAX_ATTEMPTS - 1:0256}", rank=together - 1)
+    beyond = [start(MAX_JOINS, "k"), last, start(MAX_JOINS + 1, f"{0:0256}")]
+    others = [e.Heartbeat(**GIVEN | {"writer": f"{i:064}"}, seq=1) for i in range(MAX_JOINS + 2, MAX_WRITERS)]
+
+    projection, state = Projection(), State()
+    projection.fold([FIRST, *log, *beyond, *others], state)
+    trial = state.trials[TRIAL]
+    errors = MAX_ERRORS * (4 * (256 + 2048 + 8192) + 100)
+
+    assert [reason.rpartition(", ")[0] for _, reason in projection.dead_letters] == [
+        f"attempt: expected at most {MAX_ATTEMPTS} attempts of a trial",
+        f"attempt: expected at most {MAX_JOINS} processes in the attempts of a trial",
+    ]
+    assert len(trial.writers) == MAX_WRITERS
+    assert len(projection.documents["trials"][TRIAL]) + errors + MAX_DOCUMENT_BYTES < MONGODB_BYTES
+    assert len(trial.participants) == MAX_PARTICIPANTS
+    held = trial.former_participants | {key: (each.attempt, each.rank) for key, each in trial.participants.items()}
+    assert held == {f"{i:064}": (1 + i // together, i % together) for i in range(MAX_JOINS)}
+
+
+def test_ranks_of_an_attempt_are_bounded():
+    """An attempt takes the most ranks that can be named, and a process more is refused; the next attempt takes it."""
+    log = [start(i, "k", rank=i) for i in range(MAX_PARTICIPANTS)]
+    more = [start(MAX_PARTICIPANTS, "k"), replace(start(MAX_PARTICIPANTS, "next", rank=0), seq=2)]
+
+    projection = project([FIRST, *log, *more])
+    document = bson.decode(projection.documents["trials"][TRIAL])
+
+    [(position, reason)] = projection.dead_letters
+    assert position == MAX_PARTICIPANTS + 1
+    assert reason == f"attempt: expected at most {MAX_PARTICIPANTS} processes in an attempt, got one more"
+    assert len(document["attempts"]) == 2
+    assert list(document["former_participants"]) == [f"{0:064}"]
+
+
+def test_texts_of_participants_are_left_out_of_a_full_document():
+    """A full document takes starts and ends of participants, without their hosts and errors."""
+    log = [FIRST, *number([arguments(i) for i in range(60)])]
+    error = e.Error("ValueError", "m" * 300, "")
+    starts = [start(i, "k", rank=i, world_size=1024, host="h" * 255) for i in range(1024)]
+    ends = [
+        e.TrialFinished(interrupted=False, error=error, **GIVEN | {"writer": each.writer}, seq=2) for each in starts
+    ]
+
+    projection = project([*log, *starts, *ends])
+    document = bson.decode(projection.documents["trials"][TRIAL])
+    participants = list(document["participants"].values())
+
+    assert {position for position, _ in projection.dead_letters} <= set(range(61))
+    assert participants[0]["host"] == "h" * 255
+    assert participants[-1]["host"] == ""
+    assert {each["status"] for each in participants} == {"Exception"}
+    assert participants[-1]["error"] is None
+    assert document["status"]["name"] == "Exception"
+    assert document["size"] <= MAX_DOCUMENT_BYTES
 
 
 def test_group_is_bounded():

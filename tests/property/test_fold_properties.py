@@ -12,10 +12,10 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import FIRST, Dice, burst, logs, several
-from model import comparable, expected, meaning, reading
+from model import BOUNDS, comparable, expected, meaning, reading
 from projection import Projection, project
 from strategies import EVENTS
-from trialstream_consumer.fold import Refused, State, fold, fold_groups, history, row_groups, single_groups
+from trialstream_consumer.fold import Refused, State, attempts, fold, fold_groups, history, row_groups, single_groups
 from trialstream_schemas.model import history as series
 from trialstream_schemas.storage import documents
 from trialstream_schemas.wire.events import SubjectEvent
@@ -30,6 +30,10 @@ def _small_buckets():
         patch.setattr(series, "MAX_ROWS", CAPACITY)
         # A cached shape would keep its capacity.
         patch.setattr(history, "_shape", series.Shape)
+        # Few attempts and participants, so that short logs reach the bounds.
+        for name, bound in {"attempts": 3, "participants": 2, "joins": 4}.items():
+            patch.setattr(attempts, f"MAX_{name.upper()}", bound)
+            patch.setitem(BOUNDS, name, bound)
         yield
 
 
@@ -156,12 +160,15 @@ def unmarked(stored, event):
 @settings(max_examples=100)
 @given(logs())
 def test_size_bounds_the_document(log):
-    """The accounted size of a trial is at least the size of its BSON without errors and writers."""
+    """The accounted size of a trial is at least the size of its BSON without errors, writers and attempts."""
     projection = project(log)
 
     for stored in projection.documents["trials"].values():
         document = bson.decode(stored)
-        taken = len(bson.encode({**document, "errors": [], "writers": {}}))
+        apart = {"attempts", "participants", "former_participants"}
+        counted = {key: each for key, each in document.items() if key not in apart} | {"errors": [], "writers": {}}
+        texts = [each["host"] + (each["error"] or "") for each in document.get("participants", {}).values()]
+        taken = len(bson.encode(counted)) + sum(len(each.encode()) for each in texts)
         assert taken <= document["size"]
 
 

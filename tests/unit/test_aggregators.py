@@ -27,6 +27,7 @@ KINDS = [
     pytest.param(StatAggregator.lazy(1), id="StatAggregator"),
     pytest.param(RingAggregator.lazy(3), id="RingAggregator"),
     pytest.param(TimeSeriesAggregator.lazy(), id="TimeSeriesAggregator"),
+    pytest.param(TimeSeriesAggregator.lazy("max"), id="BestAggregator"),
 ]
 
 

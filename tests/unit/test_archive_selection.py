@@ -24,9 +24,9 @@ def created(hash_, request, **given):
     )
 
 
-def started(address, seq=1):
-    """Return the start of a trial."""
-    return TrialStarted(trial=address, writer="w", time=0, seq=seq)
+def started(address, seq=1, attempt=None):
+    """Return the start of a trial, or of an attempt of it."""
+    return TrialStarted(trial=address, writer="w", time=0, seq=seq, attempt=attempt)
 
 
 def attached(address, seq=1, **given):
@@ -122,19 +122,21 @@ def test_an_event_addressed_by_a_request_belongs_to_the_trial_that_the_request_c
 
 
 def test_a_window_keeps_the_creation_and_attachments_of_the_trials_that_have_events_in_it():
-    """A time window keeps the creation and attachments of trials with events in it, and no events after it."""
+    """A time window keeps creation, attachments and attempts of trials with events in it, and no events after it."""
     log = [
         p := project("p"),
         a := created(A, "1"),
         created(B, "2"),
         a1 := attached(f"{A}_0", project_id="p"),
         started(f"{A}_0", seq=2),
-        a3 := started(f"{A}_0", seq=3),
+        a3 := started(f"{A}_0", seq=3, attempt="job"),
+        started(f"{B}_0", attempt="job"),
+        a4 := started(f"{A}_0", seq=4),
         None,
-        started(f"{A}_0", seq=4),
+        started(f"{A}_0", seq=5, attempt="job"),
     ]
 
-    assert kept(log, since=5, until=7) == [p, a, a1, a3, None]
+    assert kept(log, since=7, until=9) == [p, a, a1, a3, a4, None]
 
 
 def test_an_undecodable_record_belongs_to_no_project_and_no_trial():

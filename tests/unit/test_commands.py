@@ -11,6 +11,7 @@ from trialstream.kafka import commands
 from trialstream.protocol import Protocol
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import StatusRecord
@@ -43,6 +44,7 @@ def test_an_update_has_the_parameters_of_its_method(name):
     "event",
     [
         commands.log_trial_start("w", UID),
+        commands.log_trial_start("w", UID, attempt=Attempt("k", rank=0, world_size=2, host="n", resume_step=0.5)),
         commands.log_trial_finish("w", UID, ValueError, ValueError("no"), None),
         commands.log_trial_arguments("w", UID, a=1),
         commands.log_trial_metadata("w", UID, RingAggregator.lazy(3), a=[None]),
@@ -59,6 +61,12 @@ def test_the_event_of_an_update_can_be_encoded(event):
     assert read == event
     assert (event.writer, event.subject) in {("w", UID), ("w", "g")}
     assert 0 <= time.time_ns() // 1000 - event.time < 3600_000_000  # the event was made when the tests were collected
+
+
+def test_a_start_takes_an_attempt():
+    """The attempt of a start is an `Attempt`, or None."""
+    with pytest.raises(InvalidType, match="attempt: expected an Attempt or None, got str"):
+        commands.log_trial_start("w", UID, attempt="k")
 
 
 # --- Finish

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 from trialstream.kafka import commands
-from trialstream.kafka.creations import new_group, new_project, new_trial
+from trialstream.kafka.creations import new_group, new_project, new_trial, request_of_run
 from trialstream.reading.checks import definition
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import OwnHash, Project, Trial, TrialError, TrialGroup
 from trialstream_schemas.wire import events as e
@@ -28,7 +29,8 @@ REFUSED = {
     "chronos": {"epoch": StatAggregator()}, "open_chronos": {"epoch": 1}, "failed_chronos": {"epoch": 1},
     "errors": [TrialError("ValueError", "no", "", NOON)], "errors_dropped": 1, "starts": 1, "created": NOON,
     "started": NOON, "finished": NOON, "last_seen": NOON, "writers": {"w": 1}, "lost_events": 1, "state_version": 1,
-    "rows": 1, "size": 1,
+    "rows": 1, "size": 1, "attempts": [TrialAttempt("k", 1, NOON)],
+    "participants": {"w": Participant(1, 0, "", NOON, NOON)}, "former_participants": {"w": FormerParticipant(1, 0)},
 }  # fmt: skip
 
 
@@ -170,3 +172,29 @@ def test_the_hash_of_a_new_trial_is_a_text():
     assert type(found) is OwnHash
     assert type(str(found)) is str
     assert (found, hash(found), repr(found)) == (str(found), hash(str(found)), repr(str(found)))
+
+
+def test_a_run_has_one_request_for_each_definition():
+    """The request of a run depends on the id of the run and on the definition, and on nothing else."""
+    one, same, other = Trial(name="t"), Trial(name="t", tags={"rank": 1}), Trial(name="t", version="2")
+    requests = [request_of_run(*each) for each in (("r", one), ("r", same), ("r", other), ("s", one))]
+
+    assert requests[0] == requests[1]
+    assert len(set(requests)) == 3
+    assert all(len(each) == 32 and int(each, 16) for each in requests)
+
+
+@pytest.mark.parametrize(
+    ("run_id", "error", "message"),
+    [
+        ("", InvalidValue, "run_id: expected 1 to 200 characters, got 0"),
+        ("x" * 201, InvalidValue, "run_id: expected 1 to 200 characters, got 201"),
+        ("\ud800", InvalidValue, "run_id: .*surrogate"),
+        (7, InvalidType, "run_id: expected a str or None, got int"),
+    ],
+    ids=["empty", "too long", "surrogate", "int"],
+)
+def test_a_wrong_run_id_is_refused(run_id, error, message):
+    """The id of a run is a text of 1 to 200 characters."""
+    with pytest.raises(error, match=message):
+        request_of_run(run_id, Trial(name="t"))

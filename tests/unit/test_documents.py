@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import bson
 import pytest
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 from trialstream_schemas.storage import documents
@@ -28,7 +29,9 @@ def full_trial():
         metrics={"loss": loss}, chronos={"epoch": epoch}, open_chronos={"a.b": 1}, failed_chronos={"epoch": 2},
         status=Status.Completed, errors=[TrialError("ValueError", "m", "t", NOON)], errors_dropped=4, starts=2,
         created=NOON, started=NOON, finished=NOON, last_seen=NOON, writers={"w": 5}, lost_events=1, state_version=7,
-        rows=2, size=2000,
+        rows=2, size=2000, attempts=[TrialAttempt("job", 1, NOON), TrialAttempt("job/2", 2, NOON, 5, 2)],
+        participants={"w": Participant(2, 0, "node", NOON, NOON, Status.Exception, "ValueError: m")},
+        former_participants={"v": FormerParticipant(1, None)},
     )  # fmt: skip
 
 
@@ -49,6 +52,12 @@ def test_trial_document():
     assert document["chronos"]["epoch"]["skipped"] == [9.0]
     assert document["open_chronos"] == {"a%2Eb": 1}
     assert document["errors"] == [{"type": "ValueError", "message": "m", "traceback": "t", "time": MICROS}]
+    assert document["attempts"][1] == {"key": "job/2", "started": MICROS, "resume_step": 5, "world_size": 2}
+    assert document["participants"]["w"] == {
+        "attempt": 2, "rank": 0, "host": "node", "joined": MICROS, "last_seen": MICROS, "status": "Exception",
+        "error": "ValueError: m",
+    }  # fmt: skip
+    assert document["former_participants"] == {"v": [1, None]}
 
 
 def test_trial_document_has_every_field():
@@ -56,6 +65,14 @@ def test_trial_document_has_every_field():
     fields = set(vars(full_trial())) - {"request"}
 
     assert set(documents.trial_to_document(full_trial())) == fields | {"_id"}
+
+
+def test_document_without_attempts_is_that_of_earlier_versions():
+    """The document of a trial without attempts has no field of attempts, and is read without them."""
+    document = documents.trial_to_document(Trial(name="t"))
+
+    assert not {"attempts", "participants", "former_participants"} & document.keys()
+    assert documents.trial_from_document(document).participants == {}
 
 
 @pytest.mark.parametrize(

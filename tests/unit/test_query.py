@@ -13,6 +13,7 @@ from trialstream.reading.paths import GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import check_limit, find, translate
 from trialstream.reading.sorting import order, sort_keys
 from trialstream_schemas.errors import QueryError
+from trialstream_schemas.model.attempts import TrialAttempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import group_to_document, project_to_document, trial_to_document
@@ -30,7 +31,9 @@ def translated(query):
 @pytest.mark.parametrize(
     ("fields", "document"),
     [
-        pytest.param(TRIAL_FIELDS, trial_to_document(Trial(name="a")), id="trials"),
+        pytest.param(
+            TRIAL_FIELDS, trial_to_document(Trial(name="a", attempts=[TrialAttempt("k", 1, NOON)])), id="trials"
+        ),
         pytest.param(GROUP_FIELDS, group_to_document(TrialGroup(name="a")), id="groups"),
         pytest.param(PROJECT_FIELDS, project_to_document(Project(name="a")), id="projects"),
     ],

@@ -143,7 +143,7 @@ class Members:
             case events.TrialCreated():  # all creations of the hash: the fold counts them to give revisions
                 return event.hash in self._hashes
             case events.TrialEvent():
-                return self._uid_of(event) in self.trials and (is_since or isinstance(event, events.TrialAttached))
+                return self._uid_of(event) in self.trials and (is_since or _ties_rows(event))
             case events.ProjectCreated():
                 return not self.of_subjects or event.project in self.projects
             case events.GroupCreated():
@@ -151,3 +151,10 @@ class Members:
             case events.GroupMetadataSet():
                 return is_since and (not self.of_subjects or event.group in self.groups)
         return is_since and not self.of_subjects
+
+
+def _ties_rows(event: events.TrialEvent) -> bool:
+    """Whether an event says to which project, group or attempt the later events of a trial belong."""
+    if isinstance(event, events.TrialStarted):
+        return event.attempt is not None
+    return isinstance(event, events.TrialAttached)

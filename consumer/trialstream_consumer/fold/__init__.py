@@ -21,6 +21,7 @@ The fold changes the state in place. A caller that cannot write the changes drop
 | `loading` | what must be loaded before a batch can be folded |
 | `exactly_once` | marks of writers, claimed versions, outcomes of requests |
 | `aggregators` | the aggregators of metrics and chronos |
+| `attempts` | starts and finishes, attempts and their participants |
 | `metrics`, `chronos`, `metadata` | events with observations |
 | `creation` | creations of projects, groups and trials |
 | `updates` | all other events of groups and trials |

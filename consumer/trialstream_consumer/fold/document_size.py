@@ -1,14 +1,16 @@
 """Size of documents: the growth that an event causes, and the limits that keep documents under MongoDB's 16 MiB.
 
-`Trial.size` is never less than the BSON size of the trial's document without errors and writers (property-tested).
-Errors and writers have limits of their own, so that a trial whose document is full can still be ended.
+`Trial.size` is never less than the BSON size of the trial's document without errors, writers and attempts
+(property-tested). These have limits of their own, so that a trial whose document is full can still be ended and
+resumed; the texts of participants count in `Trial.size`, and are left out if the document is full.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from trialstream_schemas.model.aggregators import Aggregator, RingAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.aggregators import Aggregator, BestAggregator, RingAggregator, TimeSeriesAggregator
+from trialstream_schemas.model.attempts import MAX_RANKS
 from trialstream_schemas.model.trial import Trial, TrialGroup
 from trialstream_schemas.model.values import key_size, size
 from trialstream_schemas.wire.events import MetricsLogged
@@ -16,8 +18,11 @@ from trialstream_schemas.wire.events import MetricsLogged
 from trialstream_consumer.fold.state import Refused
 
 __all__ = [
+    "MAX_ATTEMPTS",
     "MAX_DOCUMENT_BYTES",
     "MAX_ERRORS",
+    "MAX_JOINS",
+    "MAX_PARTICIPANTS",
     "MAX_WRITERS",
     "aggregator_entry",
     "check_group",
@@ -36,8 +41,14 @@ MAX_ERRORS = 32
 # The marks of 16,384 writers take at most 1.2 MB. They do not count towards MAX_DOCUMENT_BYTES either, so that a new
 # writer can still end a trial.
 MAX_WRITERS = 16 * 1024
+# 512 attempts take at most 180 KB, and the participants of all attempts at most 1.3 MB: 2,048 whose state is kept, of
+# 180 bytes each without their texts, and 10,240 of 86 bytes. They do not count towards MAX_DOCUMENT_BYTES.
+MAX_ATTEMPTS = 512
+MAX_PARTICIPANTS = MAX_RANKS
+MAX_JOINS = 12 * 1024
 # Upper bound of the fixed fields of a trial's document and of its chrono `runtime`.
 _FIXED_BYTES = 8 * 1024
+_WITH_LAST_STEP = (TimeSeriesAggregator.kind, BestAggregator.kind)
 # Upper bound of the bytes of an entry other than those of its key and value.
 _ENTRY_BYTES = 64
 
@@ -106,10 +117,10 @@ def last_step_growth(trial: Trial, event: MetricsLogged, step: float | str | Non
     growth = 0
     for name in event.names:
         held = trial.metrics.get(name)
-        if type(held) is TimeSeriesAggregator:
+        if isinstance(held, TimeSeriesAggregator):
             if text or type(held.last_step) is str:  # two numbers have the same size
                 growth += size(step) - size(held.last_step)
-        elif held is None and text and event.aggregator.kind == TimeSeriesAggregator.kind:
+        elif held is None and text and event.aggregator.kind in _WITH_LAST_STEP:
             growth += size(step) - size(None)
     return growth
 

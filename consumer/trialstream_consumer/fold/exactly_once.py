@@ -20,9 +20,10 @@ from trialstream_schemas.wire.events import ChronosFinished, ChronoStarted, Hear
 from trialstream_consumer.fold.document_size import MAX_WRITERS
 from trialstream_consumer.fold.state import Refused, State
 
-__all__ = ["apply_once", "create_once", "is_decided", "refuse"]
+__all__ = ["WRITER", "apply_once", "create_once", "is_decided", "refuse"]
 
-_WRITER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WRITER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Pattern of the ids of writers, which are keys in documents."""
 # Events that do not count in `state_version`: there are many of them, and no claim depends on them.
 _UNVERSIONED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
 
@@ -89,7 +90,7 @@ def _advance_mark(event: SubjectEvent, subject: Trial | TrialGroup) -> None:
         raise Refused(f"seq: expected 1 or more in an event without a request, got {seq}")
     mark = subject.writers.get(writer)
     if mark is None:
-        if not _WRITER.fullmatch(writer):
+        if not WRITER.fullmatch(writer):
             raise Refused(f"writer: expected 1 to 64 letters, digits, '-' and '_', got {writer!r}")
         if len(subject.writers) >= MAX_WRITERS:
             raise Refused(f"{subject.uid}: expected at most {MAX_WRITERS} writers, got {writer!r} as one more")

@@ -19,6 +19,8 @@ from trialstream_consumer.fold.state import State
 __all__ = ["TIMESERIES", "add_rows", "shapes_of"]
 
 TIMESERIES = TimeSeriesAggregator.lazy()
+# The aggregators whose observations are rows.
+_SERIES = (TIMESERIES, TimeSeriesAggregator.lazy("max"), TimeSeriesAggregator.lazy("min"))
 
 # A shape caches its uid and capacity; computing them again takes longer than folding a frame of one row.
 _shape = lru_cache(maxsize=4096)(Shape)
@@ -27,13 +29,13 @@ _shape = lru_cache(maxsize=4096)(Shape)
 def shapes_of(event: TrialEvent) -> list[Shape]:
     """Shapes of the rows that an event adds to the history."""
     match event:
-        case MetricsLogged() if event.aggregator == TIMESERIES:
+        case MetricsLogged() if event.aggregator in _SERIES:
             kind = "int" if event.steps else "float" if event.float_steps else "text" if event.text_steps else "none"
             return [_shape("metrics", tuple(event.names), kind)]
         case ChronosFinished():
             pairs = zip(event.names, event.aggregators, strict=False)
-            return [_shape("chronos", (name,), "none") for name, spec in pairs if spec == TIMESERIES]
-        case MetadataLogged() if event.aggregator == TIMESERIES:
+            return [_shape("chronos", (name,), "none") for name, spec in pairs if spec in _SERIES]
+        case MetadataLogged() if event.aggregator in _SERIES:
             return [_shape("metadata", (key,), "none") for key in event.values]
         case TrialUpdated():
             return [shape for each in event.updates for shape in shapes_of(each)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 from trialstream_schemas.errors import TrialStreamError
-from trialstream_schemas.model.aggregators import TimeSeriesAggregator, extend_columns
+from trialstream_schemas.model.aggregators import Aggregator, BestAggregator, TimeSeriesAggregator, extend_columns
+from trialstream_schemas.model.attempts import superseding_step
 from trialstream_schemas.model.columns import extremes, shifted
 from trialstream_schemas.model.times import check_micros
 from trialstream_schemas.model.trial import Trial
@@ -53,11 +55,32 @@ def apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
     last_step = steps[-1] if steps else None
     growth = last_step_growth(trial, event, last_step)
     aggregators = aggregators_of(trial, trial.metrics, names, [event.aggregator] * len(names), growth)
-    extend_columns(aggregators, columns, last_step, measures and measures.moments)
+    if BestAggregator in map(type, aggregators):
+        _extend_with_best(trial, event.writer, aggregators, columns, steps)
+    else:
+        extend_columns(aggregators, columns, last_step, measures and measures.moments)
     for shape in shapes_of(event):
         since_1970 = shifted(times, event.time) if measures is None else measures.times
         add_rows(state, trial, shape, event.writer, steps, since_1970, columns)
     return latest
+
+
+def _extend_with_best(
+    trial: Trial,
+    writer: str,
+    aggregators: Sequence[Aggregator],
+    columns: Sequence[Sequence[float]],
+    steps: Sequence[Any],
+) -> None:
+    """Extend each aggregator by its column; one that keeps its best observation takes the step of each row."""
+    attempt = trial.attempt_of(writer)
+    bound = superseding_step(trial.attempts, attempt)
+    last_step = steps[-1] if steps else None
+    for aggregator, column in zip(aggregators, columns, strict=True):
+        if isinstance(aggregator, BestAggregator):
+            aggregator.extend_rows(column, steps, attempt, bound)
+        else:
+            aggregator.extend(column, last_step)
 
 
 def _lengths(columns: Sequence[Sequence[float]]) -> str:
@@ -111,7 +134,7 @@ def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
         add_rows(state, trial, shape, first.writer, steps, times, columns)
     trial.writers[first.writer] = mark + count
     state.changes.trials.add(first.trial)
-    update_last_seen(trial, latest)
+    update_last_seen(trial, first.writer, latest)
     return True
 
 

@@ -85,8 +85,17 @@ def resolve(state: State, address: str) -> str | None:
     return outcome.uid if outcome else None
 
 
-def update_last_seen(trial: Trial, micros: int) -> None:
-    """Set a trial's `last_seen` to a time, microseconds since 1970 UTC, unless `last_seen` is later."""
+def update_last_seen(trial: Trial, writer: str, micros: int) -> None:
+    """Set the `last_seen` of a trial, and of a participant, to a time, unless it is later.
+
+    Args:
+        trial: The trial.
+        writer: Id of the writer, which may take part in an attempt.
+        micros: The time, microseconds since 1970 UTC.
+    """
     seen = from_micros(micros)
     if trial.last_seen is None or seen > trial.last_seen:
         trial.last_seen = seen
+    participant = trial.participants.get(writer)
+    if participant is not None and seen > participant.last_seen:
+        participant.last_seen = seen

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 
 from trialstream_schemas.errors import TrialStreamError
-from trialstream_schemas.model.aggregators import AggregatorSpec
-from trialstream_schemas.model.status import Status, status_of
+from trialstream_schemas.model.status import status_of
 from trialstream_schemas.model.times import check_micros, from_micros
-from trialstream_schemas.model.trial import RUNTIME_CHRONO, Trial, TrialError, TrialGroup
+from trialstream_schemas.model.trial import Trial, TrialError, TrialGroup
 from trialstream_schemas.model.values import check_name, values
 from trialstream_schemas.wire.events import (
     ArgumentsLogged,
@@ -29,6 +28,7 @@ from trialstream_schemas.wire.events import (
 )
 from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBACK, MAX_ERROR_TYPE
 
+from trialstream_consumer.fold.attempts import apply_finish, apply_start
 from trialstream_consumer.fold.chronos import apply_chrono_start, apply_chronos
 from trialstream_consumer.fold.document_size import MAX_ERRORS, check_group, merge
 from trialstream_consumer.fold.exactly_once import apply_once, refuse
@@ -38,8 +38,6 @@ from trialstream_consumer.fold.metrics import apply_metrics
 from trialstream_consumer.fold.state import Refused, State, resolve, update_last_seen
 
 __all__ = ["update_group", "update_trial"]
-
-_RUNTIME = AggregatorSpec("stat", 0)
 
 
 def update_group(state: State, event: GroupMetadataSet) -> None:
@@ -85,12 +83,10 @@ def _apply_to_trial(state: State, trial: Trial, event: TrialEvent) -> None:
         case ChronoStarted():
             apply_chrono_start(trial, event)
         case TrialStarted():
-            trial.status = Status.Running
-            trial.started = trial.started or from_micros(event.time)
-            trial.finished = None
-            trial.starts += 1
+            apply_start(trial, event)
         case TrialFinished():
-            _finish(trial, event)
+            apply_finish(trial, event)
+            _add_error(trial, event.error, event.time)
         case ArgumentsLogged():
             merge(trial, trial.parameters, values(event.values, "parameters"))
         case TagsAdded():
@@ -108,7 +104,7 @@ def _apply_to_trial(state: State, trial: Trial, event: TrialEvent) -> None:
             _apply_all(state, trial, event)
         case _:
             raise Refused(f"{type(event).__name__}: expected an event that this version folds; upgrade the consumer")
-    update_last_seen(trial, time)
+    update_last_seen(trial, event.writer, time)
 
 
 def _apply_all(state: State, trial: Trial, event: TrialUpdated) -> None:
@@ -132,25 +128,6 @@ def _apply_all(state: State, trial: Trial, event: TrialUpdated) -> None:
     state.buckets.update((key, copies.buckets[key]) for key in copies.changes.buckets)
     state.changes.buckets |= copies.changes.buckets
     state.changes.filled += copies.changes.filled
-
-
-def _finish(trial: Trial, event: TrialFinished) -> None:
-    """Set the status of a trial that ended; the first finish since the latest start also sets its runtime and time."""
-    if trial.finished is None:
-        trial.finished = from_micros(event.time)
-        elapsed = event.elapsed
-        if elapsed is None and trial.started is not None:
-            # The clocks of two writers may disagree.
-            elapsed = max(0.0, (trial.finished - trial.started).total_seconds())
-        if elapsed is not None:
-            trial.chronos.setdefault(RUNTIME_CHRONO, _RUNTIME()).extend([elapsed])
-    _add_error(trial, event.error, event.time)
-    if event.interrupted:
-        trial.status = Status.Interrupted
-    elif event.error is not None:
-        trial.status = Status.Exception
-    else:
-        trial.status = Status.Completed
 
 
 def _attach(trial: Trial, event: TrialAttached) -> None:

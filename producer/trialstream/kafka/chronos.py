@@ -15,7 +15,7 @@ from trialstream_schemas.model.values import check_name
 
 from trialstream.protocol import Callback
 
-__all__ = ["Chronos", "OpenChrono", "check_chrono", "task_or_thread"]
+__all__ = ["Chronos", "HeldChrono", "OpenChrono", "check_chrono", "task_or_thread"]
 
 
 def task_or_thread() -> object:
@@ -81,14 +81,41 @@ class OpenChrono:
             chrono = chrono.outer
 
 
+class HeldChrono:
+    """A chrono that is running, and that its owner holds, so that it need not be found by its name.
+
+    Args:
+        trial: Uid of the trial.
+        name: Name of the chrono, which was checked.
+        aggregator: Aggregator of its elapsed seconds.
+
+    Attributes:
+        started: When the chrono was started, seconds on the clock `time.perf_counter`.
+        announced: Whether its start was logged.
+    """
+
+    __slots__ = ("aggregator", "announced", "name", "started", "trial")
+
+    def __init__(self, trial: str, name: str, aggregator: AggregatorSpec) -> None:
+        self.trial = trial
+        self.name = name
+        self.aggregator = aggregator
+        self.announced = False
+        self.started = time.perf_counter()
+
+
 class Chronos:
     """The chronos that are open in this process. Safe to use from any thread, and takes no lock.
 
     The chronos of one name that one task or thread has started are a chain, the latest first: a signal handler that
     starts and finishes a chrono between two steps leaves the chain as it was.
+
+    Attributes:
+        held: The open chronos that their owners hold, by `id`.
     """
 
     def __init__(self) -> None:
+        self.held: dict[int, HeldChrono] = {}
         # The latest open chrono, by trial, name and owner.
         self._open: dict[tuple[str, str, object], OpenChrono] = {}
 
@@ -136,18 +163,20 @@ class Chronos:
             )
         return keys[0]
 
-    def announce(self, started_before: float, log_start: Callable[[OpenChrono], None]) -> None:
+    def announce(self, started_before: float, log_start: Callable[[OpenChrono | HeldChrono], None]) -> None:
         """Log the start of each chrono that has been running for a long time, once.
 
         Args:
             started_before: Latest start, seconds on the clock `time.perf_counter`.
             log_start: Logs the start of a chrono.
         """
+        running: list[OpenChrono | HeldChrono] = list(self.held.values())
         for latest in list(self._open.values()):
-            for each in latest.chain():
-                if not each.announced and each.started <= started_before:
-                    log_start(each)
-                    each.announced = True
+            running += latest.chain()
+        for each in running:
+            if not each.announced and each.started <= started_before:
+                log_start(each)
+                each.announced = True
 
 
 def _never_started(trial: str, name: str) -> ChronoError:

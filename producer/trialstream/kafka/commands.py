@@ -16,6 +16,7 @@ from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -109,9 +110,22 @@ def checked_aggregator(given: object, default: AggregatorSpec) -> AggregatorSpec
         raise InvalidType(f"{error}; {MAPPING_ADVICE}") from None
 
 
-def log_trial_start(writer: str, uid: str) -> TrialStarted:
-    """Make the event of a trial that starts to run."""
-    return TrialStarted(trial=uid, writer=writer, time=now())
+def log_trial_start(writer: str, uid: str, *, attempt: Attempt | None = None) -> TrialStarted:
+    """Make the event of a trial that starts to run, or of a process that joins an attempt of it."""
+    if attempt is None:
+        return TrialStarted(trial=uid, writer=writer, time=now())
+    if not isinstance(attempt, Attempt):
+        raise InvalidType(f"attempt: expected an Attempt or None, got {type(attempt).__name__}")
+    return TrialStarted(
+        trial=uid,
+        writer=writer,
+        time=now(),
+        attempt=attempt.key,
+        rank=attempt.rank,
+        world_size=attempt.world_size,
+        host=attempt.host,
+        resume_step=attempt.resume_step,
+    )
 
 
 def log_trial_finish(
@@ -128,7 +142,9 @@ def log_trial_finish(
     if is_successful_exit(exc_type, exc_val):
         kind = None
     interrupted = kind is not None and issubclass(kind, _INTERRUPTIONS)
-    error = None if kind is None or interrupted else _exception(kind, exc_val, exc_tb)
+    # The reason of an interruption, such as the name of a signal; cancellation has messages of its libraries.
+    has_reason = isinstance(exc_val, KeyboardInterrupt) and bool(exc_val.args)
+    error = None if kind is None or (interrupted and not has_reason) else _exception(kind, exc_val, exc_tb)
     return TrialFinished(trial=uid, writer=writer, time=now(), interrupted=interrupted, error=error)
 
 
@@ -257,7 +273,7 @@ def create_group(writer: str, group: TrialGroup) -> GroupCreated:
     )
 
 
-def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCreated:
+def create_trial(writer: str, trial: Trial, *, auto_increment: bool, request: str | None = None) -> TrialCreated:
     """Make the event that creates a trial.
 
     For a trial that has the request of an undecided creation, each writer makes an equal event and sends it before its
@@ -267,6 +283,7 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
         writer: Id of the writer.
         trial: The trial.
         auto_increment: Whether to create the next revision if the trial exists.
+        request: Id of the request of a trial that has none; None for a new one.
 
     Returns:
         The event.
@@ -276,7 +293,7 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool) -> TrialCre
     """
     if trial.request is None:  # checked when it was created otherwise
         _check_size("Trial", trial.parameters, trial.metadata, trial.tags)
-    request = trial.request or new_request()
+    request = trial.request or request or new_request()
     return TrialCreated(
         trial=f"{trial.hash}~{request}",
         writer=writer,

@@ -1,4 +1,4 @@
-"""Checks of the objects that creations take: a new object has no values that its creation does not carry.
+"""Checks of what creations take: a new object has no values that its creation does not carry.
 
 A new object is one that the user has made. An object that a call has returned has a time of creation, and values that
 the log has given it. A creation may take such an object too, as to run a trial again; it uses the carried fields only.
@@ -10,13 +10,18 @@ import dataclasses
 from dataclasses import replace
 from typing import Any
 
-from trialstream_schemas.errors import InvalidValue
+from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import Aggregator
+from trialstream_schemas.model.identity import digest
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
+from trialstream_schemas.model.values import check_text
 
 from trialstream.reading.checks import definition, is_new, shown
 
-__all__ = ["new_group", "new_project", "new_trial"]
+__all__ = ["new_group", "new_project", "new_trial", "request_of_run"]
+
+# Maximum length of the id of a run, characters.
+_MAX_RUN_ID = 200
 
 # Fields that the creations carry; of a trial, the hash is computed from them.
 _PROJECT = ("name", "description", "metadata", "tags")
@@ -28,6 +33,8 @@ _LOGGED_BY = {
     "chronos": "log_trial_chrono_start",
     "errors": "set_trial_status",
     "starts": "log_trial_start",
+    "attempts": "log_trial_start",
+    "participants": "log_trial_start",
     "started": "log_trial_start",
     "finished": "log_trial_finish",
 }
@@ -80,6 +87,28 @@ def new_trial(trial: Trial) -> Trial:
     # Values that the earlier revision accumulated are not part of the new one.
     carried["metadata"] = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
     return replace(Trial(**{**carried, "status": None}), hash=trial.hash)
+
+
+def request_of_run(run_id: str, trial: Trial) -> str:
+    """Return the id of the request by which all processes of a training run create a trial.
+
+    Args:
+        run_id: Id of the run.
+        trial: The trial; the id of the request depends on its definition, too.
+
+    Returns:
+        The id: 32 hexadecimal digits, where a new request has 24.
+
+    Raises:
+        InvalidType: The id of the run is not a str.
+        InvalidValue: The id of the run is empty, too long, or has a lone surrogate.
+    """
+    if not isinstance(run_id, str):
+        raise InvalidType(f"run_id: expected a str or None, got {type(run_id).__name__}")
+    text = check_text(run_id, "run_id")
+    if not 1 <= len(text) <= _MAX_RUN_ID:
+        raise InvalidValue(f"run_id: expected 1 to {_MAX_RUN_ID} characters, got {len(text)}")
+    return digest("run", text, trial.hash)
 
 
 def _values(given: Project | TrialGroup | Trial, names: tuple[str, ...]) -> dict[str, Any]:

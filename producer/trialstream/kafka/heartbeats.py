@@ -10,7 +10,7 @@ import anyio
 from trialstream_schemas.errors import ProtocolClosed
 from trialstream_schemas.wire.events import ChronoStarted, Heartbeat
 
-from trialstream.kafka.chronos import Chronos, OpenChrono
+from trialstream.kafka.chronos import Chronos, HeldChrono, OpenChrono
 from trialstream.kafka.commands import now
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
@@ -65,7 +65,7 @@ class Heartbeats:
             with suppress(ProtocolClosed):
                 self._chronos.announce(time.perf_counter() - _ANNOUNCE_SECONDS, self._announce_one)
 
-    def _announce_one(self, chrono: OpenChrono) -> None:
+    def _announce_one(self, chrono: OpenChrono | HeldChrono) -> None:
         self._outbox.put_now(
             ChronoStarted(
                 trial=chrono.trial,

@@ -13,16 +13,17 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from trialstream_schemas.errors import InvalidType, SpoolFull
+from trialstream_schemas.errors import InvalidType, InvalidValue, SpoolFull
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.wire.events import TrialFinished
 
 from trialstream.kafka import commands
-from trialstream.kafka.chronos import OpenChrono, check_chrono, task_or_thread
+from trialstream.kafka.chronos import HeldChrono, OpenChrono, check_chrono, task_or_thread
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Rest, Session
@@ -32,6 +33,8 @@ from trialstream.reading.checks import checked
 from trialstream.runtime.caller import in_caller
 
 __all__ = ["CHRONO_AGGREGATOR", "LogCalls"]
+
+T = TypeVar("T")
 
 # The default aggregator of a chrono: statistics without the first duration, in which code compiles and warms up.
 CHRONO_AGGREGATOR = StatAggregator.lazy(1)
@@ -59,8 +62,8 @@ class LogCalls:
         self._rows: RowLog | None = None
         self.add_row: Callable[[Trial, Step | None, AggregatorSpec | None, dict[str, Any]], bool] = _no_row
 
-    def log_trial_start(self, trial: Trial) -> Rest | None:
-        return self._log(trial, self._start)
+    def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> Rest | None:
+        return self._log(trial, lambda uid: self._start(uid, attempt))
 
     def log_trial_finish(
         self,
@@ -135,6 +138,28 @@ class LogCalls:
             return call_and_finish
 
         return self._log(trial, finish)
+
+    def hold_chrono(self, chrono: HeldChrono) -> None:
+        """Start a chrono of a trial that is known to exist; `finish_held` stops it. It costs a third of a named one."""
+        self._session.chronos.held[id(chrono)] = chrono
+
+    def finish_held(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> Rest | None:
+        """Log a chrono that its owner has stopped, held here or not.
+
+        Args:
+            chrono: The chrono.
+            elapsed: Its duration, seconds.
+            failed: Whether it ended with an exception.
+
+        Returns:
+            What the call has to wait for, as of the other calls.
+        """
+        session = self._session
+        session.chronos.held.pop(id(chrono), None)
+        finished = FinishedChrono(chrono, commands.now(), elapsed, failed)
+        if session.config.sync_writes or not session.outbox.add_chrono_nowait(finished):
+            return session.add(chrono.trial, functools.partial(session.outbox.add_chrono, finished))
+        return None
 
     def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
         return self._log_event(trial, commands.log_trial_arguments, *values, **kwargs)
@@ -229,19 +254,26 @@ class LogCalls:
         session = self._session
         return self._log(trial, lambda uid: session.put(make(session.writer, uid, *args, **kwargs)))
 
-    def _start(self, uid: str) -> Rest | None:
-        started = self._session.started
-        before = started.get(uid)
-        started[uid] = time.perf_counter()
+    def _start(self, uid: str, attempt: Attempt | None) -> Rest | None:
+        session = self._session
+        event = commands.log_trial_start(session.writer, uid, attempt=attempt)
+        held = session.attempts.get(uid)
+        if attempt is not None and held not in (None, attempt.key):
+            raise InvalidValue(
+                f"attempt: expected {held!r}, in which this Protocol takes part, got {attempt.key!r}: open another "
+                "Protocol for another attempt"
+            )
+        before = session.started.get(uid)
+        session.started[uid] = time.perf_counter()
+        if attempt is not None:
+            session.attempts[uid] = attempt.key
 
         def undo() -> None:
-            if before is None:
-                started.pop(uid, None)
-            else:
-                started[uid] = before
+            _restore(session.started, uid, before)
+            _restore(session.attempts, uid, held)
 
         try:
-            rest = self._session.put(commands.log_trial_start(self._session.writer, uid))
+            rest = session.put(event)
         except SpoolFull:  # after any other error, the event is logged all the same
             undo()
             raise
@@ -287,6 +319,14 @@ def _after(look_up: Rest, log: Callable[[], Rest | None]) -> Rest:
             await rest()
 
     return look_up_and_log
+
+
+def _restore(held: dict[str, T], key: str, before: T | None) -> None:
+    """Give a key the value that it had before; None if it had none."""
+    if before is None:
+        held.pop(key, None)
+    else:
+        held[key] = before
 
 
 def _no_row(*_: object) -> bool:

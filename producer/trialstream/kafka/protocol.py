@@ -21,6 +21,7 @@ from trialstream_schemas.errors import (
     SpoolError,
 )
 from trialstream_schemas.model.aggregators import AggregatorSpec, value_aggregator
+from trialstream_schemas.model.attempts import Attempt
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -116,8 +117,8 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Logging
 
-    async def log_trial_start(self, trial: Trial) -> None:
-        if rest := self.log.log_trial_start(trial):
+    async def log_trial_start(self, trial: Trial, *, attempt: Attempt | None = None) -> None:
+        if rest := self.log.log_trial_start(trial, attempt=attempt):
             await rest()
 
     async def log_trial_finish(
@@ -201,11 +202,11 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Projects and groups
 
-    async def new_project(self, project: Project) -> Project:
+    async def new_project(self, project: Project, *, wait: bool = True) -> Project:
         project = creations.new_project(checked(project, Project, "project"))
         session = self._session
         event = commands.create_project(session.writer, project)
-        if not session.requests_outcomes:
+        if not self._waits_for_outcome(wait):
             await self._put(event)
             session.subjects.add("projects", project.uid)
             return replace(project, created=from_micros(event.time))
@@ -214,11 +215,11 @@ class KafkaProtocol(ReadingProtocol):
         [created] = await session.lifecycle.call(session.reader.projects({"uid": project.uid}))
         return created
 
-    async def new_trial_group(self, group: TrialGroup) -> TrialGroup | None:
+    async def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
         group = creations.new_group(checked(group, TrialGroup, "group"))
         session = self._session
         event = commands.create_group(session.writer, group)
-        if not session.requests_outcomes:
+        if not self._waits_for_outcome(wait):
             await self._put(event)
             session.subjects.add("groups", group.uid)
             return replace(group, created=from_micros(event.time))
@@ -243,20 +244,23 @@ class KafkaProtocol(ReadingProtocol):
 
     # --- Creating and claiming
 
-    async def new_trial(self, trial: Trial, auto_increment: bool = False, *, wait: bool = True) -> Trial | None:
+    async def new_trial(
+        self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
+    ) -> Trial | None:
         if not wait and not auto_increment:
             raise InvalidValue(
                 "wait: expected True without auto_increment, got False: only the wait shows whether the trial exists"
             )
-        # Each call is a new creation, even if an earlier creation of the same trial is undecided.
+        # Each call without a run is a new creation, even if an earlier creation of the same trial is undecided.
         trial = creations.new_trial(checked(trial, Trial, "trial"))
+        request = None if run_id is None else creations.request_of_run(run_id, trial)
         session = self._session
         if trial.project_id is not None:
             await self.log.require_project(trial.project_id)
         if trial.group_id is not None:
             await self.log.require_group(trial.group_id, trial.group_id)
-        event = commands.create_trial(session.writer, trial, auto_increment=auto_increment)
-        if not session.requests_outcomes or not (wait or session.config.sync_writes):
+        event = commands.create_trial(session.writer, trial, auto_increment=auto_increment, request=request)
+        if not self._waits_for_outcome(wait):
             event.auto_increment = True
             await self._put(event)
             return self._undecided(trial, event)
@@ -270,6 +274,10 @@ class KafkaProtocol(ReadingProtocol):
             )
             return self._undecided(trial, event)
         return None if decision.outcome.uid is None else await self._decided(decision)
+
+    def _waits_for_outcome(self, wait: bool) -> bool:
+        """Whether a creation waits for its outcome; raises `ProtocolClosed` if the protocol is not open."""
+        return self._session.requests_outcomes and (wait or self._session.config.sync_writes)
 
     async def _decided(self, decision: Decision) -> Trial:
         """Return the trial of an applied decision."""
@@ -299,6 +307,8 @@ class KafkaProtocol(ReadingProtocol):
         for each in updates_of(event):
             if isinstance(each, TrialStarted):
                 session.started[trial.uid] = time.perf_counter()
+                if each.attempt is not None:
+                    session.attempts[trial.uid] = each.attempt
             elif isinstance(each, TrialFinished):
                 session.started.pop(trial.uid, None)
         return trial

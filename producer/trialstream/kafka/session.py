@@ -64,6 +64,7 @@ class Session:
         subjects: The subjects that are known to exist, so that log calls need not look them up.
         chronos: The open chronos.
         started: Start time of each trial that was started here and runs, by uid, on the clock `time.perf_counter`.
+        attempts: Key of the attempt in which this writer takes part, by uid of the trial.
         outbox: Log calls append to it.
         waits: Waits for what was logged; its coroutines run in the I/O thread.
     """
@@ -79,6 +80,7 @@ class Session:
         self.subjects = KnownSubjects(self.lifecycle)
         self.chronos = Chronos()
         self.started: dict[str, float] = {}
+        self.attempts: dict[str, str] = {}
         self._make_reader: Callable[[], Reader] = OfflineReader
         if not config.offline:
             from trialstream.reading.mongo import MongoReader  # noqa: PLC0415 (heavy)

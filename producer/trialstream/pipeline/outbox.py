@@ -122,6 +122,21 @@ class Outbox:
         """Log a finished chrono; errors as for `put`."""
         self.inbox.add((self._add_chrono, finished), CHRONO_BYTES)
 
+    def add_chrono_nowait(self, finished: FinishedChrono) -> bool:
+        """Log a finished chrono, if there surely is room; otherwise `add_chrono` finds out.
+
+        Raises:
+            ProtocolClosed: The outbox was closed during the call.
+        """
+        inbox = self.inbox
+        if len(inbox.items) >= inbox.limit:
+            return False
+        item = (self._add_chrono, finished)
+        inbox.items.append(item)
+        if inbox.idle:
+            inbox.look(item)
+        return True
+
     def drop(self, uid: str) -> None:
         """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
 

@@ -70,8 +70,8 @@ class Refusals:
         self._warn = warn
         # Partitions are sent at the same time, and a file takes one event at a time.
         self._writing = anyio.Lock()
-        # By request: called with the error if the event of the request is refused.
-        self._callers: dict[str, Callable[[InvalidValue], None]] = {}
+        # By request: called with the error if an event of the request is refused. Tasks may share a request.
+        self._callers: dict[str, list[Callable[[InvalidValue], None]]] = {}
         # Numbers of events that were written to a file, that are lost, and that no warning has counted.
         self._kept = self._lost = self._unreported = 0
         # Time of the next warning at the earliest (monotonic clock).
@@ -90,12 +90,12 @@ class Refusals:
         if self._halts:
             self.halted = what
             await anyio.sleep_forever()
-        fail = self._callers.get((event and event.request) or "")
-        if fail is None:
+        callers = list(self._callers.get((event and event.request) or "", ()))
+        if not callers:
             self._report(f"{what}: {await self._keep(entry, event)}")
         self._backlog.discard(route)
         self._progress.notify()
-        if fail is not None:
+        for fail in callers:
             fail(InvalidValue(f"{what}: nothing was logged; log less, or raise max.message.bytes of the topic"))
 
     @contextmanager
@@ -115,11 +115,14 @@ class Refusals:
                 refused.append(error)
                 scope.cancel()
 
-            self._callers[request] = fail
+            callers = self._callers.setdefault(request, [])
+            callers.append(fail)
             try:
                 yield
             finally:
-                del self._callers[request]
+                callers.remove(fail)
+                if not callers:
+                    del self._callers[request]
         if scope.cancelled_caught:
             raise refused[0]
 

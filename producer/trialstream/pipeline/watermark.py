@@ -57,8 +57,8 @@ class Watermark:
         self._lock = threading.Lock()
 
     def expect(self, request: str) -> None:
-        """Make a request pending, from any thread, before it is queued."""
-        self._pending[request] = _Position()
+        """Make a request pending, from any thread, before it is queued; it may be pending already."""
+        self._pending.setdefault(request, _Position())
 
     def decided(self, request: str) -> None:
         """Record, from any thread, that the outcome of a request was read: the request is not pending any more."""

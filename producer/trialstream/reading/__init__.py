@@ -15,4 +15,7 @@
 | `uri` | the check of MongoDB's URI |
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |
+| `rewinds` | the superseded rows of a bucket |
+| `bands` | statistics over many trials, on a common grid of steps |
+| `views` | histories by writer or rank, and reduced by step |
 """

@@ -32,7 +32,10 @@ _MEMBERS: dict[str, frozenset[str]] = {
     "projects": frozenset({"groups", "trials"}),
 }
 KEYED_FIELDS = frozenset(
-    {"parameters", "metadata", "tags", "metrics", "chronos", "open_chronos", "failed_chronos", "writers"}
+    {
+        *("parameters", "metadata", "tags", "metrics", "chronos", "open_chronos", "failed_chronos", "writers"),
+        *("participants", "former_participants"),
+    }
 )
 """Fields of users' keys, which can be read and indexed key by key."""
 

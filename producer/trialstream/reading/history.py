@@ -15,6 +15,7 @@ from trialstream_schemas.model.values import INT64_MAX, INT64_MIN
 from trialstream.protocol import MetricHistory, Step
 from trialstream.reading.checks import shown, whole_number
 from trialstream.reading.reader import Since
+from trialstream.reading.rewinds import Rewinds
 
 __all__ = ["check_points", "check_row", "downsampled", "histories"]
 
@@ -69,12 +70,15 @@ def check_row(since_row: int | None) -> int | None:
     return number
 
 
-def histories(buckets: Iterable[Bucket], since: Since = _ALL) -> dict[str, MetricHistory]:
+def histories(
+    buckets: Iterable[Bucket], since: Since = _ALL, rewinds: Rewinds | None = None
+) -> dict[str, MetricHistory]:
     """Return the history of each name: the rows of all its buckets, in the order of the log.
 
     Args:
         buckets: All buckets with such rows of these names.
         since: The rows to keep.
+        rewinds: Finds the superseded rows, which are left out; None keeps them.
 
     Returns:
         The histories by name, sorted by name.
@@ -83,6 +87,8 @@ def histories(buckets: Iterable[Bucket], since: Since = _ALL) -> dict[str, Metri
     for bucket in buckets:
         shared = _shared_columns(bucket)
         kept = _kept(bucket, since, shared[0], shared[1])
+        if rewinds is not None and (superseded := rewinds.superseded(bucket, shared[1])) is not None:
+            kept = ~superseded if kept is None else kept & ~superseded
         for name, column in zip(bucket.shape.names, bucket.columns, strict=True):
             rows = (*shared, np.frombuffer(column, dtype=np.float64))
             parts.setdefault(name, []).append(rows if kept is None else tuple(each[kept] for each in rows))

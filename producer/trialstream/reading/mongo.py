@@ -7,7 +7,6 @@ from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
-from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
@@ -30,7 +29,18 @@ from trialstream.reading.live import Database, Document, LiveProjection
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import Find, find, translate
-from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section, Since
+from trialstream.reading.reader import (
+    Candidate,
+    CandidateQuery,
+    Collection,
+    Decision,
+    Read,
+    Reader,
+    Section,
+    Since,
+    StoredHistories,
+    WithAttempts,
+)
 from trialstream.reading.uri import check_uri
 
 __all__ = ["MongoReader"]
@@ -41,6 +51,12 @@ _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 # A run starts without MongoDB too, so the check of its log may not hold it up.
 _CHECK_SECONDS = 1.0
+# What decides which rows are superseded, and which rank a writer has.
+_ATTEMPTS = partial_fields(["attempts", "participants", "former_participants"], "trials").projection
+_WITH_ATTEMPTS: dict[str, Document] = {
+    "rewound": {"attempts.resume_step": {"$type": "number"}},
+    "all": {"attempts": {"$exists": True}},
+}
 _OLDEST_FIRST = [("created", 1), ("_id", 1)]
 
 
@@ -215,13 +231,23 @@ class MongoReader(Reader):
         section: Section,
         names: Sequence[str],
         since: Since,
-    ) -> dict[str, list[Bucket]]:
+        with_attempts: WithAttempts = "none",
+    ) -> StoredHistories:
         """See `Reader.histories`."""
 
-        async def read(database: Database) -> dict[str, list[Bucket]]:
-            # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full.
+        async def read(database: Database) -> StoredHistories:
+            # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full,
+            # and a writer of its rows might be missing among the participants.
             async with await self._client.start_session(snapshot=True) as session:
-                return await read_buckets(database, session, uids, section, names, since, self._live.max_time_ms)
+                limit = self._live.max_time_ms
+                buckets = await read_buckets(database, session, uids, section, names, since, limit)
+                if with_attempts == "none":
+                    return StoredHistories(buckets, {})
+                filter_ = {"_id": {"$in": list(uids)}, **_WITH_ATTEMPTS[with_attempts]}
+                found = database.trials.find(filter_, _ATTEMPTS, session=session, max_time_ms=limit)
+                return StoredHistories(
+                    buckets, {each["_id"]: partial_trial_from_document(each) async for each in found}
+                )
 
         return await self._live.read(read)
 

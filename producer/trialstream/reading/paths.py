@@ -32,14 +32,18 @@ TRIAL_FIELDS: Fields = {"uid": "_id"} | {
         *_FOLDED,
         *("hash", "revision", "version", "group_id", "parameters", "metrics", "chronos", "open_chronos"),
         *("failed_chronos", "status", "errors", "errors_dropped", "starts", "started", "finished", "last_seen"),
-        *("rows", "size"),
+        *("rows", "size", "attempts", "participants", "former_participants"),
     )
 }
 
 FIELDS: Mapping[str, Fields] = {"trials": TRIAL_FIELDS, "groups": GROUP_FIELDS, "projects": PROJECT_FIELDS}
 
-# Paths of times in a document. `errors` is a list, whose elements a path addresses with or without their index.
-_TIME = re.compile(r"created|started|finished|last_seen|errors(\.\d+)?\.time")
+# Paths of times in a document. `errors` and `attempts` are lists, whose elements a path addresses with or without their
+# index.
+_TIME = re.compile(
+    r"created|started|finished|last_seen|errors(\.\d+)?\.time|attempts(\.\d+)?\.started"
+    r"|participants\.[^.]+\.(joined|last_seen)"
+)
 
 _MAX_KEYS = 100  # in one path: MongoDB refuses 200, and no value is nested deeper than this
 _KEY = re.compile(r"(?:[^\\.]|\\[\\.$])*", re.DOTALL)

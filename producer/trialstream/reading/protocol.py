@@ -4,26 +4,33 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, overload
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name
 
-from trialstream.protocol import MetricHistory, Protocol, Query, Sort, Step
+from trialstream.protocol import BandKey, By, MetricBands, MetricHistory, Protocol, Query, Reduce, Sort, Step
+from trialstream.reading.bands import Curve, bands, check_grid, check_quantiles, curves_of, grid, key_of
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
-from trialstream.reading.reader import Collection, Read, Reader, Section, Since
+from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
+from trialstream.reading.rewinds import Rewinds
+from trialstream.reading.views import View
 from trialstream.runtime.caller import in_caller
 from trialstream.runtime.lifecycle import Lifecycle
 
 __all__ = ["ReadSession", "ReadingProtocol"]
 
 T = TypeVar("T")
+# Trials whose histories are held at once: of each, only one value for each step remains.
+_TRIALS_AT_ONCE = 64
+_ANY_TRIAL = Trial(name="any")
 
 
 class ReadSession(typing.Protocol):
@@ -156,6 +163,7 @@ class ReadingProtocol(Protocol):
         session.remember("projects", *(each.uid for each in found))
         return found
 
+    @overload
     async def fetch_metrics(
         self,
         trial: Trial,
@@ -164,21 +172,64 @@ class ReadingProtocol(Protocol):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Section = "metrics",
+        attempts: bool = False,
+        by: None = None,
+        reduce: Reduce | None = None,
         latest: bool = False,
-    ) -> dict[str, MetricHistory]:
+    ) -> dict[str, MetricHistory]: ...
+
+    @overload
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Section = "metrics",
+        attempts: bool = False,
+        by: Literal["writer"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[str, MetricHistory]]: ...
+
+    @overload
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Section = "metrics",
+        attempts: bool = False,
+        by: Literal["rank"],
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, dict[int | None, MetricHistory]]: ...
+
+    async def fetch_metrics(
+        self,
+        trial: Trial,
+        *names: str,
+        since_step: Step | None = None,
+        since_row: int | None = None,
+        max_points: int | None = None,
+        section: Section = "metrics",
+        attempts: bool = False,
+        by: By | None = None,
+        reduce: Reduce | None = None,
+        latest: bool = False,
+    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
         uid = checked(trial, Trial, "trial").uid
-        by_uid = await self.fetch_histories(
-            [trial],
-            *names,
-            since_step=since_step,
-            since_row=since_row,
-            max_points=max_points,
-            section=section,
-            latest=latest,
+        view = View(by, reduce)
+        by_uid = await self._views(
+            [trial], names, view, since_step, since_row, max_points, section, attempts=attempts, latest=latest
         )
-        if missing := set(names) - by_uid[uid].keys():
+        found: dict[str, MetricHistory] = by_uid[uid]
+        if missing := set(names) - found.keys():
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
-        return by_uid[uid]
+        return found
 
     async def fetch_histories(
         self,
@@ -188,11 +239,94 @@ class ReadingProtocol(Protocol):
         since_row: int | None = None,
         max_points: int | None = None,
         section: Section = "metrics",
+        attempts: bool = False,
         latest: bool = False,
     ) -> dict[str, dict[str, MetricHistory]]:
         given = checked_trials(trials)
+        return await self._views(
+            given, names, View(), since_step, since_row, max_points, section, attempts=attempts, latest=latest
+        )
+
+    @overload
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Section = "metrics",
+        latest: bool = False,
+    ) -> MetricBands: ...
+
+    @overload
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Section = "metrics",
+        latest: bool = False,
+    ) -> dict[BandKey, MetricBands]: ...
+
+    async def fetch_bands(
+        self,
+        trials: Query | Iterable[Trial],
+        name: str,
+        *,
+        by: str | None = None,
+        points: int = 200,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        section: Section = "metrics",
+        latest: bool = False,
+    ) -> MetricBands | dict[BandKey, MetricBands]:
+        points, levels = check_grid(points), check_quantiles(quantiles)
+        if by is not None:
+            key_of(_ANY_TRIAL, by)  # checks the path
+        if isinstance(trials, Mapping):
+            fields = ["uid"] if by is None else [by]
+            given = await self.fetch_trials(trials, fields=fields, latest=latest)
+        else:
+            given = list({each.uid: each for each in checked_trials(trials)}.values())
+        curves: dict[str, Curve] = {}
+        for at in range(0, len(given), _TRIALS_AT_ONCE):
+            some = given[at : at + _TRIALS_AT_ONCE]
+            found = await self._views(some, [name], View(), None, None, None, section, attempts=False, latest=latest)
+            curves.update(await in_caller(functools.partial(curves_of, found, name)))
+        by_key: dict[BandKey, list[str]] = {}
+        for each in given:
+            if each.uid in curves:
+                by_key.setdefault(None if by is None else key_of(each, by), []).append(each.uid)
+
+        def banded() -> dict[BandKey, MetricBands]:
+            steps = grid(list(curves.values()), points)
+            groups = by_key if by is not None or by_key else {None: []}
+            return {key: bands([curves[uid] for uid in uids], uids, steps, levels) for key, uids in groups.items()}
+
+        by_value: dict[BandKey, MetricBands] = await in_caller(banded)
+        return by_value[None] if by is None else by_value
+
+    async def _views(
+        self,
+        given: Sequence[Trial],
+        names: Sequence[str],
+        view: View,
+        since_step: Step | None,
+        since_row: int | None,
+        max_points: int | None,
+        section: Section,
+        *,
+        attempts: bool,
+        latest: bool,
+    ) -> dict[str, dict[str, Any]]:
+        """Read histories, and make a view of each: for the uid of each trial, the views by name."""
         since = Since(check_step(since_step, "since_step"), check_row(since_row))
         max_points = check_points(max_points)
+        view.check()
         for name in names:
             check_name(name, "metric")
         if section not in ("metrics", "chronos", "metadata"):
@@ -205,16 +339,22 @@ class ReadingProtocol(Protocol):
             session.remember("trials", *exist)
         uids = {each.uid: await self._history_uid(each) for each in given}
         stored = list(uids.values())
-        buckets = await session.read(lambda: session.reader.histories(stored, section, names, since), latest=latest)
+        with_attempts: WithAttempts = "all" if view.by == "rank" else "none" if attempts else "rewound"
+        buckets, attempted = await session.read(
+            lambda: session.reader.histories(stored, section, names, since, with_attempts), latest=latest
+        )
 
-        def arrays() -> dict[str, dict[str, MetricHistory]]:
+        def finish(history: MetricHistory) -> MetricHistory:
+            return history if max_points is None else downsampled(history, max_points)
+
+        def views() -> dict[str, dict[str, Any]]:
             by_uid = {}
             for uid in list(buckets):
-                found = histories(buckets.pop(uid), since)  # not all buckets are held beside all arrays
-                if max_points is not None:
-                    found = {name: downsampled(each, max_points) for name, each in found.items()}
-                by_uid[uid] = found
+                trial = attempted.get(uid)
+                rewinds = None if trial is None or attempts else Rewinds(trial)
+                found = histories(buckets.pop(uid), since, rewinds)  # not all buckets are held beside all arrays
+                by_uid[uid] = {name: view.of(each, trial, finish) for name, each in found.items()}
             return {given_uid: by_uid.get(uid, {}) for given_uid, uid in uids.items()}
 
-        found: dict[str, dict[str, MetricHistory]] = await in_caller(arrays)  # long ones would hold up the I/O thread
+        found: dict[str, dict[str, Any]] = await in_caller(views)  # long ones would hold up the I/O thread
         return found

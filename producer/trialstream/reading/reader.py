@@ -18,12 +18,24 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream.log.topics import Route
 from trialstream.protocol import Query, Sort, Step
 
-__all__ = ["Candidate", "CandidateQuery", "Collection", "Decision", "Read", "Reader", "Section", "Since"]
+__all__ = [
+    "Candidate",
+    "CandidateQuery",
+    "Collection",
+    "Decision",
+    "Read",
+    "Reader",
+    "Section",
+    "Since",
+    "StoredHistories",
+    "WithAttempts",
+]
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
 Collection: TypeAlias = Literal["trials", "groups", "projects"]
 Section: TypeAlias = Literal["metrics", "chronos", "metadata"]
+WithAttempts: TypeAlias = Literal["none", "rewound", "all"]
 
 
 class Candidate(NamedTuple):
@@ -74,6 +86,18 @@ class Since(NamedTuple):
 
     step: Step | None = None
     row: int | None = None
+
+
+class StoredHistories(NamedTuple):
+    """The histories of trials as they are stored, at one moment.
+
+    Attributes:
+        buckets: The buckets of each trial by its uid, in no particular order.
+        trials: Trials with attempts, by uid; partial objects with their attempts and participants only.
+    """
+
+    buckets: dict[str, list[Bucket]]
+    trials: dict[str, Trial]
 
 
 class Reader(ABC):
@@ -173,7 +197,8 @@ class Reader(ABC):
         section: Section,
         names: Sequence[str],
         since: Since,
-    ) -> dict[str, list[Bucket]]:
+        with_attempts: WithAttempts = "none",
+    ) -> StoredHistories:
         """Read the histories of trials.
 
         Args:
@@ -181,10 +206,12 @@ class Reader(ABC):
             section: Section of the trials.
             names: Names of the time series to read; empty for all. The buckets have the columns of these only.
             since: The rows to read.
+            with_attempts: Trials whose attempts to read: those of which an attempt has rewound others, all that have
+                attempts, or none.
 
         Returns:
-            The buckets of each trial by its uid, in no particular order: those that can have such rows, and others too,
-            at least one for each shape of the names. Without the trials that have no bucket of the names.
+            The buckets that can have such rows, and others too, at least one for each shape of the names; without the
+            trials that have no bucket of the names. And the trials with attempts.
         """
 
     @abstractmethod

@@ -3,6 +3,7 @@
 | module | job |
 |---|---|
 | `trial`, `status` | projects, groups and trials; statuses |
+| `attempts` | attempts of a trial and their participants; which rows are superseded |
 | `identity` | the hash of a definition, and the addresses of trials |
 | `values`, `steps` | what users may log: checks at the call |
 | `forms`, `keys` | values and keys as events, documents and JSON store them |

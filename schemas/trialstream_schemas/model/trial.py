@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.values import check_name, check_optional_name, check_text, value, values
@@ -170,7 +171,11 @@ class Trial:
             `Status.CreatedGroup`; it sets neither `started` nor `finished`.
         errors: The latest errors, at most 32 (`MAX_ERRORS` of the fold), oldest first.
         errors_dropped: Number of older errors, which are not kept.
-        starts: Number of times that the trial was started.
+        starts: Number of times that the trial was started; the starts of all ranks of an attempt count once.
+        attempts: Attempts in the order of their numbers; empty if no start has named one.
+        participants: Writer id → state of the writer in its attempt, in the order in which they joined.
+        former_participants: Writer id → attempt and rank of participants of earlier attempts whose state was dropped,
+            since there were more than 2,048 (`MAX_PARTICIPANTS` of the fold).
         created: When the call that created the trial was made, UTC; None until the trial is fetched.
         started: Time of the first start, UTC.
         finished: Time of the first finish since the latest start, UTC; None until then.
@@ -206,6 +211,9 @@ class Trial:
     errors: list[TrialError] = field(default_factory=list)
     errors_dropped: int = 0
     starts: int = 0
+    attempts: list[TrialAttempt] = field(default_factory=list)
+    participants: dict[str, Participant] = field(default_factory=dict)
+    former_participants: dict[str, FormerParticipant] = field(default_factory=dict)
     created: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -238,6 +246,25 @@ class Trial:
     def uid(self) -> str:
         """Uid of the trial: `<hash>_<revision>`, or `<hash>~<request>` until the log has decided the revision."""
         return f"{self.hash}_{self.revision}" if self.request is None else f"{self.hash}~{self.request}"
+
+    @property
+    def ranks(self) -> dict[int, Participant]:
+        """The ranks of the latest attempt, ascending; of several processes with one rank, the one that joined last."""
+        latest = [each for each in self.participants.values() if each.attempt == len(self.attempts)]
+        by_rank = {each.rank: each for each in latest if each.rank is not None}
+        return dict(sorted(by_rank.items()))
+
+    def attempt_of(self, writer: str) -> int:
+        """Return the number of the attempt in which a writer takes part.
+
+        Args:
+            writer: Id of the writer.
+
+        Returns:
+            The number; 0 if the writer takes part in none.
+        """
+        found = self.participants.get(writer) or self.former_participants.get(writer)
+        return 0 if found is None else found.attempt
 
 
 def _name(name: object, path: str) -> str:

@@ -4,6 +4,7 @@
 - Keys of users are escaped (`model/keys.py`).
 - An aggregator is a sub-document with the key `%kind`, which is not the escaped form of any key.
 - Both directions are exact: `to(from(document)) == document` and `from(to(object)) == object` (property-tested).
+- The fields of attempts are in the documents of trials that have attempts only.
 - Earlier versions stored null for `Status.CreatedGroup`, and such documents are read as that status.
 """
 
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
+from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.forms import from_document, to_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.outcome import Outcome
@@ -73,6 +75,34 @@ def trial_to_document(trial: Trial) -> dict[str, Any]:
         "state_version": trial.state_version,
         "rows": trial.rows,
         "size": trial.size,
+        **(_attempts(trial) if trial.attempts else {}),
+    }
+
+
+def _attempts(trial: Trial) -> dict[str, Any]:
+    return {
+        "attempts": [
+            {
+                "key": each.key,  # the number is the place in the list
+                "started": to_micros(each.started),
+                "resume_step": each.resume_step,
+                "world_size": each.world_size,
+            }
+            for each in trial.attempts
+        ],
+        "participants": {
+            writer: {
+                "attempt": each.attempt,
+                "rank": each.rank,
+                "host": each.host,
+                "joined": to_micros(each.joined),
+                "last_seen": to_micros(each.last_seen),
+                "status": each.status.name,
+                "error": each.error,
+            }
+            for writer, each in trial.participants.items()
+        },
+        "former_participants": {writer: list(each) for writer, each in trial.former_participants.items()},
     }
 
 
@@ -105,6 +135,25 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         ],
         errors_dropped=document["errors_dropped"],
         starts=document["starts"],
+        attempts=[
+            TrialAttempt(each["key"], number, from_micros(each["started"]), each["resume_step"], each["world_size"])
+            for number, each in enumerate(document.get("attempts", ()), 1)
+        ],
+        participants={
+            writer: Participant(
+                each["attempt"],
+                each["rank"],
+                each["host"],
+                from_micros(each["joined"]),
+                from_micros(each["last_seen"]),
+                Status[each["status"]],
+                each["error"],
+            )
+            for writer, each in document.get("participants", {}).items()
+        },
+        former_participants={
+            writer: FormerParticipant(*each) for writer, each in document.get("former_participants", {}).items()
+        },
         created=_time(document["created"]),
         started=_time(document["started"]),
         finished=_time(document["finished"]),

@@ -146,7 +146,21 @@ class TrialCreated(TrialEvent):
 
 @dataclass(slots=True, kw_only=True)
 class TrialStarted(TrialEvent):
-    """A trial was started or resumed."""
+    """A trial was started or resumed, or a process joined an attempt of it.
+
+    Attributes:
+        attempt: Key of the attempt; None for a start of the whole trial, to which the other fields do not apply.
+        rank: Rank of the process, or None.
+        world_size: Number of ranks of the attempt, or None.
+        host: Name of the machine, or empty.
+        resume_step: Step from which the attempt resumes, or None.
+    """
+
+    attempt: str | None = None
+    rank: int | None = None
+    world_size: int | None = None
+    host: str = ""
+    resume_step: int | float | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,6 +6,7 @@
 | `StatAggregator` | `stat` | count, mean, deviation, minimum, maximum, sum; first `skip_obs` apart; last observation |
 | `RingAggregator` | `ring` | the last n observations |
 | `TimeSeriesAggregator` | `timeseries` | the statistics, and the last observation with its step; the history has all |
+| `BestAggregator` | `best` | the same, and the best observation with its step |
 
 `StatAggregator.lazy(1)` returns an `AggregatorSpec`, which log calls take and events carry. An aggregator has a form
 for documents (`to_document`) and a form in strict JSON (`to_json`), and its state is restored exactly from both.
@@ -14,6 +15,7 @@ for documents (`to_document`) and a form in strict JSON (`to_json`), and its sta
 from __future__ import annotations
 
 from trialstream_schemas.model.aggregators.base import MAX_KEPT, Aggregator, AggregatorSpec, is_aggregator_document
+from trialstream_schemas.model.aggregators.best import BestAggregator
 from trialstream_schemas.model.aggregators.moments import Moments, moments_of_columns
 from trialstream_schemas.model.aggregators.ring import RingAggregator
 from trialstream_schemas.model.aggregators.stat import StatAggregator
@@ -28,6 +30,7 @@ __all__ = [
     "MAX_KEPT",
     "Aggregator",
     "AggregatorSpec",
+    "BestAggregator",
     "Moments",
     "RingAggregator",
     "StatAggregator",

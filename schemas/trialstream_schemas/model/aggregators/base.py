@@ -35,8 +35,9 @@ class AggregatorSpec:
     """Specification of an aggregator, which log calls take and events carry: its kind and its argument.
 
     Attributes:
-        kind: `value`, `stat`, `ring` or `timeseries`.
-        argument: `skip_obs` of `stat`, the size of `ring`, 0 otherwise; a number of observations.
+        kind: `value`, `stat`, `ring`, `timeseries` or `best`.
+        argument: `skip_obs` of `stat` or the size of `ring`, numbers of observations; of `best`, 1 for the largest and
+            2 for the smallest observation; 0 otherwise.
     """
 
     kind: str

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+from trialstream_schemas.errors import InvalidValue
 from trialstream_schemas.model.aggregators.base import Aggregator, AggregatorSpec
 from trialstream_schemas.model.aggregators.moments import Moments, moments_of_columns
 from trialstream_schemas.model.aggregators.stat import StatAggregator
 
-__all__ = ["TimeSeriesAggregator", "extend_columns", "timeseries_aggregator"]
+__all__ = ["BEST_ARGUMENTS", "BEST_KIND", "TimeSeriesAggregator", "extend_columns", "timeseries_aggregator"]
+
+BEST_KIND = "best"
+"""Kind of the time series that keeps its best observation, `BestAggregator`."""
+BEST_ARGUMENTS: dict[Literal["max", "min"], int] = {"max": 1, "min": 2}
+"""Which observation is the best → argument of that kind."""
 
 
 class TimeSeriesAggregator(StatAggregator):
@@ -28,9 +34,24 @@ class TimeSeriesAggregator(StatAggregator):
         self.last_step: float | str | None = None
 
     @classmethod
-    def lazy(cls) -> AggregatorSpec:  # type: ignore[override]  # without skip_obs: nothing is skipped
-        """Specify a time series aggregator, for log calls."""
-        return AggregatorSpec(cls.kind)
+    def lazy(cls, best: Literal["max", "min"] | None = None) -> AggregatorSpec:  # type: ignore[override]  # skips nothing
+        """Specify a time series aggregator, for log calls.
+
+        Args:
+            best: `max` or `min` to keep the largest or smallest observation with its step, in a `BestAggregator`; None
+                to keep neither.
+
+        Returns:
+            The specification.
+
+        Raises:
+            InvalidValue: `best` is none of these.
+        """
+        if best is None:
+            return AggregatorSpec(TimeSeriesAggregator.kind)
+        if best not in BEST_ARGUMENTS:
+            raise InvalidValue(f"best: expected 'max', 'min' or None, got {best!r}")
+        return AggregatorSpec(BEST_KIND, BEST_ARGUMENTS[best])
 
     @classmethod
     def make(cls, argument: int) -> Self:  # noqa: ARG003 (this kind has none)

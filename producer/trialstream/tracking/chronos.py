@@ -1,0 +1,217 @@
+"""Chronos of the tracker: context managers with and without `async`, and decorators."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from trialstream_schemas.model.aggregators import AggregatorSpec
+
+from trialstream.kafka.chronos import HeldChrono
+from trialstream.kafka.commands import is_successful_exit
+from trialstream.tracking.faults import Faults
+from trialstream.tracking.wrapping import wrapped
+
+__all__ = ["Chrono", "Timed"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+# Interval of the rows with the rate of a timed loop, seconds.
+_RATE_SECONDS = 1.0
+
+
+class ChronoLog(Protocol):
+    """What chronos need of a tracker; `Tracker` documents the methods."""
+
+    step: int
+    faults: Faults
+
+    def log(self, values: dict[str, Any], /, *, step: int | None = ...) -> None: ...
+    def make_chrono(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono: ...
+    def hold_chrono(self, chrono: HeldChrono) -> None: ...
+    def finish_chrono(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> None: ...
+    def call_safely(self, where: str, call: Callable[..., T], *args: Any) -> T | None: ...
+
+
+class Chrono:
+    """Measures a block of code, in a trial; made by `Tracker.chrono`.
+
+    Use it as `with t.chrono("epoch"):`, as `async with`, or as a decorator of a function of any kind, whose calls are
+    then measured. Chronos may be nested, and those of one name may be open in many tasks and threads at once: call
+    `chrono` for each block.
+
+    Args:
+        log: Takes the chrono.
+        name: Name of the chrono, which was checked.
+        aggregator: Aggregator of the elapsed seconds; None for the default.
+        synchronize: Called before the chrono starts and before it stops.
+
+    Attributes:
+        elapsed: Seconds from the start to the end of the latest block; 0.0 before its end.
+    """
+
+    __slots__ = ("_aggregator", "_log", "_name", "_open", "_synchronize", "elapsed")
+
+    def __init__(
+        self,
+        log: ChronoLog,
+        name: str,
+        aggregator: AggregatorSpec | None = None,
+        synchronize: Callable[[], object] | None = None,
+    ) -> None:
+        self._log = log
+        self._name = name
+        self._aggregator = aggregator
+        self._synchronize = synchronize
+        self._open: list[HeldChrono] = []
+        self.elapsed = 0.0
+
+    def __enter__(self) -> Self:
+        if self._synchronize is not None:
+            self._log.call_safely("chrono", self._synchronize)
+        self._start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if self._synchronize is not None:
+            self._log.call_safely("chrono", self._synchronize)
+        self._finish(exc_type, exc_val)
+
+    async def __aenter__(self) -> Self:
+        await self._await_synchronize()
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self._await_synchronize()
+        self._finish(exc_type, exc_val)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: each call is measured by a chrono of its own.
+
+        Args:
+            function: A function, coroutine function or generator function of either kind.
+
+        Returns:
+            A function with the same signature.
+        """
+        return wrapped(function, lambda: Chrono(self._log, self._name, self._aggregator, self._synchronize))
+
+    def _start(self) -> None:
+        chrono = self._log.make_chrono(self._name, self._aggregator)
+        self._open.append(chrono)
+        self._log.hold_chrono(chrono)
+
+    def _finish(self, exc_type: type[BaseException] | None, exc_val: BaseException | None) -> None:
+        chrono = self._open.pop()
+        self.elapsed = time.perf_counter() - chrono.started
+        # The caller of a generator that has taken all that it wants is no failure, and neither is a successful exit.
+        failed = exc_type is not None and exc_type is not GeneratorExit and not is_successful_exit(exc_type, exc_val)
+        self._log.finish_chrono(chrono, self.elapsed, failed=failed)
+
+    async def _await_synchronize(self) -> None:
+        if self._synchronize is None:
+            return
+        found = self._log.call_safely("chrono", self._synchronize)
+        if inspect.isawaitable(found):
+            try:
+                await found
+            except Exception as error:  # noqa: BLE001 (a user's callback)
+                self._log.faults.report("chrono", error)
+
+
+class Timed(Generic[T]):
+    """Iterates over batches and measures the loop; made by `Tracker.timed`.
+
+    For each item, the chrono `<name>/load` has the time in which the loop waits for it, and the chrono `<name>` that of
+    the body. About once per second a row has the metric `<name>/rows_per_second`.
+
+    Args:
+        log: Takes the chronos, the steps and the rate.
+        batches: The batches; asynchronous ones for `async for`.
+        name: Name of the chrono.
+        steps: Whether `Tracker.step` is increased before each body.
+        rows_of: Returns the number of rows of a batch.
+    """
+
+    def __init__(
+        self,
+        log: ChronoLog,
+        batches: Iterable[T] | AsyncIterable[T],
+        name: str,
+        *,
+        steps: bool,
+        rows_of: Callable[[T], int],
+    ) -> None:
+        self._log = log
+        self._batches = batches
+        self._name = name
+        self._load_name = f"{name}/load"
+        self._steps = steps
+        self._rows_of = rows_of
+        self._rows = 0
+        self._since = 0.0
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]  # a TypeError as of the iterable itself
+
+    def __iter__(self) -> Iterator[T]:
+        if not isinstance(self._batches, Iterable):
+            raise TypeError(f"timed: expected an iterable, got {type(self._batches).__name__}; use `async for`")
+        batches = iter(self._batches)
+        self._since = time.perf_counter()
+        while True:
+            started = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            body = self._begin(batch, started)
+            try:
+                yield batch
+            finally:
+                self._end(body)
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        if not isinstance(self._batches, AsyncIterable):
+            raise TypeError(f"timed: expected an asynchronous iterable, got {type(self._batches).__name__}; use `for`")
+        batches = aiter(self._batches)
+        self._since = time.perf_counter()
+        while True:
+            started = time.perf_counter()
+            try:
+                batch = await anext(batches)
+            except StopAsyncIteration:
+                return
+            body = self._begin(batch, started)
+            try:
+                yield batch
+            finally:
+                self._end(body)
+
+    def _begin(self, batch: T, started: float) -> HeldChrono:
+        """Log the time in which a batch was loaded, and start the chrono of its body."""
+        log = self._log
+        load = log.make_chrono(self._load_name, None)
+        log.finish_chrono(load, load.started - started, failed=False)
+        if self._steps:
+            log.step += 1
+        rows = log.call_safely("timed", self._rows_of, batch)
+        self._rows += rows if isinstance(rows, int) else 1
+        body = log.make_chrono(self._name, None)
+        log.hold_chrono(body)
+        return body
+
+    def _end(self, body: HeldChrono) -> None:
+        now = time.perf_counter()
+        self._log.finish_chrono(body, now - body.started, failed=False)
+        if (elapsed := now - self._since) >= _RATE_SECONDS:
+            self._log.log({f"{self._name}/rows_per_second": self._rows / elapsed}, step=self._log.step)
+            self._rows, self._since = 0, now

@@ -1,0 +1,60 @@
+"""The examples: each runs as a script on the real servers, as its docstring says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from service_support import cli
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+def run(name: str, *arguments: str, folder: Path) -> str:
+    """Run an example, and return the last line that it prints."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()[-1]
+
+
+def test_an_asyncio_service_with_instrumented_handlers(tmp_path):
+    """Each request is measured, failures are counted, and concurrent requests do not mix."""
+    found = re.fullmatch(
+        r"200 answers, 200 handled, 4 failed, at most (\d+) at the same time", run("service", folder=tmp_path)
+    )
+
+    assert found is not None
+    assert int(found[1]) > 1
+
+
+@pytest.mark.timeout(180)
+def test_data_parallel_training_that_loses_a_rank(tmp_path):
+    """A killed rank makes all restart from the checkpoint; the trial is one, and its line has each step once."""
+    last = run("data_parallel", folder=tmp_path)
+    found = re.search(r"Completed after 2 attempts; 4 ranks of 60 steps, .* (\d+) rows superseded$", last)
+
+    assert found is not None, last
+    assert 30 <= int(found[1]) <= 40  # ten steps of four ranks, and what the killed processes had not sent
+
+
+def test_a_script_without_servers_is_pushed_later(served, tmp_path):
+    """An offline run is on disk, and `trialstream push` sends all of it."""
+    last = run("offline", folder=tmp_path)
+
+    assert re.fullmatch(r"\d+ events on disk, 0 dropped, 0 errors", last)
+    assert "sent" in cli(served, "push", str(tmp_path / "trialstream-spool")).stdout
+
+
+def test_a_metric_is_recomputed_from_the_log(served, tmp_path):
+    """An archive of the log gives the metrics without the database."""
+    run("service", folder=tmp_path)
+    cli(served, "export", str(tmp_path / "log.avro"))
+    last = run("replay", str(tmp_path / "log.avro"), folder=tmp_path)
+
+    assert "points)" in last

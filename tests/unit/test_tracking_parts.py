@@ -1,0 +1,322 @@
+"""Parts of the tracker by themselves: rows, definitions, launchers, wrapped functions, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+import logging
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from trialstream.tracking.definitions import Definition, Definitions
+from trialstream.tracking.faults import Faults
+from trialstream.tracking.launch import Launch, detect
+from trialstream.tracking.rows import flat_row, numbers_of, step_of
+from trialstream.tracking.wrapping import wrapped
+from trialstream_schemas.model.aggregators import StatAggregator
+
+
+class Level(enum.Enum):
+    HIGH = 3
+
+
+# --- Rows
+
+
+def test_nested_dicts_become_names_with_slashes():
+    """A dict of dicts of numbers is one row; None is left out."""
+    row = flat_row({"train": {"loss": 0.5, 1: {"x": 2}}, "lr": 0.1, "none": None}, Faults())
+
+    assert row == {"train/loss": 0.5, "train/1/x": 2, "lr": 0.1}
+
+
+def test_numbers_of_other_types_become_numbers():
+    """Decimal, timedelta and Enum have a number that means the same."""
+    row = flat_row({"a": Decimal("0.5"), "b": timedelta(seconds=2), "c": Level.HIGH, "d": np.float32(1)}, Faults())
+
+    assert numbers_of(row, Faults()) == {"a": 0.5, "b": 2.0, "c": 3.0, "d": 1.0}
+
+
+def test_what_is_no_number_is_left_out_and_counted():
+    """The numbers of a row are logged although one value is none; the error is counted."""
+    faults = Faults()
+
+    assert numbers_of({"loss": 0.5, "name": "resnet", "array": np.zeros(3)}, faults) == {"loss": 0.5}
+    assert faults.count == 2
+
+
+@pytest.mark.parametrize("values", [5, "loss", [("a", 1)]])
+def test_a_row_that_is_no_mapping_is_counted(values):
+    """A call with a wrong argument logs nothing, raises nothing and is counted."""
+    faults = Faults()
+
+    assert flat_row(values, faults) == {}
+    assert faults.count == 1
+
+
+def test_a_dict_that_contains_itself_ends():
+    """A circle of dicts ends at some depth."""
+    circle = {"loss": 1.0}
+    circle["again"] = circle
+
+    assert flat_row(circle, Faults())["again/loss"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "step"),
+    [
+        (5, 5),
+        (2.5, 2.5),
+        ("a", "a"),
+        (None, None),
+        (Level.HIGH, 3),
+        (np.int32(4), 4),
+        (float("nan"), None),
+        ([1], None),
+    ],
+)
+def test_a_step_of_any_type(given, step):
+    """A step is a number or a text; what is neither is left out."""
+    assert step_of(given, Faults()) == step
+
+
+# --- Definitions
+
+
+def test_defined_metrics_have_the_step_of_another_metric():
+    """Metrics of a pattern have their step metric of the same row as step; the others keep the step of the call."""
+    definitions = Definitions()
+    definitions.add(Definition("val/*", "epoch", None))
+    row = {"val/acc": 0.9, "loss": 0.1, "epoch": 3}
+
+    assert definitions.split(row, None, None) == [
+        ({"val/acc": 0.9}, 3, None),
+        ({"loss": 0.1, "epoch": 3}, None, None),
+    ]
+    assert [step for _, step, _ in definitions.split(row, 7, None)] == [7, 7]  # an explicit step counts for all
+
+
+def test_the_latest_definition_counts():
+    """A later definition of the same metric replaces an earlier one, for the rows that follow."""
+    definitions, stat = Definitions(), StatAggregator.lazy(0)
+    definitions.add(Definition("*", None, stat))
+    assert definitions.split({"loss": 1}, 1, None) == [({"loss": 1}, 1, stat)]
+    definitions.add(Definition("loss", None, None))
+
+    assert definitions.split({"loss": 1, "x": 2}, 1, None) == [({"loss": 1}, 1, None), ({"x": 2}, 1, stat)]
+
+
+# --- Launchers
+
+ENVIRONMENTS = {
+    "none": ({}, Launch()),
+    "torchrun": (
+        {
+            "TORCHELASTIC_RUN_ID": "abc",
+            "RANK": "3",
+            "WORLD_SIZE": "8",
+            "TORCHELASTIC_RESTART_COUNT": "1",
+            "MASTER_PORT": "29",
+        },
+        Launch("torchrun abc", 3, 8, "torchrun 1 29"),
+    ),
+    "torchrun without an id": (
+        {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2"},
+        Launch(None, 0, 2, "torchrun 0"),
+    ),
+    "slurm": (
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_JOB_NAME": "train",
+        },
+        Launch("slurm 7.0", 1, 4, "slurm 0"),
+    ),
+    "slurm, requeued": (
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_RESTART_COUNT": "2",
+        },
+        Launch("slurm 7.0", 1, 4, "slurm 2"),
+    ),
+    "the script of a slurm job": ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Launch()),
+    "an interactive slurm job": (
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "0",
+            "SLURM_STEP_NUM_TASKS": "1",
+            "SLURM_JOB_NAME": "bash",
+        },
+        Launch(),
+    ),
+    "open mpi": (
+        {"PMIX_NAMESPACE": "prterun-1@1", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
+        Launch("mpi prterun-1@1", 1, 2, "prterun-1@1"),
+    ),
+    "mpich": ({"PMI_RANK": "1", "PMI_SIZE": "2", "TRIALSTREAM_RUN_ID": "r"}, Launch("r", 1, 2, None)),
+    "mvapich": ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, Launch(None, 1, 2, None)),
+    "jsm": (
+        {"LSB_JOBID": "9", "JSM_NAMESPACE_ID": "0", "JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "2"},
+        Launch("jsm 9 0", 1, 2, "jsm 9 0"),
+    ),
+    "by hand": (
+        {"TRIALSTREAM_RUN_ID": "r", "TRIALSTREAM_ATTEMPT": "2", "RANK": "1", "WORLD_SIZE": "2"},
+        Launch("r", 1, 2, "2"),
+    ),
+    "a rank that is no number": ({"RANK": "x", "WORLD_SIZE": "2"}, Launch()),
+    "a rank beyond the size": ({"RANK": "2", "WORLD_SIZE": "2"}, Launch()),
+}
+
+
+@pytest.mark.parametrize(("environ", "launch"), ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_the_launcher_is_found(environ, launch):
+    """Run, rank, number of ranks and attempt are those of the launcher's environment."""
+    assert detect(environ) == launch
+
+
+def test_an_explicit_run_replaces_that_of_the_environment():
+    """`run_id` counts more than the environment."""
+    assert detect({"TRIALSTREAM_RUN_ID": "r"}, run_id="mine").run == "mine"
+
+
+# --- Wrapped functions
+
+
+@pytest.fixture
+def calls():
+    """What happens, in its order."""
+    return []
+
+
+@pytest.fixture
+def around(calls):
+    """Makes context managers that record their begin and end."""
+
+    @contextmanager
+    def manager():
+        calls.append("begin")
+        try:
+            yield
+        except BaseException as error:
+            calls.append(type(error).__name__)
+            raise
+        calls.append("end")
+
+    return manager
+
+
+def test_a_wrapped_function(around, calls):
+    """A call is inside of its context manager, which sees its exception; name and signature stay."""
+
+    def half(x: int) -> float:
+        """Half of x."""
+        return x / 2 if x else 1 / 0
+
+    run = wrapped(half, around)
+
+    assert run(3) == 1.5
+    with pytest.raises(ZeroDivisionError):
+        run(0)
+    assert calls == ["begin", "end", "begin", "ZeroDivisionError"]
+    assert (run.__name__, run.__doc__, inspect.signature(run)) == ("half", "Half of x.", inspect.signature(half))
+
+
+def test_a_wrapped_coroutine_function(around, calls):
+    """The context manager is open until the coroutine ends, and the wrapper is a coroutine function."""
+
+    async def wait():
+        await asyncio.sleep(0)
+        calls.append("body")
+        return 5
+
+    run = wrapped(wait, around)
+
+    assert inspect.iscoroutinefunction(run)
+    assert asyncio.run(run()) == 5
+    assert calls == ["begin", "body", "end"]
+
+
+def test_a_wrapped_generator(around, calls):
+    """A generator passes items, sent values and its result on, in one context manager."""
+
+    def count():
+        got = yield 1
+        yield got
+        return "result"
+
+    run = wrapped(count, around)()
+
+    assert calls == []  # nothing runs before the first item
+    assert next(run) == 1
+    assert run.send("sent") == "sent"
+    with pytest.raises(StopIteration, match="result"):
+        next(run)
+    assert calls == ["begin", "end"]
+
+
+def test_a_wrapped_async_generator(around, calls):
+    """An asynchronous generator passes items, sent values and thrown exceptions on."""
+
+    async def count():
+        try:
+            got = yield 1
+            yield got
+        except KeyError:
+            yield "caught"
+
+    async def use():
+        run = wrapped(count, around)()
+        found = [await anext(run), await run.asend("sent"), await run.athrow(KeyError())]
+        async for _ in run:
+            raise AssertionError
+        return found
+
+    assert asyncio.run(use()) == [1, "sent", "caught"]
+    assert calls == ["begin", "end"]
+
+
+def test_a_wrapped_async_generator_is_closed(around, calls):
+    """A loop that leaves early closes the generator inside, too."""
+
+    async def count():
+        try:
+            while True:
+                yield 1
+        finally:
+            calls.append("closed")
+
+    async def use():
+        run = wrapped(count, around)()
+        await anext(run)
+        await run.aclose()
+
+    asyncio.run(use())
+
+    assert calls == ["begin", "closed", "GeneratorExit"]
+
+
+# --- Errors
+
+
+def test_each_kind_of_error_is_logged_once(caplog):
+    """A training loop that makes the same mistake a thousand times has one line in its log, and a count."""
+    faults = Faults()
+    with caplog.at_level(logging.WARNING, "trialstream"):
+        for i in range(1000):
+            faults.report("log", ValueError(f"bad value {i}"))
+        faults.report("tag", ValueError("bad tag"))
+        faults.lost("parameters.model", object())
+
+    assert faults.count == 1002
+    assert len(caplog.records) == 3
+    assert "bad value 0" in caplog.text
