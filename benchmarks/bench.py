@@ -16,8 +16,8 @@ import trialstream as ts
 from aiokafka import AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
 from trialstream.config import Config
-from trialstream.log.clients import open_consumer
-from trialstream.log.topics import partition_of
+from trialstream.event_log.clients import open_consumer
+from trialstream.event_log.topics import partition_of
 from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_consumer.worker import FETCH_SETTINGS

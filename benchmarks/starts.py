@@ -15,8 +15,8 @@ import trialstream as ts
 from aiokafka import TopicPartition
 from aiokafka.conn import AIOKafkaConnection
 from trialstream.config import Config
-from trialstream.log.clients import open_consumer
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.clients import open_consumer
+from trialstream.event_log.topics import ensure_topics
 
 from benchmarks.bench import Bench
 from benchmarks.report import Mark, Row, median

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndTimestamp
 from trialstream.config import Config
-from trialstream.log.identity import found_in_time, read_identity
+from trialstream.event_log.identity import found_in_time, read_identity
 from trialstream_schemas.errors import LogMismatch, ServerUnavailable
 
 from trialstream_consumer.projection.store import Store

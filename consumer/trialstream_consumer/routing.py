@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from trialstream.config import Config
-from trialstream.log.topics import partition_of
+from trialstream.event_log.topics import partition_of
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.events import Event, TrialEvent
 

@@ -18,9 +18,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.log.clients import group_consumer, kafka_errors, leave_on_stop, stop_consumer
-from trialstream.log.schemas import SchemaTopic
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, stop_consumer
+from trialstream.event_log.schemas import SchemaTopic
+from trialstream.event_log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 

@@ -18,7 +18,7 @@ import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from trialstream.config import Config
-from trialstream.log.schemas import SchemaTopic
+from trialstream.event_log.schemas import SchemaTopic
 from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES

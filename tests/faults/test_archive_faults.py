@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from anyio.to_thread import run_sync
 from service_support import paused, send, until, without_notices
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
 from trialstream_consumer.archive import Archive, Selection, export_log
 from trialstream_schemas.errors import KafkaUnavailable

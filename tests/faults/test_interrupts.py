@@ -15,10 +15,10 @@ from typing import Any
 import trialstream
 from processes import Child
 from trialstream.config import Config
+from trialstream.event_log.topics import Route
 from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
-from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FinishedChrono
 from trialstream.pipeline.outbox import Outbox

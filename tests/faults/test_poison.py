@@ -16,7 +16,7 @@ from memory import peak_memory
 from oracle import check, check_documents, read_log, read_view
 from pymongo import MongoClient
 from service_support import caught_up, log_entries, send
-from trialstream.log.topics import partition_of
+from trialstream.event_log.topics import partition_of
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.wire.codec import encode

@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
 from service_support import caught_up, databases, differences, folds_on, live, log_entries, members, snapshot, until
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
 from trialstream_consumer.projection.catalog import Catalog
 from trialstream_consumer.projection.indexes import ensure_indexes

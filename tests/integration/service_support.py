@@ -22,7 +22,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from trialstream.config import Config
-from trialstream.log.topics import _LOG_SETTINGS
+from trialstream.event_log.topics import _LOG_SETTINGS
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.consumer import environment as settings
 from trialstream_console.local.server import Server

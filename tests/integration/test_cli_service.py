@@ -13,7 +13,7 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from service_support import cli, settings
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 
 
 async def test_the_list_of_dead_letters_is_empty(config):

@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from service_load import load
 from service_support import caught_up, cli, log_entries, log_lines, members, terminate, until
 from supervised import SupervisedConsumer, runs
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_consumer.replay.verify import verify
 
 

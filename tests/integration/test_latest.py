@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaProducer
 from anyio.to_thread import run_sync
 from contract import connected, until
 from service_support import delete_topics, drop, paused
-from trialstream.log.ends import LogEnds
-from trialstream.log.topics import Route, ensure_topics, partition_of
+from trialstream.event_log.ends import LogEnds
+from trialstream.event_log.topics import Route, ensure_topics, partition_of
 
 READS = ["get_project", "get_trial_group", "get_trial", "fetch_trials", "fetch_groups", "fetch_projects"]
 HISTORIES = ["fetch_metrics", "fetch_histories"]

@@ -10,7 +10,7 @@ import trialstream as ts
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_support import caught_up, cli, delete_topics, live, until
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 
 OTHER = r"was folded from log [0-9a-f]{16}, but .* is log [0-9a-f]{16}"
 

@@ -11,7 +11,7 @@ from aiokafka.admin import NewTopic
 from anyio.to_thread import run_sync
 from service_load import connected
 from service_support import admin, records_of, send, until
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream.pipeline import sender
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import SubjectEvent

@@ -28,8 +28,8 @@ from service_support import (
     send,
     until,
 )
-from trialstream.log.schemas import SchemaTopic
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.schemas import SchemaTopic
+from trialstream.event_log.topics import ensure_topics
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.schemas import SCHEMAS
 

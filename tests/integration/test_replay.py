@@ -27,7 +27,7 @@ from service_support import (
     snapshot,
     without_notices,
 )
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_console.cli.times import format_time
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
 from trialstream_consumer.projection.catalog import ProjectionExists

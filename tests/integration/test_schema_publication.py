@@ -11,7 +11,7 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from anyio.to_thread import run_sync
 from service_support import admin, caught_up, cli, records_of, send, until
-from trialstream.log.topics import ensure_topics, publish_schemas
+from trialstream.event_log.topics import ensure_topics, publish_schemas
 from trialstream_schemas.wire.schemas import SCHEMAS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from service_support import paused, send
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_consumer.projection.store import Store

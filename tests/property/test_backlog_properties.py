@@ -11,7 +11,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline import spiller as module
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry

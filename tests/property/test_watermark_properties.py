@@ -8,7 +8,7 @@ from itertools import count
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline.watermark import Watermark
 
 ROUTES = [Route("trials", 0), Route("trials", 1)]

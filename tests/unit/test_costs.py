@@ -16,9 +16,9 @@ import pytest
 import trialstream as ts
 import trialstream.sync
 from tracing import each_instruction
+from trialstream.event_log.topics import Route
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
-from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FRAME_ROWS
 from trialstream.pipeline.outbox import Outbox

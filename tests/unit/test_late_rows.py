@@ -16,11 +16,11 @@ import trialstream as ts
 import trialstream.sync
 from hypothesis import given
 from hypothesis import strategies as st
+from trialstream.event_log.topics import Route
 from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.waits import Waits
-from trialstream.log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FinishedChrono
 from trialstream.pipeline.outbox import Outbox

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import trialstream as ts
 from aiokafka.errors import KafkaConnectionError
-from trialstream.log import clients
+from trialstream.event_log import clients
 
 
 class Connections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trialstream as ts
-from trialstream.log import identity
+from trialstream.event_log import identity
 from trialstream_schemas.wire.events import LogCreated
 
 

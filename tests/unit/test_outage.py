@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from trialstream.config import Config
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline import outage as module
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry

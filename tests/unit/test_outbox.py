@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tracing import each_instruction
+from trialstream.event_log.topics import Route
 from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
-from trialstream.log.topics import Route
 from trialstream.pipeline import inbox as inboxes
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry

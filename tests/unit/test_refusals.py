@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.refusals import Refusals

@@ -23,7 +23,7 @@ import anyio
 import structlog
 from anyio.abc import Process
 from trialstream.config import Config
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_consumer.processes import STOP_SECONDS, exit_reason, lines, open_child
 from trialstream_consumer.projection.deployment import check_deployment
 from trialstream_schemas.errors import TrialStreamError

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column
 from trialstream.config import Config
-from trialstream.log.topics import trial_ends
+from trialstream.event_log.topics import trial_ends
 from trialstream.reading.mongo import MongoReader
 from trialstream.waiting import waiting_for
 from trialstream_schemas.model.trial import Trial

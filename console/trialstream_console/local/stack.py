@@ -13,7 +13,7 @@ from typing import Self
 
 from anyio.from_thread import start_blocking_portal
 from trialstream.config import Config
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 from trialstream_consumer.projection.indexes import ensure_indexes
 
 from trialstream_console.local import binaries

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import open_admin, open_consumer
-from trialstream.log.schemas import SchemaTopic
+from trialstream.event_log.clients import open_admin, open_consumer
+from trialstream.event_log.schemas import SchemaTopic
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events

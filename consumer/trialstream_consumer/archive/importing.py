@@ -9,8 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import open_batch_producer
-from trialstream.log.topics import ensure_topics, partition_of, publish_schemas
+from trialstream.event_log.clients import open_batch_producer
+from trialstream.event_log.topics import ensure_topics, partition_of, publish_schemas
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events

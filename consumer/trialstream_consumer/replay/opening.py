@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 from trialstream.config import Config
-from trialstream.log.topics import ensure_topics
+from trialstream.event_log.topics import ensure_topics
 
 from trialstream_consumer.projection.catalog import Catalog
 from trialstream_consumer.projection.deployment import check_deployment

@@ -16,8 +16,8 @@ import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, open_consumer
-from trialstream.log.schemas import SchemaTopic
+from trialstream.event_log.clients import kafka_errors, open_consumer
+from trialstream.event_log.schemas import SchemaTopic
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
 from trialstream_consumer.progress import Progress

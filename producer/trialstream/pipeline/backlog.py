@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.queue import Queues
 from trialstream.pipeline.watermark import Watermark

@@ -10,9 +10,9 @@ import anyio
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError, TrialStreamError
 
 from trialstream.config import Config
-from trialstream.log.diagnosis import kafka_trouble
-from trialstream.log.ends import LogEnds
-from trialstream.log.topics import Route, ensure_topics, partition_of
+from trialstream.event_log.diagnosis import kafka_trouble
+from trialstream.event_log.ends import LogEnds
+from trialstream.event_log.topics import Route, ensure_topics, partition_of
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.outage import OutageWatch

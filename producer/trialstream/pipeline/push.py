@@ -15,7 +15,7 @@ import anyio
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolBusy, SpoolError
 
 from trialstream.config import Config
-from trialstream.log.topics import publish_schemas
+from trialstream.event_log.topics import publish_schemas
 from trialstream.pipeline.pipeline import Pipeline
 from trialstream.pipeline.readmission import drop_refused, readmit
 from trialstream.spool.folder import REFUSED_NAMES, SEGMENT_NAMES, Segment, Spool, find_spools

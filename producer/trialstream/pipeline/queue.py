@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline.entry import Entry
 from trialstream.spool.folder import Segment
 

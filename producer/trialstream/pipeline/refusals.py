@@ -24,7 +24,7 @@ from trialstream_schemas.errors import InvalidValue, SchemaError, SpoolError
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent
 
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.signals import ProgressSignal

@@ -30,9 +30,9 @@ from aiokafka.errors import (
 from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamError
 
 from trialstream.config import Config
-from trialstream.log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
-from trialstream.log.identity import check_identity
-from trialstream.log.topics import Route
+from trialstream.event_log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
+from trialstream.event_log.identity import check_identity
+from trialstream.event_log.topics import Route
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
 from trialstream.pipeline.refusals import Refusals

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 
 __all__ = ["Watermark"]
 

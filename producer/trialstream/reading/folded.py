@@ -8,7 +8,7 @@ import anyio
 from trialstream_schemas.errors import ProjectionBehind
 from trialstream_schemas.storage.collections import LOG_ID
 
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.reading.live import LiveProjection
 from trialstream.reading.polling import is_refresh_due, pause
 

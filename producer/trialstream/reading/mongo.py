@@ -20,7 +20,7 @@ from trialstream_schemas.storage.documents import (
 )
 
 from trialstream.config import Config
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.protocol import Query, Sort
 from trialstream.reading.buckets import read_buckets
 from trialstream.reading.fields import partial_fields

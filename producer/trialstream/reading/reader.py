@@ -15,7 +15,7 @@ from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
-from trialstream.log.topics import Route
+from trialstream.event_log.topics import Route
 from trialstream.protocol import Query, Sort, Step
 
 __all__ = [

@@ -20,8 +20,8 @@ from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.config import Config
-from trialstream.log.clients import open_client
-from trialstream.log.fetch import fetch
+from trialstream.event_log.clients import open_client
+from trialstream.event_log.fetch import fetch
 
 __all__ = ["append_identity", "check_identity", "find_identity", "found_in_time", "read_identity"]
 

@@ -28,9 +28,9 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream.config import Config
-from trialstream.log.clients import open_admin, open_client, open_consumer, open_producer, waits_for_kafka
-from trialstream.log.identity import append_identity, find_identity, read_identity
-from trialstream.log.schemas import missing_schemas
+from trialstream.event_log.clients import open_admin, open_client, open_consumer, open_producer, waits_for_kafka
+from trialstream.event_log.identity import append_identity, find_identity, read_identity
+from trialstream.event_log.schemas import missing_schemas
 
 __all__ = ["Route", "ensure_topics", "partition_of", "publish_schemas", "trial_ends"]
 

@@ -15,8 +15,8 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream.config import Config
-from trialstream.log.clients import kafka_errors, open_consumer
-from trialstream.log.fetch import fetch
+from trialstream.event_log.clients import kafka_errors, open_consumer
+from trialstream.event_log.fetch import fetch
 
 __all__ = ["SchemaTopic", "missing_schemas"]
 

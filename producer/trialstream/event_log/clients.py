@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
-from trialstream.log.diagnosis import kafka_trouble
+from trialstream.event_log.diagnosis import kafka_trouble
 from trialstream.waiting import waiting_for
 
 __all__ = [

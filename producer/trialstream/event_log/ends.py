@@ -7,9 +7,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream_schemas.errors import KafkaUnavailable
 
 from trialstream.config import Config
-from trialstream.log.clients import close_consumer, kafka_errors, lone_consumer
-from trialstream.log.identity import check_identity
-from trialstream.log.topics import Route
+from trialstream.event_log.clients import close_consumer, kafka_errors, lone_consumer
+from trialstream.event_log.identity import check_identity
+from trialstream.event_log.topics import Route
 
 __all__ = ["LogEnds"]
 
