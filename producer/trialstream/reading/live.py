@@ -11,6 +11,10 @@ The pointer to the live projection also names the log from which that was folded
 events are sent (`check_log`), each such check, and each read of checkpoints, compares the two: otherwise reads would
 return the documents of another log once one of the servers was replaced.
 
+The check may run during a read of one collection that finds documents (`documents`): MongoDB ends a query whose
+collection is dropped with an error, and an empty result is checked afterwards. Documents of a projection that was live
+during the call, and stopped being live before the read, are those that it had then, or later ones.
+
 Two reads need no such check. An outcome is the same in every projection, and a trial that is found together with its
 outcome, in one query, is complete and not older than the decision. A candidate for a claim is only a proposal on which
 the log decides, so only a query that finds no candidate checks for another projection.
@@ -18,6 +22,7 @@ the log decides, so only a query that finds no candidate checks for another proj
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -25,6 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
+from pymongo.database import Database as SyncDatabase
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
@@ -32,8 +38,9 @@ from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
 from trialstream.reading.diagnosis import mongo_trouble
+from trialstream.runtime.loop import run_driver
 
-__all__ = ["Database", "Document", "LiveProjection"]
+__all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
 
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
@@ -163,13 +170,17 @@ class LiveProjection:
         """
         if self.is_named:
             return False
-        pointer = await self._catalog.find_one({"_id": LIVE}, max_time_ms=self.max_time_ms)
+        pointer = await run_driver(self._find_pointer)
         self.compare_log(pointer)
         live = pointer["database"] if pointer else self._config.database
         if live == self.database.name:
             return False
         self.database = self._of(live)
         return True
+
+    def _find_pointer(self) -> Document | None:
+        found: Document | None = self._catalog.delegate.find_one({"_id": LIVE}, max_time_ms=self.max_time_ms)
+        return found
 
     async def read(self, read: Callable[[Database], Awaitable[T]], is_final: Callable[[T], object] | None = None) -> T:
         """Run a read on the live projection, and again if another one is live at its end.
@@ -198,4 +209,34 @@ class LiveProjection:
                     if is_final is not None and is_final(found):
                         return found
                     if not await self.refresh() and database is self.database:
+                        return found
+
+    async def documents(self, query: Callable[[SyncDatabase[Document]], list[T]]) -> list[T]:
+        """Run a query of one collection of the live projection in a thread of the driver.
+
+        The live projection is looked up at the same time, and after a query that finds nothing.
+
+        Args:
+            query: Sends one query and converts its documents.
+
+        Returns:
+            The result of the query.
+
+        Raises:
+            QueryError: MongoDB refused the query.
+            LogMismatch: The live projection was folded from another log.
+            MongoUnavailable: MongoDB does not answer, or not within `max_time_ms`.
+        """
+        async with self.errors():
+            while True:
+                database = self.database
+                try:
+                    found, changed = await asyncio.gather(run_driver(query, database.delegate), self.refresh())
+                except PyMongoError:  # the database may have been dropped during the read
+                    if not await self.refresh() and database is self.database:
+                        raise
+                else:
+                    if not found:
+                        changed = await self.refresh()
+                    if not changed and database is self.database:
                         return found

@@ -26,7 +26,7 @@ from trialstream.protocol import Query, Sort
 from trialstream.reading.buckets import read_buckets
 from trialstream.reading.fields import partial_fields
 from trialstream.reading.folded import FoldedOffsets
-from trialstream.reading.live import Database, Document, LiveProjection
+from trialstream.reading.live import Database, Document, LiveProjection, SyncDatabase
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import Find, find, translate
@@ -96,11 +96,14 @@ class MongoReader(Reader):
         projection = partial_fields(fields, "trials").projection
         made = trial_from_document if projection is None else partial_trial_from_document
 
-        async def read() -> list[Trial]:
-            found = await self._live.read(lambda database: self._documents(database, "trials", asked, projection))
+        def read_from(database: SyncDatabase[Document]) -> list[Trial]:
+            limit, trials = self._live.max_time_ms, database.trials
+            if asked.order.computed:
+                return [made(each) for each in trials.aggregate(asked.stages(projection), maxTimeMS=limit)]
+            found = trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
             return [made(each) for each in found]
 
-        return read
+        return lambda: self._live.documents(read_from)
 
     def groups(
         self,

@@ -19,7 +19,7 @@ from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
-__all__ = ["DaemonLoop", "run_sync"]
+__all__ = ["DaemonLoop", "run_driver", "run_sync"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -115,6 +115,10 @@ class DaemonLoop(asyncio.SelectorEventLoop):
         daemons = self._daemons if executor is None else self._driver_daemons
         return asyncio.wrap_future(daemons.submit(func, *args), loop=self)
 
+    def run_driver(self, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
+        """Run a function that calls the MongoDB driver in one of the threads for it."""
+        return asyncio.wrap_future(self._driver_daemons.submit(func, *args), loop=self)
+
     def close(self) -> None:
         """Close the loop and end its threads."""
         super().close()
@@ -141,6 +145,21 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def run_driver(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
+    """Run a function that calls the MongoDB driver in a daemon thread of the running `DaemonLoop`.
+
+    Args:
+        function: The function.
+        *args: Its arguments.
+
+    Returns:
+        The future of its result.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, DaemonLoop)
+    return loop.run_driver(function, *args)
 
 
 async def run_sync(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:

@@ -17,7 +17,16 @@ from typing import Any
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.values import Value
 
-__all__ = ["from_avro", "from_document", "from_json", "is_json_tag", "to_avro", "to_document", "to_json"]
+__all__ = [
+    "from_avro",
+    "from_document",
+    "from_json",
+    "is_json_tag",
+    "to_avro",
+    "to_document",
+    "to_json",
+    "values_from_document",
+]
 
 
 # --- Avro
@@ -71,10 +80,15 @@ def from_document(x: Any) -> Value:
         case list():
             return [from_document(each) for each in x]
         case dict():
-            return {unescape_key(key): from_document(each) for key, each in x.items()}
+            return values_from_document(x)
         case int():
             return int(x)
     return x  # type: ignore[no-any-return]
+
+
+def values_from_document(x: Mapping[str, Any]) -> dict[str, Value]:
+    """Convert the form in MongoDB of a dict to the dict."""
+    return {unescape_key(key): each if type(each) in _PLAIN else from_document(each) for key, each in x.items()}
 
 
 # --- JSON

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
-from trialstream_schemas.model.forms import from_document, to_document
+from trialstream_schemas.model.forms import from_document, to_document, values_from_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import Status, status_of
@@ -87,16 +87,16 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         description=document["description"],
         project_id=document["project_id"],
         group_id=document["group_id"],
-        parameters=_values(document["parameters"]),
+        parameters=values_from_document(document["parameters"]),
         metadata={
             unescape_key(key): Aggregator.from_document(each) if is_aggregator_document(each) else from_document(each)
             for key, each in document["metadata"].items()
         },
-        tags=_values(document["tags"]),
+        tags=values_from_document(document["tags"]),
         metrics={unescape_key(key): Aggregator.from_document(each) for key, each in document["metrics"].items()},
         chronos={unescape_key(key): Aggregator.from_document(each) for key, each in document["chronos"].items()},
-        open_chronos=_values(document["open_chronos"]),
-        failed_chronos=_values(document["failed_chronos"]),
+        open_chronos=_counts(document["open_chronos"]),
+        failed_chronos=_counts(document["failed_chronos"]),
         # a plain int instead of bson.Int64
         status=status_of(status["name"], int(status["code"])) if status else Status.CreatedGroup,
         errors=[
@@ -139,8 +139,8 @@ def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
         name=document["name"],
         project_id=document["project_id"],
         description=document["description"],
-        metadata=_values(document["metadata"]),
-        tags=_values(document["tags"]),
+        metadata=values_from_document(document["metadata"]),
+        tags=values_from_document(document["tags"]),
         created=_time(document["created"]),
         state_version=document["state_version"],
         writers=dict(document["writers"]),
@@ -165,8 +165,8 @@ def project_from_document(document: Mapping[str, Any]) -> Project:
     return Project(
         name=document["name"],
         description=document["description"],
-        metadata=_values(document["metadata"]),
-        tags=_values(document["tags"]),
+        metadata=values_from_document(document["metadata"]),
+        tags=values_from_document(document["tags"]),
         created=_time(document["created"]),
     )
 
@@ -203,10 +203,8 @@ def _aggregators(given: Mapping[str, Aggregator]) -> dict[str, Any]:
     return {escape_key(key): each.to_document() for key, each in given.items()}
 
 
-def _values(given: Any) -> dict[str, Any]:
-    plain = from_document(given)
-    assert isinstance(plain, dict)
-    return plain
+def _counts(given: Mapping[str, Any]) -> dict[str, int]:
+    return {unescape_key(key): int(each) for key, each in given.items()}
 
 
 def _micros(time: datetime | None) -> int | None:
