@@ -18,7 +18,8 @@ from service_support import delete_topics, drop, paused
 from trialstream.log.ends import LogEnds
 from trialstream.log.topics import Route, ensure_topics, partition_of
 
-READS = ["get_project", "get_trial_group", "get_trial", "fetch_trials", "fetch_groups", "fetch_projects"]
+READS = ["get_project", "get_trial_group", "get_trial"]
+READS += ["fetch_trials", "fetch_values", "fetch_groups", "fetch_projects"]
 HISTORIES = ["fetch_metrics", "fetch_histories"]
 
 CHILD = """
@@ -74,7 +75,7 @@ async def test_a_latest_read_shows_what_another_writer_has_logged(served, protoc
                     await protocol.add_project_trial(project, more)
                 case "get_trial_group" | "fetch_groups":
                     await protocol.set_group_metadata(group, i=i)
-                case "get_trial" | "fetch_trials":
+                case "get_trial" | "fetch_trials" | "fetch_values":
                     await protocol.add_trial_tags(trial, i=i)
                 case _:
                     await protocol.log_trial_metrics(trial, step=i, loss=float(i))
@@ -95,6 +96,8 @@ async def test_a_latest_read_shows_what_another_writer_has_logged(served, protoc
                     assert found.tags == {"i": i}
                 case "fetch_trials":
                     assert len(await other.fetch_trials({"uid": trial.uid, "tags.i": i}, latest=True)) == 1
+                case "fetch_values":
+                    assert await other.fetch_values(["tags.i"], {"uid": trial.uid}, latest=True) == [(i,)]
                 case "fetch_metrics":
                     found = await other.fetch_metrics(trial, "loss", since_step=i, latest=True)
                     assert found["loss"].values.tolist() == [i]
@@ -240,6 +243,7 @@ async def test_read_only(served, protocol, trial, method):
         "get_project": [ts.Project(name="p")],
         "get_trial_group": [ts.TrialGroup(name="g")],
         "get_trial": [trial],
+        "fetch_values": [["uid"]],
         "fetch_metrics": [trial],
         "fetch_histories": [[trial]],
     }.get(method, [])

@@ -7,6 +7,7 @@ start; a different count raises `LogMismatch`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -86,8 +87,10 @@ async def ensure_topics(config: Config) -> LogCreated:
     """
     async with open_client(config) as client:
         partitions = await _find_topics(client, config)
-        log = await _retried(lambda: find_identity(config, client))
-        missing = await _retried(lambda: missing_schemas(config, client, SCHEMAS))
+        log, missing = await asyncio.gather(
+            _retried(lambda: find_identity(config, client)),
+            _retried(lambda: missing_schemas(config, client, SCHEMAS)),
+        )
         if missing or log is None:
             async with open_producer(config) as producer:
                 await _publish(producer, config, missing)

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from bson.errors import InvalidDocument
@@ -134,13 +135,20 @@ class LiveProjection:
                 f"projection {name!r} of {prefix} is not finished: run its `trialstream rebuild --until` again"
             )
 
-    async def check_log(self, log: str) -> None:
+    async def check_log(self, log: Awaitable[str]) -> None:
         """Compare the log of the live projection with the one to which events are sent: see `Reader.check_log`."""
-        self._log = log
-        async with self.errors():
-            await self.refresh()
-            limit = self.max_time_ms
-            self.compare_log(await self.database.checkpoints.find_one({"_id": LOG_ID}, max_time_ms=limit))
+        try:
+            async with self.errors():
+                pointer = await self._find_pointer()
+                self._set_live(pointer)
+                limit = self.max_time_ms
+                found = await self.database.checkpoints.find_one({"_id": LOG_ID}, max_time_ms=limit)
+        except MongoUnavailable:
+            self._log = await log
+            raise
+        self._log = await log
+        self.compare_log(pointer)
+        self.compare_log(found)
 
     def compare_log(self, found: Document | None) -> None:
         """Compare a document that names the log of the projection with the log to which events are sent.
@@ -170,17 +178,22 @@ class LiveProjection:
         """
         if self.is_named:
             return False
-        pointer = await run_driver(self._find_pointer)
+        pointer = await self._find_pointer()
         self.compare_log(pointer)
+        return self._set_live(pointer)
+
+    async def _find_pointer(self) -> Document | None:
+        catalog, limit = self._catalog.delegate, self.max_time_ms
+        found: Document | None = await run_driver(lambda: catalog.find_one({"_id": LIVE}, max_time_ms=limit))
+        return found
+
+    def _set_live(self, pointer: Document | None) -> bool:
+        """Read from the projection that a pointer names; return whether that is another one than before."""
         live = pointer["database"] if pointer else self._config.database
-        if live == self.database.name:
+        if self.is_named or live == self.database.name:
             return False
         self.database = self._of(live)
         return True
-
-    def _find_pointer(self) -> Document | None:
-        found: Document | None = self._catalog.delegate.find_one({"_id": LIVE}, max_time_ms=self.max_time_ms)
-        return found
 
     async def read(self, read: Callable[[Database], Awaitable[T]], is_final: Callable[[T], object] | None = None) -> T:
         """Run a read on the live projection, and again if another one is live at its end.
@@ -231,7 +244,7 @@ class LiveProjection:
             while True:
                 database = self.database
                 try:
-                    found, changed = await asyncio.gather(run_driver(query, database.delegate), self.refresh())
+                    found, changed = await asyncio.gather(run_driver(partial(query, database.delegate)), self.refresh())
                 except PyMongoError:  # the database may have been dropped during the read
                     if not await self.refresh() and database is self.database:
                         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -32,6 +32,7 @@ from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIA
 from trialstream.reading.query import Find, find, translate
 from trialstream.reading.reader import Candidate, CandidateQuery, Collection, Decision, Read, Reader, Section, Since
 from trialstream.reading.uri import check_uri
+from trialstream.reading.values import value_fields
 
 __all__ = ["MongoReader"]
 
@@ -96,14 +97,28 @@ class MongoReader(Reader):
         projection = partial_fields(fields, "trials").projection
         made = trial_from_document if projection is None else partial_trial_from_document
 
-        def read_from(database: SyncDatabase[Document]) -> list[Trial]:
-            limit, trials = self._live.max_time_ms, database.trials
-            if asked.order.computed:
-                return [made(each) for each in trials.aggregate(asked.stages(projection), maxTimeMS=limit)]
-            found = trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
-            return [made(each) for each in found]
+        return lambda: self._live.documents(
+            lambda database: [made(each) for each in self._found(database, asked, projection)]
+        )
 
-        return lambda: self._live.documents(read_from)
+    def values(
+        self, fields: Sequence[str], query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> Read[list[tuple[Any, ...]]]:
+        """See `Reader.values`."""
+        asked = find(query, TRIAL_FIELDS, sort, limit)
+        wanted = value_fields(fields)
+        return lambda: self._live.documents(
+            lambda database: wanted.rows(self._found(database, asked, wanted.projection))
+        )
+
+    def _found(
+        self, database: SyncDatabase[Document], asked: Find, projection: dict[str, Any] | None
+    ) -> Iterable[Document]:
+        """Find trials, in a thread of the driver."""
+        limit, trials = self._live.max_time_ms, database.trials
+        if asked.order.computed:
+            return trials.aggregate(asked.stages(projection), maxTimeMS=limit)
+        return trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
 
     def groups(
         self,
@@ -153,7 +168,7 @@ class MongoReader(Reader):
 
         return lambda: self._live.read(read_from)
 
-    async def check_log(self, log: str) -> None:
+    async def check_log(self, log: Awaitable[str]) -> None:
         """See `Reader.check_log`."""
         with driver_timeout(_CHECK_SECONDS):
             await self._live.check_log(log)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import typing
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
 from trialstream_schemas.model.steps import check_step
@@ -127,6 +127,18 @@ class ReadingProtocol(Protocol):
         found = await session.read(session.reader.trials(query, sort=sort, limit=limit, fields=fields), latest=latest)
         session.remember("trials", *(each.uid for each in found))
         return found
+
+    async def fetch_values(
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        latest: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        session = self._session
+        return await session.read(session.reader.values(fields, query, sort=sort, limit=limit), latest=latest)
 
     async def fetch_groups(
         self,

@@ -17,11 +17,12 @@ from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_docu
 from trialstream_schemas.model.forms import from_document, to_document, values_from_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.outcome import Outcome
-from trialstream_schemas.model.status import Status, status_of
+from trialstream_schemas.model.status import CustomStatus, Status, status_of
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
 __all__ = [
+    "error_from_document",
     "group_from_document",
     "group_to_document",
     "outcome_from_document",
@@ -31,6 +32,7 @@ __all__ = [
     "partial_trial_from_document",
     "project_from_document",
     "project_to_document",
+    "status_from_document",
     "trial_from_document",
     "trial_to_document",
 ]
@@ -78,7 +80,6 @@ def trial_to_document(trial: Trial) -> dict[str, Any]:
 
 def trial_from_document(document: Mapping[str, Any]) -> Trial:
     """The trial of a document that `trial_to_document` made."""
-    status = document["status"]
     return Trial(
         hash=document["hash"],
         revision=document["revision"],
@@ -97,12 +98,8 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         chronos={unescape_key(key): Aggregator.from_document(each) for key, each in document["chronos"].items()},
         open_chronos=_counts(document["open_chronos"]),
         failed_chronos=_counts(document["failed_chronos"]),
-        # a plain int instead of bson.Int64
-        status=status_of(status["name"], int(status["code"])) if status else Status.CreatedGroup,
-        errors=[
-            TrialError(each["type"], each["message"], each["traceback"], from_micros(each["time"]))
-            for each in document["errors"]
-        ],
+        status=status_from_document(document["status"]),
+        errors=[error_from_document(each) for each in document["errors"]],
         errors_dropped=document["errors_dropped"],
         starts=document["starts"],
         created=_time(document["created"]),
@@ -115,6 +112,17 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         rows=document["rows"],
         size=document["size"],
     )
+
+
+def status_from_document(stored: Mapping[str, Any] | None) -> Status | CustomStatus:
+    """The status of a trial's document; null, as earlier versions stored it, is `Status.CreatedGroup`."""
+    # a plain int instead of bson.Int64
+    return status_of(stored["name"], int(stored["code"])) if stored else Status.CreatedGroup
+
+
+def error_from_document(stored: Mapping[str, Any]) -> TrialError:
+    """An error of a trial's document."""
+    return TrialError(stored["type"], stored["message"], stored["traceback"], from_micros(stored["time"]))
 
 
 def group_to_document(group: TrialGroup) -> dict[str, Any]:
