@@ -33,9 +33,9 @@ import trialstream as ts
 async def main(run):
     draw = random.Random(run)
     async with ts.connect() as protocol:
-        for n in range({TRIALS}):
-            given = ts.Trial(name="t", parameters={{"n": n}})
-            trial = (await protocol.get_trial(given) or [await protocol.new_trial(given)])[0]
+        trials = [ts.Trial(name="t", parameters={{"n": n}}) for n in range({TRIALS})]
+        trials = [(await protocol.get_trial(each) or [await protocol.new_trial(each)])[0] for each in trials]
+        for trial in trials:
             await protocol.log_trial_start(trial)
             for row in range({ROWS}):
                 await protocol.log_trial_metrics(trial, step=row + 1000 * run, loss=draw.gauss(0, 1), acc=draw.random())

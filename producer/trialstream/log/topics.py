@@ -155,10 +155,6 @@ async def _find_topics(client: AIOKafkaClient, config: Config) -> int:
     deadline = time.monotonic() + _METADATA_SECONDS
     created = False
     while True:
-        # The client tracks no topic, so this is a request for all topics: one that names topics would create them on
-        # brokers that do so automatically.
-        if not await client.force_metadata_update():
-            raise KafkaConnectionError("no broker returned the metadata of the cluster")
         counts = {name: len(client.cluster.partitions_for_topic(name) or ()) for name in names}
         missing = [name for name, count in counts.items() if not count]
         if not missing:
@@ -171,6 +167,10 @@ async def _find_topics(client: AIOKafkaClient, config: Config) -> int:
         if time.monotonic() > deadline:
             raise UnknownTopicOrPartitionError(missing[0])
         await anyio.sleep(_RETRY_SECONDS)
+        # The client tracks no topic, so this is a request for all topics: one that names topics would create them on
+        # brokers that do so automatically.
+        if not await client.force_metadata_update():
+            raise KafkaConnectionError("no broker returned the metadata of the cluster")
 
 
 async def _create(admin: AIOKafkaAdminClient, config: Config, names: Sequence[str]) -> None:
