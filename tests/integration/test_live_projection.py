@@ -9,7 +9,7 @@ import trialstream as ts
 from contract import connected
 from pymongo import MongoClient
 from trialstream.reading import live
-from trialstream.runtime.loop import run_driver
+from trialstream.reading.live import run_driver
 from trialstream_schemas.storage.collections import CATALOG, LIVE
 from trialstream_schemas.storage.documents import trial_to_document
 

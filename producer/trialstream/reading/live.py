@@ -29,6 +29,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from bson.errors import InvalidDocument
+from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
 from pymongo.database import Database as SyncDatabase
@@ -39,7 +40,6 @@ from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
 from trialstream.reading.diagnosis import mongo_trouble
-from trialstream.runtime.loop import run_driver
 
 __all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
 
@@ -79,6 +79,12 @@ async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]
                 "its result, or connect with a longer timeout"
             ) from error
         raise MongoUnavailable(await mongo_trouble(client, error)) from error
+
+
+def run_driver(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a function that calls the driver in one of the threads for it, in a copy of the context, as motor does."""
+    running: asyncio.Future[T] = run_on_executor(asyncio.get_running_loop(), function)  # type: ignore[no-untyped-call]
+    return running
 
 
 class LiveProjection:

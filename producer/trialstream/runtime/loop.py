@@ -14,13 +14,12 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
-__all__ = ["DaemonLoop", "run_driver", "run_sync"]
+__all__ = ["DaemonLoop", "run_sync"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -116,11 +115,6 @@ class DaemonLoop(asyncio.SelectorEventLoop):
         daemons = self._daemons if executor is None else self._driver_daemons
         return asyncio.wrap_future(daemons.submit(func, *args), loop=self)
 
-    def run_driver(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Run a function in a thread for the MongoDB driver: see `run_driver`."""
-        context = copy_context()  # `pymongo.timeout` is in the context
-        return asyncio.wrap_future(self._driver_daemons.submit(lambda: context.run(function)), loop=self)
-
     def close(self) -> None:
         """Close the loop and end its threads."""
         super().close()
@@ -147,20 +141,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def run_driver(function: Callable[[], T]) -> asyncio.Future[T]:
-    """Run a function that calls the MongoDB driver in a daemon thread of the running `DaemonLoop`.
-
-    Args:
-        function: The function; it runs in a copy of the caller's context.
-
-    Returns:
-        The future of its result.
-    """
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, DaemonLoop)
-    return loop.run_driver(function)
 
 
 async def run_sync(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
