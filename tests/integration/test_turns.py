@@ -22,7 +22,7 @@ async def replay(config):
     await ensure_indexes(config)
     for partition in range(config.partitions):
         await send(config, [b"no event"] * RECORDS, partition=partition)
-    connection = Connection(config)
+    connection = Connection(config, 4.0)  # half of the usual time, which a call takes while MongoDB is paused
     async with Replay(config, Store(connection, config.database), config.partitions) as replay:
         yield replay
     connection.close()
