@@ -42,6 +42,9 @@ _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 # A run starts without MongoDB too, so the check of its log may not hold it up.
 _CHECK_SECONDS = 1.0
+# Trials in one answer of MongoDB. The driver decodes an answer as a whole, and the garbage collector takes a third less
+# time if the documents of 10,000 trials are not all held beside what is made from them (measured).
+_BATCH_TRIALS = 1000
 _OLDEST_FIRST = [("created", 1), ("_id", 1)]
 
 
@@ -117,8 +120,9 @@ class MongoReader(Reader):
         """Find trials, in a thread of the driver."""
         limit, trials = self._live.max_time_ms, database.trials
         if asked.order.computed:
-            return trials.aggregate(asked.stages(projection), maxTimeMS=limit)
-        return trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
+            return trials.aggregate(asked.stages(projection), maxTimeMS=limit).batch_size(_BATCH_TRIALS)
+        found = trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
+        return found.batch_size(_BATCH_TRIALS)
 
     def groups(
         self,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
-from trialstream_schemas.model.forms import from_document
+from trialstream_schemas.model.forms import PLAIN_TYPES, from_document
 from trialstream_schemas.model.keys import unescape_key
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.storage.documents import error_from_document, status_from_document
@@ -30,11 +30,11 @@ class ValueFields(NamedTuple):
 
     Attributes:
         projection: The projection for MongoDB, which makes an array of the values.
-        converters: For each field, the function that converts its value.
+        converters: For each field, the function that converts its values.
     """
 
     projection: dict[str, Any]
-    converters: Sequence[Callable[[Any], Any]]
+    converters: Sequence[Callable[[Sequence[Any]], Sequence[Any]]]
 
     def rows(self, documents: Iterable[dict[str, Any]]) -> list[tuple[Any, ...]]:
         """Return the values of each document.
@@ -42,8 +42,9 @@ class ValueFields(NamedTuple):
         Args:
             documents: What MongoDB returned.
         """
-        columns = zip(*[each[_ROW] for each in documents], strict=True)
-        converted = [map(convert, column) for convert, column in zip(self.converters, columns, strict=False)]
+        # The garbage collector visits the lists of the documents again and again, but not tuples of numbers.
+        columns = zip(*[tuple(each[_ROW]) for each in documents], strict=True)
+        converted = [convert(column) for convert, column in zip(self.converters, columns, strict=False)]
         return list(zip(*converted, strict=True))
 
 
@@ -68,29 +69,33 @@ def value_fields(fields: Sequence[str]) -> ValueFields:
         with query_errors():
             stored = "status" if given == "status" else resolve(given, TRIAL_FIELDS)
         expressions.append(f"${stored}")
-        converters.append(_OBJECTS.get(stored) or (_time if is_time(stored) else _value))
+        converters.append(_OBJECTS.get(stored) or (_times if is_time(stored) else _values))
     return ValueFields({"_id": 0, _ROW: expressions}, converters)
 
 
-def _time(x: Any) -> Any:
-    """Convert a time; None and a list of times (`errors.time`) too."""
-    if isinstance(x, list):
-        return [_time(each) for each in x]
-    return None if x is None else from_micros(x)
+def _times(column: Sequence[Any]) -> Sequence[Any]:
+    """Convert times, None, and lists of times (`errors.time`)."""
+    return [
+        None if x is None else [from_micros(each) for each in x] if type(x) is list else from_micros(x) for x in column
+    ]
+
+
+def _values(column: Sequence[Any]) -> Sequence[Any]:
+    """Convert values, aggregators, and dicts of these."""
+    if PLAIN_TYPES.issuperset(map(type, column)):
+        return column
+    return [_value(each) for each in column]
 
 
 def _value(x: Any) -> Any:
-    """Convert a value, an aggregator, or a dict of these."""
-    if type(x) is dict:  # no key of a user is that of an aggregator's kind
-        return (
-            Aggregator.from_document(x)
-            if is_aggregator_document(x)
-            else {unescape_key(key): _value(each) for key, each in x.items()}
-        )
-    return from_document(x)
+    if type(x) is not dict:
+        return from_document(x)
+    if is_aggregator_document(x):  # no key of a user is that of an aggregator's kind
+        return Aggregator.from_document(x)
+    return {unescape_key(key): _value(each) for key, each in x.items()}
 
 
-_OBJECTS: dict[str, Callable[[Any], Any]] = {
-    "status": status_from_document,
-    "errors": lambda errors: [error_from_document(each) for each in errors],
+_OBJECTS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
+    "status": lambda column: [status_from_document(each) for each in column],
+    "errors": lambda column: [[error_from_document(each) for each in errors] for errors in column],
 }
