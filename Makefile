@@ -25,7 +25,7 @@ test: lint
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/integration -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/faults -m slow -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from trialstream.reading.history import downsampled
 from trialstream.reading.paths import TRIAL_FIELDS
 from trialstream.reading.query import translate
 from trialstream.reading.sorting import sort_keys
+from trialstream.reading.values import value_fields
 from trialstream_consumer.projection.indexes import ensure_indexes
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.storage.documents import trial_to_document
@@ -26,8 +27,12 @@ from benchmarks.report import Mark, Row, median, ratio
 _LIMIT = 50
 _TIMES_BARE = 1.5
 _SECONDS, _DOWNSAMPLED_SECONDS, _POLL_SECONDS = 1.0, 0.03, 0.005
-# Trials that are read as rows of 10 fields.
+# Trials that are read as rows of 10 fields, whole aggregators or single values.
 _ROWS, _ROWS_MS = 10_000, 100.0
+_VALUES = (
+    *("status", "created", "started", "finished", "parameters.lr", "parameters.seed", "tags.team"),
+    *("metrics.loss.last", "rows", "version"),
+)
 _FIELDS = (
     *("status", "created", "started", "finished", "parameters.lr", "parameters.seed", "tags.team", "metrics.loss"),
     *("rows", "version"),
@@ -104,13 +109,18 @@ async def _queries(bench: Bench) -> list[Row]:
             what = f"fetch_trials over {count:,}, {what}, limit {_LIMIT}"  # noqa: PLW2901
             rows.append(Row(what, "ms", ours, {"bare find": bare}, marks))
         projection, keys = partial_fields(_FIELDS, "trials").projection, sort_keys(None, TRIAL_FIELDS)
-        ours, bare = [], []
+        plain, array = dict.fromkeys(_VALUES, 1), value_fields(_VALUES).projection
+        bare, ours, bare_values, bare_arrays, values = [], [], [], [], []
         for _ in range(repeat):
-            bare.append(await _timed(lambda: collection.find({}, projection, sort=keys, limit=_ROWS).to_list(None)))
+            for each, found in ((bare, projection), (bare_values, plain), (bare_arrays, array)):
+                cursor = collection.find({}, found, sort=keys, limit=_ROWS)
+                each.append(await _timed(partial(cursor.to_list, None)))
             ours.append(await _timed(lambda: protocol.fetch_trials(limit=_ROWS, fields=_FIELDS)))
-        marks = [Mark.most("ms", median(ours), _ROWS_MS)]
-        what = f"fetch_trials of {_ROWS:,} with {len(_FIELDS)} fields"
-        rows.append(Row(what, "ms", ours, {"bare find": bare}, marks))
+            values.append(await _timed(lambda: protocol.fetch_values(_VALUES, limit=_ROWS)))
+        rows.append(Row(f"fetch_trials of {_ROWS:,} with {len(_FIELDS)} fields", "ms", ours, {"bare find": bare}))
+        beside = {"bare find": bare_values, "bare find of arrays": bare_arrays}
+        marks = [Mark.most("ms", median(values), _ROWS_MS)]
+        rows.append(Row(f"fetch_values of {_ROWS:,}, {len(_VALUES)} fields", "ms", values, beside, marks))
         await client.drop_database(config.database)
     return rows
 

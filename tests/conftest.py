@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -50,6 +51,16 @@ def _spools(tmp_path_factory) -> Iterator[None]:
     """Put the spools of the tests and of their child processes into a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIALSTREAM_SPOOL_DIR", str(tmp_path_factory.mktemp("spool")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(tmp_path_factory) -> Iterator[None]:
+    """Let child processes share compiled modules, where Python would compile them in each of a thousand children."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode:
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
         yield
 
 

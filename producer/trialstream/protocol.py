@@ -681,6 +681,34 @@ class Protocol(ABC):
         """
 
     @abstractmethod
+    async def fetch_values(
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        latest: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        """Read the values of some fields of the trials that match: the rows of a table, without an object for each.
+
+        Args:
+            fields: Paths of the fields, at least one, such as `status`, `parameters.lr` or `metrics.loss.last`. A path
+                into a list, such as `errors.type`, gives the list of what its elements have there.
+            query: As for `fetch_trials`.
+            sort: As for `fetch_trials`.
+            limit: As for `fetch_trials`.
+            latest: As for `fetch_trials`.
+
+        Returns:
+            For each trial, a tuple of the values in the order of the fields: those that a fetched `Trial` has, and None
+            for a field that the trial does not have.
+
+        Raises:
+            QueryError: A field, the query, the sort keys or the limit are not supported; the message names the part.
+        """
+
+    @abstractmethod
     async def fetch_groups(
         self,
         query: Query | None = None,

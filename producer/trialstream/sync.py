@@ -226,6 +226,17 @@ class SyncProtocol:
         fetch = self._protocol.fetch_trials
         return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
+    def fetch_values(
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        latest: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        return self._run(self._protocol.fetch_values, fields, query, sort=sort, limit=limit, latest=latest)
+
     def fetch_groups(
         self,
         query: Query | None = None,

@@ -74,6 +74,7 @@ async def checked(config, running, author):
     return claims
 
 
+@pytest.mark.slow
 async def test_a_broker_killed_in_mid_stream_loses_nothing(config, consumer, stack, tmp_path):
     """Every acknowledged event is folded once, in order; no log call waits for the broker; memory stays bounded.
 

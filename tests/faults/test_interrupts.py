@@ -156,7 +156,7 @@ def test_ctrl_c_at_random_times(tmp_path):
 
     assert ended.stderr == ""
     assert ended.last("ended")["codes"] == [0] * len(children)
-    assert len(children) == 40
+    assert len(children) == 20
     # The warning of an offline protocol, that events wait for a push, is the only output.
     assert [line for text in printed for line in text.splitlines() if "events wait in" not in line] == []
     for each in children:

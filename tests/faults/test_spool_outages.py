@@ -95,6 +95,7 @@ async def test_events_left_by_a_close_are_pushed_later(config, consumer, stack):
     assert history["loss"].steps.tolist() == list(range(1000))
 
 
+@pytest.mark.slow
 async def test_a_full_disk_blocks_once_and_then_drops_new_events(config, consumer, stack):
     """By default each dropped event is counted and shows as a gap of the trial; no other event is missing."""
     consumer(config)

@@ -18,7 +18,8 @@ from service_support import delete_topics, drop, paused
 from trialstream.event_log.ends import LogEnds
 from trialstream.event_log.topics import Route, ensure_topics, partition_of
 
-READS = ["get_project", "get_trial_group", "get_trial", "fetch_trials", "fetch_groups", "fetch_projects"]
+READS = ["get_project", "get_trial_group", "get_trial"]
+READS += ["fetch_trials", "fetch_values", "fetch_groups", "fetch_projects"]
 HISTORIES = ["fetch_metrics", "fetch_histories"]
 
 CHILD = """
@@ -34,16 +35,15 @@ with trialstream.sync.connect(kafka=kafka, mongo=mongo, prefix=prefix) as protoc
 
 
 async def test_all_children_that_have_ended_are_seen(config, consumer):
-    """A parent that has joined 20 children sees what all of them have logged, however late the consumer folds it."""
+    """A parent that has joined 8 children sees what all of them have logged, however late the consumer folds it."""
     service = consumer(config)
     async with connected(config) as protocol:
-        trials = [await protocol.new_trial(ts.Trial(name="t", parameters={"n": n})) for n in range(20)]
+        trials = [await protocol.new_trial(ts.Trial(name="t", parameters={"n": n})) for n in range(8)]
         os.kill(service.pid, signal.SIGSTOP)
         try:
             arguments = [(config.kafka, config.mongo, config.prefix, each.uid, str(n)) for n, each in enumerate(trials)]
-            for some in (arguments[:10], arguments[10:]):
-                children = [subprocess.Popen([sys.executable, "-c", CHILD, *each]) for each in some]  # noqa: ASYNC220
-                assert [await run_sync(each.wait) for each in children] == [0] * 10
+            children = [subprocess.Popen([sys.executable, "-c", CHILD, *each]) for each in arguments]  # noqa: ASYNC220
+            assert [await run_sync(each.wait) for each in children] == [0] * 8
             before = await protocol.fetch_trials({"tags.number": {"$gte": 0}})
             with anyio.move_on_after(0.2) as waiting:
                 await protocol.fetch_trials(latest=True)
@@ -55,7 +55,7 @@ async def test_all_children_that_have_ended_are_seen(config, consumer):
     assert before == []
     assert waiting.cancelled_caught
     assert [each.uid for each in after] == [each.uid for each in trials]
-    assert [each["loss"].values.tolist() for each in histories.values()] == [[float(n)] for n in range(20)]
+    assert [each["loss"].values.tolist() for each in histories.values()] == [[float(n)] for n in range(8)]
 
 
 @pytest.mark.parametrize("method", [*READS, *HISTORIES])
@@ -74,7 +74,7 @@ async def test_a_latest_read_shows_what_another_writer_has_logged(served, protoc
                     await protocol.add_project_trial(project, more)
                 case "get_trial_group" | "fetch_groups":
                     await protocol.set_group_metadata(group, i=i)
-                case "get_trial" | "fetch_trials":
+                case "get_trial" | "fetch_trials" | "fetch_values":
                     await protocol.add_trial_tags(trial, i=i)
                 case _:
                     await protocol.log_trial_metrics(trial, step=i, loss=float(i))
@@ -95,6 +95,8 @@ async def test_a_latest_read_shows_what_another_writer_has_logged(served, protoc
                     assert found.tags == {"i": i}
                 case "fetch_trials":
                     assert len(await other.fetch_trials({"uid": trial.uid, "tags.i": i}, latest=True)) == 1
+                case "fetch_values":
+                    assert await other.fetch_values(["tags.i"], {"uid": trial.uid}, latest=True) == [(i,)]
                 case "fetch_metrics":
                     found = await other.fetch_metrics(trial, "loss", since_step=i, latest=True)
                     assert found["loss"].values.tolist() == [i]
@@ -240,6 +242,7 @@ async def test_read_only(served, protocol, trial, method):
         "get_project": [ts.Project(name="p")],
         "get_trial_group": [ts.TrialGroup(name="g")],
         "get_trial": [trial],
+        "fetch_values": [["uid"]],
         "fetch_metrics": [trial],
         "fetch_histories": [[trial]],
     }.get(method, [])

@@ -262,3 +262,77 @@ async def test_some_fields_of_groups_and_projects(protocol, name, trials):
     ]
     everything = ["description", "metadata", "tags", "created", "groups", "trials"]
     assert await protocol.fetch_projects({"name": name}, fields=everything) == [project]
+
+
+# --- Values
+
+
+async def test_values_are_those_of_the_fetched_trials(protocol, rich):
+    """Of every field, also of one that sorts by a computed key, the value is that of the trial."""
+    fields = sorted({each.name for each in dataclasses.fields(ts.Trial)} - {"request"})
+    for sort in (None, "metrics.loss.last"):
+        [row] = await protocol.fetch_values(["uid", *fields], {"uid": rich.uid}, sort=sort)
+
+        assert row == (rich.uid, *(getattr(rich, each) for each in fields))
+
+
+async def test_values_of_single_keys(protocol, rich):
+    """A path reads one value at any depth; what a trial does not have is None, and a list gives a list."""
+    ring, loss = rich.metadata["values"], rich.metrics["loss"]
+    wanted = {
+        "parameters.lr": 0.1,
+        ts.path("parameters", "o.p", "b1"): 0.9,
+        ts.path("parameters", "o.p"): {"b1": 0.9, "b2": 0.99},
+        "metrics.loss": loss,
+        "metrics.loss.last": 0.5,
+        ts.path("metrics", "val.loss", "last_step"): 1,
+        "metadata.plain.a": {"b": 1},
+        "metadata.values": ring,
+        "metadata.values.values": ["x"],
+        "tags.b": [{"n": 1}],
+        "tags.b.n": [1],
+        "status.code": 7,
+        "errors.message": ["no power"],
+        "errors.time": [rich.errors[0].time],
+        "finished": None,
+        "metrics.nothing.last": None,
+    }
+
+    [row] = await protocol.fetch_values([*wanted], {"uid": rich.uid})
+
+    assert dict(zip(wanted, row, strict=True)) == wanted
+
+
+async def test_values_of_many_trials(protocol, name, trials):
+    """There is a row for each trial, in the order of the sort, up to the limit; no trials are no rows."""
+    assert await protocol.fetch_values(["parameters.i"], {"name": name}) == [(i,) for i in range(5)]
+    assert await protocol.fetch_values(
+        ["metrics.loss.last", "parameters.i"], {"name": name}, sort="-metrics.loss.last", limit=2
+    ) == [(5.0, 4), (3.0, 0)]
+    assert await protocol.fetch_values(["uid"], {"name": "nobody"}) == []
+
+
+async def test_values_show_own_writes(protocol, trial):
+    """Each call shows all that this protocol logged before it, without a commit."""
+    for i in range(20):
+        await protocol.log_trial_metrics(trial, step=i, loss=i)
+
+        assert await protocol.fetch_values(["metrics.loss.last"], {"uid": trial.uid}) == [(i,)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        pytest.param([], "at least one path", id="no field"),
+        pytest.param("name", "'name'", id="a text"),
+        pytest.param([1], "paths of type str, got 1", id="a number"),
+        pytest.param(["colour"], "there is no field 'colour'", id="an unknown field"),
+        pytest.param(["request"], "there is no field 'request'", id="a field that is not stored"),
+    ],
+)
+async def test_invalid_fields_of_values(protocol, fields, named):
+    """Fields that cannot be read raise a QueryError that names them."""
+    with pytest.raises(ts.QueryError) as caught:
+        await protocol.fetch_values(fields)
+
+    assert named in str(caught.value)

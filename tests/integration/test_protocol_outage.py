@@ -41,6 +41,7 @@ async def test_events_without_room_are_dropped_and_counted(config, consumer, sta
     assert found.writers == {protocol.writer: statistics.acked - 1 + 3}  # the creation has no sequence number
 
 
+@pytest.mark.slow
 async def test_closing_while_kafka_is_away(config, consumer, stack, monkeypatch):
     """Closing without Kafka returns by its deadline and warns of the number of lost events."""
     monkeypatch.setattr(lifecycle, "_CLOSE_SECONDS", 1.0)

@@ -21,6 +21,7 @@ READS = [
     "get_trial_group",
     "get_trial",
     "fetch_trials",
+    "fetch_values",
     "fetch_groups",
     "fetch_projects",
     "fetch_bands",
@@ -45,6 +46,7 @@ async def test_everything_can_be_read_without_kafka(served, logged):
     project, group, trial = logged
     async with ts.connect(kafka=NO_KAFKA, mongo=served.mongo, prefix=served.prefix, read_only=True) as protocol:
         found = await protocol.fetch_trials({"uid": trial.uid}, sort="-created", limit=1)
+        values = await protocol.fetch_values(["uid", "metrics.loss.last"], {"uid": trial.uid})
         history = await protocol.fetch_metrics(trial, "loss")
         projects = [await protocol.get_project(project), *await protocol.fetch_projects({"uid": project.uid})]
         groups = [await protocol.get_trial_group(group), *await protocol.fetch_groups({"uid": group.uid})]
@@ -59,6 +61,7 @@ async def test_everything_can_be_read_without_kafka(served, logged):
 
     assert [each.uid for each in found] == [each.uid for each in revisions] == [trial.uid]
     assert found[0].metrics["loss"].last == 0.5
+    assert values == [(trial.uid, 0.5)]
     assert history["loss"].values.tolist() == [0.5]
     assert [each.trials for each in (*projects, *groups)] == [[trial.uid]] * 4
 

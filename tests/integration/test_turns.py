@@ -22,7 +22,7 @@ async def replay(config):
     await ensure_indexes(config)
     for partition in range(config.partitions):
         await send(config, [b"no event"] * RECORDS, partition=partition)
-    connection = Connection(config)
+    connection = Connection(config, 4.0)  # half of the usual time, which a call takes while MongoDB is paused
     async with Replay(config, Store(connection, config.database), config.partitions) as replay:
         yield replay
     connection.close()
@@ -69,13 +69,13 @@ async def test_workers_that_are_stopped_while_they_wait(replay):
     await fold_all(replay)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.1])
-async def test_workers_that_are_stopped_at_any_time(replay, seconds):
+async def test_workers_that_are_stopped_at_any_time(replay):
     """Workers that are cancelled while they decode, fold, wait or write hold no turn afterwards."""
-    with anyio.move_on_after(seconds):
-        await replay.fold_to(await replay.ends(), unreported)
+    for seconds in (0.0, 0.01, 0.02, 0.04, 0.06):
+        with anyio.move_on_after(seconds):
+            await replay.fold_to(await replay.ends(), unreported)
 
-    assert await free_turns(replay) == 2
+        assert await free_turns(replay) == 2
     await fold_all(replay)
 
 

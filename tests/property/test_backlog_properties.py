@@ -25,6 +25,7 @@ from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import TagsAdded
 
 PARTITIONS = 3
+STORE = SchemaStore()
 KIB = 1024
 
 
@@ -118,7 +119,7 @@ class World:
 
 def number(value):
     """Return the number of an event."""
-    return SchemaStore().decode(value).values["n"]
+    return STORE.decode(value).values["n"]
 
 
 async def live(folder, seed, mode, *, connected, flaky):

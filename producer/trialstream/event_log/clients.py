@@ -19,8 +19,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
@@ -47,6 +49,8 @@ __all__ = [
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+logger = logging.getLogger("trialstream")
 
 # aiokafka logs every failed attempt during an outage. Without this handler, Python's handler of last resort would print
 # these lines to stderr in programs that have not configured logging.
@@ -95,11 +99,51 @@ async def open_client(config: Config) -> AsyncIterator[AIOKafkaClient]:
     client = AIOKafkaClient(**config.kafka_client())
     async with kafka_errors(config):
         try:
-            await client.bootstrap()
+            await _bootstrap(client, config)
             yield client
         finally:
             with anyio.move_on_after(_STOP_SECONDS, shield=True):
                 await client.close()
+
+
+async def _bootstrap(client: AIOKafkaClient, config: Config) -> None:
+    """Do what `AIOKafkaClient.bootstrap` does, and go on with its connection, if that is one to a broker.
+
+    aiokafka closes it, opens another one to the same broker, and then asks for the topics.
+
+    Args:
+        client: A client that is not started yet.
+        config: Where Kafka is.
+
+    Raises:
+        KafkaConnectionError: No server returned the metadata of the cluster.
+    """
+    settings = config.kafka_client()
+    del settings["bootstrap_servers"]
+    for host, port, _ in client.hosts:
+        try:
+            connection = await create_conn(host, port, **settings)
+        except (KafkaError, OSError, TimeoutError) as error:
+            logger.debug("no connection to %s:%s: %s", host, port, error)
+            continue
+        try:
+            metadata = await connection.send(MetadataRequest(None))
+        except BaseException as error:
+            connection.close()
+            if not isinstance(error, (KafkaError, TimeoutError)):
+                raise
+            logger.debug("no metadata from %s:%s: %s", host, port, error)
+            continue
+        client.cluster.update_metadata(metadata)
+        brokers = {(each.host, each.port): each.nodeId for each in client.cluster.brokers()}
+        # A cluster without topics may have no brokers yet; aiokafka asks the server by this name until it has.
+        if (node := brokers.get((host, port)) if brokers else "bootstrap") is None:
+            connection.close()
+        else:
+            client._conns[node, ConnectionGroup.DEFAULT] = connection  # noqa: SLF001 (it has no public name)
+        client._sync_task = asyncio.create_task(client._md_synchronizer())  # noqa: SLF001
+        return
+    raise KafkaConnectionError(f"Unable to bootstrap from {client.hosts}")
 
 
 def waits_for_kafka(

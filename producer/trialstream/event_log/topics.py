@@ -7,6 +7,7 @@ start; a different count raises `LogMismatch`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -86,8 +87,10 @@ async def ensure_topics(config: Config) -> LogCreated:
     """
     async with open_client(config) as client:
         partitions = await _find_topics(client, config)
-        log = await _retried(lambda: find_identity(config, client))
-        missing = await _retried(lambda: missing_schemas(config, client, SCHEMAS))
+        log, missing = await asyncio.gather(
+            _retried(lambda: find_identity(config, client)),
+            _retried(lambda: missing_schemas(config, client, SCHEMAS)),
+        )
         if missing or log is None:
             async with open_producer(config) as producer:
                 await _publish(producer, config, missing)
@@ -152,10 +155,6 @@ async def _find_topics(client: AIOKafkaClient, config: Config) -> int:
     deadline = time.monotonic() + _METADATA_SECONDS
     created = False
     while True:
-        # The client tracks no topic, so this is a request for all topics: one that names topics would create them on
-        # brokers that do so automatically.
-        if not await client.force_metadata_update():
-            raise KafkaConnectionError("no broker returned the metadata of the cluster")
         counts = {name: len(client.cluster.partitions_for_topic(name) or ()) for name in names}
         missing = [name for name, count in counts.items() if not count]
         if not missing:
@@ -168,6 +167,10 @@ async def _find_topics(client: AIOKafkaClient, config: Config) -> int:
         if time.monotonic() > deadline:
             raise UnknownTopicOrPartitionError(missing[0])
         await anyio.sleep(_RETRY_SECONDS)
+        # The client tracks no topic, so this is a request for all topics: one that names topics would create them on
+        # brokers that do so automatically.
+        if not await client.force_metadata_update():
+            raise KafkaConnectionError("no broker returned the metadata of the cluster")
 
 
 async def _create(admin: AIOKafkaAdminClient, config: Config, names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import functools
 import logging
 import secrets
 import shlex
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -147,7 +147,7 @@ class Session:
             return str(error)
         return ""
 
-    async def _check_projection(self, log: str) -> None:
+    async def _check_projection(self, log: Awaitable[str]) -> None:
         """Check that the projection was folded from the log to which events are sent, if MongoDB answers."""
         try:
             await self._reader.check_log(log)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError, TrialStreamError
@@ -47,8 +48,9 @@ class Pipeline:
         loop: The event loop that the pipeline runs in.
         spool: The spool; None without one.
         warn: Warns the user of an outage or of a refused event, from this event loop.
-        check_log: Called with the id of the log when the topics are found, before anything is sent; raises
-            `LogMismatch` if the projection that is read belongs to another log. None if nothing is read.
+        check_log: Called at each attempt to connect with the future id of the log, which it awaits last; nothing is
+            sent before it returns. It raises `LogMismatch` if the projection that is read belongs to another log. None
+            if nothing is read.
         halts: Whether a refused event halts its partition.
 
     Attributes:
@@ -65,7 +67,7 @@ class Pipeline:
         spool: Spool | None,
         warn: Callable[[str], object],
         *,
-        check_log: Callable[[str], Awaitable[None]] | None = None,
+        check_log: Callable[[Awaitable[str]], Coroutine[Any, Any, None]] | None = None,
         halts: bool = False,
     ) -> None:
         self._config = config
@@ -122,16 +124,21 @@ class Pipeline:
             await anyio.sleep(timeout - min(timeout * _DIAGNOSIS_SHARE, _DIAGNOSIS_SECONDS))
             trouble = await kafka_trouble(self._config, TimeoutError(f"no answer in {timeout:g} s"))
 
-        diagnosis = asyncio.ensure_future(diagnose())
+        log: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        beside = [asyncio.ensure_future(diagnose())]
+        if self._check_log is not None:
+            beside.append(asyncio.ensure_future(self._check_log(log)))
         try:
             with anyio.move_on_after(timeout) as deadline:
                 found = await ensure_topics(self._config)
+            if deadline.cancelled_caught:
+                raise KafkaUnavailable(trouble)
+            log.set_result(found.log)
+            for check in beside[1:]:
+                await check
         finally:
-            diagnosis.cancel()
-        if deadline.cancelled_caught:
-            raise KafkaUnavailable(trouble)
-        if self._check_log is not None:
-            await self._check_log(found.log)
+            for each in beside:
+                each.cancel()
         self._partitions, self.log_id = found.partitions, found.log
         self._sender.log = found.log
         if self._spool is not None:

@@ -12,6 +12,7 @@
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `operands`, `sorting`, `paths` | checks and translation of queries |
 | `fields` | fields of partial objects |
+| `values` | values of single fields of many trials |
 | `uri` | the check of MongoDB's URI |
 | `checks` | checks of arguments and outcomes |
 | `history` | buckets to arrays; downsampling |

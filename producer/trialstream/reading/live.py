@@ -11,6 +11,10 @@ The pointer to the live projection also names the log from which that was folded
 events are sent (`check_log`), each such check, and each read of checkpoints, compares the two: otherwise reads would
 return the documents of another log once one of the servers was replaced.
 
+The check may run during a read of one collection that finds documents (`documents`): MongoDB ends a query whose
+collection is dropped with an error, and an empty result is checked afterwards. Documents of a projection that was live
+during the call, and stopped being live before the read, are those that it had then, or later ones.
+
 Two reads need no such check. An outcome is the same in every projection, and a trial that is found together with its
 outcome, in one query, is complete and not older than the decision. A candidate for a claim is only a proposal on which
 the log decides, so only a query that finds no candidate checks for another projection.
@@ -18,13 +22,17 @@ the log decides, so only a query that finds no candidate checks for another proj
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from bson.errors import InvalidDocument
+from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
+from pymongo.database import Database as SyncDatabase
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
@@ -33,7 +41,7 @@ from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 from trialstream.config import Config
 from trialstream.reading.diagnosis import mongo_trouble
 
-__all__ = ["Database", "Document", "LiveProjection"]
+__all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
 
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
@@ -71,6 +79,12 @@ async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]
                 "its result, or connect with a longer timeout"
             ) from error
         raise MongoUnavailable(await mongo_trouble(client, error)) from error
+
+
+def run_driver(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a function that calls the driver in one of the threads for it, in a copy of the context, as motor does."""
+    running: asyncio.Future[T] = run_on_executor(asyncio.get_running_loop(), function)  # type: ignore[no-untyped-call]
+    return running
 
 
 class LiveProjection:
@@ -127,13 +141,20 @@ class LiveProjection:
                 f"projection {name!r} of {prefix} is not finished: run its `trialstream rebuild --until` again"
             )
 
-    async def check_log(self, log: str) -> None:
+    async def check_log(self, log: Awaitable[str]) -> None:
         """Compare the log of the live projection with the one to which events are sent: see `Reader.check_log`."""
-        self._log = log
-        async with self.errors():
-            await self.refresh()
-            limit = self.max_time_ms
-            self.compare_log(await self.database.checkpoints.find_one({"_id": LOG_ID}, max_time_ms=limit))
+        try:
+            async with self.errors():
+                pointer = await self._find_pointer()
+                self._set_live(pointer)
+                limit = self.max_time_ms
+                found = await self.database.checkpoints.find_one({"_id": LOG_ID}, max_time_ms=limit)
+        except MongoUnavailable:
+            self._log = await log
+            raise
+        self._log = await log
+        self.compare_log(pointer)
+        self.compare_log(found)
 
     def compare_log(self, found: Document | None) -> None:
         """Compare a document that names the log of the projection with the log to which events are sent.
@@ -163,10 +184,19 @@ class LiveProjection:
         """
         if self.is_named:
             return False
-        pointer = await self._catalog.find_one({"_id": LIVE}, max_time_ms=self.max_time_ms)
+        pointer = await self._find_pointer()
         self.compare_log(pointer)
+        return self._set_live(pointer)
+
+    async def _find_pointer(self) -> Document | None:
+        catalog, limit = self._catalog.delegate, self.max_time_ms
+        found: Document | None = await run_driver(lambda: catalog.find_one({"_id": LIVE}, max_time_ms=limit))
+        return found
+
+    def _set_live(self, pointer: Document | None) -> bool:
+        """Read from the projection that a pointer names; return whether that is another one than before."""
         live = pointer["database"] if pointer else self._config.database
-        if live == self.database.name:
+        if self.is_named or live == self.database.name:
             return False
         self.database = self._of(live)
         return True
@@ -198,4 +228,34 @@ class LiveProjection:
                     if is_final is not None and is_final(found):
                         return found
                     if not await self.refresh() and database is self.database:
+                        return found
+
+    async def documents(self, query: Callable[[SyncDatabase[Document]], list[T]]) -> list[T]:
+        """Run a query of one collection of the live projection in a thread of the driver.
+
+        The live projection is looked up at the same time, and after a query that finds nothing.
+
+        Args:
+            query: Sends one query and converts its documents.
+
+        Returns:
+            The result of the query.
+
+        Raises:
+            QueryError: MongoDB refused the query.
+            LogMismatch: The live projection was folded from another log.
+            MongoUnavailable: MongoDB does not answer, or not within `max_time_ms`.
+        """
+        async with self.errors():
+            while True:
+                database = self.database
+                try:
+                    found, changed = await asyncio.gather(run_driver(partial(query, database.delegate)), self.refresh())
+                except PyMongoError:  # the database may have been dropped during the read
+                    if not await self.refresh() and database is self.database:
+                        raise
+                else:
+                    if not found:
+                        changed = await self.refresh()
+                    if not changed and database is self.database:
                         return found

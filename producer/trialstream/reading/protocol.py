@@ -135,6 +135,18 @@ class ReadingProtocol(Protocol):
         session.remember("trials", *(each.uid for each in found))
         return found
 
+    async def fetch_values(
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        latest: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        session = self._session
+        return await session.read(session.reader.values(fields, query, sort=sort, limit=limit), latest=latest)
+
     async def fetch_groups(
         self,
         query: Query | None = None,

@@ -68,7 +68,7 @@ class Find(NamedTuple):
     order: Order
     limit: int
 
-    def stages(self, projection: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+    def stages(self, projection: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the stages of an aggregation, for an order with computed keys.
 
         Args:

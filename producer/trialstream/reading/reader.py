@@ -8,7 +8,7 @@ runs outside of its event loop. `MongoReader` implements the interface over Mong
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from trialstream_schemas.model.history import Bucket
@@ -130,6 +130,25 @@ class Reader(ABC):
         """
 
     @abstractmethod
+    def values(
+        self, fields: Sequence[str], query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+    ) -> Read[list[tuple[Any, ...]]]:
+        """Read values of single fields of the trials that match; parameters as for `Protocol.fetch_values`.
+
+        Args:
+            fields: Paths of the fields.
+            query: As for `trials`.
+            sort: As for `trials`.
+            limit: As for `trials`.
+
+        Returns:
+            The read.
+
+        Raises:
+            QueryError: The fields, the query, the sort keys or the limit are not supported.
+        """
+
+    @abstractmethod
     def groups(
         self,
         query: Query | None = None,
@@ -169,13 +188,13 @@ class Reader(ABC):
     # --- In the I/O thread
 
     @abstractmethod
-    async def check_log(self, log: str) -> None:
+    async def check_log(self, log: Awaitable[str]) -> None:
         """Check that the projection was folded from a log; from then on every read checks it.
 
         A projection without an id of its log is accepted: no consumer has begun to fold it.
 
         Args:
-            log: Id of the log.
+            log: Id of the log, awaited after all requests, so that it may be looked up beside them.
 
         Raises:
             LogMismatch: It was folded from another log.

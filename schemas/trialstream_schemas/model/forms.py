@@ -17,7 +17,17 @@ from typing import Any
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.values import Value
 
-__all__ = ["from_avro", "from_document", "from_json", "is_json_tag", "to_avro", "to_document", "to_json"]
+__all__ = [
+    "PLAIN_TYPES",
+    "from_avro",
+    "from_document",
+    "from_json",
+    "is_json_tag",
+    "to_avro",
+    "to_document",
+    "to_json",
+    "values_from_document",
+]
 
 
 # --- Avro
@@ -47,13 +57,13 @@ def from_avro(record: Mapping[str, Any]) -> Value:
 # --- MongoDB
 
 
-# Types of values that the driver returns as they were stored. A large integer is not: the driver returns a bson.Int64.
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes})
+"""Types of values that the driver returns as they were stored; it returns a large integer as a `bson.Int64`."""
 
 
 def to_document(x: Value) -> Any:
     """Convert a value to its form in MongoDB: keys of dicts are escaped."""
-    if type(x) in _PLAIN:  # the fast path: nearly all of the state of an aggregator
+    if type(x) in PLAIN_TYPES:  # the fast path: nearly all of the state of an aggregator
         return x
     match x:
         case list():
@@ -65,16 +75,21 @@ def to_document(x: Value) -> Any:
 
 def from_document(x: Any) -> Value:
     """Convert the form in MongoDB to the value."""
-    if type(x) in _PLAIN:  # the fast path: a fetch of 50 trials calls this 2,000 times
+    if type(x) in PLAIN_TYPES:  # the fast path: a fetch of 50 trials calls this 2,000 times
         return x  # type: ignore[no-any-return]
     match x:
         case list():
             return [from_document(each) for each in x]
         case dict():
-            return {unescape_key(key): from_document(each) for key, each in x.items()}
+            return values_from_document(x)
         case int():
             return int(x)
     return x  # type: ignore[no-any-return]
+
+
+def values_from_document(x: Mapping[str, Any]) -> dict[str, Value]:
+    """Convert the form in MongoDB of a dict to the dict."""
+    return {unescape_key(key): each if type(each) in PLAIN_TYPES else from_document(each) for key, each in x.items()}
 
 
 # --- JSON

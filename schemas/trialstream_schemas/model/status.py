@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Self
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
@@ -93,6 +94,7 @@ class CustomStatus:
 _BUILT_IN = {name.casefold(): name for name in Status.__members__}
 
 
+@lru_cache(maxsize=256)  # a fetch of trials has a few statuses, many times each
 def status_of(name: str, code: int) -> Status | CustomStatus:
     """The status of a document or an event.
 

@@ -16,14 +16,15 @@ from typing import Any
 
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
 from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
-from trialstream_schemas.model.forms import from_document, to_document
+from trialstream_schemas.model.forms import from_document, to_document, values_from_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.outcome import Outcome
-from trialstream_schemas.model.status import Status, status_of
+from trialstream_schemas.model.status import CustomStatus, Status, status_of
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
 __all__ = [
+    "error_from_document",
     "group_from_document",
     "group_to_document",
     "outcome_from_document",
@@ -33,6 +34,7 @@ __all__ = [
     "partial_trial_from_document",
     "project_from_document",
     "project_to_document",
+    "status_from_document",
     "trial_from_document",
     "trial_to_document",
 ]
@@ -108,7 +110,6 @@ def _attempts(trial: Trial) -> dict[str, Any]:
 
 def trial_from_document(document: Mapping[str, Any]) -> Trial:
     """The trial of a document that `trial_to_document` made."""
-    status = document["status"]
     return Trial(
         hash=document["hash"],
         revision=document["revision"],
@@ -117,22 +118,18 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         description=document["description"],
         project_id=document["project_id"],
         group_id=document["group_id"],
-        parameters=_values(document["parameters"]),
+        parameters=values_from_document(document["parameters"]),
         metadata={
             unescape_key(key): Aggregator.from_document(each) if is_aggregator_document(each) else from_document(each)
             for key, each in document["metadata"].items()
         },
-        tags=_values(document["tags"]),
+        tags=values_from_document(document["tags"]),
         metrics={unescape_key(key): Aggregator.from_document(each) for key, each in document["metrics"].items()},
         chronos={unescape_key(key): Aggregator.from_document(each) for key, each in document["chronos"].items()},
-        open_chronos=_values(document["open_chronos"]),
-        failed_chronos=_values(document["failed_chronos"]),
-        # a plain int instead of bson.Int64
-        status=status_of(status["name"], int(status["code"])) if status else Status.CreatedGroup,
-        errors=[
-            TrialError(each["type"], each["message"], each["traceback"], from_micros(each["time"]))
-            for each in document["errors"]
-        ],
+        open_chronos=_counts(document["open_chronos"]),
+        failed_chronos=_counts(document["failed_chronos"]),
+        status=status_from_document(document["status"]),
+        errors=[error_from_document(each) for each in document["errors"]],
         errors_dropped=document["errors_dropped"],
         starts=document["starts"],
         attempts=[
@@ -166,6 +163,17 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
     )
 
 
+def status_from_document(stored: Mapping[str, Any] | None) -> Status | CustomStatus:
+    """The status of a trial's document; null, as earlier versions stored it, is `Status.CreatedGroup`."""
+    # a plain int instead of bson.Int64
+    return status_of(stored["name"], int(stored["code"])) if stored else Status.CreatedGroup
+
+
+def error_from_document(stored: Mapping[str, Any]) -> TrialError:
+    """An error of a trial's document."""
+    return TrialError(stored["type"], stored["message"], stored["traceback"], from_micros(stored["time"]))
+
+
 def group_to_document(group: TrialGroup) -> dict[str, Any]:
     """The document of a group, without its trials: readers find the trials by `group_id`."""
     return {
@@ -188,8 +196,8 @@ def group_from_document(document: Mapping[str, Any]) -> TrialGroup:
         name=document["name"],
         project_id=document["project_id"],
         description=document["description"],
-        metadata=_values(document["metadata"]),
-        tags=_values(document["tags"]),
+        metadata=values_from_document(document["metadata"]),
+        tags=values_from_document(document["tags"]),
         created=_time(document["created"]),
         state_version=document["state_version"],
         writers=dict(document["writers"]),
@@ -214,8 +222,8 @@ def project_from_document(document: Mapping[str, Any]) -> Project:
     return Project(
         name=document["name"],
         description=document["description"],
-        metadata=_values(document["metadata"]),
-        tags=_values(document["tags"]),
+        metadata=values_from_document(document["metadata"]),
+        tags=values_from_document(document["tags"]),
         created=_time(document["created"]),
     )
 
@@ -252,10 +260,8 @@ def _aggregators(given: Mapping[str, Aggregator]) -> dict[str, Any]:
     return {escape_key(key): each.to_document() for key, each in given.items()}
 
 
-def _values(given: Any) -> dict[str, Any]:
-    plain = from_document(given)
-    assert isinstance(plain, dict)
-    return plain
+def _counts(given: Mapping[str, Any]) -> dict[str, int]:
+    return {unescape_key(key): int(each) for key, each in given.items()}
 
 
 def _micros(time: datetime | None) -> int | None:

@@ -15,7 +15,7 @@ import trialstream as ts
 import trialstream.sync
 from telling import tell
 
-CHILDREN = 40
+CHILDREN = 20
 # Children at a time.
 TOGETHER = 5
 folder = Path(sys.argv[1])

@@ -151,8 +151,14 @@ class Aggregator(ABC):
         """The state as plain values: those from which `_restore` restores the aggregator, and others for queries."""
 
     @abstractmethod
-    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
-        """Set the state to one that `_state` returned; `plain` converts the stored form of a value to the value."""
+    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        """Set all attributes of a new object, without `__init__`, as `make` and then `_state` have defined them.
+
+        Args:
+            argument: Argument of the aggregator, checked when the aggregator was made.
+            state: The state that `_state` returned. Its floats are floats; an int may be a `bson.Int64`.
+            plain: Converts the stored form of any other value to the value.
+        """
 
     def to_document(self) -> dict[str, Any]:
         """Convert the aggregator to its form in MongoDB.
@@ -175,9 +181,9 @@ class Aggregator(ABC):
         kind = document.get(_KIND)
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
             raise SchemaError(f"aggregator: expected the document of {cls.__name__}, got kind {kind!r}")
-        made = _KINDS[kind].make(document["argument"])
-        made._restore(document, forms.from_document)  # noqa: SLF001 (a subclass's)
-        return cast("Self", made)
+        made: Self = object.__new__(_KINDS[kind])  # type: ignore[assignment]
+        made._restore(document["argument"], document, forms.from_document)
+        return made
 
     def to_json(self, short: bool = False) -> Any:
         """Convert the aggregator to strict JSON.
@@ -210,7 +216,8 @@ class Aggregator(ABC):
         if kind not in _KINDS or not issubclass(_KINDS[kind], cls):
             raise SchemaError(f"aggregator: expected the JSON of {cls.__name__}, got kind {kind!r}")
         made = _KINDS[kind].make(given["argument"])
-        made._restore(given, forms.from_json)  # noqa: SLF001 (a subclass's)
+        state = {key: forms.from_json(each) for key, each in given.items()}
+        made._restore(given["argument"], state, lambda value: value)  # noqa: SLF001 (a subclass's)
         return cast("Self", made)
 
     def __eq__(self, other: object) -> bool:

@@ -77,5 +77,6 @@ class RingAggregator(Aggregator):
     def _state(self) -> dict[str, Any]:
         return {"values": self.values, "last": self.last}
 
-    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        self.size = argument
         self.values = [plain(each) for each in state["values"]]

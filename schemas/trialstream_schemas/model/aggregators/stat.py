@@ -212,10 +212,11 @@ class StatAggregator(Aggregator):
             "last": self.last,
         }
 
-    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
-        self.count, self.nan = plain(state["count"]), plain(state["nan"])
-        self.inf, self.neginf = plain(state["inf"]), plain(state["neginf"])
-        self.avg, self.min, self.max = plain(state["avg"]), plain(state["min"]), plain(state["max"])
-        self.sum, self._m2 = plain(state["sum"]), plain(state["m2"])
-        self.skipped_values = [plain(each) for each in state["skipped"]]
-        self.last = plain(state.get("last"))  # earlier versions stored none
+    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:  # noqa: ARG002
+        self.skip_obs = argument
+        self.count, self.nan = int(state["count"]), int(state["nan"])
+        self.inf, self.neginf = int(state["inf"]), int(state["neginf"])
+        self.avg, self.min, self.max = state["avg"], state["min"], state["max"]
+        self.sum, self._m2 = state["sum"], state["m2"]
+        self.skipped_values = list(state["skipped"])
+        self.last = state.get("last")  # earlier versions stored none

@@ -67,8 +67,8 @@ class ValueAggregator(Aggregator):
     def _state(self) -> dict[str, Any]:
         return {"value": self.value, "last": self.value, "count": self.count}
 
-    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
-        self.value, self.count = plain(state["value"]), plain(state["count"])
+    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:  # noqa: ARG002
+        self.value, self.count = plain(state["value"]), int(state["count"])
 
 
 value_aggregator = ValueAggregator.lazy()
