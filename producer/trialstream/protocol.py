@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, TypedDict, Unpack, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.attempts import Attempt
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BandKey",
+    "BandOptions",
     "By",
     "Callback",
     "CommitLevel",
+    "HistoryOptions",
     "MetricBands",
     "MetricHistory",
     "Protocol",
@@ -46,6 +48,27 @@ Query: TypeAlias = Mapping[str, Any]
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "count"]
 Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | None
 Step: TypeAlias = int | float | str
+
+
+class HistoryOptions(TypedDict, total=False):
+    """Keyword arguments of `Protocol.fetch_metrics`, which describes them, besides `by`."""
+
+    since_step: Step | None
+    since_row: int | None
+    max_points: int | None
+    section: Literal["metrics", "chronos", "metadata"]
+    attempts: bool
+    reduce: Reduce | None
+    latest: bool
+
+
+class BandOptions(TypedDict, total=False):
+    """Keyword arguments of `Protocol.fetch_bands`, which describes them, besides `by`."""
+
+    points: int
+    quantiles: Sequence[float]
+    section: Literal["metrics", "chronos", "metadata"]
+    latest: bool
 
 
 @dataclass(frozen=True)
@@ -765,49 +788,19 @@ class Protocol(ABC):
     @overload
     @abstractmethod
     async def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: None = None,
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: None = None, **options: Unpack[HistoryOptions]
     ) -> dict[str, MetricHistory]: ...
 
     @overload
     @abstractmethod
     async def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: Literal["writer"],
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: Literal["writer"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[str, MetricHistory]]: ...
 
     @overload
     @abstractmethod
     async def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: Literal["rank"],
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: Literal["rank"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[int | None, MetricHistory]]: ...
 
     @abstractmethod
@@ -893,29 +886,13 @@ class Protocol(ABC):
     @overload
     @abstractmethod
     async def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: None = None,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        latest: bool = False,
+        self, trials: Query | Iterable[Trial], name: str, *, by: None = None, **options: Unpack[BandOptions]
     ) -> MetricBands: ...
 
     @overload
     @abstractmethod
     async def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: str,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        latest: bool = False,
+        self, trials: Query | Iterable[Trial], name: str, *, by: str, **options: Unpack[BandOptions]
     ) -> dict[BandKey, MetricBands]: ...
 
     @abstractmethod

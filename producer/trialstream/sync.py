@@ -24,7 +24,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, Unpack, overload
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.attempts import Attempt
@@ -36,9 +36,11 @@ from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.protocol import (
     BandKey,
+    BandOptions,
     By,
     Callback,
     CommitLevel,
+    HistoryOptions,
     MetricBands,
     MetricHistory,
     Query,
@@ -263,47 +265,17 @@ class SyncProtocol:
 
     @overload
     def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: None = None,
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: None = None, **options: Unpack[HistoryOptions]
     ) -> dict[str, MetricHistory]: ...
 
     @overload
     def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: Literal["writer"],
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: Literal["writer"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[str, MetricHistory]]: ...
 
     @overload
     def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: Literal["rank"],
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: Literal["rank"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[int | None, MetricHistory]]: ...
 
     def fetch_metrics(
@@ -358,28 +330,12 @@ class SyncProtocol:
 
     @overload
     def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: None = None,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        latest: bool = False,
+        self, trials: Query | Iterable[Trial], name: str, *, by: None = None, **options: Unpack[BandOptions]
     ) -> MetricBands: ...
 
     @overload
     def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: str,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        latest: bool = False,
+        self, trials: Query | Iterable[Trial], name: str, *, by: str, **options: Unpack[BandOptions]
     ) -> dict[BandKey, MetricBands]: ...
 
     def fetch_bands(

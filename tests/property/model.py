@@ -256,7 +256,7 @@ def join(draft, event):
         if is_latest and len(together) >= BOUNDS["participants"]:
             raise Refused
     is_full = len(here) >= BOUNDS["participants"]
-    if not is_latest and (is_full or event.writer in former):
+    if event.writer not in here and not is_latest and (is_full or event.writer in former):
         former.setdefault(event.writer, [number, event.rank])
     else:
         if is_full and event.writer not in here:
@@ -543,6 +543,7 @@ def reading(documents, dead_letters, capacity):
         assert trial.pop("_id") == uid
         buckets = [each for each in parsed["series"].values() if each["trial"] == uid]
         trial.pop("size")
+        assert not trial.get("participants", {}).keys() & trial.get("former_participants", {}).keys()
         trials[uid] = {
             **trial,
             "uid": uid,

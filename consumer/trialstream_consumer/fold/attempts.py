@@ -96,11 +96,11 @@ def _join(trial: Trial, event: TrialStarted, given: Attempt, number: int) -> Non
         raise Refused(
             f"attempt: expected {trial.attempts[held - 1].key!r}, in which the writer takes part, got {given.key!r}"
         )
-    if number < latest and (writer in trial.former_participants or len(trial.participants) >= MAX_PARTICIPANTS):
-        trial.former_participants.setdefault(writer, FormerParticipant(number, given.rank))
-        return
     before = trial.participants.get(writer)
     if before is None and len(trial.participants) >= MAX_PARTICIPANTS:
+        if number < latest:
+            trial.former_participants.setdefault(writer, FormerParticipant(number, given.rank))
+            return
         _drop_one(trial, latest)
     time = from_micros(event.time)
     grow(trial, -_text_size(before))

@@ -8,14 +8,26 @@ import functools
 import typing
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name
 
-from trialstream.protocol import BandKey, By, MetricBands, MetricHistory, Protocol, Query, Reduce, Sort, Step
+from trialstream.protocol import (
+    BandKey,
+    BandOptions,
+    By,
+    HistoryOptions,
+    MetricBands,
+    MetricHistory,
+    Protocol,
+    Query,
+    Reduce,
+    Sort,
+    Step,
+)
 from trialstream.reading.bands import Curve, bands, check_grid, check_quantiles, curves_of, grid, key_of
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
@@ -177,47 +189,17 @@ class ReadingProtocol(Protocol):
 
     @overload
     async def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Section = "metrics",
-        attempts: bool = False,
-        by: None = None,
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: None = None, **options: Unpack[HistoryOptions]
     ) -> dict[str, MetricHistory]: ...
 
     @overload
     async def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Section = "metrics",
-        attempts: bool = False,
-        by: Literal["writer"],
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: Literal["writer"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[str, MetricHistory]]: ...
 
     @overload
     async def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Section = "metrics",
-        attempts: bool = False,
-        by: Literal["rank"],
-        reduce: Reduce | None = None,
-        latest: bool = False,
+        self, trial: Trial, *names: str, by: Literal["rank"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[int | None, MetricHistory]]: ...
 
     async def fetch_metrics(
@@ -261,28 +243,12 @@ class ReadingProtocol(Protocol):
 
     @overload
     async def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: None = None,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Section = "metrics",
-        latest: bool = False,
+        self, trials: Query | Iterable[Trial], name: str, *, by: None = None, **options: Unpack[BandOptions]
     ) -> MetricBands: ...
 
     @overload
     async def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: str,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Section = "metrics",
-        latest: bool = False,
+        self, trials: Query | Iterable[Trial], name: str, *, by: str, **options: Unpack[BandOptions]
     ) -> dict[BandKey, MetricBands]: ...
 
     async def fetch_bands(
