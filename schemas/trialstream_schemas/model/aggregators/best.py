@@ -72,8 +72,7 @@ class BestAggregator(TimeSeriesAggregator):
         super().__init__()
         if best not in BEST_ARGUMENTS:
             raise InvalidValue(f"best: expected 'max' or 'min', got {best!r}")
-        self.goal: Literal["max", "min"] = best
-        self._sign = 1.0 if best == "max" else -1.0
+        self._set_goal(best)
         self._records: list[_Record] = []
         self._set_best()
 
@@ -121,6 +120,10 @@ class BestAggregator(TimeSeriesAggregator):
             if top is not None and sign * x <= sign * top and self._top.outlasts(_Record(x, step, attempt)):
                 continue  # most observations
             self._add_record(_Record(float(x), step, attempt), superseding_step)
+
+    def _set_goal(self, goal: Literal["max", "min"]) -> None:
+        self.goal: Literal["max", "min"] = goal
+        self._sign = 1.0 if goal == "max" else -1.0
 
     def _add_record(self, new: _Record, superseding_step: float | None) -> None:
         if math.isnan(new.value):
@@ -179,7 +182,8 @@ class BestAggregator(TimeSeriesAggregator):
         records = [list(each) for each in self._records]
         return super()._state() | {"best": self.best, "best_step": self.best_step, "records": records}
 
-    def _restore(self, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
-        super()._restore(state, plain)
+    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
+        super()._restore(argument, state, plain)
+        self._set_goal(_GOALS[argument])
         self._records = [_Record(*[plain(x) for x in each]) for each in state["records"]]
         self._set_best()
