@@ -11,7 +11,7 @@ from benchmarks.peers import run_peer
 from benchmarks.report import Mark, Row, median
 
 _POINTS_PER_SECOND = 2_000_000
-_ROWS_PER_SECOND = 60_000
+_ROWS_PER_SECOND = 100_000
 _TIMES_CONNECT = 40
 
 

@@ -31,7 +31,7 @@ async def run(bench: Bench) -> list[Row]:
             "points/s",
             rebuilt,
             {"reading them with a bare consumer": bare},
-            [Mark.least("of the bare read", ratio(rebuilt, bare), 1 / 3)],
+            [Mark.least("of the bare read", ratio(rebuilt, bare), 1 / 4)],
         ),
         Row(
             "the same rebuild with two workers",

@@ -7,7 +7,7 @@ from array import array
 from dataclasses import replace
 
 import bson
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from strategies import exact
 from trialstream_consumer.fold import Refused, State, batch, fold, fold_groups, row_groups
@@ -20,6 +20,7 @@ from trialstream_schemas.wire import frames as frames_module
 from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import Heartbeat, MetricsLogged
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
+from trialstream_schemas.wire.rows import RowRun, apart
 
 STORE = SchemaStore()
 TRIALS = [Trial(name=name) for name in "abc"]
@@ -56,15 +57,45 @@ def metrics(draw):
     )
 
 
+@st.composite
+def runs(draw):
+    """Draw frames of one row, of some trials and writers in turn, most of which continue the one before."""
+    names = draw(st.sampled_from([("loss",), ("loss", "acc"), ("acc", "loss"), ("loss", "äcc"), ("a", "b", "c")]))
+    subjects = draw(st.lists(st.tuples(st.sampled_from(SUBJECTS), st.sampled_from(["v", "w", "w" * 16])), min_size=1))
+    first = draw(st.sampled_from([1, 40, 60, 8180]))
+    values, steps = draw(st.lists(NUMBERS, min_size=1)), draw(st.lists(INTEGERS, min_size=1, max_size=3))
+    kinds = draw(
+        st.lists(st.sampled_from([{}, {}, {"steps": ()}, {"times": (1,)}, {"float_steps": (0.5,)}]), max_size=2)
+    )
+    spec, strange = draw(st.sampled_from(SPECS)), draw(st.sets(st.integers(0, 40), max_size=3))
+    sent = []
+    for turn in range(draw(st.integers(1, 40))):
+        for trial, writer in subjects[:4]:
+            changes = draw(st.sampled_from(kinds)) if kinds and turn in strange else {}
+            columns = [(values[(turn + i) % len(values)],) for i in range(len(names))]
+            step = (turn + steps[turn % len(steps)],) if turn in strange else (first + turn,)
+            fields = {"steps": () if "float_steps" in changes else step, "times": (0,)} | changes
+            given = {"trial": trial, "writer": writer, "seq": first + turn, "time": 1_700_000_000_000_000 + turn}
+            sent.append(MetricsLogged(**given, aggregator=spec, names=names, columns=columns, **fields))
+    return sent
+
+
+SUBJECTS = [*(each.uid for each in TRIALS), f"{TRIALS[0].hash}~r", "x" * 80]
 BEAT = Heartbeat(trial=TRIALS[0].uid, writer="v", seq=1, time=0)
 
 
-@settings(max_examples=150, deadline=None)
-@given(sent=st.lists(metrics() | st.just(BEAT), max_size=12), data=st.data())
+EVENTS = st.lists(metrics() | st.just(BEAT), max_size=12) | runs()
+EVENTS |= st.tuples(runs(), runs(), st.lists(st.just(BEAT), max_size=1)).map(
+    lambda parts: [*parts[0], *parts[2], *parts[1]]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(sent=EVENTS, data=st.data())
 def test_frames_are_decoded_together_as_one_by_one(sent, data):
     """Events, or the errors of records that are damaged, are those of decoding one by one, in whatever company."""
     records = [bytearray(encode(each)) for each in sent]
-    for record in data.draw(st.lists(st.sampled_from(records), max_size=2)) if records else []:
+    for record in data.draw(st.lists(st.sampled_from(records), max_size=2, unique_by=id)) if records else []:
         at = data.draw(st.integers(0, min(len(record), 2000) - 1))
         way = data.draw(st.sampled_from(["replace", "insert", "cut"]))
         if way == "replace":
@@ -74,7 +105,9 @@ def test_frames_are_decoded_together_as_one_by_one(sent, data):
         else:
             del record[at:]
     records = list(map(bytes, records))
-    found = STORE.decode_all(records)
+    decoded_together = STORE.decode_all(records)
+    event(f"in runs: {any(type(each) is RowRun for each in decoded_together)}")
+    found = apart(decoded_together)
 
     assert len(found) == len(records)
     assert [content(each) for each in found] == [content(decoded(record)) for record in records]
@@ -166,14 +199,15 @@ def stored(state):
     return State(trials=trials, buckets=opened, changes=state.changes)
 
 
-@settings(max_examples=100, deadline=None)
-@given(sent=st.lists(metrics(), min_size=1, max_size=10), seed=st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+@given(sent=st.lists(metrics(), min_size=1, max_size=10) | runs(), seed=st.randoms(use_true_random=False))
 def test_frames_are_folded_together_as_one_by_one(sent, seed):
     """Frames of any values have the same documents, to the bit, measured together, in any cuts, or by themselves."""
     seqs = {}
+    growth = seed.choice([(0, 1, 2), (1,), (1,) * 30 + (0, 2)])
     for each in sent:
         key = each.trial, each.writer
-        each.seq = seqs[key] = seqs.get(key, 0) + seed.randint(0, 2)
+        each.seq = seqs[key] = seqs.get(key, 0) + seed.choice(growth)
 
     def state():
         return stored(State(trials={each.uid: each for each in TRIALS}))

@@ -68,6 +68,22 @@ def test_the_error_bounds_hold(xs):
     assert (found.n, found.low, found.high) == (n, min(xs), max(xs))
 
 
+@given(st.lists(st.lists(MODERATE, min_size=1, max_size=60) | st.lists(MODERATE, min_size=1, max_size=1), max_size=40))
+def test_the_error_bounds_hold_between_frames(parts):
+    """Average and sum of a series that came in parts are as close to the exact ones as `StatAggregator` says."""
+    series = TimeSeriesAggregator()
+    for each in parts:
+        series.extend(array("d", each))
+    exact = [Fraction(x) for each in parts for x in each]
+    if not exact:
+        assert series.avg is None
+        return
+    bound = (4 * max(map(len, parts)) + len(parts) + 10) * U * max(map(abs, exact))
+
+    assert abs(Fraction(series.avg) - sum(exact) / len(exact)) <= bound
+    assert abs(Fraction(series.sum) - sum(exact)) <= len(exact) * bound
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(2, 300))
 def test_moments_of_equal_numbers_are_exact(x, n):
     """The mean of equal numbers is the number, and their deviation is 0."""

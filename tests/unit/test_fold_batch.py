@@ -21,7 +21,9 @@ from trialstream_consumer.fold import (
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_to_document
+from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import Heartbeat, MetricsLogged, ProjectCreated, TagsAdded
+from trialstream_schemas.wire.rows import RowRun
 
 ONE, TWO = Trial(name="one"), Trial(name="two")
 TIME = 1_700_000_000_000_000
@@ -52,6 +54,11 @@ def state_with(*events):
     return state
 
 
+def run(rows):
+    """Return frames as one run, or None if they are none."""
+    return RowRun.of(rows)
+
+
 def seen(state):
     """Return the content of a state as documents, and its changes."""
     trials = {uid: trial_to_document(each) for uid, each in state.trials.items()}
@@ -80,6 +87,7 @@ def test_a_record_that_is_not_folded_is_in_no_group():
         pytest.param(row(2, steps=(), float_steps=(0.5,)), id="a step that is a float"),
         pytest.param(row(2, steps=(), text_steps=("a",)), id="a step that is a text"),
         pytest.param(row(2, if_version=0), id="only for a version"),
+        pytest.param(row(2, times=(1,)), id="a time after the frame's"),
         pytest.param(row(2, times=(0, 1), steps=(1, 2), columns=[(1.0, 2.0)] * 2), id="two rows"),
         pytest.param(Heartbeat(trial=ONE.uid, writer="w", seq=2, time=TIME), id="a heartbeat"),
     ],
@@ -111,9 +119,9 @@ def test_ordinary_rows_are_folded_together():
     for each in rows:
         fold(one_by_one, each)
 
-    assert not fold_rows(together, rows)
+    assert not fold_rows(together, run(rows))
     fold(together, rows[0])
-    assert fold_rows(together, rows[1:])
+    assert fold_rows(together, run(rows[1:]))
     assert seen(together) == seen(one_by_one)
     assert together.trials[ONE.uid].rows == 39
 
@@ -127,7 +135,8 @@ def test_ordinary_rows_are_folded_together():
         pytest.param({"columns": [(1.0,), (1.0, 2.0)]}, {}, id="a column too long"),
         pytest.param({"steps": (1, 2)}, {}, id="a step too many"),
         pytest.param({"times": (2**62,)}, {}, id="a time outside the calendar"),
-        pytest.param({"time": -(2**62), "times": (2**62,)}, {}, id="a frame's time outside the calendar"),
+        pytest.param({"time": 2**63 - 1, "times": (1,)}, {}, id="a time beyond 64 bits"),
+        pytest.param({"time": -(2**62)}, {}, id="a frame's time outside the calendar"),
         pytest.param({}, {"aggregator": StatAggregator.lazy()}, id="another aggregator before"),
         pytest.param({}, {"steps": (), "text_steps": ("a",)}, id="a text before"),
         pytest.param({}, {"names": ("loss", "other")}, id="a new name"),
@@ -137,8 +146,9 @@ def test_irregular_rows_are_left_to_fold(changes, before):
     """Irregular rows leave the state unchanged and are left to `fold`."""
     state = state_with(row(1, **before))
     expected = seen(copy.deepcopy(state))
+    rows = run([row(2), replace(row(3), **changes), row(4)])
 
-    assert not fold_rows(state, [row(2), replace(row(3), **changes), row(4)])
+    assert rows is None or not fold_rows(state, rows)
     assert seen(state) == expected
 
 
@@ -147,8 +157,8 @@ def test_unknown_trials_and_writers_are_left_to_fold():
     nowhere = Trial(name="nowhere")
     rows = [row(2, nowhere), row(3, nowhere)]
 
-    assert not fold_rows(state_with(row(1)), [row(1, writer="no writer"), row(2, writer="no writer")])
-    assert not fold_rows(state_with(row(1)), rows)
+    assert not fold_rows(state_with(row(1)), run([row(1, writer="no writer"), row(2, writer="no writer")]))
+    assert not fold_rows(state_with(row(1)), run(rows))
     assert fold_groups(state_with(), rows, [[0, 1]]) == [(n, f"there is no trial {nowhere.uid!r}") for n in (0, 1)]
 
 
@@ -158,9 +168,39 @@ def test_columns_may_be_arrays_or_lists():
     others = [replace(each, columns=[array("d", c) for c in each.columns], steps=list(each.steps)) for each in rows]
     one, other = state_with(row(1)), state_with(row(1))
 
-    assert fold_rows(one, rows)
-    assert fold_rows(other, others)
+    assert fold_rows(one, run(rows))
+    assert fold_rows(other, run(others))
     assert seen(one) == seen(other)
+
+
+def decoded_rows(*more):
+    """Return 16 rows of each trial in turn with events after the tenth, and the same decoded together."""
+    rows = [row(seq, trial) for seq in range(2, 18) for trial in (ONE, TWO)]
+    rows[20:20] = more
+    decoded = SchemaStore().decode_all([encode(each) for each in rows])
+    assert [type(each) for each in decoded] == [RowRun] * 20 + list(map(type, more)) + [RowRun] * 12
+    return rows, decoded
+
+
+def test_rows_that_were_decoded_together_have_the_groups_of_frames():
+    """Runs are in the groups in which their frames would be, cut by another event of their trial."""
+    rows, decoded = decoded_rows(Heartbeat(trial=ONE.uid, writer="v", seq=1, time=TIME))
+
+    assert row_groups(decoded) == row_groups(rows)
+    assert sorted(map(len, row_groups(decoded))) == [1, 6, 10, 16]
+
+
+def test_a_record_of_a_run_that_is_not_folded_leaves_a_gap():
+    """A record that is left out of a run, because it cannot be folded, counts as a lost event."""
+    rows, decoded = decoded_rows()
+    decoded[10] = None
+    rows[10] = None
+    together, one_by_one = (state_with(row(1), row(1, TWO)) for _ in range(2))
+
+    assert fold_groups(together, decoded, row_groups(decoded)) == []
+    assert fold_groups(one_by_one, rows, single_groups(rows)) == []
+    assert seen(together) == seen(one_by_one)
+    assert together.trials[ONE.uid].lost_events == 1
 
 
 def test_a_fault_names_the_group_that_caused_it(monkeypatch):

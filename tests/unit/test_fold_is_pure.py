@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trialstream_consumer.fold
 
-ALLOWED = {"__future__", "collections", "copy", "dataclasses", "functools", "itertools", "re", "typing"}
+ALLOWED = {"__future__", "bisect", "collections", "copy", "dataclasses", "functools", "itertools", "re", "typing"}
 FILES = sorted(Path(trialstream_consumer.fold.__file__).parent.glob("*.py"))
 
 

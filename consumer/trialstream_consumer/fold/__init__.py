@@ -31,7 +31,15 @@ The fold changes the state in place. A caller that cannot write the changes drop
 
 from __future__ import annotations
 
-from trialstream_consumer.fold.batch import FoldFault, RowGroup, fold_groups, row_groups, single_groups
+from trialstream_consumer.fold.batch import (
+    Decoded,
+    FoldFault,
+    RowGroup,
+    first_events,
+    fold_groups,
+    row_groups,
+    single_groups,
+)
 from trialstream_consumer.fold.dispatch import fold
 from trialstream_consumer.fold.loading import Needs, needs
 from trialstream_consumer.fold.metrics import fold_rows
@@ -40,11 +48,13 @@ from trialstream_consumer.fold.state import BucketKey, Changes, Refused, State, 
 __all__ = [
     "BucketKey",
     "Changes",
+    "Decoded",
     "FoldFault",
     "Needs",
     "Refused",
     "RowGroup",
     "State",
+    "first_events",
     "fold",
     "fold_groups",
     "fold_rows",

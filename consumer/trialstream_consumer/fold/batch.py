@@ -13,17 +13,22 @@ The documents are the same to the byte as if the events were folded one by one (
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard
 
 from trialstream_schemas.wire.events import Event, MetricsLogged, TrialEvent
+from trialstream_schemas.wire.rows import RowRun
 
 from trialstream_consumer.fold.dispatch import fold
 from trialstream_consumer.fold.measures import measures_of
 from trialstream_consumer.fold.metrics import fold_rows
 from trialstream_consumer.fold.state import Refused, State
 
-__all__ = ["FoldFault", "RowGroup", "fold_groups", "row_groups", "single_groups"]
+__all__ = ["Decoded", "FoldFault", "RowGroup", "first_events", "fold_groups", "row_groups", "single_groups"]
+
+Decoded: TypeAlias = Event | RowRun | None
+"""A record of a batch: its event, or the run of rows that its event belongs to; None if it is not folded."""
 
 RowGroup: TypeAlias = list[int]
 """Positions in a batch: those of frames of one row that are folded together, or that of one event of any type."""
@@ -41,26 +46,32 @@ class FoldFault(Exception):
         self.group = group
 
 
-def single_groups(events: Sequence[Event | None]) -> list[RowGroup]:
-    """Return a group for each event; None stands for a record that is not folded."""
+def single_groups(events: Sequence[Decoded]) -> list[RowGroup]:
+    """Return a group for each event."""
     return [[position] for position, event in enumerate(events) if event is not None]
 
 
-def row_groups(events: Sequence[Event | None]) -> list[RowGroup]:
+def row_groups(events: Sequence[Decoded]) -> list[RowGroup]:
     """Return the groups of a batch, in an order in which they can be folded.
 
     All events of a group have the same `needs`.
 
     Args:
-        events: The events of the batch; None stands for a record that is not folded.
+        events: The events of the batch.
     """
     groups: list[RowGroup] = []
     by_trial: dict[str, list[int]] = {}
     for position, event in enumerate(events):
         if event is None:
             continue
-        if isinstance(event, TrialEvent) and event.request is None and "~" not in event.trial:
-            by_trial.setdefault(event.trial, []).append(position)
+        if type(event) is RowRun or (
+            isinstance(event, TrialEvent) and event.request is None and "~" not in event.trial
+        ):
+            held = by_trial.get(event.trial)
+            if held is None:
+                by_trial[event.trial] = [position]
+            else:
+                held.append(position)
         else:
             groups += _cut_all(events, by_trial)
             by_trial.clear()
@@ -68,48 +79,79 @@ def row_groups(events: Sequence[Event | None]) -> list[RowGroup]:
     return [*groups, *_cut_all(events, by_trial)]
 
 
-def _cut_all(events: Sequence[Event | None], by_trial: Mapping[str, list[int]]) -> Iterator[RowGroup]:
+def _cut_all(events: Sequence[Decoded], by_trial: Mapping[str, list[int]]) -> Iterator[RowGroup]:
     for positions in by_trial.values():
         yield from _cut(events, positions)
 
 
-def _cut(events: Sequence[Event | None], positions: Iterable[int]) -> Iterator[RowGroup]:
+def _cut(events: Sequence[Decoded], positions: Sequence[int]) -> Iterator[RowGroup]:
     """Cut the events of one trial into groups."""
-    group: RowGroup = []
-    first: MetricsLogged | None = None
-    for position in positions:
-        event = events[position]
-        row = event if _is_row(event) else None
-        if first is not None and row is not None and _are_alike(first, row):
-            group.append(position)
-        else:
-            if group:
-                yield group
-            group, first = [position], row
-    if group:
-        yield group
+    at = 0
+    while at < len(positions):
+        event = events[positions[at]]
+        count = 1
+        if type(event) is RowRun:
+            start = bisect_left(event.positions, positions[at])
+            count = _common(event.positions[start:], positions[at:])
+        elif _is_row(event):
+            while at + count < len(positions) and _are_alike(event, events[positions[at + count]]):
+                count += 1
+        yield list(positions[at : at + count])
+        at += count
 
 
-def _is_row(event: Event | None) -> TypeGuard[MetricsLogged]:
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of items at the beginning that two sequences have in common."""
+    if one == other[: len(one)]:
+        return len(one)
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(other))
+
+
+def _is_row(event: Decoded) -> TypeGuard[MetricsLogged]:
     return (
         type(event) is MetricsLogged
         and len(event.times) == 1
+        and event.times[0] == 0
         and event.if_version is None
         and not event.float_steps
         and not event.text_steps
     )
 
 
-def _are_alike(one: MetricsLogged, other: MetricsLogged) -> bool:
+def _are_alike(one: MetricsLogged, other: Decoded) -> bool:
     return (
-        one.writer == other.writer
+        _is_row(other)
+        and one.writer == other.writer
         and len(one.steps) == len(other.steps)
         and one.names == other.names
         and (one.aggregator is other.aggregator or one.aggregator == other.aggregator)
     )
 
 
-def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[RowGroup]) -> list[tuple[int, str]]:
+def first_events(events: Sequence[Decoded], groups: Iterable[RowGroup]) -> Iterator[Event]:
+    """Return the first event of each group."""
+    for group in groups:
+        yield _event_at(events, group[0])
+
+
+def _event_at(events: Sequence[Decoded], position: int) -> Event:
+    event = events[position]
+    assert event is not None
+    return event.frame_at(position) if isinstance(event, RowRun) else event
+
+
+def _rows_at(events: Sequence[Decoded], group: RowGroup) -> RowRun | None:
+    """The frames of a group as one run, if they are one; None for a frame that was decoded by itself."""
+    first = events[group[0]]
+    if type(first) is RowRun:
+        start = bisect_left(first.positions, group[0])
+        return first.part(start, start + len(group))
+    if len(group) < 2:
+        return None
+    return RowRun.of([events[position] for position in group])  # type: ignore[misc]
+
+
+def fold_groups(state: State, events: Sequence[Decoded], groups: Iterable[RowGroup]) -> list[tuple[int, str]]:
     """Advance the state by the groups of a batch.
 
     Args:
@@ -133,12 +175,11 @@ def fold_groups(state: State, events: Sequence[Event | None], groups: Iterable[R
         try:
             while done < len(group):
                 # `fold_rows` refuses rows of new names. Try it again once `fold` has folded the first of them.
-                if done < 2 <= len(group) - done and fold_rows(state, [events[i] for i in group[done:]]):  # type: ignore[misc]
+                rows = _rows_at(events, group[done:]) if done < 2 else None
+                if rows is not None and fold_rows(state, rows):
                     break
-                event = events[group[done]]
-                assert event is not None
                 try:
-                    fold(state, event)
+                    fold(state, _event_at(events, group[done]))
                 except Refused as reason:
                     refused.append((group[done], str(reason)))
                 done += 1

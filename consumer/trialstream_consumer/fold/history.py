@@ -16,7 +16,7 @@ from trialstream_schemas.wire.events import ChronosFinished, MetadataLogged, Met
 
 from trialstream_consumer.fold.state import State
 
-__all__ = ["TIMESERIES", "add_rows", "shapes_of"]
+__all__ = ["TIMESERIES", "add_rows", "metrics_shape", "shapes_of"]
 
 TIMESERIES = TimeSeriesAggregator.lazy()
 # The aggregators whose observations are rows.
@@ -40,6 +40,11 @@ def shapes_of(event: TrialEvent) -> list[Shape]:
         case TrialUpdated():
             return [shape for each in event.updates for shape in shapes_of(each)]
     return []
+
+
+def metrics_shape(names: tuple[str, ...], steps: Sequence[int]) -> Shape:
+    """Shape of the rows of metrics with int steps or none."""
+    return _shape("metrics", names, "int" if steps else "none")
 
 
 def add_rows(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trialstream_schemas.model.aggregators import Moments, TimeSeriesAggregator, moments_of_columns
 from trialstream_schemas.model.columns import is_long, shifted_together
-from trialstream_schemas.wire.events import Event, MetricsLogged
+from trialstream_schemas.wire.events import MetricsLogged
 
 __all__ = ["Measures", "measures_of"]
 
@@ -37,11 +37,11 @@ class Measures(NamedTuple):
     moments: list[Moments | None]
 
 
-def measures_of(events: Iterable[Event | None]) -> dict[int, Measures]:
+def measures_of(events: Iterable[object]) -> dict[int, Measures]:
     """Measure the frames among events that are long enough for numpy.
 
     Args:
-        events: Events; None stands for a record that is not folded.
+        events: Events among other objects, which are ignored.
 
     Returns:
         The measures by `id` of the event. Short frames, and frames that are inconsistent or not of time series, have

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from trialstream_schemas.errors import TrialStreamError
@@ -15,10 +14,11 @@ from trialstream_schemas.model.times import check_micros
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import check_name
 from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.rows import RowRun
 
 from trialstream_consumer.fold.aggregators import aggregators_of
 from trialstream_consumer.fold.document_size import last_step_growth
-from trialstream_consumer.fold.history import TIMESERIES, add_rows, shapes_of
+from trialstream_consumer.fold.history import TIMESERIES, add_rows, metrics_shape, shapes_of
 from trialstream_consumer.fold.state import Refused, State, update_last_seen
 
 __all__ = ["apply_metrics", "fold_rows"]
@@ -88,7 +88,7 @@ def _lengths(columns: Sequence[Sequence[float]]) -> str:
     return f"{len(columns)} of lengths {min(lengths)} to {max(lengths)}"
 
 
-def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
+def fold_rows(state: State, rows: RowRun) -> bool:
     """Fold frames of one row at once if they are regular, as nearly all are.
 
     Frames are regular if the trial and the writer are known, the `seq` of the writer continues without a gap, all names
@@ -97,44 +97,32 @@ def fold_rows(state: State, frames: Sequence[MetricsLogged]) -> bool:
 
     Args:
         state: The state.
-        frames: Frames of one row that follow one another in a trial, without a request or an `if_version`. All name the
-            same trial by its uid, and have the same writer, names and aggregator. Either all have an int step, or none
-            has a step.
+        rows: The frames, which follow one another in the trial.
 
     Returns:
         Whether the frames were folded. If not, the state is unchanged: fold each frame by itself.
     """
-    first, count = frames[0], len(frames)
-    trial = state.trials.get(first.trial)
-    mark = trial.writers.get(first.writer) if trial else None
-    if trial is None or mark is None or [each.seq for each in frames] != list(range(mark + 1, mark + 1 + count)):
+    trial, names = state.trials.get(rows.trial), rows.names
+    mark = trial.writers.get(rows.writer) if trial else None
+    if trial is None or mark is None or rows.seq != mark + 1 or rows.aggregator != TIMESERIES:
         return False
-    names = tuple(first.names)
     held = [trial.metrics.get(name) for name in names]
     series = [each for each in held if type(each) is TimeSeriesAggregator and type(each.last_step) is not str]
-    if not names or len(series) != len(names) or not _are_distinct(names) or first.aggregator != TIMESERIES:
+    if not names or len(series) != len(names) or not _are_distinct(names):
         return False
-    rows = [each.columns for each in frames]
-    steps = [step for each in frames for step in each.steps]
-    if set(map(len, rows)) != {len(names)} or set(map(len, chain.from_iterable(rows))) != {1}:
-        return False
-    if len(steps) not in (0, count):
-        return False
-    times = [each.time + each.times[0] for each in frames]
-    latest = max(times)
+    earliest, latest = extremes(rows.times)
     try:
-        for time in (latest, min(times), max(each.time for each in frames), min(each.time for each in frames)):
-            check_micros(time)
+        check_micros(earliest)
+        check_micros(latest)
     except TrialStreamError:
         return False
-    columns = [[float(column[0]) for column in same] for same in zip(*rows, strict=True)]
-    for aggregator, column in zip(series, columns, strict=True):
-        aggregator.extend_each(column, steps[-1] if steps else None)
-    for shape in shapes_of(first):
-        add_rows(state, trial, shape, first.writer, steps, times, columns)
-    trial.writers[first.writer] = mark + count
-    state.changes.trials.add(first.trial)
-    update_last_seen(trial, first.writer, latest)
+    step = rows.steps[-1] if rows.steps else None
+    for aggregator, column in zip(series, rows.columns, strict=True):
+        aggregator.extend_each(column, step)
+    add_rows(state, trial, metrics_shape(names, rows.steps), rows.writer, rows.steps, rows.times, rows.columns)
+    trial.writers[rows.writer] = mark + len(rows)
+    state.changes.trials.add(rows.trial)
+    update_last_seen(trial, rows.writer, latest)
     return True
 
 

@@ -20,7 +20,15 @@ import numpy as np
 
 from trialstream_schemas.model.columns import NUMPY_FROM
 from trialstream_schemas.wire.events import MetricsLogged
-from trialstream_schemas.wire.frames import Shape, Subject, columns_size, read_columns, read_shape, read_subject
+from trialstream_schemas.wire.frames import (
+    NEITHER,
+    Shape,
+    Subject,
+    columns_size,
+    read_columns,
+    read_shape,
+    read_subject,
+)
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.varint import read_long, unpack_longs
 
@@ -30,7 +38,6 @@ __all__ = ["decode_frames"]
 _CHUNK_BYTES = 16 * 1024
 # Fewer than those of a frame of `NUMPY_FROM` rows: short frames are decoded faster one by one.
 _LEAST_BYTES = NUMPY_FROM * 10
-_NULLS = b"\0\0"  # `if_version` and `request` of nearly all frames
 
 
 class _Parts(NamedTuple):
@@ -81,9 +88,9 @@ def _parts(position: int, record: bytes, at: int) -> _Parts | None:
         subject, at = read_subject(record, at)
         seq, at = read_long(record, at)
         time, at = read_long(record, at)
-        if not record.startswith(_NULLS, at):
+        if not record.startswith(NEITHER, at):
             return None
-        at += len(_NULLS)
+        at += len(NEITHER)
         shape = subject.shape
         if shape is None or not record.startswith(shape.bytes, at):
             shape = read_shape(subject, record, at)

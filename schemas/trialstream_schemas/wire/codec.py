@@ -34,6 +34,7 @@ from trialstream_schemas.wire.checker import Checker, checker
 from trialstream_schemas.wire.events import EVENTS, PARTS, Error, Event, MetricsLogged, StatusRecord, TrialUpdated
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
+from trialstream_schemas.wire.rows import RowRun, decode_rows
 from trialstream_schemas.wire.schemas import (
     EVENTS_BY_NAME,
     FINGERPRINTS,
@@ -216,20 +217,23 @@ class SchemaStore:
             raise SchemaError(f"{event.__name__}: {len(data) - end} bytes are left over after the body")
         return made
 
-    def decode_all(self, records: Sequence[bytes]) -> list[Event | SchemaError]:
+    def decode_all(self, records: Sequence[bytes]) -> list[Event | RowRun | SchemaError]:
         """Decode many events, frames of metrics faster than one by one.
 
         Args:
             records: The events in single-object encoding.
 
         Returns:
-            For each record the event, or an error of the type and text that `decode` raises: an `UnknownSchema` or
-            another `SchemaError`.
+            For each record the event, or the run that its event belongs to, or an error of the type and text that
+            `decode` raises: an `UnknownSchema` or another `SchemaError`.
         """
-        found: list[Event | SchemaError] = []
-        for record, frame in zip(records, decode_frames(records, _FRAME_PREFIX), strict=True):
+        runs = decode_rows(records, _FRAME_PREFIX)
+        rest = [record if run is None else b"" for record, run in zip(records, runs, strict=True)]
+        frames = decode_frames(rest, _FRAME_PREFIX)
+        found: list[Event | RowRun | SchemaError] = []
+        for record, run, frame in zip(records, runs, frames, strict=True):
             try:
-                found.append(self.decode(record) if frame is None else frame)
+                found.append(run or frame or self.decode(record))
             except SchemaError as error:
                 # The traceback of the raised error refers to this list: a cycle that would keep the batch in memory.
                 found.append(type(error)(*error.args))

@@ -26,6 +26,8 @@ from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_long, 
 
 __all__ = [
     "FRAME_FIELDS",
+    "NEITHER",
+    "ROW_HEAD",
     "Shape",
     "Subject",
     "columns_size",
@@ -45,11 +47,11 @@ FRAME_FIELDS = (
 _DOUBLE_BYTES = 8
 _END = b"\0"  # the count 0, which ends an array; also branch 0 of a union, the null
 _ONE = b"\2"  # the count 1, zigzag; also branch 1 of a union
-# Bytes of null for both `if_version` and `request`.
-_NEITHER = _END + _END
-# Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: empty, empty, and one time of 0
-# microseconds after the frame's.
-_ROW_HEAD = _END + _END + _ONE + _END + _END
+NEITHER = _END + _END
+"""Bytes of null for both `if_version` and `request`."""
+ROW_HEAD = _END + _END + _ONE + _END + _END
+"""Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: none, none, and one time of 0
+microseconds after the frame's."""
 # Bounds of the caches below, for logs with a great many shapes or trials.
 _MAX_SHAPES = 4096
 _MAX_SUBJECTS = 16384
@@ -128,8 +130,8 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     seq, at = read_long(data, at)
     time, at = read_long(data, at)
     if_version = request = None
-    if data.startswith(_NEITHER, at):
-        at += len(_NEITHER)
+    if data.startswith(NEITHER, at):
+        at += len(NEITHER)
     else:
         if _has_value(data[at]):
             if_version, at = read_long(data, at + 1)
@@ -147,8 +149,8 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     float_steps: Sequence[float] = ()
     text_steps: Sequence[str] = ()
     times: Sequence[int] = (0,)
-    if data.startswith(_ROW_HEAD, at):  # the fast path, for almost all frames of one row
-        at += len(_ROW_HEAD)
+    if data.startswith(ROW_HEAD, at):  # the fast path, for almost all frames of one row
+        at += len(ROW_HEAD)
     else:
         float_steps, at = _read_doubles(data, at)
         text_steps, at = _read_texts(data, at)
