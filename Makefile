@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trialstream needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e '.[local]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e '.[local,capture]'
 	touch $@
 
 demo: install
@@ -31,6 +31,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/lint/docstrings.py
 
@@ -66,7 +68,7 @@ soak: install
 constraints:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --group dev -e '.[local]'
+	$(BIN)/python -m pip install --quiet --group dev -e '.[local,capture]'
 	$(BIN)/python -m pip freeze --all --exclude-editable > constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group peers
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vxFf constraints.txt > constraints-peers.txt

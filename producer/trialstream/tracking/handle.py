@@ -44,12 +44,23 @@ class Handle:
     timeout: float = 30.0
 
     def to_text(self) -> str:
-        """The trial and the attempt as a text, without the settings."""
+        """Convert the trial and the attempt to a text.
+
+        Returns:
+            The text, which has no settings.
+        """
         return json.dumps({"trial": _trial_to_json(self.trial), "attempt": self.attempt})
 
     @classmethod
     def from_text(cls, text: str) -> Handle:
-        """The handle of a text that `to_text` made."""
+        """Make a handle of a text.
+
+        Args:
+            text: What `to_text` has returned.
+
+        Returns:
+            The handle, without settings.
+        """
         found = json.loads(text)
         return cls(_trial_from_json(found["trial"]), found["attempt"])
 

@@ -122,7 +122,11 @@ class Tracker:
         return self._health._replace(errors=self.faults.count)
 
     def handle(self) -> Handle:
-        """Return what another process needs to log to this trial: pass it to `track.attach`, pickled or not."""
+        """Make a handle of this trial, for other processes.
+
+        Returns:
+            The handle, to be passed to `track.attach` there, pickled or not.
+        """
         return self._handle
 
     # --- Metrics
@@ -340,7 +344,11 @@ class Tracker:
         return HeldChrono(self._uid, name, self._chronos if aggregator is None else aggregator)
 
     def hold_chrono(self, chrono: HeldChrono) -> None:
-        """Announce a chrono to the log if it runs for long."""
+        """Announce a chrono to the log if it runs for long.
+
+        Args:
+            chrono: The chrono.
+        """
         self._calls.hold_chrono(chrono)
 
     def finish_chrono(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> None:
@@ -407,11 +415,19 @@ class Tracker:
     # --- For the parts of the tracker
 
     def at_commit(self, flush: Callable[[], object]) -> None:
-        """Register a function that logs what a part has gathered; called before a commit and before the end."""
+        """Register a function that is called before a commit and before the end of the trial is logged.
+
+        Args:
+            flush: Logs what a part of the tracker has gathered.
+        """
         self._flushes.append(flush)
 
     def at_end(self, end: Callable[[], object]) -> None:
-        """Register a function that ends a part; called after the end of the trial was logged, the latest one first."""
+        """Register a function that is called after the end of the trial was logged, the latest one first.
+
+        Args:
+            end: Ends a part of the tracker.
+        """
         self._ends.append(end)
 
     def call_safely(self, where: str, call: Callable[..., T], *args: Any) -> T | None:

@@ -23,7 +23,7 @@ def code_version() -> dict[str, Any] | None:
         repository.
 
     Raises:
-        ImportError: dulwich is not installed.
+        ImportError: Dulwich is not installed.
     """
     from dulwich import porcelain  # noqa: PLC0415 (an extra)
     from dulwich.errors import NotGitRepository  # noqa: PLC0415

@@ -12,7 +12,7 @@ class Machine:
     """Samples the load; needs psutil, and nvidia-ml-py for GPUs (the extra `capture`).
 
     Raises:
-        ImportError: psutil is not installed.
+        ImportError: Psutil is not installed.
     """
 
     def __init__(self) -> None:

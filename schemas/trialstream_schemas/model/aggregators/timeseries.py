@@ -101,8 +101,8 @@ class TimeSeriesAggregator(StatAggregator):
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"last_step": self.last_step}
 
-    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:
-        super()._restore(argument, state, plain)
+    def _restore(self, argument: int, state: Mapping[str, Any], plain: Callable[[Any], Any]) -> None:  # noqa: ARG002
+        super()._restore(0, state, plain)  # nothing is skipped
         self.last_step = plain(state["last_step"])
 
 
