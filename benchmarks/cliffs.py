@@ -121,7 +121,7 @@ _CASES = {
 _LARGE = {"1,000 floats", "metadata, a text of 2 kB"}
 
 
-def _chunks(call: _Call, calls: int) -> float:
+def chunks(call: Callable[[int], Any], calls: int) -> float:
     """Return the microseconds of a call: the median over the chunks."""
     found = []
     for first in range(0, calls, _CHUNK):
@@ -132,7 +132,8 @@ def _chunks(call: _Call, calls: int) -> float:
     return median(found)
 
 
-async def _chunks_async(call: Callable[[int], Awaitable[None]], calls: int) -> float:
+async def chunks_async(call: Callable[[int], Awaitable[None]], calls: int) -> float:
+    """Return the microseconds of an awaited call: the median over the chunks."""
     found = []
     for first in range(0, calls, _CHUNK):
         began = time.perf_counter()
@@ -148,7 +149,7 @@ def _floor(calls: int) -> float:
     def log(step: int | None = None, **kwargs: float) -> None:
         rows.append((step, time.time_ns(), kwargs))
 
-    return _chunks(lambda i: log(step=i, **_ROW), calls)
+    return chunks(lambda i: log(step=i, **_ROW), calls)
 
 
 def _chrono(protocol: Any, to: _Subjects) -> _Call:
@@ -175,7 +176,7 @@ def _measure_sync(config: Config, to: _Subjects, repeat: int) -> dict[str, tuple
             ours, floor = found.setdefault(name, ([], []))
             for _ in range(repeat):
                 floor.append(_floor(case.calls))
-                ours.append(_chunks(case.call(protocol, to), case.calls))
+                ours.append(chunks(case.call(protocol, to), case.calls))
                 protocol.commit()
     return found
 
@@ -195,7 +196,7 @@ async def run(bench: Bench) -> list[Row]:
         for name, case in {**_CASES, "chrono, start and finish": _Case(_chrono_async, 2000, 15)}.items():
             ours = []
             for _ in range(repeat):
-                ours.append(await _chunks_async(case.call(protocol, to), case.calls))
+                ours.append(await chunks_async(case.call(protocol, to), case.calls))
                 await protocol.commit()
             costs, floor = without[name]
             marks = [] if name in _LARGE else [Mark.most("µs", max(median(costs), median(ours)), _MOST_MICROSECONDS)]

@@ -23,7 +23,7 @@ _ROWS_PER_SECOND = 1000
 _MOST_PERCENT = 1.0
 
 
-class _Training:
+class Training:
     """Steps that take about a millisecond of one processor each: small products of matrices."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ async def run(bench: Bench) -> list[Row]:
     repeat = 5 if bench.quick else 15
 
     def measured() -> list[tuple[list[float], list[float]]]:
-        training = _Training()
+        training = Training()
 
         def plain() -> float:
             return seconds(training.step, _ROWS_PER_SECOND)
