@@ -1,7 +1,7 @@
 """The tracker, which people use in their training code: short and liberal, over the strict and complete Protocol.
 
 - track: opens a trial, in a block or without one;
-- tracker: what training code calls;
+- tracker, trackers: the calls of training code; those that wait, in plain and in async code;
 - chronos, wrapping, instrument: measured blocks, loops and functions; log calls on the trial of the context;
 - context: the tracker of a task, a thread or the process;
 - values, rows, definitions, summary: what users log, in the forms of the Protocol;
@@ -20,7 +20,8 @@ from trialstream.tracking.handle import Handle
 from trialstream.tracking.instrument import chrono, instrument, log, log_arguments, log_metadata, note, tag
 from trialstream.tracking.termination import Terminated
 from trialstream.tracking.track import track
-from trialstream.tracking.tracker import AsyncTracker, SyncTracker, Tracker
+from trialstream.tracking.tracker import Tracker
+from trialstream.tracking.trackers import AsyncTracker, SyncTracker
 
 __all__ = [
     "AsyncTracker",

@@ -4,36 +4,118 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 
-from trialstream.kafka.chronos import HeldChrono
+from trialstream.kafka.chronos import HeldChrono, check_chrono
 from trialstream.kafka.commands import is_successful_exit
+from trialstream.kafka.log_calls import LogCalls
+from trialstream.kafka.session import Rest
 from trialstream.tracking.faults import Faults
+from trialstream.tracking.values import plain_name
 from trialstream.tracking.wrapping import wrapped
 
-__all__ = ["Chrono", "Timed"]
+__all__ = ["Chrono", "ChronoLog", "Timed"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+# Names that are remembered as checked.
+_MAX_NAMES = 1000
 # Interval of the rows with the rate of a timed loop, seconds.
 _RATE_SECONDS = 1.0
 
 
-class ChronoLog(Protocol):
-    """What chronos need of a tracker; `Tracker` documents the methods."""
+class Loop(Protocol):
+    """What a timed loop needs of a tracker; `Tracker` documents it."""
 
     step: int
-    faults: Faults
 
     def log(self, values: dict[str, Any], /, *, step: int | None = ...) -> None: ...
-    def make_chrono(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono: ...
-    def hold_chrono(self, chrono: HeldChrono) -> None: ...
-    def finish_chrono(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> None: ...
-    def call_safely(self, where: str, call: Callable[..., T], *args: Any) -> T | None: ...
+
+
+class ChronoLog:
+    """Takes the chronos of one trial.
+
+    Args:
+        calls: Log the chronos.
+        trial: Uid of the trial, which is known to exist.
+        aggregator: Default aggregator of the elapsed seconds.
+        faults: Takes the errors.
+        wait: Waits for the rest of a log call.
+
+    Attributes:
+        faults: As given.
+    """
+
+    def __init__(
+        self,
+        calls: LogCalls,
+        trial: str,
+        aggregator: AggregatorSpec,
+        faults: Faults,
+        wait: Callable[[Rest | None], None],
+    ) -> None:
+        self._calls = calls
+        self._trial = trial
+        self._aggregator = aggregator
+        self.faults = faults
+        self._wait = wait
+        self._names: set[str] = set()
+
+    def checked(self, name: object) -> str:
+        """Convert a name to one that can be logged; that of the trial's own chrono becomes another one."""
+        if name in self._names:
+            return str(name)
+        plain = plain_name(name)
+        try:
+            check_chrono(plain)
+        except TrialStreamError as error:
+            self.faults.report("chrono", error)
+            return f"chrono/{plain}"
+        if len(self._names) < _MAX_NAMES:
+            self._names.add(plain)
+        return plain
+
+    def start(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono:
+        """Start a chrono, which is announced to the log if it runs for long.
+
+        Args:
+            name: Name of the chrono, which was checked.
+            aggregator: Aggregator of the elapsed seconds; None for the default.
+
+        Returns:
+            The chrono, for `finish`.
+        """
+        chrono = HeldChrono(self._trial, name, self._aggregator if aggregator is None else aggregator)
+        self._calls.hold_chrono(chrono)
+        return chrono
+
+    def finish(self, chrono: HeldChrono, elapsed: float, *, failed: bool = False) -> None:
+        """Log a chrono that has stopped.
+
+        Args:
+            chrono: The chrono.
+            elapsed: Its duration, seconds.
+            failed: Whether it ended with an exception.
+        """
+        try:
+            if rest := self._calls.finish_held(chrono, elapsed, failed=failed):
+                self._wait(rest)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into training)
+            self.faults.report("chrono", error)
+
+    def add(self, name: str, elapsed: float) -> None:
+        """Log a chrono that nobody has seen open.
+
+        Args:
+            name: Name of the chrono, which was checked.
+            elapsed: Its duration, seconds.
+        """
+        self.finish(HeldChrono(self._trial, name, self._aggregator), elapsed)
 
 
 class Chrono:
@@ -71,7 +153,7 @@ class Chrono:
 
     def __enter__(self) -> Self:
         if self._synchronize is not None:
-            self._log.call_safely("chrono", self._synchronize)
+            self._log.faults.call("chrono", self._synchronize)
         self._start()
         return self
 
@@ -79,7 +161,7 @@ class Chrono:
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         if self._synchronize is not None:
-            self._log.call_safely("chrono", self._synchronize)
+            self._log.faults.call("chrono", self._synchronize)
         self._finish(exc_type, exc_val)
 
     async def __aenter__(self) -> Self:
@@ -105,21 +187,19 @@ class Chrono:
         return wrapped(function, lambda: Chrono(self._log, self._name, self._aggregator, self._synchronize))
 
     def _start(self) -> None:
-        chrono = self._log.make_chrono(self._name, self._aggregator)
-        self._open.append(chrono)
-        self._log.hold_chrono(chrono)
+        self._open.append(self._log.start(self._name, self._aggregator))
 
     def _finish(self, exc_type: type[BaseException] | None, exc_val: BaseException | None) -> None:
         chrono = self._open.pop()
         self.elapsed = time.perf_counter() - chrono.started
         # The caller of a generator that has taken all that it wants is no failure, and neither is a successful exit.
         failed = exc_type is not None and exc_type is not GeneratorExit and not is_successful_exit(exc_type, exc_val)
-        self._log.finish_chrono(chrono, self.elapsed, failed=failed)
+        self._log.finish(chrono, self.elapsed, failed=failed)
 
     async def _await_synchronize(self) -> None:
         if self._synchronize is None:
             return
-        found = self._log.call_safely("chrono", self._synchronize)
+        found = self._log.faults.call("chrono", self._synchronize)
         if inspect.isawaitable(found):
             try:
                 await found
@@ -134,28 +214,31 @@ class Timed(Generic[T]):
     the body. About once per second a row has the metric `<name>/rows_per_second`.
 
     Args:
-        log: Takes the chronos, the steps and the rate.
+        loop: Takes the steps and the rate.
+        chronos: Takes the chronos.
         batches: The batches; asynchronous ones for `async for`.
         name: Name of the chrono.
         steps: Whether `Tracker.step` is increased before each body.
-        rows_of: Returns the number of rows of a batch.
+        rows_of: Returns the number of rows of a batch; None for the first dimension of its first array, or 1.
     """
 
     def __init__(
         self,
-        log: ChronoLog,
+        loop: Loop,
+        chronos: ChronoLog,
         batches: Iterable[T] | AsyncIterable[T],
         name: str,
         *,
         steps: bool,
-        rows_of: Callable[[T], int],
+        rows_of: Callable[[T], int] | None,
     ) -> None:
-        self._log = log
+        self._loop = loop
+        self._chronos = chronos
         self._batches = batches
         self._name = name
         self._load_name = f"{name}/load"
         self._steps = steps
-        self._rows_of = rows_of
+        self._rows_of = rows_of or _first_dimension
         self._rows = 0
         self._since = 0.0
 
@@ -198,20 +281,27 @@ class Timed(Generic[T]):
 
     def _begin(self, batch: T, started: float) -> HeldChrono:
         """Log the time in which a batch was loaded, and start the chrono of its body."""
-        log = self._log
-        load = log.make_chrono(self._load_name, None)
-        log.finish_chrono(load, load.started - started, failed=False)
+        chronos = self._chronos
+        chronos.add(self._load_name, time.perf_counter() - started)
         if self._steps:
-            log.step += 1
-        rows = log.call_safely("timed", self._rows_of, batch)
+            self._loop.step += 1
+        rows = chronos.faults.call("timed", self._rows_of, batch)
         self._rows += rows if isinstance(rows, int) else 1
-        body = log.make_chrono(self._name, None)
-        log.hold_chrono(body)
-        return body
+        return chronos.start(self._name, None)
 
     def _end(self, body: HeldChrono) -> None:
         now = time.perf_counter()
-        self._log.finish_chrono(body, now - body.started, failed=False)
+        self._chronos.finish(body, now - body.started)
         if (elapsed := now - self._since) >= _RATE_SECONDS:
-            self._log.log({f"{self._name}/rows_per_second": self._rows / elapsed}, step=self._log.step)
+            self._loop.log({f"{self._name}/rows_per_second": self._rows / elapsed}, step=self._loop.step)
             self._rows, self._since = 0, now
+
+
+def _first_dimension(batch: object) -> int:
+    """Number of rows of a batch: the first dimension of its first array, or 1."""
+    if isinstance(batch, Mapping):
+        batch = next(iter(batch.values()), None)
+    elif isinstance(batch, (tuple, list)) and batch:
+        batch = batch[0]
+    shape = getattr(batch, "shape", None)
+    return int(shape[0]) if shape else 1

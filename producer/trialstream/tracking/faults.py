@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Faults", "Health"]
 
+T = TypeVar("T")
 logger = logging.getLogger("trialstream")
 # Kinds of errors that are logged; a program that makes more kinds than this has them counted only.
 _MAX_KINDS = 1000
@@ -53,6 +55,23 @@ class Faults:
         if self._is_new(where, type(error).__name__):
             logger.warning("%s: %s (further errors of this kind are only counted, in health.errors)", where, error)
             logger.debug("%s failed", where, exc_info=error)
+
+    def call(self, where: str, function: Callable[..., T], *args: Any) -> T | None:
+        """Call a function, such as a callback of the user; an error is counted.
+
+        Args:
+            where: Name of the method that the user has called.
+            function: The function.
+            *args: Its arguments.
+
+        Returns:
+            What the function returns; None after an error.
+        """
+        try:
+            return function(*args)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into training)
+            self.report(where, error)
+            return None
 
     def lost(self, path: str, x: object) -> None:
         """Count a value that has no form in the log, and that its `repr` stands for."""

@@ -23,7 +23,8 @@ from trialstream.tracking.context import enter
 from trialstream.tracking.faults import Faults
 from trialstream.tracking.handle import ENVIRONMENT, Handle, Mark, read_mark
 from trialstream.tracking.launch import Launch, detect
-from trialstream.tracking.tracker import AsyncTracker, SyncTracker, Tracker
+from trialstream.tracking.tracker import Tracker
+from trialstream.tracking.trackers import AsyncTracker, SyncTracker
 from trialstream.tracking.values import plain_name, plain_values
 
 if TYPE_CHECKING:

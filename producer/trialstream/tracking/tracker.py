@@ -1,4 +1,4 @@
-"""The tracker: what training code calls. Log calls are plain calls, in async code too, since they do not wait."""
+"""The tracker: the calls of training code that are the same in plain and in async code, since they do not wait."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from trialstream_schemas.model.aggregators import (
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Trial
 
-from trialstream.kafka.chronos import HeldChrono, check_chrono
 from trialstream.kafka.log_calls import CHRONO_AGGREGATOR
-from trialstream.protocol import CommitLevel, Step
+from trialstream.protocol import Step
 from trialstream.runtime.shutdown import at_exit
-from trialstream.sync import SyncProtocol
 from trialstream.tracking import termination
-from trialstream.tracking.chronos import Chrono, Timed
+from trialstream.tracking.chronos import Chrono, ChronoLog, Timed
 from trialstream.tracking.definitions import Definition, Definitions
 from trialstream.tracking.faults import Faults, Health
 from trialstream.tracking.handle import Handle, Mark, write_mark
@@ -37,14 +35,12 @@ if TYPE_CHECKING:
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.kafka.session import Rest
 
-__all__ = ["AsyncTracker", "SyncTracker", "Tracker"]
+__all__ = ["Tracker"]
 
 T = TypeVar("T")
 Where: TypeAlias = Literal["all", "rank0"]
 """The ranks that log: all, or the one with the number 0; a process without a rank always logs."""
 
-# Names of chronos that are remembered as checked.
-_MAX_NAMES = 1000
 # Notes that a trial keeps; MongoDB holds them in its document.
 _NOTES = RingAggregator.lazy(100)
 
@@ -83,10 +79,10 @@ class Tracker:
         self._handle = handle
         self._definitions = Definitions()
         self._has_definitions = False
-        # The chronos of ranks are compared with each other, so each duration is kept, with its writer.
-        self._chronos = timeseries_aggregator if place.rank is not None else CHRONO_AGGREGATOR
-        self._chrono_names: set[str] = set()
         self._uid = self.trial.uid
+        # The chronos of ranks are compared with each other, so each duration is kept, with its writer.
+        spec = timeseries_aggregator if place.rank is not None else CHRONO_AGGREGATOR
+        self._chronos = ChronoLog(self._calls, self._uid, spec, faults, self._wait)
         self._health = Health(0, 0, 0, 0, 0)
         self._flushes: list[Callable[[], object]] = []
         self._ends: list[Callable[[], object]] = []
@@ -308,7 +304,8 @@ class Tracker:
         Returns:
             The chrono.
         """
-        return Chrono(self, self._chrono_name(name), aggregator, synchronize)
+        chronos = self._chronos
+        return Chrono(chronos, chronos.checked(name), aggregator, synchronize)
 
     def timed(
         self,
@@ -329,59 +326,11 @@ class Tracker:
         Returns:
             What to iterate over.
         """
-        return Timed(self, batches, self._chrono_name(name), steps=steps, rows_of=rows_of or _rows_of)
-
-    def make_chrono(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono:
-        """Make a chrono that starts now; see `Chrono`.
-
-        Args:
-            name: Name of the chrono, which was checked.
-            aggregator: Aggregator of the elapsed seconds; None for the default.
-
-        Returns:
-            The chrono.
-        """
-        return HeldChrono(self._uid, name, self._chronos if aggregator is None else aggregator)
-
-    def hold_chrono(self, chrono: HeldChrono) -> None:
-        """Announce a chrono to the log if it runs for long.
-
-        Args:
-            chrono: The chrono.
-        """
-        self._calls.hold_chrono(chrono)
-
-    def finish_chrono(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> None:
-        """Log a chrono that has stopped.
-
-        Args:
-            chrono: The chrono.
-            elapsed: Its duration, seconds.
-            failed: Whether it ended with an exception.
-        """
-        try:
-            if rest := self._calls.finish_held(chrono, elapsed, failed=failed):
-                self._wait(rest)
-        except Exception as error:  # noqa: BLE001 (as in log)
-            self.faults.report("chrono", error)
-
-    def _chrono_name(self, name: object) -> str:
-        """Check the name of a chrono; that of the trial's own becomes another one."""
-        if name in self._chrono_names:
-            return str(name)
-        plain = plain_name(name)
-        try:
-            check_chrono(plain)
-        except TrialStreamError as error:
-            self.faults.report("chrono", error)
-            return f"chrono/{plain}"
-        if len(self._chrono_names) < _MAX_NAMES:
-            self._chrono_names.add(plain)
-        return plain
+        return Timed(self, self._chronos, batches, self._chronos.checked(name), steps=steps, rows_of=rows_of)
 
     # --- The end
 
-    def _end(self, error: BaseException | None) -> bool:
+    def end(self, error: BaseException | None) -> bool:
         """Log the end of the trial, and close all but the protocol.
 
         Args:
@@ -394,23 +343,24 @@ class Tracker:
             return False
         if (signal := termination.received()) is not None:
             error = KeyboardInterrupt(signal)  # an interruption, with the name of the signal
-        self._flush()
+        self.flush()
         kind, tb = (type(error), error.__traceback__) if error is not None else (None, None)
         self._safely("finish", lambda: self._calls.log_trial_finish(self.trial, kind, error, tb))
         self._health = self.health
         self.is_open = False
         while self._ends:
-            self.call_safely("finish", self._ends.pop())
+            self.faults.call("finish", self._ends.pop())
         return True
 
     def _finish_at_exit(self) -> None:
         """End a trial that was never finished, when the process ends."""
-        if self._end(getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)):
-            self.call_safely("finish", self._protocol.lifecycle.close_blocking)
+        if self.end(getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)):
+            self.faults.call("finish", self._protocol.lifecycle.close_blocking)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Log what the parts of the tracker have gathered."""
         for flush in self._flushes:
-            self.call_safely("commit", flush)
+            self.faults.call("commit", flush)
 
     # --- For the parts of the tracker
 
@@ -429,23 +379,6 @@ class Tracker:
             end: Ends a part of the tracker.
         """
         self._ends.append(end)
-
-    def call_safely(self, where: str, call: Callable[..., T], *args: Any) -> T | None:
-        """Call a function of the user, such as a callback; an error is counted.
-
-        Args:
-            where: Name of the method that the user has called.
-            call: The function.
-            *args: Its arguments.
-
-        Returns:
-            What the function returns; None after an error.
-        """
-        try:
-            return call(*args)
-        except Exception as error:  # noqa: BLE001 (as in log)
-            self.faults.report(where, error)
-            return None
 
     def _safely(self, where: str, log: Callable[[], Rest | None]) -> None:
         try:
@@ -474,88 +407,3 @@ class Tracker:
         if on == "rank0":
             return self.rank in (None, 0)
         raise InvalidValue(f"on: expected 'all' or 'rank0', got {on!r}")
-
-
-class SyncTracker(Tracker):
-    """The tracker of code that is not async; made by `with track(…) as t:` or `track(…).start()`."""
-
-    @property
-    def protocol(self) -> SyncProtocol:
-        """The protocol beneath, for all else: creating, fetching, claiming."""
-        return SyncProtocol(self._protocol)
-
-    def commit(self, level: CommitLevel = "acked", timeout: float | None = None) -> bool:
-        """Wait until all that was logged is safe.
-
-        Args:
-            level: As for `Protocol.commit`.
-            timeout: Seconds; None for the timeout of the tracker.
-
-        Returns:
-            Whether it is; if not, the reason was logged, and the events stay queued.
-        """
-        self._flush()
-        try:
-            self.protocol.commit(level, timeout)
-        except TrialStreamError as error:
-            self.faults.report("commit", error)
-            return False
-        return True
-
-    def finish(self, error: BaseException | None = None) -> None:
-        """End the trial and close the tracker; does nothing if it was closed.
-
-        Args:
-            error: The exception that ended the trial; None if it is complete.
-        """
-        if self._end(error):
-            self.call_safely("finish", self._protocol.lifecycle.close_blocking)
-
-
-class AsyncTracker(Tracker):
-    """The tracker of async code; made by `async with track(…) as t:`."""
-
-    @property
-    def protocol(self) -> KafkaProtocol:
-        """The protocol beneath, for all else: creating, fetching, claiming."""
-        return self._protocol
-
-    async def commit(self, level: CommitLevel = "acked", timeout: float | None = None) -> bool:
-        """Wait until all that was logged is safe: see `SyncTracker.commit`.
-
-        Args:
-            level: As for `Protocol.commit`.
-            timeout: Seconds; None for the timeout of the tracker.
-
-        Returns:
-            Whether it is; if not, the reason was logged, and the events stay queued.
-        """
-        self._flush()
-        try:
-            await self._protocol.commit(level, timeout)
-        except TrialStreamError as error:
-            self.faults.report("commit", error)
-            return False
-        return True
-
-    async def finish(self, error: BaseException | None = None) -> None:
-        """End the trial and close the tracker; does nothing if it was closed.
-
-        Args:
-            error: The exception that ended the trial; None if it is complete.
-        """
-        if self._end(error):
-            try:
-                await self._protocol.close(failed=error is not None)
-            except Exception as fault:  # noqa: BLE001 (as in log)
-                self.faults.report("finish", fault)
-
-
-def _rows_of(batch: object) -> int:
-    """Number of rows of a batch: the first dimension of its first array, or 1."""
-    if isinstance(batch, Mapping):
-        batch = next(iter(batch.values()), None)
-    elif isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    shape = getattr(batch, "shape", None)
-    return int(shape[0]) if shape else 1
