@@ -294,7 +294,7 @@ async def test_histories_by_rank(served, protocol):
             [found] = reader.fetch_trials({"uid": trial.uid})
             return reader.fetch_metrics(found, "loss", by="rank", reduce="max")["loss"]
 
-    assert {rank: each.values.max() for rank, each in (await run_sync(read)).items()} == {0: 105, 1: 115}
+    assert {rank: each.values.max() for rank, each in (await run_sync(read)).items()} == {0: 105, 1: 115, None: 7}
 
 
 async def test_bands_of_the_seeds_of_a_group(served, protocol):

@@ -33,7 +33,8 @@ async def claim_all(protocol, group, won):
 
 async def log_everything(protocol, trial, number):
     """Log an event of every kind, with values that are hard to get right."""
-    await protocol.log_trial_start(trial)
+    attempt = ts.Attempt(f"job/{number % 2}", rank=number, host="é", resume_step=100.5 * number)
+    await protocol.log_trial_start(trial, attempt=attempt)
     await protocol.log_trial_arguments(trial, **{"a.b": 1, "$set": [1, {"x": None}], "raw": b"\x00\xff", "n": number})
     await protocol.log_trial_metadata(trial, host=f"worker {number}", big=2**63 - 1)
     await protocol.log_trial_metadata(trial, aggregator=ts.StatAggregator.lazy(1), memory=0.1 * number)
@@ -50,6 +51,7 @@ async def log_everything(protocol, trial, number):
             )
             await protocol.log_trial_metrics(trial, aggregator=ts.RingAggregator.lazy(5), ring=i)
             await protocol.log_trial_metrics(trial, aggregator=ts.value_aggregator, value=i)
+            await protocol.log_trial_metrics(trial, step=i, aggregator=ts.BestAggregator.lazy("min"), best=math.sin(i))
             await anyio.lowlevel.checkpoint()
     for aggregator in (ts.StatAggregator.lazy(1), ts.timeseries_aggregator, ts.RingAggregator.lazy(2)):
         for _ in range(3):

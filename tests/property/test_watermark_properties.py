@@ -66,6 +66,12 @@ class Model(RuleBasedStateMachine):
         self.pending.add(request)
         self.unqueued.append(request)
 
+    @precondition(lambda self: self.pending)
+    @rule(data=st.data())
+    def expect_again(self, data):
+        """Begin to wait for a command that another task waits for, too."""
+        self.watermark.expect(data.draw(st.sampled_from(sorted(self.pending))))
+
     @precondition(lambda self: self.unqueued)
     @rule(route=routes, data=st.data())
     def command(self, route, data):

@@ -58,7 +58,8 @@ def test_a_wrong_goal_is_refused(make):
     """The best observation is the largest or the smallest one."""
     with pytest.raises(InvalidValue, match="best: expected 'max'"):
         make("largest")
-    assert TimeSeriesAggregator.lazy(best="min")() == BestAggregator("min")
+    assert TimeSeriesAggregator.lazy(best="min")() == BestAggregator.lazy("min")() == BestAggregator("min")
+    assert BestAggregator.lazy()() == BestAggregator()
 
 
 def log_of(*parts):

@@ -130,3 +130,28 @@ async def test_a_waiting_caller_gets_the_error(world):
 
     assert len(world.said) == 1
     assert world.kept() == 1
+
+
+async def test_callers_of_one_request_get_the_error_each(world):
+    """Each task that waits for a shared request gets the error, also after another one has stopped waiting."""
+    raised = []
+
+    async def wait(refused):
+        try:
+            with world.refusals.raised_for("r"):
+                await (world.refuse(request="r") if refused else ProgressSignal().wait())
+                await ProgressSignal().wait()
+        except InvalidValue as error:
+            raised.append(error)
+
+    with world.refusals.raised_for("r"):
+        pass
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, False)
+        await anyio.lowlevel.checkpoint()
+        with world.refusals.raised_for("r"):
+            pass
+        tasks.start_soon(wait, True)
+
+    assert len(raised) == 2
+    assert world.said == []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 from trialstream_schemas.errors import InvalidValue
+from trialstream_schemas.model.aggregators.base import AggregatorSpec
 from trialstream_schemas.model.aggregators.timeseries import BEST_ARGUMENTS, BEST_KIND, TimeSeriesAggregator
 
 __all__ = ["MAX_RECORDS", "BestAggregator"]
@@ -34,15 +35,22 @@ class _Record(NamedTuple):
     attempt: int
 
     @property
-    def can_be_rewound(self) -> bool:
-        """Whether a later attempt can supersede the observation: its step is a number."""
-        return isinstance(self.step, (int, float)) and self.step == self.step
+    def number(self) -> float | None:
+        """The step, if a later attempt can supersede the observation: if the step is a number, but not NaN."""
+        return self.step if isinstance(self.step, (int, float)) and self.step == self.step else None
 
     def outlasts(self, other: _Record) -> bool:
         """Whether every rewind that supersedes this observation supersedes the other one, too."""
-        if not self.can_be_rewound:
-            return True
-        return other.can_be_rewound and self.attempt >= other.attempt and self.step <= other.step  # type: ignore[operator]
+        mine, others = self.number, other.number
+        return mine is None or (others is not None and self.attempt >= other.attempt and mine <= others)
+
+    def is_superseded(self, step: float | None) -> bool:
+        """Whether a later attempt that resumes from a step supersedes the observation; False for None."""
+        number = self.number
+        return step is not None and number is not None and number > step
+
+
+_NONE = _Record(math.nan, None, 0)
 
 
 class BestAggregator(TimeSeriesAggregator):
@@ -73,8 +81,17 @@ class BestAggregator(TimeSeriesAggregator):
         if best not in BEST_ARGUMENTS:
             raise InvalidValue(f"best: expected 'max' or 'min', got {best!r}")
         self._set_goal(best)
+        self.best: float | None = None
+        self.best_step: float | str | None = None
         self._records: list[_Record] = []
-        self._set_best()
+        # The best of the records, and the largest number among their steps.
+        self._top = _NONE
+        self._last_number = -math.inf
+
+    @classmethod
+    def lazy(cls, best: Literal["max", "min"] | None = "max") -> AggregatorSpec:  # type: ignore[override]  # no skip_obs
+        """Specify such an aggregator: see `TimeSeriesAggregator.lazy`."""
+        return super().lazy(best)
 
     @classmethod
     def make(cls, argument: int) -> Self:
@@ -126,18 +143,23 @@ class BestAggregator(TimeSeriesAggregator):
         self._sign = 1.0 if goal == "max" else -1.0
 
     def _add_record(self, new: _Record, superseding_step: float | None) -> None:
-        if math.isnan(new.value):
-            return
-        if superseding_step is not None and new.can_be_rewound and new.step > superseding_step:  # type: ignore[operator]
+        if math.isnan(new.value) or new.is_superseded(superseding_step):
             return
         value = self._sign * new.value
-        if any(self._sign * each.value >= value and each.outlasts(new) for each in self._records):
+        is_best = self.best is None or value > self._sign * self.best
+        if not is_best and any(self._sign * each.value >= value and each.outlasts(new) for each in self._records):
             return
-        self._records = [each for each in self._records if self._sign * each.value >= value or not new.outlasts(each)]
+        number = -math.inf if new.number is None else new.number
+        if number <= self._last_number:  # a number beyond those of all records outlasts none of them
+            self._records = [
+                each for each in self._records if self._sign * each.value >= value or not new.outlasts(each)
+            ]
         self._records.append(new)
+        self._last_number = max(self._last_number, number)
         if len(self._records) > MAX_RECORDS:
             self._drop_some()
-        self._set_best()
+        if is_best:
+            self._top, self.best, self.best_step = new, new.value, new.step
 
     def _drop_some(self) -> None:
         """Drop every other record of the older half, but not the best one."""
@@ -150,9 +172,11 @@ class BestAggregator(TimeSeriesAggregator):
 
     def _set_best(self) -> None:
         top = self._best_record()
-        self._top = _Record(math.nan, None, 0) if top is None else top
+        self._top = _NONE if top is None else top
         self.best = None if top is None else top.value
         self.best_step = None if top is None else top.step
+        numbers = [each.number for each in self._records if each.number is not None]
+        self._last_number = max(numbers, default=-math.inf)
 
     def rewind(self, attempt: int, step: float) -> None:
         """Drop the observations that an attempt supersedes.
@@ -161,11 +185,7 @@ class BestAggregator(TimeSeriesAggregator):
             attempt: Number of the attempt.
             step: The step from which it resumes: observations of earlier attempts with a larger step are superseded.
         """
-        self._records = [
-            each
-            for each in self._records
-            if not (each.attempt < attempt and each.can_be_rewound and each.step > step)  # type: ignore[operator]
-        ]
+        self._records = [each for each in self._records if each.attempt >= attempt or not each.is_superseded(step)]
         self._set_best()
 
     def merge(self, later: Self) -> None:
