@@ -7,17 +7,21 @@ import enum
 import inspect
 import logging
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 import pytest
 from trialstream.tracking.definitions import Definition, Definitions
 from trialstream.tracking.faults import Faults
+from trialstream.tracking.handle import Handle, Mark, read_mark, write_mark
 from trialstream.tracking.launch import Launch, detect
 from trialstream.tracking.rows import flat_row, numbers_of, step_of
 from trialstream.tracking.wrapping import wrapped
+from trialstream_schemas.errors import ItemNotFound
 from trialstream_schemas.model.aggregators import StatAggregator
+from trialstream_schemas.model.trial import Trial
 
 
 class Level(enum.Enum):
@@ -320,3 +324,37 @@ def test_each_kind_of_error_is_logged_once(caplog):
     assert faults.count == 1002
     assert len(caplog.records) == 3
     assert "bad value 0" in caplog.text
+
+
+# --- Handles
+
+
+def test_a_handle_has_the_whole_creation():
+    """A trial without a revision comes back with all that its creation carries, whatever the values."""
+    trial = Trial(
+        name="t",
+        parameters={"lr": float("nan"), "data": b"x", "a.b": [1, {"c": None}]},
+        metadata={"host": "a"},
+        tags={"base": True},
+    )
+    addressed = replace(trial, hash=str(trial.hash), request="0" * 24, created=datetime(2026, 1, 1, tzinfo=UTC))
+    handle = Handle.from_text(Handle(addressed, "1").to_text())
+
+    assert (handle.attempt, handle.trial.uid, handle.trial.created) == ("1", addressed.uid, addressed.created)
+    assert (handle.trial.metadata, handle.trial.tags) == ({"host": "a"}, {"base": True})
+    assert repr(handle.trial.parameters) == repr(addressed.parameters)
+
+
+def test_a_mark_is_read_back(tmp_path):
+    """The file beside a checkpoint has its trial and step; a file that is none is refused with its name."""
+    path = str(tmp_path / "model.pt")
+    trial = replace(Trial(name="t"), hash="a" * 32)
+    write_mark(Mark(trial, path, 2.5))
+
+    found = read_mark(path)
+    assert (found.trial.uid, found.path, found.step) == (trial.uid, path, 2.5)
+    (tmp_path / "model.pt.trialstream.json").write_text("{}")
+    with pytest.raises(ItemNotFound, match=r"model\.pt\.trialstream\.json"):
+        read_mark(path)
+    with pytest.raises(ItemNotFound, match="checkpoint"):
+        read_mark(tmp_path / "other.pt")

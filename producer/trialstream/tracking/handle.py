@@ -118,11 +118,13 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
 
 
 def _trial_to_json(trial: Trial) -> dict[str, Any]:
-    found = {name: to_json(getattr(trial, name)) for name in _FIELDS}
+    # A process that logs to a trial without a revision sends its creation, too, and the log takes the first one.
+    names = _FIELDS if trial.request is None else (*_FIELDS, "metadata", "tags")
+    found = {name: to_json(getattr(trial, name)) for name in names}
     return found | {"created": trial.created and to_micros(trial.created)}
 
 
 def _trial_from_json(found: dict[str, Any]) -> Trial:
-    fields = {name: from_json(found[name]) for name in _FIELDS}
+    fields = {name: from_json(found[name]) for name in (*_FIELDS, "metadata", "tags") if name in found}
     created = found["created"]
     return Trial(**fields, created=created and from_micros(created))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def watch() -> Callable[[], None]:
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         return lambda: None
+    _received.clear()
     signal.signal(signal.SIGTERM, _raise)
     return _unwatch
 
@@ -53,3 +55,7 @@ def _raise(number: int, _: FrameType | None) -> None:
     terminated = Terminated(number)
     _received.append(terminated.name)
     raise terminated
+
+
+# A child process that is told to end has no block of its parent to leave.
+os.register_at_fork(after_in_child=_unwatch)

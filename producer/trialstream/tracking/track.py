@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound, TrialStreamError
-from trialstream_schemas.model.attempts import Attempt
+from trialstream_schemas.model.attempts import MAX_KEY_BYTES, MAX_RANKS, Attempt
 from trialstream_schemas.model.status import Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
@@ -238,13 +239,15 @@ class track(_Block):  # noqa: N801 (used like a function)
     async def _begin(self, protocol: KafkaProtocol) -> _Begun:
         launch = self._launch
         mark = None if self._resume is None else await self._mark(protocol, self._resume)
-        trial = mark.trial if mark is not None and launch.run is None else await self._create(protocol)
+        trial = await self._create(protocol) if mark is None else mark.trial
         # Without a run, this process has the trial for itself.
         place = launch if launch.run is not None and launch.rank is not None else Launch()
+        rank = place.rank or 0
         attempt = Attempt(
-            launch.attempt or (protocol.writer if place.rank is None else "1"),
-            rank=place.rank or 0,
-            world_size=place.world_size or 1,
+            protocol.writer if place.rank is None else _attempt_key(launch),
+            # Further ranks only help: the trial ends without them.
+            rank=rank if rank < MAX_RANKS else None,
+            world_size=min(place.world_size or 1, MAX_RANKS),
             host=socket.gethostname(),
             resume_step=None if mark is None else mark.step,
         )
@@ -328,6 +331,12 @@ def _offer(handle: Handle) -> Callable[[], None]:
             os.environ[ENVIRONMENT] = before
 
     return withdraw
+
+
+def _attempt_key(launch: Launch) -> str:
+    """Make the key that all ranks of one start share: the run is part of it, since a resume may be another run."""
+    key = f"{launch.run} {launch.attempt or '1'}"
+    return key if len(key.encode()) <= MAX_KEY_BYTES else hashlib.sha256(key.encode()).hexdigest()
 
 
 def _mark_of(trial: Trial) -> Mark:
