@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from trialstream.pipeline.carrier import Carrier
 from trialstream.pipeline.outbox import Outbox
-from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.reader import Reader
 
 __all__ = ["Waits"]
@@ -20,7 +20,7 @@ class Waits:
         reader: Reads how far the projection is.
     """
 
-    def __init__(self, outbox: Outbox, pipeline: Pipeline, reader: Reader) -> None:
+    def __init__(self, outbox: Outbox, pipeline: Carrier, reader: Reader) -> None:
         self._outbox = outbox
         self._pipeline = pipeline
         self._reader = reader
