@@ -5,9 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import logging
-import secrets
 import shlex
 from collections.abc import Callable, Coroutine
+from secrets import token_hex
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -75,7 +75,7 @@ class Session:
     def __init__(self, config: Config, timeout: float, servers: Servers) -> None:
         self.config = config
         self.timeout = timeout
-        self.writer = secrets.token_hex(8)
+        self.writer = token_hex(8)
         self.lifecycle = Lifecycle(self, f"trialstream-{self.writer}")
         self.subjects = KnownSubjects(self.lifecycle)
         self.chronos = Chronos()
