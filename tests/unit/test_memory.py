@@ -121,6 +121,22 @@ def test_every_level_of_commit(protocol, level):
     assert protocol.statistics()._replace(bytes=0) == ts.Statistics(queued=0, bytes=0, acked=2, dropped=0, spooled=0)
 
 
+def test_synchronous_writes():
+    """With `sync_writes`, each call returns when its event is folded; others see it without a commit."""
+    name = f"memory:{os.urandom(4).hex()}"
+    with (
+        trialstream.sync.connect(name, sync_writes=True) as writer,
+        trialstream.sync.connect(name, read_only=True) as reader,
+        trialstream.sync.connect(name) as other,
+    ):
+        trial = writer.new_trial(ts.Trial(name="t"), auto_increment=True, wait=False)
+        for step in range(3):
+            writer.log_trial_metrics(trial, step=step, loss=0.5)
+            assert reader.fetch_metrics(trial)["loss"].steps.tolist() == list(range(step + 1))
+        [found] = other.fetch_trials(latest=True)
+        assert found.metrics["loss"].count == 3
+
+
 def test_results_are_copies(protocol):
     """A change of what a call has returned changes no later answer."""
     trial = protocol.new_trial(ts.Trial(name="t", parameters={"x": [1, {"y": 2}]}))

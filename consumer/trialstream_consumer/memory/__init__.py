@@ -12,5 +12,5 @@ servers: a carrier that appends to a log in memory, and a reader of the document
 | `reader` | the reader over the store |
 | `store` | the log, its fold and its documents |
 | `finding` | filter, order, limit and projection, as one call of MongoDB |
-| `matching`, `patterns`, `ordering`, `bson_order` | MongoDB's answers on plain documents |
+| `matching`, `patterns`, `ordering`, `expressions`, `bson_order` | MongoDB's answers on plain documents |
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["LARGEST", "MISSING", "NULL", "UNDEFINED", "order_key", "type_rank"]
+__all__ = ["LARGEST", "MISSING", "UNDEFINED", "order_key", "type_rank"]
 
 MISSING: Final = object()
 """Stands for the value of a field that a document lacks."""
@@ -18,12 +18,12 @@ UNDEFINED: Final = (0,)
 LARGEST: Final = (127,)
 
 _RANKS = {type(None): 5, int: 10, float: 10, str: 15, dict: 20, list: 25, bytes: 30, bool: 40}
-NULL: Final = (_RANKS[type(None)],)
+_NULL = (_RANKS[type(None)],)
 
 
 def type_rank(x: Any) -> int:
     """Return the rank of a value's type; values are compared only if it is the same."""
-    return NULL[0] if x is MISSING else _RANKS[type(x)]
+    return _NULL[0] if x is MISSING else _RANKS[type(x)]
 
 
 def order_key(x: Any) -> tuple[Any, ...]:
@@ -44,4 +44,4 @@ def order_key(x: Any) -> tuple[Any, ...]:
             return rank, [order_key(each) for each in x]
         case dict():  # the order of the keys counts, and the type of a value before its key
             return rank, [(type_rank(each), key, order_key(each)) for key, each in x.items()]
-    return NULL
+    return _NULL

@@ -67,7 +67,10 @@ def _translated(found: re.Match[str]) -> str:
     if not text.startswith("["):
         if text == r"\Z":
             return r"(?=\n?\Z)"
-        return f"(?a:{text})" if text[1] in "bBdDsSwW" else text
+        if text[1] in "bB":
+            return f"(?a:{text})"
+        # A set, since Python 3.11 searches with the wrong set for a pattern that begins with `(?a:\W)`.
+        return f"[{_class(text[1])}]" if text[1].lower() in _ESCAPED_CLASSES else text
     begin = 2 if text.startswith("[^") else 1
     return text[:begin] + _PART_OF_SET.sub(_part, text[begin:])
 
@@ -78,6 +81,9 @@ def _part(found: re.Match[str]) -> str:
         return (_NEGATED if negated else _CLASSES)[posix]
     if plain is not None:
         return f"\\{plain}"
-    if (name := _ESCAPED_CLASSES.get(escaped.lower())) is not None:
-        return (_CLASSES if escaped.islower() else _NEGATED)[name]
-    return found[0]
+    return _class(escaped) if escaped.lower() in _ESCAPED_CLASSES else found[0]
+
+
+def _class(escaped: str) -> str:
+    """Return the characters of a class by its letter; an upper one is that of all other characters."""
+    return (_CLASSES if escaped.islower() else _NEGATED)[_ESCAPED_CLASSES[escaped.lower()]]

@@ -168,11 +168,9 @@ class MemoryStore:
         found: dict[str, list[Bucket]] = {}
         with self._lock:
             for uid in set(uids):
-                opened = [bucket for shape in self._shapes[uid] if (bucket := self._state.buckets.get((uid, shape)))]
-                for bucket, is_full in [
-                    *((each, True) for each in self._filled[uid]),
-                    *((each, False) for each in opened),
-                ]:
+                opened = [(self._state.buckets[uid, shape], False) for shape in self._shapes.get(uid, ())]
+                for bucket, is_full in [*((each, True) for each in self._filled.get(uid, ())), *opened]:
+                    assert bucket is not None  # a shape is noted when its bucket was written
                     kept = [name for name in bucket.shape.names if not names or name in names]
                     if bucket.shape.section == section and kept:
                         document = bucket.to_document(full=is_full)
