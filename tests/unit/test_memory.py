@@ -11,6 +11,7 @@ import pytest
 import trialstream as ts
 import trialstream.backends
 import trialstream.sync
+from test_imports import OFFLINE, run
 from trialstream_consumer.fold import FoldFault, State
 from trialstream_consumer.memory import store as store_module
 from trialstream_consumer.memory.store import MemoryStore
@@ -135,6 +136,15 @@ def test_synchronous_writes():
             assert reader.fetch_metrics(trial)["loss"].steps.tolist() == list(range(step + 1))
         [found] = other.fetch_trials(latest=True)
         assert found.metrics["loss"].count == 3
+
+
+def test_an_open_protocol_imports_nothing():
+    """Logging, reading and closing import no module, so they work in signal handlers and exit handlers."""
+    script = OFFLINE.replace("connect(offline=True, spool_dir=sys.argv[1])", 'connect("memory:")').rpartition(
+        "\nassert"
+    )[0]
+
+    assert run(script).split() == []
 
 
 def test_results_are_copies(protocol):
