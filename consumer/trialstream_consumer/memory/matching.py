@@ -91,7 +91,10 @@ def _places(x: Any, keys: Sequence[str]) -> Iterator[tuple[Any, bool]]:
             if isinstance(each, Mapping):
                 yield from _places(each, keys)
             if i == index:
-                yield from _places(each, keys[1:]) if len(keys) > 1 else [(each, False)]
+                if len(keys) == 1:
+                    yield each, False
+                elif isinstance(each, (Mapping, list)):
+                    yield from _places(each, keys[1:])
     else:
         yield MISSING, True
 
