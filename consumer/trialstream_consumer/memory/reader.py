@@ -93,8 +93,9 @@ class MemoryReader(Reader):
         made = group_from_document if projection is None else partial_group_from_document
 
         async def read() -> list[TrialGroup]:
-            groups = [made(each) for each in self._find("groups", asked.filter, keys, asked.limit, projection)]
-            trials = self._members("trials", "group_id", [each.uid for each in groups], wanted="trials" in members)
+            with self._store.lock:
+                groups = [made(each) for each in self._find("groups", asked.filter, keys, asked.limit, projection)]
+                trials = self._members("trials", "group_id", [each.uid for each in groups], wanted="trials" in members)
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
@@ -115,10 +116,11 @@ class MemoryReader(Reader):
         made = project_from_document if projection is None else partial_project_from_document
 
         async def read() -> list[Project]:
-            projects = [made(each) for each in self._find("projects", asked.filter, keys, asked.limit, projection)]
-            uids = [each.uid for each in projects]
-            groups = self._members("groups", "project_id", uids, wanted="groups" in members)
-            trials = self._members("trials", "project_id", uids, wanted="trials" in members)
+            with self._store.lock:
+                projects = [made(each) for each in self._find("projects", asked.filter, keys, asked.limit, projection)]
+                uids = [each.uid for each in projects]
+                groups = self._members("groups", "project_id", uids, wanted="groups" in members)
+                trials = self._members("trials", "project_id", uids, wanted="trials" in members)
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])

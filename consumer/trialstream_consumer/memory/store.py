@@ -47,12 +47,13 @@ class MemoryStore:
     """A log and its documents. Safe to use from any thread.
 
     Attributes:
+        lock: Held while events are folded, and during each read; several reads under it are of one moment.
         listeners: Called, in the thread of the append, after events were folded.
     """
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self._schemas = SchemaStore()
         # All events in the order in which they were appended, and the offset after the last one of each partition.
         self._log: list[bytes] = []
@@ -74,7 +75,7 @@ class MemoryStore:
 
     def add_schemas(self, texts: Iterable[bytes]) -> None:
         """Add schemas with which events were written, JSON."""
-        with self._lock:
+        with self.lock:
             for text in texts:
                 self._schemas.add(text)
 
@@ -88,7 +89,7 @@ class MemoryStore:
         Returns:
             The offset after the last of them, and the reasons why events became dead letters.
         """
-        with self._lock:
+        with self.lock:
             first = len(self._log)
             self._log += records
             self._ends[route] += len(records)
@@ -100,7 +101,7 @@ class MemoryStore:
 
     def ends(self) -> dict[Route, int]:
         """Return the offset after the last event of each partition that has events."""
-        with self._lock:
+        with self.lock:
             return dict(self._ends)
 
     # --- Under the lock
@@ -152,7 +153,7 @@ class MemoryStore:
         Returns:
             What the function returns.
         """
-        with self._lock:
+        with self.lock:
             return find(self._current(collection))
 
     def _current(self, collection: CollectionName) -> Collection[Document]:
@@ -166,7 +167,7 @@ class MemoryStore:
     def buckets(self, uids: Iterable[str], section: Section, names: Sequence[str]) -> dict[str, list[Bucket]]:
         """Return copies of the buckets of some trials: see `Reader.histories`."""
         found: dict[str, list[Bucket]] = {}
-        with self._lock:
+        with self.lock:
             for uid in set(uids):
                 opened = [(self._state.buckets[uid, shape], False) for shape in self._shapes.get(uid, ())]
                 for bucket, is_full in [*((each, True) for each in self._filled.get(uid, ())), *opened]:
@@ -179,7 +180,7 @@ class MemoryStore:
 
     def outcome(self, request: str) -> tuple[Outcome | None, Document | None]:
         """Return the outcome of a request, if there is one, and the document of the trial that it was applied to."""
-        with self._lock:
+        with self.lock:
             outcome = self._state.outcomes.get(request)
             trial = self._state.trials.get(outcome.uid or "") if outcome is not None and outcome.applied else None
             return outcome, None if trial is None else trial_to_document(trial)
