@@ -100,16 +100,24 @@ async def test_a_named_log_is_shared_by_the_process():
             reader.log_trial_start(trial)
 
 
+FORK = """
+import os
+import trialstream as ts, trialstream.sync
+
+with trialstream.sync.connect("memory:shared") as protocol:
+    protocol.new_project(ts.Project(name="p"))
+child = os.fork()
+with trialstream.sync.connect("memory:shared") as protocol:
+    found = len(protocol.fetch_projects())
+if not child:
+    os._exit(found)
+print(found, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 def test_a_forked_child_has_logs_of_its_own():
     """A child does not share the logs of its parent, whose lock may have been held during the fork."""
-    name = f"memory:{os.urandom(4).hex()}"
-    with trialstream.sync.connect(name) as protocol:
-        protocol.new_project(ts.Project(name="p"))
-    child = os.fork()
-    if not child:
-        with trialstream.sync.connect(name) as protocol:
-            os._exit(len(protocol.fetch_projects()))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert run(FORK).split() == ["1", "0"]
 
 
 @pytest.mark.parametrize("level", ["acked", "folded", "spooled"])
