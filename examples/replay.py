@@ -29,7 +29,7 @@ def main() -> None:
             names[event.hash] = event.name
         elif isinstance(event, MetricsLogged):
             for name, column in zip(event.names, event.columns, strict=True):
-                total = sums[names[event.hash], name]
+                total = sums[names.get(event.hash, event.hash), name]
                 total[0] += sum(column)
                 total[1] += len(column)
     for (trial, metric), (total, count) in sorted(sums.items()):

@@ -9,6 +9,7 @@
 | `fold` | the meaning of each event, as pure functions |
 | `projection` | the documents in MongoDB |
 | `replay` | rebuild and verify |
+| `memory` | the whole system in one process, without servers |
 | `archive` | the log as one file, and back |
 | `processes` | child processes that end with their parent |
 | `progress` | the callback that reports progress |

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trialstream_schemas.errors import ConfigError
 
+from trialstream.backends import open_url
 from trialstream.config import Config
 
 if TYPE_CHECKING:
-    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.kafka.protocol import KafkaProtocol, LoggingProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
 
 __all__ = ["connect", "protocol_of"]
@@ -18,6 +19,7 @@ __all__ = ["connect", "protocol_of"]
 
 @overload
 def connect(
+    url: None = ...,
     *,
     kafka: str | None = ...,
     mongo: str | None = ...,
@@ -29,6 +31,15 @@ def connect(
 ) -> KafkaProtocol: ...
 @overload
 def connect(
+    url: str,
+    *,
+    read_only: Literal[False] | None = ...,
+    timeout: float = ...,
+    **settings: Any,
+) -> LoggingProtocol: ...
+@overload
+def connect(
+    url: str | None = ...,
     *,
     kafka: str | None = ...,
     mongo: str | None = ...,
@@ -39,6 +50,7 @@ def connect(
     **settings: Any,
 ) -> ReadOnlyProtocol: ...
 def connect(
+    url: str | None = None,
     *,
     kafka: str | None = None,
     mongo: str | None = None,
@@ -47,10 +59,14 @@ def connect(
     read_only: bool | None = None,
     timeout: float = 30.0,
     **settings: Any,
-) -> KafkaProtocol | ReadOnlyProtocol:
+) -> LoggingProtocol | ReadOnlyProtocol:
     """Make a protocol, to be entered: `async with trialstream.connect() as protocol:`.
 
     Args:
+        url: A place without servers: `memory:` for a log of its own in memory, `memory:NAME` for one that all protocols
+            of this process share, `spool:PATH` with `read_only` for what offline runs have logged, or the backend of
+            another package. Settings then come from this call alone, not from the environment. None for Kafka and
+            MongoDB.
         kafka: Bootstrap servers, `host:port[,host:port...]`; `TRIALSTREAM_KAFKA` if not given.
         mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given.
         prefix: Prefix of the topics and databases; `TRIALSTREAM_PREFIX` if not given.
@@ -64,12 +80,15 @@ def connect(
             that projection, read-only. With `sync_writes=True`, each log call returns once its event is folded.
 
     Returns:
-        A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`.
+        A `ReadOnlyProtocol` with `read_only` or `projection`, otherwise a `KafkaProtocol`, or that of the URL.
 
     Raises:
         ConfigError: A setting is invalid; the message names it.
     """
-    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, read_only=read_only, **settings)
+    settings |= {"kafka": kafka, "mongo": mongo, "prefix": prefix, "offline": offline, "read_only": read_only}
+    if url is not None:
+        return open_url(url, settings, timeout)
+    config = Config.from_env(**settings)
     return protocol_of(config, timeout=timeout)
 
 

@@ -32,6 +32,7 @@ from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.arguments import resolve
+from trialstream.backends import open_url
 from trialstream.config import Config
 from trialstream.connect import protocol_of
 from trialstream.protocol import (
@@ -53,7 +54,7 @@ from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
 
 if TYPE_CHECKING:
-    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.kafka.protocol import LoggingProtocol
     from trialstream.kafka.session import Rest
     from trialstream.reading.read_only import ReadOnlyProtocol
 
@@ -70,7 +71,7 @@ class SyncProtocol:
         protocol: The asynchronous protocol, not yet opened.
     """
 
-    def __init__(self, protocol: KafkaProtocol | ReadOnlyProtocol) -> None:
+    def __init__(self, protocol: LoggingProtocol | ReadOnlyProtocol) -> None:
         self._protocol = protocol
         protocol.log.owner = threading.get_ident  # also for a thread that runs an event loop
 
@@ -365,6 +366,7 @@ class SyncProtocol:
 
 
 def connect(
+    url: str | None = None,
     *,
     kafka: str | None = None,
     mongo: str | None = None,
@@ -377,6 +379,7 @@ def connect(
     """Make a protocol for code that is not async, to be entered: `with trialstream.sync.connect() as protocol:`.
 
     Args:
+        url: As for `trialstream.connect`.
         kafka: As for `trialstream.connect`.
         mongo: As for `trialstream.connect`.
         prefix: As for `trialstream.connect`.
@@ -391,5 +394,7 @@ def connect(
     Raises:
         ConfigError: A setting is invalid; the message names it.
     """
-    config = Config.from_env(kafka=kafka, mongo=mongo, prefix=prefix, offline=offline, read_only=read_only, **settings)
-    return SyncProtocol(protocol_of(config, timeout=timeout))
+    settings |= {"kafka": kafka, "mongo": mongo, "prefix": prefix, "offline": offline, "read_only": read_only}
+    if url is not None:
+        return SyncProtocol(open_url(url, settings, timeout))
+    return SyncProtocol(protocol_of(Config.from_env(**settings), timeout=timeout))

@@ -26,11 +26,24 @@ def served(stack: LocalStack, tmp_path_factory) -> Iterator[ts.Config]:
     service.stop()
 
 
+def pytest_generate_tests(metafunc):
+    """Run the tests of a Protocol on the servers and in memory; those that use the servers otherwise, on these only."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "protocol" in metafunc.fixturenames and not any("protocol" in each.args[0] for each in marks):
+        needs_servers = {"served", "config", "stack", "environment"} & set(metafunc.fixturenames)
+        backends = ["servers"] if needs_servers else ["servers", "memory"]
+        metafunc.parametrize("protocol", backends, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-async def protocol(served: ts.Config) -> AsyncIterator[ts.Protocol]:
-    """A Protocol on that log, shared by the tests of a file."""
-    async with connected(served) as protocol:
-        yield protocol
+async def protocol(request) -> AsyncIterator[ts.Protocol]:
+    """A Protocol on that log, or in memory, shared by the tests of a file."""
+    if request.param == "memory":
+        async with ts.connect("memory:") as protocol:
+            yield protocol
+    else:
+        async with connected(request.getfixturevalue("served")) as protocol:
+            yield protocol
 
 
 @pytest.fixture

@@ -147,6 +147,22 @@ async def test_an_invalid_query(protocol, method, query, pages, named):
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "sort",
+    [
+        pytest.param(["-tags.a", "-tags.b"], id="two lists"),
+        pytest.param(["tags.a", "-tags.b"], id="two lists in two directions"),
+        pytest.param("-tags.b.0", id="an index of a list that is a key of a dict in it"),
+    ],
+)
+async def test_sorts_without_an_order(protocol, name, sort):
+    """A sort for which a document has no single value raises an error."""
+    await protocol.new_trial(ts.Trial(name=name, tags={"a": [1, 2], "b": [{"0": 1}, 2]}))
+
+    with pytest.raises(ts.QueryError):
+        await protocol.fetch_trials({"name": name}, sort=sort)
+
+
 async def test_an_empty_query_finds_everything(protocol, trial):
     """An empty query finds everything, including the trials that were just created; so does no query."""
     assert trial.uid in {each.uid for each in await protocol.fetch_trials({})}

@@ -2,8 +2,9 @@
 
 | module | job |
 |---|---|
-| `protocol` | `KafkaProtocol`: the methods that log, create, claim and wait |
+| `protocol` | `LoggingProtocol`: the methods that log, create, claim and wait; `KafkaProtocol` |
 | `session` | one connection: assembles the parts below, and opens and closes them |
+| `servers` | what a session connects to: Kafka and MongoDB, or another log and its documents |
 | `commands` | the events of the calls, with their checks |
 | `creations` | checks of the objects that creations take |
 | `log_calls` | the calls that log, for both protocols |

@@ -10,9 +10,9 @@ import anyio
 from trialstream_schemas.errors import SpoolFull
 
 from trialstream.config import Config
+from trialstream.pipeline.carrier import Carrier
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
-from trialstream.pipeline.pipeline import Pipeline
 
 __all__ = ["BackPressure"]
 
@@ -33,7 +33,7 @@ class BackPressure:
         folder: Folder of the spool, for messages.
     """
 
-    def __init__(self, config: Config, outbox: Outbox, pipeline: Pipeline, folder: Path) -> None:
+    def __init__(self, config: Config, outbox: Outbox, pipeline: Carrier, folder: Path) -> None:
         self._config = config
         self._outbox = outbox
         self._pipeline = pipeline

@@ -7,10 +7,10 @@ the same functions: `TRIAL_UPDATES` and `GROUP_UPDATES` list the updates that ca
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 import traceback
 from collections.abc import Callable, Mapping
+from secrets import token_hex
+from time import time_ns
 from types import TracebackType
 from typing import Any
 
@@ -62,7 +62,7 @@ _INTERRUPTIONS = (KeyboardInterrupt, asyncio.CancelledError)
 
 def now() -> int:
     """Return the present time in microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
+    return time_ns() // 1000
 
 
 def checked_values(given: dict[str, Any], path: str) -> dict[str, Value]:
@@ -231,7 +231,7 @@ def attach_trial(writer: str, uid: str, *, project_id: str | None = None, group_
 
 def new_request() -> str:
     """Return a new, unique id of a request: 24 hexadecimal digits."""
-    return secrets.token_hex(12)
+    return token_hex(12)
 
 
 def create_project(writer: str, project: Project) -> ProjectCreated:

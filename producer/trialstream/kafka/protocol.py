@@ -34,6 +34,7 @@ from trialstream.kafka import commands, creations
 from trialstream.kafka.claim_events import claim_event
 from trialstream.kafka.log_calls import CHRONO_AGGREGATOR, LogCalls
 from trialstream.kafka.rows import RowChecks
+from trialstream.kafka.servers import KafkaAndMongo
 from trialstream.kafka.session import Session
 from trialstream.protocol import Callback, CommitLevel, Query, Step
 from trialstream.reading.checks import checked, decided_uid
@@ -43,7 +44,7 @@ from trialstream.reading.uri import check_uri
 from trialstream.spool.checks import check_writable
 from trialstream.statistics import Statistics
 
-__all__ = ["KafkaProtocol"]
+__all__ = ["KafkaProtocol", "LoggingProtocol"]
 
 # Interval at which a loop of nothing but metrics calls yields, so that other tasks and Ctrl-C can run: the first row
 # after this time that needs all checks yields, and one needs them after each look of the I/O thread into the inbox. No
@@ -51,31 +52,19 @@ __all__ = ["KafkaProtocol"]
 _YIELD_SECONDS = 0.05
 
 
-class KafkaProtocol(ReadingProtocol):
-    """Streams events to Kafka and reads from MongoDB; made by `connect`, and an async context manager.
+class LoggingProtocol(ReadingProtocol):
+    """The Protocol over a log and its projection, whichever servers these are; an async context manager.
 
     Leaving the block sends all events that were logged, within a deadline.
 
     Args:
-        config: Where the servers are.
-        timeout: Maximum duration of any wait, seconds: a commit, a read of own writes, a creation.
-
-    Raises:
-        ConfigError: A setting is invalid; the message names it.
+        session: The connection.
     """
 
     _session: Session
 
-    def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        check_uri(config.mongo)
-        if not config.offline:
-            config.kafka_client()  # reads the certificates
-        if config.offline or config.spool == "always":  # every event goes to disk
-            try:
-                check_writable(config.spools)
-            except SpoolError as error:
-                raise ConfigError(f"spool_dir: expected a folder that can be written: {error}") from error
-        super().__init__(Session(config, check_timeout(timeout)))
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
         # When the next metrics call yields to other tasks (monotonic clock).
         self._yield_at = 0.0
         self._row_checks = RowChecks(self._session.lifecycle.warn_once)
@@ -336,3 +325,27 @@ class KafkaProtocol(ReadingProtocol):
         if level not in by_level:
             raise InvalidValue(f"level: expected {', '.join(map(repr, by_level))}, got {level!r}")
         await session.lifecycle.call(waits.wait_spooled if session.config.offline else by_level[level], seconds)
+
+
+class KafkaProtocol(LoggingProtocol):
+    """Streams events to Kafka and reads from MongoDB; made by `connect`.
+
+    Args:
+        config: Where the servers are.
+        timeout: Maximum duration of any wait, seconds: a commit, a read of own writes, a creation.
+
+    Raises:
+        ConfigError: A setting is invalid; the message names it.
+    """
+
+    def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
+        check_uri(config.mongo)
+        if not config.offline:
+            config.kafka_client()  # reads the certificates
+        if config.offline or config.spool == "always":  # every event goes to disk
+            try:
+                check_writable(config.spools)
+            except SpoolError as error:
+                raise ConfigError(f"spool_dir: expected a folder that can be written: {error}") from error
+        seconds = check_timeout(timeout)
+        super().__init__(Session(config, seconds, KafkaAndMongo(config, seconds)))

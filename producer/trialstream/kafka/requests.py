@@ -10,9 +10,9 @@ from trialstream_schemas.wire.events import SubjectEvent
 from trialstream.kafka.backpressure import BackPressure
 from trialstream.kafka.commands import new_request
 from trialstream.kafka.waits import Waits
+from trialstream.pipeline.carrier import RefusedRequests
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
-from trialstream.pipeline.refusals import Refusals
 from trialstream.pipeline.watermark import Watermark
 from trialstream.reading.reader import Decision, Reader
 
@@ -36,7 +36,7 @@ class Requests:
         self,
         outbox: Outbox,
         watermark: Watermark,
-        refusals: Refusals,
+        refusals: RefusedRequests,
         backpressure: BackPressure,
         waits: Waits,
         reader: Reader,

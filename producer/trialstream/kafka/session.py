@@ -5,9 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import logging
-import secrets
 import shlex
 from collections.abc import Awaitable, Callable, Coroutine
+from secrets import token_hex
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -22,12 +22,12 @@ from trialstream.kafka.chronos import Chronos
 from trialstream.kafka.claims import Claims
 from trialstream.kafka.heartbeats import Heartbeats
 from trialstream.kafka.requests import Requests
+from trialstream.kafka.servers import Servers
 from trialstream.kafka.subjects import KnownSubjects
 from trialstream.kafka.waits import Waits
+from trialstream.pipeline.carrier import Carrier
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
-from trialstream.pipeline.pipeline import Pipeline
-from trialstream.reading.offline import OfflineReader
 from trialstream.reading.reader import CandidateQuery, Collection, Decision, Read, Reader
 from trialstream.runtime.io_thread import runs_in_caller
 from trialstream.runtime.lifecycle import Lifecycle
@@ -48,13 +48,14 @@ _LINGER_SECONDS = 0.2
 
 
 class Session:
-    """One connection to Kafka and MongoDB.
+    """One connection to a log and its projection, of Kafka and MongoDB or of what stands in for them.
 
     Methods are for the caller's thread, unless they say otherwise.
 
     Args:
-        config: Where the servers are.
+        config: Settings of what is logged, and where the servers are.
         timeout: Maximum duration of any wait, seconds.
+        servers: Makes the parts that need servers.
 
     Attributes:
         config: As given.
@@ -72,22 +73,18 @@ class Session:
     outbox: Outbox
     waits: Waits
 
-    def __init__(self, config: Config, timeout: float) -> None:
+    def __init__(self, config: Config, timeout: float, servers: Servers) -> None:
         self.config = config
         self.timeout = timeout
-        self.writer = secrets.token_hex(8)
+        self.writer = token_hex(8)
         self.lifecycle = Lifecycle(self, f"trialstream-{self.writer}")
         self.subjects = KnownSubjects(self.lifecycle)
         self.chronos = Chronos()
         self.started: dict[str, float] = {}
         self.attempts: dict[str, str] = {}
-        self._make_reader: Callable[[], Reader] = OfflineReader
-        if not config.offline:
-            from trialstream.reading.mongo import MongoReader  # noqa: PLC0415 (heavy)
-
-            self._make_reader = lambda: MongoReader(config, timeout)
+        self._servers = servers
         self._spool: Spool
-        self._pipeline: Pipeline
+        self._pipeline: Carrier
         self._reader: Reader
         self._backpressure: BackPressure
         self._requests: Requests
@@ -104,11 +101,9 @@ class Session:
         """
         config = self.config
         self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
-        self._reader = self._make_reader()
+        self._reader = self._servers.reader()
         spool = None if config.spool == "off" else self._spool
-        self._pipeline = Pipeline(
-            config, self.lifecycle.loop, spool, self.lifecycle.warn_in_background, check_log=self._check_projection
-        )
+        self._pipeline = self._servers.carrier(self.lifecycle, spool, self._check_projection)
         try:
             trouble = "" if config.offline else await self._connect()
         except BaseException:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import anyio
 from trialstream_schemas.errors import CommitTimeout
 
+from trialstream.pipeline.carrier import Carrier
 from trialstream.pipeline.late import LateRow
 from trialstream.pipeline.outbox import Outbox
-from trialstream.pipeline.pipeline import Pipeline
 from trialstream.reading.reader import Reader
 
 __all__ = ["Waits"]
@@ -28,7 +28,7 @@ class Waits:
         reader: Reads how far the projection is.
     """
 
-    def __init__(self, outbox: Outbox, pipeline: Pipeline, reader: Reader) -> None:
+    def __init__(self, outbox: Outbox, pipeline: Carrier, reader: Reader) -> None:
         self._outbox = outbox
         self._pipeline = pipeline
         self._reader = reader

@@ -15,7 +15,8 @@
 | `spiller` | between the backlog and the spool on disk |
 | `watermark` | the events that a read must wait for |
 | `signals` | wake-ups and progress |
-| `pipeline` | assembles backlog, sender and spiller |
+| `carrier` | the interface of what carries events from the backlog to a log |
+| `pipeline` | the carrier to Kafka: assembles backlog, sender and spiller |
 | `readmission` | refused events as part of their spool again |
 | `push` | sends the spools of processes that have ended |
 """

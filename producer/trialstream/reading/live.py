@@ -49,8 +49,9 @@ Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 
 _MAX_TIME_MS = 2**31 - 1  # MongoDB reads it as an int32
 _MAX_TIME_EXPIRED = 50
-# BadValue (sorting by two lists, for example), and a pattern that Python accepts and PCRE does not.
-_QUERY_ERRORS = (2, 51091)
+# BadValue (sorting by two lists, for example), an index of a list that is also a key of a dict in the list, and a
+# pattern that Python accepts and PCRE does not.
+_QUERY_ERRORS = (2, 16746, 51091)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
@@ -12,7 +13,7 @@ from trialstream.config import Config, check_timeout
 from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.protocol import ReadingProtocol
-from trialstream.reading.reader import Collection, Read
+from trialstream.reading.reader import Collection, Read, Reader
 from trialstream.reading.uri import check_uri
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.runtime.origin import UserLine
@@ -39,13 +40,14 @@ def _refused(method: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
 class ReadOnlyProtocol(ReadingProtocol):
     """Reads, and refuses to log; made by `connect(read_only=True)` and `connect(projection=...)`.
 
-    It needs MongoDB only: it makes no connection to Kafka, creates nothing, and shows the documents as they are,
-    without waiting for events that other writers have logged. Entering it raises `ItemNotFound` if the named projection
-    does not exist or is not finished.
+    It needs MongoDB only, or what another reader reads: it makes no connection to Kafka, creates nothing, and shows the
+    documents as they are, without waiting for events that other writers have logged. Entering it raises `ItemNotFound`
+    if the named projection does not exist or is not finished.
 
     Args:
         config: Where MongoDB is, and the name of the projection, if it is not the live one.
         timeout: Maximum duration of any wait, seconds.
+        make_reader: Makes the reader, in the I/O thread; None for that of MongoDB.
 
     Raises:
         ConfigError: A setting is invalid; the message names it.
@@ -53,9 +55,14 @@ class ReadOnlyProtocol(ReadingProtocol):
 
     _session: _ReadOnlySession
 
-    def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        check_uri(config.mongo)
-        super().__init__(_ReadOnlySession(config, check_timeout(timeout)))
+    def __init__(
+        self, config: Config, *, timeout: float = 30.0, make_reader: Callable[[], Reader] | None = None
+    ) -> None:
+        seconds = check_timeout(timeout)
+        if make_reader is None:
+            check_uri(config.mongo)
+            make_reader = functools.partial(MongoReader, config, seconds)
+        super().__init__(_ReadOnlySession(config, seconds, make_reader))
         self._config = config
 
     async def open(self) -> None:
@@ -144,18 +151,19 @@ class _RefusedCalls:
 
 
 class _ReadOnlySession:
-    """A connection to MongoDB alone."""
+    """A connection to MongoDB alone, or to what another reader reads."""
 
-    def __init__(self, config: Config, timeout: float) -> None:
+    def __init__(self, config: Config, timeout: float, make_reader: Callable[[], Reader]) -> None:
         self.timeout = timeout
         self.lifecycle = Lifecycle(self, "trialstream-read-only")
         self._config = config
-        self._reader: MongoReader
+        self._make_reader = make_reader
+        self._reader: Reader
         # Uids of trials that exist.
         self._trials: set[str] = set()
 
     @property
-    def reader(self) -> MongoReader:
+    def reader(self) -> Reader:
         """See `ReadSession`."""
         self.lifecycle.check_open()
         return self._reader
@@ -182,7 +190,7 @@ class _ReadOnlySession:
 
     async def open(self) -> str:
         """Open the reader."""
-        self._reader = MongoReader(self._config, self.timeout)
+        self._reader = self._make_reader()
         try:
             await self._reader.open()
         except BaseException:

@@ -103,6 +103,9 @@ class StoredHistories(NamedTuple):
 class Reader(ABC):
     """Reads documents, histories and outcomes of one projection."""
 
+    async def open(self) -> None:  # noqa: B027 (most readers need not be opened)
+        """Prepare the reads of a read-only protocol: see the readers."""
+
     # --- Reads: checked at the call, run in the I/O thread
 
     @abstractmethod

@@ -14,7 +14,13 @@ from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_docu
 from trialstream_schemas.model.forms import PLAIN_TYPES, from_document
 from trialstream_schemas.model.keys import unescape_key
 from trialstream_schemas.model.times import from_micros
-from trialstream_schemas.storage.documents import error_from_document, status_from_document
+from trialstream_schemas.storage.documents import (
+    attempts_from_document,
+    error_from_document,
+    former_participants_from_document,
+    participants_from_document,
+    status_from_document,
+)
 
 from trialstream.reading.checks import shown
 from trialstream.reading.operands import query_errors
@@ -97,5 +103,8 @@ def _value(x: Any) -> Any:
 
 _OBJECTS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
     "status": lambda column: [status_from_document(each) for each in column],
+    "attempts": lambda column: [attempts_from_document(each) for each in column],
+    "participants": lambda column: [participants_from_document(each) for each in column],
+    "former_participants": lambda column: [former_participants_from_document(each) for each in column],
     "errors": lambda column: [[error_from_document(each) for each in errors] for errors in column],
 }

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,9 @@ from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
 
 __all__ = [
+    "attempts_from_document",
     "error_from_document",
+    "former_participants_from_document",
     "group_from_document",
     "group_to_document",
     "outcome_from_document",
@@ -32,6 +34,7 @@ __all__ = [
     "partial_group_from_document",
     "partial_project_from_document",
     "partial_trial_from_document",
+    "participants_from_document",
     "project_from_document",
     "project_to_document",
     "status_from_document",
@@ -132,25 +135,9 @@ def trial_from_document(document: Mapping[str, Any]) -> Trial:
         errors=[error_from_document(each) for each in document["errors"]],
         errors_dropped=document["errors_dropped"],
         starts=document["starts"],
-        attempts=[
-            TrialAttempt(each["key"], number, from_micros(each["started"]), each["resume_step"], each["world_size"])
-            for number, each in enumerate(document.get("attempts", ()), 1)
-        ],
-        participants={
-            writer: Participant(
-                each["attempt"],
-                each["rank"],
-                each["host"],
-                from_micros(each["joined"]),
-                from_micros(each["last_seen"]),
-                Status[each["status"]],
-                each["error"],
-            )
-            for writer, each in document.get("participants", {}).items()
-        },
-        former_participants={
-            writer: FormerParticipant(*each) for writer, each in document.get("former_participants", {}).items()
-        },
+        attempts=attempts_from_document(document.get("attempts")),
+        participants=participants_from_document(document.get("participants")),
+        former_participants=former_participants_from_document(document.get("former_participants")),
         created=_time(document["created"]),
         started=_time(document["started"]),
         finished=_time(document["finished"]),
@@ -172,6 +159,35 @@ def status_from_document(stored: Mapping[str, Any] | None) -> Status | CustomSta
 def error_from_document(stored: Mapping[str, Any]) -> TrialError:
     """An error of a trial's document."""
     return TrialError(stored["type"], stored["message"], stored["traceback"], from_micros(stored["time"]))
+
+
+def attempts_from_document(stored: Sequence[Mapping[str, Any]] | None) -> list[TrialAttempt]:
+    """The attempts of a stored list; None, as trials without attempts have it, is no attempt."""
+    return [
+        TrialAttempt(each["key"], number, from_micros(each["started"]), each["resume_step"], each["world_size"])
+        for number, each in enumerate(stored or (), 1)
+    ]
+
+
+def participants_from_document(stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Participant]:
+    """The participants of a stored dict, by writer; none for None."""
+    return {
+        writer: Participant(
+            each["attempt"],
+            each["rank"],
+            each["host"],
+            from_micros(each["joined"]),
+            from_micros(each["last_seen"]),
+            Status[each["status"]],
+            each["error"],
+        )
+        for writer, each in (stored or {}).items()
+    }
+
+
+def former_participants_from_document(stored: Mapping[str, Sequence[Any]] | None) -> dict[str, FormerParticipant]:
+    """The former participants of a stored dict, by writer; none for None."""
+    return {writer: FormerParticipant(*each) for writer, each in (stored or {}).items()}
 
 
 def group_to_document(group: TrialGroup) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""What spools hold, folded in memory: offline runs can be read before they are pushed.
+
+The folders are read as they are: they are neither locked nor changed, and a process may still write to them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from trialstream.event_log.topics import Route
+from trialstream.runtime.loop import run_sync
+from trialstream.spool.folder import SEGMENT_NAMES, find_spools
+from trialstream.spool.segment import read_segment
+from trialstream_schemas.errors import SchemaError, SpoolError
+from trialstream_schemas.wire.codec import SchemaStore
+
+from trialstream_consumer.memory.reader import MemoryReader
+from trialstream_consumer.memory.store import MemoryStore
+
+__all__ = ["SpoolReader"]
+
+logger = logging.getLogger("trialstream")
+
+
+class _Record(NamedTuple):
+    """An event of a spool.
+
+    Attributes:
+        time: When it was logged, microseconds since 1970 UTC; 0 if it cannot be decoded.
+        route: Its partition.
+        value: The event in single-object encoding.
+    """
+
+    time: int
+    route: Route
+    value: bytes
+
+
+class SpoolReader(MemoryReader):
+    """Reads the events that spools hold when it is opened.
+
+    Args:
+        path: A spool, or a folder of spools.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(MemoryStore())
+        self._path = path
+
+    async def open(self) -> None:
+        """Read the spools, and fold their events.
+
+        Raises:
+            SpoolError: There is no spool, or it cannot be read.
+        """
+        await run_sync(_fill, self._store, self._path)
+
+
+def _fill(store: MemoryStore, path: Path) -> None:
+    """Append the events of all spools at and below a path: those of each writer in order, and of several by time."""
+    folders = find_spools(path)
+    if not folders:
+        raise SpoolError(f"spool: expected a folder that holds a spool, got {str(path)!r}, which holds none")
+    schemas = SchemaStore()
+    spools = [_records(store, schemas, folder) for folder in folders]
+    dead: list[str] = []
+    for record in heapq.merge(*spools, key=lambda record: record.time):
+        dead += store.append(record.route, [record.value])[1]
+    if dead:
+        logger.warning(
+            "%d events of the spools in %s belong to what is not in these spools, or cannot be read; the first: %s",
+            len(dead),
+            path,
+            dead[0],
+        )
+
+
+def _records(store: MemoryStore, schemas: SchemaStore, folder: Path) -> Iterator[_Record]:
+    for path in sorted(folder.glob(SEGMENT_NAMES)):
+        with suppress(FileNotFoundError):  # it was sent meanwhile
+            contents = read_segment(path)
+            texts = contents.schemas.values()
+            store.add_schemas(texts)
+            for text in texts:
+                schemas.add(text)
+            for topic, _, value in contents.events:
+                try:
+                    time = schemas.decode(value).time
+                except SchemaError:
+                    time = 0
+                yield _Record(time, Route(topic, 0), value)
