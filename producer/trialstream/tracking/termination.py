@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -46,6 +47,10 @@ def received() -> str | None:
 def _unwatch() -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _raise:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+# A child of a fork ends at once at SIGTERM, as before: the trial is that of its parent.
+os.register_at_fork(after_in_child=_unwatch)
 
 
 def _raise(number: int, _: FrameType | None) -> None:
