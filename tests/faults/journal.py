@@ -124,8 +124,10 @@ def calls_of(event: Event) -> Iterator[Call]:
             yield call(event.trial, "metadata", event.values, [event.aggregator.kind, event.aggregator.argument])
         case StatusSet():
             yield call(event.trial, "status", event.status.name, event.error and event.error.message)
-        case TrialStarted():
+        case TrialStarted(attempt=None):
             yield call(event.trial, "start")
+        case TrialStarted():
+            yield call(event.trial, "start", event.attempt, event.rank, event.world_size, event.resume_step)
         case TrialFinished():
             yield call(event.trial, "finish", event.interrupted, event.error and event.error.type)
         case Heartbeat() | ChronoStarted():

@@ -1,9 +1,10 @@
 """Random faults under load, for any duration: `make soak DURATION=300 SEED=1`.
 
-Writer processes log and claim, consumers fold, and meanwhile servers, consumers and writers are killed and paused,
-spools are pushed, and the projection is rebuilt. In the end the oracle compares log and documents with the journals of
-the writers, and `trialstream verify` compares the documents with the log once more. The same seed draws the same
-faults; their timing depends on the machine.
+Writer processes log and claim, trackers and the ranks of a distributed run log and mark checkpoints, consumers fold,
+and meanwhile servers, consumers, writers, trackers and ranks are killed and paused, trackers resume from their
+checkpoints, spools are pushed, and the projection is rebuilt. In the end the oracle compares log and documents with the
+journals of the writers, and what is read of the tracked runs with theirs, and `trialstream verify` compares the
+documents with the log once more. The same seed draws the same faults; their timing depends on the machine.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from aiokafka.errors import KafkaError
 from anyio.to_thread import run_sync
 from injectors import killed, step_down
 from journal import Journal
+from lines import check_lines
 from oracle import Figures, check, read_view
 from pymongo.errors import PyMongoError
 from service_support import bury, cli, paused, records_of, send, until
+from trackers import TrackedRun
 from trialstream.config import Config
 from trialstream.pipeline.push import push_spool
 from trialstream.spool.folder import abandoned
@@ -45,6 +48,10 @@ WRITERS = 4
 CONSUMERS = 2
 TRIALS = 12
 JOBS = 300
+# Ranks of each tracked run; None for one process outside of a distributed run.
+TRACKED = [None, None, 3]
+# Pause between two steps of a tracked run, seconds.
+TRACKER_PAUSE = 0.05
 MIB = 2**20
 MODES = [{"spool": "overflow"}, {"spool": "always"}]
 
@@ -55,7 +62,7 @@ class World:
 
     Attributes:
         faults: Number of faults by kind.
-        rss: Largest resident size of a writer or consumer seen, in bytes.
+        rss: Largest resident size of a writer, tracker or consumer seen, in bytes.
     """
 
     stack: LocalStack
@@ -66,6 +73,7 @@ class World:
     journals: list[Journal] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     writers: list[WriterProcess] = field(default_factory=list)
+    runs: list[TrackedRun] = field(default_factory=list)
     consumers: list[ConsumerService] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     rss: int = 0
@@ -89,6 +97,11 @@ class World:
                 await author.create(ts.Trial(name="job", parameters={"number": number}))
         for _ in range(WRITERS):
             self.start_writer()
+        for number, ranks in enumerate(TRACKED):
+            config = replace(self.config, **self.dice.choice(MODES))
+            folder = self.folder / f"run {number}"
+            self.runs.append(TrackedRun(config, folder, f"run {number}", ranks, pause=TRACKER_PAUSE))
+            await self.runs[-1].begin()
 
     def start_writer(self, **mode) -> WriterProcess:
         """Start a writer on one of the trials, in the given mode or in one of those that need Kafka."""
@@ -177,6 +190,22 @@ class World:
         await run_sync(writer.join)
         await self.replace_writer(writer)
 
+    async def tracker_killed(self) -> None:
+        """Kill a tracker, and resume from its checkpoint."""
+        run = self.dice.choice([each for each in self.runs if each.ranks is None])
+        await run_sync(run.kill)
+        await anyio.sleep(self.dice.uniform(0, 1))
+        await run.resume(late=self.dice.random() < 0.5)
+
+    async def rank_killed(self) -> None:
+        """Kill a rank; end the others by SIGTERM or a kill, and start all of them as a new attempt."""
+        run = self.dice.choice([each for each in self.runs if each.ranks is not None])
+        await run_sync(run.kill, self.dice.randrange(run.ranks))
+        await anyio.sleep(self.dice.uniform(0, 1))
+        if self.dice.random() < 0.5:
+            await run_sync(run.terminate)
+        await run.resume(late=self.dice.random() < 0.5)
+
     async def run_without_servers(self) -> None:
         """Log without servers, and push the spool."""
         writer = self.start_writer(offline=True)
@@ -231,6 +260,7 @@ async def started(consumer: ConsumerService, seconds: float = 120.0) -> None:
 SERVERS = ["broker_killed", "broker_paused", "mongod_killed", "mongod_paused", "mongod_stepped_down"]
 PROCESSES = [
     *("consumer_killed", "consumer_paused", "consumer_stopped", "writer_killed", "writer_killed", "writer_ended"),
+    *("tracker_killed", "tracker_killed", "rank_killed", "rank_killed"),
     *("run_without_servers", "projection_rebuilt", "rebuild_killed", "stretch_sent_again", "poison_sent"),
 ]
 
@@ -255,7 +285,8 @@ async def inject(world: World, kinds: list[str], seed: int, deadline: float) -> 
 async def watch(world: World) -> None:
     """Record the largest resident size of the processes."""
     while True:
-        for each in (*world.writers, *world.consumers):
+        trackers = [life.process for run in world.runs for life in run.latest]
+        for each in (*world.writers, *world.consumers, *trackers):
             try:
                 world.rss = max(world.rss, psutil.Process(each.pid).memory_info().rss)
             except (psutil.Error, ts.TrialStreamError, TypeError):
@@ -275,13 +306,15 @@ async def running(world: World):
                 each.stop()
             for each in world.writers:
                 await run_sync(each.join)
+            for each in world.runs:
+                await each.finish()
             await world.push()
             for each in world.consumers:
                 await started(each)
             assert await run_sync(abandoned, world.config.spools) == []
         finally:
             tasks.cancel_scope.cancel()
-            for each in world.writers:
+            for each in (*world.writers, *world.runs):
                 each.kill()
 
 
@@ -300,7 +333,9 @@ async def soak(stack: LocalStack, folder: Path, duration: float, seed: int) -> s
                 tasks.start_soon(inject, world, PROCESSES, 2 * seed + 1, deadline)
         paths = [each for path in world.files for each in (path, path.with_suffix(".claims")) if each.exists()]
         journals = [*world.journals, *(Journal.load(each) for each in paths)]
+        journals += [journal for run in world.runs for journal in run.journals]
         figures = await check(config, [each for each in journals if each.writer])
+        lines = await check_lines(config, world.runs)
         verified = await run_sync(lambda: cli(config, "verify", seconds=300))
         assert verified.returncode == 0, verified.stdout + verified.stderr
         written, folded = await counts(config, figures)
@@ -313,8 +348,9 @@ async def soak(stack: LocalStack, folder: Path, duration: float, seed: int) -> s
     slowest = max(each.notes.get("slowest", 0.0) for each in journals)
     return (
         f"soak ok: seed {seed}, {world.faults.total()} faults ({kinds}), {written} events written, {folded} folded, "
-        f"{figures.lost} lost, {folded - written} duplicated, max log call {1000 * slowest:.1f} ms, "
-        f"max RSS {world.rss / MIB:.0f} MB"
+        f"{figures.lost} lost, {folded - written} duplicated, {len(world.runs)} tracked runs with {lines.attempts} "
+        f"attempts, {lines.rewinds} of them rewinds, and {lines.superseded} of {lines.rows} rows superseded, "
+        f"max log call {1000 * slowest:.1f} ms, max RSS {world.rss / MIB:.0f} MB"
     )
 
 

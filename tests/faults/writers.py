@@ -8,7 +8,7 @@ import multiprocessing
 import resource
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,9 +66,15 @@ class Stopwatch:
 
     async def time(self, awaitable):
         """Await a call, and measure it."""
+        with self.timing():
+            return await awaitable
+
+    @contextmanager
+    def timing(self):
+        """Measure a block."""
         began, cpu, delayed = time.perf_counter(), time.thread_time(), _delayed()
         try:
-            return await awaitable
+            yield
         finally:
             ended = time.perf_counter()
             self.busiest = max(self.busiest, time.thread_time() - cpu)
@@ -310,9 +316,9 @@ async def _protocols(config, count):
 # --- In processes of their own
 
 # A new interpreter with all imports takes a second of processor time, a fork of one takes almost none.
-_CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("forkserver")
 # This module cannot be preloaded: the fork server has the path of the interpreter, not that of the tests.
-_CONTEXT.set_forkserver_preload(["trialstream", "aiokafka.admin", "trialstream_console.local.consumer"])
+CONTEXT.set_forkserver_preload(["trialstream", "aiokafka.admin", "trialstream_console.local.consumer"])
 
 
 class WriterProcess:
@@ -331,9 +337,9 @@ class WriterProcess:
 
     def __init__(self, config, path, trial, *, calls, pause=0.0, claims=False, secures=0, patient=False):
         self.path = path
-        self._stop = _CONTEXT.Event()
+        self._stop = CONTEXT.Event()
         arguments = (config, path, trial, calls, pause, claims, secures, patient, self._stop)
-        self._process = _CONTEXT.Process(target=_run, args=arguments, daemon=True)
+        self._process = CONTEXT.Process(target=_run, args=arguments, daemon=True)
         self._process.start()
 
     @property

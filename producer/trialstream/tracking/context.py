@@ -50,5 +50,10 @@ def enter(tracker: Tracker) -> Callable[[], None]:
     return leave
 
 
-# The child of a fork has its parent's trackers, which cannot log there.
-os.register_at_fork(after_in_child=_open.clear)
+def _leave_in_child() -> None:
+    """Close the trackers of the parent in the child of a fork, where they cannot log."""
+    while _open:
+        _open.pop().close_in_child()
+
+
+os.register_at_fork(after_in_child=_leave_in_child)

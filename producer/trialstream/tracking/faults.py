@@ -79,6 +79,10 @@ class Faults:
         if self._is_new("value", kind):
             logger.warning("%s: a %s has no form in the log, or is too large: its repr is logged instead", path, kind)
 
+    def renew_lock(self) -> None:
+        """Replace the lock in the child of a fork, where the thread that held it may not exist."""
+        self._lock = threading.RLock()
+
     def _is_new(self, where: str, kind: str) -> bool:
         with self._lock:
             self.count += 1

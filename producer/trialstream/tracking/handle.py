@@ -22,6 +22,8 @@ ENVIRONMENT = "TRIALSTREAM_HANDLE"
 
 # What is hashed as the identity of a trial, and what says which revision it is.
 _FIELDS = ("name", "version", "parameters", "project_id", "group_id", "description", "hash", "revision", "request")
+# What the creation carries besides: each process that sends it must send the same, since the log takes the first.
+_CREATED_FIELDS = ("metadata", "tags")
 _SUFFIX = ".trialstream.json"
 
 
@@ -118,13 +120,13 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
 
 
 def _trial_to_json(trial: Trial) -> dict[str, Any]:
-    # A process that logs to a trial without a revision sends its creation, too, and the log takes the first one.
-    names = _FIELDS if trial.request is None else (*_FIELDS, "metadata", "tags")
+    names = _FIELDS if trial.request is None else _FIELDS + _CREATED_FIELDS
     found = {name: to_json(getattr(trial, name)) for name in names}
     return found | {"created": trial.created and to_micros(trial.created)}
 
 
 def _trial_from_json(found: dict[str, Any]) -> Trial:
-    fields = {name: from_json(found[name]) for name in (*_FIELDS, "metadata", "tags") if name in found}
+    fields = {name: from_json(found[name]) for name in _FIELDS}
+    fields |= {name: from_json(found[name]) for name in _CREATED_FIELDS if name in found}
     created = found["created"]
     return Trial(**fields, created=created and from_micros(created))  # type: ignore[arg-type]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar, overload
+from weakref import WeakSet
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator
 
@@ -52,12 +54,29 @@ def _instrumented(function: F, *, name: str | None) -> F:
     return wrapped(function, _Calls(name or function.__qualname__).around)
 
 
+_instrumented_calls: WeakSet[_Calls] = WeakSet()
+
+
+def _begin_in_child() -> None:
+    """Begin again in the child of a fork: the threads of the parent, and their calls, are not there."""
+    for calls in list(_instrumented_calls):
+        calls.begin()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
+
+
 class _Calls:
     """The calls of one instrumented function."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._metric = f"{name}/in_flight"
+        self.begin()
+        _instrumented_calls.add(self)
+
+    def begin(self) -> None:
+        """Begin without calls in flight."""
         self._lock = threading.Lock()
         self._in_flight = 0
 

@@ -50,6 +50,10 @@ def _unwatch() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+# A child of a fork ends at once at SIGTERM, as before: the trial is that of its parent.
+os.register_at_fork(after_in_child=_unwatch)
+
+
 def _raise(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
     terminated = Terminated(number)

@@ -364,6 +364,16 @@ class Tracker:
 
     # --- For the parts of the tracker
 
+    def close_in_child(self) -> None:
+        """Close this tracker in the child of a fork: the trial is that of the parent, and what is open is not ended.
+
+        A part may have been in use by a thread of the parent, with a lock that nothing releases in the child.
+        """
+        self.is_open = False
+        self._flushes.clear()
+        self._ends.clear()
+        self.faults.renew_lock()
+
     def at_commit(self, flush: Callable[[], object]) -> None:
         """Register a function that is called before a commit and before the end of the trial is logged.
 
