@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import partial
@@ -132,6 +133,8 @@ def mlflow(
 ) -> None:
     """Import the runs of a tracking store of MLflow, through mlflow-skinny."""
     from trialstream.imports import mlflow_runs  # noqa: PLC0415 (heavy)
+
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow refuses a folder otherwise; it is only read
 
     _import(mlflow_runs(uri, experiments=tuple(experiment or ())), project, group, as_json)
 

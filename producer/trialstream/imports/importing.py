@@ -77,9 +77,10 @@ async def import_runs(
         MongoUnavailable: MongoDB does not answer.
         ProjectionBehind: No consumer has folded the log in time.
         InvalidValue: A project or group has no valid name, or an event is too large for its topic.
+        TrialStreamError: The error of the source, once the runs before it are imported.
     """
     imported: list[ImportedRun] = []
-    left = iter(runs)
+    left = _Guarded(runs)
     async with KafkaProtocol(config) as protocol, Appender(config) as log:
         places = _Places(protocol, project, group)
         importer = _Importer(log, progress)
@@ -104,7 +105,31 @@ async def import_runs(
                 elif report.error is None:
                     report.error = "the fold refused its creation: see `trialstream dead-letters`"
             imported += reports
+    if left.error is not None:
+        raise left.error
     return imported
+
+
+class _Guarded(Iterator[SourceRun]):
+    """Source runs up to the first one that cannot be read: those before it are imported first.
+
+    Args:
+        runs: The source runs.
+
+    Attributes:
+        error: Why the next one cannot be read; None until then.
+    """
+
+    def __init__(self, runs: Iterable[SourceRun]) -> None:
+        self.error: TrialStreamError | OSError | None = None
+        self._runs = iter(runs)
+
+    def __next__(self) -> SourceRun:
+        try:
+            return next(self._runs)
+        except (TrialStreamError, OSError) as error:
+            self.error = error
+            raise StopIteration from None
 
 
 def _take(items: Iterator[T], count: int) -> list[T]:

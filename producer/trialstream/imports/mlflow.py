@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -26,7 +28,8 @@ def mlflow_runs(uri: str, *, experiments: tuple[str, ...] = ()) -> Iterator[Sour
     metric is a stream; its rows have the steps and times of MLflow, in the order of the times.
 
     Args:
-        uri: The tracking URI: `sqlite:///mlflow.db`, a folder `mlruns`, or the address of a server.
+        uri: The tracking URI: `sqlite:///mlflow.db`, a folder `mlruns` (MLflow 3.4 and later read one only with
+            MLFLOW_ALLOW_FILE_STORE=true in the environment), or the address of a server.
         experiments: Names of the experiments; all if empty.
 
     Yields:
@@ -37,13 +40,13 @@ def mlflow_runs(uri: str, *, experiments: tuple[str, ...] = ()) -> Iterator[Sour
         ServerUnavailable: The store does not answer, or is no store of MLflow.
     """
     try:
-        client = importlib.import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
-        error_type = importlib.import_module("mlflow.exceptions").MlflowException
+        make_client = importlib.import_module("mlflow.tracking").MlflowClient
     except ImportError as error:
         raise ConfigError(
             f"mlflow: expected the package, got {error}: install it with pip install 'trialstream[mlflow]'"
         ) from error
-    try:
+    with _translated():
+        client = make_client(tracking_uri=uri)
         found = {each.experiment_id: each.name for each in _pages(client.search_experiments)}
         if missing := {*experiments} - {*found.values()}:
             raise ConfigError(f"experiments: expected names of experiments in {uri}, got {sorted(missing)}")
@@ -52,8 +55,15 @@ def mlflow_runs(uri: str, *, experiments: tuple[str, ...] = ()) -> Iterator[Sour
                 continue
             for run in _pages(client.search_runs, experiment_ids=[experiment], order_by=["attributes.start_time ASC"]):
                 yield _run(client, run, name)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    error_type = importlib.import_module("mlflow.exceptions").MlflowException
+    try:
+        yield
     except error_type as error:
-        raise ServerUnavailable(f"MLflow at {uri}: {error}") from error
+        raise ServerUnavailable(f"MLflow: {error}") from error
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
@@ -87,16 +97,21 @@ def _run(client: Any, found: Any, experiment: str) -> SourceRun:
 
 
 def _rows(client: Any, run_id: str, key: str) -> Iterator[Row]:
-    points = client.get_metric_history(run_id, key)
+    with _translated():
+        points = client.get_metric_history(run_id, key)
     # An SQL store returns equal times in any order.
     for point in sorted(points, key=lambda point: (point.timestamp, point.step, repr(point.value))):
-        yield Row(point.step, point.timestamp * 1000, {key: float(point.value)}, 1)
+        value = float(point.value)
+        if abs(value) == sys.float_info.max:  # an SQL store has no infinity, and MLflow writes the largest double
+            value = math.copysign(math.inf, value)
+        yield Row(point.step, point.timestamp * 1000, {key: value}, 1)
 
 
 def _count(client: Any, found: Any, left_out: Counter[str]) -> None:
     """Count what has no place in a trial: artifacts, of which the metadata has the address, and data sets."""
-    with suppress(Exception):  # the store of the artifacts may be out of reach, or gone
-        left_out["artifacts"] = len(client.list_artifacts(found.info.run_id))
+    if "://" not in (found.info.artifact_uri or "://"):  # counting those of another machine may take minutes
+        with suppress(Exception):  # the folder may be gone
+            left_out["artifacts"] = len(client.list_artifacts(found.info.run_id))
     left_out["data sets"] = len(getattr(found.inputs, "dataset_inputs", ()))
     left_out += Counter()
 

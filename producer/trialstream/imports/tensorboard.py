@@ -10,12 +10,14 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import InvalidValue, SchemaError
+from trialstream_schemas.model.identity import digest
 
 from trialstream.imports.bounds import micros
 from trialstream.imports.runs import End, Row, SourceRun, Stream
@@ -38,8 +40,8 @@ def tensorboard_runs(folder: str | os.PathLike[str], *, live: bool = False) -> I
     """Read the runs in a folder of event files, one for each folder that holds some.
 
     The name of a run is its path in the folder. Its id is made of the names of its folder and of its first event file,
-    which contains time and host, so a copy elsewhere is the same run. Scalars are metrics, hyperparameters are
-    parameters. A part of a record at the end of a file is left for a later import.
+    and of the first record, which has the time; so a copy elsewhere is the same run. Scalars are metrics,
+    hyperparameters are parameters. A part of a record at the end of a file is left for a later import.
 
     Args:
         folder: The folder, or one event file.
@@ -50,7 +52,8 @@ def tensorboard_runs(folder: str | os.PathLike[str], *, live: bool = False) -> I
 
     Raises:
         InvalidValue: There is no event file.
-        SchemaError: A file is damaged; the message has the file and the offset.
+        SchemaError: The first record of a run is damaged. Other damage is an error of the run, once its rows are read;
+            both messages have the file and the offset.
     """
     root = Path(folder)
     files = [root] if root.is_file() else [path for path in root.rglob("*tfevents*") if path.is_file()]
@@ -78,12 +81,15 @@ class _Facts:
 def _run(name: str, files: list[Path], *, live: bool) -> SourceRun:
     facts = _Facts()
     for path in files:
-        for at, record in read_records(path):
-            _note(facts, record, path, at)
-    if facts.first > facts.last:  # a live run may have no whole record yet
+        with suppress(SchemaError):  # raised again when the rows up to the damage are read
+            for at, record in read_records(path):
+                _note(facts, record, path, at)
+    if facts.first > facts.last:  # no whole record, or a damaged one
         facts.first = facts.last = files[0].stat().st_mtime
+    # The first record has the time at which the file was made, to the microsecond.
+    opening = next((record for _, record in read_records(files[0])), b"")
     run = SourceRun(
-        source=f"tensorboard:{files[0].resolve().parent.name}/{files[0].name}",
+        source=f"tensorboard:{files[0].resolve().parent.name}/{files[0].name}/{digest(opening)[:8]}",
         name=name,
         created=micros(facts.first),
         parameters=facts.parameters,

@@ -57,7 +57,8 @@ def wandb_runs(folder: str | os.PathLike[str], *, live: bool = False) -> Iterato
 
     Raises:
         InvalidValue: There is no such file.
-        SchemaError: A file is damaged; the message has the file and the offset.
+        SchemaError: A file is damaged before the record of its run. Other damage is an error of the run, once its rows
+            are read; both messages have the file and the offset.
     """
     root = Path(folder)
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*.wandb") if path.is_file())
@@ -124,11 +125,15 @@ def _fields(message: bytes, path: Path, at: int) -> Iterator[tuple[int, int | by
 
 def _facts(path: Path) -> _Facts:
     facts = _Facts()
-    for at, kind, message in _records(path):
-        try:
-            _note(facts, kind, message)
-        except SchemaError as error:
-            raise SchemaError(f"{path}: record that ends at byte {at}: {error}") from None
+    try:
+        for at, kind, message in _records(path):
+            try:
+                _note(facts, kind, message)
+            except SchemaError as error:
+                raise SchemaError(f"{path}: record that ends at byte {at}: {error}") from None
+    except SchemaError:  # raised again when the rows up to the damage are read
+        if not facts.id:
+            raise
     return facts
 
 
@@ -154,7 +159,7 @@ def _note(facts: _Facts, kind: int, message: bytes) -> None:
                 facts.exit_code = integer(value)
     elif kind == _HISTORY:
         items = _items(message, 1)
-        facts.logged |= {"/".join(keys) for keys, _ in items}
+        facts.logged |= {keys[0] for keys, _ in items if keys}
         facts.last = _time(items, facts.last)
 
 
@@ -193,17 +198,21 @@ def _json(given: str) -> Any:
 def _update(held: dict[str, Any], message: bytes, update: int, remove: int) -> None:
     """Apply the updates and removals of a config or a summary."""
     for keys, value in _items(message, update):
-        place = held
-        for key in keys[:-1]:
-            inner = place.get(key)
-            if not isinstance(inner, dict):
-                inner = place[key] = {}
-            place = inner
-        if keys:
-            place[keys[-1]] = value
+        _set(held, keys, value)
     for keys, _ in _items(message, remove):
         if len(keys) == 1:
             held.pop(keys[0], None)
+
+
+def _set(held: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    """Set the value at some keys, from the outside in."""
+    for key in keys[:-1]:
+        inner = held.get(key)
+        if not isinstance(inner, dict):
+            inner = held[key] = {}
+        held = inner
+    if keys:
+        held[keys[-1]] = value
 
 
 def _time(items: list[tuple[tuple[str, ...], Any]], default: float | None) -> float | None:
@@ -327,9 +336,11 @@ class _Axes:
         left_out: Counter[str],
     ) -> Iterator[Row]:
         """Yield the rows of a history record: one for each axis."""
-        values: dict[str, float] = {}
+        logged: dict[str, Any] = {}
         for keys, found in items:
-            name = "/".join(keys)
+            _set(logged, keys, found)
+        values: dict[str, float] = {}
+        for name, found in logged.items():
             if name == "_step" and isinstance(found, int):
                 step = found if step is None else step
             elif not name.startswith("_"):
@@ -338,12 +349,12 @@ class _Axes:
         for name, value in values.items():
             axis = self._axis(name)
             by_axis.setdefault(axis if axis in values else "", {})[name] = value
-        for axis, found in by_axis.items():
+        for axis, part in by_axis.items():
             own: float | int | None = step
             if axis:
                 own = values[axis]
                 own = int(own) if own.is_integer() and abs(own) < 2**53 else own
-            yield Row(own, time, found, at)
+            yield Row(own, time, part, at)
 
 
 def _collect(values: dict[str, float], name: str, found: Any, left_out: Counter[str], depth: int = 0) -> None:
