@@ -8,8 +8,10 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import trialstream as ts
@@ -82,8 +84,14 @@ def write(package, script, *arguments, **environment):
     """Run the script of another tracker; skip the test if its package is not installed."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: `make peers`")
-    command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
-    subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "script.py"  # Sacred reads the source of its configuration
+        path.write_text(script)
+        command = [sys.executable, "-W", "ignore", str(path), *arguments]
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, check=False, capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
 
 
 def reports(config, *arguments):

@@ -44,7 +44,7 @@ def sacred_runs(uri: str, database: str, *, collection: str = "runs") -> Iterato
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri, serverSelectionTimeoutMS=milliseconds)
     try:
         found = client[database]
-        for run in found[collection].find({}, {"captured_out": {"$substrCP": ["$captured_out", 0, 1]}}).sort("_id", 1):
+        for run in found[collection].find().sort("_id", 1):
             yield _run(found, database, run)
     except PyMongoError as error:
         raise MongoUnavailable(f"MongoDB of Sacred: {error}") from error
@@ -80,8 +80,8 @@ def _run(database: Any, name: str, found: dict[str, Any]) -> SourceRun:
         project=experiment.get("name"),
     )
     for key, what in _LEFT_OUT.items():
-        if found.get(key):
-            run.left_out[what] += len(found[key])
+        if held := found.get(key):
+            run.left_out[what] += 1 if isinstance(held, str) else len(held)
     if status in _FINISHED:
         time = found.get("stop_time") or found.get("heartbeat") or started
         trace = found.get("fail_trace") or []
