@@ -36,6 +36,10 @@ __all__ = ["EVENT_BYTES", "RunEvents", "StreamEvents"]
 EVENT_BYTES = 1024
 """Estimated memory of an event without the values of a user, bytes."""
 
+# Each stream is a writer of the trial, which has at most 16,384 (`MAX_WRITERS` of the fold), and their digests are a
+# value of its metadata, which may take 512 KiB.
+_MAX_STREAMS = 4000
+
 
 class RunEvents:
     """Makes the events of a source run, other than its rows.
@@ -59,8 +63,10 @@ class RunEvents:
         self._facts = {
             "parameters": storable(run.parameters, "parameters", out),
             "tags": storable(run.tags, "tags", out),
-            "metadata": storable(run.metadata, "metadata", out),
+            "metadata": storable({key: x for key, x in run.metadata.items() if key != "imported"}, "metadata", out),
         }
+        if len(run.streams) > _MAX_STREAMS:
+            raise InvalidValue(f"{run.source}: expected at most {_MAX_STREAMS} series, got {len(run.streams)}")
         self.time = _checked_time(run.created, run.source)
         if found is not None:
             self.address = found.uid
