@@ -27,7 +27,21 @@ def test_extras_are_left_out():
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["consume"], ["push"], ["spool"], ["trials"], ["rebuild"], ["verify"], ["export"], ["import"], ["up"]],
+    [
+        [],
+        ["consume"],
+        ["push"],
+        ["spool"],
+        ["trials"],
+        ["rebuild"],
+        ["verify"],
+        ["export"],
+        ["import"],
+        ["up"],
+        ["export-to"],
+        ["import-from"],
+        ["import-from", "mlflow"],
+    ],
     ids=str,
 )
 def test_help(command):

@@ -7,6 +7,7 @@
 | `trials` | `trials` |
 | `spool` | `spool`, `push` |
 | `archive` | `export`, `import` |
+| `transfer` | `export-to`, `import-from` |
 | `replay` | `rebuild`, `verify`, `projections` |
 
 `supervisor` runs the processes of `consume --workers N`, and `worker` is what such a process runs.
@@ -22,7 +23,7 @@ import typer
 from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.cli import archive, replay, service, spool, stack, trials
+from trialstream_console.cli import archive, replay, service, spool, stack, transfer, trials
 from trialstream_console.cli.logs import log_printable
 from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
@@ -42,6 +43,7 @@ app = typer.Typer(
 stack.register(app)
 service.register(app)
 archive.register(app)
+transfer.register(app)
 replay.register(app)
 trials.register(app)
 spool.register(app)

@@ -19,4 +19,5 @@
 | `pipeline` | the carrier to Kafka: assembles backlog, sender and spiller |
 | `readmission` | refused events as part of their spool again |
 | `push` | sends the spools of processes that have ended |
+| `append` | sends events that were made elsewhere, with their own writers, numbers and times |
 """
