@@ -7,4 +7,5 @@
 | `ends` | the offset after the last event of each partition |
 | `identity` | the first record of the registry, which identifies the log |
 | `schemas` | the schemas topic |
+| `trial_events` | the events of one trial, read from the log itself |
 """
