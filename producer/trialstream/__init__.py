@@ -60,6 +60,7 @@ from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
 
 if TYPE_CHECKING:
+    from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
     from trialstream.tracking import (
@@ -136,6 +137,7 @@ __all__ = [
     "UnknownSchema",
     "Update",
     "ValueAggregator",
+    "autolog",
     "chrono",
     "connect",
     "current",
@@ -157,6 +159,7 @@ __all__ = [
 _LAZY = {
     "KafkaProtocol": "trialstream.kafka.protocol",
     "ReadOnlyProtocol": "trialstream.reading.read_only",
+    "autolog": "trialstream.integrations.autologging",
 } | dict.fromkeys(
     (
         "AsyncTracker",

@@ -66,10 +66,11 @@ def test_own_messages_are_left_out(logged):
     assert "own" not in output
 
 
-def test_a_message_that_cannot_be_formatted(logger, capsys, logged):
+def test_a_message_that_cannot_be_formatted(capsys, logged):
     """The error of a message goes where `logging` puts it, and raises nothing."""
-    logger.info("%d", "text")
-    logger.info("fine")
+    handler = LogHandler()
+    for text, args in (("%d", ("text",)), ("fine", ())):
+        handler.handle(logging.LogRecord("x", logging.INFO, "x", 1, text, args, None))
     trial, _ = logged()
 
     assert "".join(trial.metadata["output/messages"].values).endswith("fine\n")

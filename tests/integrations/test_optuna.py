@@ -140,7 +140,7 @@ def test_the_callback(name, logged, tracker):
     _, history = logged()
     trials = tracker.protocol.fetch_trials({"project_id": f"p {name}"}, sort="name", latest=True)
 
-    assert history["value"].steps.tolist() == [0]
+    assert history["value"].steps.tolist() == [0, 1]  # a pruned trial has its last intermediate value
     assert [each.parameters for each in trials] == [study.trials[0].params, {}, {}]
     assert [each.status for each in trials] == [ts.Status.Completed, ts.Status.Completed, ts.Status.Exception]
     assert [each.tags["optuna"] for each in trials] == ["COMPLETE", "PRUNED", "FAIL"]

@@ -30,7 +30,7 @@ class StructlogProcessor:
 
     def __call__(
         self,
-        logger: Any,  # noqa: ARG002 (as structlog calls it)
+        logger: Any,
         method_name: str,
         event_dict: MutableMapping[str, Any],
     ) -> MutableMapping[str, Any] | Mapping[str, Any]:

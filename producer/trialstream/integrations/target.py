@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Self
 
 from trialstream.protocol import Step
 from trialstream.tracking import Tracker, current
 
-__all__ = ["Target"]
+__all__ = ["Target", "numbers_in"]
+
+
+def numbers_in(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Leave out what is no number, from reports that frameworks mix of everything.
+
+    Args:
+        values: Values by name, nested or not.
+
+    Returns:
+        The same without texts, truth values, lists and None.
+    """
+    found = {name: numbers_in(x) if isinstance(x, Mapping) else x for name, x in values.items()}
+    return {name: x for name, x in found.items() if not isinstance(x, (str, bytes, bool, list, tuple, set, NoneType))}
 
 
 class Target:
