@@ -10,11 +10,11 @@ import trialstream as ts
 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed: make test-integrations")
 
-from opentelemetry import trace  # noqa: E402
-from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
-from trialstream.integrations.opentelemetry import trace_chronos  # noqa: E402
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from trialstream.integrations.opentelemetry import trace_chronos
 
 
 @pytest.fixture

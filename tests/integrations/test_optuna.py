@@ -123,8 +123,48 @@ def test_the_document_stays_small(name, backend):
     assert len(trial.metadata["lines"]) == 1
 
 
-def test_the_callback(name, logged, tracker):
-    """Each trial of a study is a trial in its group; the current tracker has the values by number."""
+@pytest.mark.parametrize(
+    "settings",
+    [{"offline": True}, {"read_only": True}, {"projection": "x"}],
+    ids=["offline", "read-only", "projection"],
+)
+def test_settings_without_kafka_are_refused(settings):
+    """A storage that cannot append is refused when it is made."""
+    with pytest.raises(ts.InvalidValue, match="LogBackend"):
+        LogBackend("x", **settings)
+
+
+def test_an_interrupted_read_loses_no_line(backend, monkeypatch):
+    """The lines of a read that fails come with the next one."""
+    backend.append_logs([{"i": i} for i in range(3)])
+    assert len(list(backend.read_logs(3))) == 0
+    backend.append_logs([{"i": 3}])
+    events = backend._journal._events
+    fetch = events._fetch
+
+    async def fail_after_a_fetch():
+        found = await fetch()
+        monkeypatch.setattr(events, "_fetch", fail)
+        return found._replace(end=found.end + 1)
+
+    async def fail():
+        raise TimeoutError
+
+    monkeypatch.setattr(events, "_fetch", fail_after_a_fetch)
+    with pytest.raises(ts.KafkaUnavailable):
+        backend.read_logs(3)
+    monkeypatch.setattr(events, "_fetch", fetch)
+
+    assert list(backend.read_logs(3)) == [{"i": 3}]
+
+
+def test_the_callback(name, logged, tracker, monkeypatch):
+    """Each trial of a study is a trial in its group; the current tracker has the values by number.
+
+    A worker may be a rank of a job: its trials are its own.
+    """
+    for key, x in {"RANK": "1", "WORLD_SIZE": "4", "TRIALSTREAM_RUN_ID": "job"}.items():
+        monkeypatch.setenv(key, x)
 
     def pruned(trial):
         trial.report(0.75, 1)

@@ -17,19 +17,19 @@ from trialstream.tracking.handle import read_mark
 @pytest.fixture
 def integration(monkeypatch):
     """Import an integration, over the recorded contract if its framework is not installed."""
+    loaded: list[str] = []
 
-    def load(name: str, framework: str | None = None):
-        framework = framework or name
-        if importlib.util.find_spec(framework) is None:
+    def load(name: str):
+        if importlib.util.find_spec(name) is None:
             for path, module in contracts.modules().items():
-                if path.partition(".")[0] == framework:
+                if path.partition(".")[0] == name:
                     monkeypatch.setitem(sys.modules, path, module)
-        monkeypatch.delitem(sys.modules, f"trialstream.integrations.{name}", raising=False)
-        return importlib.import_module(f"trialstream.integrations.{name}")
+        loaded.append(f"trialstream.integrations.{name}")
+        return importlib.import_module(loaded[-1])
 
     yield load
-    for name in [name for name in sys.modules if name.startswith("trialstream.integrations.")]:
-        monkeypatch.delitem(sys.modules, name)
+    for each in loaded:
+        del sys.modules[each]
 
 
 def test_lightning(integration, tracker, logged, tmp_path):
@@ -130,8 +130,13 @@ def test_ignite(integration, logged):
     assert history["train/loss"].steps.tolist() == [4]
 
 
-def test_ray_tune(integration, tracker, name):
-    """Each trial of Tune is a trial in the group of its experiment, with the exception if it has failed."""
+def test_ray_tune(integration, tracker, name, monkeypatch):
+    """Each trial of Tune is a trial in the group of its experiment, with the exception if it has failed.
+
+    The tuner may be a rank of a job: its trials are its own.
+    """
+    for key, x in {"RANK": "1", "WORLD_SIZE": "4", "TRIALSTREAM_RUN_ID": "job"}.items():
+        monkeypatch.setenv(key, x)
     callback = integration("ray").RayTuneCallback(project=f"p {name}")
     tuned = [
         SimpleNamespace(

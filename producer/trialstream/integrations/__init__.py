@@ -10,6 +10,7 @@
 | `lightning`, `transformers`, `accelerate`, `ignite` | what their trainers report |
 | `opentelemetry` | chronos as spans |
 | `target`, `messages` | the trial that they log to; messages as its output |
+| `trials` | trials that they start |
 
 A module imports its library, and nothing else imports the module.
 """

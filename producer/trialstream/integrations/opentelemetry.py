@@ -5,8 +5,8 @@
         with t.chrono("request"):  # is the current span meanwhile
             ...
 
-Records of the log carry no trace ids: an event holds the rows of up to 4,096 calls, which belong to many spans. The trial
-has the trace in which it began, and each span has the uid of the trial.
+Records of the log carry no trace ids: an event holds the rows of up to 4,096 calls, which belong to many spans. The
+trial has the trace in which it began, and each span has the uid of the trial.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def trace_chronos(tracker: Tracker, tracer: trace.Tracer | None = None) -> None:
     """Make a span of each chrono that a tracker starts from now on.
 
     The span has the name of the chrono, the attribute `trialstream.trial` with the uid of the trial, and the exception
-    that has ended the chrono. It is the current span of its block, so that chronos and spans of other libraries nest. The
-    metadata `trace` of the trial has the ids of the span that is current now, if there is one.
+    that has ended the chrono. It is the current span of its block, so that chronos and spans of other libraries nest.
+    The metadata `trace` of the trial has the ids of the span that is current now, if there is one.
 
     Args:
         tracker: The tracker.

@@ -21,17 +21,17 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import BaseJournalBackend
-from trialstream_schemas.errors import CommitTimeout, InvalidType, MongoUnavailable, TrialStreamError
+from trialstream_schemas.errors import CommitTimeout, InvalidType, InvalidValue, MongoUnavailable, TrialStreamError
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import MetadataLogged
 
 from trialstream.config import Config, check_timeout
-from trialstream.connect import protocol_of
+from trialstream.integrations.trials import start_trial
 from trialstream.kafka.protocol import KafkaProtocol
 from trialstream.log.trial_events import TrialEvents
 from trialstream.runtime.shutdown import at_exit
-from trialstream.tracking import current, track
+from trialstream.tracking import current
 
 __all__ = ["LogBackend", "OptunaCallback"]
 
@@ -77,19 +77,17 @@ class OptunaCallback:
         values = self._values(trial)
         if (tracker := current()) is not None:
             tracker.log(values, step=trial.number)
-        block = track(
+        logged = start_trial(
             f"{study.study_name} {trial.number}",
             project=self._project,
             group=study.study_name,
             parameters=trial.params,
             tags={"optuna": trial.state.name},
             metadata={"optuna": {"number": trial.number, "duration": trial.duration, **trial.user_attrs}},
-            run_id=f"optuna {study.study_name}"[:200],
-            capture=False,
+            run_id=f"optuna {trial.datetime_start} {trial.number} {study.study_name}",
             timeout=self._timeout,
             **self._settings,
         )
-        logged = block.start()
         for step, value in trial.intermediate_values.items():
             logged.log({"intermediate": value}, step=step)
         logged.log(values)
@@ -120,12 +118,15 @@ class LogBackend(BaseJournalBackend):
 
     Raises:
         ConfigError: A setting is invalid; the message names it.
+        InvalidValue: A setting excludes that events are sent to Kafka.
     """
 
     def __init__(self, name: str, *, timeout: float = 30.0, **settings: Any) -> None:
         self._trial = Trial(name=f"optuna storage {name}", description="Journal of a storage of Optuna.")
         self._timeout = check_timeout(timeout)
-        self._config = Config.from_env(**{**settings, "spool": "off"})
+        self._config = Config.from_env(**{**settings, "spool": "off", "sync_writes": False})
+        if self._config.offline or self._config.read_only or self._config.projection:
+            raise InvalidValue("LogBackend: expected a connection to Kafka, got offline, read_only or projection")
         self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,7 +193,7 @@ class _Journal:
 
     def __init__(self, config: Config, trial: Trial, timeout: float) -> None:
         self.pid = os.getpid()
-        self._protocol = _protocol_of(config, timeout)
+        self._protocol = KafkaProtocol(config, timeout=timeout)
         self._timeout = timeout
         self._lines: list[str] = []
         self._first = 0  # number of the first line of `_lines`
@@ -234,12 +235,15 @@ class _Journal:
         if number < self._first:
             self._events.rewind()
             self._lines, self._first = [], 0
-        for event in self._protocol.lifecycle.run(self._events.read):
-            if isinstance(event, MetadataLogged):
-                self._lines += event.values.get(_LINES, ())  # type: ignore[arg-type]  # a list of texts, see `append`
+        self._protocol.lifecycle.run(self._read)
         del self._lines[: number - self._first]
         self._first = number
         return self._lines
+
+    async def _read(self) -> None:
+        for event in await self._events.read():  # without a wait from here on, so that an interrupt loses no line
+            if isinstance(event, MetadataLogged):
+                self._lines += event.values.get(_LINES, ())  # type: ignore[arg-type]  # a list of texts, see `append`
 
     def close(self) -> None:
         """Close the connection, if this process has opened it."""
@@ -248,10 +252,3 @@ class _Journal:
             with suppress(TrialStreamError):
                 self._protocol.lifecycle.run(self._events.__aexit__)
             self._protocol.lifecycle.close_blocking()
-
-
-def _protocol_of(config: Config, timeout: float) -> KafkaProtocol:
-    protocol = protocol_of(config, timeout=timeout)
-    if not isinstance(protocol, KafkaProtocol):
-        raise InvalidType("LogBackend: expected settings of a protocol that can log, got read_only or projection")
-    return protocol

@@ -8,7 +8,8 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 
 from trialstream.integrations.target import numbers_in
-from trialstream.tracking import SyncTracker, track
+from trialstream.integrations.trials import start_trial
+from trialstream.tracking import SyncTracker
 
 __all__ = ["RayTuneCallback"]
 
@@ -44,17 +45,16 @@ class RayTuneCallback(LoggerCallback):
         if trial.trial_id in self._trackers:
             return
         experiment = self._group or trial.experiment_dir_name
-        self._trackers[trial.trial_id] = track(
+        self._trackers[trial.trial_id] = start_trial(
             f"{trial.trainable_name} {trial.trial_id}",
             project=self._project,
             group=experiment,
             parameters=trial.config,
             tags=["ray"],
-            run_id=f"{experiment} {trial.trial_id}"[:200],
-            capture=False,
+            run_id=f"ray {trial.trial_id} {experiment}",
             timeout=self._timeout,
             **self._settings,
-        ).start()
+        )
 
     def log_trial_result(self, iteration: int, trial: Any, result: Mapping[str, Any]) -> None:
         """Log a result as a row, with the training iteration as the step.

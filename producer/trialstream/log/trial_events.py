@@ -56,6 +56,8 @@ class TrialEvents:
         self._offset = 0
         # By writer, the `seq` of its last event.
         self._marks: dict[str, int] = {}
+        # Events of reads that failed or were cancelled later on.
+        self._pending: list[TrialEvent] = []
 
     async def __aenter__(self) -> Self:
         partitions = (await ensure_topics(self._config)).partitions
@@ -74,9 +76,10 @@ class TrialEvents:
         """Read all events again."""
         self._offset = self._start
         self._marks = {}
+        self._pending = []
 
     async def read(self) -> list[TrialEvent]:
-        """Read the events that the log has got since the last call.
+        """Read the events that the log has got since the last call; those of a call that failed come with the next one.
 
         Returns:
             The events that the log held at some time during the call, such as all that were acknowledged before it.
@@ -85,7 +88,6 @@ class TrialEvents:
             KafkaUnavailable: The broker did not answer in time.
             SchemaError: An event cannot be decoded.
         """
-        found: list[TrialEvent] = []
         async with kafka_errors(self._config):
             end = self._offset + 1
             while self._offset < end:
@@ -94,9 +96,10 @@ class TrialEvents:
                     if record.key == self._key and record.value is not None:
                         event = await self._decoded(record.value)
                         if isinstance(event, TrialEvent) and event.trial == self._address and self._is_new(event):
-                            found.append(event)
+                            self._pending.append(event)
                 # An empty answer before the end: what is left are markers of transactions.
                 self._offset = records[-1].offset + 1 if records else end
+        found, self._pending = self._pending, []
         return found
 
     async def _fetch(self) -> Fetched:
