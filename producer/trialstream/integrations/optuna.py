@@ -16,13 +16,13 @@ import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.storages.journal import BaseJournalBackend
-from trialstream_schemas.errors import CommitTimeout, InvalidType, InvalidValue, MongoUnavailable, TrialStreamError
-from trialstream_schemas.model.status import CustomStatus, Status
+from trialstream_schemas.errors import CommitTimeout, ConfigError, InvalidType, MongoUnavailable, TrialStreamError
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import MetadataLogged
 
@@ -42,7 +42,8 @@ _LINES = "lines"
 class OptunaCallback:
     """Logs each trial of a study, as a trial in a group with the name of the study.
 
-    Its parameters, user attributes, values and intermediate values are those of Optuna's trial. A current tracker, such
+    Its parameters, user attributes, values and intermediate values are those of Optuna's trial, and its tag `optuna` is
+    the state: `COMPLETE`, `PRUNED` or `FAIL`; a failed one has the status `Exception`. A current tracker, such
     as one around `optimize`, gets the values of all trials, with the number of the trial as the step.
 
     Args:
@@ -91,8 +92,6 @@ class OptunaCallback:
         for step, value in trial.intermediate_values.items():
             logged.log({"intermediate": value}, step=step)
         logged.log(values)
-        if trial.state is optuna.trial.TrialState.PRUNED:
-            logged.status(CustomStatus("Pruned", Status.Running.value))
         failed = trial.state is optuna.trial.TrialState.FAIL
         logged.finish(RuntimeError(trial.system_attrs.get("fail_reason", "failed")) if failed else None)
 
@@ -117,16 +116,18 @@ class LogBackend(BaseJournalBackend):
             at the right place; without it, the partition is read from its beginning.
 
     Raises:
-        ConfigError: A setting is invalid; the message names it.
-        InvalidValue: A setting excludes that events are sent to Kafka.
+        ConfigError: A setting is invalid, or excludes that events are sent to Kafka; the message names it.
     """
 
     def __init__(self, name: str, *, timeout: float = 30.0, **settings: Any) -> None:
         self._trial = Trial(name=f"optuna storage {name}", description="Journal of a storage of Optuna.")
         self._timeout = check_timeout(timeout)
-        self._config = Config.from_env(**{**settings, "spool": "off", "sync_writes": False})
-        if self._config.offline or self._config.read_only or self._config.projection:
-            raise InvalidValue("LogBackend: expected a connection to Kafka, got offline, read_only or projection")
+        config = Config.from_env(**settings)
+        if config.offline or config.read_only or config.projection:
+            raise ConfigError(
+                "LogBackend: expected settings that connect to Kafka, got offline, read_only or projection"
+            )
+        self._config = replace(config, spool="off", sync_writes=False)
         self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
