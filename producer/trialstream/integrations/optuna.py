@@ -125,7 +125,7 @@ class LogBackend(BaseJournalBackend):
         config = Config.from_env(**settings)
         if config.offline or config.read_only or config.projection:
             raise ConfigError(
-                "LogBackend: expected settings that connect to Kafka, got offline, read_only or projection"
+                "LogBackend: expected settings that log to Kafka, got offline, read_only or projection"
             )
         self._config = replace(config, spool="off", sync_writes=False)
         self._reset()
