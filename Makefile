@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DURATION ?= 60
 SEED     ?= 1
 
-.PHONY: demo test faults up down lint fmt bench bench-quick peers soak clean constraints install
+.PHONY: demo test test-integrations faults up down lint fmt bench bench-quick peers soak clean constraints install
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,14 @@ demo: install
 # Two workers, each with servers of its own: most tests wait for these.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The integrations with the real frameworks, as far as their wheels are small; `make test` skips what is not installed.
+test-integrations: $(VENV)/.integrations
+	$(BIN)/python -m pytest tests/integrations
+
+$(VENV)/.integrations: $(VENV)/.installed constraints-integrations.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -c constraints-integrations.txt --group integrations
+	touch $@
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
@@ -72,6 +80,10 @@ constraints:
 	$(BIN)/python -m pip freeze --all --exclude-editable > constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group peers
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vxFf constraints.txt > constraints-peers.txt
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group integrations
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vxFf constraints.txt > constraints-integrations.txt
 
 clean:
 	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -73,6 +73,7 @@ from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
 
 if TYPE_CHECKING:
+    from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
     from trialstream.tracking import (
@@ -154,6 +155,7 @@ __all__ = [
     "UnknownSchema",
     "Update",
     "ValueAggregator",
+    "autolog",
     "chrono",
     "connect",
     "current",
@@ -175,6 +177,7 @@ __all__ = [
 _LAZY = {
     "KafkaProtocol": "trialstream.kafka.protocol",
     "ReadOnlyProtocol": "trialstream.reading.read_only",
+    "autolog": "trialstream.integrations.autologging",
 } | dict.fromkeys(
     (
         "AsyncTracker",

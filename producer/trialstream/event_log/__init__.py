@@ -8,4 +8,5 @@
 | `identity` | the first record of the registry, which identifies the log |
 | `schemas` | the schemas topic |
 | `checksums` | CRC-32C |
+| `trial_events` | the events of one trial, read from the log itself |
 """

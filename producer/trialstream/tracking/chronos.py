@@ -19,7 +19,7 @@ from trialstream.tracking.faults import Faults
 from trialstream.tracking.values import plain_name
 from trialstream.tracking.wrapping import wrapped
 
-__all__ = ["Chrono", "ChronoLog", "Timed"]
+__all__ = ["Chrono", "ChronoLog", "ChronoObserver", "Timed"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,6 +37,22 @@ class Loop(Protocol):
     def log(self, values: dict[str, Any], /, *, step: int | None = ...) -> None: ...
 
 
+class ChronoObserver(Protocol):
+    """Sees the chronos of a trial as they start and finish, such as to trace them; its errors are counted."""
+
+    def start(self, chrono: HeldChrono) -> None:
+        """See a chrono that has started."""
+
+    def finish(self, chrono: HeldChrono, elapsed: float, error: BaseException | None) -> None:
+        """See a chrono that has finished.
+
+        Args:
+            chrono: The chrono; one that nobody has seen open was not started either.
+            elapsed: Its duration, seconds.
+            error: The exception that ended it, or None.
+        """
+
+
 class ChronoLog:
     """Takes the chronos of one trial.
 
@@ -49,6 +65,7 @@ class ChronoLog:
 
     Attributes:
         faults: As given.
+        observer: Sees the chronos, too; None for nobody.
     """
 
     def __init__(
@@ -63,6 +80,7 @@ class ChronoLog:
         self._trial = trial
         self._aggregator = aggregator
         self.faults = faults
+        self.observer: ChronoObserver | None = None
         self._wait = wait
         self._names: set[str] = set()
 
@@ -92,16 +110,23 @@ class ChronoLog:
         """
         chrono = HeldChrono(self._trial, name, self._aggregator if aggregator is None else aggregator)
         self._calls.hold_chrono(chrono)
+        if self.observer is not None:
+            self.faults.call("chrono", self.observer.start, chrono)
         return chrono
 
-    def finish(self, chrono: HeldChrono, elapsed: float, *, failed: bool = False) -> None:
+    def finish(
+        self, chrono: HeldChrono, elapsed: float, *, failed: bool = False, error: BaseException | None = None
+    ) -> None:
         """Log a chrono that has stopped.
 
         Args:
             chrono: The chrono.
             elapsed: Its duration, seconds.
-            failed: Whether it ended with an exception.
+            failed: Whether it failed.
+            error: The exception that ended it, if there is one.
         """
+        if self.observer is not None:
+            self.faults.call("chrono", self.observer.finish, chrono, elapsed, error)
         try:
             if rest := self._calls.finish_held(chrono, elapsed, failed=failed):
                 self._wait(rest)
@@ -194,7 +219,7 @@ class Chrono:
         self.elapsed = time.perf_counter() - chrono.started
         # The caller of a generator that has taken all that it wants is no failure, and neither is a successful exit.
         failed = exc_type is not None and exc_type is not GeneratorExit and not is_successful_exit(exc_type, exc_val)
-        self._log.finish(chrono, self.elapsed, failed=failed)
+        self._log.finish(chrono, self.elapsed, failed=failed, error=exc_val if failed else None)
 
     async def _await_synchronize(self) -> None:
         if self._synchronize is None:

@@ -60,6 +60,7 @@ class Tracker:
         resume_step: Step of the checkpoint from which the trial was resumed; None if it was not.
         resume_path: Path of that checkpoint; None if it is not known.
         summary: Results that are set as items: `t.summary["accuracy"] = 0.9`.
+        chronos: Takes the chronos.
         faults: Takes the errors.
     """
 
@@ -82,7 +83,7 @@ class Tracker:
         self._uid = self.trial.uid
         # The chronos of ranks are compared with each other, so each duration is kept, with its writer.
         spec = timeseries_aggregator if place.rank is not None else CHRONO_AGGREGATOR
-        self._chronos = ChronoLog(self._calls, self._uid, spec, faults, self._wait)
+        self.chronos = ChronoLog(self._calls, self._uid, spec, faults, self._wait)
         self._health = Health(0, 0, 0, 0, 0)
         self._flushes: list[Callable[[], object]] = []
         self._ends: list[Callable[[], object]] = []
@@ -304,7 +305,7 @@ class Tracker:
         Returns:
             The chrono.
         """
-        chronos = self._chronos
+        chronos = self.chronos
         return Chrono(chronos, chronos.checked(name), aggregator, synchronize)
 
     def timed(
@@ -326,7 +327,7 @@ class Tracker:
         Returns:
             What to iterate over.
         """
-        return Timed(self, self._chronos, batches, self._chronos.checked(name), steps=steps, rows_of=rows_of)
+        return Timed(self, self.chronos, batches, self.chronos.checked(name), steps=steps, rows_of=rows_of)
 
     # --- The end
 
