@@ -130,8 +130,8 @@ class ChronoLog:
         try:
             if rest := self._calls.finish_held(chrono, elapsed, failed=failed):
                 self._wait(rest)
-        except Exception as error:  # noqa: BLE001 (nothing may raise into training)
-            self.faults.report("chrono", error)
+        except Exception as fault:  # noqa: BLE001 (nothing may raise into training)
+            self.faults.report("chrono", fault)
 
     def add(self, name: str, elapsed: float) -> None:
         """Log a chrono that nobody has seen open.
