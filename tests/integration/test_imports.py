@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -217,9 +218,10 @@ async def test_a_killed_command_is_run_again(served, protocol, tmp_path):
     path, rows = tmp_path / "run.csv", 20_000
     path.write_text("step,loss\n" + "".join(f"{i},{i}\n" for i in range(rows)))
     command = [sys.executable, "-m", "trialstream_console.cli", "import-from", "csv", str(path), "--step", "step"]
+    environment = {**os.environ, **settings(served)}
     seen = killed = 0
     for _ in range(3):
-        process = subprocess.Popen(command, env=settings(served), stdout=subprocess.DEVNULL)  # noqa: ASYNC220 (takes milliseconds)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: ASYNC220 (takes milliseconds)
         deadline = time.monotonic() + 30
         while process.poll() is None and time.monotonic() < deadline:
             trials = await protocol.fetch_trials({"name": "run.csv", "metadata.imported.source": f"csv:{path}"})
