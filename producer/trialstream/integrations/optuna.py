@@ -124,9 +124,7 @@ class LogBackend(BaseJournalBackend):
         self._timeout = check_timeout(timeout)
         config = Config.from_env(**settings)
         if config.offline or config.read_only or config.projection:
-            raise ConfigError(
-                "LogBackend: expected settings that log to Kafka, got offline, read_only or projection"
-            )
+            raise ConfigError("LogBackend: expected settings that log to Kafka, got offline, read_only or projection")
         self._config = replace(config, spool="off", sync_writes=False)
         self._reset()
 
