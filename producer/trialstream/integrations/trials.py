@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from trialstream.tracking import SyncTracker, track
-from trialstream.tracking.launch import Launch
 
 __all__ = ["MAX_RUN_ID", "start_trial"]
 
@@ -26,6 +25,4 @@ def start_trial(name: str, *, run_id: str, **arguments: Any) -> SyncTracker:
     Returns:
         The tracker.
     """
-    block = track(name, run_id=run_id[:MAX_RUN_ID], capture=False, **arguments)
-    block._launch = Launch(run_id[:MAX_RUN_ID])  # noqa: SLF001
-    return block.start()
+    return track(name, run_id=run_id[:MAX_RUN_ID], ranks=False, capture=False, **arguments).start()

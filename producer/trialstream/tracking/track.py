@@ -162,6 +162,8 @@ class track(_Block):  # noqa: N801 (used like a function)
         version: Version of the code or the data.
         description: Any text.
         run_id: Id that all processes of a run share; by default that of the environment.
+        ranks: Whether the ranks of a distributed run share the trial; False for a trial of this process alone, such as
+            that of a search whose workers are ranks of a job.
         resume: `"auto"` resumes the latest trial of the same definition that is not completed, or creates one. A uid
             resumes that trial. The path of a checkpoint that `Tracker.checkpoint` has marked resumes its trial from its
             step: rows of later steps are superseded, and none is deleted.
@@ -187,6 +189,7 @@ class track(_Block):  # noqa: N801 (used like a function)
         version: str | float | None = None,
         description: str = "",
         run_id: str | None = None,
+        ranks: bool = True,
         resume: str | os.PathLike[str] | None = None,
         capture: bool | Iterable[str] = True,
         timeout: float = 30.0,
@@ -194,7 +197,7 @@ class track(_Block):  # noqa: N801 (used like a function)
     ) -> None:
         super().__init__(Config.from_env(**settings), check_timeout(timeout), checked_capture(capture), Faults())
         lost = self._faults.lost
-        self._launch = detect(run_id=run_id)
+        self._launch = detect(run_id=run_id) if ranks else Launch(run_id)
         self._project = None if project is None else Project(name=project)
         project_id = None if self._project is None else self._project.uid
         self._group = None if group is None else TrialGroup(name=group, project_id=project_id)
