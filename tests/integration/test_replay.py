@@ -123,7 +123,7 @@ async def test_a_named_projection_is_read_as_it_is(folded, kind):
         async with ts.connect(**settings) as protocol:
             found = await protocol.fetch_trials({}, sort="created")
             loner = next(each for each in found if each.name == "loner")
-            history = await protocol.fetch_metrics(loner, "loss")
+            history = await protocol.fetch_metrics(loner, "loss", attempts=True)
             [project] = await protocol.fetch_projects({})
             calls = [
                 protocol.new_trial(ts.Trial(name="no")),

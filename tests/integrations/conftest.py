@@ -12,25 +12,31 @@ import trialstream.sync
 from trialstream_console.local.consumer import ConsumerService
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def served(stack, tmp_path_factory):
-    """A log that a consumer folds while the tests run, in the environment variables."""
+    """A log that a consumer folds while the tests run."""
     config = ts.Config(
         kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=f"integrations-{uuid.uuid4().hex[:8]}", partitions=4
     )
     service = ConsumerService(tmp_path_factory.mktemp("consumer"), config)
     service.start()
+    yield config
+    service.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(served):
+    """Set the environment variables of that log, and none of a launcher, for the tests of a file."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("SLURM_", "OMPI_", "PMI_", "TORCHELASTIC_", "TRIALSTREAM_RUN", "TRIALSTREAM_HANDLE")):
                 patch.delenv(name)
-        for field in dataclasses.fields(config):
+        for field in dataclasses.fields(served):
             if field.name != "spool_dir":  # of the tests
                 patch.delenv(f"TRIALSTREAM_{field.name.upper()}", raising=False)
         for key in ("kafka", "mongo", "prefix"):
-            patch.setenv(f"TRIALSTREAM_{key.upper()}", getattr(config, key))
-        yield config
-    service.stop()
+            patch.setenv(f"TRIALSTREAM_{key.upper()}", getattr(served, key))
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -93,7 +94,8 @@ class Busy:
             self._log,
             self._err,
             lambda: t.commit("spooled"),
-            lambda: sys.stderr.write("busy\n"),
+            # Not to a stream: Python does not renew the lock of its buffer in the child of a fork.
+            lambda: logging.getLogger("busy").error("busy"),
         ]
         self._threads = [threading.Thread(target=self._repeat, args=(call,), daemon=True) for call in calls]
         for each in self._threads:
