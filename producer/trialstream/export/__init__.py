@@ -2,8 +2,9 @@
 
     from trialstream.export import export_parquet, to_pandas
 
-    trials = to_pandas(await protocol.fetch_trials({"name": "mlp"}))
-    metrics = to_pandas(await protocol.fetch_histories(found, "loss"), form="wide")
+    trials = await protocol.fetch_trials({"name": "mlp"})
+    frame = to_pandas(trials)
+    metrics = to_pandas(await protocol.fetch_histories(trials, "loss"), form="wide")
     await export_parquet(protocol, {"name": "mlp"}, "folder")
 
 `to_pandas`, `to_polars` and `to_arrow` convert what `fetch_trials`, `fetch_metrics` and `fetch_histories` have

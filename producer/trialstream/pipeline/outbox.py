@@ -123,7 +123,10 @@ class Outbox:
         self.inbox.add((self._add_chrono, finished), CHRONO_BYTES)
 
     def add_chrono_nowait(self, finished: FinishedChrono) -> bool:
-        """Log a finished chrono, if there surely is room; otherwise `add_chrono` finds out.
+        """Log a finished chrono if the inbox is below its `limit`.
+
+        Returns:
+            Whether it was logged; if not, call `add_chrono`, which checks whether there is room.
 
         Raises:
             ProtocolClosed: The outbox was closed during the call.
