@@ -217,6 +217,7 @@ def test_a_fault_of_the_fold_costs_one_event(monkeypatch, caplog):
         TrialCreated(trial=f"{HASH}~r", request="r", writer="w", time=0, name="t", parameters={}, auto_increment=False),
         *(TagsAdded(trial=f"{HASH}_0", writer="w", time=0, seq=n, values={f"t{n}": n}) for n in (1, 2, 3)),
     ]
+    unknown = TagsAdded(trial=f"{HASH}_9", writer="w", time=0, seq=1, values={})
     fold_groups = store_module.fold_groups
 
     def faulty(state, batch, groups):
@@ -230,9 +231,10 @@ def test_a_fault_of_the_fold_costs_one_event(monkeypatch, caplog):
     monkeypatch.setattr(store_module, "fold_groups", faulty)
     store = MemoryStore()
     assert store.append(("trials", 0), [encode(events[0])]) == (1, [])
+    assert len(store.append(("trials", 0), [encode(unknown)])[1]) == 1  # not among the reasons below
     end, reasons = store.append(("trials", 0), [encode(each) for each in events[1:]])
 
-    assert end == 4
+    assert end == 5
     assert [each.partition(":")[0] for each in reasons] == ["the fold failed"]
     [document] = store.read("trials", list)
     assert (document["tags"], document["lost_events"]) == ({"t1": 1, "t3": 3}, 1)

@@ -108,11 +108,11 @@ class MemoryStore:
     # --- Under the lock
 
     def _fold(self, first: int) -> list[str]:
-        """Fold the events from a position on, and return the reasons of dead letters.
+        """Fold the events from a position on, and return the reasons of those that became dead letters.
 
         After a fault of the fold, the whole log is folded again, one by one, without the event that it failed on.
         """
-        singly = False
+        appended, singly = first, False
         while True:
             decoded = [
                 error if (error := self._poisoned.get(first + i)) is not None else event
@@ -130,7 +130,7 @@ class MemoryStore:
                 continue
             reasons = {i: str(each) for i, each in enumerate(decoded) if events[i] is None} | dict(refused)
             self._note_changes()
-            return [reasons[i] for i in sorted(reasons)]
+            return [reasons[i] for i in sorted(reasons) if first + i >= appended]
 
     def _note_changes(self) -> None:
         changes, self._state.changes = self._state.changes, Changes()
