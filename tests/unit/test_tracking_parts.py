@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
+import io
 import logging
+import signal
+import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +17,9 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from trialstream.tracking import termination
+from trialstream.tracking.capture.messages import watch_warnings
+from trialstream.tracking.capture.output import Pieces, Tee
 from trialstream.tracking.definitions import Definition, Definitions
 from trialstream.tracking.faults import Faults
 from trialstream.tracking.handle import Handle, Mark, read_mark, write_mark
@@ -358,3 +365,76 @@ def test_a_mark_is_read_back(tmp_path):
         read_mark(path)
     with pytest.raises(ItemNotFound, match="checkpoint"):
         read_mark(tmp_path / "other.pt")
+
+
+# --- Captures and signals of several trackers
+
+
+def test_captures_of_one_stream_share_one_object(monkeypatch):
+    """Trackers that end in any order put the stream back at the end, and each has what was written in its time."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    first, second = Pieces(1), Pieces(1)
+    stop_first = Tee.start("stdout", first)
+    sys.stdout.write("a")
+    stop_second = Tee.start("stdout", second)
+    sys.stdout.write("b")
+    stop_first()
+    sys.stdout.write("c")
+    stop_second()
+
+    assert sys.stdout is stream
+    assert (first.take(), second.take(), stream.getvalue()) == (["ab"], ["bc"], "abc")
+
+
+def test_a_process_without_a_console_has_nothing_to_copy(monkeypatch):
+    """Python sets the streams to None where there is no console."""
+    monkeypatch.setattr(sys, "stdout", None)
+    Tee.start("stdout", Pieces(1))()
+
+    assert sys.stdout is None
+
+
+def test_a_long_output_keeps_its_end_in_bounded_pieces():
+    """A process that prints without end is kept to a bounded part, in pieces that a trial can hold."""
+    pieces = Pieces(64)
+    for i in range(100_000):
+        pieces.add(f"{i}\n")
+    found = pieces.take()
+
+    assert sum(map(len, found)) <= 4096
+    assert max(map(len, found)) <= 256
+    assert "".join(found).endswith("99999\n")
+
+
+def test_warnings_of_several_trackers(monkeypatch):
+    """Each tracker has the warnings of its time, whichever ends first, and Python's function is put back."""
+    shown = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *args: shown.append(str(args[0])))
+    before = warnings.showwarning
+    first, second = Pieces(1), Pieces(1)
+    stop_first, stop_second = watch_warnings(first), watch_warnings(second)
+    warnings.showwarning("both", UserWarning, "x.py", 3)
+    stop_first()
+    warnings.showwarning("second", UserWarning, "x.py", 4)
+    stop_second()
+
+    assert warnings.showwarning is before
+    assert shown == ["both", "second"]
+    assert first.take() == ["x.py:3: UserWarning: both\n"]
+    assert second.take() == ["x.py:3: UserWarning: both\nx.py:4: UserWarning: second\n"]
+
+
+def test_sigterm_is_watched_until_the_last_tracker_ends():
+    """The first of two trackers may end first; the second is still interrupted by the signal."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        first, second = termination.watch(), termination.watch()
+        first()
+        with pytest.raises(termination.Terminated, match="SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+        assert termination.received() == "SIGTERM"
+        second()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -161,7 +161,9 @@ def test_a_value_has_the_form_of_the_table(given, form, lost, losses):
     assert value(found, "x") == found  # the Protocol takes it
 
 
-@pytest.mark.parametrize("make", [Opaque, Broken, lambda: np.zeros(2000), lambda: (i for i in range(3)), object])
+@pytest.mark.parametrize(
+    "make", [Opaque, Broken, lambda: np.zeros(2000), lambda: (i for i in range(3)), lambda: range(10**12), object]
+)
 def test_what_has_no_form_is_its_repr_without_addresses(make, lost, losses):
     """An object that nothing is known about is logged as a text that is the same in every process."""
     given = make()

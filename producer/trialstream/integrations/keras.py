@@ -44,7 +44,7 @@ class KerasCallback(keras.callbacks.Callback):
         optimizer = getattr(self.model, "optimizer", None)
         found = dict(self.params or {})
         if optimizer is not None:
-            found["optimizer"] = optimizer.get_config()
+            found["optimizer"] = self._target.call("keras", optimizer.get_config)
         self._target.log_arguments({"keras": found})
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

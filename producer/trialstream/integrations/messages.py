@@ -32,7 +32,7 @@ class Messages:
         """Append a message.
 
         Args:
-            text: The message; the end of it if it is longer than 4,096 characters.
+            text: The message; the end of it if it is longer than what the trial keeps.
         """
         tracker = self._target.tracker
         if tracker is None:
@@ -40,8 +40,7 @@ class Messages:
         name, pieces = "output/messages", self._alone
         if tracker.rank is not None:
             name, pieces = f"rank{tracker.rank}/{name}", self._ranked
-        pieces.add(f"{text}\n")
-        for piece in pieces.take():
+        for piece in pieces.split(f"{text}\n"):  # not `take`, which has the messages of other threads, of other trials
             tracker.log_metadata({name: piece}, aggregator=pieces.aggregator)
 
     def add_metrics(self, metrics: object, step: Any) -> None:

@@ -63,7 +63,7 @@ class SklearnCallback:
             estimator: The estimator.
             context: The context of the fit.
         """
-        self._target.log_arguments({context.estimator_name: parameters_of(estimator)})
+        self._target.log_arguments({context.estimator_name: self._target.call("sklearn", parameters_of, estimator)})
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Forget the tasks that an exception has ended.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from trialstream.protocol import Step
 from trialstream.tracking import Tracker, current
 
 __all__ = ["Target", "numbers_in"]
+
+T = TypeVar("T")
 
 
 def numbers_in(values: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -48,6 +50,20 @@ class Target:
     def tracker(self) -> Tracker | None:
         """The tracker, if there is one."""
         return current() if self._given is None else self._given
+
+    def call(self, where: str, function: Callable[..., T], *args: Any) -> T | None:
+        """Call a method of the framework or of the user, which may raise: see `Faults.call`.
+
+        Args:
+            where: Name of the integration.
+            function: The method.
+            *args: Its arguments.
+
+        Returns:
+            What the method returns; None after an error, and without a tracker.
+        """
+        tracker = self.tracker
+        return None if tracker is None else tracker.faults.call(where, function, *args)
 
     def log(self, values: Mapping[Any, Any] | None, *, step: Step | None = None) -> None:
         """Log a row: see `Tracker.log`.

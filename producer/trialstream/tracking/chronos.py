@@ -86,8 +86,8 @@ class ChronoLog:
 
     def checked(self, name: object) -> str:
         """Convert a name to one that can be logged; that of the trial's own chrono becomes another one."""
-        if name in self._names:
-            return str(name)
+        if type(name) is str and name in self._names:
+            return name
         plain = plain_name(name)
         try:
             check_chrono(plain)
@@ -261,7 +261,7 @@ class Timed(Generic[T]):
         self._chronos = chronos
         self._batches = batches
         self._name = name
-        self._load_name = f"{name}/load"
+        self._load_name = chronos.checked(f"{name}/load")
         self._steps = steps
         self._rows_of = rows_of or _first_dimension
         self._rows = 0

@@ -26,7 +26,7 @@ def current() -> Tracker | None:
     tracker = _current.get()
     if tracker in _open:
         return tracker
-    return _open[-1] if _open else None
+    return next(reversed(_open), None)  # in one step, since another thread may close it
 
 
 def enter(tracker: Tracker) -> Callable[[], None]:

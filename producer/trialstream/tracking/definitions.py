@@ -38,9 +38,6 @@ class Definitions:
         self._all: list[Definition] = []
         self._parts: dict[tuple[str, ...], list[tuple[Definition | None, list[str]]]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
     def add(self, definition: Definition) -> None:
         """Add a definition."""
         self._all.append(definition)
@@ -60,11 +57,12 @@ class Definitions:
             Rows, each with its step and aggregator.
         """
         names = tuple(row)
-        parts = self._parts.get(names)
+        remembered = self._parts  # another thread may add a definition meanwhile, and begin another dict
+        parts = remembered.get(names)
         if parts is None:
-            if len(self._parts) >= _MAX_REMEMBERED:
-                self._parts = {}
-            parts = self._parts[names] = self._find(names)
+            if len(remembered) >= _MAX_REMEMBERED:
+                remembered.clear()
+            parts = remembered[names] = self._find(names)
         return [
             (
                 {name: row[name] for name in names},

@@ -51,7 +51,10 @@ def instrument(function: F | None = None, /, *, name: str | None = None) -> F | 
 
 
 def _instrumented(function: F, *, name: str | None) -> F:
-    return wrapped(function, _Calls(name or function.__qualname__).around)
+    # An object with `__call__`, such as a partial, has the name of its class only.
+    return wrapped(
+        function, _Calls(name or getattr(function, "__qualname__", None) or type(function).__qualname__).around
+    )
 
 
 _instrumented_calls: WeakSet[_Calls] = WeakSet()
@@ -77,7 +80,7 @@ class _Calls:
 
     def begin(self) -> None:
         """Begin without calls in flight."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a call
         self._in_flight = 0
 
     def around(self) -> AbstractContextManager[object]:

@@ -11,6 +11,8 @@ from types import FrameType
 __all__ = ["Terminated", "received", "watch"]
 
 _received: list[str] = []
+# One for each call of `watch` that has not ended.
+_watching: set[object] = set()
 
 
 class Terminated(SystemExit):
@@ -30,11 +32,23 @@ def watch() -> Callable[[], None]:
     Returns:
         A function that ends this.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    _received.clear()
-    signal.signal(signal.SIGTERM, _raise)
-    return _unwatch
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler == signal.SIG_DFL:
+        _received.clear()
+        signal.signal(signal.SIGTERM, _raise)
+    elif handler is not _raise:
+        return lambda: None
+    watch = object()
+    _watching.add(watch)
+
+    def end() -> None:
+        _watching.discard(watch)
+        if not _watching:
+            _unwatch()
+
+    return end
 
 
 def received() -> str | None:
@@ -50,10 +64,6 @@ def _unwatch() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-# A child of a fork ends at once at SIGTERM, as before: the trial is that of its parent.
-os.register_at_fork(after_in_child=_unwatch)
-
-
 def _raise(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
     terminated = Terminated(number)
@@ -61,5 +71,10 @@ def _raise(number: int, _: FrameType | None) -> None:
     raise terminated
 
 
-# A child process that is told to end has no block of its parent to leave.
-os.register_at_fork(after_in_child=_unwatch)
+def _unwatch_in_child() -> None:
+    """End at once at SIGTERM in the child of a fork, as without a tracker: the trial is that of the parent."""
+    _watching.clear()
+    _unwatch()
+
+
+os.register_at_fork(after_in_child=_unwatch_in_child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
@@ -149,9 +150,9 @@ class Tracker:
             on: `rank0` to log in the first rank of a distributed run only.
             **more: More numbers by name.
         """
-        if more:
-            values = {**(values or {}), **more}
         try:
+            if more:
+                values = {**flat_row(values, self.faults), **more}
             if on != "all" and not self._is_on(on):
                 return
             if (
@@ -196,6 +197,8 @@ class Tracker:
             aggregator: Aggregator of the metrics; excludes `best`.
         """
         try:
+            if aggregator is not None:
+                AggregatorSpec.check(aggregator, "define: aggregator")
             if best is not None:
                 if aggregator is not None:
                     raise InvalidValue("define: expected best or aggregator, got both")
@@ -261,7 +264,8 @@ class Tracker:
         Args:
             text: The text.
         """
-        self.log_metadata({"notes": str(text)}, aggregator=_NOTES)
+        if (note := self.faults.call("note", str, text)) is not None:
+            self.log_metadata({"notes": note}, aggregator=_NOTES)
 
     def checkpoint(self, path: str | os.PathLike[str], *, step: float | None = None) -> None:
         """Mark a checkpoint, from which the trial can be resumed: `track(…, resume=path)`.
@@ -275,8 +279,8 @@ class Tracker:
         """
         try:
             at = self.step if step is None else plain_value(step, "step", self.faults.lost)
-            if isinstance(at, bool) or not isinstance(at, (int, float)):
-                raise InvalidType(f"checkpoint: step: expected a number, got {type(step).__name__}")
+            if isinstance(at, bool) or not isinstance(at, (int, float)) or not math.isfinite(at):
+                raise InvalidValue(f"checkpoint: step: expected a finite number, got {at!r}")
             text = os.fspath(path)
             self.log_metadata({"checkpoint": {"path": text, "step": at}})
             if self.rank in (None, 0) and Path(text).parent.is_dir():

@@ -13,7 +13,7 @@
 | class, function, module | its qualified name; `functools.partial` the name of its function |
 | Mapping | a dict; keys that are not texts become their text, as 1 becomes "1" |
 | dataclass, attrs, pydantic, namedtuple, Namespace, omegaconf | a dict of its fields, or a list |
-| list, tuple, range, other sequences | a list |
+| list, tuple; range and other sequences of up to 1,000 items | a list |
 | set, frozenset | a list, sorted by type and value |
 | numpy and torch scalars, 0-d arrays, arrays of up to 1,000 items | the number, or a list |
 | all else | its `repr` without memory addresses, at most 1,000 characters |
@@ -50,7 +50,7 @@ Lost = Callable[[str, object], object]
 
 # Longest `repr` that stands for an object, characters.
 _MAX_REPR = 1000
-# Arrays with more items are shown by their `repr`, which says the shape.
+# Arrays with more items, and sequences that are not lists, are shown by their `repr`, which has the shape or range.
 _MAX_ITEMS = 1000
 # Classes whose text is their name: those of numpy and torch.
 _NAMED = frozenset({"dtype", "device"})
@@ -160,6 +160,9 @@ def _converted(x: Any, path: str, lost: Lost, level: int) -> Value:
         items = [_plain(each, path, lost, level + 1) for each in x]
         return sorted(items, key=_order)
     if isinstance(x, Sequence):
+        # Items of other sequences are computed or loaded one by one.
+        if not isinstance(x, (list, tuple)) and len(x) > _MAX_ITEMS:
+            return _text_of(x, path, lost)
         return [_plain(each, f"{path}.{i}", lost, level + 1) for i, each in enumerate(x)]
     return _array(x, path, lost, level)
 

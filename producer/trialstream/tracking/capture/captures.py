@@ -17,7 +17,7 @@ from trialstream.tracking.capture import surroundings
 from trialstream.tracking.capture.code import code_version
 from trialstream.tracking.capture.event_loop import EventLoop
 from trialstream.tracking.capture.messages import MessageHandler, watch_warnings
-from trialstream.tracking.capture.output import Pieces, Tee
+from trialstream.tracking.capture.output import Pieces, Stream, Tee
 from trialstream.tracking.capture.system import Machine
 from trialstream.tracking.launch import Launch
 from trialstream.tracking.tracker import Tracker
@@ -102,7 +102,8 @@ class Captures:
         self._pieces: dict[str, Pieces] = {}
         self._stops: list[Callable[[], None]] = []
         self._stopped = threading.Event()
-        self._taking = threading.Lock()
+        self._taking = threading.RLock()  # a signal handler may commit
+        self._is_abandoned = False
         self._tracker: Tracker
         self._thread = threading.Thread(target=self._run, name="trialstream capture", daemon=True)
 
@@ -116,10 +117,8 @@ class Captures:
         for name in ("stdout", "stderr", "logging", "warnings"):
             if name in self._kinds:
                 self._pieces[name] = Pieces(self._world_size)
-        tees = [Tee(name, self._pieces[name]) for name in ("stdout", "stderr") if name in self._pieces]
-        for tee in tees:
-            tee.start()
-            self._stops.append(tee.stop)
+        streams: tuple[Stream, ...] = ("stdout", "stderr")
+        self._stops += [Tee.start(name, self._pieces[name]) for name in streams if name in self._pieces]
         if "logging" in self._pieces:
             handler = MessageHandler(self._pieces["logging"])
             handler.start()
@@ -138,7 +137,8 @@ class Captures:
         _active.discard(self)
         self.stop_copying()
         self._stopped.set()
-        self._thread.join(_STOP_SECONDS)
+        self._thread.join(_STOP_SECONDS)  # the facts of a short trial are logged too
+        self._is_abandoned = True
 
     def flush(self) -> None:
         """Log the output so far."""
@@ -155,8 +155,12 @@ class Captures:
 
     def _run(self) -> None:
         for name, fact in _FACTS.items():
-            if name in self._kinds and not self._stopped.is_set() and (found := self._try(name, fact)):
-                self._tracker.log_metadata({f"{self._prefix}host" if name == "host" else name: found})
+            if name in self._kinds and not self._is_abandoned:
+                found = self._try(name, fact)
+                if found and not self._is_abandoned:
+                    self._tracker.log_metadata({f"{self._prefix}host" if name == "host" else name: found})
+        if self._stopped.is_set():
+            return
         machine = self._try("system", Machine) if "system" in self._kinds else None
         due = time.monotonic()
         while not self._stopped.wait(_FLUSH_SECONDS):

@@ -46,28 +46,45 @@ class MessageHandler(logging.Handler):
         logging.getLogger().removeHandler(self)
 
 
+class _Show:
+    """Shows warnings as before, and copies them.
+
+    Args:
+        show: Shows a warning.
+
+    Attributes:
+        show: As given.
+        copies: The pieces that get the warnings, one for each tracker.
+    """
+
+    def __init__(self, show: Callable[..., None]) -> None:
+        self.show = show
+        self.copies: list[Pieces] = []
+
+    def __call__(self, message: Any, category: Any, filename: str, lineno: int, *rest: Any, **more: Any) -> None:
+        for pieces in tuple(self.copies):
+            pieces.add(f"{filename}:{lineno}: {category.__name__}: {message}\n")
+        self.show(message, category, filename, lineno, *rest, **more)
+
+
 def watch_warnings(pieces: Pieces) -> Callable[[], None]:
-    """Copy each warning that Python shows.
+    """Copy each warning that Python shows; the captures of all trackers share one object, as of `Tee`.
 
     Args:
         pieces: Takes the warnings, a line each.
 
     Returns:
-        A function that ends this, unless something else shows the warnings by then.
+        A function that ends this; it puts Python's function back unless something else shows the warnings by then.
     """
     show = warnings.showwarning
-    watching = True
-
-    def show_and_copy(message: Any, category: Any, filename: str, lineno: int, *rest: Any, **more: Any) -> None:
-        if watching:
-            pieces.add(f"{filename}:{lineno}: {category.__name__}: {message}\n")
-        show(message, category, filename, lineno, *rest, **more)
+    watch = show if isinstance(show, _Show) else _Show(show)
+    watch.copies.append(pieces)
+    warnings.showwarning = watch
 
     def stop() -> None:
-        nonlocal watching
-        watching = False
-        if warnings.showwarning is show_and_copy:
-            warnings.showwarning = show
+        if pieces in watch.copies:
+            watch.copies.remove(pieces)
+        if not watch.copies and warnings.showwarning is watch:
+            warnings.showwarning = watch.show
 
-    warnings.showwarning = show_and_copy
     return stop

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, RingAggregator
@@ -46,9 +48,14 @@ class Pieces:
     def take(self) -> list[str]:
         """Return what was added since the last call, in pieces of bounded length."""
         found = []
-        while self._writes:
-            found.append(self._writes.popleft())
-        text = "".join(found)[-self._limit :]
+        with suppress(IndexError):  # not `while self._writes`: another thread may take the last one
+            while True:
+                found.append(self._writes.popleft())
+        return self.split("".join(found))
+
+    def split(self, text: str) -> list[str]:
+        """Return the last part of a text, as much as a trial keeps, in pieces of bounded length."""
+        text = text[-self._limit :]
         return [text[i : i + self._piece] for i in range(0, len(text), self._piece)]
 
 
@@ -58,24 +65,41 @@ class Tee:
     What is written below Python, by C code or child processes, is not seen.
 
     Args:
-        name: Name of the stream.
-        pieces: Takes the text.
+        stream: The stream.
+
+    Attributes:
+        copies: The pieces that get the text, one for each tracker.
     """
 
-    def __init__(self, name: Stream, pieces: Pieces) -> None:
-        self._name = name
-        self._stream = getattr(sys, name)
-        self._pieces: Pieces | None = pieces
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.copies: list[Pieces] = []
 
-    def start(self) -> None:
-        """Put this object in the place of the stream."""
-        setattr(sys, self._name, self)
+    @classmethod
+    def start(cls, name: Stream, pieces: Pieces) -> Callable[[], None]:
+        """Copy a stream; the captures of one stream share one object, so that they do not pile up.
 
-    def stop(self) -> None:
-        """Put the stream back, unless something else was put in its place since; this object then only passes on."""
-        self._pieces = None
-        if getattr(sys, self._name) is self:
-            setattr(sys, self._name, self._stream)
+        Args:
+            name: Name of the stream.
+            pieces: Takes the text.
+
+        Returns:
+            A function that ends this, and puts the stream back unless something else was put in its place since.
+        """
+        stream = getattr(sys, name)
+        if stream is None:  # a process without a console
+            return lambda: None
+        tee = stream if isinstance(stream, Tee) else cls(stream)
+        tee.copies.append(pieces)
+        setattr(sys, name, tee)
+
+        def stop() -> None:
+            if pieces in tee.copies:
+                tee.copies.remove(pieces)
+            if not tee.copies and getattr(sys, name) is tee:
+                setattr(sys, name, tee.stream)
+
+        return stop
 
     def write(self, text: str) -> int:
         """Write a text to the stream, and copy it.
@@ -86,9 +110,10 @@ class Tee:
         Returns:
             What the stream returns.
         """
-        if self._pieces is not None and isinstance(text, str):
-            self._pieces.add(text)
-        return self._stream.write(text)  # type: ignore[no-any-return]
+        if isinstance(text, str):
+            for pieces in tuple(self.copies):
+                pieces.add(text)
+        return self.stream.write(text)  # type: ignore[no-any-return]
 
     def writelines(self, lines: Any) -> None:
         """Write several texts.
@@ -100,7 +125,7 @@ class Tee:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def __iter__(self) -> Any:
-        return iter(self._stream)
+        return iter(self.stream)
