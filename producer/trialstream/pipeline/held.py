@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections.abc import Callable
 from itertools import chain
 
@@ -37,6 +39,7 @@ class Held:
         self.bytes = 0
         self._drop = drop
         self._moving: list[Item] = []
+        _all.add(self)
 
     def items(self) -> list[Item]:
         """Return the items; from any thread. One that moves on meanwhile is among them."""
@@ -117,3 +120,13 @@ def _memory(item: Item) -> int:
         case (_, (SubjectEvent(), int() as bytes_)):
             return bytes_
     return CHRONO_BYTES
+
+
+def _after_fork() -> None:
+    _of_parents.extend([each.items() for each in list(_all)])
+
+
+_all: weakref.WeakSet[Held] = weakref.WeakSet()
+# In a forked child: the items of its parent. A copy of a tensor must not be freed there: that would use the device.
+_of_parents: list[list[Item]] = []
+os.register_at_fork(after_in_child=_after_fork)
