@@ -92,6 +92,7 @@ def test_storages_do_not_mix(name, backend):
     other.close()
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of jax, if another test has imported it
 def test_a_copy_in_another_process(backend):
     """A backend may be pickled, and used in the child of a fork."""
     backend.append_logs([{"i": 1}])
