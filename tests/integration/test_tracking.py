@@ -355,7 +355,7 @@ def test_defined_metrics(name):
     assert "norm" not in history
 
 
-@pytest.mark.parametrize("how", ["path", "auto", "uid"])
+@pytest.mark.parametrize("how", ["path", "auto", "uid", "uid of the tracker"])
 def test_a_trial_is_resumed_from_its_checkpoint(name, how, tmp_path):
     """Rows after the checkpoint are superseded by those of the resumed attempt; none is deleted."""
     path = tmp_path / "model.pt"
@@ -366,7 +366,7 @@ def test_a_trial_is_resumed_from_its_checkpoint(name, how, tmp_path):
                 first.checkpoint(path)
         _ = 1 / 0
     uid = read(first.uid)[0].uid
-    resume = {"path": path, "auto": "auto", "uid": uid}[how]
+    resume = {"path": path, "auto": "auto", "uid": uid, "uid of the tracker": first.uid}[how]
     with ts.track(name, parameters={"lr": 0.1}, resume=resume, capture=False) as t:
         assert (t.step, t.resume_step, t.resume_path) == (3, 3, str(path))
         for _ in t.timed(range(3), "batch"):

@@ -98,9 +98,22 @@ class LoggingProtocol(ReadingProtocol):
             await rest()
 
     async def _history_uid(self, trial: Trial) -> str:
-        uid, request, session = await self._existing_uid(trial), trial.request, self._session
-        if request is None:
-            return uid
+        uid, request = await self._existing_uid(trial), trial.request
+        return uid if request is None else await self.created_uid(request)
+
+    async def created_uid(self, request: str) -> str:
+        """Read the uid of the trial that a request has created.
+
+        Args:
+            request: Id of the request, as in the uid of an undecided trial.
+
+        Returns:
+            The uid, with the revision that the log has decided.
+
+        Raises:
+            ItemNotFound: The request is not decided yet, or it was refused.
+        """
+        session = self._session
         decision = await session.read(lambda: session.reader.decision(request, session.timeout))
         return decided_uid(request, decision and decision.outcome)
 
