@@ -31,7 +31,7 @@ _Call = Callable[[int], Any]
 
 
 class _Subjects(NamedTuple):
-    """What the calls log to.
+    """Subjects of the calls.
 
     Attributes:
         trials: Trials.

@@ -11,7 +11,7 @@ import anyio
 from trialstream.event_log.topics import Route
 from trialstream.pipeline.signals import ProgressSignal
 from trialstream.protocol import Query, Sort
-from trialstream.reading.fields import partial_fields
+from trialstream.reading.fields import ATTEMPT_FIELDS, partial_fields
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import find, translate
 from trialstream.reading.reader import (
@@ -26,7 +26,7 @@ from trialstream.reading.reader import (
     StoredHistories,
     WithAttempts,
 )
-from trialstream.reading.sorting import sort_keys
+from trialstream.reading.sorting import OLDEST_FIRST, sort_keys
 from trialstream.reading.values import value_fields
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -45,10 +45,6 @@ from trialstream_consumer.memory.finding import found_documents
 from trialstream_consumer.memory.store import Document, MemoryStore
 
 __all__ = ["MemoryReader"]
-
-# What decides which rows are superseded, and which rank a writer has.
-_ATTEMPTS = partial_fields(["attempts", "participants", "former_participants"], "trials").projection
-_OLDEST_FIRST = [("created", 1), ("_id", 1)]
 
 
 class MemoryReader(Reader):
@@ -175,7 +171,7 @@ class MemoryReader(Reader):
         """Return, by uid of a group or project, the uids of its members, the oldest first."""
         members: dict[str, list[str]] = {}
         if wanted and uids:
-            for each in self._find(collection, {field: {"$in": uids}}, _OLDEST_FIRST, projection={field: 1}):
+            for each in self._find(collection, {field: {"$in": uids}}, OLDEST_FIRST, projection={field: 1}):
                 members.setdefault(each[field], []).append(each["_id"])
         return members
 
@@ -184,7 +180,7 @@ class MemoryReader(Reader):
         filter_ = translate(query, FIELDS[collection])
 
         async def find_candidates(limit: int) -> list[Candidate]:
-            found = self._find(collection, filter_, _OLDEST_FIRST, limit, {"state_version": 1})
+            found = self._find(collection, filter_, OLDEST_FIRST, limit, {"state_version": 1})
             return [Candidate(each["_id"], each["state_version"]) for each in found]
 
         return CandidateQuery(f"{collection} {filter_!r}", find_candidates)
@@ -194,7 +190,7 @@ class MemoryReader(Reader):
 
     async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
         """See `Reader.existing`."""
-        found = self._find(collection, {"_id": {"$in": list(uids)}}, _OLDEST_FIRST, projection={})
+        found = self._find(collection, {"_id": {"$in": list(uids)}}, OLDEST_FIRST, projection={})
         return [each["_id"] for each in found]
 
     async def histories(
@@ -211,7 +207,7 @@ class MemoryReader(Reader):
             if with_attempts == "none":
                 return StoredHistories(buckets, {})
             filter_ = {"_id": {"$in": list(uids)}, "attempts": {"$exists": True}}
-            found = self._find("trials", filter_, _OLDEST_FIRST, projection=_ATTEMPTS)
+            found = self._find("trials", filter_, OLDEST_FIRST, projection=ATTEMPT_FIELDS)
         return StoredHistories(buckets, {each["_id"]: partial_trial_from_document(each) for each in found})
 
     # --- Waiting for the fold

@@ -1,4 +1,4 @@
-"""What spools hold, folded in memory: offline runs can be read before they are pushed.
+"""Reader of spools, which are folded in memory: offline runs can be read before they are pushed.
 
 The folders are read as they are: they are neither locked nor changed, and a process may still write to them.
 """

@@ -28,7 +28,7 @@ _ROWS = 1000
 
 @dataclass
 class ImportedRun:
-    """What an import did with a source run.
+    """Result of the import of a source run.
 
     Attributes:
         source: Id of the source run.

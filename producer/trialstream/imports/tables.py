@@ -27,7 +27,7 @@ _MAX_LINE = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a file are; a column of JSONL is a key, and `a/b` the key b in the dict a.
+    """Meaning of the columns of a file; a column of JSONL is a key, and `a/b` the key b in the dict a.
 
     Attributes:
         step: Column of the steps: ints, floats or texts; None if there is none.

@@ -71,7 +71,7 @@ def tensorboard_runs(folder: str | os.PathLike[str], *, live: bool = False) -> I
 
 @dataclass
 class _Facts:
-    """What the first reading of a run finds."""
+    """Findings of the first reading of a run."""
 
     first: float = math.inf
     last: float = -math.inf

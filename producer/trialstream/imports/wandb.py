@@ -74,7 +74,7 @@ def wandb_runs(folder: str | os.PathLike[str], *, live: bool = False) -> Iterato
 
 @dataclass
 class _Facts:
-    """What the first reading of a file finds."""
+    """Findings of the first reading of a file."""
 
     id: str = ""
     entity: str = ""

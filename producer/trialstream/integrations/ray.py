@@ -13,7 +13,7 @@ from trialstream.tracking import SyncTracker
 
 __all__ = ["RayTuneCallback"]
 
-# What Tune adds to a result that is no result of the training.
+# Entries of a result that Tune adds, and that are no results of the training.
 _OWN = frozenset({"config", "pid", "timestamp", "training_iteration", "iterations_since_restore", "time_since_restore"})
 
 

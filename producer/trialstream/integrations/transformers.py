@@ -13,7 +13,7 @@ from trialstream.tracking import Tracker
 
 __all__ = ["TransformersCallback"]
 
-# What the trainer reports of which data, by the beginning of the name.
+# Names of the data that a report of the trainer is about, by the beginning of the name of a value.
 _PARTS = {"eval_": "eval/", "test_": "test/"}
 
 

@@ -28,7 +28,7 @@ _MAX_TRIALS = 20_000
 _MAX_TYPES = 2048
 # Maximum number of shapes of one trial that are remembered.
 _MAX_SHAPES = 1000
-# What rows of some types of values need: a look at each value, for integers beyond 2**53 or for arrays; their size.
+# Needs of rows with some types of values: a look at each value, for integers beyond 2**53 or for arrays; their size.
 _INTEGERS, _ARRAYS, _WIDE = 1, 2, 4
 # Rows of more values are appended with their size, and so are rows with a longer text as step.
 _MAX_NARROW = 32

@@ -1,4 +1,4 @@
-"""What a session connects to: a log that it sends to, and a projection of it that it reads."""
+"""Servers of a session: a log that it sends to, and a projection of it that it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits until a device has computed the values of late rows, in the order of the calls."""
+"""Items that wait until a device has computed the values of late rows, in the order of the calls."""
 
 from __future__ import annotations
 

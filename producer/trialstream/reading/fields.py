@@ -16,7 +16,7 @@ from trialstream.reading.checks import shown
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import FIELDS, resolve
 
-__all__ = ["KEYED_FIELDS", "PartialFields", "partial_fields"]
+__all__ = ["ATTEMPT_FIELDS", "KEYED_FIELDS", "PartialFields", "partial_fields"]
 
 # By collection, the fields from which the uid is made; the name, which every object has; and the time of creation,
 # which distinguishes fetched objects from new ones.
@@ -83,3 +83,7 @@ def partial_fields(fields: Sequence[str] | None, collection: str) -> PartialFiel
         path: 1 for path in sorted(wanted - members) if path.split(".")[0] == path or path.split(".")[0] not in wanted
     }
     return PartialFields(plain, members & wanted)
+
+
+ATTEMPT_FIELDS = partial_fields(["attempts", "participants", "former_participants"], "trials").projection
+"""Projection of the fields that decide which rows are superseded, and which rank a writer has."""

@@ -23,7 +23,7 @@ from trialstream.config import Config
 from trialstream.event_log.topics import Route
 from trialstream.protocol import Query, Sort
 from trialstream.reading.buckets import read_buckets
-from trialstream.reading.fields import partial_fields
+from trialstream.reading.fields import ATTEMPT_FIELDS, partial_fields
 from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection, SyncDatabase
 from trialstream.reading.outcomes import DecisionPoller
@@ -41,6 +41,7 @@ from trialstream.reading.reader import (
     StoredHistories,
     WithAttempts,
 )
+from trialstream.reading.sorting import OLDEST_FIRST
 from trialstream.reading.uri import check_uri
 from trialstream.reading.values import value_fields
 
@@ -52,8 +53,6 @@ _SELECTION_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 # A run starts without MongoDB too, so the check of its log may not hold it up.
 _CHECK_SECONDS = 1.0
-# What decides which rows are superseded, and which rank a writer has.
-_ATTEMPTS = partial_fields(["attempts", "participants", "former_participants"], "trials").projection
 _WITH_ATTEMPTS: dict[str, Document] = {
     "rewound": {"attempts.resume_step": {"$type": "number"}},
     "all": {"attempts": {"$exists": True}},
@@ -61,7 +60,6 @@ _WITH_ATTEMPTS: dict[str, Document] = {
 # Trials in one answer of MongoDB. The driver decodes an answer as a whole, and the garbage collector takes a third less
 # time if the documents of 10,000 trials are not all held beside what is made from them (measured).
 _BATCH_TRIALS = 1000
-_OLDEST_FIRST = [("created", 1), ("_id", 1)]
 
 
 class MongoReader(Reader):
@@ -219,7 +217,7 @@ class MongoReader(Reader):
         members: dict[str, list[str]] = {}
         if uids:
             cursor = database[collection].find(
-                {field: {"$in": uids}}, {field: 1}, sort=_OLDEST_FIRST, max_time_ms=self._live.max_time_ms
+                {field: {"$in": uids}}, {field: 1}, sort=OLDEST_FIRST, max_time_ms=self._live.max_time_ms
             )
             for each in await cursor.to_list(None):
                 members.setdefault(each[field], []).append(each["_id"])
@@ -234,7 +232,7 @@ class MongoReader(Reader):
                 cursor = database[collection].find(
                     filter_,
                     {"state_version": 1},
-                    sort=_OLDEST_FIRST,
+                    sort=OLDEST_FIRST,
                     limit=limit,
                     max_time_ms=self._live.max_time_ms,
                 )
@@ -266,7 +264,7 @@ class MongoReader(Reader):
                 if with_attempts == "none":
                     return StoredHistories(buckets, {})
                 filter_ = {"_id": {"$in": list(uids)}, **_WITH_ATTEMPTS[with_attempts]}
-                found = database.trials.find(filter_, _ATTEMPTS, session=session, max_time_ms=limit)
+                found = database.trials.find(filter_, ATTEMPT_FIELDS, session=session, max_time_ms=limit)
                 return StoredHistories(
                     buckets, {each["_id"]: partial_trial_from_document(each) async for each in found}
                 )

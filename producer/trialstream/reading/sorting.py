@@ -20,7 +20,10 @@ from trialstream.reading.checks import shown, whole_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import Fields, resolve
 
-__all__ = ["Order", "order", "sort_keys"]
+__all__ = ["OLDEST_FIRST", "Order", "order", "sort_keys"]
+
+OLDEST_FIRST = [("created", 1), ("_id", 1)]
+"""Sort keys of reads for which the caller gives none."""
 
 _MAX_KEYS = 32  # MongoDB sorts by 32 keys at most
 # Paths in a document that are neither missing nor null nor NaN.

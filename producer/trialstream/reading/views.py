@@ -25,7 +25,7 @@ _REDUCTIONS: dict[str, Callable[[NDArray[np.float64], NDArray[np.intp], NDArray[
 
 
 class View(NamedTuple):
-    """What `Protocol.fetch_metrics` makes of each history.
+    """View of each history that `Protocol.fetch_metrics` returns.
 
     Attributes:
         by: `writer`, `rank`, or None for one history.

@@ -42,7 +42,7 @@ _CLAIMERS = 8
 
 
 class _Run:
-    """What a check uses.
+    """Tools of a check.
 
     Attributes:
         protocol: The open protocol.

@@ -396,22 +396,17 @@ class Tracker:
         self._ends.append(end)
 
     def _safely(self, where: str, log: Callable[[], Rest | None]) -> None:
-        try:
-            if rest := log():
-                self._wait(rest)
-        except Exception as error:  # noqa: BLE001 (as in log)
-            self.faults.report(where, error)
+        self.faults.call(where, lambda: self._wait(log()))
 
     def _log_values(
         self, where: str, log: Callable[[Trial, dict[str, Any]], Rest | None], values: object, more: dict[str, Any]
     ) -> None:
-        try:
+        def log_plain() -> Rest | None:
             plain = plain_values(values, where, self.faults.lost)
             plain |= plain_values(more, where, self.faults.lost)
-            if plain:
-                self._wait(log(self.trial, plain))
-        except Exception as error:  # noqa: BLE001 (as in log)
-            self.faults.report(where, error)
+            return log(self.trial, plain) if plain else None
+
+        self._safely(where, log_plain)
 
     def _wait(self, rest: Rest | None) -> None:
         """Wait for the rest of a log call, if there is one: memory and spool are full."""
