@@ -90,10 +90,10 @@ async def test_other_readers_leave_out_superseded_rows(served, protocol):
     trial = await protocol.new_trial(named())
     await protocol.log_trial_metrics(trial, step=5, loss=5.0)
     await protocol.log_trial_start(trial, attempt=ts.Attempt("job"))
+    await protocol.commit("acked")  # the log has the attempts in the order of their starts
     async with connected(served) as resumed:
         await resumed.log_trial_start(trial, attempt=ts.Attempt("job/1", rank=0, resume_step=4.5))
         await resumed.commit("folded")
-    await protocol.commit("folded")
 
     def read():
         with trialstream.sync.connect(mongo=served.mongo, prefix=served.prefix, read_only=True) as reader:
