@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import trialstream as ts
@@ -67,6 +70,15 @@ def test_many_workers_share_a_study(name, backend):
     assert [each.exitcode for each in workers] == [0] * WORKERS + [-signal.SIGKILL]
     assert [each.number for each in study.trials] == list(range(WORKERS * TRIALS + 1))
     assert Counter(each.state.name for each in study.trials) == {"COMPLETE": WORKERS * TRIALS, "RUNNING": 1}
+
+
+def test_the_example_of_a_study():
+    """Eight workers of the example share its study, and each number is given once."""
+    script = Path(__file__).parents[2] / "examples" / "optuna_study.py"
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=150, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("24 trials of 24 with a number of their own, 24 logged, best loss 0.")
 
 
 def test_the_lines_are_the_same_for_all(name, backend):

@@ -216,7 +216,10 @@ def attempt(dice):
         "world_size": world_size,
         "host": dice.choice(["", "node é"]),
         "resume_step": dice.choice([None, 0, 1, 1.5, 5, -(2**62), 2**53 + 1, 1e300]),
+        "resumes": None if dice.once_in(2) else dice.choice(["k0", "k1", "k2", "k3"]),
     }
+    if fields["resumes"] == fields["attempt"]:
+        fields["resumes"] = "k5"
     if dice.once_in(10):
         fields |= dice.choice(
             [
@@ -227,6 +230,7 @@ def attempt(dice):
                 {"world_size": 0, "rank": None},
                 {"world_size": 2049},
                 {"host": "h" * 256},
+                {"resumes": dice.choice(["", BAD[0], "k" * 257, fields["attempt"]])},
                 {"resume_step": float("nan")},
                 {"resume_step": float("-inf")},
             ]

@@ -241,9 +241,21 @@ def join(draft, event):
         raise Refused
     if event.resume_step is not None and not math.isfinite(event.resume_step):
         raise Refused
+    if event.resumes is not None:
+        names(event.resumes)
+        if not 1 <= len(event.resumes.encode()) <= 256 or event.resumes == event.attempt:
+            raise Refused
     keys = [each["key"] for each in draft["attempts"]]
     is_new = event.attempt not in keys
-    number = len(keys) + 1 if is_new else keys.index(event.attempt) + 1
+    keeps_place = is_new and event.resumes is not None and event.resumes not in keys
+    number = len(keys) + 1 + keeps_place if is_new else keys.index(event.attempt) + 1
+    comes_late = not is_new and all(
+        attempt != number
+        for attempt in (
+            *[each["attempt"] for each in draft["participants"].values()],
+            *[each[0] for each in draft["former_participants"].values()],
+        )
+    )
     is_latest = number >= len(keys)
     held = attempt_of(draft, event.writer)
     here, former = draft["participants"], draft["former_participants"]
@@ -269,10 +281,15 @@ def join(draft, event):
             "last_seen": max(before["last_seen"], event.time), "status": "Running", "error": None,
         }  # fmt: skip
     given = {"resume_step": event.resume_step, "world_size": event.world_size}
+    if keeps_place:
+        draft["attempts"].append({"key": event.resumes, "started": event.time, "resume_step": None, "world_size": None})
     if is_new:
         draft["attempts"].append({"key": event.attempt, "started": event.time, **given})
     else:
         attempt = draft["attempts"][number - 1]
+        if comes_late:
+            attempt = attempt | {"started": event.time}
+            draft["starts"] += 1
         draft["attempts"][number - 1] = attempt | {
             key: given[key] if attempt[key] is None else attempt[key] for key in given
         }

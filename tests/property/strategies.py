@@ -52,7 +52,7 @@ _FIELDS = {
     "status": st.builds(StatusRecord, TEXTS, INT64),
     "error": st.none() | st.builds(Error, TEXTS, TEXTS, TEXTS),
     "partitions": st.integers(-(2**31), 2**31 - 1),
-    "attempt": _OPTIONAL_TEXT,
+    **dict.fromkeys(("attempt", "resumes"), _OPTIONAL_TEXT),
     "host": TEXTS,
     **dict.fromkeys(("rank", "world_size"), st.none() | st.integers(-1, 4) | INT64),
     "resume_step": st.none() | INT64 | FLOATS,

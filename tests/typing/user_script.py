@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import assert_type
 
 import trialstream as ts
+from trialstream.kafka.protocol import LoggingProtocol
 from trialstream.sync import SyncProtocol
 
 
@@ -73,7 +74,7 @@ async def asynchronous() -> None:
             async with t.chrono("step"):
                 assert_type(await slow(3), str)
         assert_type(await t.commit(), bool)
-        assert_type(t.protocol, ts.KafkaProtocol)
+        assert_type(t.protocol, LoggingProtocol)
         await t.finish()
 
 

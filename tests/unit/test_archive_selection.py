@@ -12,6 +12,7 @@ from trialstream_schemas.wire.events import (
     TrialAttached,
     TrialCreated,
     TrialStarted,
+    TrialUpdated,
 )
 
 A, B = "a" * 32, "b" * 32
@@ -27,6 +28,11 @@ def created(hash_, request, **given):
 def started(address, seq=1, attempt=None):
     """Return the start of a trial, or of an attempt of it."""
     return TrialStarted(trial=address, writer="w", time=0, seq=seq, attempt=attempt)
+
+
+def updated(address, *updates):
+    """Return the claim of a trial, with updates."""
+    return TrialUpdated(trial=address, writer="w", time=0, request=f"claim {len(updates)}", updates=list(updates))
 
 
 def attached(address, seq=1, **given):
@@ -130,13 +136,15 @@ def test_a_window_keeps_the_creation_and_attachments_of_the_trials_that_have_eve
         a1 := attached(f"{A}_0", project_id="p"),
         started(f"{A}_0", seq=2),
         a3 := started(f"{A}_0", seq=3, attempt="job"),
+        a4 := updated(f"{A}_0", started(f"{A}_0", seq=0, attempt="job/1")),
+        updated(f"{A}_0", started(f"{A}_0", seq=0)),
         started(f"{B}_0", attempt="job"),
-        a4 := started(f"{A}_0", seq=4),
+        a5 := started(f"{A}_0", seq=4),
         None,
         started(f"{A}_0", seq=5, attempt="job"),
     ]
 
-    assert kept(log, since=7, until=9) == [p, a, a1, a3, a4, None]
+    assert kept(log, since=9, until=11) == [p, a, a1, a3, a4, a5, None]
 
 
 def test_an_undecodable_record_belongs_to_no_project_and_no_trial():

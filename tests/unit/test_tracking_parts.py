@@ -22,7 +22,7 @@ from trialstream.tracking.capture.messages import watch_warnings
 from trialstream.tracking.capture.output import Pieces, Tee
 from trialstream.tracking.definitions import Definition, Definitions
 from trialstream.tracking.faults import Faults
-from trialstream.tracking.handle import Handle, Mark, read_mark, write_mark
+from trialstream.tracking.handle import Connection, Handle, Mark, read_mark, write_mark
 from trialstream.tracking.launch import Launch, detect
 from trialstream.tracking.rows import flat_row, numbers_of, step_of
 from trialstream.tracking.wrapping import wrapped
@@ -345,7 +345,7 @@ def test_a_handle_has_the_whole_creation():
         tags={"base": True},
     )
     addressed = replace(trial, hash=str(trial.hash), request="0" * 24, created=datetime(2026, 1, 1, tzinfo=UTC))
-    handle = Handle.from_text(Handle(addressed, "1").to_text())
+    handle = Handle.from_text(Handle(addressed, "1", Connection("memory:")).to_text())
 
     assert (handle.attempt, handle.trial.uid, handle.trial.created) == ("1", addressed.uid, addressed.created)
     assert (handle.trial.metadata, handle.trial.tags) == ({"host": "a"}, {"base": True})

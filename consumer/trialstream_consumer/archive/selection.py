@@ -155,6 +155,7 @@ class Members:
 
 def _ties_rows(event: events.TrialEvent) -> bool:
     """Whether an event says to which project, group or attempt the later events of a trial belong."""
-    if isinstance(event, events.TrialStarted):
-        return event.attempt is not None
-    return isinstance(event, events.TrialAttached)
+    if isinstance(event, events.TrialAttached):
+        return True
+    updates = events.updates_of(event)
+    return any(isinstance(each, events.TrialStarted) and each.attempt is not None for each in updates)

@@ -30,8 +30,9 @@ _MAX_ERROR = 256
 def apply_start(trial: Trial, event: TrialStarted) -> None:
     """Start a trial, begin an attempt of it, or let a writer join an attempt.
 
-    A new attempt starts the trial. A writer that joins an attempt is no start of the trial; a rank that joins the
-    latest attempt after its end makes the trial run again.
+    A new attempt starts the trial. If it resumes an attempt that the log does not have yet, it comes after the place
+    that is kept for that one. A writer that joins an attempt is no start of the trial; a rank that joins the latest
+    attempt after its end makes the trial run again.
 
     Raises:
         Refused: The writer is invalid or takes part in another attempt, or there are too many attempts or participants;
@@ -48,16 +49,25 @@ def apply_start(trial: Trial, event: TrialStarted) -> None:
         world_size=event.world_size,
         host=event.host,
         resume_step=event.resume_step,
+        resumes=event.resumes,
     )
-    number = next((each.number for each in trial.attempts if each.key == given.key), len(trial.attempts) + 1)
+    started, numbers = from_micros(event.time), {each.key: each.number for each in trial.attempts}
+    is_new = given.key not in numbers
+    late = None if given.resumes in numbers else given.resumes
+    number = len(trial.attempts) + (1 if late is None else 2) if is_new else numbers[given.key]
+    is_first = not is_new and not _has_participants(trial, number)
     _join(trial, event, given, number)
-    if number > len(trial.attempts):
-        started = from_micros(event.time)
+    if is_new:
+        if late is not None:
+            trial.attempts.append(TrialAttempt(late, number - 1, started))
         trial.attempts.append(TrialAttempt(given.key, number, started, given.resume_step, given.world_size))
         _rewind(trial, number, given.resume_step)
         _run(trial, event)
         return
     held = trial.attempts[number - 1]
+    if is_first:
+        held = replace(held, started=started)
+        trial.starts += 1
     if held.resume_step is None:
         _rewind(trial, number, given.resume_step)
     resume_step = given.resume_step if held.resume_step is None else held.resume_step
@@ -65,6 +75,12 @@ def apply_start(trial: Trial, event: TrialStarted) -> None:
     trial.attempts[number - 1] = replace(held, resume_step=resume_step, world_size=world_size)
     if number == len(trial.attempts) and given.rank is not None and trial.finished is not None:
         trial.status, trial.finished = Status.Running, None
+
+
+def _has_participants(trial: Trial, number: int) -> bool:
+    """Whether a writer takes part in an attempt; in one of which only the place is kept, none does."""
+    numbers = [each.attempt for each in trial.participants.values()]
+    return number in numbers or number in [each.attempt for each in trial.former_participants.values()]
 
 
 def _rewind(trial: Trial, number: int, step: float | None) -> None:

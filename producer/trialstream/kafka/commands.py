@@ -125,6 +125,7 @@ def log_trial_start(writer: str, uid: str, *, attempt: Attempt | None = None) ->
         world_size=attempt.world_size,
         host=attempt.host,
         resume_step=attempt.resume_step,
+        resumes=attempt.resumes,
     )
 
 

@@ -236,7 +236,7 @@ class Timed(Generic[T]):
     """Iterates over batches and measures the loop; made by `Tracker.timed`.
 
     For each item, the chrono `<name>/load` has the time in which the loop waits for it, and the chrono `<name>` that of
-    the body. About once per second a row has the metric `<name>/rows_per_second`.
+    the body. About once per second, and at the end, a row has the metric `<name>/rows_per_second`.
 
     Args:
         loop: Takes the steps and the rate.
@@ -264,6 +264,7 @@ class Timed(Generic[T]):
         self._load_name = chronos.checked(f"{name}/load")
         self._steps = steps
         self._rows_of = rows_of or _first_dimension
+        # Rows since the last row with the rate, and the time of that row.
         self._rows = 0
         self._since = 0.0
 
@@ -275,34 +276,40 @@ class Timed(Generic[T]):
             raise TypeError(f"timed: expected an iterable, got {type(self._batches).__name__}; use `async for`")
         batches = iter(self._batches)
         self._since = time.perf_counter()
-        while True:
-            started = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            body = self._begin(batch, started)
-            try:
-                yield batch
-            finally:
-                self._end(body)
+        try:
+            while True:
+                started = time.perf_counter()
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                body = self._begin(batch, started)
+                try:
+                    yield batch
+                finally:
+                    self._end(body)
+        finally:
+            self._log_rate()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         if not isinstance(self._batches, AsyncIterable):
             raise TypeError(f"timed: expected an asynchronous iterable, got {type(self._batches).__name__}; use `for`")
         batches = aiter(self._batches)
         self._since = time.perf_counter()
-        while True:
-            started = time.perf_counter()
-            try:
-                batch = await anext(batches)
-            except StopAsyncIteration:
-                return
-            body = self._begin(batch, started)
-            try:
-                yield batch
-            finally:
-                self._end(body)
+        try:
+            while True:
+                started = time.perf_counter()
+                try:
+                    batch = await anext(batches)
+                except StopAsyncIteration:
+                    return
+                body = self._begin(batch, started)
+                try:
+                    yield batch
+                finally:
+                    self._end(body)
+        finally:
+            self._log_rate()
 
     def _begin(self, batch: T, started: float) -> HeldChrono:
         """Log the time in which a batch was loaded, and start the chrono of its body."""
@@ -310,16 +317,22 @@ class Timed(Generic[T]):
         chronos.add(self._load_name, time.perf_counter() - started)
         if self._steps:
             self._loop.step += 1
-        rows = chronos.faults.call("timed", self._rows_of, batch)
-        self._rows += rows if isinstance(rows, int) else 1
+        rows = chronos.faults.call("timed", lambda: int(self._rows_of(batch)))  # also of numpy's types
+        self._rows += 1 if rows is None else rows
         return chronos.start(self._name, None)
 
     def _end(self, body: HeldChrono) -> None:
         now = time.perf_counter()
         self._chronos.finish(body, now - body.started)
-        if (elapsed := now - self._since) >= _RATE_SECONDS:
-            self._loop.log({f"{self._name}/rows_per_second": self._rows / elapsed}, step=self._loop.step)
-            self._rows, self._since = 0, now
+        if now - self._since >= _RATE_SECONDS:
+            self._log_rate()
+
+    def _log_rate(self) -> None:
+        now = time.perf_counter()
+        if self._rows and now > self._since:
+            rate = self._rows / (now - self._since)
+            self._loop.log({f"{self._name}/rows_per_second": rate}, step=self._loop.step)
+        self._rows, self._since = 0, now
 
 
 def _first_dimension(batch: object) -> int:

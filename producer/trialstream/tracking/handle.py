@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trialstream_schemas.errors import ItemNotFound
+from trialstream_schemas.errors import InvalidValue, ItemNotFound
 from trialstream_schemas.model.forms import from_json, to_json
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Trial
 
+from trialstream.backends import open_url
 from trialstream.config import Config
+from trialstream.connect import protocol_of
 
-__all__ = ["ENVIRONMENT", "Handle", "Mark", "read_mark", "write_mark"]
+if TYPE_CHECKING:
+    from trialstream.kafka.protocol import LoggingProtocol
+    from trialstream.reading.read_only import ReadOnlyProtocol
+
+__all__ = ["ENVIRONMENT", "Connection", "Handle", "Mark", "read_mark", "write_mark"]
 
 ENVIRONMENT = "TRIALSTREAM_HANDLE"
 """Environment variable with the trial of the running tracker, for the processes that it starts."""
@@ -28,6 +35,69 @@ _SUFFIX = ".trialstream.json"
 
 
 @dataclass(frozen=True)
+class Connection:
+    """The place to which a tracker logs; a process that it starts can make a connection of its own with it.
+
+    Attributes:
+        place: Settings of Kafka and MongoDB, or the URL of a place without servers, as for `connect`.
+        timeout: Maximum duration of any wait, seconds.
+        settings: Further settings of the URL.
+    """
+
+    place: Config | str
+    timeout: float = 30.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def offline(self) -> bool:
+        """Whether all events go into the spool."""
+        return isinstance(self.place, Config) and self.place.offline
+
+    def make_protocol(self) -> LoggingProtocol:
+        """Make a protocol that logs to the place.
+
+        Returns:
+            The protocol, not entered yet.
+
+        Raises:
+            ConfigError: A setting is invalid; the message names it.
+            InvalidValue: The settings are those of a protocol that only reads.
+        """
+        from trialstream.kafka.protocol import LoggingProtocol  # noqa: PLC0415 (heavy)
+
+        protocol: LoggingProtocol | ReadOnlyProtocol
+        if isinstance(self.place, Config):
+            protocol = protocol_of(self.place, timeout=self.timeout)
+        else:
+            protocol = open_url(self.place, self.settings, self.timeout)
+        if not isinstance(protocol, LoggingProtocol):
+            raise InvalidValue("track: expected settings of a protocol that can log, got read_only or projection")
+        return protocol
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the connection as JSON, without passwords."""
+        place: str | dict[str, Any] = self.place if isinstance(self.place, str) else _settings_to_json(self.place)
+        return {"place": place, "timeout": self.timeout, "settings": dict(self.settings)}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Connection:
+        """Make a connection of what `to_json` has returned; what is missing is that of the environment."""
+        place = found["place"]
+        if not isinstance(place, str):
+            known = {each.name for each in fields(Config)}
+            place = Config.from_env(**{name: x for name, x in place.items() if name in known})
+        return cls(place, found["timeout"], found["settings"])
+
+
+def _settings_to_json(config: Config) -> dict[str, Any]:
+    """Return all settings but those that may hold a password."""
+    found = {each.name: getattr(config, each.name) for each in fields(config) if each.repr}
+    if "@" not in config.mongo and "password" not in config.mongo.lower():
+        found["mongo"] = config.mongo
+    return found
+
+
+@dataclass(frozen=True)
 class Handle:
     """A trial and how to reach its log; it can be pickled, for workers and actors.
 
@@ -36,22 +106,21 @@ class Handle:
     Attributes:
         trial: The trial, as the log addresses it.
         attempt: Key of the attempt in which its owner runs.
-        config: Settings of its owner; None for those of the environment of the process that attaches.
-        timeout: Maximum duration of any wait, seconds.
+        connection: The place to which its owner logs.
     """
 
     trial: Trial
     attempt: str
-    config: Config | None = None
-    timeout: float = 30.0
+    connection: Connection
 
     def to_text(self) -> str:
-        """Convert the trial and the attempt to a text.
+        """Convert the handle to a text.
 
         Returns:
-            The text, which has no settings.
+            The text, which has no passwords.
         """
-        return json.dumps({"trial": _trial_to_json(self.trial), "attempt": self.attempt})
+        found = {"trial": _trial_to_json(self.trial), "attempt": self.attempt, "connection": self.connection.to_json()}
+        return json.dumps(found)
 
     @classmethod
     def from_text(cls, text: str) -> Handle:
@@ -61,10 +130,14 @@ class Handle:
             text: What `to_text` has returned.
 
         Returns:
-            The handle, without settings.
+            The handle; its passwords are those of the environment.
+
+        Raises:
+            ConfigError: A setting of the environment is invalid; the message names it.
         """
         found = json.loads(text)
-        return cls(_trial_from_json(found["trial"]), found["attempt"])
+        connection = Connection.from_json(found["connection"])
+        return cls(_trial_from_json(found["trial"]), found["attempt"], connection)
 
 
 @dataclass(frozen=True)
@@ -75,11 +148,13 @@ class Mark:
         trial: The trial that wrote the checkpoint.
         path: Path of the checkpoint; None if it is not known.
         step: Step of the checkpoint; later rows are superseded when the trial is resumed from it. None if it has none.
+        attempt: Key of the attempt that wrote the checkpoint; None if the log has that attempt.
     """
 
     trial: Trial
     path: str | None
     step: int | float | None
+    attempt: str | None = None
 
 
 def write_mark(mark: Mark) -> None:
@@ -93,7 +168,7 @@ def write_mark(mark: Mark) -> None:
     """
     target = Path(f"{mark.path}{_SUFFIX}")
     draft = target.with_name(f"{target.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"trial": _trial_to_json(mark.trial), "step": mark.step}))
+    draft.write_text(json.dumps({"trial": _trial_to_json(mark.trial), "step": mark.step, "attempt": mark.attempt}))
     draft.replace(target)
 
 
@@ -112,7 +187,8 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
     target = Path(f"{os.fspath(path)}{_SUFFIX}")
     try:
         found = json.loads(target.read_text())
-        return Mark(_trial_from_json(found["trial"]), os.fspath(path), found["step"])
+        # Earlier versions wrote no attempt.
+        return Mark(_trial_from_json(found["trial"]), os.fspath(path), found["step"], found.get("attempt"))
     except FileNotFoundError:
         raise ItemNotFound(f"resume: expected {target}, which checkpoint() writes beside a checkpoint") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

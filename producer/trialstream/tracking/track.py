@@ -12,24 +12,23 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound, TrialStreamError
+from trialstream_schemas.errors import InvalidType, ItemNotFound, TrialStreamError
 from trialstream_schemas.model.attempts import MAX_KEY_BYTES, MAX_RANKS, Attempt
 from trialstream_schemas.model.status import Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.config import Config, check_timeout
-from trialstream.connect import protocol_of
 from trialstream.tracking.capture import Captures, checked_capture
 from trialstream.tracking.context import enter
 from trialstream.tracking.faults import Faults
-from trialstream.tracking.handle import ENVIRONMENT, Handle, Mark, read_mark
+from trialstream.tracking.handle import ENVIRONMENT, Connection, Handle, Mark, read_mark
 from trialstream.tracking.launch import Launch, detect
 from trialstream.tracking.tracker import Tracker
 from trialstream.tracking.trackers import AsyncTracker, SyncTracker
 from trialstream.tracking.values import plain_name, plain_values
 
 if TYPE_CHECKING:
-    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.kafka.protocol import LoggingProtocol
 
 __all__ = ["Attachment", "track"]
 
@@ -57,21 +56,19 @@ class _Block(ABC):
     """A tracker that is yet to be opened: a block to enter, plain or `async`, or `start`.
 
     Args:
-        config: Settings of the connection.
-        timeout: Maximum duration of any wait, seconds.
+        connection: The place to which the tracker logs.
         capture: Kinds of captures.
         faults: Takes the errors.
     """
 
-    def __init__(self, config: Config, timeout: float, capture: frozenset[str], faults: Faults) -> None:
-        self._config = config
-        self._timeout = timeout
+    def __init__(self, connection: Connection, capture: frozenset[str], faults: Faults) -> None:
+        self._connection = connection
         self._capture = capture
         self._faults = faults
         self._tracker: SyncTracker | AsyncTracker
 
     @abstractmethod
-    async def _begin(self, protocol: KafkaProtocol) -> _Begun:
+    async def _begin(self, protocol: LoggingProtocol) -> _Begun:
         """Create, find and start the trial, over an open protocol."""
 
     def start(self) -> SyncTracker:
@@ -85,7 +82,7 @@ class _Block(ABC):
             LogMismatch: MongoDB belongs to another log than Kafka, or the topics were recreated.
             ItemNotFound: There is no such trial to resume.
         """
-        protocol = self._make_protocol()
+        protocol = self._connection.make_protocol()
         protocol.lifecycle.open_blocking()
         try:
             begun = protocol.lifecycle.run(self._begin, protocol)
@@ -106,7 +103,7 @@ class _Block(ABC):
         self._tracker.finish(exc_val)
 
     async def __aenter__(self) -> AsyncTracker:
-        protocol = self._make_protocol()
+        protocol = self._connection.make_protocol()
         await protocol.open()
         try:
             begun = await self._begin(protocol)
@@ -128,15 +125,7 @@ class _Block(ABC):
         tracker.at_end(enter(tracker))
         tracker.at_end(_offer(begun.handle))
         if self._capture:
-            Captures(self._capture, begun.place).start(tracker)
-
-    def _make_protocol(self) -> KafkaProtocol:
-        from trialstream.kafka.protocol import KafkaProtocol  # noqa: PLC0415 (heavy)
-
-        protocol = protocol_of(self._config, timeout=self._timeout)
-        if not isinstance(protocol, KafkaProtocol):
-            raise InvalidValue("track: expected settings of a protocol that can log, got read_only or projection")
-        return protocol
+            tracker.faults.call("capture", Captures(self._capture, begun.place).start, tracker)
 
 
 class track(_Block):  # noqa: N801 (used like a function)
@@ -169,6 +158,7 @@ class track(_Block):  # noqa: N801 (used like a function)
             step: rows of later steps are superseded, and none is deleted.
         capture: What is captured beside the log calls: True for all, False for nothing, or names of `capture.KINDS`.
         timeout: Maximum duration of any wait, seconds.
+        url: A place without servers, as for `connect`: `memory:NAME` in tests. None for Kafka and MongoDB.
         **settings: Settings as for `connect`, such as `kafka`, `mongo`, `prefix`, `offline`.
 
     Raises:
@@ -193,9 +183,12 @@ class track(_Block):  # noqa: N801 (used like a function)
         resume: str | os.PathLike[str] | None = None,
         capture: bool | Iterable[str] = True,
         timeout: float = 30.0,
+        url: str | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(Config.from_env(**settings), check_timeout(timeout), checked_capture(capture), Faults())
+        place = Config.from_env(**settings) if url is None else url
+        connection = Connection(place, check_timeout(timeout), {} if url is None else settings)
+        super().__init__(connection, checked_capture(capture), Faults())
         lost = self._faults.lost
         self._launch = detect(run_id=run_id) if ranks else Launch(run_id)
         self._project = None if project is None else Project(name=project)
@@ -221,7 +214,7 @@ class track(_Block):  # noqa: N801 (used like a function)
 
         Args:
             handle: What `Tracker.handle` has returned there; None for the trial of the process that has started this
-                one, forked or not. Without a handle, the settings are those of the environment.
+                one, forked or not. Without a handle, passwords are those of the environment.
             capture: As for `track`.
 
         Returns:
@@ -239,7 +232,7 @@ class track(_Block):  # noqa: N801 (used like a function)
             handle = Handle.from_text(text)
         return Attachment(handle, checked_capture(capture))
 
-    async def _begin(self, protocol: KafkaProtocol) -> _Begun:
+    async def _begin(self, protocol: LoggingProtocol) -> _Begun:
         launch = self._launch
         mark = None if self._resume is None else await self._mark(protocol, self._resume)
         trial = await self._create(protocol) if mark is None else mark.trial
@@ -253,11 +246,12 @@ class track(_Block):  # noqa: N801 (used like a function)
             world_size=min(place.world_size or 1, MAX_RANKS),
             host=socket.gethostname(),
             resume_step=None if mark is None else mark.step,
+            resumes=None if mark is None else mark.attempt,
         )
         await protocol.log_trial_start(trial, attempt=attempt)
-        return _Begun(Handle(trial, attempt.key, self._config, self._timeout), place, mark)
+        return _Begun(Handle(trial, attempt.key, self._connection), place, mark)
 
-    async def _create(self, protocol: KafkaProtocol) -> Trial:
+    async def _create(self, protocol: LoggingProtocol) -> Trial:
         """Create the trial, its project and its group, without waiting for their outcomes."""
         if self._project is not None:
             await protocol.new_project(self._project, wait=False)
@@ -273,7 +267,7 @@ class track(_Block):  # noqa: N801 (used like a function)
         assert trial is not None  # with auto_increment
         return trial
 
-    async def _mark(self, protocol: KafkaProtocol, resume: str) -> Mark | None:
+    async def _mark(self, protocol: LoggingProtocol, resume: str) -> Mark | None:
         """Find what is to be resumed; None if that is to be created."""
         if resume == "auto":
             try:
@@ -291,7 +285,7 @@ class track(_Block):  # noqa: N801 (used like a function)
         try:
             return read_mark(resume)
         except ItemNotFound:
-            if self._config.offline:
+            if self._connection.offline:
                 raise
             found = await protocol.fetch_trials({"metadata.checkpoint.path": resume}, sort="-created", limit=1)
             if found:
@@ -308,10 +302,10 @@ class Attachment(_Block):
     """
 
     def __init__(self, handle: Handle, capture: frozenset[str]) -> None:
-        super().__init__(handle.config or Config.from_env(), handle.timeout, capture, Faults())
+        super().__init__(handle.connection, capture, Faults())
         self._handle = handle
 
-    async def _begin(self, protocol: KafkaProtocol) -> _Begun:
+    async def _begin(self, protocol: LoggingProtocol) -> _Begun:
         handle = self._handle
         # Without a rank, so that its end does not end the trial.
         await protocol.log_trial_start(handle.trial, attempt=Attempt(handle.attempt, host=socket.gethostname()))

@@ -33,7 +33,7 @@ from trialstream.tracking.summary import Summary
 from trialstream.tracking.values import plain_name, plain_value, plain_values
 
 if TYPE_CHECKING:
-    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.kafka.protocol import LoggingProtocol
     from trialstream.kafka.session import Rest
 
 __all__ = ["Tracker"]
@@ -66,7 +66,7 @@ class Tracker:
     """
 
     def __init__(
-        self, protocol: KafkaProtocol, handle: Handle, faults: Faults, place: Launch, resume: Mark | None
+        self, protocol: LoggingProtocol, handle: Handle, faults: Faults, place: Launch, resume: Mark | None
     ) -> None:
         self.trial = handle.trial
         self.rank = place.rank
@@ -104,7 +104,8 @@ class Tracker:
     @property
     def url(self) -> str | None:
         """Address of the trial's page, if the setting `dashboard` has the address of a dashboard; otherwise None."""
-        dashboard = self._handle.config.dashboard if self._handle.config else ""
+        place = self._handle.connection.place
+        dashboard = place if isinstance(place, str) else place.dashboard
         return f"{dashboard.rstrip('/')}/trials/{self.uid}" if dashboard else None
 
     @property
@@ -284,7 +285,7 @@ class Tracker:
             text = os.fspath(path)
             self.log_metadata({"checkpoint": {"path": text, "step": at}})
             if self.rank in (None, 0) and Path(text).parent.is_dir():
-                write_mark(Mark(self.trial, text, at))
+                write_mark(Mark(self.trial, text, at, self._handle.attempt))
         except Exception as error:  # noqa: BLE001 (as in log)
             self.faults.report("checkpoint", error)
 

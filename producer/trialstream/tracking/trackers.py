@@ -11,7 +11,7 @@ from trialstream.sync import SyncProtocol
 from trialstream.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
-    from trialstream.kafka.protocol import KafkaProtocol
+    from trialstream.kafka.protocol import LoggingProtocol
 
 __all__ = ["AsyncTracker", "SyncTracker"]
 
@@ -56,7 +56,7 @@ class AsyncTracker(Tracker):
     """The tracker of async code; made by `async with track(…) as t:`."""
 
     @property
-    def protocol(self) -> KafkaProtocol:
+    def protocol(self) -> LoggingProtocol:
         """The protocol beneath, for all else: creating, fetching, claiming."""
         return self._protocol
 

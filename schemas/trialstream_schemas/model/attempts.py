@@ -1,7 +1,8 @@
 """Attempts of a trial: each start of a training run, with the processes that take part in it.
 
-Attempts are numbered 1, 2, 3 … in the order in which the log first names them. A writer takes part in at most one
-attempt of a trial; a writer that takes part in none has the attempt number 0.
+Attempts are numbered 1, 2, 3 … in the order in which the log first names them: with a start of its own, or as the one
+that another attempt resumes, whose events may come late. A writer takes part in at most one attempt of a trial; a
+writer that takes part in none has the attempt number 0.
 
 An attempt with a `resume_step` rewinds the trial. A row is *superseded* if its step is a number and an attempt after
 that of its writer has a smaller `resume_step`. This depends on the attempt of the writer and on the step alone, and not
@@ -55,6 +56,8 @@ class Attempt:
         host: Name of the machine, at most `MAX_HOST_BYTES` (255) in UTF-8.
         resume_step: Step of the checkpoint from which the attempt resumes: rows of earlier attempts with a larger step
             are superseded. None if the attempt rewinds nothing.
+        resumes: Key of the attempt that wrote the checkpoint; None if it is unknown. Its place is before this attempt,
+            also if its own events come to the log later, such as from a spool.
 
     Raises:
         InvalidType: A field has the wrong type; the message names the field.
@@ -67,16 +70,21 @@ class Attempt:
     world_size: int | None = None
     host: str = ""
     resume_step: int | float | None = None
+    resumes: str | None = None
 
     def __post_init__(self) -> None:
         checked = {
             "key": _text(self.key, "Attempt.key", MAX_KEY_BYTES),
+            "resumes": None if self.resumes is None else _text(self.resumes, "Attempt.resumes", MAX_KEY_BYTES),
             "world_size": _count(self.world_size, "Attempt.world_size", 1, MAX_RANKS),
             "host": _text(self.host, "Attempt.host", MAX_HOST_BYTES),
             "resume_step": _numeric_step(self.resume_step, "Attempt.resume_step"),
         }
-        if not checked["key"]:
-            raise InvalidValue("Attempt.key: expected a key, got an empty str")
+        for name in ("key", "resumes"):
+            if checked[name] == "":
+                raise InvalidValue(f"Attempt.{name}: expected a key, got an empty str")
+        if self.resumes == self.key:
+            raise InvalidValue(f"Attempt.resumes: expected the key of another attempt, got {self.key!r}")
         ranks = MAX_RANKS if checked["world_size"] is None else self.world_size
         assert ranks is not None
         checked["rank"] = _count(self.rank, "Attempt.rank", 0, ranks - 1)
@@ -91,7 +99,7 @@ class TrialAttempt:
     Attributes:
         key: Key that the processes of the attempt share.
         number: 1, 2, 3 … in the order in which the log first names the attempts of the trial.
-        started: Time of the start that first named the attempt, UTC.
+        started: Time of the first start of it in the log, UTC; until then, that of the attempt that resumes it.
         resume_step: Step from which the attempt resumed, of the first start of it that has one; None if none has one.
         world_size: Number of ranks, of the first start that has one; None if it is unknown.
     """

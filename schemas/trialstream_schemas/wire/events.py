@@ -154,6 +154,7 @@ class TrialStarted(TrialEvent):
         world_size: Number of ranks of the attempt, or None.
         host: Name of the machine, or empty.
         resume_step: Step from which the attempt resumes, or None.
+        resumes: Key of the attempt that wrote the checkpoint, whose place is before this attempt; or None.
     """
 
     attempt: str | None = None
@@ -161,6 +162,7 @@ class TrialStarted(TrialEvent):
     world_size: int | None = None
     host: str = ""
     resume_step: int | float | None = None
+    resumes: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

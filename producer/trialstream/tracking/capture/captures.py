@@ -114,6 +114,8 @@ class Captures:
             tracker: Takes what is captured.
         """
         self._tracker = tracker
+        tracker.at_commit(self.flush)
+        tracker.at_end(self.stop)
         for name in ("stdout", "stderr", "logging", "warnings"):
             if name in self._kinds:
                 self._pieces[name] = Pieces(self._world_size)
@@ -128,8 +130,6 @@ class Captures:
         if "event_loop" in self._kinds and _runs_loop():
             self._stops.append(EventLoop(tracker).stop)
         _active.add(self)
-        tracker.at_commit(self.flush)
-        tracker.at_end(self.stop)
         self._thread.start()
 
     def stop(self) -> None:
@@ -137,7 +137,8 @@ class Captures:
         _active.discard(self)
         self.stop_copying()
         self._stopped.set()
-        self._thread.join(_STOP_SECONDS)  # the facts of a short trial are logged too
+        if self._thread.ident is not None:  # the start may have failed
+            self._thread.join(_STOP_SECONDS)  # the facts of a short trial are logged too
         self._is_abandoned = True
 
     def flush(self) -> None:
