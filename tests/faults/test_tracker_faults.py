@@ -157,6 +157,7 @@ async def push(config: Config) -> None:
 HOW = pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.slow)])
 
 
+@pytest.mark.slow
 @HOW
 def test_trackers_while_kafka_is_away(served, start, stack, tmp_path, how):
     """Blocks are entered and left in time, at SIGTERM too; all is in the spools, also of a process that was killed."""
@@ -217,6 +218,7 @@ def test_a_tracker_that_starts_and_ends_without_mongodb(served, start, stack, tm
 # --- Forks
 
 
+@pytest.mark.slow
 def test_children_of_a_tracker(served, start):
     """Forked children neither hang nor log to the parent's trial nor end it, in whatever way they end."""
     child = start(served, "forks", "forked")
