@@ -82,7 +82,7 @@ class _Block(ABC):
             LogMismatch: MongoDB belongs to another log than Kafka, or the topics were recreated.
             ItemNotFound: There is no such trial to resume.
         """
-        protocol = self._connection.make_protocol()
+        protocol = self._make_protocol()
         protocol.lifecycle.open_blocking()
         try:
             begun = protocol.lifecycle.run(self._begin, protocol)
@@ -103,7 +103,7 @@ class _Block(ABC):
         self._tracker.finish(exc_val)
 
     async def __aenter__(self) -> AsyncTracker:
-        protocol = self._connection.make_protocol()
+        protocol = self._make_protocol()
         await protocol.open()
         try:
             begun = await self._begin(protocol)
@@ -126,6 +126,9 @@ class _Block(ABC):
         tracker.at_end(_offer(begun.handle))
         if self._capture:
             tracker.faults.call("capture", Captures(self._capture, begun.place).start, tracker)
+
+    def _make_protocol(self) -> LoggingProtocol:
+        return self._connection.make_protocol()
 
 
 class track(_Block):  # noqa: N801 (used like a function)
