@@ -92,7 +92,7 @@ constraints:
 	$(COMPILE) --only-binary :all: pyproject.toml --extra local --extra capture --group dev -o constraints.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt pyproject.toml --group build -o constraints-image.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt --group peers -o constraints-peers.txt
-	$(COMPILE) -c constraints.txt -c constraints-peers.txt --group integrations -o constraints-integrations.txt
+	$(COMPILE) -c constraints.txt --group integrations -o constraints-integrations.txt
 
 clean:
 	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
