@@ -5,12 +5,15 @@ FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin trialstream
 WORKDIR /opt/trialstream
 
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints-image.txt README.md LICENSE ./
 COPY schemas schemas
 COPY producer producer
 COPY consumer consumer
 COPY console console
-RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+        -r constraints-image.txt \
+    && pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
+    && pip check
 
 USER trialstream
 # Logs are not buffered.

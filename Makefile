@@ -5,15 +5,20 @@ BIN    := $(VENV)/bin
 DURATION ?= 60
 SEED     ?= 1
 
-.PHONY: demo test test-integrations faults up down lint fmt bench bench-quick peers soak clean constraints install
+# Only pinned files are installed, and no sdist is built, whose build might fetch packages that are not pinned.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+PINNED  := --require-hashes --only-binary :all:
+
+.PHONY: demo test test-integrations faults up down lint fmt bench bench-quick peers soak sbom clean constraints install
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trialstream needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e '.[local,capture]'
+	$(INSTALL) $(PINNED) -r constraints.txt
+	$(INSTALL) --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
 
 demo: install
@@ -28,7 +33,7 @@ test-integrations: $(VENV)/.integrations
 	$(BIN)/python -m pytest tests/integrations
 
 $(VENV)/.integrations: $(VENV)/.installed constraints-integrations.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -c constraints-integrations.txt --group integrations
+	$(INSTALL) $(PINNED) --no-binary antlr4-python3-runtime --no-build-isolation -r constraints-integrations.txt
 	touch $@
 
 faults: install
@@ -66,24 +71,28 @@ bench-quick: install
 peers: $(VENV)/.peers
 
 $(VENV)/.peers: $(VENV)/.installed constraints-peers.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -c constraints-peers.txt --group peers
+	$(INSTALL) $(PINNED) -r constraints-peers.txt
 	touch $@
 
 # Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install
 	PYTHONPATH=tests/faults:tests/integration:tests/property $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
 
+# The packages that the wheel requires, as CycloneDX.
+sbom: install
+	$(BIN)/python release/sbom.py dist/trialstream.cdx.json
+
+# For every platform and every Python from 3.11 on; each file has what is installed with one command.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-annotate --custom-compile-command 'make constraints'
+
 constraints:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --group dev -e '.[local,capture]'
-	$(BIN)/python -m pip freeze --all --exclude-editable > constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group peers
-	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vxFf constraints.txt > constraints-peers.txt
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group integrations
-	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vxFf constraints.txt > constraints-integrations.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --only-binary :all: pyproject.toml --extra local --extra capture --group dev -o constraints.txt
+	$(COMPILE) --only-binary :all: -c constraints.txt pyproject.toml --group build -o constraints-image.txt
+	$(COMPILE) --only-binary :all: -c constraints.txt --group peers -o constraints-peers.txt
+	$(COMPILE) -c constraints.txt --group integrations -o constraints-integrations.txt
 
 clean:
 	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -6,20 +6,20 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import ConfigError
 
-if TYPE_CHECKING:
-    import ssl
+from trialstream.credentials import secret_of
 
-__all__ = ["Config", "FilePath", "check_timeout"]
+__all__ = ["Config", "FilePath", "Tokens", "check_timeout"]
 
 FilePath: TypeAlias = str | os.PathLike[str]
+Tokens: TypeAlias = Callable[[], str | Awaitable[str]] | None
 
 # Kafka topic names allow dots and MongoDB database names do not; the prefix is part of both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
@@ -42,7 +42,7 @@ _MIN_BYTES = 16 * 1024 * 1024
 _PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DATABASE_BYTES = 63
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_SASL_MECHANISMS = ("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")  # empty: PLAIN
+_SASL_MECHANISMS = ("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")  # empty: PLAIN
 # Kafka's requests hold the partition count in 32 bits and the replication factor in 16.
 _MAX_COUNTS = {"partitions": 2**31 - 1, "replication": 2**15 - 1}
 # A host with an optional port; an IPv6 address may stand in brackets.
@@ -87,6 +87,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _function(value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise TypeError
+    return value
+
+
 @dataclass(frozen=True)
 class _Type:
     """Type of a field.
@@ -94,12 +100,13 @@ class _Type:
     Attributes:
         wanted: Description of its values.
         check: Returns a given value; raises TypeError, ValueError or OverflowError if it is not of the type.
-        parse: Converts the text of an environment variable; raises ValueError or KeyError if it cannot.
+        parse: Converts the text of an environment variable; raises ValueError or KeyError if it cannot. None if no text
+            is a value.
     """
 
     wanted: str
     check: Callable[[Any], Any]
-    parse: Callable[[str], Any] = str
+    parse: Callable[[str], Any] | None = str
 
 
 # By the annotation of a field.
@@ -109,6 +116,7 @@ _TYPES = {
     "int": _Type("a whole number", _whole_number, int),
     "float": _Type("a number", _number, float),
     "bool": _Type("true or false", _flag, lambda text: _FLAGS[text.lower()]),
+    "Tokens": _Type("a function that returns a token", _function, None),
 }
 
 
@@ -116,11 +124,15 @@ _TYPES = {
 class Config:
     """Settings of a connection or a consumer.
 
-    `from_env` reads each field `x` that is not given from the environment variable `TRIALSTREAM_X`.
+    `from_env` reads each field `x` that is not given from the environment variable `TRIALSTREAM_X`. A field that may
+    hold a secret is not shown by `repr`, and is also read from the file that `TRIALSTREAM_X_FILE` names.
 
     Attributes:
         kafka: Bootstrap servers, `host:port[,host:port...]`.
-        mongo: MongoDB URI of a replica set (one node is enough), since the fold writes in transactions.
+        mongo: MongoDB URI of a replica set (one node is enough), since the fold writes in transactions; never shown by
+            `repr`.
+        mongo_password: Password of the user in the URI, if the URI has none; never shown by `repr`.
+        mongo_ssl_password: Password of the key in the URI's `tlsCertificateKeyFile`; never shown by `repr`.
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
         partitions: Partition count of `<prefix>.trials`; used only when the topics are created.
         replication: Replication factor of the topics; used only when they are created. Use 3 in production.
@@ -142,16 +154,23 @@ class Config:
             field of users' keys, such as `parameters`, is indexed by each key.
         dashboard: Address of a dashboard, of which `Tracker.url` is a page; empty if there is none.
         kafka_security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
-        kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        kafka_sasl_mechanism: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`; empty means `PLAIN`.
         kafka_sasl_username: SASL user.
         kafka_sasl_password: SASL password; never shown by `repr`.
         kafka_ssl_cafile: PEM file of the trusted certificate authorities; empty means the system's.
         kafka_ssl_certfile: PEM file of the client certificate.
-        kafka_ssl_keyfile: PEM file of the client key.
+        kafka_ssl_keyfile: PEM file of the client key; empty if `kafka_ssl_certfile` has it.
+        kafka_ssl_password: Password of the client key, if that is encrypted; never shown by `repr`.
+        kafka_token: Function that returns the token of `OAUTHBEARER`, called for each connection. A plain function runs
+            in a thread, a coroutine function in the event loop of the I/O thread; both have 10 s. It is not read from
+            the environment.
+        kafka_token_file: File with the token of `OAUTHBEARER`, read for each connection.
     """
 
     kafka: str = "127.0.0.1:9092"
     mongo: str = field(default="mongodb://127.0.0.1:27017/?replicaSet=trialstream", repr=False)
+    mongo_password: str = field(default="", repr=False)
+    mongo_ssl_password: str = field(default="", repr=False)
     prefix: str = "trialstream"
     partitions: int = 8
     replication: int = 1
@@ -174,6 +193,9 @@ class Config:
     kafka_ssl_cafile: FilePath = ""
     kafka_ssl_certfile: FilePath = ""
     kafka_ssl_keyfile: FilePath = ""
+    kafka_ssl_password: str = field(default="", repr=False)
+    kafka_token: Tokens = field(default=None, repr=False)
+    kafka_token_file: FilePath = ""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -231,6 +253,8 @@ class Config:
     def from_env(cls, **given: Any) -> Config:
         """Take each setting from the arguments, then from `TRIALSTREAM_<NAME>`, then from the defaults.
 
+        A secret is taken from the file that `TRIALSTREAM_<NAME>_FILE` names if that is set.
+
         Args:
             **given: Fields by name; None means not given.
 
@@ -242,20 +266,30 @@ class Config:
         """
         settings = {name: value for name, value in given.items() if value is not None}
         for each in fields(cls):
-            text = os.environ.get(f"TRIALSTREAM_{each.name.upper()}")
-            if text is None or each.name in settings:
+            kind, variable = _TYPES[str(each.type)], f"TRIALSTREAM_{each.name.upper()}"
+            if each.name in settings or kind.parse is None:
                 continue
-            kind = _TYPES[str(each.type)]
+            text = os.environ.get(variable) if each.repr else secret_of(variable)
+            if text is None:
+                continue
             try:
                 settings[each.name] = kind.parse(text)
             except (ValueError, KeyError):
-                raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: expected {kind.wanted}, got {text!r}") from None
+                raise ConfigError(f"{variable}: expected {kind.wanted}, got {text!r}") from None
         return cls(**settings)
 
     @property
     def mongo_hosts(self) -> str:
         """Hosts of MongoDB, as in the URI but without credentials and options."""
-        return self.mongo.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
+        return self._mongo_place().rpartition("@")[2]
+
+    @property
+    def mongo_user(self) -> str:
+        """User of MongoDB as in the URI, with `:` and the password if the URI has one; empty if it has none."""
+        return self._mongo_place().rpartition("@")[0]
+
+    def _mongo_place(self) -> str:
+        return self.mongo.partition("://")[2].partition("?")[0].partition("/")[0]
 
     @property
     def trials_topic(self) -> str:
@@ -299,34 +333,17 @@ class Config:
             Keyword arguments for aiokafka.
 
         Raises:
-            ConfigError: A certificate or key file cannot be read.
+            ConfigError: Settings of TLS and authentication do not fit together, or a certificate or key file cannot be
+                read.
         """
-        settings: dict[str, Any] = {
+        from trialstream.kafka_security import security_settings  # noqa: PLC0415 (heavy)
+
+        return {
             "bootstrap_servers": self.kafka,
-            "security_protocol": self.kafka_security_protocol,
             # aiokafka's default of 40 s would make every stop() against a dead broker that slow.
             "request_timeout_ms": 10_000,
+            **security_settings({each.name: getattr(self, each.name) for each in fields(self)}),
         }
-        if self.kafka_security_protocol.endswith("SSL"):
-            settings["ssl_context"] = self._ssl_context()
-        if self.kafka_security_protocol.startswith("SASL"):
-            settings["sasl_mechanism"] = self.kafka_sasl_mechanism or "PLAIN"
-            settings["sasl_plain_username"] = self.kafka_sasl_username
-            settings["sasl_plain_password"] = self.kafka_sasl_password
-        return settings
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        import ssl  # noqa: PLC0415 (heavy)
-
-        at = f"kafka_ssl_cafile {self.kafka_ssl_cafile!r}"
-        try:
-            context = ssl.create_default_context(cafile=self.kafka_ssl_cafile or None)
-            if self.kafka_ssl_certfile:
-                at = f"kafka_ssl_certfile {self.kafka_ssl_certfile!r}, kafka_ssl_keyfile {self.kafka_ssl_keyfile!r}"
-                context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile or None)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"{at}: {error}") from error
-        return context
 
 
 def _check_servers(servers: str) -> None:

@@ -18,14 +18,22 @@ USER, PASSWORD = "ada", "hunter2"
 
 _LISTENERS = """\
 listeners=BROKER://{host}:{kafka},CONTROLLER://{host}:{controller},TLS://{host}:{tls},SASL://{host}:{sasl},\
-LOST://{host}:{lost}
-advertised.listeners=BROKER://{host}:{kafka},TLS://{host}:{tls},SASL://{host}:{sasl},LOST://broker.invalid:{lost}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_PLAINTEXT,LOST:PLAINTEXT
+LOST://{host}:{lost},OAUTH://{host}:{oauth}
+advertised.listeners=BROKER://{host}:{kafka},TLS://{host}:{tls},SASL://{host}:{sasl},LOST://broker.invalid:{lost},\
+OAUTH://{host}:{oauth}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_PLAINTEXT,LOST:PLAINTEXT,\
+OAUTH:SASL_PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location={pem}
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl.plain.sasl.jaas.config=\
 org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.sasl.jaas.config=\
+org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.oauth.oauthbearer.sasl.server.callback.handler.class=\
+org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler
+listener.name.oauth.oauthbearer.connections.max.reauth.ms=3600000
 """
 
 
@@ -38,6 +46,8 @@ class SecureServers:
         kafka_tls: Listener with TLS.
         kafka_sasl: Listener with SASL PLAIN, without TLS.
         kafka_lost: Listener without security, whose advertised name has no address.
+        kafka_oauth: Listener with OAUTHBEARER, without TLS, that takes unsigned tokens and ends a connection when its
+            token expires.
         mongo: mongod without security.
         mongo_tls: mongod with TLS and authentication.
         ca: PEM file of the authority.
@@ -47,6 +57,7 @@ class SecureServers:
     kafka_tls: str
     kafka_sasl: str
     kafka_lost: str
+    kafka_oauth: str
     mongo: str
     mongo_tls: str
     ca: Path
@@ -107,7 +118,7 @@ def secure_servers(folder: Path) -> Iterator[SecureServers]:
     kafka_folder = folder / "kafka"
     kafka_folder.mkdir()
     kafka = _SecureKafka(kafka_folder, ports, "MkU3OEVBNTcwNTJENDM2Qg", binaries.kafka_class_path(lambda *_: None))
-    known = {"host": HOST, "kafka": ports.kafka, "controller": ports.controller, "pem": pem}
+    known = {"host": HOST, "kafka": ports.kafka, "controller": ports.controller, "oauth": ports.mongo, "pem": pem}
     kafka.extra = _LISTENERS.format(**known, **extra, user=USER, password=PASSWORD)
     tls = ("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(pem), "--tlsCAFile", str(ca))
     with ExitStack() as running:
@@ -124,6 +135,7 @@ def secure_servers(folder: Path) -> Iterator[SecureServers]:
             kafka_tls=f"{HOST}:{extra['tls']}",
             kafka_sasl=f"{HOST}:{extra['sasl']}",
             kafka_lost=f"{HOST}:{extra['lost']}",
+            kafka_oauth=f"{HOST}:{ports.mongo}",
             mongo=f"{HOST}:{mongo}",
             mongo_tls=f"{HOST}:{mongo_tls}",
             ca=ca,

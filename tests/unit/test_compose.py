@@ -239,14 +239,16 @@ def test_mongodb_is_a_replica_set_that_its_health_check_initiates():
 
 
 def test_the_image_installs_the_project():
-    """The image installs the project without an extra, pinned by the constraints file, and copies all its files."""
+    """The image installs pinned packages by hash, then the project alone, and copies all its files."""
     instructions = dockerfile()
     [install] = [arguments for name, arguments in instructions if name == "RUN" and "pip install" in arguments]
     copied = {source for name, arguments in instructions if name == "COPY" for source in arguments.split()[:-1]}
     admitted = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
-    assert shlex.split(install)[-1] == "."
-    assert "-c constraints.txt" in install
+    packages, project, check = (shlex.split(each) for each in install.split("&&"))
+    assert {"--no-deps", "--require-hashes", "-r", "constraints-image.txt"} < set(packages)
+    assert {"--no-deps", "--no-build-isolation"} < set(project)
+    assert (project[-1], check) == (".", ["pip", "check"])
     assert copied == admitted
     assert all((ROOT / each).exists() for each in copied)
     packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]

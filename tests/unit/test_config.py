@@ -34,7 +34,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
     wanted = {each.name: given.get(each.type, f"given-{each.name}") for each in dataclasses.fields(Config)}
     wanted |= {"mongo": "mongodb://a", "prefix": "p-1_A", "kafka_security_protocol": "SASL_SSL"}
     wanted |= {"spool": "always", "when_full": "raise", "kafka_sasl_mechanism": "SCRAM-SHA-256"}
-    wanted |= {"replication": 3}
+    wanted |= {"replication": 3, "kafka_token": None}  # a function, which no text is
     for name, value in wanted.items():
         monkeypatch.setenv(f"TRIALSTREAM_{name.upper()}", str(value))
 
@@ -120,6 +120,7 @@ def test_values_of_another_type_are_refused(each):
         "int": ("8", 8.0, None, True),
         "float": ("1", None, True, 1j),
         "bool": ("no", 1, None),
+        "Tokens": ("hunter2", b"hunter2", 7),
     }
     for value in wrong[each.type]:
         with pytest.raises(ConfigError, match=f"^{each.name}: expected ") as caught:

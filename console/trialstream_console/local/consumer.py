@@ -16,8 +16,14 @@ __all__ = ["ConsumerService", "environment"]
 
 
 def environment(config: Config) -> dict[str, str]:
-    """Return the configuration as environment variables that `Config.from_env` reads back."""
-    return {f"TRIALSTREAM_{each.name.upper()}": str(getattr(config, each.name)) for each in fields(config)}
+    """Return the configuration as environment variables that `Config.from_env` reads back.
+
+    Secrets replace the files that the environment of this process may name for them. The function `kafka_token` is left
+    out.
+    """
+    readable = [each for each in fields(config) if each.name != "kafka_token"]
+    files = {f"TRIALSTREAM_{each.name.upper()}_FILE": "" for each in readable if not each.repr}
+    return files | {f"TRIALSTREAM_{each.name.upper()}": str(getattr(config, each.name)) for each in readable}
 
 
 class ConsumerService(Server):

@@ -18,7 +18,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
 from trialstream.reading.diagnosis import mongo_address, mongo_trouble
-from trialstream.reading.uri import check_uri
+from trialstream.reading.uri import driver_options
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import MongoUnavailable
 
@@ -57,8 +57,7 @@ def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]
     Raises:
         ConfigError: The URI of MongoDB is invalid.
     """
-    check_uri(config.mongo)
-    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **options)
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **driver_options(config), **options)
     return client
 
 

@@ -19,7 +19,7 @@ import structlog
 from aiokafka import TopicPartition
 from trialstream.config import Config
 from trialstream_schemas import errors
-from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.errors import ConfigError, TrialStreamError
 
 from trialstream_consumer.processes import exit_reason, lines, open_child
 
@@ -52,7 +52,16 @@ class Share:
     ends: Mapping[TopicPartition, int]
 
     def to_json(self) -> str:
-        """Return the share as one line."""
+        """Return the share as one line.
+
+        Raises:
+            ConfigError: The settings have a function.
+        """
+        if self.config.kafka_token is not None:
+            raise ConfigError(
+                "kafka_token: a function cannot be passed on to the processes of several workers: set "
+                "kafka_token_file, or use one worker"
+            )
         ends = [[*each, end] for each, end in self.ends.items()]
         return json.dumps([asdict(self.config), self.database, self.partitions, ends], default=str)
 
@@ -93,14 +102,16 @@ async def fold_in_process(share: Share, report: Report) -> None:
         report: Called after each batch.
 
     Raises:
+        ConfigError: The settings have a function.
         Fenced: Another process has taken a partition over.
         WorkerDied: The process was killed or failed.
         TrialStreamError: The errors of a replay: those of `Replay.fold_to`.
     """
     error: TrialStreamError | None = None
+    settings = share.to_json()
     async with open_child(_CHILD, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
-        await process.stdin.send(f"{share.to_json()}\n".encode())
+        await process.stdin.send(f"{settings}\n".encode())
         async for line in lines(process.stdout):
             kind, content = json.loads(line)
             if kind == "reached":

@@ -27,6 +27,7 @@ from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
 from trialstream.event_log.diagnosis import kafka_trouble
+from trialstream.kafka_security import check_token
 from trialstream.waiting import waiting_for
 
 __all__ = [
@@ -128,6 +129,7 @@ async def _bootstrap(client: AIOKafkaClient, config: Config) -> None:
             continue
         try:
             metadata = await connection.send(MetadataRequest(None))
+            check_token(settings, metadata)
         except BaseException as error:
             connection.close()
             if not isinstance(error, (KafkaError, TimeoutError)):

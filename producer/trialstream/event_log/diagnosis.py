@@ -20,6 +20,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from trialstream.config import Config
 from trialstream.diagnosis import STEP_SECONDS, Fault, address, connection_fault, describe, tls_fault
+from trialstream.kafka_security import TokenError, check_token
 
 __all__ = ["kafka_trouble"]
 
@@ -66,6 +67,8 @@ async def _server_fault(config: Config, host: str, port: int) -> tuple[Fault | N
         connection = await create_conn(host, port, **settings)
     except (IllegalSaslStateError, UnsupportedSaslMechanismError) as error:
         return Fault("authentication", f"{error}: check kafka_security_protocol, kafka_sasl_mechanism"), set()
+    except TokenError as error:
+        return Fault("authentication", error.args[0]), set()
     except SaslAuthenticationFailed as error:
         return Fault("authentication", f"{error}: check {_CREDENTIALS}"), set()
     except (TimeoutError, KafkaTimeoutError, RequestTimedOutError):
@@ -81,6 +84,9 @@ async def _metadata_fault(
 ) -> tuple[Fault | None, set[tuple[str, int]]]:
     try:
         metadata = await connection.send(MetadataRequest([]))
+        check_token(settings, metadata)
+    except TokenError as error:
+        return Fault("authentication", error.args[0]), set()
     except (TimeoutError, KafkaTimeoutError, RequestTimedOutError):
         return Fault("connection", "accepted, but there is no answer to a request for metadata"), set()
     except KafkaError:

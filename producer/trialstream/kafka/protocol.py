@@ -40,7 +40,7 @@ from trialstream.protocol import Callback, CommitLevel, Query, Step
 from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Decision
-from trialstream.reading.uri import check_uri
+from trialstream.reading.uri import driver_options
 from trialstream.spool.checks import check_writable
 from trialstream.statistics import Statistics
 
@@ -352,7 +352,7 @@ class KafkaProtocol(LoggingProtocol):
     """
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        check_uri(config.mongo)
+        driver_options(config)  # checks them
         if not config.offline:
             config.kafka_client()  # reads the certificates
         if config.offline or config.spool == "always":  # every event goes to disk

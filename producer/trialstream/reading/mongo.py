@@ -42,7 +42,7 @@ from trialstream.reading.reader import (
     WithAttempts,
 )
 from trialstream.reading.sorting import OLDEST_FIRST
-from trialstream.reading.uri import check_uri
+from trialstream.reading.uri import driver_options
 from trialstream.reading.values import value_fields
 
 __all__ = ["MongoReader"]
@@ -74,8 +74,7 @@ class MongoReader(Reader):
     """
 
     def __init__(self, config: Config, timeout: float) -> None:
-        check_uri(config.mongo)
-        settings: dict[str, Any] = {"socketTimeoutMS": 60_000}
+        settings: dict[str, Any] = {"socketTimeoutMS": 60_000, **driver_options(config)}
         if "serverselectiontimeoutms" not in config.mongo.lower():  # a timeout in the user's URI wins
             settings["serverSelectionTimeoutMS"] = int(1000 * min(timeout, _SELECTION_SECONDS))
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(config.mongo, **settings)

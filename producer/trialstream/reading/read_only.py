@@ -14,7 +14,7 @@ from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.protocol import ReadingProtocol
 from trialstream.reading.reader import Collection, Read, Reader
-from trialstream.reading.uri import check_uri
+from trialstream.reading.uri import driver_options
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.runtime.origin import UserLine
 
@@ -60,7 +60,7 @@ class ReadOnlyProtocol(ReadingProtocol):
     ) -> None:
         seconds = check_timeout(timeout)
         if make_reader is None:
-            check_uri(config.mongo)
+            driver_options(config)  # checks them
             make_reader = functools.partial(MongoReader, config, seconds)
         super().__init__(_ReadOnlySession(config, seconds, make_reader))
         self._config = config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import re
 import socket
 import sys
 from contextlib import suppress
@@ -12,6 +13,16 @@ from importlib import metadata
 from typing import Any
 
 __all__ = ["command", "host", "packages", "python"]
+
+# Names of options whose values are secrets. `token` alone would also be the last word of --pad-token.
+_SECRET = re.compile(
+    r"(?:.*[-_.])?(?:password|passwd|passphrase|secret|credentials?"
+    r"|(?:access|account|api|auth|private|secret)[-_]?key|(?:access|api|auth|bearer|hf|hub|id|refresh)[-_]token)"
+    r"|token",
+    re.IGNORECASE,
+)
+_URL_PASSWORD = re.compile(r"(://[^\s/?#@:]*:)[^\s/?#@]+@")
+_HIDDEN = "***"
 
 
 def host() -> dict[str, Any]:
@@ -44,5 +55,22 @@ def packages() -> dict[str, str]:
 
 
 def command() -> dict[str, Any]:
-    """Return the command line and the working folder."""
-    return {"line": list(sys.orig_argv), "folder": os.getcwd()}  # noqa: PTH109 (a text)
+    """Return the command line without its secrets, and the working folder."""
+    return {"line": _without_secrets(sys.orig_argv), "folder": os.getcwd()}  # noqa: PTH109 (a text)
+
+
+def _without_secrets(arguments: list[str]) -> list[str]:
+    """Hide passwords in URLs, and the values of options whose names are those of secrets."""
+    shown: list[str] = []
+    is_value = False
+    for each in arguments:
+        name, equals, value = each.partition("=")
+        is_secret = _SECRET.fullmatch(name.lstrip("-+")) is not None
+        if is_value:
+            shown.append(_HIDDEN)
+        elif is_secret and equals and value:
+            shown.append(f"{name}={_HIDDEN}")
+        else:
+            shown.append(_URL_PASSWORD.sub(rf"\1{_HIDDEN}@", each))
+        is_value = not is_value and is_secret and not equals and each.startswith("-")
+    return shown
