@@ -16,11 +16,11 @@ CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 _HEADER_BYTES = 61
 
 
-def built(values, codec="", headers=(), first=0):
+def built(values, codec="", headers=(), first=0, key=None):
     """Return a batch of values, compressed with a codec, as a broker stores it from an offset on."""
     builder = DefaultRecordBatchBuilder(2, CODECS.get(codec, 0), 0, -1, -1, -1, 2**31 - 1)
     for offset, value in enumerate(values):
-        builder.append(offset, 1000 + offset, b"key", value, list(headers))
+        builder.append(offset, 1000 + offset, key, value, list(headers))
     batch = builder.build()
     struct.pack_into(">q", batch, 0, first)
     return bytes(batch)

@@ -78,7 +78,7 @@ def test_plain_batches_stay_as_they_are():
 def test_compressed_batches_have_the_same_records(codec):
     """Offsets, values, keys and times of a compressed batch are those of the plain one."""
     values = [b"%d" % each * 50 for each in range(100)]
-    plain, packed = built(values, first=7), built(values, codec, first=7)
+    plain, packed = built(values, first=7, key=b"key"), built(values, codec, first=7, key=b"key")
     [piece] = screened(packed, 7, (), damaged=False)
 
     def records(data):
@@ -175,7 +175,7 @@ def test_a_record_over_the_limit_is_a_note_of_its_own():
 
     assert (first, last) == (b"a", b"b")
     assert (offset, note.first, len(value)) == (1, 1, MAX_RECORD_BYTES)
-    assert "a record of 1048580 bytes, and an event can have at most 1048576" in note.reason
+    assert "a record of 1048577 bytes, and an event can have at most 1048576" in note.reason
 
 
 @given(
