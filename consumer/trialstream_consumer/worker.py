@@ -184,18 +184,14 @@ class PartitionWorker:
 
         Raises:
             Fenced: Another consumer has taken over the partition.
-            LogMismatch: The log lacks the next offset.
-            KafkaError: The next batch of the log is damaged so that its offsets are unknown.
+            LogMismatch: The log lacks an offset after the next one.
+            KafkaError: The log lacks the next offset, or its next batch is damaged so that the offsets are unknown.
             MongoUnavailable: MongoDB did not answer, so it is unknown whether the batch was written: take the partition
                 over again.
         """
-        try:
-            fetched = await self._consumer.getmany(
-                self._partition, timeout_ms=int(1000 * seconds), max_records=self._records
-            )
-        except OffsetOutOfRangeError:
-            await check_range(self._consumer, [self.checkpoint])
-            raise
+        fetched = await self._consumer.getmany(
+            self._partition, timeout_ms=int(1000 * seconds), max_records=self._records
+        )
         records = fetched.get(self._partition)
         if not records:
             return 0

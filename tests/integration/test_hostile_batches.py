@@ -152,7 +152,7 @@ async def test_the_registry_and_the_schemas(config, consumer):
     """In the registry a hostile batch is a dead letter; in the schemas topic it is skipped, by each program."""
     await ensure_topics(config)
     await send_batch(config, 0, zstd_bomb(2**26), config.registry_topic)
-    await send_batch(config, 0, built([bytes(2**20)] * 20, "gzip"), config.schemas_topic)
+    await send_batch(config, 0, built([bytes(2**20)] * 20, "gzip", key=b"k"), config.schemas_topic)
     async with SchemaTopic(config) as topic:
         assert topic.texts
     service = await run_sync(consumer, config)

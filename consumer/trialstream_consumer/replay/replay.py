@@ -15,6 +15,7 @@ from typing import Self
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_consumer
 from trialstream.event_log.ends import held_up, readable_ends
@@ -257,18 +258,28 @@ class Replay:
         if any(self._workers[each].checkpoint.offset < ends[each] for each in folded_elsewhere):
             raise Fenced(f"{self.store.database} was dropped by another process: run this command again")
 
+    def _silence(self, partition: TopicPartition) -> str:
+        """Return why no record of a partition has come."""
+        checkpoint = self._workers[partition].checkpoint
+        stable, end = self._consumer.last_stable_offset(partition), self._consumer.highwater(partition)
+        if stable is not None and end is not None and stable < end:
+            return held_up(checkpoint.id, stable)
+        return (
+            f"Kafka at {self._config.kafka} has sent no record of {checkpoint.id} for {_SILENT_SECONDS:g} s (next "
+            f"offset: {checkpoint.offset}): check that Kafka runs"
+        )
+
     async def _fold_partition(self, partition: TopicPartition, end: int, report: Report) -> None:
         worker = self._workers[partition]
         try:
             async with kafka_errors(self._config):
                 while worker.checkpoint.offset < end:
-                    if not await worker.fold_next(_SILENT_SECONDS, end):
-                        if self._consumer.last_stable_offset(partition) == worker.checkpoint.offset:
-                            raise KafkaUnavailable(held_up(worker.checkpoint.id, worker.checkpoint.offset))
-                        raise KafkaUnavailable(
-                            f"Kafka at {self._config.kafka} has sent no record of {worker.checkpoint.id} for "
-                            f"{_SILENT_SECONDS:g} s (next offset: {worker.checkpoint.offset}): check that Kafka runs"
-                        )
+                    try:
+                        if not await worker.fold_next(_SILENT_SECONDS, end):
+                            raise KafkaUnavailable(self._silence(partition))
+                    except OffsetOutOfRangeError:  # the beginning of the log was deleted meanwhile
+                        await check_range(self._consumer, [worker.checkpoint])
+                        raise
                     report(partition, worker.checkpoint.offset)
         except Fenced as error:
             raise Fenced(
