@@ -13,6 +13,7 @@ from aiokafka.record.util import encode_varint
 from trialstream.event_log.checksums import crc32c
 
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+TRANSACTIONAL, CONTROL = 0x10, 0x20
 _HEADER_BYTES = 61
 
 
@@ -30,6 +31,13 @@ def signed(batch):
     """Return a batch with its length and its checksum."""
     batch = batch[:8] + struct.pack(">i", len(batch) - 12) + batch[12:]
     return batch[:17] + struct.pack(">I", crc32c(batch[21:])) + batch[21:]
+
+
+def flagged(batch, flags, producer):
+    """Return a batch with further attributes, of a producer with an id."""
+    [attributes] = struct.unpack_from(">h", batch, 21)
+    batch = batch[:21] + struct.pack(">h", attributes | flags) + batch[23:]
+    return signed(batch[:43] + struct.pack(">q", producer) + batch[51:])
 
 
 def zstd_bomb(size):

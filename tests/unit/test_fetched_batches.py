@@ -11,14 +11,12 @@ from aiokafka import ConsumerRecord
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_batches import CODECS, built, signed, zstd_bomb
+from raw_batches import CODECS, CONTROL, TRANSACTIONAL, built, flagged, signed, zstd_bomb
 from trialstream.event_log import batches
 from trialstream.event_log.batches import MAX_BATCH_RECORDS, MAX_UNPACKED_BYTES, UNREADABLE, DamagedBatch, screened
 from trialstream.event_log.notes import Note, header_of, note_of, notes_of
 from trialstream.event_log.unpacking import NotUnpacked, unpack
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
-
-TRANSACTIONAL, CONTROL = 0x10, 0x20
 
 
 def parsed(data):
@@ -55,13 +53,6 @@ def first_batch_with(data, position):
             return start
         start += 12 + length
     return start
-
-
-def flagged(batch, flags, producer):
-    """Return a batch of a transaction."""
-    [attributes] = struct.unpack_from(">h", batch, 21)
-    batch = batch[:21] + struct.pack(">h", attributes | flags) + batch[23:]
-    return signed(batch[:43] + struct.pack(">q", producer) + batch[51:])
 
 
 def test_plain_batches_stay_as_they_are():
