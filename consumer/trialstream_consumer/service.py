@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
 from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, stop_consumer
+from trialstream.event_log.ends import held_up
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
@@ -40,6 +41,8 @@ _STOP_SECONDS = 10.0
 _REVOKE_SECONDS = 5.0
 # Time limit of the last commit: without a limit, aiokafka retries a commit until a broker answers.
 _COMMIT_SECONDS = 2.0
+# Time for which an open transaction holds a partition up before that is logged. Usual ones last less than a second.
+_HELD_MS = 10_000
 # Interval of the commits of offsets.
 _LAG_SECONDS = 1.0
 
@@ -66,6 +69,9 @@ class Service(ConsumerRebalanceListener):
         self._workers: dict[TopicPartition, tuple[anyio.CancelScope, anyio.Event]] = {}
         # The next offset to fold of each partition that was folded since the last commit.
         self._folded: dict[TopicPartition, int] = {}
+        # For each partition that an open transaction holds up, the first offset that cannot be read, and when a fetch
+        # first showed it, milliseconds since 1970 UTC.
+        self._held: dict[TopicPartition, tuple[int, int]] = {}
         self._tasks: TaskGroup | None = None
         self._fatal: Exception | None = None
 
@@ -167,6 +173,20 @@ class Service(ConsumerRebalanceListener):
         while True:
             await anyio.sleep(_LAG_SECONDS)
             await self._commit()
+            self._report_transactions()
+
+    def _report_transactions(self) -> None:
+        """Log the partitions that a transaction of another program has held up for some time."""
+        held: dict[TopicPartition, tuple[int, int]] = {}
+        for each in self._consumer.assignment():
+            stable, end = self._consumer.last_stable_offset(each), self._consumer.highwater(each)
+            if stable is not None and end is not None and stable < end:
+                fetched = self._consumer.last_poll_timestamp(each)
+                before, since = self._held.get(each, (stable, fetched))
+                held[each] = stable, since if before == stable else fetched
+                if fetched - held[each][1] >= _HELD_MS:
+                    self._log.warning("held_up", reason=held_up(f"{each.topic}/{each.partition}", stable))
+        self._held = held
 
     async def _commit(self) -> None:
         offsets = {each: offset for each, offset in self._folded.items() if each in self._consumer.assignment()}

@@ -10,14 +10,19 @@ The service and the replays use the same worker, so that they make the same docu
 from __future__ import annotations
 
 import gc
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from trialstream.config import Config
+from trialstream.event_log.fetch import fetch
+from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
 from trialstream_schemas.wire.events import Event
@@ -81,17 +86,18 @@ def raise_gc_threshold() -> None:
 
 @dataclass
 class _Batch:
-    """Consecutive records of a partition, decoded.
+    """Successive records of a partition, decoded.
 
     Attributes:
         records: The records.
-        decoded: For each record, its event or the run of its row, or the reason why the record becomes a dead letter.
+        decoded: For each record, its event or the run of its row, or the reason why the record becomes a dead letter,
+            or None if its offsets hold no event.
         poisoned: Offset → reason why the event of the record cannot be folded or written.
         singly: True after a row group failed: the events are then folded one by one, to isolate the failing event.
     """
 
     records: list[Record]
-    decoded: Sequence[Event | RowRun | str]
+    decoded: Sequence[Event | RowRun | str | None]
     poisoned: dict[int, str] = field(default_factory=dict)
     singly: bool = False
 
@@ -107,7 +113,7 @@ class _Batch:
 
     def from_offset(self, offset: int) -> _Batch:
         """Return the part that begins at an offset."""
-        done = offset - self.start
+        done = bisect_left(self.records, offset, key=lambda record: record.offset)
         return replace(self, records=self.records[done:], decoded=apart(self.decoded)[done:] if done else self.decoded)
 
     def half(self) -> _Batch:
@@ -174,11 +180,12 @@ class PartitionWorker:
             end: Offset at which to stop: neither this record nor a later one is folded. None for no limit.
 
         Returns:
-            Number of records in the batch; 0 if no record arrived in time.
+            Number of offsets by which the checkpoint was advanced; 0 if no record arrived in time.
 
         Raises:
             Fenced: Another consumer has taken over the partition.
-            LogMismatch: The log lacks the next offset.
+            LogMismatch: The log lacks an offset after the next one.
+            KafkaError: The log lacks the next offset, or its next batch is damaged so that the offsets are unknown.
             MongoUnavailable: MongoDB did not answer, so it is unknown whether the batch was written: take the partition
                 over again.
         """
@@ -189,16 +196,19 @@ class PartitionWorker:
         if not records:
             return 0
         following = self.checkpoint.offset
-        if records[0].offset != following or records[-1].offset - records[0].offset != len(records) - 1:
-            raise LogMismatch(
-                f"{self.checkpoint.id}: expected records from offset {following} on, got "
-                f"{records[0].offset} to {records[-1].offset} in {len(records)} records"
-            )
+        notes = notes_of(records, following)
         if end is not None and records[-1].offset >= end:
-            records = records[: end - following]
+            records = [each for each in records if each.offset < end]
             self._consumer.seek(self._partition, end)
+            if not records:  # the offsets up to the end hold no event
+                self.checkpoint = await self._store.write(self.checkpoint, end, State(), [])
+                return end - following
         async with self._store.turns:
-            batch = _Batch(records, await self._decode(records))
+            decoded: list[Event | RowRun | str | None] = [*await self._decode(records)]
+            for position, note in notes.items():
+                if position < len(records):
+                    decoded[position] = note.reason
+            batch = _Batch(records, decoded)
             while self.checkpoint.offset < batch.end:
                 await self._write(batch.from_offset(self.checkpoint.offset))
         self._unchecked += len(records)
@@ -206,7 +216,7 @@ class PartitionWorker:
             self._unchecked = 0
             if _is_too_large(self._state):
                 self._state = State()
-        return len(records)
+        return self.checkpoint.offset - following
 
     async def _decode(self, records: list[Record]) -> list[Event | RowRun | str]:
         values = [record.value or b"" for record in records]
@@ -244,7 +254,7 @@ class PartitionWorker:
                 with anyio.CancelScope(shield=True):
                     written = await self._store.write(self.checkpoint, batch.end, self._state, dead_letters)
             except FoldFault as fault:
-                offset = batch.start + fault.group[0]
+                offset = batch.records[fault.group[0]].offset
                 self._log.exception("fold_failed", offset=offset, events=len(fault.group), reason=str(fault))
                 if len(fault.group) == 1:
                     batch.poisoned[offset] = str(fault)
@@ -272,9 +282,10 @@ class PartitionWorker:
                 return
 
     async def _fold(self, batch: _Batch) -> list[DeadLetter]:
-        poisoned = {offset - batch.start: reason for offset, reason in batch.poisoned.items()}
-        dead = {position: reason for position, reason in poisoned.items() if 0 <= position < len(batch.records)}
-        dead |= {position: each for position, each in enumerate(batch.decoded) if isinstance(each, str)}
+        dead = {position: each for position, each in enumerate(batch.decoded) if isinstance(each, str)}
+        if batch.poisoned:
+            offsets = {record.offset: position for position, record in enumerate(batch.records)}
+            dead |= {offsets[offset]: reason for offset, reason in batch.poisoned.items() if offset in offsets}
         events: list[Decoded] = [None if isinstance(each, str) else each for each in batch.decoded]
         for position in dead:
             events[position] = None
@@ -308,10 +319,14 @@ async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoi
     begins = await consumer.beginning_offsets(list(found))
     ends = await consumer.end_offsets(list(found))
     for partition, checkpoint in found.items():
-        if not begins[partition] <= checkpoint.offset <= ends[partition]:
+        end = ends[partition]
+        if checkpoint.offset > end:  # an earlier version has folded what a transaction that is open holds up now
+            with suppress(OffsetOutOfRangeError):
+                end = (await fetch(consumer._client, partition, checkpoint.offset, 1)).end  # noqa: SLF001
+        if not begins[partition] <= checkpoint.offset <= end:
             raise LogMismatch(
                 f"{checkpoint.id} is folded up to offset {checkpoint.offset}, but the log contains offsets from "
-                f"{begins[partition]} to {ends[partition]}"
+                f"{begins[partition]} to {end}"
             )
 
 

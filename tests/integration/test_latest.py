@@ -11,12 +11,10 @@ import anyio
 import pytest
 import trialstream as ts
 import trialstream.sync
-from aiokafka import AIOKafkaProducer
 from anyio.to_thread import run_sync
 from contract import connected, until
 from service_support import delete_topics, drop, paused
-from trialstream.event_log.ends import LogEnds
-from trialstream.event_log.topics import Route, ensure_topics, partition_of
+from trialstream.event_log.topics import ensure_topics
 
 READS = ["get_project", "get_trial_group", "get_trial"]
 READS += ["fetch_trials", "fetch_values", "fetch_groups", "fetch_projects"]
@@ -251,41 +249,6 @@ async def test_read_only(served, protocol, trial, method):
             ts.ProjectionIsReadOnly, match=r"^latest: .* connect without `read_only` and TRIALSTREAM_READ"
         ):
             await getattr(reader, method)(*given, latest=True)
-
-
-# --- Transactions of other programs
-
-
-async def test_a_transaction_that_is_open(config, consumer):
-    """An open transaction of another program does not hold up a latest read: its record becomes a dead letter."""
-    consumer(config)
-    ends = LogEnds(config)
-
-    async def is_marked():
-        return (await ends.read(protocol._session._pipeline.log_id, config.partitions, 10))[
-            Route(config.trials_topic, place)
-        ] == 2
-
-    async with connected(config, timeout=20) as protocol:
-        trial = await protocol.new_trial(ts.Trial(name="t"))
-        place = (partition_of(trial.hash.encode(), config.partitions) + 1) % config.partitions
-        producer = AIOKafkaProducer(bootstrap_servers=config.kafka, transactional_id=config.prefix)
-        await producer.start()
-        try:
-            await producer.begin_transaction()
-            await producer.send_and_wait(config.trials_topic, value=b"no event", partition=place)
-            with anyio.fail_after(10):
-                assert await protocol.get_trial(trial, latest=True) == [trial]
-            await producer.abort_transaction()
-            await until(is_marked)
-            # The marker of the abort has an offset and is no record, so nothing folds it: the wait has its deadline.
-            protocol._session.timeout = 1
-            with anyio.fail_after(10), pytest.raises(ts.ProjectionBehind, match="1 event behind"):
-                await protocol.get_trial(trial, latest=True)
-            assert await protocol.get_trial(trial) == [trial]
-        finally:
-            await producer.stop()
-            await ends.close()
 
 
 # --- Without async

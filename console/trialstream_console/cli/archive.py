@@ -63,6 +63,8 @@ def export(
     with progress_bar() as progress:
         exported = run(partial(export_log, Config.from_env(), file, selection, progress, force=force))
     left_out = f"; left out {exported.unreadable} records that cannot be decoded" if exported.unreadable else ""
+    if exported.damaged:
+        left_out += f"; left out {exported.damaged} batches or records that cannot be read, and are dead letters"
     say(
         f"exported {exported.records['registry']} registry and {exported.records['trials']} trial records with "
         f"{exported.schemas} schemas to {file}{left_out}"

@@ -11,6 +11,8 @@ import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from trialstream.config import Config
 from trialstream.event_log.clients import open_admin, open_consumer
+from trialstream.event_log.ends import readable_ends
+from trialstream.event_log.notes import note_of, notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
@@ -38,11 +40,14 @@ class Exported:
         records: Number of records written, by topic: `registry` and `trials`.
         schemas: Number of schemas written.
         unreadable: Number of records left out because they cannot be decoded: their trial or project is unknown.
+        damaged: Number of batches and records left out because they cannot be read at all; in the log that is exported,
+            they are dead letters.
     """
 
     records: dict[str, int] = field(default_factory=lambda: {"registry": 0, "trials": 0})
     schemas: int = 0
     unreadable: int = 0
+    damaged: int = 0
 
 
 async def export_log(
@@ -62,7 +67,7 @@ async def export_log(
 
     Raises:
         ArchiveError: The file exists already or cannot be written, or there is nothing to write.
-        KafkaUnavailable: No broker answered.
+        KafkaUnavailable: No broker answered, or a transaction of another program holds a part of the log up.
         LogMismatch: A part of the log is missing.
     """
     _refuse_existing(file, force=force)
@@ -80,6 +85,9 @@ async def export_log(
         with new_archive(file, texts, source) as write:
             async for record in _records(consumer, ends):
                 progress("writing", done := done + 1, total)
+                if (note := note_of(record)) is not None:
+                    exported.damaged += note.reason is not None
+                    continue
                 if members is not None:
                     event = _decoded(schemas, record)
                     if not members.keeps(event, record.timestamp):
@@ -109,7 +117,8 @@ async def _members(
     members = Members(selection)
     total, done = sum(ends.values()), 0
     async for record in _records(consumer, ends):
-        members.add(_decoded(schemas, record), record.timestamp)
+        if note_of(record) is None:
+            members.add(_decoded(schemas, record), record.timestamp)
         progress("selecting", done := done + 1, total)
     members.settle()
     return members
@@ -151,7 +160,7 @@ async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartiti
                 f"{partition.topic}/{partition.partition}: expected 0 as the first offset, got {begin}: the first "
                 "records are lost"
             )
-    ends = await consumer.end_offsets(partitions)
+    ends = await readable_ends(config, consumer, partitions, _WAIT_SECONDS)
     if not ends[partitions[0]]:
         raise ArchiveError(f"there is no log to export: {config.registry_topic} is empty")
     return {each: ends[each] for each in partitions}
@@ -166,7 +175,7 @@ async def _schemas(config: Config) -> tuple[SchemaStore, dict[bytes, bytes]]:
 
 
 async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> AsyncIterator[_Record]:
-    """All records before the ends, partition by partition, in the order of their offsets."""
+    """All records before the ends, also those with notes, partition by partition, in the order of their offsets."""
     for partition, end in ends.items():
         consumer.assign([partition])
         consumer.seek(partition, 0)
@@ -178,16 +187,12 @@ async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
                 )
             if partition not in fetched:
                 raise KafkaUnavailable(_silent(partition.topic))
+            notes_of(fetched[partition], expected)
             for record in fetched[partition]:
-                if record.offset != expected:
-                    raise LogMismatch(
-                        f"{partition.topic}/{partition.partition}: expected offset {expected}, got {record.offset}: "
-                        "records of the log are lost"
-                    )
-                expected += 1
-                yield record
-                if expected == end:
+                expected = record.offset + 1
+                if expected > end:
                     break
+                yield record
 
 
 def _silent(topic: str) -> str:

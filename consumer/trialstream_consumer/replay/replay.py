@@ -15,8 +15,10 @@ from typing import Self
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_consumer
+from trialstream.event_log.ends import held_up, readable_ends
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, TrialStreamError
 
@@ -148,7 +150,7 @@ class Replay:
             await check_range(self._consumer, checkpoints)
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """The offset after the last record of each partition.
+        """The offset after the last record of each partition that can be read.
 
         Raises:
             KafkaUnavailable: No broker answered.
@@ -166,12 +168,20 @@ class Replay:
             By partition, the offset of the first record that was appended at the time or later, or of the end.
 
         Raises:
-            KafkaUnavailable: No broker answered.
+            KafkaUnavailable: No broker answered, or a transaction of another program holds up records from before the
+                time.
         """
-        ends = await self.ends()
+        offsets = await self._offsets_at(self._partitions, time)
+        if rest := [each for each in self._partitions if each not in offsets]:
+            ends = await readable_ends(self._config, self._consumer, rest, _SILENT_SECONDS)
+            offsets |= ends | await self._offsets_at(rest, time)
+        return offsets
+
+    async def _offsets_at(self, partitions: Collection[TopicPartition], time: int) -> dict[TopicPartition, int]:
+        """The offset of the first record that was appended at a time or later, of the partitions that have one."""
         async with kafka_errors(self._config):
-            found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, time))
-        return {each: end if found[each] is None else found[each].offset for each, end in ends.items()}
+            found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, time))
+        return {each: record.offset for each, record in found.items() if record is not None}
 
     async def fold_to(self, ends: Mapping[TopicPartition, int], progress: Progress) -> None:
         """Fold partitions up to an offset each, all at the same time.
@@ -187,7 +197,8 @@ class Replay:
 
         Raises:
             Fenced: Another process folds into the same projection, and has taken over.
-            KafkaUnavailable: No broker answered, or no record came for 30 seconds.
+            KafkaUnavailable: No broker answered, or no record came for 30 seconds, as while a transaction of another
+                program holds a partition up.
             LogMismatch: The log lacks an offset.
             MongoUnavailable: MongoDB did not answer.
             WorkerDied: A process that folded a share was killed.
@@ -247,16 +258,28 @@ class Replay:
         if any(self._workers[each].checkpoint.offset < ends[each] for each in folded_elsewhere):
             raise Fenced(f"{self.store.database} was dropped by another process: run this command again")
 
+    def _silence(self, partition: TopicPartition) -> str:
+        """Return why no record of a partition has come."""
+        checkpoint = self._workers[partition].checkpoint
+        stable, end = self._consumer.last_stable_offset(partition), self._consumer.highwater(partition)
+        if stable is not None and end is not None and stable < end:
+            return held_up(checkpoint.id, stable)
+        return (
+            f"Kafka at {self._config.kafka} has sent no record of {checkpoint.id} for {_SILENT_SECONDS:g} s (next "
+            f"offset: {checkpoint.offset}): check that Kafka runs"
+        )
+
     async def _fold_partition(self, partition: TopicPartition, end: int, report: Report) -> None:
         worker = self._workers[partition]
         try:
             async with kafka_errors(self._config):
                 while worker.checkpoint.offset < end:
-                    if not await worker.fold_next(_SILENT_SECONDS, end):
-                        raise KafkaUnavailable(
-                            f"Kafka at {self._config.kafka} has sent no record of {worker.checkpoint.id} for "
-                            f"{_SILENT_SECONDS:g} s (next offset: {worker.checkpoint.offset}): check that Kafka runs"
-                        )
+                    try:
+                        if not await worker.fold_next(_SILENT_SECONDS, end):
+                            raise KafkaUnavailable(self._silence(partition))
+                    except OffsetOutOfRangeError:  # the beginning of the log was deleted meanwhile
+                        await check_range(self._consumer, [worker.checkpoint])
+                        raise
                     report(partition, worker.checkpoint.offset)
         except Fenced as error:
             raise Fenced(

@@ -7,6 +7,10 @@
 | `ends` | the offset after the last event of each partition |
 | `identity` | the first record of the registry, which identifies the log |
 | `schemas` | the schemas topic |
+| `fetch` | single fetches over the connections of any client |
+| `screening`, `batches` | fetched batches: unpacked within limits; markers, aborted and unreadable ones become notes |
+| `notes` | records that stand for offsets without a readable event |
+| `unpacking` | Kafka's codecs, into a buffer of a fixed size |
 | `checksums` | CRC-32C |
 | `trial_events` | the events of one trial, read from the log itself |
 """

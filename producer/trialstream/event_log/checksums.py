@@ -7,6 +7,6 @@ from aiokafka.record.util import calc_crc32c
 __all__ = ["crc32c"]
 
 
-def crc32c(data: bytes) -> int:
+def crc32c(data: bytes | memoryview) -> int:
     """Return the CRC-32C (Castagnoli, RFC 3720) of some bytes."""
-    return calc_crc32c(data)
+    return calc_crc32c(data)  # type: ignore[arg-type]  # it takes any bytes

@@ -3,6 +3,7 @@
 - A client that is opened for a block is started on entry and stopped on exit, also when the block fails or is
   cancelled. While no broker answers, aiokafka may take any time to stop, so each stop has a deadline.
 - An error of aiokafka that leaves such a block is raised as `KafkaUnavailable`.
+- What a client fetches is screened (`screening.py`), and committed unless the caller says otherwise.
 - A client that outlives a block (`lone_consumer`, `group_consumer`, `batch_producer`) is returned before it is started;
   its owner starts and stops it.
 """
@@ -27,6 +28,7 @@ from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
 from trialstream.event_log.diagnosis import kafka_trouble
+from trialstream.event_log.screening import screen_fetches
 from trialstream.kafka_security import check_token
 from trialstream.waiting import waiting_for
 
@@ -59,8 +61,14 @@ logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 # Just under Kafka's default of 1 MiB for a batch (message.max.bytes), with room for the batch's own header.
 BATCH_BYTES = 1_000_000
-# Positions come from checkpoints in MongoDB, or are the first offset; offsets committed to Kafka are never read.
-_POSITIONS: dict[str, Any] = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
+# Positions come from checkpoints in MongoDB, or are the first offset; offsets committed to Kafka are never read. A
+# position that is not in the log is an error, after which the log is checked. The screening compares the checksums.
+_READING: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "none",
+    "isolation_level": "read_committed",
+    "check_crcs": False,
+}
 # aiokafka leaves the group when no record was fetched for this long, and joins again only at the next fetch. While the
 # partitions are revoked nothing is fetched, so with aiokafka's default of 5 minutes, a longer outage of MongoDB ended
 # the folding for ever. This is the largest value that Kafka's protocol takes (a signed 32-bit integer).
@@ -98,6 +106,7 @@ async def open_client(config: Config) -> AsyncIterator[AIOKafkaClient]:
         KafkaUnavailable: No broker answered, or a request in the block failed.
     """
     client = AIOKafkaClient(**config.kafka_client())
+    screen_fetches(client)
     async with kafka_errors(config):
         try:
             await _bootstrap(client, config)
@@ -193,7 +202,12 @@ def lone_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
         config: Where Kafka is.
         **settings: Further settings of the consumer.
     """
-    return AIOKafkaConsumer(**config.kafka_client(), **_POSITIONS, **settings)
+    return _screened(AIOKafkaConsumer(**config.kafka_client(), **{**_READING, **settings}))
+
+
+def _screened(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    screen_fetches(consumer._client)  # noqa: SLF001 (it has no public name)
+    return consumer
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
@@ -237,15 +251,16 @@ def group_consumer(config: Config, instance: str | None = None, **settings: Any)
             partitions at once, without a rebalance. None for a member whose partitions go to others.
         **settings: Further settings of the consumer.
     """
-    return AIOKafkaConsumer(
-        **config.kafka_client(),
-        group_id=config.consumer_group,
-        group_instance_id=instance,
-        max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
-        metadata_max_age_ms=_METADATA_AGE_MS,
-        # Positions come from checkpoints only: one that is not in the log is an error, after which the log is checked.
-        **{**_POSITIONS, "auto_offset_reset": "none"},
-        **settings,
+    return _screened(
+        AIOKafkaConsumer(
+            **config.kafka_client(),
+            group_id=config.consumer_group,
+            group_instance_id=instance,
+            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+            metadata_max_age_ms=_METADATA_AGE_MS,
+            **_READING,
+            **settings,
+        )
     )
 
 

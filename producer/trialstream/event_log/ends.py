@@ -1,21 +1,75 @@
-"""Ends of a log: the offset after the last event of each partition."""
+"""Ends of a log: the offset after the last event of each partition.
+
+Records of a transaction can be read once it is committed, and so can all records after its first one. An end counts
+records that cannot be read yet: they are acknowledged, and a reader that left them out would not show it.
+"""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Collection
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from trialstream_schemas.errors import KafkaUnavailable
 
 from trialstream.config import Config
-from trialstream.event_log.clients import close_consumer, kafka_errors, lone_consumer
+from trialstream.event_log.clients import close_consumer, kafka_errors, lone_consumer, open_consumer
 from trialstream.event_log.identity import check_identity
 from trialstream.event_log.topics import Route
 
-__all__ = ["LogEnds"]
+__all__ = ["LogEnds", "held_up", "readable_ends"]
 
 # aiokafka looks up each topic after an attempt that failed for lack of it, and pauses: measured, the first call would
 # take 220 ms at its default of 100 ms.
 _RETRY_MS = 10
+_POLL_SECONDS = 0.1
+
+
+def held_up(place: str, offset: int) -> str:
+    """Return the message that a transaction of another program holds a partition up.
+
+    Args:
+        place: `<topic>/<partition>`.
+        offset: The first offset that cannot be read.
+    """
+    return (
+        f"{place}: a transaction of another program is open, so offset {offset} and those after it cannot be read yet; "
+        "it ends within transaction.max.timeout.ms of the broker (15 minutes by default), or by `kafka-transactions.sh`"
+    )
+
+
+async def readable_ends(
+    config: Config, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], timeout: float
+) -> dict[TopicPartition, int]:
+    """Read the ends of partitions as they are now, and wait until all records before them can be read.
+
+    Args:
+        config: Where Kafka is.
+        consumer: A consumer that reads committed records.
+        partitions: The partitions.
+        timeout: Maximum time to wait for transactions of other programs, seconds.
+
+    Returns:
+        By partition, the offset after its last record.
+
+    Raises:
+        KafkaUnavailable: No broker answered, or a transaction is still open after the timeout.
+    """
+    async with open_consumer(config, isolation_level="read_uncommitted") as other:
+        ends = dict(await other.end_offsets(partitions))
+    deadline = time.monotonic() + timeout
+    async with kafka_errors(config):
+        while True:
+            stable = await consumer.end_offsets(partitions)
+            held = [
+                held_up(f"{each.topic}/{each.partition}", stable[each]) for each in ends if stable[each] < ends[each]
+            ]
+            if not held:
+                return ends
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(held[0])
+            await anyio.sleep(_POLL_SECONDS)
 
 
 class LogEnds:
@@ -33,7 +87,8 @@ class LogEnds:
     async def read(self, log: str, partitions: int, timeout: float) -> dict[Route, int]:
         """Read the ends of the trials topic and the registry, as they are during the call.
 
-        An event counts once all in-sync replicas have it: all events that Kafka has acknowledged to their writers.
+        An event counts once all in-sync replicas have it: all events that Kafka has acknowledged to their writers, also
+        those that cannot be read before a transaction of another program has ended.
 
         Args:
             log: Id of the log.
@@ -73,7 +128,8 @@ class LogEnds:
     async def _connected(self) -> AIOKafkaConsumer:
         async with self._opening:
             if self._consumer is None:
-                consumer = lone_consumer(self._config, retry_backoff_ms=_RETRY_MS)
+                settings = {"retry_backoff_ms": _RETRY_MS, "isolation_level": "read_uncommitted"}
+                consumer = lone_consumer(self._config, **settings)
                 try:
                     await consumer.start()
                 except BaseException:

@@ -14,17 +14,28 @@ from aiokafka.errors import LeaderNotAvailableError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from trialstream.event_log.notes import note_of
+from trialstream.event_log.screening import screen_fetches
+
 __all__ = ["Fetched", "StoredRecord", "fetch"]
 
-_READ_UNCOMMITTED = 0
+_READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 
 
 class StoredRecord(NamedTuple):
-    """A record of a partition."""
+    """A record of a partition.
+
+    Attributes:
+        offset: Its offset.
+        key: Its key.
+        value: Its value.
+        fault: Why it, or the batch that ends at its offset, cannot be read; None if it can.
+    """
 
     offset: int
     key: bytes | None
     value: bytes | None
+    fault: str | None = None
 
 
 class Fetched(NamedTuple):
@@ -32,14 +43,21 @@ class Fetched(NamedTuple):
 
     Attributes:
         records: The records, in the order of their offsets.
+        position: The offset from which on to fetch next: that of the request if nothing can be read there.
+        stable: The offset up to which the partition can be read: that of the first record of the first transaction
+            that is open, or `end`.
         end: The offset after the last record of the partition.
     """
 
     records: list[StoredRecord]
+    position: int
+    stable: int
     end: int
 
 
-async def fetch(client: AIOKafkaClient, partition: TopicPartition, offset: int, max_bytes: int) -> Fetched:
+async def fetch(
+    client: AIOKafkaClient, partition: TopicPartition, offset: int, max_bytes: int, *, committed: bool = True
+) -> Fetched:
     """Fetch records that the partition holds now, without waiting for more.
 
     Args:
@@ -47,10 +65,12 @@ async def fetch(client: AIOKafkaClient, partition: TopicPartition, offset: int, 
         partition: The partition.
         offset: Offset of the first record.
         max_bytes: Maximum size of the records. The first batch is returned whole, however large it is.
+        committed: Whether to leave out the records of transactions that are open or aborted.
 
     Raises:
         KafkaError: The leader of the partition is unknown, or did not answer, or answered with an error.
     """
+    screen_fetches(client)
     leader = client.cluster.leader_for_partition(partition)
     if leader is None or leader < 0:
         client.add_topic(partition.topic)
@@ -59,16 +79,26 @@ async def fetch(client: AIOKafkaClient, partition: TopicPartition, offset: int, 
         if leader is None or leader < 0:
             raise LeaderNotAvailableError(f"{partition.topic}/{partition.partition}")
     wanted = [(partition.topic, [(partition.partition, offset, max_bytes)])]
-    response = await client.send(leader, FetchRequest(0, 0, max_bytes, _READ_UNCOMMITTED, wanted))
-    [(_, [(_, code, end, *_, data)])] = response.topics
+    isolation = _READ_COMMITTED if committed else _READ_UNCOMMITTED
+    response = await client.send(leader, FetchRequest(0, 0, max_bytes, isolation, wanted))
+    [(_, [(_, code, end, stable, *_, data)])] = response.topics
     if code:
         client.force_metadata_update()  # the leader may have changed
         raise for_code(code)(f"{partition.topic}/{partition.partition} at offset {offset}")
     records: list[StoredRecord] = []
+    position = offset
     batches = MemoryRecords(data or b"")
     while batches.has_next():
         batch = batches.next_batch()
         assert batch is not None
-        # A batch is stored whole, so the first one may begin before the offset.
-        records += [StoredRecord(each.offset, each.key, each.value) for each in batch if each.offset >= offset]
-    return Fetched(records, end)
+        for each in batch:
+            # A batch is stored whole, so the first one may begin before the offset.
+            if each.offset < offset:
+                continue
+            note = note_of(each)
+            if note is None:
+                records.append(StoredRecord(each.offset, each.key, each.value))
+            elif note.reason is not None:
+                records.append(StoredRecord(each.offset, None, None, note.reason))
+        position = max(position, batch.next_offset)
+    return Fetched(records, position, min(stable, end) if committed else end, end)

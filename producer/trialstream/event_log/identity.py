@@ -1,7 +1,8 @@
-"""Identity of a log: the `LogCreated` event at offset 0 of its registry topic.
+"""Identity of a log: the `LogCreated` event that is the first record of its registry topic.
 
 The event holds a random id and the partition count of the trials topic. If several callers find the registry empty at
-the same time, each appends such an event; only the one at offset 0 counts.
+the same time, each appends such an event; only the first one counts. It is at offset 0, unless another program has
+written to the registry in a transaction and aborted that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.config import Config
 from trialstream.event_log.clients import open_client
-from trialstream.event_log.fetch import fetch
+from trialstream.event_log.fetch import StoredRecord, fetch
 
 __all__ = ["append_identity", "check_identity", "find_identity", "found_in_time", "read_identity"]
 
@@ -48,25 +49,36 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
         LogMismatch: The beginning of the registry was deleted, or is not the identity of a log.
     """
     try:
-        found = await fetch(client, TopicPartition(config.registry_topic, 0), 0, 1)  # a whole batch in any case
+        record = await _first_record(config, client)
     except OffsetOutOfRangeError:
         raise LogMismatch(
             f"{config.registry_topic} does not begin at offset 0: its beginning was deleted, and with it the identity "
             "of the log; set another TRIALSTREAM_PREFIX to begin a new log"
         ) from None
-    if not found.records:
+    if record is None:
         return None
     try:
-        event: object = SchemaStore().decode(found.records[0].value or b"")
+        event: object = record.fault or SchemaStore().decode(record.value or b"")
     except SchemaError as error:
-        event = error
+        event = str(error)
     if not isinstance(event, LogCreated):
-        got = event if isinstance(event, SchemaError) else type(event).__name__
+        got = event if isinstance(event, str) else type(event).__name__
         raise LogMismatch(
-            f"{config.registry_topic}: expected LogCreated at offset 0, got {got}; it is not a "
+            f"{config.registry_topic}: expected LogCreated at offset {record.offset}, got {got}; it is not a "
             "registry of trialstream: set another TRIALSTREAM_PREFIX"
         )
     return event
+
+
+async def _first_record(config: Config, client: AIOKafkaClient) -> StoredRecord | None:
+    """Fetch the first record of the registry; None if nothing can be read there."""
+    position, stable = 0, 1
+    while position < stable:
+        found = await fetch(client, TopicPartition(config.registry_topic, 0), position, 1)  # a whole batch in any case
+        if found.records or found.position == position:
+            return found.records[0] if found.records else None
+        position, stable = found.position, found.stable
+    return None
 
 
 async def found_in_time(find: Callable[[], Awaitable[T | None]], seconds: float = _EMPTY_SECONDS) -> T | None:
@@ -145,5 +157,6 @@ async def read_identity(config: Config) -> LogCreated:
                 return found
     raise KafkaUnavailable(
         f"{config.registry_topic}: expected a record at offset 0, got none from Kafka at {config.kafka} in "
-        f"{_READ_SECONDS:g} s; check that the topic was not deleted"
+        f"{_READ_SECONDS:g} s; check that the topic was not deleted, and that no transaction of another program is "
+        "open in it"
     )

@@ -17,6 +17,7 @@ from trialstream_schemas.wire.codec import SchemaStore
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_consumer
 from trialstream.event_log.fetch import fetch
+from trialstream.event_log.notes import note_of
 
 __all__ = ["SchemaTopic", "missing_schemas"]
 
@@ -27,6 +28,7 @@ logger = logging.getLogger("trialstream")
 # schemas at each connection. A schema that is not among the last records is published again, and then is.
 _SEARCHED_RECORDS = 256
 _FETCH_BYTES = 1024 * 1024
+_READING = {"isolation_level": "read_uncommitted", "auto_offset_reset": "earliest"}
 
 
 async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -50,14 +52,15 @@ async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mappi
     offset, end = 0, 1
     while offset < end:
         try:
-            records, end = await fetch(client, partition, offset, _FETCH_BYTES)
+            fetched = await fetch(client, partition, offset, _FETCH_BYTES, committed=False)
         except OffsetOutOfRangeError:  # the beginning was deleted; publishing all again does no harm
             return dict(schemas)
-        for each in records:
+        for each in fetched.records:
             if each.key is not None:
                 found[each.key] = each.value
+        end = fetched.end
         # Compaction may have removed the records up to the end.
-        offset = max(records[-1].offset + 1, end - _SEARCHED_RECORDS) if records else end
+        offset = max(fetched.position, end - _SEARCHED_RECORDS) if fetched.position > offset else end
     return {key: text for key, text in schemas.items() if not _is_schema(found.get(key), key, text)}
 
 
@@ -73,6 +76,9 @@ def _is_schema(value: bytes | None, key: bytes, text: bytes) -> bool:
 
 class SchemaTopic:
     """The schemas of `<prefix>.schemas`, read to the end of the topic on entry; an async context manager.
+
+    Schemas of transactions that are open or aborted are read too: they do no harm, since events name a schema by its
+    content, and a transaction that stays open must not hide a schema that was published after it.
 
     Args:
         config: Where Kafka is.
@@ -93,7 +99,7 @@ class SchemaTopic:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
-            self._consumer = await opening.enter_async_context(open_consumer(self._config))
+            self._consumer = await opening.enter_async_context(open_consumer(self._config, **_READING))
             self._consumer.assign([self._partition])
             await self.refresh()
             self._open = opening.pop_all()
@@ -116,7 +122,10 @@ class SchemaTopic:
             while self._position < end:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
-                        self._add(record.value)
+                        if (note := note_of(record)) is None:
+                            self._add(record.value)
+                        elif note.reason is not None:
+                            logger.warning("skipped a part of %s: %s", self._config.schemas_topic, note.reason)
                 # The position shows the progress; the number of records does not, since compaction removes records.
                 self._position = await self._consumer.position(self._partition)
 

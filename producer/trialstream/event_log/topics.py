@@ -126,7 +126,7 @@ async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> Non
 
 @waits_for_kafka
 async def trial_ends(config: Config) -> dict[Route, int]:
-    """The offset after the last event of each partition of the trials topic.
+    """The offset after the last event of each partition of the trials topic, also of one that cannot be read yet.
 
     Args:
         config: Where Kafka is.
@@ -139,7 +139,7 @@ async def trial_ends(config: Config) -> dict[Route, int]:
         LogMismatch: The partition count of the trials topic is not the recorded one.
     """
     partitions = (await ensure_topics(config)).partitions
-    async with open_consumer(config) as consumer:
+    async with open_consumer(config, isolation_level="read_uncommitted") as consumer:
         ends = await consumer.end_offsets([TopicPartition(config.trials_topic, i) for i in range(partitions)])
     return {Route(each.topic, each.partition): offset for each, offset in ends.items()}
 

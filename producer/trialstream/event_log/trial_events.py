@@ -11,13 +11,14 @@ import anyio
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
-from trialstream_schemas.errors import UnknownSchema
+from trialstream_schemas.errors import KafkaUnavailable, UnknownSchema
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import TrialEvent
 
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_client, open_consumer
+from trialstream.event_log.ends import held_up
 from trialstream.event_log.fetch import Fetched, fetch
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics, partition_of
@@ -85,34 +86,41 @@ class TrialEvents:
             The events that the log held at some time during the call, such as all that were acknowledged before it.
 
         Raises:
-            KafkaUnavailable: The broker did not answer in time.
+            KafkaUnavailable: The broker did not answer in time, or a transaction of another program has been open for
+                that time.
             SchemaError: An event cannot be decoded.
         """
         async with kafka_errors(self._config):
             end = self._offset + 1
             while self._offset < end:
-                records, end = await self._fetch()
-                for record in records:
+                fetched = await self._fetch()
+                for record in fetched.records:
                     if record.key == self._key and record.value is not None:
                         event = await self._decoded(record.value)
                         if isinstance(event, TrialEvent) and event.trial == self._address and self._is_new(event):
                             self._pending.append(event)
-                # An empty answer before the end: what is left are markers of transactions.
-                self._offset = records[-1].offset + 1 if records else end
+                self._offset, end = fetched.position, fetched.end
         found, self._pending = self._pending, []
         return found
 
     async def _fetch(self) -> Fetched:
-        """Fetch once; again while the partition has no leader."""
+        """Fetch once; again while the partition has no leader, or the next event cannot be read yet."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                return await fetch(self._client, self._partition, self._offset, _FETCH_BYTES)
+                fetched = await fetch(self._client, self._partition, self._offset, _FETCH_BYTES)
             except KafkaError as error:
                 if not error.retriable or time.monotonic() > deadline:
                     raise
+                await self._client.force_metadata_update()
+            else:
+                if fetched.position > self._offset or self._offset >= fetched.end:
+                    return fetched
+                if time.monotonic() > deadline:
+                    raise KafkaUnavailable(
+                        held_up(f"{self._partition.topic}/{self._partition.partition}", self._offset)
+                    )
             await anyio.sleep(_RETRY_SECONDS)
-            await self._client.force_metadata_update()
 
     async def _decoded(self, data: bytes) -> object:
         try:

@@ -65,7 +65,8 @@ class FoldedOffsets:
         )
         return (
             f"the projection is {events} event{'s' * (events != 1)} behind ({where}): is a consumer running? start "
-            "one with `trialstream consume` (or `trialstream up`); nothing is lost, the events are in Kafka"
+            "one with `trialstream consume` (or `trialstream up`); one that logs `held_up` waits for a transaction of "
+            "another program; nothing is lost, the events are in Kafka"
         )
 
     async def _read_checkpoints(self, missing: Mapping[Route, int], polls: int) -> None:
