@@ -17,6 +17,7 @@ The fold changes the state in place. A caller that cannot write the changes drop
 | `measures` | what is computed from the columns of frames alone, for many frames at once |
 | `state` | the state of a partition and its unwritten changes |
 | `document_size` | the size of documents and their limits |
+| `footprint` | the memory that a state takes |
 | `history` | rows into the buckets of a trial |
 | `loading` | what must be loaded before a batch can be folded |
 | `exactly_once` | marks of writers, claimed versions, outcomes of requests |
@@ -41,6 +42,7 @@ from trialstream_consumer.fold.batch import (
     single_groups,
 )
 from trialstream_consumer.fold.dispatch import fold
+from trialstream_consumer.fold.footprint import footprint
 from trialstream_consumer.fold.loading import Needs, needs
 from trialstream_consumer.fold.metrics import fold_rows
 from trialstream_consumer.fold.state import BucketKey, Changes, Refused, State, resolve
@@ -58,6 +60,7 @@ __all__ = [
     "fold",
     "fold_groups",
     "fold_rows",
+    "footprint",
     "needs",
     "resolve",
     "row_groups",

@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard
 
+from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.wire.events import Event, MetricsLogged, TrialEvent
 from trialstream_schemas.wire.rows import RowRun
 
@@ -42,7 +43,7 @@ class FoldFault(Exception):
     """
 
     def __init__(self, group: RowGroup, error: Exception) -> None:
-        super().__init__(f"the fold failed: {error!r}")
+        super().__init__(shortened(f"the fold failed: {error!r}"))
         self.group = group
 
 

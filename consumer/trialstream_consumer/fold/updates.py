@@ -30,7 +30,7 @@ from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBA
 
 from trialstream_consumer.fold.attempts import apply_finish, apply_start
 from trialstream_consumer.fold.chronos import apply_chrono_start, apply_chronos
-from trialstream_consumer.fold.document_size import MAX_ERRORS, check_group, merge
+from trialstream_consumer.fold.document_size import MAX_ERRORS, merge, merge_into_group
 from trialstream_consumer.fold.exactly_once import apply_once, refuse
 from trialstream_consumer.fold.history import shapes_of
 from trialstream_consumer.fold.metadata import apply_metadata
@@ -52,10 +52,8 @@ def update_group(state: State, event: GroupMetadataSet) -> None:
     apply_once(state, event, event.group, group, state.changes.groups, _apply_to_group)
 
 
-def _apply_to_group(_: State, group: TrialGroup, event: GroupMetadataSet) -> None:
-    given = values(event.values, "metadata")
-    check_group(group, given)
-    group.metadata.update(given)
+def _apply_to_group(state: State, group: TrialGroup, event: GroupMetadataSet) -> None:
+    merge_into_group(state, group, values(event.values, "metadata"))
 
 
 def update_trial(state: State, event: TrialEvent) -> None:
