@@ -10,11 +10,13 @@ The service and the replays use the same worker, so that they make the same docu
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import anyio
+import anyio.lowlevel
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from trialstream.config import Config
@@ -31,7 +33,7 @@ from trialstream_consumer.fold import (
     FoldFault,
     State,
     first_events,
-    fold_groups,
+    fold_in_steps,
     footprint,
     needs,
     row_groups,
@@ -73,6 +75,8 @@ _LOADED_BYTES = 64 * 1024 * 1024
 # takes milliseconds, a fifth of the time of a batch without frames.
 _CHECKED_RECORDS = 1000
 _CHECKED_BYTES = 32 * 1024 * 1024
+# How long the fold of a batch holds the event loop, seconds; one event may take longer.
+_HELD_SECONDS = 0.05
 # Number of dead letters of a batch that are logged one by one: `trialstream dead-letters` lists all.
 _LOGGED_DEAD_LETTERS = 100
 # Above the number of objects that a batch of frames allocates.
@@ -305,7 +309,15 @@ class PartitionWorker:
         self._records = _ROWS_RECORDS if len(groups) <= _ROWS_GROUPS else _BATCH_RECORDS
         most = _LOADED_BYTES if len(batch.records) > 1 else None
         self._loaded += await self._store.load(self._state, needs(first_events(events, groups)), most)
-        dead |= fold_groups(self._state, events, groups)
+        refused: list[tuple[int, str]] = []
+        state, self._state = self._state, State()  # one that is folded in part is dropped on cancellation
+        begun = time.monotonic()
+        for _ in fold_in_steps(state, events, groups, refused):
+            if time.monotonic() - begun > _HELD_SECONDS:
+                await anyio.lowlevel.checkpoint()  # signals, heartbeats and other partitions have their turn
+                begun = time.monotonic()
+        self._state = state
+        dead |= dict(refused)
         return [_dead_letter(batch.records[position], reason) for position, reason in sorted(dead.items())]
 
 

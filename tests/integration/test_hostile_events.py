@@ -16,6 +16,8 @@ from service_load import connected
 from service_support import caught_up, cli, differences, live, log_entries, send, snapshot, until
 from test_consumer_dead_letters import frame, partition_of
 from test_consumer_rebuild import write_all
+from trialstream.event_log.topics import ensure_topics
+from trialstream.event_log.trial_events import TrialEvents
 from trialstream.kafka.creations import request_of_run
 from trialstream_consumer import worker
 from trialstream_consumer.fold import Needs, State, updates
@@ -215,6 +217,24 @@ async def test_outcomes_of_an_earlier_version_are_found(config, consumer):
     assert [each.uid for each in found] == [trial.uid]
     assert history["loss"].values.tolist() == seen["loss"].values.tolist() == [0.5]
     assert dead_letters(config) == []
+
+
+async def test_a_reader_of_one_trials_events_passes_over_the_records_of_others(config):
+    """Records under the key of a trial that are no events, which anybody may write, do not end the reading."""
+    await ensure_topics(config)
+    trial = ts.Trial(name="t", hash="a" * 32)
+    records = [
+        b"garbage",
+        b"\xc3\x01" + b"\x11" * 8,
+        encode(frame(trial)),
+        b"\xc3\x01" + b"\x22" * 8,
+        encode(frame(trial, 2)),
+    ]
+    await send(config, records, partition=partition_of(config, trial), key=trial.hash.encode())
+    async with TrialEvents(config, trial.uid, None, 10.0) as events:
+        found = await events.read()
+
+    assert [each.seq for each in found] == [1, 2]
 
 
 def connected_to_read(config):

@@ -38,6 +38,7 @@ from trialstream_consumer.fold.batch import (
     RowGroup,
     first_events,
     fold_groups,
+    fold_in_steps,
     row_groups,
     single_groups,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "first_events",
     "fold",
     "fold_groups",
+    "fold_in_steps",
     "fold_rows",
     "footprint",
     "needs",

@@ -19,20 +19,11 @@ from trialstream_consumer.fold.state import State
 __all__ = ["TIMESERIES", "add_rows", "metrics_shape", "shapes_of"]
 
 TIMESERIES = TimeSeriesAggregator.lazy()
-# Bytes that a name takes in memory besides its characters.
-_NAME_BYTES = 64
 # The aggregators whose observations are rows.
 _SERIES = (TIMESERIES, TimeSeriesAggregator.lazy("max"), TimeSeriesAggregator.lazy("min"))
 
-# A shape caches its uid and capacity; computing them again takes longer than folding a frame of one row. Shapes of very
-# many or long names are not kept, so that the cache takes 64 MiB at most: their frames take longer to fold anyway.
-_cached = lru_cache(maxsize=4096)(Shape)
-_MAX_CACHED = 16 * 1024
-
-
-def _shape(section: str, names: tuple[str, ...], steps: str) -> Shape:
-    shape = _cached if sum(map(len, names)) + _NAME_BYTES * len(names) <= _MAX_CACHED else Shape
-    return shape(section, names, steps)
+# A shape caches its uid and capacity; computing them again takes longer than folding a frame of one row.
+_shape = lru_cache(maxsize=4096)(Shape)
 
 
 def shapes_of(event: TrialEvent) -> list[Shape]:

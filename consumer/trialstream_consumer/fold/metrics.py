@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from trialstream_schemas.errors import TrialStreamError
@@ -40,7 +41,7 @@ def apply_metrics(state: State, trial: Trial, event: MetricsLogged) -> int:
         raise Refused(f"frame: expected at least one row and one name, got {rows} rows and {len(names)} names")
     if len(columns) != len(names) or any([len(column) != rows for column in columns]):
         raise Refused(f"columns: expected {len(names)} of length {rows}, got {_lengths(columns)}")
-    if not _are_distinct(names):
+    if not _are_distinct(tuple(names)):
         raise Refused("names: expected distinct names of metrics, got a name twice")
     if len(steps) not in (0, rows) or bool(event.steps) + bool(event.float_steps) + bool(event.text_steps) > 1:
         counts = len(event.steps), len(event.float_steps), len(event.text_steps)
@@ -125,5 +126,6 @@ def fold_rows(state: State, rows: RowRun) -> bool:
     return True
 
 
-def _are_distinct(names: Sequence[str]) -> bool:
+@lru_cache(maxsize=4096)
+def _are_distinct(names: tuple[str, ...]) -> bool:
     return len(set(names)) == len(names)
