@@ -324,7 +324,8 @@ class PartitionWorker:
 def _dead_letter(record: Record, reason: str) -> DeadLetter:
     # Cut, because a document holds 16 MiB, and a compressed batch may contain records of any size.
     value = (record.value or b"")[:MAX_RECORD_BYTES]
-    return DeadLetter(record.topic, record.partition, record.offset, shortened(reason), record.timestamp, value)
+    text = shortened(reason.encode(errors="backslashreplace").decode())  # MongoDB stores no lone surrogate
+    return DeadLetter(record.topic, record.partition, record.offset, text, record.timestamp, value)
 
 
 async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoint]) -> None:
