@@ -1,4 +1,4 @@
-"""Routing: the check that an event is in the right partition.
+"""Routing: the check that an event may be folded in a partition.
 
 Each partition is folded independently, so all events that change one document must be in one partition.
 """
@@ -10,18 +10,20 @@ from functools import lru_cache
 from trialstream.config import Config
 from trialstream.event_log.topics import partition_of
 from trialstream_schemas.model.identity import hash_of
+from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event, TrialEvent
 
 __all__ = ["misplacement"]
 
 
-@lru_cache(maxsize=16384)  # murmur2 in Python takes 8 µs
+# murmur2 in Python takes 8 µs. At most 12 MiB, since addresses are bounded.
+@lru_cache(maxsize=16384)
 def _partition(trial: str, partitions: int) -> int:
     return partition_of(hash_of(trial).encode(), partitions)
 
 
 def misplacement(event: Event, topic: str, partition: int, *, config: Config, partitions: int) -> str | None:
-    """Check that an event is in the right partition.
+    """Check that the ids of an event are within their bounds, and that the event is in the right partition.
 
     Args:
         event: The event.
@@ -31,8 +33,10 @@ def misplacement(event: Event, topic: str, partition: int, *, config: Config, pa
         partitions: Number of partitions of the trials topic.
 
     Returns:
-        The reason for a dead letter, which names both partitions; None if the partition is right.
+        The reason for a dead letter, which names the field or both partitions; None if the event may be folded.
     """
+    if fault := envelope_fault(event):
+        return fault
     if isinstance(event, TrialEvent):
         wanted = config.trials_topic, _partition(event.trial, partitions)
     else:

@@ -10,13 +10,15 @@ The service and the replays use the same worker, so that they make the same docu
 from __future__ import annotations
 
 import gc
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import anyio
+import anyio.lowlevel
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
@@ -25,6 +27,7 @@ from trialstream.event_log.fetch import fetch
 from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
+from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.rows import RowRun, apart
@@ -35,7 +38,8 @@ from trialstream_consumer.fold import (
     FoldFault,
     State,
     first_events,
-    fold_groups,
+    fold_in_steps,
+    footprint,
     needs,
     row_groups,
     single_groups,
@@ -43,7 +47,7 @@ from trialstream_consumer.fold import (
 from trialstream_consumer.projection.client import Unwritable
 from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_consumer.projection.ownership import Checkpoint
-from trialstream_consumer.projection.store import Store
+from trialstream_consumer.projection.store import Oversized, Store
 from trialstream_consumer.routing import misplacement
 
 __all__ = ["FETCH_SETTINGS", "RETRY_SECONDS", "PartitionWorker", "check_range", "raise_gc_threshold"]
@@ -62,14 +66,24 @@ _BATCH_RECORDS = 4000
 _ROWS_RECORDS = 16_000
 # Number of groups up to which a batch counts as one of rows.
 _ROWS_GROUPS = 2000
+# Bytes of the records of a batch: what is decoded from them, and a transaction of their dead letters, stay bounded too.
+# A fetch is smaller unless it is compressed.
+_BATCH_BYTES = 8 * 1024 * 1024
 # Bounds of the state, which is a cache of the documents: beyond them, the state is dropped and read again as needed.
+# The bytes are those of the documents in MongoDB: of a partition, and of all partitions of a process together.
 _CACHED_ITEMS = 8192
 _CACHED_BYTES = 128 * 1024 * 1024
-# Number of records between two checks of these bounds: with thousands of trials a check takes a millisecond, a fifth of
-# the time of a batch without frames.
-_CHECKED_RECORDS = 500
-# Maximum length of a dead letter's reason: a reason may quote the whole event.
-_REASON_CHARACTERS = 2000
+_ALL_CACHED_BYTES = 1024 * 1024 * 1024
+# Maximum bytes of the documents that are loaded for a batch of several records.
+_LOADED_BYTES = 64 * 1024 * 1024
+# Number of records, and bytes of loaded documents, between two checks of these bounds: with thousands of trials a check
+# takes milliseconds, a fifth of the time of a batch without frames.
+_CHECKED_RECORDS = 1000
+_CHECKED_BYTES = 32 * 1024 * 1024
+# How long the fold of a batch holds the event loop, seconds; one event may take longer.
+_HELD_SECONDS = 0.05
+# Number of dead letters of a batch that are logged one by one: `trialstream dead-letters` lists all.
+_LOGGED_DEAD_LETTERS = 100
 # Above the number of objects that a batch of frames allocates.
 _GC_THRESHOLD = 200_000
 
@@ -118,8 +132,11 @@ class _Batch:
 
     def half(self) -> _Batch:
         """Return the first half, of at least one record."""
-        size = (len(self.records) + 1) // 2
-        return replace(self, records=self.records[:size], decoded=apart(self.decoded)[:size])
+        return self.first((len(self.records) + 1) // 2)
+
+    def first(self, count: int) -> _Batch:
+        """Return the first records."""
+        return replace(self, records=self.records[:count], decoded=apart(self.decoded)[:count])
 
 
 class PartitionWorker:
@@ -160,8 +177,9 @@ class PartitionWorker:
         self._state = State()
         # Maximum number of records of the next batch.
         self._records = _BATCH_RECORDS
-        # Records folded since the last check of the state's size.
-        self._unchecked = 0
+        # The offset, and the bytes loaded since, at the last check of the state's size.
+        self._checked, self._loaded = checkpoint.offset, 0
+        store.workers.add(self)
 
     async def begin(self) -> None:
         """Check that the log still contains the next offset, and seek to it.
@@ -204,19 +222,24 @@ class PartitionWorker:
                 self.checkpoint = await self._store.write(self.checkpoint, end, State(), [])
                 return end - following
         async with self._store.turns:
-            decoded: list[Event | RowRun | str | None] = [*await self._decode(records)]
-            for position, note in notes.items():
-                if position < len(records):
-                    decoded[position] = note.reason
-            batch = _Batch(records, decoded)
-            while self.checkpoint.offset < batch.end:
-                await self._write(batch.from_offset(self.checkpoint.offset))
-        self._unchecked += len(records)
-        if self._unchecked >= _CHECKED_RECORDS:
-            self._unchecked = 0
-            if _is_too_large(self._state):
-                self._state = State()
+            reasons = {records[i].offset: each.reason for i, each in notes.items() if i < len(records)}
+            for some in _cut(records, _BATCH_BYTES):
+                decoded: list[Event | RowRun | str | None] = [*await self._decode(some)]
+                if reasons:
+                    decoded = [reasons.get(each.offset, x) for each, x in zip(some, decoded, strict=True)]
+                batch = _Batch(some, decoded)
+                while self.checkpoint.offset < batch.end:
+                    await self._write(batch.from_offset(self.checkpoint.offset))
+                    self._bound_state()
         return self.checkpoint.offset - following
+
+    def _bound_state(self) -> None:
+        """Drop the state if it is too large; it is measured now and then."""
+        if self.checkpoint.offset - self._checked >= _CHECKED_RECORDS or self._loaded >= _CHECKED_BYTES:
+            self._checked, self._loaded = self.checkpoint.offset, 0
+            entries, size = footprint(self._state)
+            if entries > _CACHED_ITEMS or size > min(_CACHED_BYTES, _ALL_CACHED_BYTES // len(self._store.workers)):
+                self._state = State()
 
     async def _decode(self, records: list[Record]) -> list[Event | RowRun | str]:
         values = [record.value or b"" for record in records]
@@ -259,6 +282,8 @@ class PartitionWorker:
                 if len(fault.group) == 1:
                     batch.poisoned[offset] = str(fault)
                 batch.singly, batch.decoded, self._state = True, apart(batch.decoded), State()
+            except Oversized as error:
+                batch, self._state = batch.first(max(1, int(error.share * (len(batch.records) - 1)))), State()
             except Unwritable as error:
                 self._log.error("unwritable", offset=batch.start, events=len(batch.records), reason=str(error))
                 if len(batch.records) == 1:
@@ -276,8 +301,10 @@ class PartitionWorker:
             else:
                 self._state.changes = Changes()
                 self.checkpoint = written
-                for each in dead_letters:
+                for each in dead_letters[:_LOGGED_DEAD_LETTERS]:
                     self._log.warning("dead_letter", offset=each.offset, reason=each.reason)
+                if further := dead_letters[_LOGGED_DEAD_LETTERS:]:
+                    self._log.warning("more_dead_letters", offset=further[0].offset, count=len(further))
                 self._log.debug("folded", offset=written.offset, events=len(batch.records))
                 return
 
@@ -291,17 +318,25 @@ class PartitionWorker:
             events[position] = None
         groups = single_groups(events) if batch.singly else row_groups(events)
         self._records = _ROWS_RECORDS if len(groups) <= _ROWS_GROUPS else _BATCH_RECORDS
-        await self._store.load(self._state, needs(first_events(events, groups)))
-        dead |= fold_groups(self._state, events, groups)
+        most = _LOADED_BYTES if len(batch.records) > 1 else None
+        self._loaded += await self._store.load(self._state, needs(first_events(events, groups)), most)
+        refused: list[tuple[int, str]] = []
+        state, self._state = self._state, State()  # one that is folded in part is dropped on cancellation
+        begun = time.monotonic()
+        for _ in fold_in_steps(state, events, groups, refused):
+            if time.monotonic() - begun > _HELD_SECONDS:
+                await anyio.lowlevel.checkpoint()  # signals, heartbeats and other partitions have their turn
+                begun = time.monotonic()
+        self._state = state
+        dead |= dict(refused)
         return [_dead_letter(batch.records[position], reason) for position, reason in sorted(dead.items())]
 
 
 def _dead_letter(record: Record, reason: str) -> DeadLetter:
     # Cut, because a document holds 16 MiB, and a compressed batch may contain records of any size.
     value = (record.value or b"")[:MAX_RECORD_BYTES]
-    return DeadLetter(
-        record.topic, record.partition, record.offset, reason[:_REASON_CHARACTERS], record.timestamp, value
-    )
+    text = shortened(reason.encode(errors="backslashreplace").decode())  # MongoDB stores no lone surrogate
+    return DeadLetter(record.topic, record.partition, record.offset, text, record.timestamp, value)
 
 
 async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoint]) -> None:
@@ -330,11 +365,13 @@ async def check_range(consumer: AIOKafkaConsumer, checkpoints: Iterable[Checkpoi
             )
 
 
-def _is_too_large(state: State) -> bool:
-    items = len(state.trials) + len(state.buckets) + len(state.outcomes) + len(state.groups) + len(state.revisions)
-    if items > _CACHED_ITEMS:
-        return True
-    trials = sum(each.size for each in state.trials.values() if each)
-    # 8 bytes per value, step and time.
-    buckets = sum(8 * len(each) * (len(each.columns) + 2) for each in state.buckets.values() if each is not None)
-    return trials + buckets > _CACHED_BYTES
+def _cut(records: list[Record], most: int) -> Iterator[list[Record]]:
+    """Cut records into parts of at most so many bytes, or of one record."""
+    start = size = 0
+    for position, record in enumerate(records):
+        taken = len(record.value or b"")
+        if position > start and size + taken > most:
+            yield records[start:position]
+            start, size = position, 0
+        size += taken
+    yield records[start:] if start else records

@@ -55,6 +55,7 @@ from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGro
 
 from trialstream.config import Config
 from trialstream.connect import connect
+from trialstream.log_lines import bound_messages
 from trialstream.protocol import (
     BandKey,
     By,
@@ -171,6 +172,8 @@ __all__ = [
     "update",
     "value_aggregator",
 ]
+
+bound_messages()
 
 # The modules of the names that are imported at their first use: they, or what most programs use with them, need Kafka's
 # and MongoDB's clients.

@@ -22,7 +22,7 @@ from aiokafka.partitioner import murmur2
 from anyio.to_thread import run_sync
 from bson.raw_bson import RawBSONDocument
 from journal import Call, Journal, calls_of
-from model import comparable, expected, meaning, reading
+from model import comparable, expected, meaning, place, reading
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from service_support import caught_up, live, records_of
@@ -33,6 +33,8 @@ from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated, TrialEvent
 
 KINDS = ("trials", "groups", "projects", "series", "outcomes")
+# All documents but the copies of outcomes, which the log does not determine.
+OWN = {"copy_of": {"$exists": False}}
 _SHOWN = 5
 
 
@@ -118,7 +120,9 @@ def read_view(config: Config) -> View:
         client.start_session(snapshot=True) as session,
     ):
         database = client[live(config)]
-        documents = {kind: {each["_id"]: each.raw for each in database[kind].find(session=session)} for kind in KINDS}
+        documents = {
+            kind: {each["_id"]: each.raw for each in database[kind].find(OWN, session=session)} for kind in KINDS
+        }
         letters = [
             (each["topic"], each["partition"], each["offset"]) for each in database.dead_letters.find(session=session)
         ]
@@ -328,7 +332,7 @@ def _check_answers(journal: Journal, requests: list[SubjectEvent], outcomes: dic
     """Check that the log grants exactly the requests that the journal has as granted, except unanswered ones."""
     granted: Counter[tuple[str, str]] = Counter()
     for event in requests:
-        uid, applied, _ = outcomes[event.request]
+        uid, applied, _ = outcomes[place(event)]
         if applied:
             made = isinstance(event, TrialCreated | ProjectCreated) or type(event).__name__ == "GroupCreated"
             granted["create" if made else "claim", uid] += 1

@@ -148,9 +148,9 @@ async def test_invalid_arguments(protocol, given, options, error, named):
 async def addressed_by_creation(served, trial):
     """Return a trial as its creator has it before its revision is known."""
     client = AsyncIOMotorClient(served.mongo)
-    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
+    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid, "copy_of": None})
     client.close()
-    return ts.Trial(name=trial.name, created=trial.created, request=outcome["_id"])
+    return ts.Trial(name=trial.name, created=trial.created, request=outcome["_id"].partition("~")[2])
 
 
 async def test_histories_of_undecided_trials(served, tmp_path, name):

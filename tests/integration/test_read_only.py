@@ -82,10 +82,12 @@ async def test_the_history_of_an_undecided_trial(served, logged):
     """A trial that is addressed by its creation is found once the log has decided; before, the error comes at once."""
     _, _, trial = logged
     client = AsyncIOMotorClient(served.mongo)
-    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid})
+    outcome = await client[served.prefix].outcomes.find_one({"uid": trial.uid, "copy_of": None})
     client.close()
     async with connected(served, read_only=True, timeout=60) as protocol:
-        history = await protocol.fetch_metrics(dataclasses.replace(trial, request=outcome["_id"]), "loss")
+        history = await protocol.fetch_metrics(
+            dataclasses.replace(trial, request=outcome["_id"].partition("~")[2]), "loss"
+        )
         with anyio.fail_after(10), pytest.raises(ts.ItemNotFound, match="the creation nobody is not decided yet"):
             await protocol.fetch_metrics(dataclasses.replace(trial, request="nobody"))
 

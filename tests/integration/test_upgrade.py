@@ -35,6 +35,10 @@ async def main(run):
     async with ts.connect() as protocol:
         trials = [ts.Trial(name="t", parameters={{"n": n}}) for n in range({TRIALS})]
         trials = [(await protocol.get_trial(each) or [await protocol.new_trial(each)])[0] for each in trials]
+        if run != 1:  # a consumer runs
+            own = await protocol.new_trial(ts.Trial(name="own", parameters={{"run": run}}))
+            claimed = await protocol.fetch_and_update_trial({{"name": "own"}}, "add_trial_tags", run=run)
+            assert own is not None and claimed.tags["run"] == run
         for trial in trials:
             await protocol.log_trial_start(trial)
             for row in range({ROWS}):

@@ -38,8 +38,16 @@ def meaning(log):
         except Refused:
             world["dead"].append(position)
             if getattr(event, "request", None) is not None:
-                world["outcomes"][event.request] = (world["answer"], False, "refused")
+                world["outcomes"][place(event)] = (world["answer"], False, "refused")
     return world
+
+
+def place(event):
+    """Return the id of the outcome of an event's request, which is that of its subject and the request together."""
+    for kind in ("project", "group"):
+        if hasattr(event, kind):
+            return f"{getattr(event, kind)}~{event.request}/{kind}"
+    return f"{re.split('[~_]', event.trial)[0]}~{event.request}"
 
 
 def take(world, event):
@@ -47,13 +55,13 @@ def take(world, event):
     kind = type(event).__name__
     if kind == "LogCreated":
         return
-    if event.request is not None and event.request in world["outcomes"]:
+    if event.request is not None and place(event) in world["outcomes"]:
         return
     if kind in ("TrialCreated", "ProjectCreated", "GroupCreated"):
         if event.request is None:
             raise Refused
         creating = {"TrialCreated": new_trial, "ProjectCreated": new_project, "GroupCreated": new_group}[kind]
-        world["outcomes"][event.request] = (*creating(world, event), None)
+        world["outcomes"][place(event)] = (*creating(world, event), None)
     else:
         update(world, event, kind)
 
@@ -136,8 +144,7 @@ def update(world, event, kind):
     if kind == "GroupMetadataSet":
         subject = world["groups"].get(event.group)
     else:
-        _, _, creator = event.trial.partition("~")
-        uid = world["outcomes"].get(creator, (None,))[0] if creator else event.trial
+        uid = world["outcomes"].get(event.trial, (None,))[0] if "~" in event.trial else event.trial
         subject = world["trials"].get(uid)
     if subject is None:
         raise Refused
@@ -151,7 +158,7 @@ def update(world, event, kind):
         subject["writers"][event.writer] = event.seq
     if event.if_version is not None and event.if_version != subject["state_version"]:
         if event.request is not None:
-            world["outcomes"][event.request] = (subject["uid"], False, None)
+            world["outcomes"][place(event)] = (subject["uid"], False, None)
         return
     world["answer"] = subject["uid"]
     draft = draft_of(subject)
@@ -159,7 +166,7 @@ def update(world, event, kind):
     draft["state_version"] += kind not in UNCOUNTED
     subject.update(draft)
     if event.request is not None:
-        world["outcomes"][event.request] = (subject["uid"], True, None)
+        world["outcomes"][place(event)] = (subject["uid"], True, None)
 
 
 def draft_of(x):

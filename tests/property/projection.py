@@ -8,7 +8,7 @@ import itertools
 import bson
 from trialstream_consumer.fold import Changes, State, fold_groups, needs, resolve, row_groups
 from trialstream_schemas.model.history import Bucket
-from trialstream_schemas.storage import documents
+from trialstream_schemas.storage import documents, outcomes
 
 
 class Projection:
@@ -32,8 +32,9 @@ class Projection:
         """Return a new state with the needs of the batch, and nothing else."""
         wanted = needs(batch)
         state = State()
-        for request in wanted.requests:
-            state.outcomes[request] = self.parsed("outcomes", request, documents.outcome_from_document)
+        for id_ in wanted.outcomes:
+            found = {each: self.read("outcomes", each) for each in outcomes.stored_outcome_ids(id_)}
+            state.outcomes[id_] = outcomes.stored_outcome(id_, found)
         uids = {resolve(state, address) for address in wanted.trials} - {None}
         state.trials = {uid: self.parsed("trials", uid, documents.trial_from_document) for uid in uids}
         state.groups = {uid: self.parsed("groups", uid, documents.group_from_document) for uid in wanted.groups}
@@ -60,7 +61,7 @@ class Projection:
         for key in changes.buckets:
             self.put("series", state.buckets[key].to_document(full=False))
         for outcome in changes.outcomes:
-            self.put("outcomes", documents.outcome_to_document(outcome))
+            self.put("outcomes", outcomes.outcome_to_document(outcome))
 
     def put(self, collection, document):
         """Insert or replace a document."""

@@ -16,7 +16,7 @@ from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
-from trialstream_schemas.storage import documents
+from trialstream_schemas.storage import documents, outcomes
 
 # Larger integers are restored as bson.Int64, which is an int too.
 COUNTS = st.integers(0, 2**31 - 1)
@@ -131,7 +131,7 @@ TRIALS = st.builds(
     ),
 )
 OUTCOMES = st.builds(
-    Outcome, request=NAMES, uid=st.none() | NAMES, applied=st.booleans(), reason=st.none() | TEXTS
+    Outcome, id=NAMES, uid=st.none() | NAMES, applied=st.booleans(), reason=st.none() | TEXTS
 )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ OUTCOMES = st.builds(
         pytest.param(PROJECTS, documents.project_to_document, documents.project_from_document, id="Project"),
         pytest.param(GROUPS, documents.group_to_document, documents.group_from_document, id="TrialGroup"),
         pytest.param(TRIALS, documents.trial_to_document, documents.trial_from_document, id="Trial"),
-        pytest.param(OUTCOMES, documents.outcome_to_document, documents.outcome_from_document, id="Outcome"),
+        pytest.param(OUTCOMES, outcomes.outcome_to_document, outcomes.outcome_from_document, id="Outcome"),
     ],
 )
 @settings(max_examples=75)

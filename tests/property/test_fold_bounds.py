@@ -332,6 +332,6 @@ def test_revisions_of_many_requests():
 
     outcomes = project([*log, *log]).documents["outcomes"]
 
-    assert [bson.decode(outcomes[f"r{i}"])["uid"] for i in range(6)] == [
+    assert [bson.decode(outcomes[f"{HASHES[1]}~r{i}"])["uid"] for i in range(6)] == [
         f"{HASHES[1]}_0", None, f"{HASHES[1]}_1", f"{HASHES[1]}_2", None, f"{HASHES[1]}_3",
     ]  # fmt: skip

@@ -139,6 +139,49 @@ def test_errors_that_a_driver_retries_are_warnings(capsys):
     assert "ValueError: a fault" in fault["exception"]
 
 
+LONG = "\U0001f600" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"reason": LONG}, id="text"),
+        pytest.param({"reason": LONG, "other": LONG, "third": LONG}, id="several texts"),
+        pytest.param({"documents": [{"a": LONG}] * 3}, id="documents"),
+        pytest.param({"document": b"\0" * 1_000_000}, id="bytes"),
+        pytest.param({LONG: "value"}, id="name of a field"),
+    ],
+)
+def test_lines_are_bounded(fields, capsys):
+    """A line is JSON of a bounded length, whatever an error or a field quotes."""
+    with consuming():
+        structlog.get_logger("trialstream_consumer").warning("write_failed", **fields)
+        logging.getLogger("pymongo").warning("%r", fields)
+        try:
+            raise ValueError(LONG)
+        except ValueError:
+            structlog.get_logger("trialstream_consumer").exception("fold_failed", **fields)
+            logging.getLogger("aiokafka").exception("%s", LONG)
+        logs.log_printable()
+        logging.getLogger("any").warning("%s", LONG)
+    *lines, plain = capsys.readouterr().err.splitlines()
+
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 32 * 1024
+    assert len(plain) <= 8000
+    for each in lines:
+        assert json.loads(each)["level"] in ("warning", "error")
+
+
+def test_the_memory_of_repetitions_is_bounded():
+    """Long messages are told apart by their whole text, of which no more than a hash is kept."""
+    filtering = RepetitionFilter()
+    first, second = (error(text="x" * 100_000 + each) for each in "ab")
+
+    assert [filtering.filter(each) for each in (first, second, first)] == [True, True, False]
+    assert sum(len(text) for _, _, text in filtering._lines) < 1000
+
+
 def test_only_the_consumer_shows_what_aiokafka_retries(capsys):
     """Other commands show one error if aiokafka gives an error, and nothing while it retries."""
     with consuming():

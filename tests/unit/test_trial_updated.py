@@ -159,7 +159,9 @@ def test_all_updates_are_applied_in_order():
     assert (trial.metrics["loss"].count, trial.metrics["loss"].last_step) == (2, 2)
     assert (trial.rows, bucket.columns[0].tolist(), bucket.steps.tolist()) == (2, [0.5, 1.0], [1, 2])
     assert trial.chronos["runtime"].sum == 1.5
-    assert [(each.request, each.applied, each.reason) for each in found.changes.outcomes] == [("r", True, None)]
+    assert [(each.id, each.applied, each.reason) for each in found.changes.outcomes] == [
+        (f"{TRIAL.hash}~r", True, None)
+    ]
 
 
 def test_a_repeated_event_is_skipped():
@@ -237,7 +239,7 @@ def test_what_must_be_loaded():
     metadata = e.MetadataLogged(**OWN, values={"power": 1.0}, aggregator=TimeSeriesAggregator.lazy())
     found = needs([updated(RUNNING, row(1), metadata)])
 
-    assert (found.trials, found.requests) == ({TRIAL.uid}, {"r"})
+    assert (found.trials, found.outcomes) == ({TRIAL.uid}, {f"{TRIAL.hash}~r"})
     assert found.shapes == {
         (TRIAL.uid, Shape("metrics", ("loss",), "int")),
         (TRIAL.uid, Shape("metadata", ("power",), "none")),

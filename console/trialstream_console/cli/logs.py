@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import structlog
+from trialstream_schemas.model.reasons import shortened
 
 from trialstream_console.cli.output import printable
 from trialstream_console.cli.repetitions import RepetitionFilter, add_left_out
@@ -14,13 +15,18 @@ from trialstream_console.cli.repetitions import RepetitionFilter, add_left_out
 __all__ = ["log_errors_only", "log_json", "log_printable"]
 
 _DRIVERS = ("aiokafka", "motor", "pymongo")
+# Maximum length of a line, and of each value in it, characters: errors may quote documents and records at any length.
+_MAX_LINE = 32 * 1024
+_MAX_VALUE = 8000
+_MAX_SHORT_VALUE = 200
+_json = structlog.processors.JSONRenderer()
 
 
 class _PrintableFormatter(logging.Formatter):
     """Formats the message alone, with unsafe characters as escapes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return shortened(printable(super().format(record)), _MAX_VALUE)
 
 
 def log_printable() -> None:
@@ -66,7 +72,7 @@ def log_json(level: int, **fields: object) -> None:
             processors=[
                 add_left_out,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                _render,
             ],
             foreign_pre_chain=shared,
         )
@@ -76,6 +82,23 @@ def log_json(level: int, **fields: object) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("aiokafka").setLevel(logging.NOTSET)  # after `log_printable`
     logging.getLogger("trialstream_consumer").setLevel(level)
+
+
+def _render(logger: object, method: str, event: structlog.typing.EventDict) -> str:
+    """Render an event as one line of JSON, of a bounded length."""
+    for most in (_MAX_VALUE, _MAX_SHORT_VALUE):  # escapes make a text up to twelve times as long
+        line = _json(logger, method, {shortened(key, most): _bounded(each, most) for key, each in event.items()})
+        if len(line) <= _MAX_LINE:
+            break
+    return str(line)
+
+
+def _bounded(value: Any, most: int) -> Any:
+    """Return a value of an event, or its text at a bounded length if that is longer."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    return value if len(text) <= most else shortened(text, most)
 
 
 def _lower_driver_error(record: logging.LogRecord) -> bool:
@@ -98,7 +121,7 @@ def log_errors_only() -> None:
             structlog.dev.set_exc_info,
             structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
             renderer,
-            lambda _logger, _method, text: printable(str(text)),
+            lambda _logger, _method, text: shortened(printable(str(text)), _MAX_LINE),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -8,6 +8,7 @@ are decimal numbers, such as the 7.9997 seconds of a timeout.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import re
@@ -23,6 +24,8 @@ __all__ = ["RepetitionFilter", "add_left_out"]
 _SECONDS = 60.0
 # Number of messages whose repetitions are recognized, 2 MB at most. An outage has some twenty; each dead letter is one.
 _MESSAGES = 1000
+# Length of the longest text that is kept itself; a hash stands for a longer one.
+_CHARACTERS = 2000
 # A number with one decimal point, and no part of an address or a version.
 _DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?![\d.])")
 
@@ -83,4 +86,5 @@ def _text(record: logging.LogRecord) -> str:
         text = record.getMessage()
     if record.exc_info:
         text = f"{text} {record.exc_info[1]!r}"
-    return _DECIMAL.sub("#", text)
+    text = _DECIMAL.sub("#", text)
+    return text if len(text) <= _CHARACTERS else hashlib.blake2b(text.encode(errors="replace")).hexdigest()

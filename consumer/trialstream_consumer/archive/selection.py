@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire import events
+from trialstream_schemas.wire.envelope import envelope_fault
 
 from trialstream_consumer.fold import Changes, Refused, State, fold, resolve
 
@@ -72,6 +73,8 @@ class Members:
         """
         if self._selection.until is not None and timestamp >= self._selection.until:
             return
+        if event is None or envelope_fault(event):  # a dead letter, whose ids may be of any length
+            return
         if isinstance(event, events.GroupCreated):
             self._group_projects[event.group] = event.project_id
         if not isinstance(event, events.TrialEvent):
@@ -97,7 +100,7 @@ class Members:
             return None
         self._state.trials.clear()
         self._state.changes = Changes()
-        outcome = self._state.outcomes.get(event.request or "")
+        outcome = self._state.outcomes.get(event.outcome_id)
         return outcome.uid if outcome else None
 
     def _uid_of(self, event: events.TrialEvent) -> str:

@@ -17,6 +17,7 @@ The fold changes the state in place. A caller that cannot write the changes drop
 | `measures` | what is computed from the columns of frames alone, for many frames at once |
 | `state` | the state of a partition and its unwritten changes |
 | `document_size` | the size of documents and their limits |
+| `footprint` | the memory that a state takes |
 | `history` | rows into the buckets of a trial |
 | `loading` | what must be loaded before a batch can be folded |
 | `exactly_once` | marks of writers, claimed versions, outcomes of requests |
@@ -37,10 +38,12 @@ from trialstream_consumer.fold.batch import (
     RowGroup,
     first_events,
     fold_groups,
+    fold_in_steps,
     row_groups,
     single_groups,
 )
 from trialstream_consumer.fold.dispatch import fold
+from trialstream_consumer.fold.footprint import footprint
 from trialstream_consumer.fold.loading import Needs, needs
 from trialstream_consumer.fold.metrics import fold_rows
 from trialstream_consumer.fold.state import BucketKey, Changes, Refused, State, resolve
@@ -57,7 +60,9 @@ __all__ = [
     "first_events",
     "fold",
     "fold_groups",
+    "fold_in_steps",
     "fold_rows",
+    "footprint",
     "needs",
     "resolve",
     "row_groups",

@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard
 
+from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.wire.events import Event, MetricsLogged, TrialEvent
 from trialstream_schemas.wire.rows import RowRun
 
@@ -25,7 +26,16 @@ from trialstream_consumer.fold.measures import measures_of
 from trialstream_consumer.fold.metrics import fold_rows
 from trialstream_consumer.fold.state import Refused, State
 
-__all__ = ["Decoded", "FoldFault", "RowGroup", "first_events", "fold_groups", "row_groups", "single_groups"]
+__all__ = [
+    "Decoded",
+    "FoldFault",
+    "RowGroup",
+    "first_events",
+    "fold_groups",
+    "fold_in_steps",
+    "row_groups",
+    "single_groups",
+]
 
 Decoded: TypeAlias = Event | RowRun | None
 """A record of a batch: its event, or the run of rows that its event belongs to; None if it is not folded."""
@@ -42,7 +52,7 @@ class FoldFault(Exception):
     """
 
     def __init__(self, group: RowGroup, error: Exception) -> None:
-        super().__init__(f"the fold failed: {error!r}")
+        super().__init__(shortened(f"the fold failed: {error!r}"))
         self.group = group
 
 
@@ -166,6 +176,25 @@ def fold_groups(state: State, events: Sequence[Decoded], groups: Iterable[RowGro
         FoldFault: The fold failed on an event that it neither folded nor refused, because of a bug.
     """
     refused: list[tuple[int, str]] = []
+    for _ in fold_in_steps(state, events, groups, refused):
+        pass
+    return sorted(refused)
+
+
+def fold_in_steps(
+    state: State, events: Sequence[Decoded], groups: Iterable[RowGroup], refused: list[tuple[int, str]]
+) -> Iterator[None]:
+    """Advance the state by the groups of a batch as `fold_groups` does, and yield after each group.
+
+    Args:
+        state: The state; it holds the `needs` of the events.
+        events: The events of the batch.
+        groups: `row_groups` or `single_groups` of the events.
+        refused: The position and reason of each refused event are added, in the order of the groups.
+
+    Raises:
+        FoldFault: The fold failed on an event that it neither folded nor refused, because of a bug.
+    """
     try:
         state.measures = measures_of(events)
     except Exception:  # noqa: BLE001 (the fold of the failing frame raises the error, as the fault of that frame alone)
@@ -185,5 +214,5 @@ def fold_groups(state: State, events: Sequence[Decoded], groups: Iterable[RowGro
                 done += 1
         except Exception as error:
             raise FoldFault(group, error) from error
+        yield
     state.measures = {}
-    return sorted(refused)

@@ -31,7 +31,7 @@ def fold(state: State, event: Event) -> None:
     Raises:
         Refused: The event cannot be folded; the message is the reason in its dead letter.
     """
-    if isinstance(event, SubjectEvent) and event.request is not None and is_decided(state, event.request):
+    if isinstance(event, SubjectEvent) and event.request is not None and is_decided(state, event):
         return
     match event:
         case TrialCreated():

@@ -15,7 +15,7 @@ from trialstream_schemas.model.trial import Trial, TrialGroup
 from trialstream_schemas.model.values import key_size, size
 from trialstream_schemas.wire.events import MetricsLogged
 
-from trialstream_consumer.fold.state import Refused
+from trialstream_consumer.fold.state import Refused, State
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -25,12 +25,13 @@ __all__ = [
     "MAX_PARTICIPANTS",
     "MAX_WRITERS",
     "aggregator_entry",
-    "check_group",
     "grow",
     "initial_size",
     "last_step_growth",
     "merge",
+    "merge_into_group",
     "ring_growth",
+    "value_size",
 ]
 
 # MongoDB takes 16 MiB. The difference is room for errors and writers, and for the fixed fields of groups.
@@ -70,14 +71,38 @@ def grow(trial: Trial, growth: int) -> None:
     trial.size += growth
 
 
-def check_group(group: TrialGroup, given: dict[str, Any]) -> None:
-    """Check that the metadata of a group still fits its document after values are merged into the metadata.
+def merge_into_group(state: State, group: TrialGroup, given: dict[str, Any]) -> None:
+    """Merge values into the metadata of a group.
+
+    Args:
+        state: The state, which keeps the size of the metadata.
+        group: The group.
+        given: Values by key.
 
     Raises:
-        Refused: The document would exceed `MAX_DOCUMENT_BYTES`.
+        Refused: The document would exceed `MAX_DOCUMENT_BYTES`; the group is unchanged.
     """
-    if size({**group.metadata, **given}) > MAX_DOCUMENT_BYTES:
+    held = group.metadata
+    key = "metadata", group.uid
+    replaced = {each: held[each] for each in given if each in held}
+    total = value_size(state, key, held) + size(given) - size(replaced)
+    if total > MAX_DOCUMENT_BYTES:
         raise _too_large("group", group.uid)
+    held.update(given)
+    state.sizes[key] = total
+
+
+def value_size(state: State, key: tuple[str, str], value: Any) -> int:
+    """Size of a value, bytes: computed once, and kept in the state, since a group may have megabytes.
+
+    Args:
+        state: The state.
+        key: Name of the field and uid of its document.
+        value: The value.
+    """
+    if key not in state.sizes:
+        state.sizes[key] = size(value)
+    return state.sizes[key]
 
 
 def _too_large(kind: str, uid: str) -> Refused:

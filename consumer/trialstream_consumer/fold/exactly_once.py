@@ -2,7 +2,8 @@
 
 - An event without a request is identified by its writer and `seq`. The trial or group that it names holds the last
   `seq` folded of each writer: the writer's mark.
-- An event with a request is identified by the request. Its outcome is recorded once, whether it is applied or refused.
+- An event with a request is identified by the request and its subject. Its outcome is recorded once, whether it is
+  applied or refused.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import NoReturn, TypeVar
 
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.outcome import Outcome
+from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.model.trial import Trial, TrialGroup
 from trialstream_schemas.model.values import INT64_MAX
 from trialstream_schemas.wire.events import ChronosFinished, ChronoStarted, Heartbeat, MetricsLogged, SubjectEvent
+from trialstream_schemas.wire.limits import MAX_ID
 
 from trialstream_consumer.fold.document_size import MAX_WRITERS
 from trialstream_consumer.fold.state import Refused, State
 
 __all__ = ["WRITER", "apply_once", "create_once", "is_decided", "refuse"]
 
-WRITER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WRITER = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 """Pattern of the ids of writers, which are keys in documents."""
 # Events that do not count in `state_version`: there are many of them, and no claim depends on them.
 _UNVERSIONED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
@@ -31,9 +34,9 @@ _Subject = TypeVar("_Subject", Trial, TrialGroup)
 _Event = TypeVar("_Event", bound=SubjectEvent)
 
 
-def is_decided(state: State, request: str) -> bool:
-    """Whether a request has an outcome."""
-    return state.outcomes.get(request) is not None
+def is_decided(state: State, event: SubjectEvent) -> bool:
+    """Whether the request of an event has an outcome."""
+    return state.outcomes.get(event.outcome_id) is not None
 
 
 def apply_once(
@@ -91,7 +94,7 @@ def _advance_mark(event: SubjectEvent, subject: Trial | TrialGroup) -> None:
     mark = subject.writers.get(writer)
     if mark is None:
         if not WRITER.fullmatch(writer):
-            raise Refused(f"writer: expected 1 to 64 letters, digits, '-' and '_', got {writer!r}")
+            raise Refused(f"writer: expected 1 to {MAX_ID} letters, digits, '-' and '_', got {writer!r}")
         if len(subject.writers) >= MAX_WRITERS:
             raise Refused(f"{subject.uid}: expected at most {MAX_WRITERS} writers, got {writer!r} as one more")
         mark = 0
@@ -126,6 +129,7 @@ def refuse(state: State, event: SubjectEvent, uid: str | None, reason: str) -> N
     Raises:
         Refused: Always, with the reason.
     """
+    reason = shortened(reason)
     _record_outcome(state, event, uid, applied=False, reason=reason)
     raise Refused(reason) from None
 
@@ -135,5 +139,5 @@ def _record_outcome(
 ) -> None:
     """Record the outcome of an event's request, if it has one."""
     if event.request is not None:
-        outcome = state.outcomes[event.request] = Outcome(event.request, uid, applied, reason)
+        outcome = state.outcomes[event.outcome_id] = Outcome(event.outcome_id, uid, applied, reason)
         state.changes.outcomes.append(outcome)

@@ -31,7 +31,7 @@ class Needs:
         groups: Uids of groups.
         projects: Uids of projects.
         shapes: Keys of open buckets; the trial of a key may be named by an address.
-        requests: Ids of requests, including the requests in addresses of trials.
+        outcomes: Ids of outcomes: those of requests, and the addresses of trials that name a request.
     """
 
     trials: set[str] = field(default_factory=set)
@@ -39,7 +39,7 @@ class Needs:
     groups: set[str] = field(default_factory=set)
     projects: set[str] = field(default_factory=set)
     shapes: set[BucketKey] = field(default_factory=set)
-    requests: set[str] = field(default_factory=set)
+    outcomes: set[str] = field(default_factory=set)
 
 
 def needs(events: Iterable[Event]) -> Needs:
@@ -47,15 +47,14 @@ def needs(events: Iterable[Event]) -> Needs:
     found = Needs()
     for event in events:
         if isinstance(event, SubjectEvent) and event.request is not None:
-            found.requests.add(event.request)
+            found.outcomes.add(event.outcome_id)
         match event:
             case TrialCreated():
                 found.hashes.add(event.hash)
             case TrialEvent():
                 found.trials.add(event.trial)
-                _, _, creator = event.trial.partition("~")
-                if creator:
-                    found.requests.add(creator)
+                if "~" in event.trial:
+                    found.outcomes.add(event.trial)
                 found.shapes.update((event.trial, shape) for shape in shapes_of(event))
             case ProjectCreated():
                 found.projects.add(event.project)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from trialstream_schemas.model.history import Bucket, Shape
+from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
@@ -53,7 +54,8 @@ class State:
         groups: Groups by uid (registry partition only).
         projects: Projects by uid (registry partition only).
         buckets: Open buckets by trial and shape.
-        outcomes: Outcomes by request.
+        outcomes: Outcomes by id.
+        sizes: Sizes of fields of groups and projects, by field and uid, bytes.
         measures: Measures of frames that are about to be folded, by `id` of the event: results computed in advance.
         changes: Changes since the last write.
     """
@@ -64,6 +66,7 @@ class State:
     projects: dict[str, Project | None] = field(default_factory=dict)
     buckets: dict[BucketKey, Bucket | None] = field(default_factory=dict)
     outcomes: dict[str, Outcome | None] = field(default_factory=dict)
+    sizes: dict[tuple[str, str], int] = field(default_factory=dict)
     measures: dict[int, Measures] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
 
@@ -72,17 +75,17 @@ def resolve(state: State, address: str) -> str | None:
     """Return the uid of the trial at an address.
 
     Args:
-        state: The state. It holds the outcome of the request that the address names.
+        state: The state. It holds the outcome whose id is the address.
         address: A uid, or `<hash>~<request>` for the trial that the request created.
 
     Returns:
-        The uid; None if the request created no trial.
+        The uid, which has the hash of the address; None if the request created no trial of this hash.
     """
-    _, _, creator = address.partition("~")
-    if not creator:
+    if "~" not in address:
         return address
-    outcome = state.outcomes.get(creator)
-    return outcome.uid if outcome else None
+    outcome = state.outcomes.get(address)
+    uid = outcome.uid if outcome else None
+    return uid if uid is not None and hash_of(uid) == hash_of(address) else None
 
 
 def update_last_seen(trial: Trial, writer: str, micros: int) -> None:

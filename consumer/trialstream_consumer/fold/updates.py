@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.model.aggregators import Aggregator
 from trialstream_schemas.model.status import status_of
 from trialstream_schemas.model.times import check_micros, from_micros
 from trialstream_schemas.model.trial import Trial, TrialError, TrialGroup
@@ -30,7 +31,7 @@ from trialstream_schemas.wire.limits import MAX_ERROR_MESSAGE, MAX_ERROR_TRACEBA
 
 from trialstream_consumer.fold.attempts import apply_finish, apply_start
 from trialstream_consumer.fold.chronos import apply_chrono_start, apply_chronos
-from trialstream_consumer.fold.document_size import MAX_ERRORS, check_group, merge
+from trialstream_consumer.fold.document_size import MAX_ERRORS, merge, merge_into_group
 from trialstream_consumer.fold.exactly_once import apply_once, refuse
 from trialstream_consumer.fold.history import shapes_of
 from trialstream_consumer.fold.metadata import apply_metadata
@@ -52,10 +53,8 @@ def update_group(state: State, event: GroupMetadataSet) -> None:
     apply_once(state, event, event.group, group, state.changes.groups, _apply_to_group)
 
 
-def _apply_to_group(_: State, group: TrialGroup, event: GroupMetadataSet) -> None:
-    given = values(event.values, "metadata")
-    check_group(group, given)
-    group.metadata.update(given)
+def _apply_to_group(state: State, group: TrialGroup, event: GroupMetadataSet) -> None:
+    merge_into_group(state, group, values(event.values, "metadata"))
 
 
 def update_trial(state: State, event: TrialEvent) -> None:
@@ -113,7 +112,7 @@ def _apply_all(state: State, trial: Trial, event: TrialUpdated) -> None:
     Raises:
         Refused: One of the updates cannot be folded, or names another trial or writer; the state is unchanged.
     """
-    draft = copy.deepcopy(trial)
+    draft = _draft_of(trial)
     keys = [(trial.uid, shape) for shape in shapes_of(event)]
     copies = State(buckets={key: copy.deepcopy(state.buckets.get(key)) for key in keys})
     for i, each in enumerate(event.updates):
@@ -128,6 +127,18 @@ def _apply_all(state: State, trial: Trial, event: TrialUpdated) -> None:
     state.buckets.update((key, copies.buckets[key]) for key in copies.changes.buckets)
     state.changes.buckets |= copies.changes.buckets
     state.changes.filled += copies.changes.filled
+
+
+def _draft_of(trial: Trial) -> Trial:
+    """Copy what updates change in place. The values of parameters, tags and metadata are only ever replaced."""
+    draft = copy.copy(trial)
+    for name in ("parameters", "tags", "open_chronos", "failed_chronos", "writers", "former_participants"):
+        setattr(draft, name, dict(getattr(trial, name)))
+    draft.metadata = {key: copy.deepcopy(x) if isinstance(x, Aggregator) else x for key, x in trial.metadata.items()}
+    draft.metrics, draft.chronos = copy.deepcopy(trial.metrics), copy.deepcopy(trial.chronos)
+    draft.participants = copy.deepcopy(trial.participants)
+    draft.errors, draft.attempts = [*trial.errors], [*trial.attempts]
+    return draft
 
 
 def _attach(trial: Trial, event: TrialAttached) -> None:

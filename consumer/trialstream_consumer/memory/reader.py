@@ -212,14 +212,14 @@ class MemoryReader(Reader):
 
     # --- Waiting for the fold
 
-    async def outcome(self, request: str) -> Outcome | None:
+    async def outcome(self, id_: str) -> Outcome | None:
         """See `Reader.outcome`."""
-        return self._store.outcome(request)[0]
+        return self._store.outcome(id_)[0]
 
-    async def decision(self, request: str, timeout: float) -> Decision | None:
+    async def decision(self, id_: str, timeout: float) -> Decision | None:
         """See `Reader.decision`."""
         with anyio.move_on_after(timeout):
-            while (decided := self._store.outcome(request))[0] is None:
+            while (decided := self._store.outcome(id_))[0] is None:
                 await self._folded.wait()
         outcome, trial = decided
         if outcome is None:

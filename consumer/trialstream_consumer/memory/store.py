@@ -26,6 +26,7 @@ from trialstream_schemas.model.history import Bucket, Shape
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.storage.documents import group_to_document, project_to_document, trial_to_document
 from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.rows import apart
 
@@ -115,7 +116,9 @@ class MemoryStore:
         appended, singly = first, False
         while True:
             decoded = [
-                error if (error := self._poisoned.get(first + i)) is not None else event
+                self._poisoned.get(first + i)
+                or (event if isinstance(event, SchemaError) else envelope_fault(event))
+                or event
                 for i, event in enumerate(apart(self._schemas.decode_all(self._log[first:])))
             ]
             events: list[Event | None] = [None if isinstance(each, (str, SchemaError)) else each for each in decoded]
@@ -179,9 +182,9 @@ class MemoryStore:
                         found.setdefault(uid, []).append(Bucket.from_document(document | {"names": kept}))
         return found
 
-    def outcome(self, request: str) -> tuple[Outcome | None, Document | None]:
-        """Return the outcome of a request, if there is one, and the document of the trial that it was applied to."""
+    def outcome(self, id_: str) -> tuple[Outcome | None, Document | None]:
+        """Return the outcome with an id, if there is one, and the document of the trial that it was applied to."""
         with self.lock:
-            outcome = self._state.outcomes.get(request)
+            outcome = self._state.outcomes.get(id_)
             trial = self._state.trials.get(outcome.uid or "") if outcome is not None and outcome.applied else None
             return outcome, None if trial is None else trial_to_document(trial)

@@ -6,21 +6,21 @@ decision about ownership must survive the loss of a primary.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
-from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import timeout
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
-from trialstream.reading.diagnosis import mongo_address, mongo_trouble
+from trialstream.reading.diagnosis import BSON_ERRORS, mongo_address, mongo_message, mongo_trouble
 from trialstream.reading.uri import driver_options
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import MongoUnavailable
+from trialstream_schemas.model.reasons import shortened
 
 __all__ = [
     "CALL_SECONDS",
@@ -29,7 +29,6 @@ __all__ = [
     "Unwritable",
     "mongo_client",
     "mongo_errors",
-    "unwritable_errors",
 ]
 
 Document: TypeAlias = dict[str, Any]
@@ -38,13 +37,13 @@ Document: TypeAlias = dict[str, Any]
 # bounds the time that a consumer takes to stop while MongoDB hangs.
 CALL_SECONDS = 8.0
 _CLOSE_SECONDS = 1.0
-# MongoDB's error codes for a document that it cannot store: nested too deep (Overflow), a key that MongoDB rejects
-# (DollarPrefixedFieldName), too large (BSONObjectTooLarge).
-_UNWRITABLE_CODES = (15, 52, 10334)
+# MongoDB's error codes for what is wrong with a document itself: nested too deep (Overflow), InvalidBSON, a key that
+# MongoDB rejects (DollarPrefixedFieldName), too large (BSONObjectTooLarge, KeyTooLong and two codes of updates).
+_UNWRITABLE_CODES = frozenset({15, 22, 52, 10334, 17280, 17419, 17420})
 
 
-class Unwritable(Exception):
-    """MongoDB cannot store a document of the batch, so a retry would fail too; the message gives the reason."""
+class Unwritable(MongoUnavailable):
+    """MongoDB cannot take a document or a query, so a retry would fail too; the message gives the reason."""
 
 
 def mongo_client(config: Config, **options: Any) -> AsyncIOMotorClient[Document]:
@@ -69,32 +68,27 @@ async def mongo_errors(client: AsyncIOMotorClient[Document]) -> AsyncIterator[No
         client: The client of the requests.
 
     Raises:
+        Unwritable: A document or a query is too large, nested too deep, or has a key or value that cannot be stored.
         MongoUnavailable: A request failed; the message has the addresses, the step that failed (DNS, connection, TLS or
             authentication), and what to do.
     """
     try:
         with waiting_for(f"MongoDB at {mongo_address(client)}"):
             yield
+    except BSON_ERRORS as error:
+        raise Unwritable(shortened(f"MongoDB cannot take a document or a query: {error!r}")) from error
     except PyMongoError as error:
+        if _UNWRITABLE_CODES & _codes(error):
+            raise Unwritable(f"MongoDB cannot take a document or a query: {mongo_message(error)}") from error
         raise MongoUnavailable(await mongo_trouble(client, error)) from error
 
 
-@contextmanager
-def unwritable_errors() -> Iterator[None]:
-    """Translate the errors of a document that BSON or MongoDB cannot hold.
-
-    Raises:
-        Unwritable: A document is too large, nested too deep, or holds a key or value that cannot be stored.
-    """
-    try:
-        yield
-    except (BSONError, OverflowError) as error:
-        raise Unwritable(f"MongoDB cannot store the resulting document: {error!r}") from error
-    except OperationFailure as error:
-        if error.code not in _UNWRITABLE_CODES:
-            raise
-        reason = (error.details or {}).get("errmsg")
-        raise Unwritable(f"MongoDB cannot store the resulting document: {reason}") from error
+def _codes(error: PyMongoError) -> set[Any]:
+    """MongoDB's codes of an error, and of the writes of a bulk that failed."""
+    if not isinstance(error, OperationFailure):
+        return set()
+    writes = (error.details or {}).get("writeErrors") or []
+    return {error.code, *(each.get("code") for each in writes)}
 
 
 class Connection:
@@ -127,6 +121,7 @@ class Connection:
         """Translate the driver's errors that the block raises, as `mongo_errors` does.
 
         Raises:
+            Unwritable: MongoDB cannot take a document or a query.
             MongoUnavailable: A request failed; the message gives the reason and what to do.
         """
         return mongo_errors(self.client)

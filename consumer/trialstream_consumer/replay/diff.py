@@ -18,6 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from trialstream.config import Config
 from trialstream_schemas.storage.collections import COLLECTIONS
+from trialstream_schemas.storage.outcomes import COPY_OF
 
 from trialstream_consumer.projection.client import Document, mongo_client, mongo_errors
 
@@ -29,8 +30,11 @@ _DOCUMENTS = 256
 # Maximum number of paths in a difference.
 _FIELDS = 8
 # The log determines the offset of a checkpoint. It does not determine the owner of a partition, nor the checkpoint of a
-# partition that was taken over and never folded.
-_FILTERS: dict[str, Document] = {"checkpoints": {"offset": {"$ne": 0}}}
+# partition that was taken over and never folded, nor the copy of an outcome whose request two subjects used.
+_FILTERS: dict[str, Document] = {
+    "checkpoints": {"offset": {"$ne": 0}},
+    "outcomes": {COPY_OF: {"$exists": False}},
+}
 _FIELDS_LEFT_OUT: dict[str, dict[str, int]] = {"checkpoints": {"epoch": 0, "session": 0}}
 
 

@@ -11,7 +11,7 @@ import anyio
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
-from trialstream_schemas.errors import KafkaUnavailable, UnknownSchema
+from trialstream_schemas.errors import KafkaUnavailable, SchemaError, UnknownSchema
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import TrialEvent
@@ -51,6 +51,8 @@ class TrialEvents:
         self._created = created
         self._timeout = timeout
         self._schemas = SchemaStore()
+        # Whether the schemas topic was read during the present read: records of unknown schemas may be many.
+        self._has_refreshed = False
         self._client: AIOKafkaClient
         self._partition: TopicPartition
         self._start = 0
@@ -88,8 +90,8 @@ class TrialEvents:
         Raises:
             KafkaUnavailable: The broker did not answer in time, or a transaction of another program has been open for
                 that time.
-            SchemaError: An event cannot be decoded.
         """
+        self._has_refreshed = False
         async with kafka_errors(self._config):
             end = self._offset + 1
             while self._offset < end:
@@ -123,12 +125,18 @@ class TrialEvents:
             await anyio.sleep(_RETRY_SECONDS)
 
     async def _decoded(self, data: bytes) -> object:
+        """Decode a record; None for one that is no event, which the fold makes a dead letter and anybody may write."""
         try:
             return self._schemas.decode(data)
         except UnknownSchema:
-            async with SchemaTopic(self._config) as topic:  # of a newer version
-                self._schemas = topic.schemas
-            return self._schemas.decode(data)
+            if not self._has_refreshed:
+                self._has_refreshed = True
+                async with SchemaTopic(self._config) as topic:  # of a newer version
+                    self._schemas = topic.schemas
+                return await self._decoded(data)
+        except SchemaError:
+            pass
+        return None
 
     def _is_new(self, event: TrialEvent) -> bool:
         if event.request is not None:  # has no number

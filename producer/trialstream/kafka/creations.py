@@ -97,7 +97,7 @@ def request_of_run(run_id: str, trial: Trial) -> str:
         trial: The trial; the id of the request depends on its definition, too.
 
     Returns:
-        The id: 32 hexadecimal digits, where a new request has 24.
+        The id: 32 hexadecimal digits, unlike that of a new request.
 
     Raises:
         InvalidType: The id of the run is not a str.

@@ -99,13 +99,13 @@ class LoggingProtocol(ReadingProtocol):
 
     async def _history_uid(self, trial: Trial) -> str:
         uid, request = await self._existing_uid(trial), trial.request
-        return uid if request is None else await self.created_uid(request)
+        return uid if request is None else await self.created_uid(uid)
 
-    async def created_uid(self, request: str) -> str:
+    async def created_uid(self, address: str) -> str:
         """Read the uid of the trial that a request has created.
 
         Args:
-            request: Id of the request, as in the uid of an undecided trial.
+            address: Uid of the trial before its revision was decided: `<hash>~<request>`.
 
         Returns:
             The uid, with the revision that the log has decided.
@@ -114,8 +114,8 @@ class LoggingProtocol(ReadingProtocol):
             ItemNotFound: The request is not decided yet, or it was refused.
         """
         session = self._session
-        decision = await session.read(lambda: session.reader.decision(request, session.timeout))
-        return decided_uid(request, decision and decision.outcome)
+        decision = await session.read(lambda: session.reader.decision(address, session.timeout))
+        return decided_uid(address, decision and decision.outcome)
 
     # --- Logging
 

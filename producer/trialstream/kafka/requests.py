@@ -79,7 +79,7 @@ class Requests:
                     if not (pressure.should_wait() and await pressure.wait(lambda: self._outbox.put(event))):
                         pressure.drop(event.subject, droppable=False)
                 self._outbox.take()
-                decision = await self._reader.decision(request, max(0.0, deadline - time.monotonic()))
+                decision = await self._reader.decision(event.outcome_id, max(0.0, deadline - time.monotonic()))
         finally:
             if decision is None:
                 self._watermark.abandon(request)

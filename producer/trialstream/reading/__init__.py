@@ -15,6 +15,7 @@
 | `values` | values of single fields of many trials |
 | `uri` | the check of MongoDB's URI |
 | `checks` | checks of arguments and outcomes |
+| `pieces` | long lists of ids in requests of bounded size |
 | `history` | buckets to arrays; downsampling |
 | `rewinds` | the superseded rows of a bucket |
 | `bands` | statistics over many trials, on a common grid of steps |

@@ -18,6 +18,7 @@ from trialstream_schemas.model.keys import escape_key
 
 from trialstream.protocol import Step
 from trialstream.reading.live import Database, Document
+from trialstream.reading.pieces import pieces
 from trialstream.reading.reader import Section, Since
 
 __all__ = ["BucketSearch", "read_buckets"]
@@ -63,12 +64,15 @@ async def read_buckets(
         async for each in database.series.find(filter_, fields, session=session, max_time_ms=max_time_ms, **options):
             search.add(each)
 
+    distinct = dict.fromkeys(uids)  # the buckets of a uid in two pieces would be read twice
     if since.row is None:
-        await read({"trial": {"$in": list(uids)}, **wanted, **_of_steps(since.step)})
+        for trials in pieces(distinct):
+            await read({"trial": {"$in": trials}, **wanted, **_of_steps(since.step)})
     else:
-        opened = [re.compile(f"^{re.escape(uid)}/.*{_OPEN}") for uid in uids]
-        # MongoDB would choose the index of trials as well, and read each of their buckets.
-        await read({"_id": {"$in": opened}, **wanted}, hint="_id_")
+        for trials in pieces(distinct):
+            opened = [re.compile(f"^{re.escape(uid)}/.*{_OPEN}") for uid in trials]
+            # MongoDB would choose the index of trials as well, and read each of their buckets.
+            await read({"_id": {"$in": opened}, **wanted}, hint="_id_")
         while ids := search.take_missing():
             await read({"_id": {"$in": ids}})
     return search.buckets

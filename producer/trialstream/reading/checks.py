@@ -111,12 +111,12 @@ def definition(trial: Trial) -> Trial:
     return found
 
 
-def decided_uid(request: str, outcome: Outcome | None) -> str:
+def decided_uid(address: str, outcome: Outcome | None) -> str:
     """Return the uid of the trial that a request created.
 
     Args:
-        request: Id of the request.
-        outcome: Its outcome; None if there is none yet.
+        address: Uid of the trial before its revision was decided: `<hash>~<request>`.
+        outcome: Outcome of the request; None if there is none yet.
 
     Returns:
         The uid.
@@ -126,6 +126,7 @@ def decided_uid(request: str, outcome: Outcome | None) -> str:
     """
     if outcome is None or outcome.uid is None:
         raise ItemNotFound(
-            f"the creation {request} is not decided yet: if its event is in a spool, send it by `trialstream push`"
+            f"the creation {address.partition('~')[2]} is not decided yet: if its event is in a spool, send it by "
+            "`trialstream push`"
         )
     return outcome.uid

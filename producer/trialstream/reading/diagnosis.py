@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any
 
+from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.server_description import ServerDescription
+from trialstream_schemas.model.reasons import shortened
 
 from trialstream.diagnosis import Fault, address, connection_fault, describe, tls_fault
 
-__all__ = ["mongo_address", "mongo_trouble"]
+__all__ = ["BSON_ERRORS", "mongo_address", "mongo_message", "mongo_trouble"]
+
+BSON_ERRORS = (BSONError, OverflowError, UnicodeError, struct.error, RecursionError)
+"""What the driver raises, besides its own errors, for a document or a query that BSON cannot hold.
+
+It is too large (`DocumentTooLarge`, which is no `PyMongoError`), has a key or value that cannot be encoded or decoded
+(`InvalidDocument`, `InvalidBSON`), an integer beyond 64 bits, a lone surrogate, a length beyond 32 bits, or too many
+levels.
+"""
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_MONGO"
 # MongoDB's error codes: AuthenticationFailed, UserNotFound, Unauthorized, and that of Atlas.
@@ -46,13 +57,15 @@ async def mongo_trouble(client: AsyncIOMotorClient[Any], error: PyMongoError) ->
         unknown = [each for each in servers if not each.is_server_type_known]
         found = await asyncio.gather(*(_server_fault(client, each) for each in unknown))
         faults = dict(zip(map(_name, unknown), found, strict=True))
-    return describe(f"MongoDB at {all_names}", faults, f"{type(error).__name__}: {_message(error)}", _REMEDY)
+    return describe(f"MongoDB at {all_names}", faults, f"{type(error).__name__}: {mongo_message(error)}", _REMEDY)
 
 
 def _refusal(error: Exception | None) -> Fault | None:
     """Return the fault of an error by which MongoDB refuses a user; None for other errors."""
     if isinstance(error, OperationFailure) and error.code in _REFUSED:
-        return Fault("authentication", f"{_message(error)}: check user, password and authSource in TRIALSTREAM_MONGO")
+        return Fault(
+            "authentication", f"{mongo_message(error)}: check user, password and authSource in TRIALSTREAM_MONGO"
+        )
     return None
 
 
@@ -69,11 +82,17 @@ def _name(server: ServerDescription) -> str:
     return host if port is None else address(host, port)
 
 
-def _message(error: PyMongoError) -> str:
-    """The message of an error, without the state of the driver that some append."""
+def mongo_message(error: PyMongoError) -> str:
+    """The message of an error, at a bounded length, without the state of the driver and the documents that some append.
+
+    Args:
+        error: The driver's error.
+    """
     if isinstance(error, OperationFailure):
-        return str((error.details or {}).get("errmsg") or error).rstrip(".")
-    return str(error).partition(", Timeout: ")[0]
+        details = error.details or {}
+        failed = [details, *(details.get("writeErrors") or [])]  # the latter of a bulk
+        return shortened(next((str(each["errmsg"]) for each in failed if each.get("errmsg")), str(error)).rstrip("."))
+    return shortened(str(error).partition(", Timeout: ")[0])
 
 
 async def _server_fault(client: AsyncIOMotorClient[Any], server: ServerDescription) -> Fault | None:

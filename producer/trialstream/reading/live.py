@@ -28,18 +28,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from bson.errors import InvalidDocument
 from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
 from pymongo.database import Database as SyncDatabase
-from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
+from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
-from trialstream.reading.diagnosis import mongo_trouble
+from trialstream.reading.diagnosis import BSON_ERRORS, mongo_message, mongo_trouble
 
 __all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
 
@@ -69,11 +69,11 @@ async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]
     """
     try:
         yield
-    except (InvalidDocument, DocumentTooLarge) as error:
-        raise QueryError(f"query: MongoDB cannot encode it: {error}") from error
+    except BSON_ERRORS as error:
+        raise QueryError(f"query: MongoDB cannot encode it: {shortened(str(error))}") from error
     except PyMongoError as error:
         if isinstance(error, OperationFailure) and error.code in _QUERY_ERRORS:
-            raise QueryError(f"query: MongoDB refused it: {error}") from error
+            raise QueryError(f"query: MongoDB refused it: {mongo_message(error)}") from error
         if isinstance(error, OperationFailure) and error.code == _MAX_TIME_EXPIRED:
             raise MongoUnavailable(
                 f"the query took longer than {max_time_ms / 1000:g} s, and MongoDB ended it: narrow the query, limit "

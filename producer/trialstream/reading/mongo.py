@@ -11,13 +11,13 @@ from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
     group_from_document,
-    outcome_from_document,
     partial_group_from_document,
     partial_project_from_document,
     partial_trial_from_document,
     project_from_document,
     trial_from_document,
 )
+from trialstream_schemas.storage.outcomes import stored_outcome, stored_outcome_ids
 
 from trialstream.config import Config
 from trialstream.event_log.topics import Route
@@ -28,6 +28,7 @@ from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection, SyncDatabase
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
+from trialstream.reading.pieces import pieces
 from trialstream.reading.query import Find, find, translate
 from trialstream.reading.reader import (
     Candidate,
@@ -192,11 +193,17 @@ class MongoReader(Reader):
 
     async def existing(self, collection: Collection, uids: Sequence[str]) -> list[str]:
         """See `Reader.existing`."""
-        filter_, limit = {"_id": {"$in": list(uids)}}, self._live.max_time_ms
-        found = await self._live.read(
-            lambda database: database[collection].find(filter_, {"_id": 1}, max_time_ms=limit).to_list(None)
-        )
-        return [each["_id"] for each in found]
+        limit = self._live.max_time_ms
+
+        async def read(database: Database) -> list[str]:
+            found = database[collection]
+            return [
+                each["_id"]
+                for ids in pieces(dict.fromkeys(uids))
+                for each in await found.find({"_id": {"$in": ids}}, {"_id": 1}, max_time_ms=limit).to_list(None)
+            ]
+
+        return await self._live.read(read)
 
     async def _documents(
         self, database: Database, collection: Collection, asked: Find, projection: dict[str, int] | None
@@ -214,9 +221,9 @@ class MongoReader(Reader):
     ) -> dict[str, list[str]]:
         """Read, by uid of a group or project, the uids of its members, the oldest first."""
         members: dict[str, list[str]] = {}
-        if uids:
+        for ids in pieces(uids):
             cursor = database[collection].find(
-                {field: {"$in": uids}}, {field: 1}, sort=OLDEST_FIRST, max_time_ms=self._live.max_time_ms
+                {field: {"$in": ids}}, {field: 1}, sort=OLDEST_FIRST, max_time_ms=self._live.max_time_ms
             )
             for each in await cursor.to_list(None):
                 members.setdefault(each[field], []).append(each["_id"])
@@ -262,25 +269,26 @@ class MongoReader(Reader):
                 buckets = await read_buckets(database, session, uids, section, names, since, limit)
                 if with_attempts == "none":
                     return StoredHistories(buckets, {})
-                filter_ = {"_id": {"$in": list(uids)}, **_WITH_ATTEMPTS[with_attempts]}
-                found = database.trials.find(filter_, ATTEMPT_FIELDS, session=session, max_time_ms=limit)
-                return StoredHistories(
-                    buckets, {each["_id"]: partial_trial_from_document(each) async for each in found}
-                )
+                trials: dict[str, Trial] = {}
+                for ids in pieces(uids):
+                    filter_ = {"_id": {"$in": ids}, **_WITH_ATTEMPTS[with_attempts]}
+                    found = database.trials.find(filter_, ATTEMPT_FIELDS, session=session, max_time_ms=limit)
+                    trials.update({each["_id"]: partial_trial_from_document(each) async for each in found})
+                return StoredHistories(buckets, trials)
 
         return await self._live.read(read)
 
     # --- Waiting for the fold
 
-    async def outcome(self, request: str) -> Outcome | None:
+    async def outcome(self, id_: str) -> Outcome | None:
         """See `Reader.outcome`."""
-        limit = self._live.max_time_ms
-        found = await self._live.read(lambda db: db.outcomes.find_one({"_id": request}, max_time_ms=limit))
-        return None if found is None else outcome_from_document(found)
+        filter_, limit = {"_id": {"$in": stored_outcome_ids(id_)}}, self._live.max_time_ms
+        found = await self._live.read(lambda db: db.outcomes.find(filter_, max_time_ms=limit).to_list(None))
+        return stored_outcome(id_, {each["_id"]: each for each in found})
 
-    async def decision(self, request: str, timeout: float) -> Decision | None:
+    async def decision(self, id_: str, timeout: float) -> Decision | None:
         """See `Reader.decision`."""
-        return await self._decisions.wait(request, timeout)
+        return await self._decisions.wait(id_, timeout)
 
     async def poll_decisions(self) -> None:
         """See `Reader.poll_decisions`."""

@@ -11,9 +11,12 @@ import logging
 import anyio
 from pymongo.errors import PyMongoError
 from trialstream_schemas.errors import LogMismatch
-from trialstream_schemas.storage.documents import outcome_from_document, trial_from_document
+from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.storage.documents import trial_from_document
+from trialstream_schemas.storage.outcomes import stored_outcome, stored_outcome_ids
 
 from trialstream.reading.live import Document, LiveProjection
+from trialstream.reading.pieces import pieces
 from trialstream.reading.polling import is_refresh_due, pause
 from trialstream.reading.reader import Decision
 
@@ -34,7 +37,7 @@ class _Pending:
     def __init__(self) -> None:
         self.callers = 0
         self.ended = anyio.Event()
-        self.found: Document | None = None
+        self.found: Decision | None = None
 
 
 class DecisionPoller:
@@ -52,11 +55,11 @@ class DecisionPoller:
         self._mismatch = ""
         self._wake = anyio.Event()
 
-    async def wait(self, request: str, timeout: float) -> Decision | None:
+    async def wait(self, id_: str, timeout: float) -> Decision | None:
         """Wait for the outcome of a request.
 
         Args:
-            request: Id of the request.
+            id_: Id of the outcome.
             timeout: Seconds.
 
         Returns:
@@ -65,23 +68,20 @@ class DecisionPoller:
         Raises:
             LogMismatch: The live projection was folded from another log.
         """
-        pending = self._waiting.setdefault(request, _Pending())
+        pending = self._waiting.setdefault(id_, _Pending())
         pending.callers += 1
         self._polls = min(self._polls, 1)  # the long pauses for a late outcome do not apply to this request
         self._wake.set()
         try:
             with anyio.move_on_after(timeout):
                 await pending.ended.wait()
-            if (found := pending.found) is None:
-                if pending.ended.is_set():
-                    raise LogMismatch(self._mismatch)
-                return None
-            trial = trial_from_document(found["trials"][0]) if found["trials"] else None
-            return Decision(outcome_from_document(found), trial)
+            if pending.found is None and pending.ended.is_set():
+                raise LogMismatch(self._mismatch)
+            return pending.found
         finally:
             pending.callers -= 1
             if not pending.callers:
-                del self._waiting[request]
+                del self._waiting[id_]
 
     async def run(self) -> None:
         """Poll while callers wait; runs until cancelled."""
@@ -107,14 +107,25 @@ class DecisionPoller:
 
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""
-        pending = [request for request, each in self._waiting.items() if not each.ended.is_set()]
-        if not pending:
-            return 0
+        pending = [id_ for id_, each in self._waiting.items() if not each.ended.is_set()]
         outcomes = self._live.database.outcomes
-        stages = [{"$match": {"_id": {"$in": pending}}}, *_WITH_TRIAL]
-        found = await outcomes.aggregate(stages, maxTimeMS=self._live.max_time_ms).to_list(None)
-        for each in found:
-            if (waiting := self._waiting.get(each["_id"])) is not None:  # None: the wait has ended
-                waiting.found = each
+        found: dict[str, Document] = {}
+        for ids in pieces(stored for id_ in pending for stored in stored_outcome_ids(id_)):
+            stages = [{"$match": {"_id": {"$in": ids}}}, *_WITH_TRIAL]
+            documents = await outcomes.aggregate(stages, maxTimeMS=self._live.max_time_ms).to_list(None)
+            found.update({each["_id"]: each for each in documents})
+        decided = 0
+        for id_ in pending if found else ():
+            outcome, waiting = stored_outcome(id_, found), self._waiting.get(id_)
+            if outcome is not None and waiting is not None:  # None: the wait has ended
+                waiting.found = Decision(outcome, _trial_of(id_, found))
                 waiting.ended.set()
-        return len(found)
+                decided += 1
+        return decided
+
+
+def _trial_of(id_: str, found: dict[str, Document]) -> Trial | None:
+    """The trial of an outcome; its document is that which `stored_outcome` takes."""
+    own, earlier = (found.get(each) for each in stored_outcome_ids(id_))
+    document = own or earlier
+    return trial_from_document(document["trials"][0]) if document and document["trials"] else None

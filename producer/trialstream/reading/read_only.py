@@ -81,7 +81,7 @@ class ReadOnlyProtocol(ReadingProtocol):
     async def _history_uid(self, trial: Trial) -> str:
         uid, request, session = checked(trial, Trial, "trial").uid, trial.request, self._session
         if request is not None:
-            return decided_uid(request, await session.read(lambda: session.reader.outcome(request)))
+            return decided_uid(uid, await session.read(lambda: session.reader.outcome(uid)))
         if not session.knows("trials", uid):
             raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
         return uid

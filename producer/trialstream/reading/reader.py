@@ -237,22 +237,22 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    async def outcome(self, request: str) -> Outcome | None:
+    async def outcome(self, id_: str) -> Outcome | None:
         """Read the outcome of a request, without waiting for it.
 
         Args:
-            request: Id of the request.
+            id_: Id of the outcome: `outcome_id` of the event, or the uid of a trial whose revision is not decided.
 
         Returns:
             The outcome; None if the fold has not decided yet.
         """
 
     @abstractmethod
-    async def decision(self, request: str, timeout: float) -> Decision | None:
+    async def decision(self, id_: str, timeout: float) -> Decision | None:
         """Wait for the outcome of a request.
 
         Args:
-            request: Id of the request.
+            id_: Id of the outcome, as for `outcome`.
             timeout: Seconds.
 
         Returns:

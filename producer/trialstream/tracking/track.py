@@ -280,8 +280,8 @@ class track(_Block):  # noqa: N801 (used like a function)
                 return None
             return _mark_of(max(found, key=lambda each: each.revision)) if found else None
         if _UID.fullmatch(resume):
-            request = resume.partition("~")[2]
-            found = await protocol.fetch_trials({"uid": await protocol.created_uid(request) if request else resume})
+            uid = await protocol.created_uid(resume) if "~" in resume else resume
+            found = await protocol.fetch_trials({"uid": uid})
             if not found:
                 raise ItemNotFound(f"resume: expected the uid of a trial, got {resume!r}, which does not exist")
             return _mark_of(found[0])

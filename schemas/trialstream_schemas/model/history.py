@@ -60,6 +60,11 @@ class Shape(_Shape):
         return digest(self.section, list(self.names), self.steps)
 
     @cached_property
+    def memory(self) -> int:
+        """Upper bound of the bytes that the shape takes in memory."""
+        return sum([128 + 4 * len(name) for name in self.names])
+
+    @cached_property
     def capacity(self) -> int:
         """Number of rows of a full bucket of this shape; each text step counts as the longest one."""
         width = 8 * (len(self.names) + 1) + {"int": 8, "float": 8, "text": MAX_NAME_BYTES, "none": 0}[self.steps]

@@ -2,6 +2,7 @@
 
 | module | job |
 |---|---|
-| `documents` | projects, groups, trials and outcomes to documents and back |
+| `documents` | projects, groups and trials to documents and back |
+| `outcomes` | outcomes to documents and back |
 | `collections` | names of the collections and of the documents with a fixed id |
 """

@@ -1,4 +1,4 @@
-"""Conversion of projects, groups, trials and outcomes to MongoDB documents and back.
+"""Conversion of projects, groups and trials to MongoDB documents and back.
 
 - Times are int64 microseconds since 1970 UTC, because BSON dates have milliseconds only.
 - Keys of users are escaped (`model/keys.py`).
@@ -18,7 +18,6 @@ from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_docu
 from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.forms import from_document, to_document, values_from_document
 from trialstream_schemas.model.keys import escape_key, unescape_key
-from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.status import CustomStatus, Status, status_of
 from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialError, TrialGroup
@@ -29,8 +28,6 @@ __all__ = [
     "former_participants_from_document",
     "group_from_document",
     "group_to_document",
-    "outcome_from_document",
-    "outcome_to_document",
     "partial_group_from_document",
     "partial_project_from_document",
     "partial_trial_from_document",
@@ -260,16 +257,6 @@ def partial_group_from_document(document: Mapping[str, Any]) -> TrialGroup:
 def partial_project_from_document(document: Mapping[str, Any]) -> Project:
     """The project of a document that lacks fields, which get their defaults; `name` is there."""
     return project_from_document({**_PROJECT, **document})
-
-
-def outcome_to_document(outcome: Outcome) -> dict[str, Any]:
-    """The document of an outcome."""
-    return {"_id": outcome.request, "uid": outcome.uid, "applied": outcome.applied, "reason": outcome.reason}
-
-
-def outcome_from_document(document: Mapping[str, Any]) -> Outcome:
-    """The outcome of a document that `outcome_to_document` made."""
-    return Outcome(document["_id"], document["uid"], document["applied"], document["reason"])
 
 
 def _aggregators(given: Mapping[str, Aggregator]) -> dict[str, Any]:

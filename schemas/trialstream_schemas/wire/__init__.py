@@ -8,5 +8,6 @@
 | `batches` | many frames decoded at once |
 | `schemas` | the Avro schemas of the events |
 | `checker`, `limits` | checks of bytes from outside; limits of events and records |
+| `envelope` | the bounds of an event's ids |
 | `varint` | Avro's integers |
 """

@@ -106,6 +106,11 @@ class SubjectEvent(Event):
         assert isinstance(uid, str)
         return uid
 
+    @property
+    def outcome_id(self) -> str:
+        """Id of the outcome of the event's request: it names the subject too (see `Outcome`)."""
+        return f"{self.subject}~{self.request}/{self.SUBJECT}"
+
 
 @dataclass(slots=True, kw_only=True)
 class TrialEvent(SubjectEvent):
@@ -122,6 +127,11 @@ class TrialEvent(SubjectEvent):
     def hash(self) -> str:
         """Key of the record in Kafka: all revisions of a trial are in one partition."""
         return hash_of(self.trial)
+
+    @property
+    def outcome_id(self) -> str:
+        """Id of the outcome of the event's request: the address of the trial that a creation creates."""
+        return f"{self.hash}~{self.request}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "MAX_ADDRESS",
     "MAX_ERROR_MESSAGE",
     "MAX_ERROR_TRACEBACK",
     "MAX_ERROR_TYPE",
     "MAX_EVENT_BYTES",
+    "MAX_ID",
     "MAX_RECORD_BYTES",
 ]
 
@@ -21,6 +23,12 @@ MAX_RECORD_BYTES = 1024 * 1024
 
 Larger records can arrive, because Kafka limits the compressed size of a batch only.
 """
+
+MAX_ID = 64
+"""Maximum length of the id of a writer or a request, characters: those that are made here have 12 to 32."""
+
+MAX_ADDRESS = 128
+"""Maximum length of the address of a trial, characters: a hash has 32, and the longest request 64."""
 
 # Writers cut an error to these limits, and the fold does so again. 32 errors of this size (`MAX_ERRORS` of the fold)
 # take less than 1.4 MiB of a trial's document in UTF-8.
