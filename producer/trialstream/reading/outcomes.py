@@ -13,6 +13,7 @@ from pymongo.errors import PyMongoError
 from trialstream_schemas.errors import LogMismatch
 from trialstream_schemas.storage.documents import outcome_from_document, trial_from_document
 
+from trialstream.reading.budget import remaining
 from trialstream.reading.live import Document, LiveProjection
 from trialstream.reading.polling import is_refresh_due, pause
 from trialstream.reading.reader import Decision
@@ -70,7 +71,7 @@ class DecisionPoller:
         self._polls = min(self._polls, 1)  # the long pauses for a late outcome do not apply to this request
         self._wake.set()
         try:
-            with anyio.move_on_after(timeout):
+            with anyio.move_on_after(remaining(timeout)):
                 await pending.ended.wait()
             if (found := pending.found) is None:
                 if pending.ended.is_set():
