@@ -246,7 +246,7 @@ class LogCalls:
         session = self._session
         session.lifecycle.check_open()
         try:
-            uid = trial.uid if isinstance(trial, Trial) else ""
+            uid = trial.uid if isinstance(trial, Trial) and type(trial.revision) is int else ""
         except ValueError:  # Python writes no integer of thousands of digits; the check names the field
             uid = ""
         if session.subjects.has("trials", uid):  # then the fields of which it is made need no check
