@@ -35,7 +35,7 @@ from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
 from pymongo.database import Database as SyncDatabase
-from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
 from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
@@ -78,7 +78,9 @@ async def _reading_errors(timeout: float, client: AsyncIOMotorClient[Document]) 
         with anyio.move_on_after(remaining(timeout) + _GRACE_SECONDS) as scope:
             yield
         if scope.cancelled_caught:
-            raise timed_out(timeout)
+            if client.delegate.topology_description.has_known_servers:
+                raise timed_out(timeout)
+            raise ServerSelectionTimeoutError("no server was found in time")
     except (InvalidDocument, DocumentTooLarge) as error:
         raise QueryError(f"query: MongoDB cannot encode it: {error}") from error
     except PyMongoError as error:
@@ -234,6 +236,8 @@ class LiveProjection:
                 database = self.database
                 try:
                     found = await read(database)
+                except ServerSelectionTimeoutError:
+                    raise
                 except PyMongoError:  # the database may have been dropped during the read
                     if not await self.refresh() and database is self.database:
                         raise
@@ -264,6 +268,8 @@ class LiveProjection:
                 database = self.database
                 try:
                     found, changed = await asyncio.gather(run_driver(partial(query, database.delegate)), self.refresh())
+                except ServerSelectionTimeoutError:
+                    raise
                 except PyMongoError:  # the database may have been dropped during the read
                     if not await self.refresh() and database is self.database:
                         raise
