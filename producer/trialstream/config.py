@@ -23,6 +23,7 @@ Tokens: TypeAlias = Callable[[], str | Awaitable[str]] | None
 
 # Kafka topic names allow dots and MongoDB database names do not; the prefix is part of both.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,48}")
+_RESERVED_PREFIXES = ("admin", "config", "local")  # in any case: names of databases differ in more than case
 _FLAGS = {
     "1": True,
     "true": True,
@@ -202,6 +203,11 @@ class Config:
             self._check_type(each)
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(f"prefix: expected 1 to 48 letters, digits, '_' or '-', got {self.prefix!r}")
+        if self.prefix.lower() in _RESERVED_PREFIXES or self.prefix.startswith("__"):
+            raise ConfigError(
+                f"prefix: expected a name of your own, got {self.prefix!r}: MongoDB reserves the databases admin, "
+                "config and local, and Kafka reserves topics that begin with __"
+            )
         if self.projection:
             longest = _DATABASE_BYTES - len(self.prefix) - 1
             if not _PROJECTION.fullmatch(self.projection) or len(self.projection) > longest:

@@ -23,11 +23,15 @@ TrialStreamError
 ├── LogMismatch             the projection was folded from another log, or the log lacks records
 └── Fenced                  another consumer has taken over the partition
 
-Each message says what was expected, what was found, and what to do. Errors of aiokafka, motor and fastavro are
-translated to these where the library is called.
+Each message says what was expected, what was found, and what to do. It is one line without control characters, whatever
+the values that it quotes. Errors of aiokafka, motor and fastavro are translated to these where the library is called.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
+
+from trialstream_schemas.messages import in_message
 
 __all__ = [
     "ChronoError",
@@ -57,6 +61,13 @@ __all__ = [
 
 class TrialStreamError(Exception):
     """Base class of all errors of trialstream."""
+
+    # A message may quote the values of any writer.
+    _is_one_line: ClassVar[bool] = True
+
+    def __init__(self, *args: object) -> None:
+        one_line = self._is_one_line
+        super().__init__(*[in_message(each, one_line=one_line) if isinstance(each, str) else each for each in args])
 
 
 class InvalidValue(TrialStreamError, ValueError):

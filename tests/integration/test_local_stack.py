@@ -19,6 +19,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 from service_support import paused
 from trialstream.config import Config
 from trialstream_console.local import LocalStack, LocalStackError, Ports
@@ -134,6 +135,33 @@ async def test_the_stack_serves_topics_and_transactions(stack, config):
 
     assert config.trials_topic in await topics(config)
     assert count(config) == 2
+
+
+def test_mongod_runs_no_javascript_and_compresses_nothing(stack, config):
+    """Queries need no JavaScript, and 6.0.5 shows memory to whoever compresses a message before login."""
+    asked = {"compression": ["zlib", "snappy", "zstd"]}
+    insert(config)
+    with MongoClient(config.mongo, compressors="zlib") as client:
+        hello = client.admin.command({"hello": 1, **asked})
+        for query in (
+            {"$where": "true"},
+            {"$expr": {"$function": {"body": "function() { return true }", "args": [], "lang": "js"}}},
+        ):
+            with pytest.raises(OperationFailure, match=r"(?i)script"):
+                list(client[config.database].things.find(query))
+        with pytest.raises(OperationFailure, match=r"(?i)script"):
+            client[config.database].command("mapReduce", "things", map="f", reduce="f", out={"inline": 1})
+        options = client.admin.command("getCmdLineOpts")["parsed"]
+
+    assert "compression" not in hello
+    assert options["security"]["javascriptEnabled"] is False
+    assert options["net"]["compression"]["compressors"] == "disabled"
+    assert options["net"]["bindIp"] == "127.0.0.1"
+    assert options["net"]["unixDomainSocket"]["enabled"] is False
+    found = [
+        each.laddr.ip for each in psutil.Process(stack.mongo.pid).net_connections("inet") if each.status == "LISTEN"
+    ]
+    assert found == ["127.0.0.1"]
 
 
 @pytest.mark.slow

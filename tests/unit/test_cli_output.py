@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column
 from trialstream_console.cli import logs, output, progress
 from trialstream_schemas.errors import SpoolError
+from trialstream_schemas.messages import printable
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\r\x9b1m\u202eb [link=http://x]c[/link] [/] :bug: [bold]d"
 SHOWN = r"a\x1b]0;owned\x07\x1b[2J\r\x9b1m\u202eb [link=http://x]c[/link] [/] :bug: [bold]d"
@@ -71,7 +72,7 @@ def test_other_writing_systems_and_emoji_are_kept():
     """Only unsafe characters are escaped: combined emoji and text of every direction are shown."""
     text = "größe 训练 שלום مرحبا 👩‍🔬 é\u00a0"
 
-    assert output.printable(text, one_line=True) == text
+    assert printable(text, one_line=True) == text
 
 
 def test_file_names_that_are_not_text(capsys):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from trialstream_console.local.errors import LocalStackError
@@ -15,6 +16,11 @@ from trialstream_console.local.process import ProcessId
 from trialstream_console.local.status import read_status
 
 VERSIONS = {"kafka": "4.3.1", "mongod": "6.0.5"}
+WORDS = {
+    "mongod": ["--dbpath", "mongo"],
+    "kafka": ["kafka.Kafka", "kafka.properties"],
+    "consumer": ["-m", "trialstream_console.cli", "consume"],
+}
 
 
 @pytest.fixture
@@ -24,6 +30,23 @@ def folder(tmp_path):
     assert folder.try_lock()
     yield folder
     folder.unlock()
+
+
+@contextmanager
+def running(folder, name, *, log=None, words=None):
+    """Run a process that looks like a server of a folder, unless another log or other arguments are given."""
+    words = WORDS[name] if words is None else words
+    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)", *words]
+    log = folder.path / f"{name}.log" if log is None else log
+    with log.open("ab") as out, subprocess.Popen(command, stdout=out) as process:
+        try:
+            while b"up" not in log.read_bytes():  # the interpreter has begun: its command line is this one
+                assert process.poll() is None
+            found = ProcessId.of(process.pid)
+            assert found is not None
+            yield found
+        finally:
+            process.kill()
 
 
 def test_a_new_folder_has_the_default_ports_and_later_starts_keep_the_chosen_ones(folder):
@@ -110,11 +133,7 @@ def test_only_one_launcher_works_on_a_folder(folder):
 
 def test_servers_left_behind_by_a_killed_launcher_are_stopped_and_nothing_else(folder):
     """Servers of a killed launcher are stopped; a recorded pid that now belongs to another process is left alone."""
-    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with subprocess.Popen(sleep) as ours, subprocess.Popen(sleep) as foreign:
-        left, other = ProcessId.of(ours.pid), ProcessId.of(foreign.pid)
-        assert left is not None
-        assert other is not None
+    with running(folder, "mongod") as left, running(folder, "kafka") as other:
         servers = {"mongod": left, "kafka": ProcessId(other.pid, other.created - 100)}
         folder.write_record(LauncherRecord(ProcessId(os.getpid(), 1.0), ready=True, servers=servers))
 
@@ -122,7 +141,6 @@ def test_servers_left_behind_by_a_killed_launcher_are_stopped_and_nothing_else(f
         assert folder.stop_leftovers(10) == ["mongod"]
         assert folder.stop_leftovers(10) == []
         assert other.alive
-        foreign.kill()
 
 
 def test_the_record_of_the_launcher_is_read_back_as_it_was_written(folder):

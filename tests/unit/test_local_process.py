@@ -193,7 +193,7 @@ def test_a_process_of_another_user_is_named(monkeypatch):
 def test_a_command_is_not_started_when_its_launcher_has_ended(tmp_path):
     """A child whose launcher is killed while the child starts ends before it runs its command."""
     wrapper = Path(process.__file__).with_name("die_with_parent.py")
-    answer = subprocess.run([sys.executable, wrapper, "1", *SLEEP], capture_output=True, text=True, check=False)
+    answer = subprocess.run([sys.executable, wrapper, "1", "0", *SLEEP], capture_output=True, text=True, check=False)
 
     assert answer.returncode == 1
     assert "parent process 1 has ended" in answer.stderr

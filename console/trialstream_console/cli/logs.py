@@ -7,9 +7,9 @@ import sys
 from typing import Any
 
 import structlog
+from trialstream_schemas.messages import printable
 from trialstream_schemas.model.reasons import shortened
 
-from trialstream_console.cli.output import printable
 from trialstream_console.cli.repetitions import RepetitionFilter, add_left_out
 
 __all__ = ["log_errors_only", "log_json", "log_printable"]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,22 +20,18 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from trialstream_schemas.messages import printable
 
 __all__ = [
     "allow_any_encoding",
     "new_console",
     "print_json",
     "print_table",
-    "printable",
     "say",
     "say_error",
     "say_notice",
 ]
 
-# Control characters but tab and line feed; marks, embeddings, overrides and isolates of the text direction; separators
-# of lines and paragraphs; lone surrogates, as in file names that are not UTF-8.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_LAYOUT = re.compile("[\t\n]")
 # Wider than any row: the width of a table in a file or a pipe.
 _UNLIMITED_WIDTH = 1_000_000
 
@@ -45,21 +40,6 @@ def allow_any_encoding() -> None:
     """Replace characters that the encoding of stdout lacks; stderr escapes them already."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-
-
-def printable(text: str, *, one_line: bool = False) -> str:
-    r"""Return a text with its unsafe characters as escapes, such as `\x1b`.
-
-    Args:
-        text: The text.
-        one_line: Whether tabs and line feeds are escaped, too.
-    """
-    text = _UNSAFE.sub(_escape, text)
-    return _LAYOUT.sub(_escape, text) if one_line else text
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
 
 
 def new_console(*, stderr: bool = False) -> Console:

@@ -14,8 +14,9 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 from trialstream.waiting import notice_if_slow
 from trialstream_consumer.progress import Progress
+from trialstream_schemas.messages import printable
 
-from trialstream_console.cli.output import new_console, printable
+from trialstream_console.cli.output import new_console
 
 __all__ = ["Steps", "progress_bar", "spinner"]
 

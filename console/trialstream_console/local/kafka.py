@@ -84,7 +84,7 @@ class KafkaServer(Server):
         return self.ports.kafka_address
 
     def _poll_startup(self) -> bool:
-        return live_brokers(self.ports.kafka) > 0
+        return self._listens(self.ports.kafka) and live_brokers(self.ports.kafka) > 0
 
     def _prepare(self) -> None:
         require_free(self.ports.kafka, "Kafka", "--kafka-port")
@@ -92,16 +92,17 @@ class KafkaServer(Server):
             self.ports.controller, "Kafka's controller", "--kafka-port (the controller takes the port after it)"
         )
         ports = {"host": HOST, "kafka": self.ports.kafka, "controller": self.ports.controller}
-        (self.folder / "kafka.properties").write_text(_PROPERTIES.format(**ports))
-        (self.folder / "log4j2.properties").write_text(_LOG4J)
-        if not (self.folder / "kafka" / "bootstrap.checkpoint").exists():
+        self._files.write("kafka.properties", _PROPERTIES.format(**ports))
+        self._files.write("log4j2.properties", _LOG4J)
+        self._files.create_folder("kafka")
+        if not self._files.has("kafka/bootstrap.checkpoint"):
             self._format()
 
     def _format(self) -> None:
         options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # the JVM runs for a second
         arguments = ["format", "--ignore-formatted", "-t", self.cluster, "-c", "kafka.properties"]
         command = self._java(*options, "kafka.tools.StorageTool", *arguments)
-        child = process.run_on_spawner_thread(lambda: process.spawn(command, log=self.log, cwd=self.folder))
+        child = process.run_on_spawner_thread(lambda: self._spawn_process(command))
         try:
             code = child.wait(self.start_seconds)
         except subprocess.TimeoutExpired:

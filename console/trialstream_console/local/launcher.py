@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -60,11 +61,14 @@ def start_detached(folder: DataFolder, arguments: Sequence[str], on_step: StepRe
     binaries.check()
     folder.create()
     log = folder.path / "launcher.log"
+    out = folder.empty_file(log.name)
     command = [sys.executable, "-m", "trialstream_console.cli", "up", "--data", str(folder.path), *arguments]
-    with log.open("wb") as out:
+    try:
         launcher = subprocess.Popen(  # noqa: S603 - our own command
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
+    finally:
+        os.close(out)
     try:
         while launcher.poll() is None:
             record = folder.read_record()
@@ -94,8 +98,7 @@ def stop(folder: DataFolder) -> bool:
     Returns:
         Whether anything was running.
     """
-    record = folder.read_record()
-    stopped = record is not None and record.launcher.stop(_STOP_SECONDS)
+    stopped = folder.stop_launcher(_STOP_SECONDS)
     return bool(folder.stop_leftovers_if_unlocked()) or stopped
 
 

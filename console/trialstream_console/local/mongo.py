@@ -48,7 +48,7 @@ class MongoServer(Server):
     def _poll_startup(self) -> bool:
         """Configure the replica set if mongod is not a member of it, and return whether mongod is its primary."""
         port = self.ports.mongo
-        if not accepts_connections(port):  # faster than the driver's server selection
+        if not self._listens(port):  # faster than the driver's server selection
             return False
         try:
             with _connected(port) as client:
@@ -61,13 +61,16 @@ class MongoServer(Server):
 
     def _prepare(self) -> None:
         require_free(self.ports.mongo, "MongoDB", "--mongo-port")
-        (self.folder / "mongo").mkdir(exist_ok=True)
+        self._files.create_folder("mongo")
 
     def _command(self) -> Sequence[str | Path]:
         location = ["--dbpath", "mongo", "--bind_ip", HOST, "--port", str(self.ports.mongo), "--nounixsocket"]
         # By default, mongod takes half of the memory for its cache and a twentieth of the disk for its oplog.
         sizes = ["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "990"]
-        return [binaries.mongod(), "--replSet", REPLICA_SET, "--quiet", *location, *sizes]
+        # Version 6.0.5 reads memory of its own into the answer to a compressed message, before any login
+        # (CVE-2025-14847), and no query of trialstream runs JavaScript.
+        unused = ["--networkMessageCompressors", "disabled", "--noscripting"]
+        return [binaries.mongod(), "--replSet", REPLICA_SET, "--quiet", *location, *sizes, *unused]
 
     def _log_end(self) -> str:
         # mongod writes a page of settings before the error.

@@ -1,7 +1,7 @@
 """Child processes of the launcher.
 
-On Linux a child cannot outlive the launcher (`die_with_parent.py`). A recorded process is identified by its pid and
-start time, so no unrelated process is ever killed.
+On Linux a child cannot outlive the launcher (`die_with_parent.py`). A recorded process is identified by its pid, start
+time and user, so no unrelated process is ever killed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ T = TypeVar("T")
 _SPAWNER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trialstream-spawner")
 
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def run_on_spawner_thread(function: Callable[[], T]) -> T:
@@ -40,30 +41,35 @@ def run_on_spawner_thread(function: Callable[[], T]) -> T:
 
 
 def spawn(
-    command: Sequence[str | Path], *, log: Path, cwd: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path], *, log: Path | int, cwd: Path | int, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a child that writes to `log` and is killed when this process ends; call through `run_on_spawner_thread`.
 
     The child has a session of its own: Ctrl-C in the terminal reaches the launcher only, which stops the children in
-    order.
+    order. What it creates, only this user can read.
 
     Args:
         command: Program and arguments.
-        log: File to which stdout and stderr are appended.
-        cwd: Working directory.
+        log: File to which stdout and stderr are appended, or its descriptor.
+        cwd: Working directory, or its descriptor.
         env: Environment, or None for that of this process.
     """
-    wrapper = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
-    with log.open("ab") as out:
+    out = os.open(log, _APPEND, 0o600) if isinstance(log, Path) else os.dup(log)
+    folder = os.open(cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(cwd, Path) else os.dup(cwd)
+    wrapper = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid()), str(folder)]
+    try:
         return subprocess.Popen(  # noqa: S603 - the commands are our own
             [*wrapper, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            cwd=cwd,
+            pass_fds=(folder,),
             env=env,
             start_new_session=True,
         )
+    finally:
+        os.close(out)
+        os.close(folder)
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -100,7 +106,7 @@ def tail(log: Path, *, offset: int = 0, lines: int = 15) -> str:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A pid with its start time: the system may give the pid to another process later.
+    """A pid of this user with its start time: the system may give the pid to another process later.
 
     Attributes:
         pid: Process id.
@@ -125,8 +131,21 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Whether the process with this pid and start time is running."""
+        """Whether the process with this pid and start time is running, and belongs to this user."""
         return self._find() is not None
+
+    def command(self) -> list[str]:
+        """Return the program and the arguments of the process; empty if it is not running."""
+        return self._ask(lambda process: process.cmdline())
+
+    def open_files(self) -> list[str]:
+        """Return the paths of the regular files that the process has open; empty if it is not running."""
+        return self._ask(lambda process: [each.path for each in process.open_files()])
+
+    def listens_on(self, port: int) -> bool:
+        """Whether the process accepts connections on a TCP port."""
+        found = self._ask(lambda process: process.net_connections("tcp"))
+        return any(each.status == "LISTEN" and each.laddr.port == port for each in found)
 
     def stop(self, seconds: float) -> bool:
         """Send SIGTERM, then SIGKILL after `seconds`; another process with the same pid is left alone.
@@ -168,6 +187,17 @@ class ProcessId:
             ) from None
         return True
 
+    def _ask(self, question: Callable[[psutil.Process], list[T]]) -> list[T]:
+        process = self._find()
+        if process is None:
+            return []
+        import psutil  # noqa: PLC0415 - an optional dependency, which `_find` has found
+
+        try:
+            return question(process)
+        except (psutil.Error, OSError):  # it has ended, or its user has changed
+            return []
+
     def _find(self) -> psutil.Process | None:
         process = self._look_up(self.pid)
         if process is None or abs(process.create_time() - self.created) > self._TOLERANCE:
@@ -182,6 +212,7 @@ class ProcessId:
             raise LocalStackError("psutil is not installed: pip install 'trialstream[local]'") from None
         try:
             process = psutil.Process(pid)
-            return None if process.status() == psutil.STATUS_ZOMBIE else process
-        except psutil.NoSuchProcess:
+            is_ours = process.status() != psutil.STATUS_ZOMBIE and process.uids().effective == os.geteuid()
+        except psutil.Error:
             return None
+        return process if is_ours else None

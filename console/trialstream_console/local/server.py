@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -11,6 +12,8 @@ from signal import Signals
 
 from trialstream_console.local import process
 from trialstream_console.local.errors import LocalStackError
+from trialstream_console.local.private_folder import PrivateFolder
+from trialstream_console.local.process import ProcessId
 
 __all__ = ["Server"]
 
@@ -25,7 +28,7 @@ class Server(ABC):
         title: Name in messages.
         start_seconds: Time limit of a start.
         stop_seconds: Time between SIGTERM and SIGKILL.
-        folder: Working directory of the process.
+        folder: Working directory of the process; a `PrivateFolder`, created at the first start.
         log: File to which the process writes its output.
         on_change: Called after every start and end, so that the owner can record the pids.
     """
@@ -42,6 +45,7 @@ class Server(ABC):
         self.on_change: Callable[[], None] = lambda: None
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._private: PrivateFolder | None = None
 
     @property
     def pid(self) -> int:
@@ -73,6 +77,9 @@ class Server(ABC):
         """
         if self.running:
             return
+        self._close_folder()
+        self._private = PrivateFolder.create(self.folder, "choose another folder")
+        self._private.hide()
         self._prepare()
         self._roll_log()
         process.run_on_spawner_thread(self._spawn)
@@ -93,6 +100,7 @@ class Server(ABC):
         if self._process is not None:
             process.stop(self._process, self.stop_seconds)
             self._forget()
+        self._close_folder()
 
     def kill(self) -> None:
         """Kill the server with SIGKILL, and wait until the process has ended."""
@@ -101,6 +109,7 @@ class Server(ABC):
             self._process.kill()
             self._process.wait()
             self._forget()
+        self._close_folder()
 
     def signal(self, number: Signals) -> None:
         """Send a signal to the server, such as SIGSTOP to pause it and SIGCONT to resume it.
@@ -139,17 +148,44 @@ class Server(ABC):
             raise LocalStackError(f"{self.title} is not running: call start() first")
         return self._process
 
+    @property
+    def _files(self) -> PrivateFolder:
+        """The working directory; open from a start to the end of the process."""
+        assert self._private is not None
+        return self._private
+
+    def _listens(self, port: int) -> bool:
+        """Whether the process itself accepts connections on a port, and not another one that has taken it first."""
+        found = None if self._process is None else ProcessId.of(self._process.pid)
+        return found is not None and found.listens_on(port)
+
     def _spawn(self) -> None:
-        self._process = process.spawn(self._command(), log=self.log, cwd=self.folder, env=self._environment())
+        self._process = self._spawn_process(self._command(), self._environment())
+
+    def _spawn_process(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process in the folder that writes to the log; see `process.spawn`."""
+        log = self._files.open_file(self.log.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            return process.spawn(command, log=log, cwd=self._files.descriptor, env=env)
+        finally:
+            os.close(log)
 
     def _forget(self) -> None:
         self._process = None
         self.on_change()
 
+    def _close_folder(self) -> None:
+        if self._private is not None:
+            self._private.close()
+            self._private = None
+
     def _roll_log(self) -> None:
-        size = self.log.stat().st_size if self.log.exists() else 0
+        files, name = self._files, self.log.name
+        size = os.stat(name, dir_fd=files.descriptor, follow_symlinks=False).st_size if files.has(name) else 0
         if size > _LOG_LIMIT:
-            self.log.replace(self.log.with_suffix(".log.1"))
+            os.replace(name, f"{name}.1", src_dir_fd=files.descriptor, dst_dir_fd=files.descriptor)
             size = 0
         self._log_start = size
 

@@ -72,17 +72,21 @@ def read_status(folder: DataFolder) -> StackStatus:
     """
     known, record = folder.read_settings(), folder.read_record()
     data, error = str(folder.path), record.error if record is not None else ""
+    running = None if record is None else folder.running(record)
     if known is None:
-        is_starting = record is not None and record.launcher.alive
-        return StackStatus(data, "starting" if is_starting else "stopped", error=error)
+        return StackStatus(data, "stopped" if running is None else "starting", error=error)
     variables = environment(known.config())
     settings = {name: variables[name] for name in _CLIENT_VARIABLES}
     versions = {"kafka": known.kafka, "mongod": known.mongod}
     status = StackStatus(data, "stopped", error=error, settings=settings, ports=known.ports, versions=versions)
-    if record is None or not record.launcher.alive:
+    if record is None or running is None:
         return status
     servers = {
-        name: ServerStatus(each.pid, _server_state(name, each, known.ports), str(folder.path / f"{name}.log"))
+        name: ServerStatus(
+            each.pid,
+            _server_state(name, each, known.ports) if name in running.servers else "dead",
+            str(folder.path / f"{name}.log"),
+        )
         for name, each in record.servers.items()
     }
     state: Literal["ready", "starting", "broken"] = "ready"
@@ -94,10 +98,11 @@ def read_status(folder: DataFolder) -> StackStatus:
     return replace(status, state=state, step=step, launcher=record.launcher.pid, servers=servers)
 
 
-def _server_state(name: str, server: ProcessId, ports: Ports) -> Literal["ok", "silent", "dead"]:
-    if not server.alive:
-        return "dead"
-    # The consumer does not listen, so a live process counts as ok.
-    probes = {"kafka": lambda: live_brokers(ports.kafka) > 0, "mongod": lambda: is_primary(ports.mongo)}
+def _server_state(name: str, server: ProcessId, ports: Ports) -> Literal["ok", "silent"]:
+    """Return the state of a server that runs; the consumer does not listen, so it is ok."""
+    probes = {
+        "kafka": lambda: server.listens_on(ports.kafka) and live_brokers(ports.kafka) > 0,
+        "mongod": lambda: server.listens_on(ports.mongo) and is_primary(ports.mongo),
+    }
     with waiting_for(f"{name} to answer"):
         return "ok" if probes.get(name, lambda: True)() else "silent"

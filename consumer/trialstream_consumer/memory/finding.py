@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from trialstream.reading.budget import in_time
+
 from trialstream_consumer.memory.matching import matcher
 from trialstream_consumer.memory.ordering import sort_documents
 
@@ -30,9 +32,12 @@ def found_documents(
 
     Returns:
         Copies of the documents.
+
+    Raises:
+        MongoUnavailable: The call took longer than its timeout.
     """
     matches = matcher(filter_)
-    found = [each for each in documents if matches(each)]
+    found = [each for each in in_time(documents) if matches(each)]
     sort_documents(found, sort)
     return [copy.deepcopy(_projected(each, projection)) for each in found[: limit or None]]
 

@@ -5,11 +5,13 @@
   number only grows, so every projection with a smaller number is left over.
 - `<prefix>~<name>` are projections of the log until a time.
 
-Prefixes contain no `~`.
+Prefixes contain no `~`. A database of that name without a document `about` belongs to others, and so does a collection
+of another name than ours: they are neither dropped nor listed, and no projection begins among collections of our names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal, Self
@@ -17,7 +19,7 @@ from typing import Any, Literal, Self
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
 from trialstream_schemas.errors import ConfigError, ItemNotFound, TrialStreamError
-from trialstream_schemas.storage.collections import ABOUT, CATALOG
+from trialstream_schemas.storage.collections import ABOUT, CATALOG, COLLECTIONS
 
 from trialstream_consumer.projection.client import Connection, Document
 from trialstream_consumer.projection.ownership import live_database
@@ -98,6 +100,7 @@ class Catalog:
             Name of the database.
 
         Raises:
+            ConfigError: The database has collections of others.
             MongoUnavailable: MongoDB did not answer.
         """
         await self.clean()
@@ -110,7 +113,7 @@ class Catalog:
             if about is not None and about["version"] == version("trialstream"):
                 return self._rebuilt(latest)
         database = self._rebuilt(latest + 1)
-        await self._describe(database, "rebuild")
+        await self._begin(database, "rebuild")
         return database
 
     async def begin_named(self, name: str, until: int) -> str:
@@ -124,7 +127,7 @@ class Catalog:
             Name of the database.
 
         Raises:
-            ConfigError: The name is invalid or reserved.
+            ConfigError: The name is invalid or reserved, or the database has collections of others.
             ProjectionExists: A finished projection, or one until another time or of another version, has the name.
             MongoUnavailable: MongoDB did not answer.
         """
@@ -139,7 +142,7 @@ class Catalog:
                     f"projections --drop {name}`, or give another --name"
                 )
             return database
-        await self._describe(database, "until", until)
+        await self._begin(database, "until", until)
         return database
 
     async def finish_named(self, name: str) -> None:
@@ -161,20 +164,24 @@ class Catalog:
             Name of the database.
 
         Raises:
+            ConfigError: The database has collections of others.
             MongoUnavailable: MongoDB did not answer.
         """
         await self.end_verify()
         database = f"{self._config.prefix}~{_VERIFYING}"
-        await self._describe(database, _VERIFYING)
+        await self._begin(database, _VERIFYING)
         return database
 
     async def end_verify(self) -> None:
-        """Drop the database of a comparison.
+        """Drop the projection of a comparison.
 
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        await self._drop(f"{self._config.prefix}~{_VERIFYING}")
+        database = f"{self._config.prefix}~{_VERIFYING}"
+        about = await self._about(database)
+        if about is not None and about["kind"] == _VERIFYING:
+            await self._drop(database)
 
     # --- Dropping
 
@@ -187,13 +194,12 @@ class Catalog:
         live = await live_database(self._connection)
         for database in await self._databases():
             if 0 < _number(database) < _number(live):
-                await self._drop(database)
+                if await self._about(database) is None:
+                    await self._drop_strays(database)
+                else:
+                    await self._drop(database)
         if live != self._config.database:
-            async with self._connection.errors():
-                home = self._connection.client[self._config.database]
-                for collection in await home.list_collection_names():
-                    if collection != CATALOG:
-                        await home.drop_collection(collection)
+            await self._drop_collections(self._config.database, COLLECTIONS)
 
     async def drop(self, name: str) -> None:
         """Drop a projection that was built until a time.
@@ -213,8 +219,24 @@ class Catalog:
         await self._drop(database)
 
     async def _drop(self, database: str) -> None:
+        """Drop the collections of a projection; its description last, so that a drop that was killed is repeated.
+
+        MongoDB drops a database with its last collection.
+        """
+        await self._drop_collections(database, (*COLLECTIONS, CATALOG))
+
+    async def _drop_strays(self, database: str) -> None:
+        """Drop the checkpoints that a fenced consumer has made in a projection that was dropped before."""
+        ours = {"_id": {"$regex": f"^{self._config.prefix}\\."}}  # ids begin with a topic
         async with self._connection.errors():
-            await self._connection.client.drop_database(database)
+            checkpoints = self._connection.client[database].checkpoints
+            if await checkpoints.find_one(ours) and not await checkpoints.find_one({"$nor": [ours]}):
+                await checkpoints.drop()
+
+    async def _drop_collections(self, database: str, names: Sequence[str]) -> None:
+        async with self._connection.errors():
+            for name in names:
+                await self._connection.client[database].drop_collection(name)
 
     # --- Listing
 
@@ -225,12 +247,14 @@ class Catalog:
             MongoUnavailable: MongoDB did not answer.
         """
         live = await live_database(self._connection)
-        found = [await self._projection(live, live)]
-        others = [each for each in await self._databases() if each != live]
-        return found + [await self._projection(each, live) for each in sorted(others)]
+        first = {"kind": "rebuild", "until": None, "ready": False}  # `<prefix>` has no description
+        found = [await self._projection(live, live, await self._about(live) or first)]
+        described = {each: await self._about(each) for each in sorted(await self._databases()) if each != live}
+        return found + [
+            await self._projection(each, live, about) for each, about in described.items() if about is not None
+        ]
 
-    async def _projection(self, database: str, live: str) -> Projection:
-        about = await self._about(database) or {"kind": "rebuild", "until": None, "ready": False}
+    async def _projection(self, database: str, live: str, about: Document) -> Projection:
         async with self._connection.errors():
             size = int((await self._connection.client[database].command("dbStats"))["totalSize"])
         state: Literal["live", "ready", "unfinished", "left over"]
@@ -268,7 +292,15 @@ class Catalog:
             found: Document | None = await self._descriptions(database).find_one({"_id": ABOUT})
         return found
 
-    async def _describe(self, database: str, kind: str, until: int | None = None) -> None:
+    async def _begin(self, database: str, kind: str, until: int | None = None) -> None:
+        """Describe a new projection, before anything else of it is written."""
+        async with self._connection.errors():
+            names = await self._connection.client[database].list_collection_names()
+        if foreign := sorted({*COLLECTIONS, CATALOG}.intersection(names)):
+            raise ConfigError(
+                f"database {database}: expected no collection {foreign[0]}, since no projection has been made there; "
+                "rename that collection or drop it if it is not needed, or use another prefix"
+            )
         about = {"_id": ABOUT, "kind": kind, "until": until, "ready": False, "version": version("trialstream")}
         async with self._connection.errors():
             await self._descriptions(database).replace_one({"_id": ABOUT}, about, upsert=True)

@@ -18,6 +18,7 @@ from trialstream.kafka.candidates import Candidates
 from trialstream.kafka.commands import now
 from trialstream.kafka.requests import Requests
 from trialstream.kafka.waits import Waits
+from trialstream.reading.budget import remaining, within
 from trialstream.reading.reader import Candidate, CandidateQuery, Decision
 
 __all__ = ["Claims"]
@@ -60,8 +61,9 @@ class Claims:
         """
 
         async def find(limit: int) -> list[Candidate]:
-            await self._waits.wait_folded(self._timeout)
-            return await query.find(limit)
+            with within(self._timeout):
+                await self._waits.wait_folded(remaining(self._timeout))
+                return await query.find(limit)
 
         current = query._replace(find=find)
         while candidate := await self._candidates.reserve(current):

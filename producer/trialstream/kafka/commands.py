@@ -292,8 +292,7 @@ def create_trial(writer: str, trial: Trial, *, auto_increment: bool, request: st
     Raises:
         InvalidValue: The values of the trial do not fit one event.
     """
-    if trial.request is None:  # checked when it was created otherwise
-        _check_size("Trial", trial.parameters, trial.metadata, trial.tags)
+    _check_size("Trial", trial.parameters, trial.metadata, trial.tags)
     request = trial.request or request or new_request()
     return TrialCreated(
         trial=f"{trial.hash}~{request}",

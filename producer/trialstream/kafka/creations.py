@@ -7,18 +7,21 @@ the log has given it. A creation may take such an object too, as to run a trial 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.aggregators import Aggregator
 from trialstream_schemas.model.identity import digest
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_text
 
-from trialstream.reading.checks import definition, is_new, shown
+from trialstream.reading.checks import definition, is_new
 
-__all__ = ["new_group", "new_project", "new_trial", "request_of_run"]
+__all__ = ["new_group", "new_project", "new_trial", "request_of_run", "undecided_trial"]
 
 # Maximum length of the id of a run, characters.
 _MAX_RUN_ID = 200
@@ -85,8 +88,28 @@ def new_trial(trial: Trial) -> Trial:
         return Trial(**_values(trial, _TRIAL))
     carried = _values(trial, _TRIAL)
     # Values that the earlier revision accumulated are not part of the new one.
-    carried["metadata"] = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
+    if isinstance(trial.metadata, Mapping):
+        carried["metadata"] = {key: each for key, each in trial.metadata.items() if not isinstance(each, Aggregator)}
     return replace(Trial(**{**carried, "status": None}), hash=trial.hash)
+
+
+def undecided_trial(trial: Trial) -> Trial:
+    """Return a trial whose creation is sent again, since the log may not have decided its revision.
+
+    Args:
+        trial: A trial with a request.
+
+    Returns:
+        The trial, checked again: the user may have made or changed it.
+
+    Raises:
+        InvalidType: A field has a type that cannot be logged.
+        InvalidValue: A field cannot be stored.
+    """
+    if not isinstance(trial.created, datetime | None):
+        raise InvalidType(f"Trial.created: expected a datetime or None, got {type(trial.created).__name__}")
+    checked = Trial(**_values(trial, _TRIAL))
+    return replace(checked, hash=str(trial.hash), request=trial.request, created=trial.created)
 
 
 def request_of_run(run_id: str, trial: Trial) -> str:

@@ -245,9 +245,13 @@ class LogCalls:
         """Call a function with the uid of a trial; first look the trial up, if it is not known to exist."""
         session = self._session
         session.lifecycle.check_open()
-        uid = checked(trial, Trial, "trial").uid
-        if session.subjects.has("trials", uid):
+        try:
+            uid = trial.uid if isinstance(trial, Trial) and type(trial.revision) is int else ""
+        except ValueError:  # Python writes no integer of thousands of digits; the check names the field
+            uid = ""
+        if session.subjects.has("trials", uid):  # then the fields of which it is made need no check
             return log(uid)
+        uid = checked(trial, Trial, "trial").uid
         return _after(functools.partial(session.require_trial, trial), functools.partial(log, uid))
 
     def _log_event(self, trial: Trial, make: commands.MakeUpdate, /, *args: Any, **kwargs: Any) -> Rest | None:

@@ -16,7 +16,7 @@ from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import SubjectEvent
 
 from trialstream.config import Config
-from trialstream.kafka import commands
+from trialstream.kafka import commands, creations
 from trialstream.kafka.backpressure import BackPressure
 from trialstream.kafka.chronos import Chronos
 from trialstream.kafka.claims import Claims
@@ -28,6 +28,7 @@ from trialstream.kafka.waits import Waits
 from trialstream.pipeline.carrier import Carrier
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
+from trialstream.reading.budget import remaining, within
 from trialstream.reading.reader import CandidateQuery, Collection, Decision, Read, Reader
 from trialstream.runtime.io_thread import runs_in_caller
 from trialstream.runtime.lifecycle import Lifecycle
@@ -316,8 +317,9 @@ class Session:
         """See `ReadSession.read`."""
 
         async def read_folded() -> T:
-            await self.waits.wait_folded(self.timeout, latest=latest)
-            return await read()
+            with within(self.timeout):
+                await self.waits.wait_folded(remaining(self.timeout), latest=latest)
+                return await read()
 
         self._check_online()
         return await self.lifecycle.call(read_folded)
@@ -344,13 +346,16 @@ class Session:
         """Check that a trial exists.
 
         Raises:
+            InvalidType: A field of a trial that the log has not decided has a type that cannot be logged.
+            InvalidValue: A field of such a trial cannot be stored.
             ItemNotFound: The trial does not exist.
             ProtocolClosed: The protocol is not open.
         """
         uid = trial.uid
         if trial.request is not None:
             # Each writer sends the creation before its own events of the trial; the fold takes the first one.
-            if rest := self.put(commands.create_trial(self.writer, trial, auto_increment=True)):
+            event = commands.create_trial(self.writer, creations.undecided_trial(trial), auto_increment=True)
+            if rest := self.put(event):
                 await rest()
             self.subjects.add("trials", uid)
         else:

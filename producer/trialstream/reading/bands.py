@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_to_document
 
 from trialstream.protocol import BandKey, MetricBands, MetricHistory
-from trialstream.reading.checks import shown, whole_number
+from trialstream.reading.checks import whole_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import TRIAL_FIELDS, resolve
 

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import operator
-import reprlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, ItemNotFound
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.outcome import Outcome
-from trialstream_schemas.model.trial import OwnHash, Trial
+from trialstream_schemas.model.trial import OwnHash, Project, Trial, TrialGroup, check_identity
 
-__all__ = ["checked", "checked_trials", "decided_uid", "definition", "is_new", "shown", "whole_number"]
+__all__ = ["checked", "checked_trials", "decided_uid", "definition", "is_new", "whole_number"]
 
 T = TypeVar("T")
-_INT_BITS = 64
-
-
-class _Repr(reprlib.Repr):
-    """Shows objects in messages, shortened. Python refuses to write integers of thousands of digits."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        return super().repr_int(x, level) if x.bit_length() <= _INT_BITS else f"an int of {x.bit_length()} bits"
-
-
-shown = _Repr().repr
-"""Return the shortened `repr` of any object, for messages."""
 
 
 def checked(given: T, kind: type[T], path: str) -> T:
-    """Return an argument, checked for its type.
+    """Return an argument, checked for its type; of a project, a group or a trial, the fields of its uid, too.
 
     Args:
         given: The argument.
@@ -41,10 +29,13 @@ def checked(given: T, kind: type[T], path: str) -> T:
         The argument.
 
     Raises:
-        InvalidType: The argument has another type.
+        InvalidType: The argument or a field has another type.
+        InvalidValue: A field has a value that is part of no uid.
     """
     if not isinstance(given, kind):
         raise InvalidType(f"{path}: expected a {kind.__name__}, got {type(given).__name__}")
+    if isinstance(given, Project | TrialGroup | Trial):
+        check_identity(given)
     return given
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trialstream_schemas.errors import QueryError
+from trialstream_schemas.messages import shown
 
-from trialstream.reading.checks import shown
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import FIELDS, resolve
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN
 
 from trialstream.protocol import MetricHistory, Step
-from trialstream.reading.checks import shown, whole_number
+from trialstream.reading.checks import whole_number
 from trialstream.reading.reader import Since
 from trialstream.reading.rewinds import Rewinds
 

@@ -4,8 +4,9 @@ A projection is a database. A rebuild may switch from one projection to another 
 each read checks *afterwards* whether the database that was read is still the live one, and is repeated if it is not. A
 result therefore comes from a database that was live during the whole read, never from one that was being dropped.
 
-Each request has a time limit in MongoDB (`max_time_ms`), so that no query, such as a slow regular expression, occupies
-the server for longer than its caller waits.
+Each request has a time limit in MongoDB (`max_time_ms`): what is left of the budget of its call (`budget.py`). So no
+query occupies the server for longer than its caller would wait, also once it is cancelled. MongoDB looks at the limit
+between documents; how long one document can take is bounded by the number of conditions and patterns (`query.py`).
 
 The pointer to the live projection also names the log from which that was folded. If the reader knows the log to which
 events are sent (`check_log`), each such check, and each read of checkpoints, compares the two: otherwise reads would
@@ -28,17 +29,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+import anyio
 from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
 from pymongo.database import Database as SyncDatabase
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
 from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
+from trialstream.reading.budget import remaining, timed_out
 from trialstream.reading.diagnosis import BSON_ERRORS, mongo_message, mongo_trouble
 
 __all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
@@ -47,6 +50,10 @@ T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 
+# MongoDB ends a request at its time limit, with an error that says why. The client does not wait for it past this time.
+_GRACE_SECONDS = 0.5
+# The last request of a wait has this time in any case, so that its error is the one of the wait.
+_LEAST_SECONDS = 0.25
 _MAX_TIME_MS = 2**31 - 1  # MongoDB reads it as an int32
 _MAX_TIME_EXPIRED = 50
 # BadValue (sorting by two lists, for example), an index of a list that is also a key of a dict in the list, and a
@@ -55,11 +62,11 @@ _QUERY_ERRORS = (2, 16746, 51091)
 
 
 @asynccontextmanager
-async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]) -> AsyncIterator[None]:
-    """Translate the errors of the MongoDB driver.
+async def _reading_errors(timeout: float, client: AsyncIOMotorClient[Document]) -> AsyncIterator[None]:
+    """End requests that take too long, and translate the errors of the MongoDB driver.
 
     Args:
-        max_time_ms: Time limit of the requests, for the message, milliseconds.
+        timeout: Time limit of requests that belong to no call with a budget, seconds.
         client: The client of the requests.
 
     Raises:
@@ -68,17 +75,19 @@ async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]
             addresses and the step that failed (DNS, connection, TLS or authentication).
     """
     try:
-        yield
+        with anyio.move_on_after(remaining(timeout) + _GRACE_SECONDS) as scope:
+            yield
+        if scope.cancelled_caught:
+            if client.delegate.topology_description.has_known_servers:
+                raise timed_out(timeout)
+            raise ServerSelectionTimeoutError("no server was found in time")
     except BSON_ERRORS as error:
         raise QueryError(f"query: MongoDB cannot encode it: {shortened(str(error))}") from error
     except PyMongoError as error:
         if isinstance(error, OperationFailure) and error.code in _QUERY_ERRORS:
             raise QueryError(f"query: MongoDB refused it: {mongo_message(error)}") from error
         if isinstance(error, OperationFailure) and error.code == _MAX_TIME_EXPIRED:
-            raise MongoUnavailable(
-                f"the query took longer than {max_time_ms / 1000:g} s, and MongoDB ended it: narrow the query, limit "
-                "its result, or connect with a longer timeout"
-            ) from error
+            raise timed_out(timeout) from error
         raise MongoUnavailable(await mongo_trouble(client, error)) from error
 
 
@@ -94,16 +103,15 @@ class LiveProjection:
     Args:
         client: The driver's client.
         config: Names the databases.
-        timeout: Maximum time of each request in MongoDB, seconds.
+        timeout: Maximum time of each request in MongoDB, and of all requests of a call, seconds.
 
     Attributes:
-        max_time_ms: Maximum time of each request in MongoDB, milliseconds; every request passes it on.
         is_named: Whether the configuration names a projection; the live one is then not looked up.
         database: The projection that is read: the named one, or the one that was live at the last `refresh`.
     """
 
     def __init__(self, client: AsyncIOMotorClient[Document], config: Config, timeout: float) -> None:
-        self.max_time_ms = max(1, int(min(1000 * timeout, _MAX_TIME_MS)))
+        self._timeout = timeout
         self._client = client
         self._config = config
         self.is_named = bool(config.projection)
@@ -118,9 +126,15 @@ class LiveProjection:
     def _of(self, database: str) -> Database:
         return self._client.get_database(database, read_concern=ReadConcern("majority"))
 
+    @property
+    def max_time_ms(self) -> int:
+        """Time that is left to a request of this call in MongoDB, milliseconds; every request passes it on."""
+        seconds = max(remaining(self._timeout), min(self._timeout, _LEAST_SECONDS))
+        return max(1, int(min(1000 * seconds, _MAX_TIME_MS)))
+
     def errors(self) -> AbstractAsyncContextManager[None]:
-        """Translate the errors of the MongoDB driver: see `_reading_errors`."""
-        return _reading_errors(self.max_time_ms, self._client)
+        """End requests that take too long, and translate the errors of the MongoDB driver: see `_reading_errors`."""
+        return _reading_errors(self._timeout, self._client)
 
     async def check_named(self) -> None:
         """Check that the named projection exists and is complete.
@@ -222,6 +236,8 @@ class LiveProjection:
                 database = self.database
                 try:
                     found = await read(database)
+                except ServerSelectionTimeoutError:
+                    raise
                 except PyMongoError:  # the database may have been dropped during the read
                     if not await self.refresh() and database is self.database:
                         raise
@@ -252,6 +268,8 @@ class LiveProjection:
                 database = self.database
                 try:
                     found, changed = await asyncio.gather(run_driver(partial(query, database.delegate)), self.refresh())
+                except ServerSelectionTimeoutError:
+                    raise
                 except PyMongoError:  # the database may have been dropped during the read
                     if not await self.refresh() and database is self.database:
                         raise

@@ -68,7 +68,7 @@ class MongoReader(Reader):
 
     Args:
         config: Where MongoDB is, and which projection to read.
-        timeout: Maximum time to find a server, and of each request in MongoDB, seconds.
+        timeout: Maximum time to find a server, and of all requests of a call in MongoDB, seconds.
 
     Raises:
         ConfigError: The URI of MongoDB is invalid.

@@ -9,14 +9,14 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue, QueryError
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.forms import to_document
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.values import check_text, value
 
-from trialstream.reading.checks import shown
-
 __all__ = [
+    "MAX_PATTERN",
     "list_operand",
     "literal_operand",
     "operators_of",
@@ -27,6 +27,8 @@ __all__ = [
     "value_operand",
 ]
 
+MAX_PATTERN = 4096
+"""Maximum length of a pattern, characters."""
 _STATUS_OPERATORS = ("$eq", "$ne", "$in", "$nin")
 _STATUS_LISTS = ("$in", "$nin")
 # The names under which documents have the status of a new trial: earlier versions stored null.
@@ -170,13 +172,15 @@ def pattern_operand(given: object, where: str) -> Any:
     text = given.pattern if isinstance(given, re.Pattern) else given
     if not isinstance(text, str):
         raise QueryError(f"{where}: expected a str or a compiled pattern of str, got {shown(given)}")
+    if len(text) > MAX_PATTERN:
+        raise QueryError(f"{where}: expected a pattern of at most {MAX_PATTERN} characters, got {len(text)}")
     if "\0" in check_text(text, where):
-        raise QueryError(f"{where}: a pattern cannot hold NUL: {text!r}")
+        raise QueryError(f"{where}: a pattern cannot hold NUL: {shown(text)}")
     if isinstance(given, str):
         try:
             re.compile(_ESCAPE_OR_SET.sub(_unambiguous, given))
         except (re.error, OverflowError, RecursionError) as error:
-            raise QueryError(f"{where}: {given!r} is not a regular expression: {error}") from error
+            raise QueryError(f"{where}: {shown(given)} is not a regular expression: {error}") from error
     return given
 
 
@@ -211,7 +215,9 @@ def status_operand(given: object) -> Any:
     for operator in given or ["{}"]:
         if operator not in _STATUS_OPERATORS:
             allowed = ", ".join(_STATUS_OPERATORS)
-            raise QueryError(f"status: {operator!r} is not supported, only {allowed}; query 'status.name' for others")
+            raise QueryError(
+                f"status: {shown(operator)} is not supported, only {allowed}; query 'status.name' for others"
+            )
     found: dict[str, list[str | None]] = {}
     for operator, x in given.items():
         where = f"status {operator}"

@@ -15,6 +15,7 @@ from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_from_document
 from trialstream_schemas.storage.outcomes import stored_outcome, stored_outcome_ids
 
+from trialstream.reading.budget import remaining
 from trialstream.reading.live import Document, LiveProjection
 from trialstream.reading.pieces import pieces
 from trialstream.reading.polling import is_refresh_due, pause
@@ -73,7 +74,7 @@ class DecisionPoller:
         self._polls = min(self._polls, 1)  # the long pauses for a late outcome do not apply to this request
         self._wake.set()
         try:
-            with anyio.move_on_after(timeout):
+            with anyio.move_on_after(remaining(timeout)):
                 await pending.ended.wait()
             if pending.found is None and pending.ended.is_set():
                 raise LogMismatch(self._mismatch)

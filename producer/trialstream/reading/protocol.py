@@ -29,6 +29,7 @@ from trialstream.protocol import (
     Step,
 )
 from trialstream.reading.bands import Curve, bands, check_grid, check_quantiles, curves_of, grid, key_of
+from trialstream.reading.budget import within_timeout
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.history import check_points, check_row, downsampled, histories
 from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
@@ -67,6 +68,8 @@ class ReadSession(typing.Protocol):
 
     async def read(self, read: Read[T], *, latest: bool = False) -> T:
         """Wait until the projection shows all events that this protocol has logged, then run a read in the I/O thread.
+
+        Both together take no longer than the timeout, or what is left of it to the call (`budget.py`).
 
         Args:
             read: The read.
@@ -202,6 +205,7 @@ class ReadingProtocol(Protocol):
         self, trial: Trial, *names: str, by: Literal["rank"], **options: Unpack[HistoryOptions]
     ) -> dict[str, dict[int | None, MetricHistory]]: ...
 
+    @within_timeout
     async def fetch_metrics(
         self,
         trial: Trial,
@@ -225,6 +229,7 @@ class ReadingProtocol(Protocol):
             raise ItemNotFound(f"trial {uid} has no history of {section} {', '.join(sorted(missing))}")
         return found
 
+    @within_timeout
     async def fetch_histories(
         self,
         trials: Iterable[Trial],
@@ -251,6 +256,7 @@ class ReadingProtocol(Protocol):
         self, trials: Query | Iterable[Trial], name: str, *, by: str, **options: Unpack[BandOptions]
     ) -> dict[BandKey, MetricBands]: ...
 
+    @within_timeout
     async def fetch_bands(
         self,
         trials: Query | Iterable[Trial],

@@ -2,7 +2,8 @@ r"""Queries: a pure translation of the queries that users write to MongoDB's for
 
 A query is a dict of paths and conditions, in MongoDB's form, over the fields of the documents (`TRIAL_FIELDS` …). The
 supported operators and fields are listed here and all others are refused, so no query can run code on the server or
-read internal fields.
+read internal fields. MongoDB cannot end a query within one document, so the number of conditions and of patterns is
+bounded (`MAX_CONDITIONS`, `MAX_PATTERNS`).
 
 - Paths are dotted: `paths.py` describes them.
 - Values are those that can be logged (`model.values.value`); a `datetime` becomes the stored microseconds. A compiled
@@ -22,10 +23,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from trialstream_schemas.errors import QueryError
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.values import INT64_MAX
 
 from trialstream.protocol import Sort
-from trialstream.reading.checks import shown, whole_number
+from trialstream.reading.checks import whole_number
 from trialstream.reading.operands import (
     list_operand,
     literal_operand,
@@ -40,6 +42,8 @@ from trialstream.reading.paths import Fields, is_time, resolve
 from trialstream.reading.sorting import Order, order
 
 __all__ = [
+    "MAX_CONDITIONS",
+    "MAX_PATTERNS",
     "Find",
     "check_limit",
     "find",
@@ -53,6 +57,35 @@ _CONDITIONS = (*_COMPARISONS, *_LISTS, "$not", "$exists", "$regex", "$elemMatch"
 # MongoDB refuses match expressions deeper than 100 and BSON deeper than 200; values may add 64 (values.MAX_DEPTH).
 _MAX_DEPTH = 32
 _MAX_SIZE = 2**31 - 1  # MongoDB reads the operand of $size as an int32
+MAX_CONDITIONS = 1000
+"""Maximum number of conditions in a query: of paths, operators, and elements of `$all`."""
+MAX_PATTERNS = 16
+"""Maximum number of patterns in a query: each takes up to 50 ms for one text, at which PCRE ends it (measured)."""
+
+
+class _Size:
+    """Counts what a query has."""
+
+    def __init__(self) -> None:
+        self._conditions = 0
+        self._patterns = 0
+
+    def add(self, conditions: int, where: str) -> None:
+        """Count conditions; raise `QueryError` if the query has too many."""
+        self._conditions += conditions
+        if self._conditions > MAX_CONDITIONS:
+            raise QueryError(
+                f"query: expected at most {MAX_CONDITIONS} conditions, got more at {where}: use $in for many values "
+                "of one path, or several queries"
+            )
+
+    def add_pattern(self, where: str) -> None:
+        """Count a pattern; raise `QueryError` if the query has too many."""
+        self._patterns += 1
+        if self._patterns > MAX_PATTERNS:
+            raise QueryError(
+                f"query: expected at most {MAX_PATTERNS} patterns, got more at {where}: join them by | into one"
+            )
 
 
 class Find(NamedTuple):
@@ -119,7 +152,7 @@ def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
         QueryError: An operator, a field, a path or an operand is not supported; the message names it.
     """
     with query_errors():
-        return _query(query, fields, "", 0)
+        return _query(query, fields, "", 0, _Size())
 
 
 def check_limit(limit: int | None) -> int:
@@ -142,7 +175,7 @@ def check_limit(limit: int | None) -> int:
     return number
 
 
-def _query(query: object, fields: Fields | None, inside: str, depth: int) -> dict[str, Any]:
+def _query(query: object, fields: Fields | None, inside: str, depth: int, count: _Size) -> dict[str, Any]:
     """Translate a whole query; if `fields` is None, its paths are relative to an element of the list at `inside`."""
     if not isinstance(query, Mapping):
         raise QueryError(f"query: expected a dict, got {type(query).__name__}")
@@ -151,19 +184,22 @@ def _query(query: object, fields: Fields | None, inside: str, depth: int) -> dic
     for key, given in query.items():
         if not isinstance(key, str):
             raise QueryError(f"query: expected paths or operators as keys, got {key!r}")
+        count.add(1, shown(key))
         if key.startswith("$"):
-            clauses.append({key: _queries(key, given, fields, inside, depth)})
+            clauses.append({key: _queries(key, given, fields, inside, depth, count)})
         elif key == "status" and fields and key in fields:
             clauses.append({resolve(key, fields): status_operand(given)})
         else:
             stored = resolve(key, fields)
-            clauses.append({stored: _condition(given, key, inside + stored, depth)})
+            clauses.append({stored: _condition(given, key, inside + stored, depth, count)})
     merged = {key: given for clause in clauses for key, given in clause.items()}
     # `status` and `status.name` are the same path in the document, and a dict holds it once only.
     return merged if len(merged) == len(clauses) else {"$and": clauses}
 
 
-def _queries(operator: str, given: object, fields: Fields | None, inside: str, depth: int) -> list[dict[str, Any]]:
+def _queries(
+    operator: str, given: object, fields: Fields | None, inside: str, depth: int, count: _Size
+) -> list[dict[str, Any]]:
     if operator in _CONDITIONS:
         hint = "; {'$nor': [query]} negates a query" if operator == "$not" else ""
         raise QueryError(f"{operator} belongs to a path: {{path: {{{operator!r}: ...}}}}{hint}")
@@ -171,13 +207,13 @@ def _queries(operator: str, given: object, fields: Fields | None, inside: str, d
         raise _unsupported(operator)
     if not isinstance(given, (list, tuple)) or not given:
         raise QueryError(f"{operator}: expected a list of at least one query, got {shown(given)}")
-    return [_query(each, fields, inside, depth + 1) for each in given]
+    return [_query(each, fields, inside, depth + 1, count) for each in given]
 
 
-def _condition(given: object, label: str, stored: str, depth: int) -> Any:
+def _condition(given: object, label: str, stored: str, depth: int, count: _Size) -> Any:
     """Translate the condition of a path, which is `stored` in the document: a pattern, operators, or equality."""
     if isinstance(given, re.Pattern):
-        return _pattern(given, label, stored)
+        return _pattern(given, label, stored, count)
     if operators := operators_of(given):
         assert isinstance(given, Mapping)
         if len(operators) < len(given):
@@ -187,11 +223,12 @@ def _condition(given: object, label: str, stored: str, depth: int) -> Any:
                 "use {'$eq': {...}} to match a dict whose keys begin with $"
             )
         _check_depth(depth)
-        return {operator: _operand(operator, x, label, stored, depth) for operator, x in given.items()}
+        count.add(len(given), label)
+        return {operator: _operand(operator, x, label, stored, depth, count) for operator, x in given.items()}
     return _value(given, label, stored)
 
 
-def _operand(operator: str, given: Any, label: str, stored: str, depth: int) -> Any:
+def _operand(operator: str, given: Any, label: str, stored: str, depth: int, count: _Size) -> Any:
     where = f"{label} {operator}"
     match operator:
         case "$eq" | "$ne":  # only these take a dict as a plain value, with any keys
@@ -199,16 +236,19 @@ def _operand(operator: str, given: Any, label: str, stored: str, depth: int) -> 
         case "$gt" | "$gte" | "$lt" | "$lte":
             return literal_operand(given, where, is_time=is_time(stored))
         case "$in" | "$nin" | "$all":
+            elements = list_operand(given, where)
+            if operator == "$all":
+                count.add(len(elements), where)
             return [
-                _pattern(each, where, stored)
+                _pattern(each, where, stored, count)
                 if isinstance(each, re.Pattern)
                 else literal_operand(each, where, is_time=is_time(stored))
-                for each in list_operand(given, where)
+                for each in elements
             ]
         case "$not":
             if not isinstance(given, re.Pattern) and not operators_of(given):
                 raise QueryError(f"{where}: expected a dict of operators or a pattern, got {shown(given)}")
-            return _condition(given, where, stored, depth + 1)
+            return _condition(given, where, stored, depth + 1, count)
         case "$exists":
             if not isinstance(given, bool):
                 raise QueryError(f"{where}: expected True or False, got {shown(given)}")
@@ -219,13 +259,13 @@ def _operand(operator: str, given: Any, label: str, stored: str, depth: int) -> 
                 raise QueryError(f"{where}: expected a length from 0 to {_MAX_SIZE}, got {shown(given)}")
             return n
         case "$regex":
-            return _pattern(given, where, stored)
+            return _pattern(given, where, stored, count)
         case "$elemMatch":
             if not isinstance(given, Mapping):
                 raise QueryError(f"{where}: expected a dict of operators or a query, got {shown(given)}")
             if any(key in _CONDITIONS for key in given):
-                return _condition(given, where, stored, depth + 1)
-            return _query(given, None, f"{stored}.", depth + 1)
+                return _condition(given, where, stored, depth + 1, count)
+            return _query(given, None, f"{stored}.", depth + 1, count)
     if operator in _LOGICAL:
         raise QueryError(f"{where}: {operator} takes whole queries: {{{operator!r}: [{{{label!r}: ...}}, ...]}}")
     raise _unsupported(operator, label)
@@ -235,7 +275,8 @@ def _value(given: object, where: str, stored: str) -> Any:
     return time_operand(given, where) if is_time(stored) else value_operand(given, where)
 
 
-def _pattern(given: object, where: str, stored: str) -> Any:
+def _pattern(given: object, where: str, stored: str, count: _Size) -> Any:
+    count.add_pattern(where)
     if is_time(stored):
         raise QueryError(
             f"{where}: a time does not match a pattern; compare it with a datetime, a date or ISO 8601 text"

@@ -10,6 +10,7 @@ from trialstream_schemas.errors import ItemNotFound, ProjectionIsReadOnly
 from trialstream_schemas.model.trial import Trial
 
 from trialstream.config import Config, check_timeout
+from trialstream.reading.budget import within
 from trialstream.reading.checks import checked, decided_uid
 from trialstream.reading.mongo import MongoReader
 from trialstream.reading.protocol import ReadingProtocol
@@ -175,7 +176,12 @@ class _ReadOnlySession:
                 "latest: this protocol has no connection to Kafka, which holds the end of the log: to wait for it, "
                 f"connect without {_settings_of(self._config)}"
             )
-        return await self.lifecycle.call(read)
+
+        async def read_in_time() -> T:
+            with within(self.timeout):
+                return await read()
+
+        return await self.lifecycle.call(read_in_time)
 
     def remember(self, collection: Collection, *uids: str) -> None:
         """Remember trials, so that a read of a history need not look them up."""

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from bson.max_key import MaxKey
 from trialstream_schemas.errors import QueryError
+from trialstream_schemas.messages import shown
 
 from trialstream.protocol import Sort
-from trialstream.reading.checks import shown, whole_number
+from trialstream.reading.checks import whole_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import Fields, resolve
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from trialstream_schemas.errors import QueryError
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.aggregators import Aggregator, is_aggregator_document
 from trialstream_schemas.model.forms import PLAIN_TYPES, from_document
 from trialstream_schemas.model.keys import unescape_key
@@ -22,7 +23,6 @@ from trialstream_schemas.storage.documents import (
     status_from_document,
 )
 
-from trialstream.reading.checks import shown
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import TRIAL_FIELDS, is_time, resolve
 

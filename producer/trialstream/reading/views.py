@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import InvalidValue
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.trial import Trial
 
 from trialstream.protocol import By, MetricHistory, Reduce
-from trialstream.reading.checks import shown
 
 __all__ = ["View"]
 

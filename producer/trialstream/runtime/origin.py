@@ -7,6 +7,8 @@ import warnings
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from trialstream_schemas.messages import in_message
+
 __all__ = ["UserLine", "on_behalf_of", "user_line", "warn"]
 
 # Packages between the user's code and a warning: this one, and those that call coroutines and context managers.
@@ -49,6 +51,6 @@ def user_line() -> UserLine | None:
 
 
 def warn(message: str, line: UserLine | None) -> None:
-    """Issue a `RuntimeWarning` for a line of the user's code; None if it is unknown."""
+    """Issue a `RuntimeWarning` on one printable line for a line of the user's code; None if it is unknown."""
     file, number, module, registry = line or UserLine("trialstream", 0, "trialstream", {})
-    warnings.warn_explicit(message, RuntimeWarning, file, number, module, registry)
+    warnings.warn_explicit(in_message(message), RuntimeWarning, file, number, module, registry)

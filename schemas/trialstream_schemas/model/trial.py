@@ -17,12 +17,29 @@ from datetime import datetime
 from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.messages import shown
 from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
 from trialstream_schemas.model.identity import group_uid, trial_hash
 from trialstream_schemas.model.status import CustomStatus, Status
-from trialstream_schemas.model.values import check_name, check_optional_name, check_text, value, values
+from trialstream_schemas.model.values import (
+    INT64_MAX,
+    check_name,
+    check_optional_name,
+    check_text,
+    value,
+    values,
+)
 
-__all__ = ["MAX_TEXT_BYTES", "RUNTIME_CHRONO", "OwnHash", "Project", "Trial", "TrialError", "TrialGroup"]
+__all__ = [
+    "MAX_TEXT_BYTES",
+    "RUNTIME_CHRONO",
+    "OwnHash",
+    "Project",
+    "Trial",
+    "TrialError",
+    "TrialGroup",
+    "check_identity",
+]
 
 MAX_TEXT_BYTES = 64 * 1024
 """Maximum length of a description in UTF-8, bytes: one event has room for it and the rest of a definition."""
@@ -225,7 +242,8 @@ class Trial:
     size: int = 0
 
     def __post_init__(self) -> None:
-        if self.hash:  # fetched or folded: the fields were checked at creation
+        _check_address(self)
+        if self.hash:  # fetched or folded: the other fields were checked at creation
             return
         self.name = _name(self.name, "Trial.name")
         self.version = _version(self.version, "Trial.version")
@@ -265,6 +283,37 @@ class Trial:
         """
         found = self.participants.get(writer) or self.former_participants.get(writer)
         return 0 if found is None else found.attempt
+
+
+def check_identity(given: Project | TrialGroup | Trial) -> None:
+    """Check the fields of which a uid is made: the user may have passed anything for them, or changed them since.
+
+    Args:
+        given: A project, a group or a trial.
+
+    Raises:
+        InvalidType: A field has another type; the message names it.
+        InvalidValue: A field has a value that is part of no uid; the message names it.
+    """
+    match given:
+        case Project():
+            _name(given.name, "Project.name")
+        case TrialGroup():
+            _name(given.name, "TrialGroup.name")
+            check_optional_name(given.project_id, "TrialGroup.project_id")
+        case Trial():
+            _check_address(given)
+
+
+def _check_address(trial: Trial) -> None:
+    check_name(trial.hash, "Trial.hash")
+    revision = trial.revision
+    if type(revision) is not int:
+        raise InvalidType(f"Trial.revision: expected an int, got {type(revision).__name__}")
+    if not 0 <= revision <= INT64_MAX:
+        raise InvalidValue(f"Trial.revision: expected 0 to {INT64_MAX}, got {shown(revision)}")
+    if trial.request is not None:
+        check_name(trial.request, "Trial.request")
 
 
 def _name(name: object, path: str) -> str:

@@ -1,0 +1,68 @@
+"""Texts and values in messages: on one line, without control characters, bounded in length.
+
+A message may quote what any writer has logged: a name can move the cursor of a terminal, turn the direction of the text
+around it, or begin a line of its own. All errors of trialstream make their message `printable`, and so do the lines and
+tables of the commands.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+
+__all__ = ["MAX_MESSAGE", "in_message", "printable", "shown"]
+
+MAX_MESSAGE = 10_000
+"""Maximum length of the message of an error, characters: a page, and not the document that a hostile name can fill."""
+
+# Control characters but tab and line feed; marks, embeddings, overrides and isolates of the text direction; separators
+# of lines and paragraphs; lone surrogates, as in file names that are not UTF-8.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LAYOUT = re.compile("[\t\n]")
+_INT_BITS = 64
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    r"""Return a text with its unsafe characters as escapes, such as `\x1b`.
+
+    Args:
+        text: The text.
+        one_line: Whether tabs and line feeds are escaped, too.
+    """
+    text = _UNSAFE.sub(_escape, text)
+    return _LAYOUT.sub(_escape, text) if one_line else text
+
+
+def in_message(text: str, *, one_line: bool = True) -> str:
+    """Return a text as the message of an error has it: `printable`, and cut at `MAX_MESSAGE` characters.
+
+    Args:
+        text: The text.
+        one_line: Whether tabs and line feeds are escaped, too.
+    """
+    if len(text) > MAX_MESSAGE:
+        text = f"{text[:MAX_MESSAGE]}… ({len(text)} characters)"
+    return printable(text, one_line=one_line)
+
+
+class _Repr(reprlib.Repr):
+    """Shows objects in messages, shortened. Python refuses to write integers of thousands of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() <= _INT_BITS else f"an int of {x.bit_length()} bits"
+
+
+_REPR = _Repr()
+
+
+def shown(value: object) -> str:
+    """Return the shortened `repr` of any object, on one line and without control characters.
+
+    Args:
+        value: The object; its own `__repr__` may return any text, or fail.
+    """
+    return printable(_REPR.repr(value), one_line=True)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
