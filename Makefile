@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DURATION ?= 60
 SEED     ?= 1
 
-.PHONY: demo test test-integrations faults up down lint fmt bench bench-quick peers soak clean constraints install
+.PHONY: demo test test-integrations faults fuzz up down lint fmt bench bench-quick peers soak clean constraints install
 
 install: $(VENV)/.installed
 
@@ -72,6 +72,10 @@ $(VENV)/.peers: $(VENV)/.installed constraints-peers.txt
 # Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install
 	PYTHONPATH=tests/faults:tests/integration:tests/property $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
+
+# Random bytes for everything that reads bytes from outside, for DURATION seconds in all; findings are kept as seeds.
+fuzz: install
+	$(BIN)/python tests/fuzz/run.py --duration $(DURATION) --seed $(SEED)
 
 constraints:
 	$(PYTHON) -m venv $(VENV)
