@@ -10,7 +10,7 @@ The service and the replays use the same worker, so that they make the same docu
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -198,9 +198,9 @@ class PartitionWorker:
             records = records[: end - following]
             self._consumer.seek(self._partition, end)
         async with self._store.turns:
-            batch = _Batch(records, await self._decode(records))
-            while self.checkpoint.offset < batch.end:
-                await self._write(batch.from_offset(self.checkpoint.offset))
+            async for batch in self._decoded(records):
+                while self.checkpoint.offset < batch.end:
+                    await self._write(batch.from_offset(self.checkpoint.offset))
         self._unchecked += len(records)
         if self._unchecked >= _CHECKED_RECORDS:
             self._unchecked = 0
@@ -208,13 +208,28 @@ class PartitionWorker:
                 self._state = State()
         return len(records)
 
-    async def _decode(self, records: list[Record]) -> list[Event | RowRun | str]:
-        values = [record.value or b"" for record in records]
-        found = self._schemas.schemas.decode_all(values)
-        if any([isinstance(each, UnknownSchema) for each in found]):
-            # A schema is published before it is used: one refresh covers all records of the batch.
-            await self._schemas.refresh()
-            found = self._schemas.schemas.decode_all(values)
+    async def _decoded(self, records: list[Record]) -> AsyncIterator[_Batch]:
+        """Decode records in parts, nearly always one.
+
+        A part is folded before the next one is decoded: no batch holds the event loop, with SIGTERM and heartbeats, or
+        takes memory for longer than a part does.
+        """
+        done, refreshed = 0, False
+        while done < len(records):
+            for found in self._schemas.schemas.decode_parts([record.value or b"" for record in records[done:]]):
+                if not refreshed and any([isinstance(each, UnknownSchema) for each in found]):
+                    # A schema is published before it is used: one refresh covers all records of the batch.
+                    await self._schemas.refresh()
+                    refreshed = True
+                    break
+                part = records[done : done + len(found)]
+                done += len(part)
+                yield _Batch(part, self._placed(part, found))
+
+    def _placed(
+        self, records: list[Record], found: Sequence[Event | RowRun | SchemaError]
+    ) -> list[Event | RowRun | str]:
+        """Replace errors, and events that are in the wrong partition, by the reason of their dead letter."""
         wrong: dict[int, str | None] = {}  # by `id` of the run
         decoded: list[Event | RowRun | str] = []
         for position, (each, record) in enumerate(zip(found, records, strict=True)):

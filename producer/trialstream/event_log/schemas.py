@@ -8,11 +8,14 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 import anyio
+import anyio.lowlevel
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import OffsetOutOfRangeError
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.schema_reader import read_schema
+from trialstream_schemas.wire.schemas import check_fingerprint
 
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_consumer
@@ -27,6 +30,8 @@ logger = logging.getLogger("trialstream")
 # schemas at each connection. A schema that is not among the last records is published again, and then is.
 _SEARCHED_RECORDS = 256
 _FETCH_BYTES = 1024 * 1024
+# Number of refused records that a warning names.
+_NAMED_RECORDS = 3
 
 
 async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -58,21 +63,25 @@ async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mappi
                 found[each.key] = each.value
         # Compaction may have removed the records up to the end.
         offset = max(records[-1].offset + 1, end - _SEARCHED_RECORDS) if records else end
-    return {key: text for key, text in schemas.items() if not _is_schema(found.get(key), key, text)}
+    return {key: text for key, text in schemas.items() if not _is_schema(found.get(key), text)}
 
 
-def _is_schema(value: bytes | None, key: bytes, text: bytes) -> bool:
+def _is_schema(value: bytes | None, text: bytes) -> bool:
     """Whether a published value decodes the events of a schema; its text may differ in documentation and defaults."""
     if value is None or value == text:
         return value is not None
     try:
-        return SchemaStore().add(value) == key
+        # Not by their fingerprints alone: a schema with any fingerprint can be made.
+        return read_schema(value).canonical == read_schema(text).canonical
     except SchemaError:
         return False
 
 
 class SchemaTopic:
     """The schemas of `<prefix>.schemas`, read to the end of the topic on entry; an async context manager.
+
+    A record whose key is not the fingerprint of its schema is refused, like one that is no schema: a warning names it.
+    The schemas take a bounded number of bytes: see `SchemaStore`.
 
     Args:
         config: Where Kafka is.
@@ -113,17 +122,23 @@ class SchemaTopic:
             if end < self._position:  # the topic was recreated
                 self._consumer.seek(self._partition, 0)
                 self._position = 0
+            refused: list[str] = []
             while self._position < end:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
-                        self._add(record.value)
+                        if record.value is not None:  # None is a tombstone
+                            self._add(record.key, record.value, record.offset, refused)
+                        await anyio.lowlevel.checkpoint()  # a record takes up to 50 ms
                 # The position shows the progress; the number of records does not, since compaction removes records.
                 self._position = await self._consumer.position(self._partition)
+            if refused:
+                more = len(refused) - _NAMED_RECORDS
+                named = refused[:_NAMED_RECORDS] + ([f"and {more} more"] if more > 0 else [])
+                logger.warning("refused schemas of %s: %s", self._config.schemas_topic, "; ".join(named))
 
-    def _add(self, text: bytes | None) -> None:
-        if text is None:  # a tombstone
-            return
+    def _add(self, key: bytes | None, text: bytes, offset: int, refused: list[str]) -> None:
         try:
+            check_fingerprint(key, text)
             self.texts[self.schemas.add(text)] = text
         except SchemaError as error:
-            logger.warning("skipped a schema of %s that cannot be read: %s", self._config.schemas_topic, error)
+            refused.append(f"offset {offset}: {error}")

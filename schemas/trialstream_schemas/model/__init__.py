@@ -10,5 +10,6 @@
 | `aggregators` | what is kept of a stream of observations |
 | `history`, `columns` | rows in bounded buckets of packed columns |
 | `outcome` | the outcome of a request |
+| `caches` | caches that are bounded in bytes |
 | `times` | `datetime` and microseconds |
 """

@@ -8,6 +8,7 @@ __all__ = [
     "MAX_ERROR_TYPE",
     "MAX_EVENT_BYTES",
     "MAX_RECORD_BYTES",
+    "MAX_VALUES",
 ]
 
 MAX_EVENT_BYTES = 768 * 1024
@@ -20,6 +21,13 @@ MAX_RECORD_BYTES = 1024 * 1024
 """Maximum size of a record that is decoded, bytes: as large as Kafka's limit of a batch.
 
 Larger records can arrive, because Kafka limits the compressed size of a batch only.
+"""
+
+MAX_VALUES = MAX_EVENT_BYTES // 4 + 1024
+"""Maximum number of values of an event that is decoded, records and their fields among them.
+
+No writer makes an event with more: `values.size` counts at least 8 bytes for each value, which is a record and its
+field, and the rest are the fields of the event. While it is decoded, a value takes 300 bytes at most (measured).
 """
 
 # Writers cut an error to these limits, and the fold does so again. 32 errors of this size (`MAX_ERRORS` of the fold)
