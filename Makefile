@@ -75,7 +75,7 @@ soak: install
 
 # Random bytes for everything that reads bytes from outside, for DURATION seconds in all; findings are kept as seeds.
 fuzz: install
-	$(BIN)/python tests/fuzz/run.py --duration $(DURATION) --seed $(SEED)
+	$(BIN)/python tests/fuzz/run_fuzz.py --duration $(DURATION) --seed $(SEED)
 
 constraints:
 	$(PYTHON) -m venv $(VENV)

@@ -1,8 +1,8 @@
 """The targets of the fuzzing: functions of bytes from outside, with inputs to begin from.
 
-A module that fuzzes something adds its targets to `TARGETS`: `run.py` and `tests/unit/test_fuzz_seeds.py` take all of
-them. A finding is an input on which a target raises an error that it does not allow, crashes the process, or takes more
-than a limit below.
+A module that fuzzes something adds its targets to `TARGETS`: `run_fuzz.py` and `tests/unit/test_fuzz_seeds.py` take all
+of them. A finding is an input on which a target raises an error that it does not allow, crashes the process, or takes
+more than a limit below.
 """
 
 from __future__ import annotations
