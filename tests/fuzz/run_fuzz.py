@@ -1,4 +1,4 @@
-"""Fuzzing by random mutation: `make fuzz DURATION=600`, or `python tests/fuzz/run_fuzz.py --duration 60 --target codec`.
+"""Fuzzing by random mutation: `make fuzz DURATION=600`, or `run_fuzz.py --duration 60 --target codec`.
 
 Each target runs in a child process, which takes its share of the time. An input whose result is of a new kind (type and
 text of the error, without its numbers) joins the inputs that are mutated. A finding is written to the folder of seeds,

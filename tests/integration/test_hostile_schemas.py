@@ -102,14 +102,16 @@ def log_entries_with(service, words):
 async def test_a_batch_of_heavy_events_is_folded_in_parts(config, consumer):
     """Thousands of small events that expand to 900 values each do not hold up SIGTERM, and none is lost or repeated."""
     schema = tags_with(record("Many", *["null"] * 900))
+    service = await run_sync(consumer, config)
     async with connected(config) as protocol:
-        trial = await protocol.new_trial(ts.Trial(name="a"), auto_increment=True)
+        trial = await protocol.new_trial(ts.Trial(name="a"))
+        await protocol.commit("folded")
+        await run_sync(service.stop)
         await send(config, [json.dumps(schema).encode()], topic=config.schemas_topic, key=fingerprint(schema))
         events = [TagsAdded(trial=trial.uid, writer="raw", seq=i, time=1, values={"i": i}) for i in range(1, 2001)]
         heavy = [b"\xc3\x01" + fingerprint(schema) + encode(event)[10:] for event in events]
-        await protocol.commit("acked")
         await send(config, heavy, partition=partition_of(config, trial))
-        service = await run_sync(consumer, config)
+        await run_sync(service.start)
         await caught_up(config)
         [again] = await protocol.fetch_trials({"name": "a"})
     code, _ = await run_sync(terminate, service, 30.0)

@@ -11,8 +11,9 @@ import pytest
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.caches import ByteCache, texts_bytes
 from trialstream_schemas.wire import frames
-from trialstream_schemas.wire.codec import MAX_STORE_BYTES, SchemaStore, encode
+from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.limits import MAX_SCHEMAS_BYTES
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -44,8 +45,8 @@ BYTE_CACHES = {
 }
 OTHERS = {
     "trialstream_schemas.wire.frames:_subjects": (16 * MIB, "16,384 subjects, whose texts have up to 63 bytes"),
-    "trialstream_schemas.wire.codec:SchemaStore._known": (40 * MAX_STORE_BYTES, "MAX_STORE_BYTES"),
-    "trialstream.event_log.schemas:SchemaTopic.texts": (2 * MAX_STORE_BYTES, "the schemas that its store accepts"),
+    "trialstream_schemas.wire.codec:SchemaStore._known": (40 * MAX_SCHEMAS_BYTES, "MAX_SCHEMAS_BYTES"),
+    "trialstream.event_log.schemas:SchemaTopic.texts": (2 * MAX_SCHEMAS_BYTES, "the schemas that its store accepts"),
     "trialstream_consumer.worker:PartitionWorker._state": (256 * MIB, "_CACHED_BYTES, checked between batches"),
 }
 # Empty containers of modules that are no caches: what they hold is open or registered, and their owners remove it.

@@ -6,9 +6,13 @@ import json
 import tracemalloc
 
 import pytest
+import trialstream as ts
+from trialstream.spool.segment import Container, SpooledEvent, read_segment
+from trialstream_consumer.archive.file import Archive, ArchiveError, new_archive
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire import schemas
-from trialstream_schemas.wire.codec import MAX_STORE_BYTES, SchemaStore
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.limits import MAX_SCHEMAS_BYTES
 from trialstream_schemas.wire.schema_reader import MAX_SCHEMA_BYTES, MAX_SCHEMA_VALUES, fingerprint, read_schema
 from trialstream_schemas.wire.schemas import PARSED, SCHEMAS, check_fingerprint, schemas_from_json, schemas_to_json
 
@@ -173,6 +177,28 @@ def test_a_file_whose_schema_stands_under_another_key(key):
         schemas_from_json(schemas_to_json({key: OTHER}))
 
 
+def test_spools_and_archives_with_a_wrong_key_are_refused(tmp_path):
+    """The error of a push or an import names the file, the schema, its fingerprint and the key."""
+    [key, *_] = SCHEMAS
+    segment, file = tmp_path / "1.avro", tmp_path / "log.avro"
+    container = Container("w", "p", "", {key: OTHER})
+    segment.write_bytes(container.header + container.block([SpooledEvent("trials", b"k", b"v")]))
+    with new_archive(file, {key: OTHER}, {}):
+        pass
+
+    words = f"trialstream.Heartbeat has the fingerprint {OTHER_KEY.hex()}, and its key is {key.hex()}"
+    with pytest.raises(ts.SpoolError, match=f"{segment} .*{words}"):
+        read_segment(segment)
+    with pytest.raises(ArchiveError, match=f"{file}.*{words}"):
+        Archive.check(file, lambda *_: None)
+
+
+def test_a_file_with_more_schemas_than_a_log_can_have():
+    """The error comes before the JSON is read."""
+    with pytest.raises(SchemaError, match=f"at most {2 * MAX_SCHEMAS_BYTES} bytes"):
+        schemas_from_json("[" * (2 * MAX_SCHEMAS_BYTES + 1))
+
+
 def test_a_schema_with_the_fingerprint_of_this_version_does_not_replace_it(monkeypatch):
     """A fingerprint is no proof: another schema with it can be made."""
     [(own, text), *_] = SCHEMAS.items()
@@ -192,8 +218,8 @@ def test_the_schemas_of_a_store_are_bounded_in_bytes():
     """A log of many schemas does not fill the memory: later ones are refused, and the first stay."""
     store = SchemaStore()
     given = [text_of({**record(f"trialstream.E{i}", "long"), "doc": "d" * 20_000}) for i in range(200)]
-    kept = [store.add(text) for text in given[: MAX_STORE_BYTES // 21_000]]
-    with pytest.raises(SchemaError, match=f"more than {MAX_STORE_BYTES} bytes of schemas"):
+    kept = [store.add(text) for text in given[: MAX_SCHEMAS_BYTES // 21_000]]
+    with pytest.raises(SchemaError, match=f"more than {MAX_SCHEMAS_BYTES} bytes of schemas"):
         for text in given:
             store.add(text)
 

@@ -29,20 +29,16 @@ from trialstream_schemas.wire.checker import Checker, checker
 from trialstream_schemas.wire.events import EVENTS, PARTS, Error, Event, MetricsLogged, StatusRecord, TrialUpdated
 from trialstream_schemas.wire.fit import fit_of
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
-from trialstream_schemas.wire.limits import MAX_RECORD_BYTES, MAX_VALUES
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES, MAX_SCHEMAS_BYTES, MAX_VALUES
 from trialstream_schemas.wire.rows import RowRun, apart, decode_rows
 from trialstream_schemas.wire.schema_reader import read_schema
 from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, FINGERPRINTS, PARSED, SCHEMAS
 
-__all__ = ["HEADER_BYTES", "MAX_STORE_BYTES", "SchemaStore", "encode", "record_of"]
+__all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 """Number of bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
-
-MAX_STORE_BYTES = 2 * 1024 * 1024
-"""Maximum size of the schemas of other versions in a store, bytes of JSON: a hundred versions have as much. They take
-40 times as much memory."""
 
 # What a schema takes beside its JSON, bytes of JSON of a schema that takes as much.
 _SCHEMA_BYTES = 256
@@ -139,7 +135,7 @@ class SchemaStore:
     A store has the schemas of this version, and those that were added, such as the schemas of the schemas topic. They
     and the events may be written by anybody:
 
-    - the schemas of a store have `MAX_STORE_BYTES` in all, and each of them is bounded (`schema_reader.py`);
+    - the schemas of a store have `MAX_SCHEMAS_BYTES` in all, and each of them is bounded (`schema_reader.py`);
     - an event has `MAX_RECORD_BYTES` and `MAX_VALUES` at most, its updates included, whatever its schema is
       (`checker.py`): decoding it takes a second and 64 MiB beside its bytes at most.
     """
@@ -182,7 +178,7 @@ class SchemaStore:
 
         Raises:
             SchemaError: The text is not an Avro schema, the schema expands beyond a bound of `schema_reader.py`, or the
-                store would have more than `MAX_STORE_BYTES`.
+                store would have more than `MAX_SCHEMAS_BYTES`.
         """
         if (own := _OWN_KEYS.get(text)) is not None:
             return own
@@ -191,9 +187,9 @@ class SchemaStore:
             return key
         size = len(text) + _SCHEMA_BYTES
         total = self._bytes + size - self._sizes.get(key, 0)
-        if total > MAX_STORE_BYTES:
+        if total > MAX_SCHEMAS_BYTES:
             raise SchemaError(
-                f"schema {name[:_QUOTED_CHARACTERS]}: the log has more than {MAX_STORE_BYTES} bytes of schemas of "
+                f"schema {name[:_QUOTED_CHARACTERS]}: the log has more than {MAX_SCHEMAS_BYTES} bytes of schemas of "
                 "other versions; delete those that no event needs"
             )
         event = EVENTS_BY_NAME.get(name)

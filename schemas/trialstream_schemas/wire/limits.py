@@ -8,6 +8,7 @@ __all__ = [
     "MAX_ERROR_TYPE",
     "MAX_EVENT_BYTES",
     "MAX_RECORD_BYTES",
+    "MAX_SCHEMAS_BYTES",
     "MAX_VALUES",
 ]
 
@@ -28,6 +29,12 @@ MAX_VALUES = MAX_EVENT_BYTES // 4 + 1024
 
 No writer makes an event with more: `values.size` counts at least 8 bytes for each value, which is a record and its
 field, and the rest are the fields of the event. While it is decoded, a value takes 300 bytes at most (measured).
+"""
+
+MAX_SCHEMAS_BYTES = 2 * 1024 * 1024
+"""Maximum size of the schemas of other versions that a log has, bytes of JSON: those of a hundred versions.
+
+They take 40 times as much memory.
 """
 
 # Writers cut an error to these limits, and the fold does so again. 32 errors of this size (`MAX_ERRORS` of the fold)

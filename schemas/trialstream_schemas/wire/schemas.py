@@ -17,6 +17,7 @@ from fastavro.schema import load_schema
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.events import EVENTS, Event
+from trialstream_schemas.wire.limits import MAX_SCHEMAS_BYTES
 from trialstream_schemas.wire.schema_reader import fingerprint, read_schema
 
 __all__ = [
@@ -77,9 +78,11 @@ def schemas_from_json(text: str | bytes) -> dict[bytes, bytes]:
     The fingerprint of each schema is computed and compared with its key.
 
     Raises:
-        SchemaError: The text is not a JSON object of schemas by fingerprint, a schema cannot be read, or a key is not
-            the fingerprint of its schema.
+        SchemaError: The text is too large, or not a JSON object of schemas by fingerprint, a schema cannot be read, or
+            a key is not the fingerprint of its schema.
     """
+    if len(text) > 2 * MAX_SCHEMAS_BYTES:  # with those of this version
+        raise SchemaError(f"schemas: expected at most {2 * MAX_SCHEMAS_BYTES} bytes of JSON, got {len(text)}")
     try:
         found = {bytes.fromhex(key): _sorted_json(schema) for key, schema in json.loads(text).items()}
     except (ValueError, AttributeError, RecursionError) as error:
