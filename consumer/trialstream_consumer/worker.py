@@ -10,7 +10,8 @@ The service and the replays use the same worker, so that they make the same docu
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -197,8 +198,8 @@ class PartitionWorker:
         if end is not None and records[-1].offset >= end:
             records = records[: end - following]
             self._consumer.seek(self._partition, end)
-        async with self._store.turns:
-            async for batch in self._decoded(records):
+        async with self._store.turns, aclosing(self._decoded(records)) as batches:
+            async for batch in batches:
                 while self.checkpoint.offset < batch.end:
                     await self._write(batch.from_offset(self.checkpoint.offset))
         self._unchecked += len(records)
@@ -208,7 +209,7 @@ class PartitionWorker:
                 self._state = State()
         return len(records)
 
-    async def _decoded(self, records: list[Record]) -> AsyncIterator[_Batch]:
+    async def _decoded(self, records: list[Record]) -> AsyncGenerator[_Batch, None]:
         """Decode records in parts, nearly always one.
 
         A part is folded before the next one is decoded: no batch holds the event loop, with SIGTERM and heartbeats, or

@@ -107,6 +107,15 @@ def test_a_hostile_schema_is_refused(name):
         SchemaStore().add(text)
 
 
+@pytest.mark.parametrize(
+    "kind", [{"type": "fixed", "size": 4}, {"type": "enum", "symbols": ["a"]}, {"type": "error", "fields": []}]
+)
+def test_a_schema_with_the_name_of_an_event_that_is_no_record(kind):
+    """Nothing but a record is the schema of an event."""
+    with pytest.raises(SchemaError, match="expected a record, got"):
+        SchemaStore().add(text_of({**kind, "name": "trialstream.Heartbeat"}))
+
+
 def test_a_decimal_of_millions_of_digits_is_an_ordinary_number():
     """Logical types are dropped at every level before fastavro sees them."""
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 5_000_000, "scale": 4_999_999}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Self
@@ -122,7 +123,7 @@ class SchemaTopic:
             if end < self._position:  # the topic was recreated
                 self._consumer.seek(self._partition, 0)
                 self._position = 0
-            refused: list[str] = []
+            refused: Counter[str] = Counter()
             while self._position < end:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
@@ -132,13 +133,13 @@ class SchemaTopic:
                 # The position shows the progress; the number of records does not, since compaction removes records.
                 self._position = await self._consumer.position(self._partition)
             if refused:
-                more = len(refused) - _NAMED_RECORDS
-                named = refused[:_NAMED_RECORDS] + ([f"and {more} more"] if more > 0 else [])
-                logger.warning("refused schemas of %s: %s", self._config.schemas_topic, "; ".join(named))
+                topic, count = self._config.schemas_topic, refused.total()
+                logger.warning("refused schemas of %s, %d in all: %s", topic, count, "; ".join(filter(None, refused)))
 
-    def _add(self, key: bytes | None, text: bytes, offset: int, refused: list[str]) -> None:
+    def _add(self, key: bytes | None, text: bytes, offset: int, refused: Counter[str]) -> None:
         try:
             check_fingerprint(key, text)
             self.texts[self.schemas.add(text)] = text
         except SchemaError as error:
-            refused.append(f"offset {offset}: {error}")
+            # Only the first ones are named: a topic may have any number of them.
+            refused[f"offset {offset}: {error}" if len(refused) < _NAMED_RECORDS else ""] += 1

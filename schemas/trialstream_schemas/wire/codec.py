@@ -44,7 +44,7 @@ HEADER_BYTES = 10
 _SCHEMA_BYTES = 256
 # Records that are decoded at once, bytes: the integers of their frames are unpacked together.
 _TOGETHER_BYTES = 32 * 1024 * 1024
-# Values after which a part of the records ends: four times as many as those of 4,000 creations with 30 parameters.
+# Values after which a part of the records ends: more than 4,000 creations with 30 parameters have.
 _PART_VALUES = 500_000
 # Bytes of a record that are decoded in the time of a value of an event.
 _VALUE_BYTES = 16
@@ -193,6 +193,8 @@ class SchemaStore:
                 "other versions; delete those that no event needs"
             )
         event = EVENTS_BY_NAME.get(name)
+        if event is not None and parsed["type"] != "record":
+            raise SchemaError(f"schema {name}: expected a record, got {parsed['type']}")
         self._known[key] = name if event is None else (event, _reader_of(event, parsed, self._update))
         self._sizes[key], self._bytes = size, total
         return key
