@@ -9,7 +9,7 @@ SEED     ?= 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 PINNED  := --require-hashes --only-binary :all:
 
-.PHONY: demo test test-integrations faults up down lint fmt bench bench-quick peers soak sbom clean constraints install
+.PHONY: demo test test-integrations faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
 
 install: $(VENV)/.installed
 
@@ -77,6 +77,10 @@ $(VENV)/.peers: $(VENV)/.installed constraints-peers.txt
 # Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install
 	PYTHONPATH=tests/faults:tests/integration:tests/property $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
+
+# Random bytes for everything that reads bytes from outside, for DURATION seconds in all; findings are kept as seeds.
+fuzz: install
+	$(BIN)/python tests/fuzz/run_fuzz.py --duration $(DURATION) --seed $(SEED)
 
 # The packages that the wheel requires, as CycloneDX.
 sbom: install

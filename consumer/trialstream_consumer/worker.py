@@ -12,8 +12,8 @@ from __future__ import annotations
 import gc
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -221,16 +221,14 @@ class PartitionWorker:
             if not records:  # the offsets up to the end hold no event
                 self.checkpoint = await self._store.write(self.checkpoint, end, State(), [])
                 return end - following
+        reasons = {records[i].offset: each.reason for i, each in notes.items() if i < len(records)}
         async with self._store.turns:
-            reasons = {records[i].offset: each.reason for i, each in notes.items() if i < len(records)}
             for some in _cut(records, _BATCH_BYTES):
-                decoded: list[Event | RowRun | str | None] = [*await self._decode(some)]
-                if reasons:
-                    decoded = [reasons.get(each.offset, x) for each, x in zip(some, decoded, strict=True)]
-                batch = _Batch(some, decoded)
-                while self.checkpoint.offset < batch.end:
-                    await self._write(batch.from_offset(self.checkpoint.offset))
-                    self._bound_state()
+                async with aclosing(self._decoded(some, reasons)) as batches:
+                    async for batch in batches:
+                        while self.checkpoint.offset < batch.end:
+                            await self._write(batch.from_offset(self.checkpoint.offset))
+                            self._bound_state()
         return self.checkpoint.offset - following
 
     def _bound_state(self) -> None:
@@ -241,13 +239,35 @@ class PartitionWorker:
             if entries > _CACHED_ITEMS or size > min(_CACHED_BYTES, _ALL_CACHED_BYTES // len(self._store.workers)):
                 self._state = State()
 
-    async def _decode(self, records: list[Record]) -> list[Event | RowRun | str]:
-        values = [record.value or b"" for record in records]
-        found = self._schemas.schemas.decode_all(values)
-        if any([isinstance(each, UnknownSchema) for each in found]):
-            # A schema is published before it is used: one refresh covers all records of the batch.
-            await self._schemas.refresh()
-            found = self._schemas.schemas.decode_all(values)
+    async def _decoded(self, records: list[Record], reasons: Mapping[int, str | None]) -> AsyncGenerator[_Batch, None]:
+        """Decode records in parts, nearly always one.
+
+        A part is folded before the next one is decoded: no batch holds the event loop, with SIGTERM and heartbeats, or
+        takes memory for longer than a part does.
+
+        Args:
+            records: The records.
+            reasons: For the offset of each record with a note, its reason.
+        """
+        done, refreshed = 0, False
+        while done < len(records):
+            for found in self._schemas.schemas.decode_parts([record.value or b"" for record in records[done:]]):
+                if not refreshed and any([isinstance(each, UnknownSchema) for each in found]):
+                    # A schema is published before it is used: one refresh covers all records of the batch.
+                    await self._schemas.refresh()
+                    refreshed = True
+                    break
+                part = records[done : done + len(found)]
+                done += len(part)
+                decoded: list[Event | RowRun | str | None] = [*self._placed(part, found)]
+                if reasons:
+                    decoded = [reasons.get(record.offset, x) for record, x in zip(part, decoded, strict=True)]
+                yield _Batch(part, decoded)
+
+    def _placed(
+        self, records: list[Record], found: Sequence[Event | RowRun | SchemaError]
+    ) -> list[Event | RowRun | str]:
+        """Replace errors, and events that are in the wrong partition, by the reason of their dead letter."""
         wrong: dict[int, str | None] = {}  # by `id` of the run
         decoded: list[Event | RowRun | str] = []
         for position, (each, record) in enumerate(zip(found, records, strict=True)):

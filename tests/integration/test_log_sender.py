@@ -95,5 +95,5 @@ async def test_a_registry_that_begins_with_a_foreign_record_is_refused(config):
     async with admin(config) as client:
         await client.create_topics([NewTopic(config.registry_topic, 1, 1)])
     await send(config, [b"no event"], topic=config.registry_topic)
-    with pytest.raises(ts.LogMismatch, match=r"expected LogCreated at offset 0, got .*not in Avro"):
+    with pytest.raises(ts.LogMismatch, match=r"/0, offset 0: expected LogCreated, .*not in Avro"):
         await ensure_topics(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -31,7 +32,7 @@ from service_support import (
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics
 from trialstream_schemas.wire.codec import SchemaStore
-from trialstream_schemas.wire.schemas import SCHEMAS
+from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 
 async def settings_of(config, topic):
@@ -202,7 +203,7 @@ async def test_a_schemas_topic_that_is_recreated_is_read_from_its_beginning(conf
             await client.delete_topics([config.schemas_topic])
             await until(partial(_is_gone, client, config.schemas_topic))
             await client.create_topics([NewTopic(config.schemas_topic, 1, 1)])
-        await send(config, [schema], topic=config.schemas_topic)
+        await send(config, [schema], topic=config.schemas_topic, key=fingerprint(json.loads(schema)))
         await topic.refresh()
 
     assert schema in topic.texts.values()

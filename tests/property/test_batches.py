@@ -166,7 +166,7 @@ def test_usual_frames_are_decoded_together(monkeypatch):
     records = list(map(encode, sent))
     STORE.decode(records[0])
     alone = []
-    monkeypatch.setattr(SchemaStore, "decode", lambda _, record: alone.append(record))
+    monkeypatch.setattr(SchemaStore, "_decode", lambda _, record, _left: alone.append(record))
     found = STORE.decode_all(records)
 
     assert alone == records[:1]

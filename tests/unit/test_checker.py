@@ -15,7 +15,7 @@ from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
 from trialstream_schemas.wire.checker import checker
 from trialstream_schemas.wire.codec import SchemaStore, encode
-from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES, MAX_VALUES
 from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 TRIAL = {"trial": "0" * 32 + "_0", "writer": "w", "seq": 3, "time": 1}
@@ -65,11 +65,11 @@ def test_an_index_of_no_symbol_is_a_schema_error():
     """Enums, which another version's schema may have, are checked too."""
     enum = {"type": "enum", "name": "E", "symbols": ["x", "y"]}
     check = checker(fastavro.parse_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": enum}]}))
-    check(varint(1), 0)
+    check(varint(1), 0, [2])
 
     for index in (-1, 2):
         with pytest.raises(SchemaError, match="has no index"):
-            check(varint(index), 0)
+            check(varint(index), 0, [2])
 
 
 @pytest.mark.parametrize("size", [-1, 2**40, 2**62])
@@ -88,7 +88,7 @@ def test_more_items_than_any_event_are_a_schema_error(branch, negative):
     item = b"\0" if branch == 6 else b"\0\0"
     began = time.process_time()
 
-    with pytest.raises(SchemaError, match="more than 98304 items"):
+    with pytest.raises(SchemaError, match=f"more than {MAX_VALUES} values"):
         STORE.decode(with_value(varint(branch) + start + (item * count)[:900_000] + b"\0"))
     assert time.process_time() - began < 0.5
 
@@ -97,7 +97,7 @@ def test_many_small_arrays_are_counted_together():
     """The bound is on the items of the event, not of a single array in it."""
     inner = varint(6) + varint(1000) + b"\0" * 1000 + b"\0"
 
-    with pytest.raises(SchemaError, match="more than 98304 items"):
+    with pytest.raises(SchemaError, match=f"more than {MAX_VALUES} values"):
         STORE.decode(with_value(varint(6) + varint(200) + inner * 200 + b"\0"))
 
 
@@ -136,16 +136,52 @@ def test_the_largest_events_pass():
     assert STORE.decode(encode(frame)).columns == frame.columns
 
 
-def test_a_frame_is_checked_no_further_than_its_envelope():
-    """The checker stops at the last union of the envelope, so its cost does not grow with the rows."""
-    [schema] = [each for each in SCHEMAS.values() if json.loads(each)["name"] == "trialstream.MetricsLogged"]
-    check = checker(fastavro.parse_schema(json.loads(schema)))
-    envelope = b"\x02t\x02w" + varint(1) + varint(5) + b"\0\0"
+def test_plain_fields_at_the_end_are_not_checked():
+    """The checker stops at the last field that has an index or counted values: columns of numbers cost nothing."""
+    plain = ["long", "string", {"type": "array", "items": "double"}, {"type": "fixed", "name": "F", "size": 3}]
+    fields = [{"name": f"f{i}", "type": each} for i, each in enumerate([["null", "long"], *plain])]
+    check = checker(fastavro.parse_schema({"type": "record", "name": "R", "fields": fields}))
+    left = [10]
 
-    check(envelope, 0)  # the rows are missing
+    check(varint(1) + varint(5), 0, left)  # the plain fields are missing
 
+    assert left == [4]
     with pytest.raises(IndexError):
-        check(envelope[:-1], 0)
+        check(varint(1), 0, [10])
+
+
+COUNTED = {"type": "record", "name": "P", "fields": [{"name": "a", "type": "null"}, {"name": "b", "type": "long"}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "values"),
+    [
+        pytest.param(["null", COUNTED], varint(1) + varint(5), 4, id="a branch of a union"),
+        pytest.param(["null", COUNTED], varint(0), 2, id="the null of a union"),
+        pytest.param(COUNTED, varint(5), 4, id="a record"),
+        pytest.param({"type": "array", "items": COUNTED}, varint(2) + varint(5) * 2 + b"\0", 8, id="an array"),
+        pytest.param({"type": "array", "items": COUNTED}, (varint(1) + varint(5)) * 3 + b"\0", 11, id="several blocks"),
+        pytest.param({"type": "map", "values": COUNTED}, varint(1) + b"\2k" + varint(5) + b"\0", 5, id="a map"),
+        pytest.param({"type": "map", "values": "long"}, varint(1) + b"\2k" + varint(5) + b"\0", 3, id="a map of longs"),
+        pytest.param({"type": "array", "items": ["null", "long"]}, varint(2) + b"\0\0\0", 4, id="an array of unions"),
+        pytest.param(
+            {"type": "array", "items": {"type": "array", "items": "long"}}, varint(3) + b"\0" * 4, 5, id="arrays"
+        ),
+    ],
+)
+def test_every_value_is_counted(kind, body, values):
+    """Records, their fields, nulls, and items of arrays and maps are counted; one too many is an error."""
+    check = checker(
+        fastavro.parse_schema(
+            {"type": "record", "name": "R", "fields": [{"name": "a", "type": kind}, {"name": "e", "type": ["null"]}]}
+        )
+    )
+    left = [values + 1]  # the field `e`
+    check(body + b"\0", 0, left)
+
+    assert left == [0]
+    with pytest.raises(SchemaError, match="more than"):
+        check(body + b"\0", 0, [values])
 
 
 def test_a_field_of_another_version_is_checked_too():

@@ -410,7 +410,7 @@ def test_items_that_take_bytes():
         SchemaStore().add(json.dumps(schema).encode())
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"null", b"3", b"{}", b'{"type": "nothing"}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"", b"{", b"null", b"3", b"{}", b'{"type": "nothing"}', b"\xff", b"[" * 60_000])
 def test_text_that_is_no_schema(text):
     """Text that is not an Avro schema is a SchemaError."""
     with pytest.raises(SchemaError, match="expected an Avro schema that can be read"):

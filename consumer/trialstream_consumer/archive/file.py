@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import fastavro
 from fastavro.write import Writer
-from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.errors import SchemaError, TrialStreamError
 from trialstream_schemas.wire.schemas import schemas_from_json, schemas_to_json
 
 from trialstream_consumer.progress import Progress
@@ -130,7 +130,9 @@ def _metadata(file: Path, metadata: dict[str, str]) -> tuple[int, str, dict[byte
     try:
         records, digest = metadata[_SEAL].split()
         return int(records), digest, schemas_from_json(metadata[_SCHEMAS])
-    except (KeyError, ValueError) as error:  # SchemaError is a ValueError
+    except SchemaError as error:
+        raise ArchiveError(f"{file}: {error}; nothing was imported") from error
+    except (KeyError, ValueError) as error:
         raise ArchiveError(f"{file} is no archive of trialstream: it is another Avro file") from error
 
 

@@ -6,10 +6,10 @@ Only observations for which the event names a time series aggregator are kept as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.model.caches import ByteCache, texts_bytes
 from trialstream_schemas.model.history import Bucket, Rows, Shape
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import ChronosFinished, MetadataLogged, MetricsLogged, TrialEvent, TrialUpdated
@@ -23,7 +23,16 @@ TIMESERIES = TimeSeriesAggregator.lazy()
 _SERIES = (TIMESERIES, TimeSeriesAggregator.lazy("max"), TimeSeriesAggregator.lazy("min"))
 
 # A shape caches its uid and capacity; computing them again takes longer than folding a frame of one row.
-_shape = lru_cache(maxsize=4096)(Shape)
+_shapes: ByteCache[tuple[str, tuple[str, ...], str], Shape] = ByteCache(16 * 1024 * 1024)
+
+
+def _shape(section: str, names: tuple[str, ...], steps: str) -> Shape:
+    key = section, names, steps
+    known = _shapes.get(key)
+    if known is None:
+        known = Shape(*key)
+        _shapes.keep(key, known, texts_bytes(names))
+    return known
 
 
 def shapes_of(event: TrialEvent) -> list[Shape]:

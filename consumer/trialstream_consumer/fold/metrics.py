@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import Aggregator, BestAggregator, TimeSeriesAggregator, extend_columns
 from trialstream_schemas.model.attempts import superseding_step
+from trialstream_schemas.model.caches import ByteCache, texts_bytes
 from trialstream_schemas.model.columns import extremes, shifted
 from trialstream_schemas.model.times import check_micros
 from trialstream_schemas.model.trial import Trial
@@ -126,6 +126,12 @@ def fold_rows(state: State, rows: RowRun) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
+_distinct: ByteCache[tuple[str, ...], bool] = ByteCache(16 * 1024 * 1024)
+
+
 def _are_distinct(names: tuple[str, ...]) -> bool:
-    return len(set(names)) == len(names)
+    known = _distinct.get(names)
+    if known is None:
+        known = len(set(names)) == len(names)
+        _distinct.keep(names, known, texts_bytes(names))
+    return known

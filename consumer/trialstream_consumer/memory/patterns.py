@@ -7,7 +7,8 @@ too. Everything else that both accept has the same meaning in both.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+
+from trialstream_schemas.model.caches import ByteCache
 
 __all__ = ["compiled"]
 
@@ -50,13 +51,25 @@ _NEGATED = {
 _ESCAPED_CLASSES = {"d": "digit", "s": "space", "w": "word"}
 
 
-@lru_cache(maxsize=256)
+# A compiled pattern takes up to 40 bytes for each character of its text.
+_COMPILED_BYTES = 40
+_compiled: ByteCache[str | re.Pattern[str], re.Pattern[str]] = ByteCache(4 * 1024 * 1024)
+
+
 def compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     """Compile a regular expression of a checked query.
 
     Args:
         pattern: Text, or a compiled pattern, whose flags stay.
     """
+    known = _compiled.get(pattern)
+    if known is None:
+        known = _made_pattern(pattern)
+        _compiled.keep(pattern, known, _COMPILED_BYTES * len(known.pattern))
+    return known
+
+
+def _made_pattern(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     text, flags = (pattern, 0) if isinstance(pattern, str) else (pattern.pattern, pattern.flags & ~re.ASCII)
     return re.compile(_ESCAPE_OR_SET.sub(_translated, text), flags)
 

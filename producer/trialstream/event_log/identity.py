@@ -24,7 +24,7 @@ from trialstream.config import Config
 from trialstream.event_log.clients import open_client
 from trialstream.event_log.fetch import StoredRecord, fetch
 
-__all__ = ["append_identity", "check_identity", "find_identity", "found_in_time", "read_identity"]
+__all__ = ["append_identity", "check_identity", "find_identity", "found_in_time", "read_identity", "way_on"]
 
 T = TypeVar("T")
 # Time for which a registry may look empty although it is not, seconds. A broker that was killed returns only records
@@ -32,6 +32,8 @@ T = TypeVar("T")
 _EMPTY_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
+# Maximum length of the id of a log; `append_identity` makes one of 16 characters.
+_ID_CHARACTERS = 64
 
 
 async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | None:
@@ -61,13 +63,29 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
         event: object = record.fault or SchemaStore().decode(record.value or b"")
     except SchemaError as error:
         event = str(error)
-    if not isinstance(event, LogCreated):
-        got = event if isinstance(event, str) else type(event).__name__
-        raise LogMismatch(
-            f"{config.registry_topic}: expected LogCreated at offset {record.offset}, got {got}; it is not a "
-            "registry of trialstream: set another TRIALSTREAM_PREFIX"
-        )
-    return event
+    if isinstance(event, LogCreated):
+        if len(event.log) <= _ID_CHARACTERS and event.partitions > 0:
+            return event
+        event = f"LogCreated with an id of {len(event.log)} characters and {event.partitions} partitions"
+    got = event if isinstance(event, str) else type(event).__name__
+    raise LogMismatch(
+        f"{config.registry_topic}/0, offset {record.offset}: expected LogCreated, the identity of the log, got {got}. If "
+        "this is no topic of trialstream, set another TRIALSTREAM_PREFIX; otherwise another program wrote its first "
+        f"record: {way_on(config)}"
+    )
+
+
+def way_on(config: Config) -> str:
+    """What to do with a log whose identity is wrong, for messages: nothing can be written to it or folded from it.
+
+    Args:
+        config: Names the topics.
+    """
+    topics = f"{config.registry_topic}, {config.trials_topic}, {config.schemas_topic}"
+    return (
+        f"save the events by `trialstream export FILE`, delete the topics {topics} (kafka-topics.sh --delete), and run "
+        "`trialstream import FILE` (docs/operations.md, A registry with a wrong beginning)"
+    )
 
 
 async def _first_record(config: Config, client: AIOKafkaClient) -> StoredRecord | None:

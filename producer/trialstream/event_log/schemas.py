@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
 import anyio
+import anyio.lowlevel
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import OffsetOutOfRangeError
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.schema_reader import read_schema
+from trialstream_schemas.wire.schemas import check_fingerprint
 
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_consumer
@@ -29,6 +33,8 @@ logger = logging.getLogger("trialstream")
 _SEARCHED_RECORDS = 256
 _FETCH_BYTES = 1024 * 1024
 _READING = {"isolation_level": "read_uncommitted", "auto_offset_reset": "earliest"}
+# Number of refused records that a warning names.
+_NAMED_RECORDS = 3
 
 
 async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -61,15 +67,16 @@ async def missing_schemas(config: Config, client: AIOKafkaClient, schemas: Mappi
         end = fetched.end
         # Compaction may have removed the records up to the end.
         offset = max(fetched.position, end - _SEARCHED_RECORDS) if fetched.position > offset else end
-    return {key: text for key, text in schemas.items() if not _is_schema(found.get(key), key, text)}
+    return {key: text for key, text in schemas.items() if not _is_schema(found.get(key), text)}
 
 
-def _is_schema(value: bytes | None, key: bytes, text: bytes) -> bool:
+def _is_schema(value: bytes | None, text: bytes) -> bool:
     """Whether a published value decodes the events of a schema; its text may differ in documentation and defaults."""
     if value is None or value == text:
         return value is not None
     try:
-        return SchemaStore().add(value) == key
+        # Not by their fingerprints alone: a schema with any fingerprint can be made.
+        return read_schema(value).canonical == read_schema(text).canonical
     except SchemaError:
         return False
 
@@ -79,6 +86,9 @@ class SchemaTopic:
 
     Schemas of transactions that are open or aborted are read too: they do no harm, since events name a schema by its
     content, and a transaction that stays open must not hide a schema that was published after it.
+
+    A record whose key is not the fingerprint of its schema is refused, like one that is no schema: a warning names it.
+    The schemas take a bounded number of bytes: see `SchemaStore`.
 
     Args:
         config: Where Kafka is.
@@ -119,20 +129,30 @@ class SchemaTopic:
             if end < self._position:  # the topic was recreated
                 self._consumer.seek(self._partition, 0)
                 self._position = 0
+            refused: Counter[str] = Counter()
             while self._position < end:
                 for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
                     for record in records:
-                        if (note := note_of(record)) is None:
-                            self._add(record.value)
-                        elif note.reason is not None:
-                            logger.warning("skipped a part of %s: %s", self._config.schemas_topic, note.reason)
+                        if (note := note_of(record)) is not None:
+                            if note.reason is not None:
+                                _refuse(refused, record.offset, note.reason)
+                        elif record.value is not None:  # None is a tombstone
+                            self._add(record.key, record.value, record.offset, refused)
+                        await anyio.lowlevel.checkpoint()  # a record takes up to 50 ms
                 # The position shows the progress; the number of records does not, since compaction removes records.
                 self._position = await self._consumer.position(self._partition)
+            if refused:
+                topic, count = self._config.schemas_topic, refused.total()
+                logger.warning("refused schemas of %s, %d in all: %s", topic, count, "; ".join(filter(None, refused)))
 
-    def _add(self, text: bytes | None) -> None:
-        if text is None:  # a tombstone
-            return
+    def _add(self, key: bytes | None, text: bytes, offset: int, refused: Counter[str]) -> None:
         try:
+            check_fingerprint(key, text)
             self.texts[self.schemas.add(text)] = text
         except SchemaError as error:
-            logger.warning("skipped a schema of %s that cannot be read: %s", self._config.schemas_topic, error)
+            _refuse(refused, offset, str(error))
+
+
+def _refuse(refused: Counter[str], offset: int, reason: str) -> None:
+    """Count a refused record; only the first ones are named, since a topic may have any number of them."""
+    refused[f"offset {offset}: {reason}" if len(refused) < _NAMED_RECORDS else ""] += 1

@@ -26,11 +26,11 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 from trialstream_schemas.errors import LogMismatch, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
-from trialstream_schemas.wire.schemas import SCHEMAS
+from trialstream_schemas.wire.schemas import SCHEMAS, check_fingerprint
 
 from trialstream.config import Config
 from trialstream.event_log.clients import open_admin, open_client, open_consumer, open_producer, waits_for_kafka
-from trialstream.event_log.identity import append_identity, find_identity, read_identity
+from trialstream.event_log.identity import append_identity, find_identity, read_identity, way_on
 from trialstream.event_log.schemas import missing_schemas
 
 __all__ = ["Route", "ensure_topics", "partition_of", "publish_schemas", "trial_ends"]
@@ -100,8 +100,9 @@ async def ensure_topics(config: Config) -> LogCreated:
             log = await read_identity(config)  # the record of another process may have come first
     if log.partitions != partitions:
         raise LogMismatch(
-            f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}: events of one "
-            "trial would lie in two partitions; copy the log into new topics, since Kafka cannot remove partitions"
+            f"{config.trials_topic} has {partitions} partitions and was created with {log.partitions}, says "
+            f"{config.registry_topic}/0, offset 0: events of one trial would lie in two partitions, and Kafka cannot "
+            f"remove partitions: {way_on(config)}"
         )
     return log
 
@@ -116,7 +117,10 @@ async def publish_schemas(config: Config, schemas: Mapping[bytes, bytes]) -> Non
 
     Raises:
         KafkaUnavailable: No broker answered.
+        SchemaError: A schema cannot be read, or stands under another fingerprint than its own.
     """
+    for key, text in schemas.items():
+        check_fingerprint(key, text)
     async with open_client(config) as client:
         missing = await _retried(lambda: missing_schemas(config, client, schemas))
     if missing:

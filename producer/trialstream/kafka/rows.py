@@ -8,6 +8,7 @@ from typing import Any
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.model.aggregators import AggregatorSpec, timeseries_aggregator, value_aggregator
+from trialstream_schemas.model.caches import ByteCache, texts_bytes
 from trialstream_schemas.model.scalars import NUMBER, scalar
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.values import MAX_VALUE_BYTES, check_name, number
@@ -19,8 +20,8 @@ from trialstream.protocol import Step
 
 __all__ = ["EXACT", "RowChecks"]
 
-# Maximum number of tuples of names that are remembered as checked.
-_KNOWN_NAMES = 10_000
+# Size up to which tuples of names are remembered as checked, bytes.
+_NAMES_BYTES = 16 * 1024 * 1024
 # A double represents every integer below this one.
 EXACT = 2**53
 
@@ -37,7 +38,7 @@ class RowChecks:
 
     def __init__(self, warn_once: Callable[[str], None]) -> None:
         self._warn_once = warn_once
-        self._names: set[tuple[str, ...]] = set()
+        self._names: ByteCache[tuple[str, ...], None] = ByteCache(_NAMES_BYTES)
         self.updates: dict[str, commands.MakeUpdate] = {
             **commands.TRIAL_UPDATES,
             "log_trial_metadata": self.log_trial_metadata,
@@ -160,6 +161,4 @@ class RowChecks:
             raise InvalidValue(
                 f"metrics: expected at most {MAX_VALUE_BYTES} bytes in one call, got {total} for {len(names)} names"
             )
-        if len(self._names) >= _KNOWN_NAMES:
-            self._names.clear()
-        self._names.add(names)
+        self._names.keep(names, None, texts_bytes(names))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from typing import Self
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.model.caches import ByteCache, texts_bytes
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN, check_name
 
 __all__ = ["CustomStatus", "Status", "status_of"]
@@ -94,7 +94,10 @@ class CustomStatus:
 _BUILT_IN = {name.casefold(): name for name in Status.__members__}
 
 
-@lru_cache(maxsize=256)  # a fetch of trials has a few statuses, many times each
+# A fetch of trials has a few statuses, many times each. A custom one has its name and its value.
+_statuses: ByteCache[tuple[str, int], Status | CustomStatus] = ByteCache(256 * 1024)
+
+
 def status_of(name: str, code: int) -> Status | CustomStatus:
     """The status of a document or an event.
 
@@ -102,4 +105,12 @@ def status_of(name: str, code: int) -> Status | CustomStatus:
         name: Name of the status.
         code: Value of the status; used for a custom status only.
     """
+    known = _statuses.get((name, code))
+    if known is None:
+        known = _made_status(name, code)
+        _statuses.keep((name, code), known, texts_bytes([name]))
+    return known
+
+
+def _made_status(name: str, code: int) -> Status | CustomStatus:
     return Status[name] if name in Status.__members__ else CustomStatus.stored(name, code)

@@ -7,7 +7,8 @@
 | `frames` | the codec of `MetricsLogged`, the event of which nearly all of a log consists |
 | `batches` | many frames decoded at once |
 | `schemas` | the Avro schemas of the events |
-| `checker`, `limits` | checks of bytes from outside; limits of events and records |
+| `schema_reader` | schemas of others, read at a bounded cost |
+| `checker`, `fit`, `limits` | checks of bytes and records from outside; limits of events and records |
 | `envelope` | the bounds of an event's ids |
 | `varint` | Avro's integers |
 """

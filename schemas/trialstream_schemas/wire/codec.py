@@ -12,36 +12,27 @@ that fits, https://avro.apache.org/docs/1.12.0/specification/#schema-resolution.
 
 from __future__ import annotations
 
-import copy
 import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, Self, TypeAlias
 
 import fastavro
-from fastavro.schema import parse_schema
-from fastavro.validation import validate
 
 from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.model import forms
 from trialstream_schemas.model.aggregators import AggregatorSpec
-from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.values import Value
 from trialstream_schemas.wire.batches import decode_frames
 from trialstream_schemas.wire.checker import Checker, checker
 from trialstream_schemas.wire.events import EVENTS, PARTS, Error, Event, MetricsLogged, StatusRecord, TrialUpdated
+from trialstream_schemas.wire.fit import fit_of
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
-from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
-from trialstream_schemas.wire.rows import RowRun, decode_rows
-from trialstream_schemas.wire.schemas import (
-    EVENTS_BY_NAME,
-    FINGERPRINTS,
-    PARSED,
-    check_items_take_bytes,
-    fingerprint,
-)
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES, MAX_SCHEMAS_BYTES, MAX_VALUES
+from trialstream_schemas.wire.rows import RowRun, apart, decode_rows
+from trialstream_schemas.wire.schema_reader import read_schema
+from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, FINGERPRINTS, PARSED, SCHEMAS
 
 __all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
 
@@ -49,23 +40,28 @@ MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 """Number of bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
 
-# Called with the bytes of a record and the offset of the body; returns the event, and the offset after the body.
-_Reader: TypeAlias = Callable[[bytes, int], tuple[Event, int]]
+# What a schema takes beside its JSON, bytes of JSON of a schema that takes as much.
+_SCHEMA_BYTES = 256
+# Records that are decoded at once, bytes: the integers of their frames are unpacked together.
+_TOGETHER_BYTES = 32 * 1024 * 1024
+# Values after which a part of the records ends: more than 4,000 creations with 30 parameters have.
+_PART_VALUES = 500_000
+# Bytes of a record that are decoded in the time of a value of an event.
+_VALUE_BYTES = 16
+# Maximum length of what the error of an event quotes, characters.
+_QUOTED_CHARACTERS = 500
+
+# Called with the bytes of a record, the offset of the body, and a list of one number: how many values the event may
+# have, from which its values are subtracted. Returns the event, and the offset after the body.
+_Reader: TypeAlias = Callable[[bytes, int, list[int]], tuple[Event, int]]
 
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + key for event, key in FINGERPRINTS.items()}
 _FRAME_PREFIX = _PREFIXES[MetricsLogged]
 
 
-def _plain(event: type[Event]) -> Any:
-    """The schema of an event without logical types: fastavro then reads and writes times as integers."""
-    schema = copy.deepcopy(PARSED[event])
-    for each in schema["fields"]:
-        if isinstance(each["type"], dict):
-            each["type"].pop("logicalType", None)
-    return schema
-
-
-_PLAIN: dict[type[Event], Any] = {event: _plain(event) for event in EVENTS}
+# The schemas as they are read, without logical types: fastavro then reads and writes times as integers.
+_PLAIN: dict[type[Event], Any] = {event: read_schema(SCHEMAS[key]).parsed for event, key in FINGERPRINTS.items()}
+_OWN_KEYS = {text: key for key, text in SCHEMAS.items()}
 assert tuple(each["name"] for each in PARSED[MetricsLogged]["fields"]) == FRAME_FIELDS
 
 
@@ -96,8 +92,6 @@ _FROM_AVRO: dict[str, Any] = {
     "aggregators": lambda records: [AggregatorSpec(record["kind"], record["argument"]) for record in records],
     "status": lambda record: record and StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
-    # fastavro makes a datetime for the schemas of other versions, which keep their logical types.
-    "time": lambda time: time if type(time) is int else to_micros(time),
 }
 
 
@@ -138,14 +132,22 @@ def encode(event: Event) -> bytes:
 class SchemaStore:
     """Decodes events by the fingerprint of their schema.
 
-    A store has the schemas of this version, and those that were added, such as the schemas of the schemas topic.
+    A store has the schemas of this version, and those that were added, such as the schemas of the schemas topic. They
+    and the events may be written by anybody:
+
+    - the schemas of a store have `MAX_SCHEMAS_BYTES` in all, and each of them is bounded (`schema_reader.py`);
+    - an event has `MAX_RECORD_BYTES` and `MAX_VALUES` at most, its updates included, whatever its schema is
+      (`checker.py`): decoding it takes a second and 64 MiB beside its bytes at most.
     """
 
     def __init__(self) -> None:
         # Fingerprint → the class of the event and its reader, or the name of an event that this version does not have.
         self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
-            _PREFIXES[event][2:]: (event, _reader_of(event, schema, self._update)) for event, schema in PARSED.items()
+            FINGERPRINTS[event]: (event, _reader_of(event, schema, self._update)) for event, schema in _PLAIN.items()
         }
+        # Fingerprint → size of a schema that was added, and the sum of these sizes.
+        self._sizes: dict[bytes, int] = {}
+        self._bytes = 0
 
     @classmethod
     def of(cls, texts: Mapping[bytes, bytes]) -> Self:
@@ -166,28 +168,35 @@ class SchemaStore:
         return key in self._known
 
     def add(self, text: bytes) -> bytes:
-        """Add a schema.
+        """Add a schema. It replaces another one with the same fingerprint, unless that is one of this version.
 
         Args:
             text: JSON of the schema, as in the schemas topic.
 
         Returns:
-            The fingerprint of the schema.
+            The fingerprint of the schema, which is computed.
 
         Raises:
-            SchemaError: The text is not an Avro schema, or the schema has an array of items that take no bytes.
+            SchemaError: The text is not an Avro schema, the schema expands beyond a bound of `schema_reader.py`, or the
+                store would have more than `MAX_SCHEMAS_BYTES`.
         """
-        try:
-            raw = json.loads(text)
-            parsed = parse_schema(raw)
-            key = fingerprint(raw)
-            check_items_take_bytes(parsed)
-            name = str(parsed.get("name") if isinstance(parsed, dict) else parsed)
-            event = EVENTS_BY_NAME.get(name)
-            known = name if event is None else (event, _reader_of(event, parsed, self._update))
-        except Exception as error:
-            raise SchemaError(f"expected an Avro schema that can be read: {error}") from error
-        self._known.setdefault(key, known)
+        if (own := _OWN_KEYS.get(text)) is not None:
+            return own
+        key, name, _, parsed = read_schema(text)
+        if key in SCHEMAS:
+            return key
+        size = len(text) + _SCHEMA_BYTES
+        total = self._bytes + size - self._sizes.get(key, 0)
+        if total > MAX_SCHEMAS_BYTES:
+            raise SchemaError(
+                f"schema {name[:_QUOTED_CHARACTERS]}: the log has more than {MAX_SCHEMAS_BYTES} bytes of schemas of "
+                "other versions; delete those that no event needs"
+            )
+        event = EVENTS_BY_NAME.get(name)
+        if event is not None and parsed["type"] != "record":
+            raise SchemaError(f"schema {name}: expected a record, got {parsed['type']}")
+        self._known[key] = name if event is None else (event, _reader_of(event, parsed, self._update))
+        self._sizes[key], self._bytes = size, total
         return key
 
     def decode(self, data: bytes) -> Event:
@@ -199,20 +208,25 @@ class SchemaStore:
         Raises:
             UnknownSchema: The store has no schema with the fingerprint of the event, or of one of its updates.
             SchemaError: The record is larger than `MAX_RECORD_BYTES` or not in single-object encoding, this version has
-                no such event, the body does not fit the schema or has more items than an event can have, or bytes are
-                left over after the body.
+                no such event, the body does not fit the schema or has more than `MAX_VALUES`, or bytes are left over
+                after the body.
         """
+        return self._decode(data, [MAX_VALUES])
+
+    def _decode(self, data: bytes, left: list[int]) -> Event:
+        """Decode an event, and subtract the number of its values from the number in `left`."""
         if len(data) > MAX_RECORD_BYTES:
             raise SchemaError(f"{len(data)} bytes, and an event can have {MAX_RECORD_BYTES} at most")
         made: Event
-        # The fast path, for almost all records.
-        event, read = (MetricsLogged, decode_frame) if data.startswith(_FRAME_PREFIX) else self._reader(data)
+        # Frames are read without a reader: the fast path, for almost all records.
+        event, read = (MetricsLogged, None) if data.startswith(_FRAME_PREFIX) else self._reader(data)
         try:
-            made, end = read(data, HEADER_BYTES)
+            made, end = decode_frame(data, HEADER_BYTES) if read is None else read(data, HEADER_BYTES, left)
         except UnknownSchema:
             raise
         except Exception as error:
-            raise SchemaError(f"{event.__name__}: the body does not fit its schema: {error!r}") from error
+            reason = repr(error)[:_QUOTED_CHARACTERS]
+            raise SchemaError(f"{event.__name__}: the body does not fit its schema: {reason}") from error
         if end != len(data):
             raise SchemaError(f"{event.__name__}: {len(data) - end} bytes are left over after the body")
         return made
@@ -227,17 +241,45 @@ class SchemaStore:
             For each record the event, or the run that its event belongs to, or an error of the type and text that
             `decode` raises: an `UnknownSchema` or another `SchemaError`.
         """
+        parts = list(self.decode_parts(records))
+        return list(parts[0]) if len(parts) == 1 else [event for part in parts for event in apart(part)]
+
+    def decode_parts(self, records: Sequence[bytes]) -> Iterator[Sequence[Event | RowRun | SchemaError]]:
+        """Decode many events as `decode_all` does, in parts.
+
+        Decoding a part takes about two seconds and 150 MiB beside the records at most; the events of a usual batch are
+        one part.
+
+        Args:
+            records: The events in single-object encoding.
+
+        Yields:
+            What consecutive records were decoded to. The positions of a run count from the first record of its part.
+        """
+        for together in _cut(records):
+            yield from self._decode_together(together)
+
+    def _decode_together(self, records: Sequence[bytes]) -> Iterator[Sequence[Event | RowRun | SchemaError]]:
         runs = decode_rows(records, _FRAME_PREFIX)
         rest = [record if run is None else b"" for record, run in zip(records, runs, strict=True)]
         frames = decode_frames(rest, _FRAME_PREFIX)
         found: list[Event | RowRun | SchemaError] = []
+        first, values = 0, 0
         for record, run, frame in zip(records, runs, frames, strict=True):
+            if (made := run or frame) is not None:
+                found.append(made)
+                continue
+            if values >= _PART_VALUES:
+                yield apart(found, first)
+                first, values, found = first + len(found), 0, []
+            left = [MAX_VALUES]
             try:
-                found.append(run or frame or self.decode(record))
+                found.append(self._decode(record, left))
             except SchemaError as error:
                 # The traceback of the raised error refers to this list: a cycle that would keep the batch in memory.
                 found.append(type(error)(*error.args))
-        return found
+            values += MAX_VALUES - left[0] + len(record) // _VALUE_BYTES
+        yield apart(found, first) if first else found
 
     def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:
         """The class of the event that the header's fingerprint names, and its reader."""
@@ -248,42 +290,60 @@ class SchemaStore:
         if known is None:
             raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known; read the schemas topic to its end")
         if isinstance(known, str):
-            raise SchemaError(f"{known}: this version has no such event; a newer version may have it")
+            raise SchemaError(
+                f"{known[:_QUOTED_CHARACTERS]}: this version has no such event; a newer version may have it"
+            )
         return known
 
-    def _update(self, number: int, data: bytes) -> Event:
-        """Decode an update of `TrialUpdated`."""
+    def _update(self, number: int, data: bytes, left: list[int]) -> Event:
+        """Decode an update of `TrialUpdated`, whose values count with those of the other updates."""
         event, _ = self._reader(data)
         if event not in PARTS:  # before it is decoded, since the updates of an update could be nested without end
             expected = ", ".join(each.__name__ for each in PARTS)
             raise SchemaError(f"updates[{number}]: expected one of {expected}, got {event.__name__}")
-        return self.decode(data)
+        return self._decode(data, left)
 
 
-def _reader_of(event: type[Event], schema: Any, update: Callable[[int, bytes], Event]) -> _Reader:
+def _cut(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut records into those that are decoded at once."""
+    if sum(map(len, records)) <= _TOGETHER_BYTES:
+        yield records
+        return
+    begin, size = 0, 0
+    for position, record in enumerate(records):
+        size += len(record)
+        if size > _TOGETHER_BYTES and position > begin:
+            yield records[begin:position]
+            begin, size = position, len(record)
+    yield records[begin:]
+
+
+def _reader_of(event: type[Event], schema: Any, update: Callable[[int, bytes, list[int]], Event]) -> _Reader:
     """Make the reader of bodies that were written with a schema; `update` decodes the updates of `TrialUpdated`."""
-    is_ours = schema is PARSED[event]
+    is_ours = schema is _PLAIN[event]
     check = _own_checkers()[event] if is_ours else checker(schema)
-    plain = _PLAIN[event] if is_ours else schema
+    check_fit = None if is_ours else fit_of(_PLAIN[event])
+    known = {name for name, _ in _DECODING[event]}
 
-    def read(data: bytes, at: int) -> tuple[Event, int]:
-        check(data, at)
+    def read(data: bytes, at: int, left: list[int]) -> tuple[Event, int]:
+        check(data, at, left)
         body = io.BytesIO(data)
         body.seek(at)
-        record: Any = fastavro.schemaless_reader(body, plain, None)
+        record: Any = fastavro.schemaless_reader(body, schema, None)
+        if check_fit is not None:
+            for name in record.keys() - known:
+                del record[name]  # before the values of other fields are copied
+            check_fit(record)
         if event is TrialUpdated:
-            record["updates"] = [update(number, each) for number, each in enumerate(record["updates"])]
-        made = _event(event, record)
-        if not is_ours:
-            validate(record_of(made), PARSED[event], strict=True)
-        return made, body.tell()
+            record["updates"] = [update(number, each, left) for number, each in enumerate(record["updates"])]
+        return _event(event, record), body.tell()
 
     return read
 
 
 @cache  # they take two milliseconds, and each file of a spool is read with a store of its own
 def _own_checkers() -> dict[type[Event], Checker]:
-    return {event: checker(schema) for event, schema in PARSED.items()}
+    return {event: checker(schema) for event, schema in _PLAIN.items()}
 
 
 def _event(event: type[Event], record: dict[str, Any]) -> Event:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.caches import ByteCache, texts_bytes
 from trialstream_schemas.model.columns import pack, unpack
 from trialstream_schemas.wire.events import MetricsLogged
 from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_long, read_longs
@@ -45,6 +46,8 @@ FRAME_FIELDS = (
 """The fields of the schema for which this module is written, in their order."""
 
 _DOUBLE_BYTES = 8
+# A column of one value: its count, the value and its end.
+_ONE_VALUE = Struct("<xdx")
 _END = b"\0"  # the count 0, which ends an array; also branch 0 of a union, the null
 _ONE = b"\2"  # the count 1, zigzag; also branch 1 of a union
 NEITHER = _END + _END
@@ -52,8 +55,8 @@ NEITHER = _END + _END
 ROW_HEAD = _END + _END + _ONE + _END + _END
 """Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: none, none, and one time of 0
 microseconds after the frame's."""
-# Bounds of the caches below, for logs with a great many shapes or trials.
-_MAX_SHAPES = 4096
+# Bounds of the caches below, for logs with a great many shapes or trials. A subject takes up to 800 bytes.
+_SHAPES_BYTES = 16 * 1024 * 1024
 _MAX_SUBJECTS = 16384
 
 
@@ -91,9 +94,15 @@ def _text(text: str) -> bytes:
     return long_bytes(len(encoded)) + encoded
 
 
-@lru_cache(maxsize=_MAX_SHAPES)
+_encoded_shapes: ByteCache[tuple[AggregatorSpec, tuple[str, ...]], bytes] = ByteCache(_SHAPES_BYTES)
+
+
 def _shape_bytes(aggregator: AggregatorSpec, names: tuple[str, ...]) -> bytes:
-    return _text(aggregator.kind) + long_bytes(aggregator.argument) + _texts(names)
+    known = _encoded_shapes.get((aggregator, names))
+    if known is None:
+        known = _text(aggregator.kind) + long_bytes(aggregator.argument) + _texts(names)
+        _encoded_shapes.keep((aggregator, names), known, len(known) + texts_bytes(names))
+    return known
 
 
 def _texts(texts: Sequence[str]) -> bytes:
@@ -234,20 +243,26 @@ def read_subject(data: bytes, at: int) -> tuple[Subject, int]:
     return subject, after
 
 
-# Bytes of aggregator and names → shape, so that the frames of many trials share these objects.
-_shapes: dict[bytes, Shape] = {}
+# Bytes of aggregator and names → shape, so that the frames of many trials share these objects. Subjects refer to shapes
+# in here only, so that no others stay in memory.
+_shapes: ByteCache[bytes, Shape] = ByteCache(_SHAPES_BYTES)
 
 
 def read_shape(subject: Subject, data: bytes, at: int) -> Shape:
-    """Read aggregator and names; they become the shape of the subject, and take as many bytes as the shape has."""
+    """Read aggregator and names, which take as many bytes as the shape has.
+
+    They become the shape of the subject, unless they are too large to be kept.
+    """
     kind, end = _read_text(data, at)
     argument, end = read_long(data, end)
     names, end = _read_texts(data, end)
     known = _shapes.get(data[at:end])
     if known is None:
-        if len(_shapes) >= _MAX_SHAPES:
-            _shapes.clear()
-        known = _shapes[data[at:end]] = Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+        known = Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+        if not _shapes.keep(known.bytes, known, len(known.bytes) + texts_bytes([kind, *names])):
+            return known
+        if len(_shapes) == 1:  # it was emptied
+            _subjects.clear()
     subject.shape = known
     return known
 
@@ -299,7 +314,10 @@ def _read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
         if end >= len(data):  # >=: the zero at the end follows
             raise SchemaError(f"{count} doubles where {len(data) - at} bytes follow")
         more = unpack("d", data[at:end])
-        found = more if found is None else found + more
+        if found is None:
+            found = more
+        else:
+            found += more
         count, at = _read_block(data, end)
         if not count:
             return found, at
@@ -334,10 +352,8 @@ def read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     if rows and end < len(data) and not data[end]:
         # The form that `encode_frame` writes: one block of columns, each of one block, all of the length of the first.
         body = data[at:end]
-        if rows == 1:
-            row, starts, ends = _single_row(count)
-            if body[::stride] == starts and body[stride - 1 :: stride] == ends:
-                return [(x,) for x in row.unpack(body)], end + 1
+        if rows == 1 and body[::stride] == _ONE * count and body[stride - 1 :: stride] == _END * count:
+            return list(_ONE_VALUE.iter_unpack(body)), end + 1
         heads = [body[i::stride] == body[i : i + 1] * count for i in range(head_bytes)]
         if all(heads) and body[stride - 1 :: stride] == bytes(count):
             size = rows * _DOUBLE_BYTES
@@ -345,17 +361,11 @@ def read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     return _read_any_columns(data, at, count)
 
 
-@lru_cache(maxsize=1024)
-def _single_row(columns: int) -> tuple[Struct, bytes, bytes]:
-    """The format of columns of one value each (head, value, end), the bytes of all heads, and the bytes of all ends."""
-    return Struct("<" + "xdx" * columns), _ONE * columns, _END * columns
-
-
 def _read_any_columns(data: bytes, at: int, count: int) -> tuple[list[Any], int]:
     columns: list[Any] = []
     while count:
         for _ in range(count):
             column, at = _read_doubles(data, at)
-            columns.append(column)
+            columns.append(column or ())  # an empty array takes 80 bytes, and one byte of a frame
         count, at = _read_block(data, at)
     return columns, at

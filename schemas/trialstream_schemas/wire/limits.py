@@ -10,6 +10,8 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_ID",
     "MAX_RECORD_BYTES",
+    "MAX_SCHEMAS_BYTES",
+    "MAX_VALUES",
 ]
 
 MAX_EVENT_BYTES = 768 * 1024
@@ -29,6 +31,19 @@ MAX_ID = 64
 
 MAX_ADDRESS = 128
 """Maximum length of the address of a trial, characters: a hash has 32, and the longest request 64."""
+
+MAX_VALUES = MAX_EVENT_BYTES // 4 + 1024
+"""Maximum number of values of an event that is decoded, records and their fields among them.
+
+No writer makes an event with more: `values.size` counts at least 8 bytes for each value, which is a record and its
+field, and the rest are the fields of the event. While it is decoded, a value takes 300 bytes at most (measured).
+"""
+
+MAX_SCHEMAS_BYTES = 2 * 1024 * 1024
+"""Maximum size of the schemas of other versions that a log has, bytes of JSON: those of a hundred versions.
+
+They take 40 times as much memory.
+"""
 
 # Writers cut an error to these limits, and the fold does so again. 32 errors of this size (`MAX_ERRORS` of the fold)
 # take less than 1.4 MiB of a trial's document in UTF-8.

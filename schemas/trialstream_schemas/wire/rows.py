@@ -12,7 +12,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.model.caches import ByteCache
 from trialstream_schemas.model.columns import unpack
 from trialstream_schemas.wire.events import Event, MetricsLogged
 from trialstream_schemas.wire.frames import (
@@ -145,13 +145,14 @@ class RowRun:
         )
 
 
-def apart(decoded: Sequence[Event | RowRun | T]) -> list[Event | T]:
+def apart(decoded: Sequence[Event | RowRun | T], first: int = 0) -> list[Event | T]:
     """Replace the runs among decoded records by their frames.
 
     Args:
         decoded: For each record what it was decoded to: the run at each of its positions.
+        first: Position of the first of these records among those that were decoded together.
     """
-    return [each.frame_at(position) if isinstance(each, RowRun) else each for position, each in enumerate(decoded)]
+    return [each.frame_at(i) if isinstance(each, RowRun) else each for i, each in enumerate(decoded, first)]
 
 
 class _Layout(NamedTuple):
@@ -248,9 +249,20 @@ def _layout(record: bytes, at: int, seq_at: int) -> _Layout | None:
     )
 
 
-@lru_cache(maxsize=4096)
+_masks: ByteCache[tuple[Any, ...], _Bytes] = ByteCache(16 * 1024 * 1024)
+
+
 def _mask(size: int, texts: Sequence[_Span], integers: Sequence[_Span], values_at: int) -> _Bytes:
     """The bits that are the same in all records of a layout: in integers, those that set their lengths."""
+    key = size, texts, integers, values_at
+    known = _masks.get(key)
+    if known is None:
+        known = _made_mask(*key)
+        _masks.keep(key, known, size)
+    return known
+
+
+def _made_mask(size: int, texts: Sequence[_Span], integers: Sequence[_Span], values_at: int) -> _Bytes:
     mask = np.full(size, 0xFF, np.uint8)
     for begin, end in texts:
         mask[begin:end] = 0

@@ -13,30 +13,27 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from fastavro.schema import fingerprint as fastavro_fingerprint
-from fastavro.schema import load_schema, to_parsing_canonical_form
+from fastavro.schema import load_schema
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.events import EVENTS, Event
+from trialstream_schemas.wire.limits import MAX_SCHEMAS_BYTES
+from trialstream_schemas.wire.schema_reader import fingerprint, read_schema
 
 __all__ = [
     "EVENTS_BY_NAME",
     "FINGERPRINTS",
     "PARSED",
     "SCHEMAS",
-    "check_items_take_bytes",
+    "check_fingerprint",
     "fingerprint",
     "schemas_from_json",
     "schemas_to_json",
 ]
 
 _NAMESPACE = "trialstream"
-
-
-def fingerprint(schema: Any) -> bytes:
-    """The eight bytes that name a schema on the wire: CRC-64-AVRO of its canonical form, little-endian."""
-    # fastavro writes the digits in the order of the bytes, least significant first.
-    return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+# Bytes of a fingerprint: no more of a wrong key is quoted.
+_KEY_BYTES = 8
 
 
 def _load(name: str) -> Any:
@@ -78,57 +75,36 @@ def schemas_to_json(texts: Mapping[bytes, bytes]) -> str:
 def schemas_from_json(text: str | bytes) -> dict[bytes, bytes]:
     """Split a JSON object that `schemas_to_json` made into its schemas: fingerprint → JSON of the schema.
 
+    The fingerprint of each schema is computed and compared with its key.
+
     Raises:
-        SchemaError: The text is not a JSON object of schemas by fingerprint.
+        SchemaError: The text is too large, or not a JSON object of schemas by fingerprint, a schema cannot be read, or
+            a key is not the fingerprint of its schema.
     """
+    if len(text) > 2 * MAX_SCHEMAS_BYTES:  # with those of this version
+        raise SchemaError(f"schemas: expected at most {2 * MAX_SCHEMAS_BYTES} bytes of JSON, got {len(text)}")
     try:
-        return {bytes.fromhex(key): _sorted_json(schema) for key, schema in json.loads(text).items()}
-    except (ValueError, AttributeError) as error:
+        found = {bytes.fromhex(key): _sorted_json(schema) for key, schema in json.loads(text).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
         raise SchemaError(f"schemas: expected a JSON object of schemas by fingerprint, got {text[:64]!r}") from error
+    for key, schema in found.items():
+        check_fingerprint(key, schema)
+    return found
 
 
-def check_items_take_bytes(schema: Any) -> None:
-    """Check that the items of each array take at least a byte each: otherwise five bytes could claim millions of items.
+def check_fingerprint(key: bytes | None, text: bytes) -> None:
+    """Check that a schema stands under its own fingerprint, since events are decoded by what stands under a key.
 
     Args:
-        schema: A schema as `fastavro.parse_schema` returns it.
+        key: The key.
+        text: JSON of the schema.
 
     Raises:
-        SchemaError: The schema has an array of items that take no bytes.
+        SchemaError: The schema cannot be read, or the key is not its fingerprint.
     """
-    _check_arrays(schema, {})
-
-
-def _check_arrays(schema: Any, named: dict[str, bool]) -> bool:
-    """Check the arrays in a schema; return whether a datum of the schema takes no bytes.
-
-    Args:
-        schema: The schema, or a part of it.
-        named: Name of a type → whether a datum of the type takes no bytes; gets the types that the schema defines.
-    """
-    if isinstance(schema, str):
-        return named.get(schema, schema == "null")
-    if isinstance(schema, list):
-        for each in schema:
-            _check_arrays(each, named)
-        return False
-    match schema["type"]:
-        case "array":
-            if _check_arrays(schema["items"], named):
-                raise SchemaError("the schema has an array of items that take no bytes")
-            return False
-        case "map":
-            _check_arrays(schema["values"], named)
-            return False
-        case "record" | "error":
-            named[schema["name"]] = False  # a record can contain itself only in a union, an array or a map
-            # `all` of a list, since `all` of a generator would leave out the fields after the first False.
-            named[schema["name"]] = all([_check_arrays(field["type"], named) for field in schema["fields"]])
-            return named[schema["name"]]
-        case "fixed":
-            named[schema["name"]] = schema["size"] == 0
-            return named[schema["name"]]
-        case "enum":
-            return False
-        case kind:
-            return _check_arrays(kind, named)
+    if key is not None and SCHEMAS.get(key) == text:  # of this version, as nearly all are
+        return
+    found = read_schema(text)
+    if found.key != key:
+        got = "none" if key is None else key[:_KEY_BYTES].hex()
+        raise SchemaError(f"the schema {found.name[:200]} has the fingerprint {found.key.hex()}, and its key is {got}")
