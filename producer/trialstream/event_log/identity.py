@@ -69,8 +69,8 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
         event = f"LogCreated with an id of {len(event.log)} characters and {event.partitions} partitions"
     got = event if isinstance(event, str) else type(event).__name__
     raise LogMismatch(
-        f"{config.registry_topic}/0, offset {record.offset}: expected LogCreated, the identity of the log, got {got}. If "
-        "this is no topic of trialstream, set another TRIALSTREAM_PREFIX; otherwise another program wrote its first "
+        f"{config.registry_topic}/0, offset {record.offset}: expected LogCreated, the identity of the log, got {got}. "
+        "If this is no topic of trialstream, set another TRIALSTREAM_PREFIX; otherwise another program wrote its first "
         f"record: {way_on(config)}"
     )
 
