@@ -53,7 +53,7 @@ def wrapped(*encoded):
     """Return the bytes of a `TrialUpdated` with these bytes as its updates."""
     data = encode(updated(e.TrialStarted(**OWN)))
     part = encode(e.TrialStarted(**OWN))
-    at = data.index(part) - 2  # the number of updates, and the size of the first
+    at = data.index(part) - 1 - len(varint(2 * len(part)))  # the number of updates, and the size of the first
     assert data[at] == 2
     return data[:at] + bytes([2 * len(encoded)]) + b"".join(varint(2 * len(each)) + each for each in encoded) + b"\0"
 
