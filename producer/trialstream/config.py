@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import ConfigError
 
+from trialstream.addresses import check_servers
 from trialstream.credentials import secret_of
 
 __all__ = ["Config", "FilePath", "Tokens", "check_timeout"]
@@ -46,8 +46,6 @@ _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _SASL_MECHANISMS = ("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")  # empty: PLAIN
 # Kafka's requests hold the partition count in 32 bits and the replication factor in 16.
 _MAX_COUNTS = {"partitions": 2**31 - 1, "replication": 2**15 - 1}
-# A host with an optional port; an IPv6 address may stand in brackets.
-_SERVER = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -215,7 +213,7 @@ class Config:
                     f"projection: expected a letter, then letters, digits, '_' or '-', {longest} characters at most, "
                     f"got {self.projection!r}"
                 )
-        _check_servers(self.kafka)
+        check_servers(self.kafka)
         if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: expected a URI that begins with mongodb:// or mongodb+srv://")
         for name, known in (
@@ -350,43 +348,6 @@ class Config:
             "request_timeout_ms": 10_000,
             **security_settings({each.name: getattr(self, each.name) for each in fields(self)}),
         }
-
-
-def _check_servers(servers: str) -> None:
-    """Check the bootstrap servers.
-
-    Raises:
-        ConfigError: There are none, or one is not `host` or `host:port`.
-    """
-    for server in servers.split(","):
-        if not _is_server(server.strip()):
-            # A URI with credentials may have been given by mistake.
-            given = "a text with '@'" if "@" in servers else repr(server)
-            raise ConfigError(f"kafka: expected bootstrap servers, host:port[,host:port...], got {given}")
-
-
-def _is_server(text: str) -> bool:
-    found = _SERVER.fullmatch(text)
-    if found is None or found["address"]:
-        return _is_ipv6(text if found is None else found["address"]) and _is_port(found)
-    try:
-        found["host"].encode("idna")  # as when it is looked up: no empty and no overlong label
-    except UnicodeError:
-        return False
-    return _is_port(found)
-
-
-def _is_port(found: re.Match[str] | None) -> bool:
-    """Whether the port of a match of `_SERVER` is valid; it may be missing."""
-    return found is None or found["port"] is None or 1 <= int(found["port"]) <= 65535
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def check_timeout(timeout: float) -> float:

@@ -55,11 +55,11 @@ async def main():
         await protocol.log_trial_metrics(trial, loss=0.5)
         await protocol.commit("acked")
         print(repr(protocol), repr(vars(protocol)), protocol.statistics())
-    async with ts.connect(read_only=True, timeout=5) as reading:
+    async with ts.connect(read_only=True, timeout=3) as reading:
         print(repr(reading), len(await reading.fetch_trials()))
     for settings in ({"kafka_sasl_password": "wrong-1"}, {"mongo_password": "wrong-2", "read_only": True}):
         try:
-            async with ts.connect(timeout=5, spool="off", **settings) as wrong:
+            async with ts.connect(timeout=2, spool="off", **settings) as wrong:
                 await wrong.fetch_trials()
         except ts.ServerUnavailable:
             traceback.print_exc()
