@@ -231,8 +231,11 @@ def attach_trial(writer: str, uid: str, *, project_id: str | None = None, group_
 
 
 def new_request() -> str:
-    """Return a new, unique id of a request: `r` and 24 hexadecimal digits (`storage/outcomes.py` has the form)."""
-    return f"r{token_hex(12)}"
+    """Return a new, unique id of a request: 26 hexadecimal digits.
+
+    Those of earlier versions have 24, and those of runs 32: `storage/outcomes.py` tells them apart.
+    """
+    return token_hex(13)
 
 
 def create_project(writer: str, project: Project) -> ProjectCreated:
