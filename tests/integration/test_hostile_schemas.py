@@ -138,7 +138,6 @@ async def test_a_schema_that_another_one_has_replaced_is_published_again(config)
     ("first", "words"),
     [
         pytest.param(b"garbage", "expected LogCreated, the identity of the log, got not in Avro", id="garbage"),
-        pytest.param(None, "expected LogCreated, the identity of the log, got not in Avro", id="nothing"),
         pytest.param(
             encode(LogCreated(time=1, log="forged", partitions=7)), "has 4 partitions and was created with 7",
             id="7 partitions",
