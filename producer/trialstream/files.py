@@ -20,6 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
+from typing import BinaryIO
+
+from trialstream_schemas.errors import InvalidValue
 
 __all__ = [
     "ForeignFile",
@@ -29,12 +32,16 @@ __all__ = [
     "new_file",
     "open_file",
     "open_folder",
-    "read_bytes",
+    "open_given",
+    "own_folder",
+    "read_limited",
     "tighten",
     "user_name",
 ]
 
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
+# Errors of a name that is something else, or somebody else's.
+_UNEXPECTED = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR, errno.EACCES)
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
@@ -101,29 +108,48 @@ def _open(path: str | os.PathLike[str], folder: int | None, flags: int, kind: in
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW), dir_fd=folder)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR):  # find out what is there instead
-            with suppress(FileNotFoundError, NotADirectoryError):
-                _check_kind(os.stat(path, dir_fd=folder, follow_symlinks=follow), kind, path)
+        if error.errno in _UNEXPECTED:  # find out what is there instead, and whose it is
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                _check(os.stat(path, dir_fd=folder, follow_symlinks=follow), kind, path, own=own)
         raise
     try:
-        found = os.fstat(fd)
-        _check_kind(found, kind, path)
-        if own and found.st_uid != os.geteuid():
-            raise ForeignFile(errno.EPERM, f"it belongs to the user {user_name(found.st_uid)}", os.fspath(path))
+        _check(os.fstat(fd), kind, path, own=own)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _check_kind(found: os.stat_result, kind: int, path: str | os.PathLike[str]) -> None:
+def _check(found: os.stat_result, kind: int, path: str | os.PathLike[str], *, own: bool) -> None:
     got = stat.S_IFMT(found.st_mode)
     if got != kind:
         what = f"expected {_KINDS[kind]}, got {_KINDS.get(got, 'something else')}"
         raise UnexpectedFile(errno.EINVAL, what, os.fspath(path))
+    if own and found.st_uid != os.geteuid():
+        raise ForeignFile(errno.EPERM, f"it belongs to the user {user_name(found.st_uid)}", os.fspath(path))
 
 
-def read_bytes(fd: int, limit: int) -> bytes:
+@contextmanager
+def open_given(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that a user has named, for reading; the path may be a link to a regular file.
+
+    Args:
+        path: Path of the file.
+
+    Yields:
+        The file.
+
+    Raises:
+        InvalidValue: It cannot be opened or read, or is no regular file.
+    """
+    try:
+        with open(open_file(path, follow=True), "rb") as file:
+            yield file
+    except OSError as error:
+        raise InvalidValue(f"{path}: expected a file that can be read: {error.strerror or error}") from error
+
+
+def read_limited(fd: int, limit: int) -> bytes:
     """Read a file from its position to its end, but no more than one byte beyond a limit.
 
     Args:
@@ -155,6 +181,21 @@ def make_folder(path: str | os.PathLike[str], *, folder: int | None = None) -> i
     with suppress(FileExistsError):
         os.mkdir(path, _FOLDER_MODE, dir_fd=folder)
     return open_folder(path, folder=folder)
+
+
+def own_folder(path: Path) -> Path:
+    """Return the folder of this user in a folder that users may share.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The folder itself if it belongs to this user, or does not exist; otherwise `uid-<number of this user>` in it.
+    """
+    with suppress(OSError):
+        if path.stat().st_uid != os.geteuid():
+            return path / f"uid-{os.geteuid()}"
+    return path
 
 
 def tighten(fd: int) -> int | None:

@@ -16,7 +16,7 @@ from trialstream.files import (
     new_file,
     open_file,
     open_folder,
-    read_bytes,
+    read_limited,
     tighten,
 )
 
@@ -108,7 +108,7 @@ def test_paths_of_users_may_be_links(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     fd = open_file(tmp_path / "link", follow=True)
 
-    assert read_bytes(fd, 100) == b"data"
+    assert read_limited(fd, 100) == b"data"
     os.close(fd)
     with pytest.raises(UnexpectedFile, match="expected a file, got a device"):
         open_file(tmp_path / "zero", follow=True)
@@ -141,7 +141,7 @@ def test_reading_ends_beyond_the_limit(tmp_path, length, limit, read):
     (tmp_path / "file").write_bytes(bytes(length))
     fd = open_file(tmp_path / "file")
 
-    assert read_bytes(fd, limit) == bytes(read)
+    assert read_limited(fd, limit) == bytes(read)
     os.close(fd)
 
 
@@ -202,8 +202,9 @@ def test_a_failure_leaves_nothing(tmp_path):
 
 def test_a_replaced_temporary_file_is_not_renamed(tmp_path):
     """If another process puts its own file under the temporary name, that file gets no other name, and stays."""
-    with pytest.raises(OSError, match=r"another process has replaced file\.part"), new_file(
-        tmp_path / "file", "file.part"
+    with (
+        pytest.raises(OSError, match=r"another process has replaced file\.part"),
+        new_file(tmp_path / "file", "file.part"),
     ):
         (tmp_path / "file.part").unlink()
         (tmp_path / "file.part").write_bytes(b"of another")

@@ -83,7 +83,7 @@ def schemas_from_json(text: str | bytes) -> dict[bytes, bytes]:
     """
     try:
         return {bytes.fromhex(key): _sorted_json(schema) for key, schema in json.loads(text).items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise SchemaError(f"schemas: expected a JSON object of schemas by fingerprint, got {text[:64]!r}") from error
 
 
