@@ -16,8 +16,10 @@ from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 
-from trialstream_consumer.archive.file import ArchiveError, LoggedRecord, new_archive
+from trialstream_consumer.archive.file import ArchiveError, new_archive
+from trialstream_consumer.archive.records import LoggedRecord
 from trialstream_consumer.archive.selection import Members, Selection
 from trialstream_consumer.progress import Progress
 
@@ -38,11 +40,13 @@ class Exported:
         records: Number of records written, by topic: `registry` and `trials`.
         schemas: Number of schemas written.
         unreadable: Number of records left out because they cannot be decoded: their trial or project is unknown.
+        too_large: Number of records left out because they are larger than consumers decode, and fit no batch of Kafka.
     """
 
     records: dict[str, int] = field(default_factory=lambda: {"registry": 0, "trials": 0})
     schemas: int = 0
     unreadable: int = 0
+    too_large: int = 0
 
 
 async def export_log(
@@ -80,6 +84,9 @@ async def export_log(
         with new_archive(file, texts, source) as write:
             async for record in _records(consumer, ends):
                 progress("writing", done := done + 1, total)
+                if len(record.key or b"") + len(record.value or b"") > MAX_RECORD_BYTES:
+                    exported.too_large += 1
+                    continue
                 if members is not None:
                     event = _decoded(schemas, record)
                     if not members.keeps(event, record.timestamp):
@@ -96,6 +103,8 @@ async def export_log(
 def _refuse_existing(file: Path, *, force: bool) -> None:
     if file.exists() and not force:
         raise ArchiveError(f"{file} exists already: give another file, or --force to replace this file")
+    if file.exists() and not file.is_file():
+        raise ArchiveError(f"{file}: expected a file to replace, got a folder, a FIFO or a device")
 
 
 async def _members(

@@ -16,7 +16,8 @@ from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
-from trialstream_consumer.archive.file import Archive, ArchiveError, LoggedRecord
+from trialstream_consumer.archive.file import Archive
+from trialstream_consumer.archive.records import LoggedRecord
 from trialstream_consumer.progress import Progress
 
 __all__ = ["import_archive"]
@@ -24,6 +25,8 @@ __all__ = ["import_archive"]
 # Bytes of the values in a chunk of records: one chunk is in memory at a time.
 _CHUNK_BYTES = 4_000_000
 _REQUEST_SECONDS = 30.0
+# Maximum length of a key that is hashed, bytes: trialstream writes shorter ones, and the hash takes 0.3 s a megabyte.
+_KEY_BYTES = 4096
 
 
 async def import_archive(config: Config, archive: Archive, progress: Progress) -> dict[str, int]:
@@ -37,18 +40,19 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
         progress: Called after each chunk of records.
 
     Returns:
-        Number of records sent, by topic: `registry` and `trials`.
+        Number of records sent, by topic: `registry` and `trials`; and of those left out because they are larger than a
+        batch of Kafka: `too large`.
 
     Raises:
-        ArchiveError: A record is larger than a batch of Kafka.
+        ArchiveError: The file was changed since it was checked.
         KafkaUnavailable: Kafka did not acknowledge all records.
         LogMismatch: The log has lost its first records, or has another partition count than when it was created.
         SchemaError: The archive holds a schema that cannot be read.
     """
-    log = await ensure_topics(config)
     schemas = SchemaStore.of(archive.schemas)
+    log = await ensure_topics(config)
     await publish_schemas(config, archive.schemas)
-    sent = {"registry": 0, "trials": 0}
+    sent = {"registry": 0, "trials": 0, "too large": 0}
     done = 0
     async with open_batch_producer(config, _REQUEST_SECONDS) as producer:
         for chunk in _chunks(archive.logged_records()):
@@ -58,11 +62,17 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
                     waiting[TopicPartition(config.trials_topic, _partition(record, log.partitions))].append(record)
                 elif not _is_identity(schemas, record["value"]):
                     waiting[TopicPartition(config.registry_topic, 0)].append(record)
-            for partition, records in waiting.items():
-                sent["registry" if partition.topic == config.registry_topic else "trials"] += len(records)
             # One batch of each partition is in flight at a time, so a failure leaves a prefix of the records there.
             while waiting:
-                batches = [await _send(producer, partition, records) for partition, records in waiting.items()]
+                batches = []
+                for partition, records in waiting.items():
+                    count, batch = _batch(producer, records)
+                    sent["registry" if partition.topic == config.registry_topic else "trials"] += count
+                    if count:
+                        batches.append(await producer.send_batch(batch, partition.topic, partition=partition.partition))
+                    else:
+                        sent["too large"] += 1
+                    del records[: max(count, 1)]
                 await _wait_acked(batches, config, archive, done)
                 waiting = {partition: records for partition, records in waiting.items() if records}
             progress("sending", done := done + len(chunk), archive.records)
@@ -70,8 +80,9 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
 
 
 def _partition(record: LoggedRecord, partitions: int) -> int:
-    """The partition of a record: by its key; without a key, by its former partition, modulo the partition count."""
-    return record["partition"] % partitions if record["key"] is None else partition_of(record["key"], partitions)
+    """The partition of a record: by its key, if trialstream may have written it; otherwise the former one, modulo."""
+    key = record["key"]
+    return record["partition"] % partitions if key is None or len(key) > _KEY_BYTES else partition_of(key, partitions)
 
 
 def _is_identity(schemas: SchemaStore, value: bytes) -> bool:
@@ -94,25 +105,15 @@ def _chunks(records: Iterator[LoggedRecord]) -> Iterator[list[LoggedRecord]]:
         yield chunk
 
 
-async def _send(
-    producer: AIOKafkaProducer, partition: TopicPartition, records: list[LoggedRecord]
-) -> asyncio.Future[Any]:
-    """Send as many of the first records as fit in one batch, and remove them from the list."""
+def _batch(producer: AIOKafkaProducer, records: list[LoggedRecord]) -> tuple[int, Any]:
+    """Make a batch of as many of the first records as fit; return their number, and the batch."""
     batch = producer.create_batch()
     count = 0
     while count < len(records) and batch.append(
         key=records[count]["key"], value=records[count]["value"], timestamp=None
     ):
         count += 1
-    if not count:
-        first = records[0]
-        raise ArchiveError(
-            f"{first['topic']}/{first['partition']} at offset {first['offset']}: expected a record that fits a batch "
-            f"of Kafka, got {len(first['value'])} bytes"
-        )
-    del records[:count]
-    future: asyncio.Future[Any] = await producer.send_batch(batch, partition.topic, partition=partition.partition)
-    return future
+    return count, batch
 
 
 async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: Archive, acked: int) -> None:
