@@ -14,6 +14,7 @@ from trialstream_schemas.model.times import from_micros, to_micros
 from trialstream_schemas.model.trial import Trial
 
 from trialstream.config import Config
+from trialstream.files import open_file, read_limited
 
 __all__ = ["ENVIRONMENT", "Handle", "Mark", "read_mark", "write_mark"]
 
@@ -25,6 +26,8 @@ _FIELDS = ("name", "version", "parameters", "project_id", "group_id", "descripti
 # What the creation carries besides: each process that sends it must send the same, since the log takes the first.
 _CREATED_FIELDS = ("metadata", "tags")
 _SUFFIX = ".trialstream.json"
+# Bound of a mark that is read, bytes; it holds the values of a creation, which take 768 KiB.
+_MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ def write_mark(mark: Mark) -> None:
     """
     target = Path(f"{mark.path}{_SUFFIX}")
     draft = target.with_name(f"{target.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"trial": _trial_to_json(mark.trial), "step": mark.step}))
+    draft.unlink(missing_ok=True)
+    with draft.open("x") as file:  # follows no link that another user has put there
+        json.dump({"trial": _trial_to_json(mark.trial), "step": mark.step}, file)
     draft.replace(target)
 
 
@@ -111,11 +116,15 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
     """
     target = Path(f"{os.fspath(path)}{_SUFFIX}")
     try:
-        found = json.loads(target.read_text())
+        fd = open_file(target, follow=True)
+        try:
+            found = json.loads(read_limited(fd, _MAX_BYTES))
+        finally:
+            os.close(fd)
         return Mark(_trial_from_json(found["trial"]), os.fspath(path), found["step"])
     except FileNotFoundError:
         raise ItemNotFound(f"resume: expected {target}, which checkpoint() writes beside a checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ItemNotFound(f"resume: expected a file that checkpoint() wrote, got {target}: {error!r}") from None
 
 
