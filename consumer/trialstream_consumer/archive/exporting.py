@@ -16,10 +16,9 @@ from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
-from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 
 from trialstream_consumer.archive.file import ArchiveError, new_archive
-from trialstream_consumer.archive.records import LoggedRecord
+from trialstream_consumer.archive.records import LoggedRecord, fits_batch
 from trialstream_consumer.archive.selection import Members, Selection
 from trialstream_consumer.progress import Progress
 
@@ -40,7 +39,7 @@ class Exported:
         records: Number of records written, by topic: `registry` and `trials`.
         schemas: Number of schemas written.
         unreadable: Number of records left out because they cannot be decoded: their trial or project is unknown.
-        too_large: Number of records left out because they are larger than consumers decode, and fit no batch of Kafka.
+        too_large: Number of records left out because they fit no batch of Kafka.
     """
 
     records: dict[str, int] = field(default_factory=lambda: {"registry": 0, "trials": 0})
@@ -84,7 +83,7 @@ async def export_log(
         with new_archive(file, texts, source) as write:
             async for record in _records(consumer, ends):
                 progress("writing", done := done + 1, total)
-                if len(record.key or b"") + len(record.value or b"") > MAX_RECORD_BYTES:
+                if not fits_batch(record.key, record.value):
                     exported.too_large += 1
                     continue
                 if members is not None:

@@ -17,7 +17,7 @@ from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream_consumer.archive.file import Archive
-from trialstream_consumer.archive.records import LoggedRecord
+from trialstream_consumer.archive.records import LoggedRecord, fits_batch
 from trialstream_consumer.progress import Progress
 
 __all__ = ["import_archive"]
@@ -58,21 +58,17 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
         for chunk in _chunks(archive.logged_records()):
             waiting: dict[TopicPartition, list[LoggedRecord]] = defaultdict(list)
             for record in chunk:
-                if record["topic"] == "trials":
+                if not fits_batch(record["key"], record["value"]):
+                    sent["too large"] += 1
+                elif record["topic"] == "trials":
                     waiting[TopicPartition(config.trials_topic, _partition(record, log.partitions))].append(record)
                 elif not _is_identity(schemas, record["value"]):
                     waiting[TopicPartition(config.registry_topic, 0)].append(record)
+            for partition, records in waiting.items():
+                sent["registry" if partition.topic == config.registry_topic else "trials"] += len(records)
             # One batch of each partition is in flight at a time, so a failure leaves a prefix of the records there.
             while waiting:
-                batches = []
-                for partition, records in waiting.items():
-                    count, batch = _batch(producer, records)
-                    sent["registry" if partition.topic == config.registry_topic else "trials"] += count
-                    if count:
-                        batches.append(await producer.send_batch(batch, partition.topic, partition=partition.partition))
-                    else:
-                        sent["too large"] += 1
-                    del records[: max(count, 1)]
+                batches = [await _send(producer, partition, records) for partition, records in waiting.items()]
                 await _wait_acked(batches, config, archive, done)
                 waiting = {partition: records for partition, records in waiting.items() if records}
             progress("sending", done := done + len(chunk), archive.records)
@@ -105,15 +101,19 @@ def _chunks(records: Iterator[LoggedRecord]) -> Iterator[list[LoggedRecord]]:
         yield chunk
 
 
-def _batch(producer: AIOKafkaProducer, records: list[LoggedRecord]) -> tuple[int, Any]:
-    """Make a batch of as many of the first records as fit; return their number, and the batch."""
+async def _send(
+    producer: AIOKafkaProducer, partition: TopicPartition, records: list[LoggedRecord]
+) -> asyncio.Future[Any]:
+    """Send as many of the first records as fit in one batch, and remove them from the list."""
     batch = producer.create_batch()
     count = 0
     while count < len(records) and batch.append(
         key=records[count]["key"], value=records[count]["value"], timestamp=None
     ):
         count += 1
-    return count, batch
+    del records[:count]
+    future: asyncio.Future[Any] = await producer.send_batch(batch, partition.topic, partition=partition.partition)
+    return future
 
 
 async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: Archive, acked: int) -> None:

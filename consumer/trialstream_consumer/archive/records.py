@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeAlias
 import fastavro
 from trialstream.spool.container import SYNC_BYTES, read_bytes
 from trialstream_schemas.errors import SchemaError
+from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.varint import LONG_BYTES, read_long
 
-__all__ = ["PARSED", "SCHEMA", "LoggedRecord", "Readable", "read_blocks"]
+__all__ = ["PARSED", "SCHEMA", "LoggedRecord", "Readable", "fits_batch", "read_blocks"]
 
 LoggedRecord: TypeAlias = dict[str, Any]
 """A record of the log with its place and time; its fields are those of `SCHEMA`."""
@@ -33,8 +34,11 @@ SCHEMA: dict[str, Any] = {
 PARSED = fastavro.parse_schema(SCHEMA)
 
 _TOPICS = SCHEMA["fields"][0]["type"]["symbols"]
-# Bound of a block, compressed or not. A writer ends a block at 64 KiB, and leaves out records above 1 MiB.
+# Bound of a block, compressed or not. A writer ends a block at 64 KiB, and leaves out records that fit no batch.
 _MAX_BLOCK_BYTES = 2 * 1024 * 1024
+# Bound of key and value of a record: what consumers decode, which is Kafka's limit of a batch too, less the headers of
+# batch and record.
+_MAX_RECORD_BYTES = MAX_RECORD_BYTES - 128
 
 
 class Readable(Protocol):
@@ -43,6 +47,11 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
         """Return as many bytes; fewer at the end."""
         ...
+
+
+def fits_batch(key: bytes | None, value: bytes | None) -> bool:
+    """Whether a record fits a batch of Kafka; a larger one came in a batch that was compressed, and is never folded."""
+    return len(key or b"") + len(value or b"") <= _MAX_RECORD_BYTES
 
 
 def read_blocks(body: Readable, sync: bytes) -> Iterator[list[LoggedRecord]]:

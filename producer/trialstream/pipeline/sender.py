@@ -264,8 +264,6 @@ class Sender:
             if batch.append(key=entry.key, value=entry.encoded, timestamp=None) is None:
                 break
             count += 1
-        if not count:
-            raise MessageSizeTooLargeError
         try:
             with anyio.fail_after(_ATTEMPT_SECONDS):
                 future = await producer.send_batch(batch, route.topic, partition=route.partition)
