@@ -15,6 +15,7 @@ from trialstream_schemas.errors import ConfigError
 
 from trialstream.addresses import check_servers
 from trialstream.credentials import secret_of
+from trialstream.files import own_folder
 
 __all__ = ["Config", "FilePath", "Tokens", "check_timeout"]
 
@@ -140,7 +141,8 @@ class Config:
         sync_writes: Whether each log call returns only once its event is folded into the documents.
         spool: When events are written to disk. `overflow`: while Kafka is unavailable or half of the memory is taken;
             `always`: before they are sent, so that they survive a kill of the process; `off`: never.
-        spool_dir: Folder of the spools; each writer gets a folder `<prefix>/<writer>` in it.
+        spool_dir: Folder of the spools; each writer gets a folder `<prefix>/<writer>` in it, or, if the folder belongs
+            to another user, `uid-<number of this user>/<prefix>/<writer>`.
         spool_bytes: Maximum size of a writer's spool, bytes.
         memory_bytes: Maximum size of the events in memory, bytes.
         when_full: Behaviour of a log call when memory and spool are full. `block`: wait for space, for `block_seconds`
@@ -316,9 +318,14 @@ class Config:
         return self.prefix
 
     @property
+    def spool_folder(self) -> Path:
+        """Absolute path of `spool_dir`."""
+        return Path(self.spool_dir).expanduser().absolute()
+
+    @property
     def spools(self) -> Path:
-        """Folder of the spools of this prefix, with one folder for each writer."""
-        return Path(self.spool_dir).expanduser().absolute() / self.prefix
+        """Folder of this user's spools of this prefix, with one folder for each writer."""
+        return own_folder(self.spool_folder) / self.prefix
 
     @property
     def named_projection(self) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from trialstream_schemas.errors import ConfigError
+
+from trialstream.files import open_file, read_limited
 
 if TYPE_CHECKING:
     import ssl
@@ -54,17 +55,14 @@ def read_secret(name: str, path: str) -> str:
             path, and nothing of the content.
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_file(path, follow=True)
         try:
-            is_regular = stat.S_ISREG(os.fstat(file).st_mode)
-            content = os.read(file, _MAX_BYTES + 1) if is_regular else b""
+            content = read_limited(file, _MAX_BYTES)
         finally:
             os.close(file)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{name}: cannot read {path!r}: {reason}") from None
-    if not is_regular:
-        raise ConfigError(f"{name}: expected a regular file, got {path!r}")
     if len(content) > _MAX_BYTES:
         raise ConfigError(f"{name}: expected at most {_MAX_BYTES} bytes, got a larger file: {path!r}")
     try:

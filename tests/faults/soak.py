@@ -37,7 +37,7 @@ from service_support import bury, cli, paused, records_of, send, until
 from trackers import TrackedRun
 from trialstream.config import Config
 from trialstream.pipeline.push import push_spool
-from trialstream.spool.folder import abandoned
+from trialstream.spool.finding import abandoned
 from trialstream_console.local import LocalStack, LocalStackError
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.consumer import environment as settings

@@ -17,6 +17,7 @@ import trialstream as ts
 from trialstream.pipeline import backlog, sender, spiller
 from trialstream.pipeline.push import push_spool
 from trialstream.spool import folder as spool
+from trialstream.spool.finding import abandoned
 
 
 def die() -> None:
@@ -81,7 +82,7 @@ async def train(config: ts.Config, name: str) -> None:
 
 async def push(config: ts.Config) -> None:
     """Send the events in the spool."""
-    for each in spool.abandoned(config.spools):
+    for each in abandoned(config.spools):
         await push_spool(config, each, lambda _: None)
 
 

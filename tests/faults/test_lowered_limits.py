@@ -11,8 +11,8 @@ from journal import Journal
 from oracle import check, read_log
 from service_support import records_of, set_limit, until
 from trialstream.pipeline.push import push_spool
-from trialstream.spool.folder import find_spools
-from trialstream.spool.refused import read_refused
+from trialstream.spool.finding import find_spools
+from trialstream.spool.segment import read_segment
 from trialstream_schemas.wire.codec import SchemaStore
 from writers import Writer, WriterProcess, connected
 
@@ -47,7 +47,7 @@ async def more(running, count):
 def refused_events(config):
     """Return the events of all files of refused events."""
     folders = sorted(config.spools.iterdir()) if config.spools.exists() else []
-    contents = [contents for folder in folders for _, contents in read_refused(folder)]
+    contents = [read_segment(path) for folder in folders for path in sorted(folder.glob("refused-*.avro"))]
     return [SchemaStore().decode(event.value) for each in contents for event in each.events], len(contents)
 
 

@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from spooling_child import PUSH_STEPS, STEPS
 from trialstream.pipeline import spiller
 from trialstream.pipeline.push import push_spool, waiting_spools
-from trialstream.spool.folder import abandoned, find_spools
+from trialstream.spool.finding import abandoned, find_spools
 from trialstream_console.local.consumer import ConsumerService
 
 CHILD = Path(__file__).with_name("spooling_child.py")

@@ -14,7 +14,7 @@ import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from trialstream.pipeline.push import push_spool, waiting_spools
-from trialstream.spool.folder import find_spools
+from trialstream.spool.finding import find_spools
 
 MIB = 2**20
 # 16 MiB in memory hold 165 of these. 16 MiB on disk hold as many again, less those that are in both.

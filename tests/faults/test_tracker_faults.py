@@ -23,7 +23,7 @@ from service_support import caught_up, paused
 from trackers import TrackedRun
 from trialstream.config import Config
 from trialstream.pipeline.push import push_spool
-from trialstream.spool.folder import abandoned
+from trialstream.spool.finding import abandoned
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.server import Server
 

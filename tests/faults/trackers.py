@@ -21,7 +21,7 @@ from journal import Journal, call
 from service_support import until
 from trialstream.config import Config
 from trialstream.pipeline.push import push_spool
-from trialstream.spool.folder import abandoned
+from trialstream.spool.finding import abandoned
 from trialstream.tracking.handle import read_mark
 from writers import COMMIT_SECONDS, CONTEXT, Stopwatch
 

@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 from contract import until
 from service_support import cli, records_of
 from trialstream.pipeline.push import push_spool, waiting_spools
-from trialstream.spool.folder import find_spools
+from trialstream.spool.finding import find_spools
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import SubjectEvent, TrialCreated
 

@@ -12,7 +12,7 @@ import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import again, connected
 from trialstream.pipeline.push import push_spool
-from trialstream.spool.folder import find_spools
+from trialstream.spool.finding import find_spools
 
 
 def named(**fields):

@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 from contract import again
 from service_support import caught_up, cli, set_limit
 from trialstream.pipeline.push import push_spool, waiting_spools
-from trialstream.spool.refused import read_refused
+from trialstream.spool.segment import read_segment
 
 LIMIT = 200_000
 ROWS = 3000
@@ -54,7 +54,8 @@ async def test_a_refused_event_does_not_hold_up_its_partition(config, consumer):
     assert (found.lost_events, statistics.dropped, statistics.queued) == (1, 1, 0)
     assert history["loss"].steps.tolist() == list(range(ROWS))
     assert (found.state_version, found.tags["last"], found.metadata) == (ROWS // 10, ROWS - 10, {})
-    [(path, contents)] = read_refused(config.spools / protocol.writer)
+    [path] = (config.spools / protocol.writer).glob("refused-*.avro")
+    contents = read_segment(path)
     assert len(contents.events) == 1
     at_once, closing = (str(each.message) for each in said)
     assert f"MetadataLogged of trial {trial.uid} with " in at_once

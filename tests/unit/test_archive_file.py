@@ -5,8 +5,9 @@ from __future__ import annotations
 import fastavro
 import pytest
 from trialstream_consumer.archive import Archive, ArchiveError
-from trialstream_consumer.archive.file import SCHEMA, new_archive
+from trialstream_consumer.archive.file import new_archive
 from trialstream_consumer.archive.importing import _partition
+from trialstream_consumer.archive.records import SCHEMA
 from trialstream_schemas.errors import TrialStreamError
 
 

@@ -124,7 +124,7 @@ def test_wrong_calls(url, settings, message):
 def test_a_folder_without_spools(tmp_path):
     """A folder that holds no spool is no empty log."""
     with (
-        pytest.raises(ts.SpoolError, match="expected a folder that holds a spool"),
+        pytest.raises(ts.SpoolError, match="expected a folder that holds a spool of yours"),
         trialstream.sync.connect(f"spool:{tmp_path}", read_only=True),
     ):
         pass

@@ -11,7 +11,7 @@ from trialstream.pipeline.refusals import Refusals
 from trialstream.pipeline.signals import ProgressSignal
 from trialstream.pipeline.watermark import Watermark
 from trialstream.spool.folder import Spool
-from trialstream.spool.refused import read_refused
+from trialstream.spool.segment import read_segment
 from trialstream_schemas.errors import InvalidValue
 from trialstream_schemas.wire.events import TagsAdded
 
@@ -39,7 +39,7 @@ class World:
 
     def kept(self):
         """Return the number of events in files."""
-        return sum(len(contents.events) for _, contents in read_refused(self.spool.folder))
+        return sum(len(contents.events) for contents in map(read_segment, self.spool.folder.glob("refused-*.avro")))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from trialstream.pipeline.readmission import drop_refused, readmit
 from trialstream.spool import disk, refused
 from trialstream.spool.folder import Spool
-from trialstream.spool.refused import RefusedEvents, read_refused
+from trialstream.spool.refused import RefusedEvents
 from trialstream.spool.segment import SpooledEvent, read_segment
 from trialstream_schemas.errors import SpoolError, SpoolFull
 from trialstream_schemas.wire.codec import SchemaStore, encode
@@ -39,9 +39,14 @@ def spool(tmp_path):
     made.unlock()
 
 
+def refused_files(spool):
+    """Return the files of refused events, and their contents."""
+    return [(path, read_segment(path)) for path in sorted(spool.folder.glob("refused-*.avro"))]
+
+
 def kept(spool):
     """Return the names of the files of refused events, and their events."""
-    files = read_refused(spool.folder)
+    files = refused_files(spool)
     return [path.name for path, _ in files], [event for _, contents in files for event in contents.events]
 
 
@@ -57,7 +62,7 @@ def test_each_event_is_in_the_file_at_once(spool):
     for number in (1, 2, 3):
         file.append(update(number, number))
         assert kept(spool) == (["refused-00000001.avro"], [update(i, i) for i in range(1, number + 1)])
-    [(path, contents)] = read_refused(spool.folder)
+    [(path, contents)] = refused_files(spool)
 
     assert (contents.writer, contents.prefix, contents.log, contents.lost_bytes) == ("w", "p", "l", 0)
     assert spool.refused_bytes == path.stat().st_size
@@ -124,7 +129,7 @@ def test_readmitted_events_come_from_another_writer(spool):
     file = RefusedEvents(spool)
     for each in (update(1, 1), update(2, 2, "b_0"), CREATION, UNKNOWN, update(3, 3)):
         file.append(each)
-    copies = {path: path.read_bytes() for path, _ in read_refused(spool.folder)}
+    copies = {path: path.read_bytes() for path, _ in refused_files(spool)}
     readmit(spool)
     first, *rest = segments(spool)
     events = [SchemaStore().decode(each.value) for each in rest if each != UNKNOWN]
@@ -160,3 +165,16 @@ def test_an_event_in_both_places_is_dropped_from_its_segment(spool):
 
     assert segments(spool) == [update(i, i) for i in (1, 3, 4)]
     assert kept(spool)[1] == [update(2, 2), update(5, 5)]
+
+
+def test_a_file_that_cannot_be_read_keeps_all_from_being_sent(spool):
+    """Its events may be in a segment, too, and would be sent from there, and counted again once it can be read."""
+    file = RefusedEvents(spool)
+    file.append(update(1, 1))
+    [(path, _)] = refused_files(spool)
+    path.rename(path.with_name("moved"))
+    path.symlink_to("moved")
+
+    for function in (drop_refused, readmit):
+        with pytest.raises(SpoolError, match=r"refused-00000001\.avro cannot be read: expected a file, got a link"):
+            function(spool)

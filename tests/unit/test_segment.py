@@ -114,7 +114,7 @@ def test_another_file_is_refused(data, written, tmp_path):
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     """A file that cannot be read is an error with its name and the reason."""
-    with pytest.raises(SpoolError, match=r"folder\.avro cannot be read: Is a directory"):
+    with pytest.raises(SpoolError, match=r"folder\.avro cannot be read: expected a file, got a folder"):
         (tmp_path / "folder.avro").mkdir()
         read_segment(tmp_path / "folder.avro")
 

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from trialstream.spool import folder as module
-from trialstream.spool.folder import Spool, abandoned, find_spools
+from trialstream.spool.finding import abandoned, find_spools
+from trialstream.spool.folder import Spool
 from trialstream.spool.segment import SpooledEvent, read_segment
 from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
 
@@ -149,7 +150,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     spool = Spool(tmp_path / "file" / "w", "p", "w", 10**9)
 
-    with pytest.raises(SpoolError, match="file/w cannot be written: Not a directory"):
+    with pytest.raises(SpoolError, match="file/w cannot be written: expected a folder, got a file"):
         append(spool, events(1))
 
 

@@ -65,6 +65,7 @@ def export(
     left_out = f"; left out {exported.unreadable} records that cannot be decoded" if exported.unreadable else ""
     if exported.damaged:
         left_out += f"; left out {exported.damaged} batches or records that cannot be read, and are dead letters"
+    left_out += _too_large(exported.too_large)
     say(
         f"exported {exported.records['registry']} registry and {exported.records['trials']} trial records with "
         f"{exported.schemas} schemas to {file}{left_out}"
@@ -81,5 +82,9 @@ def import_(file: File) -> None:
         sent = run(import_archive, Config.from_env(), archive, progress)
     say(
         f"imported {sent['registry']} registry and {sent['trials']} trial records with {len(archive.schemas)} schemas "
-        f"from {file}"
+        f"from {file}{_too_large(sent['too large'])}"
     )
+
+
+def _too_large(count: int) -> str:
+    return f"; left out {count} records that are larger than a batch of Kafka" if count else ""

@@ -4,6 +4,7 @@
 |---|---|
 | `exporting`, `importing` | from the log to a file, and back |
 | `file` | the file |
+| `records` | the records of a file, and its blocks |
 | `selection` | the part of the log that an export keeps |
 """
 

@@ -19,7 +19,8 @@ from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaErro
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
-from trialstream_consumer.archive.file import ArchiveError, LoggedRecord, new_archive
+from trialstream_consumer.archive.file import ArchiveError, new_archive
+from trialstream_consumer.archive.records import LoggedRecord, fits_batch
 from trialstream_consumer.archive.selection import Members, Selection
 from trialstream_consumer.progress import Progress
 
@@ -42,12 +43,14 @@ class Exported:
         unreadable: Number of records left out because they cannot be decoded: their trial or project is unknown.
         damaged: Number of batches and records left out because they cannot be read at all; in the log that is exported,
             they are dead letters.
+        too_large: Number of records left out because they fit no batch of Kafka.
     """
 
     records: dict[str, int] = field(default_factory=lambda: {"registry": 0, "trials": 0})
     schemas: int = 0
     unreadable: int = 0
     damaged: int = 0
+    too_large: int = 0
 
 
 async def export_log(
@@ -88,6 +91,9 @@ async def export_log(
                 if (note := note_of(record)) is not None:
                     exported.damaged += note.reason is not None
                     continue
+                if not fits_batch(record.key, record.value):
+                    exported.too_large += 1
+                    continue
                 if members is not None:
                     event = _decoded(schemas, record)
                     if not members.keeps(event, record.timestamp):
@@ -104,6 +110,8 @@ async def export_log(
 def _refuse_existing(file: Path, *, force: bool) -> None:
     if file.exists() and not force:
         raise ArchiveError(f"{file} exists already: give another file, or --force to replace this file")
+    if file.exists() and not file.is_file():
+        raise ArchiveError(f"{file}: expected a file to replace, got a folder, a FIFO or a device")
 
 
 async def _members(

@@ -11,47 +11,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
-import fastavro
 from fastavro.write import Writer
+from trialstream.files import new_file, open_file
+from trialstream.spool.container import MAX_HEADER_BYTES, Header, read_header
 from trialstream_schemas.errors import SchemaError, TrialStreamError
 from trialstream_schemas.wire.schemas import schemas_from_json, schemas_to_json
 
+from trialstream_consumer.archive.records import PARSED, SCHEMA, LoggedRecord, read_blocks
 from trialstream_consumer.progress import Progress
 
-__all__ = ["Archive", "ArchiveError", "LoggedRecord", "new_archive"]
+__all__ = ["Archive", "ArchiveError", "new_archive"]
 
-LoggedRecord: TypeAlias = dict[str, Any]
-"""A record of the log with its place and time; its fields are those of `SCHEMA`."""
-
-SCHEMA: dict[str, Any] = {
-    "type": "record",
-    "name": "trialstream.LoggedRecord",
-    "doc": "A record of the log. Its value is in Avro single-object encoding: C3 01, a fingerprint, the body; the "
-    "schema of each fingerprint stands in the file's metadata, under trialstream.schemas.",
-    "fields": [
-        {"name": "topic", "type": {"type": "enum", "name": "trialstream.Topic", "symbols": ["registry", "trials"]}},
-        {"name": "partition", "type": "int"},
-        {"name": "offset", "type": "long"},
-        {"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}, "doc": "LogAppendTime."},
-        {"name": "key", "type": ["null", "bytes"]},
-        {"name": "value", "type": "bytes"},
-    ],
-}
-_PARSED = fastavro.parse_schema(SCHEMA)
 _SCHEMAS, _SOURCE, _SEAL = "trialstream.schemas", "trialstream.source", "trialstream.seal"
 # Placeholder of the seal in the header: the seal is known only at the end, and then overwrites these characters. It has
 # 20 digits, a space and 64 hexadecimal digits.
 _UNSEALED = "." * 85
+_SEALED = re.compile(rb"(\d{20}) ([0-9a-f]{64})")
 # The records of a torn file can be counted up to the last whole block, so blocks are small; larger ones would compress
 # little better.
 _BLOCK_BYTES = 64 * 1024
+# The schema of the records takes 1,000 bytes, with the entries that Avro adds to the header.
+_MAX_SCHEMA_BYTES = _OTHER_HEADER_BYTES = 16 * 1024
 
 
 class ArchiveError(TrialStreamError):
@@ -66,18 +54,23 @@ class Archive:
         file: Path of the file.
         records: Number of records in the file.
         schemas: Schemas of the events in the file: fingerprint → JSON.
+        stamp: Device, inode, size and time of the last change of the file when it was checked.
     """
 
     file: Path
     records: int
     schemas: dict[bytes, bytes]
+    stamp: tuple[int, ...]
 
     @classmethod
     def check(cls, file: Path, progress: Progress) -> Archive:
         """Read a file to its end and compare it with its seal.
 
+        A block is in memory at a time, and each number in the file is compared with the bytes that are there, so a file
+        from elsewhere costs little until it is refused.
+
         Args:
-            file: Path of the file.
+            file: Path of the file, which may be a link.
             progress: Called after each block.
 
         Raises:
@@ -85,59 +78,121 @@ class Archive:
                 records are whole.
         """
         whole = 0
-        try:
-            with file.open("rb") as source:
-                blocks = _blocks(file, source)
-                body = source.tell()
-                records, digest, schemas = _metadata(file, blocks.metadata)
-                try:
-                    for block in blocks:
-                        whole += sum(1 for _ in block)
-                        progress("checking", whole, records)
-                except Exception as error:
-                    raise ArchiveError(_torn(file, whole, records)) from error
-                if whole != records:
-                    raise ArchiveError(_torn(file, whole, records))
-                source.seek(body)
-                if hashlib.file_digest(source, "sha256").hexdigest() != digest:
-                    raise ArchiveError(
-                        f"{file} was changed: all {records} records are there, but their SHA-256 is not the one in the "
-                        "seal; nothing was imported"
-                    )
-        except OSError as error:
-            raise ArchiveError(f"{file} cannot be read: {error}") from error
-        return cls(file, records, schemas)
+        with _opened(file) as source:
+            stamp = _stamp(source)
+            header = _header(file, source)
+            records, digest, schemas = _metadata(file, header.metadata)
+            body = _Body(source)
+            try:
+                for block in read_blocks(body, header.sync):
+                    whole += len(block)
+                    progress("checking", whole, records)
+            except SchemaError as error:
+                raise ArchiveError(_torn(file, whole, records, error)) from error
+            if whole != records:
+                raise ArchiveError(_torn(file, whole, records))
+            if body.sha256.hexdigest() != digest:
+                raise ArchiveError(
+                    f"{file} was changed: all {records} records are there, but their SHA-256 is not the one in the "
+                    "seal; nothing was imported"
+                )
+        return cls(file, records, schemas, stamp)
 
     def logged_records(self) -> Iterator[LoggedRecord]:
-        """The records in the order of the file."""
-        with self.file.open("rb") as source:
-            for record in fastavro.reader(source):
-                assert isinstance(record, dict)
-                yield record
+        """The records in the order of the file.
+
+        Raises:
+            ArchiveError: The file was changed since it was checked.
+        """
+        changed = f"{self.file} was changed while it was read"
+        with _opened(self.file) as source:
+            if _stamp(source) != self.stamp:
+                raise ArchiveError(changed)
+            header = _header(self.file, source)
+            try:
+                for block in read_blocks(_Body(source), header.sync):
+                    yield from block
+            except SchemaError as error:
+                raise ArchiveError(f"{changed}: {error}") from error
 
 
-def _blocks(file: Path, source: BinaryIO) -> Any:
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
     try:
-        return fastavro.block_reader(source)
-    except Exception as error:
-        raise ArchiveError(f"{file} is no archive of trialstream: it is not an Avro object container") from error
+        with os.fdopen(open_file(file, follow=True), "rb") as source:
+            yield source
+    except OSError as error:
+        raise ArchiveError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def _metadata(file: Path, metadata: dict[str, str]) -> tuple[int, str, dict[bytes, bytes]]:
+def _stamp(source: BinaryIO) -> tuple[int, ...]:
+    """What an open file has as long as it is not changed."""
+    found = os.fstat(source.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _header(file: Path, source: BinaryIO) -> Header:
+    """Read the header, and go to the first block."""
+    try:
+        header = read_header(source.read(MAX_HEADER_BYTES))
+    except (SchemaError, IndexError) as error:
+        raise ArchiveError(
+            f"{file} is no archive of trialstream: it is not an Avro object container ({error})"
+        ) from error
+    source.seek(header.end)
+    return header
+
+
+def _metadata(file: Path, metadata: Mapping[str, bytes]) -> tuple[int, str, dict[bytes, bytes]]:
     """The number of records and the digest from the seal, and the schemas."""
-    if metadata.get(_SEAL) == _UNSEALED:
+    seal = metadata.get(_SEAL, b"")
+    if seal == _UNSEALED.encode():
         raise ArchiveError(f"{file} was never finished: export it again; nothing was imported")
+    found = _SEALED.fullmatch(seal)
+    if (
+        found is None
+        or metadata.get("avro.codec") != b"deflate"
+        or not _is_logged_record(metadata.get("avro.schema", b""))
+    ):
+        raise ArchiveError(f"{file} is no archive of trialstream: it is another Avro file")
     try:
-        records, digest = metadata[_SEAL].split()
-        return int(records), digest, schemas_from_json(metadata[_SCHEMAS])
+        return int(found[1]), found[2].decode(), schemas_from_json(metadata[_SCHEMAS])
     except SchemaError as error:
         raise ArchiveError(f"{file}: {error}; nothing was imported") from error
-    except (KeyError, ValueError) as error:
-        raise ArchiveError(f"{file} is no archive of trialstream: it is another Avro file") from error
+    except KeyError as error:
+        raise ArchiveError(f"{file} is no archive of trialstream: it has no schemas") from error
 
 
-def _torn(file: Path, whole: int, records: int) -> str:
-    return f"{file} is torn: {whole} of its {records} records are whole; nothing was imported"
+def _is_logged_record(text: bytes) -> bool:
+    """Whether the JSON of a schema is that of the records of an archive, whatever their documentation says."""
+    try:
+        return len(text) < _MAX_SCHEMA_BYTES and bool(_without_docs(json.loads(text)) == _without_docs(SCHEMA))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _without_docs(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _without_docs(each) for key, each in schema.items() if key != "doc"}
+    return [_without_docs(each) for each in schema] if isinstance(schema, list) else schema
+
+
+class _Body:
+    """The bytes after the header, and the SHA-256 of those that were read."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self.sha256.update(data)
+        return data
+
+
+def _torn(file: Path, whole: int, records: int, error: Exception | None = None) -> str:
+    reason = "" if error is None else f" ({error})"
+    return f"{file} is torn: {whole} of its {records} records are whole; nothing was imported{reason}"
 
 
 @contextmanager
@@ -159,16 +214,16 @@ def new_archive(
     Raises:
         ArchiveError: The file cannot be written.
     """
-    partial = file.with_name(f"{file.name}.partial")
-    metadata = {
-        _SCHEMAS: schemas_to_json(schemas),
-        _SOURCE: json.dumps(source),
-        _SEAL: _UNSEALED,
-    }
+    metadata = {_SCHEMAS: schemas_to_json(schemas), _SOURCE: json.dumps(source), _SEAL: _UNSEALED}
+    if sum(map(len, metadata.values())) > MAX_HEADER_BYTES - _OTHER_HEADER_BYTES:
+        raise ArchiveError(
+            f"{file}: expected schemas of at most {MAX_HEADER_BYTES} bytes together in the log, got "
+            f"{len(metadata[_SCHEMAS])}: an import could not read the file"
+        )
     records = 0
     try:
-        with partial.open("w+b") as output:
-            writer = Writer(output, _PARSED, "deflate", _BLOCK_BYTES, metadata)
+        with new_file(file, f"{file.name}.partial") as output:
+            writer = Writer(output, PARSED, "deflate", _BLOCK_BYTES, metadata)
             body = output.tell()
 
             def write(record: LoggedRecord) -> None:
@@ -179,21 +234,14 @@ def new_archive(
             yield write
             writer.flush()
             _seal(output, body, records)
-        partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ArchiveError(f"{file} cannot be written: {error}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        raise ArchiveError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
 def _seal(output: BufferedRandom, body: int, records: int) -> None:
-    """Overwrite the placeholder in the header, and flush the file to the disk."""
+    """Overwrite the placeholder in the header."""
     output.seek(body)
     digest = hashlib.file_digest(output, "sha256").hexdigest()
     output.seek(0)
     output.seek(output.read(body).index(_UNSEALED.encode()))
     output.write(f"{records:020d} {digest}".encode())
-    output.flush()
-    os.fsync(output.fileno())

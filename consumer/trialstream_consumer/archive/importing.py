@@ -16,7 +16,8 @@ from trialstream_schemas.errors import KafkaUnavailable, SchemaError
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
-from trialstream_consumer.archive.file import Archive, ArchiveError, LoggedRecord
+from trialstream_consumer.archive.file import Archive
+from trialstream_consumer.archive.records import LoggedRecord, fits_batch
 from trialstream_consumer.progress import Progress
 
 __all__ = ["import_archive"]
@@ -24,6 +25,8 @@ __all__ = ["import_archive"]
 # Bytes of the values in a chunk of records: one chunk is in memory at a time.
 _CHUNK_BYTES = 4_000_000
 _REQUEST_SECONDS = 30.0
+# Maximum length of a key that is hashed, bytes: trialstream writes shorter ones, and the hash takes 0.3 s a megabyte.
+_KEY_BYTES = 4096
 
 
 async def import_archive(config: Config, archive: Archive, progress: Progress) -> dict[str, int]:
@@ -37,24 +40,27 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
         progress: Called after each chunk of records.
 
     Returns:
-        Number of records sent, by topic: `registry` and `trials`.
+        Number of records sent, by topic: `registry` and `trials`; and of those left out because they are larger than a
+        batch of Kafka: `too large`.
 
     Raises:
-        ArchiveError: A record is larger than a batch of Kafka.
+        ArchiveError: The file was changed since it was checked.
         KafkaUnavailable: Kafka did not acknowledge all records.
         LogMismatch: The log has lost its first records, or has another partition count than when it was created.
         SchemaError: The archive holds a schema that cannot be read.
     """
-    log = await ensure_topics(config)
     schemas = SchemaStore.of(archive.schemas)
+    log = await ensure_topics(config)
     await publish_schemas(config, archive.schemas)
-    sent = {"registry": 0, "trials": 0}
+    sent = {"registry": 0, "trials": 0, "too large": 0}
     done = 0
     async with open_batch_producer(config, _REQUEST_SECONDS) as producer:
         for chunk in _chunks(archive.logged_records()):
             waiting: dict[TopicPartition, list[LoggedRecord]] = defaultdict(list)
             for record in chunk:
-                if record["topic"] == "trials":
+                if not fits_batch(record["key"], record["value"]):
+                    sent["too large"] += 1
+                elif record["topic"] == "trials":
                     waiting[TopicPartition(config.trials_topic, _partition(record, log.partitions))].append(record)
                 elif not _is_identity(schemas, record["value"]):
                     waiting[TopicPartition(config.registry_topic, 0)].append(record)
@@ -70,8 +76,9 @@ async def import_archive(config: Config, archive: Archive, progress: Progress) -
 
 
 def _partition(record: LoggedRecord, partitions: int) -> int:
-    """The partition of a record: by its key; without a key, by its former partition, modulo the partition count."""
-    return record["partition"] % partitions if record["key"] is None else partition_of(record["key"], partitions)
+    """The partition of a record: by its key, if trialstream may have written it; otherwise the former one, modulo."""
+    key = record["key"]
+    return record["partition"] % partitions if key is None or len(key) > _KEY_BYTES else partition_of(key, partitions)
 
 
 def _is_identity(schemas: SchemaStore, value: bytes) -> bool:
@@ -104,12 +111,6 @@ async def _send(
         key=records[count]["key"], value=records[count]["value"], timestamp=None
     ):
         count += 1
-    if not count:
-        first = records[0]
-        raise ArchiveError(
-            f"{first['topic']}/{first['partition']} at offset {first['offset']}: expected a record that fits a batch "
-            f"of Kafka, got {len(first['value'])} bytes"
-        )
     del records[:count]
     future: asyncio.Future[Any] = await producer.send_batch(batch, partition.topic, partition=partition.partition)
     return future

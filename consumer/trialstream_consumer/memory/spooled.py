@@ -1,6 +1,7 @@
 """Reader of spools, which are folded in memory: offline runs can be read before they are pushed.
 
-The folders are read as they are: they are neither locked nor changed, and a process may still write to them.
+The folders are read as they are: they are neither locked nor changed, and a process may still write to them. Those of
+other users are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import NamedTuple
 
 from trialstream.event_log.topics import Route
 from trialstream.runtime.loop import run_sync
-from trialstream.spool.folder import SEGMENT_NAMES, find_spools
+from trialstream.spool.finding import search
+from trialstream.spool.folder import SEGMENT_NAMES
 from trialstream.spool.segment import read_segment
 from trialstream_schemas.errors import SchemaError, SpoolError
 from trialstream_schemas.wire.codec import SchemaStore
@@ -63,11 +65,13 @@ class SpoolReader(MemoryReader):
 
 def _fill(store: MemoryStore, path: Path) -> None:
     """Append the events of all spools at and below a path: those of each writer in order, and of several by time."""
-    folders = find_spools(path)
-    if not folders:
-        raise SpoolError(f"spool: expected a folder that holds a spool, got {str(path)!r}, which holds none")
+    found = search(path, (SEGMENT_NAMES,))
+    for folder, reason in found.foreign.items():
+        logger.warning("skipped %s: %s", folder, reason)
+    if not found.spools:
+        raise SpoolError(f"spool: expected a folder that holds a spool of yours, got {str(path)!r}, which holds none")
     schemas = SchemaStore()
-    spools = [_records(store, schemas, folder) for folder in folders]
+    spools = [_records(store, schemas, folder) for folder in found.spools]
     dead: list[str] = []
     for record in heapq.merge(*spools, key=lambda record: record.time):
         dead += store.append(record.route, [record.value])[1]

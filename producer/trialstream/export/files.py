@@ -6,10 +6,11 @@ import csv
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import IO, Any, BinaryIO, NamedTuple, TypeAlias
 
 from anyio.to_thread import run_sync
 
@@ -18,13 +19,14 @@ from trialstream.export.folder import make_folder
 from trialstream.export.frames import arrow_table, arrow_type, require
 from trialstream.export.pages import histories_of, trials_of
 from trialstream.export.tables import FIXED, Table, long_table, trial_row
+from trialstream.files import new_file
 from trialstream.protocol import MetricHistory, Protocol, Query
 
 __all__ = ["Exported", "export_csv", "export_parquet"]
 
 _Write: TypeAlias = Callable[[Table], None]
-# Writes the file at a path, of columns of some types: yields a function that adds rows.
-_Open: TypeAlias = "Callable[[Path, dict[str, Kind]], Any]"
+# Writes a file of columns of some types: yields a function that adds rows.
+_Open: TypeAlias = "Callable[[BinaryIO, dict[str, Kind]], Any]"
 
 _METRICS: dict[str, Kind] = {
     "trial": "text",
@@ -99,10 +101,14 @@ async def export_csv(protocol: Protocol, query: Query | None, folder: str | os.P
 async def _export(protocol: Protocol, query: Query | None, folder: Path, suffix: str, open_: _Open) -> Exported:
     kinds: dict[str, set[str]] = {}
     trials = values = 0
-    parts = {name: folder / f".{name}.{suffix}.part" for name in ("trials", "metrics")}
     # The table of trials needs the columns of all of them before its first row, so their rows wait in a file.
-    with TemporaryFile(dir=folder) as waiting:
-        with open_(parts["metrics"], _METRICS) as write:
+    with ExitStack() as files:
+        waiting = files.enter_context(TemporaryFile(dir=folder))
+        trials_file, metrics_file = (
+            files.enter_context(new_file(folder / f"{name}.{suffix}", f".{name}.{suffix}.part"))
+            for name in ("trials", "metrics")
+        )
+        with open_(metrics_file, _METRICS) as write:
             async for page in trials_of(protocol, query):
                 rows = [trial_row(trial) for trial in page]
                 for name, cell in [cell for row in rows for cell in row.items()]:
@@ -114,16 +120,14 @@ async def _export(protocol: Protocol, query: Query | None, folder: Path, suffix:
                         values += len(history)
                         await run_sync(_write_metrics, write, trial.uid, name, history)
         columns = {**FIXED, **{name: common_kind(kinds[name]) for name in sorted({*kinds} - {*FIXED})}}
-        await run_sync(_write_trials, waiting, parts["trials"], columns, open_)
-    for name, part in parts.items():
-        part.replace(folder / f"{name}.{suffix}")
+        await run_sync(_write_trials, waiting, trials_file, columns, open_)
     return Exported(trials, values)
 
 
-def _write_trials(waiting: IO[bytes], path: Path, columns: dict[str, Kind], open_: _Open) -> None:
+def _write_trials(waiting: IO[bytes], file: BinaryIO, columns: dict[str, Kind], open_: _Open) -> None:
     end = waiting.tell()
     waiting.seek(0)
-    with open_(path, columns) as write:
+    with open_(file, columns) as write:
         while waiting.tell() < end:
             rows = pickle.load(waiting)  # noqa: S301 (written by this process)
             write({name: column_of([row.get(name) for row in rows], kind) for name, kind in columns.items()})
@@ -139,24 +143,25 @@ def _write_metrics(write: _Write, uid: str, name: str, history: MetricHistory) -
 
 
 @contextmanager
-def _parquet(path: Path, columns: dict[str, Kind]) -> Iterator[_Write]:
+def _parquet(file: BinaryIO, columns: dict[str, Kind]) -> Iterator[_Write]:
     pyarrow, parquet = require("pyarrow"), require("pyarrow.parquet")
     schema = pyarrow.schema([(name, arrow_type(kind)) for name, kind in columns.items()])
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(file, schema) as writer:
         yield lambda table: writer.write_table(arrow_table({name: table[name] for name in columns}))
 
 
 @contextmanager
-def _csv(path: Path, columns: dict[str, Kind]) -> Iterator[_Write]:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
+def _csv(file: BinaryIO, columns: dict[str, Kind]) -> Iterator[_Write]:
+    lines = TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(lines)
+    writer.writerow(columns)
 
-        def write(table: Table) -> None:
-            cells = [map(_cell, table[name].cells) for name in columns]
-            writer.writerows(zip(*cells, strict=True))
+    def write(table: Table) -> None:
+        cells = [map(_cell, table[name].cells) for name in columns]
+        writer.writerows(zip(*cells, strict=True))
 
-        yield write
+    yield write
+    lines.detach()  # leaves the file open, unlike the end of the wrapper
 
 
 def _cell(x: Any) -> Any:

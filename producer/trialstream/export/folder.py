@@ -11,14 +11,15 @@ __all__ = ["make_folder"]
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """Create a folder if it does not exist.
+    """Create a folder for this user alone, if it does not exist.
 
     Raises:
         InvalidValue: The folder cannot be created, or the path is a file.
     """
     path = Path(folder)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise InvalidValue(f"folder: expected a folder, got {path}: {error}") from error
     return path

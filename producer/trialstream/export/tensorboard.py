@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from trialstream_schemas.model.trial import Trial
 
 from trialstream.export.folder import make_folder
 from trialstream.export.pages import histories_of, trials_of
+from trialstream.files import new_file
 from trialstream.protocol import MetricHistory, Protocol, Query
 from trialstream.tfevents.protobuf import bytes_field, double_field, float_field, varint_field
 from trialstream.tfevents.records import frame
 
 __all__ = ["export_tensorboard"]
+
+logger = logging.getLogger("trialstream")
 
 _NAME = "events.out.tfevents.0.trialstream"
 
@@ -44,19 +48,21 @@ async def export_tensorboard(protocol: Protocol, query: Query | None, folder: st
     written: dict[str, int] = {}
     async for trials in trials_of(protocol, query):
         for trial in trials:
+            if trial.uid in ("", ".", "..") or "/" in trial.uid or "\0" in trial.uid:
+                logger.warning("left out the trial %.100r: its uid cannot be the name of a folder", trial.uid)
+                continue
             written[trial.uid] = await _export(protocol, trial, make_folder(target / trial.uid))
     return written
 
 
 async def _export(protocol: Protocol, trial: Trial, folder: Path) -> int:
-    part, total = folder / f".{_NAME}.part", 0
-    with part.open("wb") as file:
+    total = 0
+    with new_file(folder / _NAME, f".{_NAME}.part") as file:
         created = trial.created.timestamp() if trial.created else 0.0
         file.write(frame(double_field(1, created) + bytes_field(3, b"brain.Event:2")))
         async for name, history in histories_of(protocol, trial):
             file.write(await run_sync(_scalars, name, history))
             total += len(history)
-    part.replace(folder / _NAME)
     return total
 
 

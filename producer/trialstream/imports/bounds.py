@@ -13,10 +13,12 @@ from trialstream_schemas.model.values import MAX_NAME_BYTES, Value, check_name, 
 
 from trialstream.imports.runs import Row
 
-__all__ = ["micros", "storable", "storable_name", "storable_rows"]
+__all__ = ["count", "micros", "storable", "storable_name", "storable_rows"]
 
 # The values of a creation or of an update together, bytes: an event takes 768 KiB.
 _MAX_BYTES = 512 * 1024
+# Kinds of what is left out, which are counted and reported one by one.
+_MAX_KINDS = 100
 # Names of a row together, bytes; a wider row becomes several rows of the same step.
 _MAX_ROW_BYTES = 128 * 1024
 
@@ -78,6 +80,11 @@ def storable_rows(rows: Iterator[Row], left_out: Counter[str]) -> Iterator[Row]:
             width += len(name) + 9
         if part:
             yield row._replace(values=part)
+
+
+def count(left_out: Counter[str], what: str) -> None:
+    """Count something that is left out; what a source names is counted by its name up to some number of names."""
+    left_out[what if what in left_out or len(left_out) < _MAX_KINDS else "values of other kinds"] += 1
 
 
 def micros(seconds: float) -> int:

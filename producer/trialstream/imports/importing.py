@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from anyio.to_thread import run_sync
-from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.errors import InvalidValue, TrialStreamError
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.config import Config
@@ -121,15 +121,17 @@ class _Guarded(Iterator[SourceRun]):
     """
 
     def __init__(self, runs: Iterable[SourceRun]) -> None:
-        self.error: TrialStreamError | OSError | None = None
+        self.error: TrialStreamError | None = None
         self._runs = iter(runs)
 
     def __next__(self) -> SourceRun:
         try:
             return next(self._runs)
-        except (TrialStreamError, OSError) as error:
+        except TrialStreamError as error:
             self.error = error
-            raise StopIteration from None
+        except OSError as error:
+            self.error = InvalidValue(f"expected files that can be read: {error}")
+        raise StopIteration
 
 
 def _take(items: Iterator[T], count: int) -> list[T]:

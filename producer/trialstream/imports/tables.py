@@ -15,14 +15,19 @@ from typing import IO, Any
 from trialstream_schemas.errors import InvalidValue
 from trialstream_schemas.model.times import to_micros
 
-from trialstream.imports.bounds import micros
+from trialstream.files import open_given
+from trialstream.imports.bounds import count, micros
 from trialstream.imports.runs import End, Row, SourceRun, Stream
 from trialstream.protocol import Step
 
 __all__ = ["Columns", "csv_run", "jsonl_run"]
 
 _MAX_LINE = 16 * 1024 * 1024
-"""Maximum length of a line, bytes."""
+"""Maximum length of a line, and of a row with line breaks in its cells, bytes."""
+
+_MAX_COLUMNS = 100_000
+# Length of the names of dicts that are in each other, from which on an inner dict is one value.
+_MAX_PREFIX = 10_000
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def _rows(
                 continue
             number = _number(cell)
             if number is None:
-                left_out[f"values of {column[:60]!r} that are no numbers"] += 1
+                count(left_out, f"values of {column[:60]!r} that are no numbers")
             else:
                 values[column] = number
         if not values:
@@ -167,22 +172,28 @@ def _text(line: bytes, path: Path, number: int) -> str:
 
 def _csv(path: Path, live: bool) -> Iterator[tuple[int, int, dict[str, Any]]]:
     at = 0
-    with path.open("rb") as file:
+    with open_given(path) as file:
+        begun = 0  # where the row begins, which may have several lines
 
         def lines() -> Iterator[str]:
             nonlocal at
             for number, end, line in _lines(file, path, live):
                 at = end
+                if at - begun > _MAX_LINE:
+                    raise InvalidValue(f"{path}: line {number}: expected a row of at most {_MAX_LINE} bytes, got more")
                 yield _text(line, path, number)
 
         reader = csv.reader(lines(), strict=True)
         names: list[str] | None = None
         try:
             for cells in reader:
+                begun = at
                 if names is None:
                     names = cells
-                    if len({*names}) < len(names):
-                        raise InvalidValue(f"{path}: line 1: expected each name once, got {names}")
+                    if len(names) > _MAX_COLUMNS:
+                        raise InvalidValue(f"{path}: expected at most {_MAX_COLUMNS} columns, got {len(names)}")
+                    if twice := [name for name, times in Counter(names).items() if times > 1]:
+                        raise InvalidValue(f"{path}: line 1: expected each name once, got {twice[0][:60]!r} twice")
                 elif cells:
                     if len(cells) != len(names):
                         raise InvalidValue(
@@ -196,7 +207,7 @@ def _csv(path: Path, live: bool) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 
 def _jsonl(path: Path, live: bool) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    with path.open("rb") as file:
+    with open_given(path) as file:
         for number, at, line in _lines(file, path, live):
             if not line.strip():
                 continue
@@ -216,7 +227,7 @@ def _jsonl(path: Path, live: bool) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 def _flatten(cells: dict[str, Any], found: dict[str, Any], prefix: str) -> None:
     for key, each in found.items():
-        if isinstance(each, dict) and each:
+        if isinstance(each, dict) and each and len(prefix) < _MAX_PREFIX:
             _flatten(cells, each, f"{prefix}{key}/")
         else:
             cells[prefix + key] = each

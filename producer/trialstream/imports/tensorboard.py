@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from trialstream_schemas.errors import InvalidValue, SchemaError
 from trialstream_schemas.model.identity import digest
 
-from trialstream.imports.bounds import micros
+from trialstream.imports.bounds import count, micros
 from trialstream.imports.runs import End, Row, SourceRun, Stream
 from trialstream.tfevents.protobuf import double, fields, integer, text
 from trialstream.tfevents.records import read_records
@@ -33,6 +33,8 @@ _HPARAMS = "_hparams_/session_start_info"
 _TENSORS = {1: "<f", 2: "<d", 3: "<i", 9: "<q", 10: "<?"}
 # Fields of `TensorProto` with one value, which may be packed: number → format.
 _TENSOR_VALUES: dict[int, str | None] = {5: "<f", 6: "<d", 7: None, 10: None, 11: None}
+# Names in a row, and hyperparameters of a run.
+_MAX_ROW = _MAX_PARAMETERS = 100_000
 _Value: TypeAlias = "tuple[str, float | None, str]"  # tag, number, and what it is if it is no number
 
 
@@ -106,6 +108,8 @@ def _note(facts: _Facts, record: bytes, path: Path, at: int) -> None:
                 facts.first, facts.last = min(facts.first, time), max(facts.last, time)
             elif number == 5 and isinstance(value, bytes) and _HPARAMS.encode() in value:
                 facts.parameters |= _hparams(value)
+                if len(facts.parameters) > _MAX_PARAMETERS:
+                    raise SchemaError(f"expected at most {_MAX_PARAMETERS} hyperparameters")
     except SchemaError as error:
         raise SchemaError(f"{path}: record that ends at byte {at}: {error}") from None
 
@@ -113,28 +117,29 @@ def _note(facts: _Facts, record: bytes, path: Path, at: int) -> None:
 def _rows(path: Path, left_out: Counter[str]) -> Iterator[Row]:
     for at, record in read_records(path):
         try:
-            time, step, values = 0.0, 0, []
+            time, step, summary = 0.0, 0, b""
             for number, value in fields(record):
                 if number == 1:
                     time = double(value)
                 elif number == 2:
                     step = integer(value)
                 elif number == 5 and isinstance(value, bytes):
-                    values = [_value(each) for number, each in fields(value) if number == 1]
+                    summary = value
                 elif number in (4, 9):
                     left_out["graphs"] += 1
+            # One value at a time: a record may have a hundred million of them.
+            row: dict[str, float] = {}
+            for tag, x, kind in (_value(each) for number, each in fields(summary) if number == 1):
+                if x is None:
+                    if kind:
+                        count(left_out, kind)
+                    continue
+                if tag in row or len(row) == _MAX_ROW:
+                    yield Row(step, micros(time), row, at)
+                    row = {}
+                row[tag] = x
         except SchemaError as error:
             raise SchemaError(f"{path}: record that ends at byte {at}: {error}") from None
-        row: dict[str, float] = {}
-        for tag, x, kind in values:
-            if x is None:
-                if kind:
-                    left_out[kind] += 1
-                continue
-            if tag in row:
-                yield Row(step, micros(time), row, at)
-                row = {}
-            row[tag] = x
         if row:
             yield Row(step, micros(time), row, at)
 
@@ -218,6 +223,8 @@ def _hparams(summary: bytes) -> dict[str, Any]:
                 elif inner == 2 and isinstance(each, bytes):
                     value = _hparam(each)
             found[key] = value
+            if len(found) > _MAX_PARAMETERS:
+                return found
     return found
 
 

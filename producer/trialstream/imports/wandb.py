@@ -19,7 +19,7 @@ from typing import Any
 from trialstream_schemas.errors import InvalidValue, SchemaError
 from trialstream_schemas.model.values import MAX_DEPTH
 
-from trialstream.imports.bounds import micros
+from trialstream.imports.bounds import count, micros
 from trialstream.imports.runs import End, Row, SourceRun, Stream
 from trialstream.imports.wandb_log import read_wandb
 from trialstream.tfevents.protobuf import fields, integer, text
@@ -39,6 +39,11 @@ _LEFT_OUT = {
     24: "artifacts",
     25: "artifacts",
 }
+# Bounds of what is in memory at a time: items of a record, and their bytes; names of a run, and patterns of names.
+_MAX_ITEMS = 100_000
+_MAX_TEXT = 16 * 1024 * 1024
+_MAX_NAMES = 1_000_000
+_MAX_GLOBS = 1000
 
 
 def wandb_runs(folder: str | os.PathLike[str], *, live: bool = False) -> Iterator[SourceRun]:
@@ -129,6 +134,8 @@ def _facts(path: Path) -> _Facts:
         for at, kind, message in _records(path):
             try:
                 _note(facts, kind, message)
+                if len(facts.logged) > _MAX_NAMES:
+                    raise SchemaError(f"expected at most {_MAX_NAMES} names of metrics")
             except SchemaError as error:
                 raise SchemaError(f"{path}: record that ends at byte {at}: {error}") from None
     except SchemaError:  # raised again when the rows up to the damage are read
@@ -142,7 +149,7 @@ def _note(facts: _Facts, kind: int, message: bytes) -> None:
         for number, value in fields(message):
             if number in _TEXTS:
                 setattr(facts, _TEXTS[number], text(value))
-            elif number == 10:
+            elif number == 10 and len(facts.tags) < _MAX_NAMES:
                 facts.tags.append(text(value))
             elif number == 4 and isinstance(value, bytes):
                 _update(facts.config, value, 1, 2)
@@ -170,14 +177,18 @@ def _timestamp(message: bytes) -> float:
 
 def _items(message: bytes, wanted: int) -> list[tuple[tuple[str, ...], Any]]:
     """Return the items of a message: keys from the outside in, and the value of the JSON."""
-    items = []
+    items: list[tuple[tuple[str, ...], Any]] = []
+    left = _MAX_TEXT
     for number, item in fields(message):
         if number != wanted or not isinstance(item, bytes):
             continue
+        left -= len(item)
+        if left < 0 or len(items) == _MAX_ITEMS:
+            raise SchemaError(f"expected at most {_MAX_ITEMS} items of {_MAX_TEXT} bytes together in a record")
         keys: list[str] = []
         value = None
         for inner, each in fields(item):
-            if inner in (1, 2):
+            if inner in (1, 2) and len(keys) <= MAX_DEPTH:
                 keys.append(text(each))
             elif inner == 16:
                 value = _json(text(each))
@@ -199,6 +210,8 @@ def _update(held: dict[str, Any], message: bytes, update: int, remove: int) -> N
     """Apply the updates and removals of a config or a summary."""
     for keys, value in _items(message, update):
         _set(held, keys, value)
+    if len(held) > _MAX_NAMES:
+        raise SchemaError(f"expected at most {_MAX_NAMES} names")
     for keys, _ in _items(message, remove):
         if len(keys) == 1:
             held.pop(keys[0], None)
@@ -315,6 +328,8 @@ class _Axes:
             elif number == 5:
                 index = integer(value)
         self._indexed.append(name)
+        if len(self._indexed) > _MAX_NAMES or len(self._globs) > _MAX_GLOBS:
+            raise SchemaError(f"expected at most {_MAX_NAMES} definitions of metrics, and {_MAX_GLOBS} with patterns")
         if index and not step and 0 < index <= len(self._indexed):
             step = self._indexed[index - 1]
         if step and name:
@@ -371,4 +386,4 @@ def _collect(values: dict[str, float], name: str, found: Any, left_out: Counter[
             _collect(values, f"{name}/{key}", each, left_out, depth + 1)
     elif found is not None:
         kind = found.get("_type") if isinstance(found, dict) else None
-        left_out[f"values of type {str(kind or type(found).__name__)[:40]}"] += 1
+        count(left_out, f"values of type {str(kind or type(found).__name__)[:40]}")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from trialstream_schemas.errors import SchemaError
 
+from trialstream.files import open_given
+
 __all__ = ["MAX_RECORD_BYTES", "read_wandb"]
 
 MAX_RECORD_BYTES = 256 * 1024 * 1024
@@ -34,11 +36,12 @@ def read_wandb(path: Path) -> Iterator[tuple[int, bytes]]:
         The offset of the end of each record, bytes, and its data.
 
     Raises:
+        InvalidValue: The file cannot be read.
         SchemaError: The file is no `.wandb` file, or has a damaged record; the message has the file and the offset.
     """
     parts: list[bytes] = []
     size = begun = 0
-    with path.open("rb") as file:
+    with open_given(path) as file:
         at = 0
         while block := file.read(_BLOCK):
             place = 0
@@ -66,7 +69,7 @@ def read_wandb(path: Path) -> Iterator[tuple[int, bytes]]:
                 if not parts:
                     begun = at + place
                 parts.append(data)
-                size += length
+                size += _PART.size + length
                 if size > MAX_RECORD_BYTES:
                     raise SchemaError(f"{path}: expected a record of at most {MAX_RECORD_BYTES} bytes at byte {begun}")
                 place = end

@@ -357,7 +357,7 @@ class KafkaProtocol(LoggingProtocol):
             config.kafka_client()  # reads the certificates
         if config.offline or config.spool == "always":  # every event goes to disk
             try:
-                check_writable(config.spools)
+                check_writable(config.spools, config.spool_folder)
             except SpoolError as error:
                 raise ConfigError(f"spool_dir: expected a folder that can be written: {error}") from error
         seconds = check_timeout(timeout)

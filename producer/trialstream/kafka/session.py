@@ -33,7 +33,8 @@ from trialstream.reading.reader import CandidateQuery, Collection, Decision, Rea
 from trialstream.runtime.io_thread import runs_in_caller
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.runtime.origin import UserLine, warn
-from trialstream.spool.folder import Spool, abandoned
+from trialstream.spool.finding import abandoned
+from trialstream.spool.folder import Spool
 
 __all__ = ["Rest", "Session"]
 
@@ -101,7 +102,9 @@ class Session:
             The reason why Kafka could not be reached; empty if it was reached.
         """
         config = self.config
-        self._spool = Spool(config.spools / self.writer, config.prefix, self.writer, config.spool_bytes)
+        self._spool = Spool(
+            config.spools / self.writer, config.prefix, self.writer, config.spool_bytes, base=config.spool_folder
+        )
         self._reader = self._servers.reader()
         spool = None if config.spool == "off" else self._spool
         self._pipeline = self._servers.carrier(self.lifecycle, spool, self._check_projection)

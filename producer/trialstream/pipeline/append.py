@@ -70,7 +70,7 @@ class Appender:
             size: Its estimated memory, bytes.
 
         Raises:
-            KafkaUnavailable: Kafka has acknowledged nothing for 30 s.
+            KafkaUnavailable: Kafka refuses the events, or has acknowledged nothing for 30 s.
             InvalidValue: An event is too large for its topic.
         """
         self._pipeline.backlog.put(Entry.of(event, size))
@@ -90,6 +90,11 @@ class Appender:
                 raise InvalidValue(f"{self._pipeline.refusals.halted}: raise max.message.bytes, and run it again")
             if self._task.done():
                 self._task.result()
+            if self._pipeline.refused:
+                raise KafkaUnavailable(
+                    f"Kafka at {self._config.kafka} refuses the events ({self._pipeline.refused}): run it again when "
+                    "it takes them"
+                )
             if time.monotonic() - max(began, self._pipeline.progressed) > _STALL_SECONDS:
                 raise KafkaUnavailable(
                     f"Kafka at {self._config.kafka} has taken nothing for {_STALL_SECONDS:g} s: run it again"

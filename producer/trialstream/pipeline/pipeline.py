@@ -203,6 +203,11 @@ class Pipeline:
         """Time when entries were last acknowledged, spooled or dropped, on the monotonic clock; 0 before that."""
         return self._progress.last
 
+    @property
+    def refused(self) -> str:
+        """Why a broker has refused the last batch, other than for its size; empty if it has not."""
+        return self._sender.refused
+
     def statistics(self) -> Statistics:
         """Counts of the events; `bytes` excludes open frames."""
         return self.backlog.statistics()

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
-from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolBusy, SpoolError
+from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError
 
 from trialstream.config import Config
 from trialstream.event_log.topics import publish_schemas
 from trialstream.pipeline.pipeline import Pipeline
 from trialstream.pipeline.readmission import drop_refused, readmit
-from trialstream.spool.folder import REFUSED_NAMES, SEGMENT_NAMES, Segment, Spool, find_spools
+from trialstream.spool.finding import search
+from trialstream.spool.folder import Segment, Spool
 from trialstream.spool.refused import read_refused
 from trialstream.spool.segment import Contents
 
@@ -32,7 +35,7 @@ _POLL_SECONDS = 0.1
 _FINISH_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class WaitingSpool:
     """A spool that holds events.
 
@@ -44,61 +47,82 @@ class WaitingSpool:
         refused: Number of further events, which Kafka has refused because they are too large for their topic.
         bytes: Size of its files.
         lost_bytes: Bytes outside of whole blocks: torn by a kill, or damaged.
-        since: Time of the last write to its oldest file, UTC.
+        since: Time of the last write to its oldest file, UTC; None if no file can be read.
         busy: Whether a running process has locked it; that process sends the events.
+        trouble: Why a file cannot be read; empty if all can. The numbers are those of the files before it.
     """
 
     folder: Path
-    writer: str
-    prefix: str
-    events: int
-    refused: int
-    bytes: int
-    lost_bytes: int
-    since: datetime
-    busy: bool
+    writer: str = ""
+    prefix: str = ""
+    events: int = 0
+    refused: int = 0
+    bytes: int = 0
+    lost_bytes: int = 0
+    since: datetime | None = None
+    busy: bool = False
+    trouble: str = ""
+
+    def add(self, path: Path, folder: int, size: int, contents: Contents) -> None:
+        """Count a file.
+
+        Args:
+            path: Path of the file.
+            folder: Descriptor of its folder.
+            size: Its size, bytes.
+            contents: Its contents.
+        """
+        self.bytes += size
+        self.lost_bytes += contents.lost_bytes
+        if not self.writer:  # a file whose writer was killed in its first write names none
+            self.writer, self.prefix = contents.writer, contents.prefix
+        if self.since is None:
+            with suppress(FileNotFoundError):
+                written = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mtime
+                self.since = datetime.fromtimestamp(written, UTC)
 
 
-def waiting_spools(paths: Iterable[Path]) -> Iterator[WaitingSpool]:
+def waiting_spools(paths: Iterable[Path], *, others_allowed: bool = False) -> Iterator[WaitingSpool]:
     """Find the spools that hold events, at and below some paths.
 
-    Raises:
-        SpoolError: A segment cannot be read.
+    Args:
+        paths: The paths.
+        others_allowed: Whether spools of other users are read, too.
     """
-    for folder in dict.fromkeys(found for path in paths for found in find_spools(path, (SEGMENT_NAMES, REFUSED_NAMES))):
-        spool = Spool(folder, "", "", 0)
+    folders = [each for path in paths for each in search(path, others_allowed=others_allowed).spools]
+    for folder in dict.fromkeys(folders):
+        spool = Spool(folder, "", "", 0, others_allowed=others_allowed)
         try:
-            spool.lock()
-        except SpoolBusy:
-            busy = True
-        else:
-            busy = False
+            if (found := _waiting(spool)) is not None:
+                yield found
+        finally:
             spool.unlock()
-        found, refused = list(spool.leftovers()), read_refused(folder)
-        if not found and not refused:
-            continue  # the process that owns the spool has just sent everything
-        files = [*((segment.path, contents) for segment, contents in found), *refused]
-        owner = _first_named([contents for _, contents in files])
-        yield WaitingSpool(
-            folder,
-            owner.writer,
-            owner.prefix,
-            sum(segment.records for segment, _ in found),
-            sum(len(contents.events) for _, contents in refused),
-            spool.bytes + sum(path.stat().st_size for path, _ in refused),
-            sum(contents.lost_bytes for _, contents in files),
-            datetime.fromtimestamp(files[0][0].stat().st_mtime, UTC),
-            busy,
-        )
 
 
-def _first_named(contents: list[Contents]) -> Contents:
-    """Return the first contents that name a writer: a file whose writer was killed in its first write names none."""
-    return next((each for each in contents if each.writer), contents[0])
+def _waiting(spool: Spool) -> WaitingSpool | None:
+    """Count the events of a spool; return None if the process that owns it has just sent everything."""
+    found = WaitingSpool(spool.folder)
+    try:
+        found.busy = spool.is_busy()
+        for segment, contents in spool.leftovers():
+            found.events += segment.records
+            found.add(segment.path, spool.open(), segment.bytes, contents)
+        for path, data, contents in read_refused(spool):
+            found.refused += len(contents.events)
+            found.add(path, spool.open(), len(data), contents)
+    except SpoolError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            found.trouble = str(error)
+    return None if found.since is None and not found.trouble else found
 
 
 async def push_spool(
-    config: Config, folder: Path, progress: Callable[[int], object], *, with_refused: bool = False
+    config: Config,
+    folder: Path,
+    progress: Callable[[int], object],
+    *,
+    with_refused: bool = False,
+    others_allowed: bool = False,
 ) -> int:
     """Send the events of one spool and delete its files.
 
@@ -110,20 +134,22 @@ async def push_spool(
         folder: The spool.
         progress: Called repeatedly with the number of events acknowledged so far.
         with_refused: Whether to send the events that Kafka has refused, too, after all others.
+        others_allowed: Whether the spool may belong to another user.
 
     Returns:
         Number of events that Kafka has acknowledged.
 
     Raises:
         SpoolBusy: A running process has locked the spool; that process sends the events.
-        SpoolError: The spool cannot be read, or it belongs to another prefix, or one of its events is too large for its
-            topic: this event and all later ones of its partition stay in the spool.
-        KafkaUnavailable: Kafka did not take the events; they stay in the spool.
+        SpoolError: A file of the spool cannot be read: the events of the files before it are sent, and later ones stay,
+            since the fold skips events that come after later ones. Or the spool belongs to another prefix, or one of
+            its events is too large for its topic: this event and all later ones of its partition stay in the spool.
+        KafkaUnavailable: Kafka did not take the events, or refuses them; they stay in the spool.
         LogMismatch: The spool belongs to another log.
     """
-    spool = Spool(folder, config.prefix, "", 2**63)
-    spool.lock()
+    spool = Spool(folder, config.prefix, "", 2**63, others_allowed=others_allowed)
     try:
+        spool.lock()
         drop_refused(spool)
         if with_refused:
             readmit(spool)
@@ -136,15 +162,21 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
     segments: list[Segment] = []
     schemas: dict[bytes, bytes] = {}
     logs: set[str] = set()
-    for segment, contents in spool.leftovers():
-        if contents.prefix and contents.prefix != config.prefix:
-            raise SpoolError(
-                f"{segment.path} belongs to the prefix {contents.prefix!r}, not to {config.prefix!r}: "
-                f"set TRIALSTREAM_PREFIX={contents.prefix}"
-            )
-        segments.append(segment)
-        schemas |= contents.schemas
-        logs.add(contents.log)
+    unreadable: SpoolError | None = None
+    try:
+        for segment, contents in spool.leftovers():
+            if contents.prefix and contents.prefix != config.prefix:
+                raise SpoolError(
+                    f"{segment.path} belongs to the prefix {contents.prefix!r}, not to {config.prefix!r}: "
+                    f"set TRIALSTREAM_PREFIX={contents.prefix}"
+                )
+            segments.append(segment)
+            schemas |= contents.schemas
+            logs.add(contents.log)
+    except SpoolError as error:
+        if not segments:
+            raise
+        unreadable = error
     pipeline = Pipeline(
         config, asyncio.get_running_loop(), spool, lambda message: logger.warning("%s", message), halts=True
     )
@@ -159,12 +191,18 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pipeline.run, lambda _: math.inf)
         try:
-            error = await _watch(config, pipeline, progress)
+            failure = await _watch(config, pipeline, progress)
         finally:
             await pipeline.finish(_FINISH_SECONDS)
-    if error is not None:  # raised inside, it would arrive in an ExceptionGroup
-        raise error
-    return pipeline.statistics().acked
+    if failure is not None:  # raised inside, it would arrive in an ExceptionGroup
+        raise failure
+    acked = pipeline.statistics().acked
+    if unreadable is not None:
+        raise SpoolError(
+            f"{unreadable}; {acked} events of the files before it were sent, and all others stay: mend the file, or "
+            "move it away, and run the push again"
+        ) from unreadable
+    return acked
 
 
 async def _watch(
@@ -177,6 +215,11 @@ async def _watch(
             return SpoolError(
                 f"{pipeline.refusals.halted}: raise max.message.bytes of the topic, and run the push again; the events "
                 "not sent stay in the spool"
+            )
+        if pipeline.refused:
+            return KafkaUnavailable(
+                f"Kafka at {config.kafka} refuses the events ({pipeline.refused}): those not sent stay in the spool; "
+                "run the push again when it takes them"
             )
         if time.monotonic() - max(began, pipeline.progressed) > _STALL_SECONDS:
             return KafkaUnavailable(

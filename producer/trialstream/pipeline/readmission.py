@@ -9,6 +9,7 @@ id, which is all that identifies it.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -36,13 +37,19 @@ def drop_refused(spool: Spool) -> None:
     Raises:
         SpoolError: A file cannot be read or written.
     """
-    refused = {event for _, contents in read_refused(spool.folder) for event in contents.events}
+    # Digests, since the refused events of a spool may take more than the memory.
+    refused = {_digest(event) for _, _, contents in read_refused(spool) for event in contents.events}
     if not refused:
         return
     for segment, contents in spool.leftovers():
-        kept = [event for event in contents.events if event not in refused]
+        kept = [event for event in contents.events if _digest(event) not in refused]
         if len(kept) < len(contents.events):
             spool.keep(segment, contents._replace(events=kept))
+
+
+def _digest(event: SpooledEvent) -> bytes:
+    topic, key, value = event
+    return hashlib.blake2b(b"%b %d %b %b" % (topic.encode(), len(key), key, value), digest_size=16).digest()
 
 
 def readmit(spool: Spool) -> None:
@@ -54,12 +61,10 @@ def readmit(spool: Spool) -> None:
     Raises:
         SpoolError: A file cannot be read, written or deleted.
     """
-    for path, contents in read_refused(spool.folder):
-        with disk_errors(f"{path} cannot be read"):
-            writer = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        spool.add_segment(_renamed(contents, writer))
+    for path, data, contents in read_refused(spool):
+        spool.add_segment(_renamed(contents, hashlib.sha256(data).hexdigest()[:16]))
         with disk_errors(f"{path} cannot be deleted"):
-            path.unlink()
+            os.unlink(path.name, dir_fd=spool.open())
 
 
 def _renamed(contents: Contents, writer: str) -> Contents:

@@ -21,11 +21,13 @@ from typing import Any
 import anyio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    BrokerResponseError,
     KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RequestTimedOutError,
+    UnknownTopicOrPartitionError,
 )
 from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamError
 
@@ -89,6 +91,8 @@ class Sender:
         self._sending: set[Route] = set()
         # By partition: why the last attempt failed, unless it succeeded.
         self._errors: dict[Route, str] = {}
+        # By partition: the last answer of a broker, if it has refused the batch, and time alone does not change that.
+        self._refused: dict[Route, str] = {}
         self.log = ""
         # Why nothing more is sent; empty while the topics belong to the log.
         self._mismatch = ""
@@ -101,6 +105,11 @@ class Sender:
     def last_error(self) -> str:
         """Why the last attempt to send to a partition failed; empty if no attempt failed."""
         return next(reversed(self._errors.values()), "")
+
+    @property
+    def refused(self) -> str:
+        """Why a broker refuses a batch, other than for its size, whatever time passes; empty if none does."""
+        return next(iter(self._refused.values()), "")
 
     async def run(self, seal: Callable[[float], float]) -> None:
         """Send until cancelled.
@@ -205,12 +214,16 @@ class Sender:
                 except (KafkaError, TrialStreamError, TimeoutError, OSError) as error:
                     self._errors.pop(route, None)  # to the end of the dictionary
                     self._errors[route] = _reason(error)
+                    self._refused.pop(route, None)
+                    if _is_refusal(error):
+                        self._refused[route] = self._errors[route]
                     logger.debug("sending to %s failed: %s", route, self._errors[route])
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
                     continue
                 failures = 0
                 self._errors.pop(route, None)
+                self._refused.pop(route, None)
                 self._backlog.acked(route, count, end)
                 self._progress.notify()
         finally:
@@ -298,3 +311,11 @@ def _reason(error: BaseException) -> str:
         return "no answer"
     # The text of an error of aiokafka begins with the name of its class.
     return str(error) if isinstance(error, (KafkaError, TrialStreamError)) else f"{type(error).__name__}: {error}"
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether an error is the answer of a broker that a repetition does not change, such as a missing right."""
+    cause = error.__cause__ if isinstance(error, TrialStreamError) else error
+    return isinstance(cause, BrokerResponseError) and (
+        not cause.retriable or isinstance(cause, UnknownTopicOrPartitionError)
+    )

@@ -8,7 +8,9 @@ Invariants:
 - a segment is deleted when Kafka has acknowledged all of its events: the files hold all events that must still be sent,
   and possibly some acknowledged ones, which are then sent again;
 - a process that writes to a folder, or sends its events, holds the folder's lock, which the operating system releases
-  when the process ends.
+  when the process ends;
+- all files are opened relative to the descriptor of the folder, so another user who can rename the folder, or put a
+  link in its place, leads no call to other files.
 
 Events that Kafka refused lie beside the segments, in `refused-00000001.avro` … (`refused.py`).
 
@@ -17,30 +19,27 @@ All calls block: make them in a worker thread, one at a time; `claim` and `check
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
-from trialstream_schemas.errors import SpoolBusy, SpoolError, SpoolFull
+from trialstream_schemas.errors import SpoolError, SpoolFull
 
+from trialstream.files import create_file
 from trialstream.spool.disk import disk_errors, sync_folder, write_all, write_whole
-from trialstream.spool.segment import Container, Contents, SpooledEvent, read_segment
+from trialstream.spool.locked import LockedFolder
+from trialstream.spool.segment import Container, Contents, SpooledEvent, parse_segment
 
-__all__ = ["REFUSED_NAMES", "SEGMENT_NAMES", "Segment", "Spool", "abandoned", "find_spools"]
+__all__ = ["REFUSED_NAMES", "SEGMENT_NAMES", "Segment", "Spool"]
 
 # Pattern of the names of segments.
 SEGMENT_NAMES = "[0-9]" * 8 + ".avro"
 # Pattern of the names of files with refused events.
 REFUSED_NAMES = "refused-" + SEGMENT_NAMES
-# Locked spools. A forked child inherits each lock and would hold it after its parent has ended, so it releases all.
-_locked: weakref.WeakSet[Spool] = weakref.WeakSet()
+# Size of the uncompressed events of the open segment from which on a new one is begun, bytes.
+_PLAIN_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(eq=False, slots=True)
@@ -78,9 +77,10 @@ class _Output:
     segment: Segment
     fd: int
     container: Container
+    plain: int = 0
 
 
-class Spool:
+class Spool(LockedFolder):
     """The spool of one writer. Its folder is created with the first event.
 
     Args:
@@ -88,6 +88,8 @@ class Spool:
         prefix: Prefix of the log that the events belong to.
         writer: Id of the writer.
         max_bytes: Bound of the total size of all files.
+        base: As for `LockedFolder`.
+        others_allowed: As for `LockedFolder`.
 
     Attributes:
         folder: Path of the folder.
@@ -95,15 +97,22 @@ class Spool:
         refused_bytes: Total size of the files with refused events that were written for this object.
     """
 
-    def __init__(self, folder: Path, prefix: str, writer: str, max_bytes: int) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        prefix: str,
+        writer: str,
+        max_bytes: int,
+        *,
+        base: Path | None = None,
+        others_allowed: bool = False,
+    ) -> None:
+        super().__init__(folder, base=base, others_allowed=others_allowed)
         self.bytes = self.refused_bytes = 0
         self._log = ""
         self._prefix = prefix
         self._writer = writer
         self._max_bytes = max_bytes
-        self._lock: int | None = None
-        self._claiming = threading.Lock()
         self._output: _Output | None = None
         # Number of the last segment.
         self._number = 0
@@ -118,18 +127,6 @@ class Spool:
         """Make the encoder of a new file."""
         return Container(self._writer, self._prefix, self._log)
 
-    def claim(self) -> None:
-        """Create the folder if there is none, and lock it for this process; from any thread.
-
-        Raises:
-            SpoolBusy: Another process has locked the folder.
-            SpoolError: The folder cannot be created, opened or locked.
-        """
-        with self._claiming:
-            with disk_errors(f"spool {self.folder} cannot be written"):
-                self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock()
-
     def check_room(self, size: int) -> None:
         """Check that a block of `size` bytes fits below the cap; from any thread.
 
@@ -141,42 +138,20 @@ class Spool:
                 f"spool {self.folder} has reached its cap of {self._max_bytes} bytes (TRIALSTREAM_SPOOL_BYTES)"
             )
 
-    def lock(self) -> None:
-        """Lock the folder for this process.
-
-        Raises:
-            SpoolBusy: Another process has locked the folder.
-            SpoolError: There is no such folder, or it cannot be opened or locked.
-        """
-        if self._lock is not None:
-            return
-        with disk_errors(f"spool {self.folder} cannot be opened"):
-            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise SpoolBusy(f"spool {self.folder} is in use by a running process, which sends its events") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # else a file system without locks: use none
-                os.close(fd)
-                raise SpoolError(f"spool {self.folder} cannot be locked: {error.strerror}") from error
-        self._lock = fd
-        _locked.add(self)
-
     def leftovers(self) -> Iterator[tuple[Segment, Contents]]:
         """The segments that an earlier process left in the folder, oldest first, and their contents.
 
         Raises:
             SpoolError: A segment cannot be read.
         """
-        for path in sorted(self.folder.glob(SEGMENT_NAMES)):
+        for name in self.names(SEGMENT_NAMES):
+            path = self.folder / name
             try:
-                size = path.stat().st_size
-                contents = read_segment(path)
+                data = self.read_file(name)
             except FileNotFoundError:  # the process that holds the lock has just sent and deleted it
                 continue
-            segment = Segment(path, len(contents.events), size, closed=True, damaged=contents.damaged)
+            contents = parse_segment(path, data)
+            segment = Segment(path, len(contents.events), len(data), closed=True, damaged=contents.damaged)
             self.bytes += segment.bytes
             yield segment, contents
 
@@ -195,7 +170,9 @@ class Spool:
             SpoolError: The write failed; nothing was added.
         """
         output = self._output
-        if output is not None and (output.segment.on_disk != on_disk or output.segment.bytes >= segment_bytes):
+        if output is not None and (
+            output.segment.on_disk != on_disk or output.segment.bytes >= segment_bytes or output.plain >= _PLAIN_BYTES
+        ):
             self.close_segment()
             output = None
         if output is None:
@@ -204,6 +181,7 @@ class Spool:
         self.check_room(len(block))
         self._write(output, block)
         output.segment.records += len(events)
+        output.plain += sum(len(event.value) for event in events)
         return output.segment
 
     def close_segment(self) -> None:
@@ -233,19 +211,21 @@ class Spool:
 
     def _open_segment(self, *, on_disk: bool) -> _Output:
         container = self.container()
-        path = self.folder / f"{self._number + 1:08d}.avro"
+        name = f"{self._number + 1:08d}.avro"
         self.claim()
+        folder = self.open()
         with disk_errors(f"spool {self.folder} cannot be written"):
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        output = _Output(Segment(path, on_disk=on_disk), fd, container)
+            fd = create_file(name, folder=folder, flags=os.O_WRONLY | os.O_APPEND)
+        output = _Output(Segment(self.folder / name, on_disk=on_disk), fd, container)
         try:
             self._write(output, container.header)
-            sync_folder(self.folder)
+            with disk_errors(f"spool {self.folder} cannot be written"):
+                sync_folder(folder)
         except SpoolError:
             with suppress(OSError):
                 os.close(fd)
             with suppress(OSError):  # the disk may be read-only by now
-                path.unlink()
+                os.unlink(name, dir_fd=folder)
             raise
         self._number += 1
         self._output = output
@@ -277,7 +257,7 @@ class Spool:
         if self._output is not None and self._output.segment is segment:
             self.close_segment()
         with disk_errors(f"{segment.path} cannot be read"):
-            contents = read_segment(segment.path)
+            contents = parse_segment(segment.path, self.read_file(segment.path.name))
         segment.damaged = contents.damaged
         return contents
 
@@ -287,7 +267,7 @@ class Spool:
         Raises:
             SpoolError: The write failed; the segment is unchanged.
         """
-        size = self._write_segment(segment.path, contents)
+        size = self._write_segment(segment.path.name, contents)
         self.bytes += size - segment.bytes
         segment.bytes, segment.records = size, len(contents.events)
 
@@ -297,15 +277,15 @@ class Spool:
         Raises:
             SpoolError: The write failed; nothing was added.
         """
-        last = max((int(path.stem) for path in self.folder.glob(SEGMENT_NAMES)), default=0)
-        self._write_segment(self.folder / f"{last + 1:08d}.avro", contents)
+        last = max((int(Path(name).stem) for name in self.names(SEGMENT_NAMES)), default=0)
+        self._write_segment(f"{last + 1:08d}.avro", contents)
 
-    def _write_segment(self, path: Path, contents: Contents) -> int:
+    def _write_segment(self, name: str, contents: Contents) -> int:
         """Write a whole segment in one step, over the one that is there, and return its size."""
         container = Container(contents.writer, contents.prefix, contents.log, contents.schemas)
         data = container.header + (container.block(contents.events) if contents.events else b"")
         with disk_errors(f"spool {self.folder} cannot be written"):
-            write_whole(path, data)
+            write_whole(name, self.open(), data)
         return len(data)
 
     def remove(self, segment: Segment) -> None:
@@ -314,11 +294,13 @@ class Spool:
         Raises:
             SpoolError: The segment cannot be deleted. Its events may be sent again, and the fold skips them.
         """
-        with disk_errors(f"{segment.path} cannot be deleted"):
+        fd, name = self.open(), segment.path.name
+        with disk_errors(f"{segment.path} cannot be deleted"), suppress(FileNotFoundError):
             if segment.damaged:
-                segment.path.replace(segment.path.with_suffix(".damaged"))
+                kept = segment.path.with_suffix(".damaged").name
+                os.replace(name, kept, src_dir_fd=fd, dst_dir_fd=fd)
             else:
-                segment.path.unlink(missing_ok=True)
+                os.unlink(name, dir_fd=fd)
         self.bytes -= segment.bytes
 
     def close(self) -> None:
@@ -330,52 +312,5 @@ class Spool:
         try:
             self.close_segment()
         finally:
-            if self._lock is not None:
-                with suppress(OSError):  # not empty: the rest waits for `trialstream push`
-                    self.folder.rmdir()
-                    self.folder.parent.rmdir()
-                self.unlock()
-
-    def unlock(self) -> None:
-        """Release the lock, if it is held."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def _after_fork() -> None:
-    for spool in list(_locked):
-        spool.unlock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def find_spools(path: Path, names: Sequence[str] = (SEGMENT_NAMES,)) -> list[Path]:
-    """Find the folders at and below a path that hold segments.
-
-    A process that ends removes its empty folder, so a folder that was found may be gone when it is opened.
-
-    Args:
-        path: The path.
-        names: Patterns of the files, one of which a folder must hold.
-    """
-    return sorted(
-        Path(folder)
-        for folder, _, files in os.walk(path)
-        if any(fnmatch(each, name) for each in files for name in names)
-    )
-
-
-def abandoned(path: Path) -> list[Path]:
-    """Find the folders at and below a path that hold segments and that no running process has locked."""
-    found = []
-    for folder in find_spools(path):
-        spool = Spool(folder, "", "", 0)
-        try:
-            spool.lock()
-        except SpoolError:
-            continue
-        spool.unlock()
-        found.append(folder)
-    return found
+            self.remove_empty()
+            self.unlock()

@@ -6,6 +6,7 @@ record, which is no damage; it is left for the next reading.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import BinaryIO
 from trialstream_schemas.errors import SchemaError
 
 from trialstream.event_log.checksums import crc32c
+from trialstream.files import open_given
 
 __all__ = ["MAX_RECORD_BYTES", "frame", "read_records"]
 
@@ -45,10 +47,11 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
         The offset of the end of each record, bytes, and its data.
 
     Raises:
+        InvalidValue: The file cannot be read.
         SchemaError: The file has a damaged record; the message has the file and the offset.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_given(path) as file:
+        size = os.fstat(file.fileno()).st_size
         at = 0
         while (record := _next(file, path, at, size)) is not None:
             at += _HEADER.size + len(record) + _FOOTER.size

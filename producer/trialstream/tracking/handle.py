@@ -17,6 +17,7 @@ from trialstream_schemas.model.trial import Trial
 from trialstream.backends import open_url
 from trialstream.config import Config
 from trialstream.connect import protocol_of
+from trialstream.files import open_file, read_limited
 
 if TYPE_CHECKING:
     from trialstream.kafka.protocol import LoggingProtocol
@@ -32,6 +33,8 @@ _FIELDS = ("name", "version", "parameters", "project_id", "group_id", "descripti
 # What the creation carries besides: each process that sends it must send the same, since the log takes the first.
 _CREATED_FIELDS = ("metadata", "tags")
 _SUFFIX = ".trialstream.json"
+# Bound of a mark that is read, bytes; it holds the values of a creation, which take 768 KiB.
+_MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,10 @@ def write_mark(mark: Mark) -> None:
     """
     target = Path(f"{mark.path}{_SUFFIX}")
     draft = target.with_name(f"{target.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"trial": _trial_to_json(mark.trial), "step": mark.step, "attempt": mark.attempt}))
+    found = {"trial": _trial_to_json(mark.trial), "step": mark.step, "attempt": mark.attempt}
+    draft.unlink(missing_ok=True)
+    with draft.open("x") as file:  # follows no link that another user has put there
+        json.dump(found, file)
     draft.replace(target)
 
 
@@ -186,12 +192,16 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
     """
     target = Path(f"{os.fspath(path)}{_SUFFIX}")
     try:
-        found = json.loads(target.read_text())
+        fd = open_file(target, follow=True)
+        try:
+            found = json.loads(read_limited(fd, _MAX_BYTES))
+        finally:
+            os.close(fd)
         # Earlier versions wrote no attempt.
         return Mark(_trial_from_json(found["trial"]), os.fspath(path), found["step"], found.get("attempt"))
     except FileNotFoundError:
         raise ItemNotFound(f"resume: expected {target}, which checkpoint() writes beside a checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ItemNotFound(f"resume: expected a file that checkpoint() wrote, got {target}: {error!r}") from None
 
 

@@ -25,7 +25,7 @@ LONG_BYTES = 10
 """Length of the longest encoding of an integer of 64 bits, bytes: each byte holds 7 bits."""
 
 
-def read_long(data: bytes, at: int) -> tuple[int, int]:
+def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Read an integer.
 
     Args:
