@@ -18,7 +18,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, stop_consumer
+from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, raise_group_error, stop_consumer
+from trialstream.event_log.diagnosis import missing_right
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
@@ -74,7 +75,7 @@ class Service(ConsumerRebalanceListener):
 
         Raises:
             ConfigError: MongoDB has no transactions or is too old.
-            KafkaUnavailable: No broker answered at start.
+            KafkaUnavailable: No broker answered at start, or a right is missing.
             MongoUnavailable: MongoDB did not answer at start.
             LogMismatch: The projection was folded from another log, the log lacks the next offset, or the topics were
                 recreated meanwhile.
@@ -97,7 +98,7 @@ class Service(ConsumerRebalanceListener):
 
     async def _run(self) -> None:
         await check_deployment(self._config)
-        self._identity = await ensure_topics(self._config)
+        self._identity = await ensure_topics(self._config, to_fold=True)
         self._store = Store(self._connection, await live_database(self._connection))
         await ensure_indexes(self._config, self._store.database)
         await self._store.ownership.check_log(self._identity)
@@ -166,6 +167,9 @@ class Service(ConsumerRebalanceListener):
     async def _report_lag(self) -> None:
         while True:
             await anyio.sleep(_LAG_SECONDS)
+            if not self._workers:  # otherwise their fetches raise it, and they retry
+                async with kafka_errors(self._config):
+                    raise_group_error(self._consumer)
             await self._commit()
 
     async def _commit(self) -> None:
@@ -189,7 +193,8 @@ class Service(ConsumerRebalanceListener):
                     except Fenced as error:
                         log.warning("fenced", reason=str(error))
                     except (ServerUnavailable, KafkaError) as error:
-                        log.warning("retrying", reason=str(error), seconds=RETRY_SECONDS)
+                        reason = missing_right(error, "Read") or str(error)
+                        log.warning("retrying", reason=reason, seconds=RETRY_SECONDS)
                         self._watch.expect_change()
                     await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:

@@ -120,7 +120,8 @@ class Config:
 
     Attributes:
         kafka: Bootstrap servers, `host:port[,host:port...]`.
-        mongo: MongoDB URI of a replica set (one node is enough), since the fold writes in transactions.
+        mongo: MongoDB URI of a replica set (one node is enough), since the fold writes in transactions. Empty: a
+            protocol only logs; its creations do not wait for an outcome, as without servers.
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
         partitions: Partition count of `<prefix>.trials`; used only when the topics are created.
         replication: Replication factor of the topics; used only when they are created. Use 3 in production.
@@ -188,7 +189,7 @@ class Config:
                     f"got {self.projection!r}"
                 )
         _check_servers(self.kafka)
-        if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
+        if self.mongo and not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: expected a URI that begins with mongodb:// or mongodb+srv://")
         for name, known in (
             ("kafka_security_protocol", _SECURITY_PROTOCOLS),
@@ -251,6 +252,11 @@ class Config:
             except (ValueError, KeyError):
                 raise ConfigError(f"TRIALSTREAM_{each.name.upper()}: expected {kind.wanted}, got {text!r}") from None
         return cls(**settings)
+
+    @property
+    def can_read(self) -> bool:
+        """Whether a protocol with these settings has a MongoDB to read from."""
+        return bool(self.mongo) and not self.offline
 
     @property
     def mongo_hosts(self) -> str:

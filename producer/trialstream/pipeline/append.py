@@ -90,6 +90,8 @@ class Appender:
                 raise InvalidValue(f"{self._pipeline.refusals.halted}: raise max.message.bytes, and run it again")
             if self._task.done():
                 self._task.result()
+            if right := self._pipeline.missing_right:
+                raise KafkaUnavailable(f"Kafka at {self._config.kafka} refuses events: {right}")
             if time.monotonic() - max(began, self._pipeline.progressed) > _STALL_SECONDS:
                 raise KafkaUnavailable(
                     f"Kafka at {self._config.kafka} has taken nothing for {_STALL_SECONDS:g} s: run it again"

@@ -150,7 +150,7 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
     )
     pipeline.backlog.adopt(segments)
     await pipeline.connect(_STALL_SECONDS)
-    if others := logs - {"", pipeline.log_id}:
+    if pipeline.log_id and (others := logs - {"", pipeline.log_id}):
         raise LogMismatch(
             f"spool {spool.folder} belongs to log {others.pop()}, but {config.trials_topic} of Kafka at {config.kafka} "
             f"belongs to log {pipeline.log_id}: set TRIALSTREAM_KAFKA to the Kafka of that log"
@@ -177,6 +177,11 @@ async def _watch(
             return SpoolError(
                 f"{pipeline.refusals.halted}: raise max.message.bytes of the topic, and run the push again; the events "
                 "not sent stay in the spool"
+            )
+        if pipeline.missing_right:
+            return KafkaUnavailable(
+                f"Kafka at {config.kafka} refuses events: {pipeline.missing_right}; the events not sent stay in the "
+                "spool"
             )
         if time.monotonic() - max(began, pipeline.progressed) > _STALL_SECONDS:
             return KafkaUnavailable(

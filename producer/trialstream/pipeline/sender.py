@@ -31,6 +31,7 @@ from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamEr
 
 from trialstream.config import Config
 from trialstream.event_log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
+from trialstream.event_log.diagnosis import missing_right
 from trialstream.event_log.identity import check_identity
 from trialstream.event_log.topics import Route
 from trialstream.pipeline.backlog import Backlog
@@ -90,6 +91,8 @@ class Sender:
         # By partition: why the last attempt failed, unless it succeeded.
         self._errors: dict[Route, str] = {}
         self.log = ""
+        # By partition: the right that this user lacks, as the last attempt has shown.
+        self._missing_rights: dict[Route, str] = {}
         # Why nothing more is sent; empty while the topics belong to the log.
         self._mismatch = ""
         # The offsets that were acknowledged before the last check of the log; the time of the next check, and its
@@ -101,6 +104,11 @@ class Sender:
     def last_error(self) -> str:
         """Why the last attempt to send to a partition failed; empty if no attempt failed."""
         return next(reversed(self._errors.values()), "")
+
+    @property
+    def missing_right(self) -> str:
+        """The right that this user lacks to send the events that wait; empty if it lacks none, as far as is known."""
+        return next(iter(self._missing_rights.values()), "")
 
     async def run(self, seal: Callable[[float], float]) -> None:
         """Send until cancelled.
@@ -129,11 +137,14 @@ class Sender:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: Some of these entries were not acknowledged within the timeout; they stay queued.
+            CommitTimeout: Some of these entries were not acknowledged within the timeout, or this user lacks the right
+                to send them; they stay queued.
             LogMismatch: The topics belong to another log than before; the entries stay queued.
         """
         with anyio.move_on_after(timeout):
             while not self._backlog.is_acked(number) and not self._mismatch:
+                if self.missing_right:
+                    raise CommitTimeout(self._not_sent())
                 await self._progress.wait()
             if self._mismatch:
                 raise LogMismatch(self._mismatch)
@@ -142,6 +153,10 @@ class Sender:
             f"Kafka at {self._config.kafka} has not acknowledged {self._backlog.statistics().queued} events in "
             f"{timeout:g} s; they stay queued" + (f" (last error: {self.last_error})" if self.last_error else "")
         )
+
+    def _not_sent(self) -> str:
+        queued = self._backlog.statistics().queued
+        return f"Kafka at {self._config.kafka} refuses {queued} events: {self.missing_right}; they stay queued"
 
     async def check_log(self, offsets: dict[Route, int]) -> None:
         """Check that the topics still belong to the log, if entries were acknowledged since the last check.
@@ -205,17 +220,29 @@ class Sender:
                 except (KafkaError, TrialStreamError, TimeoutError, OSError) as error:
                     self._errors.pop(route, None)  # to the end of the dictionary
                     self._errors[route] = _reason(error)
+                    self._note_right(route, entries, missing_right(error, "Write"))
                     logger.debug("sending to %s failed: %s", route, self._errors[route])
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
                     continue
                 failures = 0
                 self._errors.pop(route, None)
+                self._missing_rights.pop(route, None)
                 self._backlog.acked(route, count, end)
                 self._progress.notify()
         finally:
             # An entry that was queued after the last check has set the wake-up, so `run` starts a new task for it.
             self._sending.discard(route)
+
+    def _note_right(self, route: Route, entries: list[Entry], right: str) -> None:
+        """Note whether an attempt has failed for lack of a right; waits then end, since it may be missing for long."""
+        is_new = right and route not in self._missing_rights
+        self._missing_rights.pop(route, None)
+        if right:
+            self._missing_rights[route] = right
+            self._refusals.fail((each.request for each in entries), CommitTimeout(self._not_sent()))
+        if is_new:
+            self._progress.notify()
 
     def _encode_first(self, route: Route, max_bytes: int) -> list[Entry]:
         """Encode the first entries of a partition; drop an entry that cannot be encoded.
@@ -296,5 +323,7 @@ def _reason(error: BaseException) -> str:
     """Why an attempt to send has failed, for messages."""
     if isinstance(error, (TimeoutError, RequestTimedOutError)):
         return "no answer"
+    if right := missing_right(error, "Write"):
+        return right
     # The text of an error of aiokafka begins with the name of its class.
     return str(error) if isinstance(error, (KafkaError, TrialStreamError)) else f"{type(error).__name__}: {error}"

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.server_description import ServerDescription
 
-from trialstream.diagnosis import Fault, address, connection_fault, describe, tls_fault
+from trialstream.diagnosis import RIGHTS, Fault, address, connection_fault, describe, tls_fault
 
-__all__ = ["mongo_address", "mongo_trouble"]
+__all__ = ["is_refusal", "mongo_address", "mongo_trouble"]
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_MONGO"
 # MongoDB's error codes: AuthenticationFailed, UserNotFound, Unauthorized, and that of Atlas.
-_REFUSED = (18, 11, 13, 8000)
+_UNAUTHORIZED = 13
+_REFUSED = (18, 11, _UNAUTHORIZED, 8000)
+# The message quotes the whole command, with all its values.
+_LACKING = re.compile(r"not authorized on (\S+) to execute command \{ (\w+): (?:\"([^\"]*)\")?")
+# By command, the actions that it needs; of other commands, the action has the name of the command.
+_ACTIONS = {
+    "aggregate": "find",
+    "count": "find",
+    "create": "createCollection",
+    "createIndexes": "createIndex",
+    "delete": "remove",
+    "drop": "dropCollection",
+    "findAndModify": "find, insert and update",
+    "update": "insert and update",
+}
 _TLS_OPTIONS = ("tls=true, tlsCAFile and tlsCertificateKeyFile in TRIALSTREAM_MONGO",)
 
 
@@ -49,9 +64,23 @@ async def mongo_trouble(client: AsyncIOMotorClient[Any], error: PyMongoError) ->
     return describe(f"MongoDB at {all_names}", faults, f"{type(error).__name__}: {_message(error)}", _REMEDY)
 
 
+def is_refusal(error: Exception | None) -> bool:
+    """Whether MongoDB refuses the user, or lacks a right that the request needs: a retry would fail too.
+
+    Args:
+        error: The driver's error.
+    """
+    return isinstance(error, OperationFailure) and error.code in _REFUSED
+
+
 def _refusal(error: Exception | None) -> Fault | None:
     """Return the fault of an error by which MongoDB refuses a user; None for other errors."""
     if isinstance(error, OperationFailure) and error.code in _REFUSED:
+        if found := _LACKING.match(_message(error)):
+            database, command, collection = found.groups()
+            place = f"{database}.{collection}" if collection else database
+            right = _ACTIONS.get(command, command)
+            return Fault("authorization", f"this user lacks the right {right} on {place} (for {command}): {RIGHTS}")
         return Fault("authentication", f"{_message(error)}: check user, password and authSource in TRIALSTREAM_MONGO")
     return None
 

@@ -118,6 +118,10 @@ class LiveProjection:
     def _of(self, database: str) -> Database:
         return self._client.get_database(database, read_concern=ReadConcern("majority"))
 
+    async def translated(self, error: PyMongoError) -> MongoUnavailable:
+        """Translate an error of a request that MongoDB refuses."""
+        return MongoUnavailable(await mongo_trouble(self._client, error))
+
     def errors(self) -> AbstractAsyncContextManager[None]:
         """Translate the errors of the MongoDB driver: see `_reading_errors`."""
         return _reading_errors(self.max_time_ms, self._client)

@@ -10,9 +10,10 @@ import logging
 
 import anyio
 from pymongo.errors import PyMongoError
-from trialstream_schemas.errors import LogMismatch
+from trialstream_schemas.errors import LogMismatch, MongoUnavailable, TrialStreamError
 from trialstream_schemas.storage.documents import outcome_from_document, trial_from_document
 
+from trialstream.reading.diagnosis import is_refusal
 from trialstream.reading.live import Document, LiveProjection
 from trialstream.reading.polling import is_refresh_due, pause
 from trialstream.reading.reader import Decision
@@ -49,7 +50,7 @@ class DecisionPoller:
         self._waiting: dict[str, _Pending] = {}
         self._polls = 0
         # Why outcomes cannot be read, for callers that are woken without one.
-        self._mismatch = ""
+        self._error: TrialStreamError = MongoUnavailable()
         self._wake = anyio.Event()
 
     async def wait(self, request: str, timeout: float) -> Decision | None:
@@ -64,6 +65,7 @@ class DecisionPoller:
 
         Raises:
             LogMismatch: The live projection was folded from another log.
+            MongoUnavailable: MongoDB refuses this user, or it lacks a right.
         """
         pending = self._waiting.setdefault(request, _Pending())
         pending.callers += 1
@@ -74,7 +76,7 @@ class DecisionPoller:
                 await pending.ended.wait()
             if (found := pending.found) is None:
                 if pending.ended.is_set():
-                    raise LogMismatch(self._mismatch)
+                    raise type(self._error)(str(self._error))
                 return None
             trial = trial_from_document(found["trials"][0]) if found["trials"] else None
             return Decision(outcome_from_document(found), trial)
@@ -98,12 +100,17 @@ class DecisionPoller:
                         self._polls = 1
                     elif is_refresh_due(self._polls):
                         await self._live.refresh()
-                except PyMongoError:  # each caller has a deadline, and MongoDB may be back before it
+                except PyMongoError as error:  # each caller has a deadline, and MongoDB may be back before it
                     logger.debug("outcomes could not be read", exc_info=True)
+                    if is_refusal(error):
+                        self._end_waits(await self._live.translated(error))
                 except LogMismatch as error:  # the outcomes are folded elsewhere
-                    self._mismatch = str(error)
-                    for pending in self._waiting.values():
-                        pending.ended.set()
+                    self._end_waits(error)
+
+    def _end_waits(self, error: TrialStreamError) -> None:
+        self._error = error
+        for pending in self._waiting.values():
+            pending.ended.set()
 
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""
