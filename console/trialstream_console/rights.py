@@ -88,7 +88,7 @@ ROLES = {
     ),
     "protocol": Role(
         "log and read through one Protocol, with claims and `latest`",
-        (*_WRITE_ALL, KafkaRight("Read", "registry")),
+        _WRITE_ALL,
         {"home": ("find",), "rebuilt": ("find",)},
     ),
     "consume": Role(

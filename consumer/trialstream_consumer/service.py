@@ -22,7 +22,7 @@ from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on
 from trialstream.event_log.diagnosis import missing_right
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics
-from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
+from trialstream_schemas.errors import Fenced, KafkaUnavailable, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream_consumer.log_watch import LogWatch
@@ -68,6 +68,7 @@ class Service(ConsumerRebalanceListener):
         # The next offset to fold of each partition that was folded since the last commit.
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
+        self._has_joined = False
         self._fatal: Exception | None = None
 
     async def run(self) -> None:
@@ -158,6 +159,7 @@ class Service(ConsumerRebalanceListener):
         """
         assert self._tasks is not None
         self._watch.expect_change()
+        self._has_joined = True
         partitions = sorted(assigned)
         for partition in partitions:
             self._workers[partition] = scope, done = anyio.CancelScope(), anyio.Event()
@@ -167,10 +169,20 @@ class Service(ConsumerRebalanceListener):
     async def _report_lag(self) -> None:
         while True:
             await anyio.sleep(_LAG_SECONDS)
-            if not self._workers:  # otherwise their fetches raise it, and they retry
-                async with kafka_errors(self._config):
-                    raise_group_error(self._consumer)
+            await self._check_group()
             await self._commit()
+
+    async def _check_group(self) -> None:
+        """Raise an error by which this member cannot join the group; once it has joined, log the error and retry."""
+        if self._workers:  # their fetches raise it, and they retry
+            return
+        try:
+            async with kafka_errors(self._config):
+                raise_group_error(self._consumer)
+        except KafkaUnavailable as error:
+            if not self._has_joined:
+                raise
+            self._log.warning("retrying", reason=str(error), seconds=_LAG_SECONDS)
 
     async def _commit(self) -> None:
         offsets = {each: offset for each, offset in self._folded.items() if each in self._consumer.assignment()}

@@ -56,5 +56,6 @@ def setup() -> None:
 
 async def _setup(config: Config) -> str:
     await ensure_topics(config)
+    log = await read_identity(config)
     await ensure_indexes(config)
-    return (await read_identity(config)).log
+    return log.log

@@ -84,7 +84,7 @@ async def ensure_topics(config: Config, *, to_fold: bool = False) -> LogCreated:
     Args:
         config: Where Kafka is, and the names of the topics.
         to_fold: Whether the caller reads events, and writes none. Then the rights to read are checked, and schemas are
-            published only in a new log: writers publish those of their events.
+            published only in new topics: writers publish those of their events.
 
     Returns:
         The identity of the log; without an id and a time if this client may not read it.
@@ -96,14 +96,14 @@ async def ensure_topics(config: Config, *, to_fold: bool = False) -> LogCreated:
         TrialStreamError: The broker refused to create a topic.
     """
     async with open_client(config, "Read" if to_fold else "Write") as client:
-        partitions = await _find_topics(client, config, to_fold=to_fold)
+        partitions, created = await _find_topics(client, config, to_fold=to_fold)
         missing: Mapping[bytes, bytes] = {}
         if to_fold:
             log, _ = await asyncio.gather(
                 _retried(lambda: find_identity(config, client)),
                 _retried(lambda: _check_readable(client, config.trials_topic)),
             )
-            if log is None:
+            if log is None or created:
                 missing = await _retried(lambda: _missing_schemas(config, client, SCHEMAS))
         else:
             log, missing = await asyncio.gather(
@@ -221,8 +221,8 @@ async def _check_readable(client: AIOKafkaClient, topic: str) -> None:
         await fetch(client, TopicPartition(topic, 0), 0, 1)
 
 
-async def _find_topics(client: AIOKafkaClient, config: Config, *, to_fold: bool) -> int:
-    """Create the topics that are missing; return the partition count of the trials topic."""
+async def _find_topics(client: AIOKafkaClient, config: Config, *, to_fold: bool) -> tuple[int, bool]:
+    """Create the topics that are missing; return the partition count of the trials topic, and whether any was."""
     names = (config.schemas_topic, config.trials_topic, config.registry_topic)
     deadline = time.monotonic() + _METADATA_SECONDS
     created = False
@@ -234,7 +234,7 @@ async def _find_topics(client: AIOKafkaClient, config: Config, *, to_fold: bool)
             raise TopicAuthorizationFailedError(hidden)
         missing = [name for name, count in counts.items() if count == 0]
         if not missing:
-            return counts[config.trials_topic] or 0
+            return counts[config.trials_topic] or 0, created
         if not created:
             async with open_admin(config) as admin:
                 await _create(admin, config, missing)

@@ -26,6 +26,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RequestTimedOutError,
+    TopicAuthorizationFailedError,
 )
 from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamError
 
@@ -57,8 +58,9 @@ _CHECK_SECONDS = 1.0
 # Maximum duration of a check, and the pause after one that took longer: reads also work while Kafka hangs.
 _ANSWER_SECONDS = 1.0
 _UNCHECKED_SECONDS = 10.0
-# The broker has read the batch, and has not added it to the log.
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+# The broker has answered, and has not added the batch to the log.
+_NOT_TAKEN = (*_TOO_LARGE, TopicAuthorizationFailedError)
 
 
 class Sender:
@@ -287,7 +289,7 @@ class Sender:
             if future.cancelled():
                 raise KafkaConnectionError("the producer was stopped")
             metadata: Any = future.result()
-        except _TOO_LARGE:
+        except _NOT_TAKEN:
             raise
         except BaseException:
             # The batch may have arrived or not. Its connection is closed before the batch is sent again over a new one,

@@ -12,7 +12,7 @@ from pymongo.server_description import ServerDescription
 
 from trialstream.diagnosis import RIGHTS, Fault, address, connection_fault, describe, tls_fault
 
-__all__ = ["is_refusal", "mongo_address", "mongo_trouble"]
+__all__ = ["is_refusal", "known_refusal", "mongo_address", "mongo_trouble"]
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_MONGO"
 # MongoDB's error codes: AuthenticationFailed, UserNotFound, Unauthorized, and that of Atlas.
@@ -71,6 +71,18 @@ def is_refusal(error: Exception | None) -> bool:
         error: The driver's error.
     """
     return isinstance(error, OperationFailure) and error.code in _REFUSED
+
+
+def known_refusal(client: AsyncIOMotorClient[Any]) -> Exception | None:
+    """Return the error by which all servers have refused the user of a client; None if one has not.
+
+    After it, the driver waits for the next heartbeat of a server, up to ten seconds, before it tries again.
+
+    Args:
+        client: The client.
+    """
+    errors = [each.error for each in _servers(client)]
+    return errors[0] if errors and all(map(is_refusal, errors)) else None
 
 
 def _refusal(error: Exception | None) -> Fault | None:

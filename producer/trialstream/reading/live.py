@@ -39,7 +39,7 @@ from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailab
 from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
-from trialstream.reading.diagnosis import mongo_trouble
+from trialstream.reading.diagnosis import is_refusal, known_refusal, mongo_trouble
 
 __all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
 
@@ -68,6 +68,8 @@ async def _reading_errors(max_time_ms: int, client: AsyncIOMotorClient[Document]
             addresses and the step that failed (DNS, connection, TLS or authentication).
     """
     try:
+        if refusal := known_refusal(client):
+            raise refusal
         yield
     except (InvalidDocument, DocumentTooLarge) as error:
         raise QueryError(f"query: MongoDB cannot encode it: {error}") from error
@@ -117,6 +119,15 @@ class LiveProjection:
 
     def _of(self, database: str) -> Database:
         return self._client.get_database(database, read_concern=ReadConcern("majority"))
+
+    def raise_refusal(self) -> None:
+        """Raise the error by which MongoDB has refused this user, instead of a wait for its next heartbeat.
+
+        Raises:
+            PyMongoError: That error.
+        """
+        if refusal := known_refusal(self._client):
+            raise refusal
 
     async def translated(self, error: PyMongoError) -> MongoUnavailable:
         """Translate an error of a request that MongoDB refuses."""
@@ -226,7 +237,9 @@ class LiveProjection:
                 database = self.database
                 try:
                     found = await read(database)
-                except PyMongoError:  # the database may have been dropped during the read
+                except OperationFailure as error:  # the database may have been dropped during the read
+                    if is_refusal(error):
+                        raise
                     if not await self.refresh() and database is self.database:
                         raise
                 else:
@@ -256,7 +269,9 @@ class LiveProjection:
                 database = self.database
                 try:
                     found, changed = await asyncio.gather(run_driver(partial(query, database.delegate)), self.refresh())
-                except PyMongoError:  # the database may have been dropped during the read
+                except OperationFailure as error:  # the database may have been dropped during the read
+                    if is_refusal(error):
+                        raise
                     if not await self.refresh() and database is self.database:
                         raise
                 else:

@@ -96,6 +96,7 @@ class DecisionPoller:
                 await anyio.sleep(pause(self._polls))
                 self._polls += 1
                 try:
+                    self._live.raise_refusal()
                     if await self._poll():
                         self._polls = 1
                     elif is_refresh_due(self._polls):

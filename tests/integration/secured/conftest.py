@@ -13,3 +13,5 @@ def secured() -> Iterator[LocalStack]:
     """Secured servers in a temporary folder, as `trialstream up --secure` starts them, with a consumer."""
     with LocalStack(secure=True, partitions=2) as stack:
         yield stack
+        # The tests took its rights away and granted them again.
+        assert stack.consumer.running, stack.consumer.failure
