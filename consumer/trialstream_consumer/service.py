@@ -15,11 +15,11 @@ from collections.abc import Iterable
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
 from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, raise_group_error, stop_consumer
-from trialstream.event_log.diagnosis import missing_right
+from trialstream.event_log.diagnosis import kafka_trouble, missing_right
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics
 from trialstream_schemas.errors import Fenced, KafkaUnavailable, LogMismatch, ServerUnavailable, TrialStreamError
@@ -68,7 +68,6 @@ class Service(ConsumerRebalanceListener):
         # The next offset to fold of each partition that was folded since the last commit.
         self._folded: dict[TopicPartition, int] = {}
         self._tasks: TaskGroup | None = None
-        self._has_joined = False
         self._fatal: Exception | None = None
 
     async def run(self) -> None:
@@ -76,7 +75,7 @@ class Service(ConsumerRebalanceListener):
 
         Raises:
             ConfigError: MongoDB has no transactions or is too old.
-            KafkaUnavailable: No broker answered at start, or a right is missing.
+            KafkaUnavailable: No broker answered at start, a right is missing then, or that on the group later on.
             MongoUnavailable: MongoDB did not answer at start.
             LogMismatch: The projection was folded from another log, the log lacks the next offset, or the topics were
                 recreated meanwhile.
@@ -159,7 +158,6 @@ class Service(ConsumerRebalanceListener):
         """
         assert self._tasks is not None
         self._watch.expect_change()
-        self._has_joined = True
         partitions = sorted(assigned)
         for partition in partitions:
             self._workers[partition] = scope, done = anyio.CancelScope(), anyio.Event()
@@ -169,20 +167,10 @@ class Service(ConsumerRebalanceListener):
     async def _report_lag(self) -> None:
         while True:
             await anyio.sleep(_LAG_SECONDS)
-            await self._check_group()
+            if not self._workers:  # otherwise their fetches raise it
+                async with kafka_errors(self._config):
+                    raise_group_error(self._consumer)
             await self._commit()
-
-    async def _check_group(self) -> None:
-        """Raise an error by which this member cannot join the group; once it has joined, log the error and retry."""
-        if self._workers:  # their fetches raise it, and they retry
-            return
-        try:
-            async with kafka_errors(self._config):
-                raise_group_error(self._consumer)
-        except KafkaUnavailable as error:
-            if not self._has_joined:
-                raise
-            self._log.warning("retrying", reason=str(error), seconds=_LAG_SECONDS)
 
     async def _commit(self) -> None:
         offsets = {each: offset for each, offset in self._folded.items() if each in self._consumer.assignment()}
@@ -204,13 +192,17 @@ class Service(ConsumerRebalanceListener):
                         await self._fold_partition(partition, log)
                     except Fenced as error:
                         log.warning("fenced", reason=str(error))
+                    except GroupAuthorizationFailedError as error:
+                        # aiokafka never joins the group again after it: its heartbeats have ended.
+                        return self._end(KafkaUnavailable(await kafka_trouble(self._config, error)))
                     except (ServerUnavailable, KafkaError) as error:
                         reason = missing_right(error, "Read") or str(error)
                         log.warning("retrying", reason=reason, seconds=RETRY_SECONDS)
                         self._watch.expect_change()
                     await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:
-            self._end(error, log)
+            log.error("log_mismatch", reason=str(error))
+            self._end(error)
         finally:
             done.set()
 
@@ -218,11 +210,11 @@ class Service(ConsumerRebalanceListener):
         try:
             await self._watch.run(self._live_store)
         except LogMismatch as error:
-            self._end(error, self._log)
+            self._log.error("log_mismatch", reason=str(error))
+            self._end(error)
 
-    def _end(self, error: LogMismatch, log: structlog.BoundLogger) -> None:
+    def _end(self, error: TrialStreamError) -> None:
         """End the service with an error."""
-        log.error("log_mismatch", reason=str(error))
         self._fatal = error
         assert self._tasks is not None
         self._tasks.cancel_scope.cancel()

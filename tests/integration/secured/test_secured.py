@@ -14,6 +14,7 @@ import anyio
 import psutil
 import pytest
 import trialstream as ts
+from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from roles import JOBS, config_of, connected, lost, without, without_action
 from service_support import cli
@@ -74,9 +75,12 @@ async def test_missing_right_in_kafka(secured, folder, role, right):
     job = lost if role == "read" else JOBS[role]
     config = config_of(secured, role)
     wanted = f"{LACKS}{right.operation} on {right.kind} {re.escape(right.name(config))}: `trialstream rights`"
+    if right.resource == "group":  # the consumer of the stack would end, too
+        await run_sync(secured.consumer.stop)
     async with without(secured, role, right):
         with pytest.raises((KafkaUnavailable, ts.CommitTimeout), match=wanted), anyio.fail_after(SECONDS):
             await job(config, folder)
+    await run_sync(secured.consumer.start)
 
 
 @pytest.mark.parametrize("missing", ROLES["setup"].kafka, ids=lambda each: f"{each.operation} {each.resource}")
