@@ -15,14 +15,15 @@ from collections.abc import Iterable
 import anyio
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from anyio.abc import TaskGroup
 from trialstream.config import Config
-from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, stop_consumer
+from trialstream.event_log.clients import group_consumer, kafka_errors, leave_on_stop, raise_group_error, stop_consumer
+from trialstream.event_log.diagnosis import kafka_trouble, missing_right
 from trialstream.event_log.ends import held_up
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics
-from trialstream_schemas.errors import Fenced, LogMismatch, ServerUnavailable, TrialStreamError
+from trialstream_schemas.errors import Fenced, KafkaUnavailable, LogMismatch, ServerUnavailable, TrialStreamError
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream_consumer.log_watch import LogWatch
@@ -80,7 +81,7 @@ class Service(ConsumerRebalanceListener):
 
         Raises:
             ConfigError: MongoDB has no transactions or is too old.
-            KafkaUnavailable: No broker answered at start.
+            KafkaUnavailable: No broker answered at start, a right is missing then, or that on the group later on.
             MongoUnavailable: MongoDB did not answer at start.
             LogMismatch: The projection was folded from another log, the log lacks the next offset, or the topics were
                 recreated meanwhile.
@@ -103,7 +104,7 @@ class Service(ConsumerRebalanceListener):
 
     async def _run(self) -> None:
         await check_deployment(self._config)
-        self._identity = await ensure_topics(self._config)
+        self._identity = await ensure_topics(self._config, to_fold=True)
         self._store = Store(self._connection, await live_database(self._connection))
         await ensure_indexes(self._config, self._store.database)
         await self._store.ownership.check_log(self._identity)
@@ -172,6 +173,9 @@ class Service(ConsumerRebalanceListener):
     async def _report_lag(self) -> None:
         while True:
             await anyio.sleep(_LAG_SECONDS)
+            if not self._workers:  # otherwise their fetches raise it
+                async with kafka_errors(self._config):
+                    raise_group_error(self._consumer)
             await self._commit()
             self._report_transactions()
 
@@ -208,12 +212,17 @@ class Service(ConsumerRebalanceListener):
                         await self._fold_partition(partition, log)
                     except Fenced as error:
                         log.warning("fenced", reason=str(error))
+                    except GroupAuthorizationFailedError as error:
+                        # aiokafka never joins the group again after it: its heartbeats have ended.
+                        return self._end(KafkaUnavailable(await kafka_trouble(self._config, error)))
                     except (ServerUnavailable, KafkaError) as error:
-                        log.warning("retrying", reason=str(error), seconds=RETRY_SECONDS)
+                        reason = missing_right(error, "Read") or str(error)
+                        log.warning("retrying", reason=reason, seconds=RETRY_SECONDS)
                         self._watch.expect_change()
                     await anyio.sleep(RETRY_SECONDS)
         except LogMismatch as error:
-            self._end(error, log)
+            log.error("log_mismatch", reason=str(error))
+            self._end(error)
         finally:
             done.set()
 
@@ -221,11 +230,11 @@ class Service(ConsumerRebalanceListener):
         try:
             await self._watch.run(self._live_store)
         except LogMismatch as error:
-            self._end(error, self._log)
+            self._log.error("log_mismatch", reason=str(error))
+            self._end(error)
 
-    def _end(self, error: LogMismatch, log: structlog.BoundLogger) -> None:
+    def _end(self, error: TrialStreamError) -> None:
         """End the service with an error."""
-        log.error("log_mismatch", reason=str(error))
         self._fatal = error
         assert self._tasks is not None
         self._tasks.cancel_scope.cancel()

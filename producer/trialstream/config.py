@@ -130,7 +130,7 @@ class Config:
     Attributes:
         kafka: Bootstrap servers, `host:port[,host:port...]`.
         mongo: MongoDB URI of a replica set (one node is enough), since the fold writes in transactions; never shown by
-            `repr`.
+            `repr`. Empty: a protocol only logs; its creations do not wait for an outcome, as without servers.
         mongo_password: Password of the user in the URI, if the URI has none; never shown by `repr`.
         mongo_ssl_password: Password of the key in the URI's `tlsCertificateKeyFile`; never shown by `repr`.
         prefix: Names the topics `<prefix>.trials`, `<prefix>.registry`, `<prefix>.schemas` and the database `<prefix>`.
@@ -216,7 +216,7 @@ class Config:
                     f"got {self.projection!r}"
                 )
         check_servers(self.kafka)
-        if not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
+        if self.mongo and not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: expected a URI that begins with mongodb:// or mongodb+srv://")
         for name, known in (
             ("kafka_security_protocol", _SECURITY_PROTOCOLS),
@@ -283,6 +283,11 @@ class Config:
             except (ValueError, KeyError):
                 raise ConfigError(f"{variable}: expected {kind.wanted}, got {text!r}") from None
         return cls(**settings)
+
+    @property
+    def can_read(self) -> bool:
+        """Whether a protocol with these settings has a MongoDB to read from."""
+        return bool(self.mongo) and not self.offline
 
     @property
     def mongo_hosts(self) -> str:

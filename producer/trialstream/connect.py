@@ -68,7 +68,7 @@ def connect(
             another package. Settings then come from this call alone, not from the environment. None for Kafka and
             MongoDB.
         kafka: Bootstrap servers, `host:port[,host:port...]`; `TRIALSTREAM_KAFKA` if not given.
-        mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given.
+        mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given. Empty: the protocol only logs, and needs no MongoDB.
         prefix: Prefix of the topics and databases; `TRIALSTREAM_PREFIX` if not given.
         offline: Whether to work without servers: all events go into the spool, and `trialstream push` sends them later;
             `TRIALSTREAM_OFFLINE` if not given. Otherwise, if Kafka cannot be reached at the start, the protocol warns
@@ -104,7 +104,8 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
 
     Raises:
         ConfigError: A setting is invalid, or two settings exclude each other: `offline` excludes `read_only` and
-            `projection`, and `sync_writes` excludes all three and `when_full="drop_oldest"`.
+            `projection`, and `sync_writes` excludes all three and `when_full="drop_oldest"`. `read_only`, `projection`
+            and `sync_writes` need `mongo`.
     """
     only_reads = bool(config.read_only or config.projection)
     if config.offline and only_reads:
@@ -115,6 +116,11 @@ def protocol_of(config: Config, *, timeout: float) -> KafkaProtocol | ReadOnlyPr
         raise ConfigError(
             "sync_writes: cannot be set together with offline, read_only or projection, since such a protocol waits "
             "for no event to be folded"
+        )
+    if not config.mongo and (only_reads or config.sync_writes):
+        raise ConfigError(
+            "mongo: expected a URI, got an empty text: read_only, projection and sync_writes need MongoDB, so set "
+            "TRIALSTREAM_MONGO"
         )
     if config.sync_writes and config.when_full == "drop_oldest":
         raise ConfigError(

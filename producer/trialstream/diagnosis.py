@@ -1,4 +1,4 @@
-"""Finds the step at which a connection to a server fails: DNS, connection, TLS or authentication.
+"""Finds the step at which a connection to a server fails: DNS, connection, TLS, authentication or authorization.
 
 The clients of Kafka and MongoDB report one error for most of these steps. So after such an error each server is tried
 once more, step by step. Names, ports and reasons of the system are reported, never credentials.
@@ -15,14 +15,16 @@ from typing import Literal, NamedTuple
 
 import anyio
 
-__all__ = ["STEP_SECONDS", "Fault", "address", "connection_fault", "describe", "tls_fault"]
+__all__ = ["RIGHTS", "STEP_SECONDS", "Fault", "address", "connection_fault", "describe", "tls_fault"]
 
 # Time limit of each step. An error is delayed by the steps until the one that fails.
 STEP_SECONDS = 1.0
+RIGHTS = "`trialstream rights` lists what each role needs"
+"""Remedy of a missing right."""
 # Time in which a server rejects a missing client certificate after the handshake (TLS 1.3).
 _REJECTION_SECONDS = 0.3
 
-Step = Literal["DNS", "connection", "TLS", "authentication"]
+Step = Literal["DNS", "connection", "TLS", "authentication", "authorization"]
 
 
 class Fault(NamedTuple):
@@ -52,7 +54,7 @@ def describe(server: str, faults: Mapping[str, Fault | None], otherwise: str, re
     found = {each: fault for each, fault in faults.items() if fault is not None}
     if not found:
         return f"a request to {server} failed: {otherwise}; {remedy}"
-    refused = any(fault.step in ("TLS", "authentication") for fault in found.values())
+    refused = any(fault.step in ("TLS", "authentication", "authorization") for fault in found.values())
     what = "refuses this client" if refused else "does not answer"
     reasons = ", ".join(f"{each}: {fault.step}: {fault.reason}" for each, fault in found.items())
     return f"{server} {what}: {reasons}" + ("" if refused else f"; {remedy}")

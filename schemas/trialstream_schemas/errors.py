@@ -9,10 +9,10 @@ TrialStreamError
 ├── ProtocolClosed          the protocol was used before it was entered or after it was exited (also a RuntimeError)
 ├── ProjectionIsReadOnly    a log call on a protocol that only reads a projection (also a RuntimeError)
 ├── ConfigError             a setting is missing or invalid (also a ValueError)
-├── ServerUnavailable       a server did not answer
+├── ServerUnavailable       a server did not answer, or refuses this client
 │   ├── KafkaUnavailable    Kafka did not answer
 │   └── MongoUnavailable    MongoDB did not answer
-├── Offline                 the call needs servers, and the protocol is offline (also a RuntimeError)
+├── Offline                 the call needs a server that the protocol does without (also a RuntimeError)
 ├── SpoolError              the spool on disk cannot be written, read or sent
 │   ├── SpoolBusy           another process uses the spool
 │   └── SpoolFull           no space is left for events, in memory or in the spool
@@ -115,7 +115,7 @@ class MongoUnavailable(ServerUnavailable):
 
 
 class Offline(TrialStreamError, RuntimeError):
-    """The call needs servers, and the protocol is offline."""
+    """The call needs a server, and the protocol is offline, or has no MongoDB."""
 
 
 class SpoolError(TrialStreamError):

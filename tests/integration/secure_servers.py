@@ -113,7 +113,9 @@ def mongod(folder: Path, *options: str) -> Iterator[int]:
 def secure_servers(folder: Path) -> Iterator[SecureServers]:
     """Run the servers, in a folder that exists."""
     ca, pem = certificates(folder)
-    ports, more = Ports.free(), Ports.free()
+    ports = more = Ports.free()
+    while {more.kafka, more.controller, more.mongo} & {ports.kafka, ports.controller, ports.mongo}:
+        more = Ports.free()
     extra = {"tls": more.kafka, "sasl": more.controller, "lost": more.mongo}
     kafka_folder = folder / "kafka"
     kafka_folder.mkdir()

@@ -72,7 +72,6 @@ def test_names_of_topics_database_and_group_follow_the_prefix():
         pytest.param({"prefix": "a\n"}, "prefix", id="a prefix with a line break"),
         pytest.param({"prefix": "x" * 49}, "prefix", id="a long prefix"),
         pytest.param({"kafka": ""}, "kafka", id="no broker"),
-        pytest.param({"mongo": ""}, "mongo", id="no MongoDB"),
         pytest.param({"mongo": "http://a"}, "mongo", id="another kind of URI"),
         pytest.param({"partitions": 0}, "partitions", id="no partitions"),
         pytest.param({"replication": -1}, "replication", id="less than one replica"),

@@ -156,3 +156,11 @@ def test_settings_without_servers_need_no_certificate(tmp_path):
     settings = {"kafka_security_protocol": "SSL", "kafka_ssl_cafile": "/nowhere.pem"}
 
     assert isinstance(ts.connect(offline=True, spool_dir=str(tmp_path), **settings), ts.KafkaProtocol)
+
+
+@pytest.mark.parametrize("how", [{"read_only": True}, {"projection": "july"}, {"sync_writes": True}], ids=str)
+def test_without_mongodb(connect, how):
+    """A protocol without MongoDB only logs: settings that need it are refused, with the name of the setting."""
+    connect(mongo="")
+    with pytest.raises(ts.ConfigError, match=r"^mongo: expected a URI, got an empty text"):
+        connect(mongo="", **how)

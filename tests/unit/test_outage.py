@@ -22,12 +22,14 @@ class World:
     """A backlog with a watch, without time."""
 
     def __init__(self, folder=None):
-        self.reason, self.said = "", []
+        self.reason, self.right, self.said = "", "", []
         self.backlog = Backlog(Watermark(), lambda: None, lambda: None, spill_bytes=10**9)
         self.backlog.connect(lambda entry: ROUTES[entry.key[0]])
         self.backlog.stop_spilling()
         config = Config(kafka="k:9092")
-        self.watch = OutageWatch(config, self.backlog, folder, lambda: self.reason, self.said.append)
+        self.watch = OutageWatch(
+            config, self.backlog, folder, lambda: self.reason, self.said.append, lambda: self.right
+        )
 
     def put(self, partition=0):
         """Queue an event."""
@@ -103,3 +105,14 @@ def test_the_warning_says_all(folder, fate, reason):
 
     wanted = r"trialstream: Kafka at k:9092 has not acknowledged events for 1e-09 s, since \d\d:\d\d:\d\d UTC "
     assert re.match(wanted + re.escape(f"({reason or 'no answer'}): {fate}"), said)
+
+
+def test_a_missing_right(monkeypatch):
+    """That this user may not send is said at once, with the right, and once."""
+    monkeypatch.setattr(module, "_WARN_SECONDS", 1000.0)
+    world = World()
+    world.put()
+    assert world.check() == 0
+    world.right = "this user lacks the right Write on topic p.trials"
+    assert (world.check(), world.check()) == (1, 1)
+    assert "refuses events: this user lacks the right Write on topic p.trials; 1 wait in memory" in world.said[0]

@@ -6,6 +6,7 @@
 | `service` | `consume`, `dead-letters` |
 | `trials` | `trials` |
 | `spool` | `spool`, `push` |
+| `rights` | `rights`, `setup` |
 | `archive` | `export`, `import` |
 | `transfer` | `export-to`, `import-from` |
 | `replay` | `rebuild`, `verify`, `projections` |
@@ -23,7 +24,7 @@ import typer
 from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.cli import archive, replay, service, spool, stack, transfer, trials
+from trialstream_console.cli import archive, replay, rights, service, spool, stack, transfer, trials
 from trialstream_console.cli.logs import log_printable
 from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
@@ -47,6 +48,7 @@ transfer.register(app)
 replay.register(app)
 trials.register(app)
 spool.register(app)
+rights.register(app)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.filesize import decimal
 from trialstream.config import Config
 from trialstream_consumer.projection.catalog import Catalog, Projection
+from trialstream_consumer.projection.deployment import check_deployment
 from trialstream_consumer.replay.diff import Difference
 from trialstream_consumer.replay.rebuild import rebuild as rebuild_live
 from trialstream_consumer.replay.rebuild import rebuild_until
@@ -128,11 +129,13 @@ def _row(each: Projection) -> tuple[str, ...]:
 
 
 async def _list(config: Config) -> list[Projection]:
+    await check_deployment(config)
     async with Catalog(config) as found:
         return await found.listing()
 
 
 async def _drop(config: Config, name: str) -> None:
+    await check_deployment(config)
     async with Catalog(config) as found:
         await found.drop(name)
 

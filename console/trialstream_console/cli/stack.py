@@ -13,12 +13,24 @@ import typer
 from trialstream_console.cli.output import new_console, print_json, say
 from trialstream_console.cli.progress import Steps, spinner
 from trialstream_console.local import LocalStack, LocalStackError, Ports, launcher
+from trialstream_console.local.consumer import environment
 from trialstream_console.local.folder import DataFolder
+from trialstream_console.local.security import Security
 from trialstream_console.local.status import StackStatus, read_status
+from trialstream_console.rights import ROLES
 
 __all__ = ["register"]
 
 _DATA = Path(".trialstream")
+# Settings that differ between the roles of a secured stack.
+_LOGIN = {
+    "TRIALSTREAM_MONGO",
+    "TRIALSTREAM_KAFKA_SECURITY_PROTOCOL",
+    "TRIALSTREAM_KAFKA_SASL_MECHANISM",
+    "TRIALSTREAM_KAFKA_SASL_USERNAME",
+    "TRIALSTREAM_KAFKA_SASL_PASSWORD",
+    "TRIALSTREAM_KAFKA_SSL_CAFILE",
+}
 
 Data = Annotated[Path, typer.Option(help="Folder of the servers' data and logs.")]
 KafkaPort = Annotated[
@@ -54,18 +66,24 @@ def up(
     mongo_port: MongoPort = None,
     prefix: Prefix = None,
     partitions: Partitions = 8,
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure", help="Encrypt, and demand logins and rights: one user for each role. For a new data folder."
+        ),
+    ] = False,
 ) -> None:
     """Start Kafka, MongoDB and the consumer on this machine.
 
-    The servers listen on loopback only. The data folder keeps the data, the ports and the prefix: the next `up` uses
-    them again.
+    The servers listen on loopback only. The data folder keeps the data, the ports, the prefix, and the certificates and
+    passwords of --secure: the next `up` uses them again.
     """
     console = new_console()
     folder = DataFolder(data)
     ports, prefix = _effective_settings(folder, kafka_port, mongo_port, prefix)
     before = read_status(folder)
     if before.state != "stopped":
-        _check_running_stack(before, ports, prefix)
+        _check_running_stack(before, ports, prefix, secure=secure)
         say(f"Already running (process {before.launcher})")
         _show(before)
         return
@@ -77,11 +95,14 @@ def up(
                 "--prefix": prefix,
                 "--partitions": partitions,
             }
-            launcher.start_detached(folder, [text for pair in options.items() for text in map(str, pair)], steps)
+            arguments = [text for pair in options.items() for text in map(str, pair)]
+            launcher.start_detached(folder, [*arguments, *["--secure"] * secure], steps)
             steps("", "")
             _show(read_status(folder), _hints(data, stop="trialstream down"))
         else:
-            stack = LocalStack(folder.path, ports=ports, prefix=prefix, partitions=partitions, on_step=steps)
+            stack = LocalStack(
+                folder.path, ports=ports, prefix=prefix, partitions=partitions, secure=secure, on_step=steps
+            )
             launcher.supervise(stack, lambda: _show(read_status(folder), _hints(data, stop="Ctrl-C")))
 
 
@@ -113,16 +134,36 @@ def status(
         raise typer.Exit(1)
 
 
-def env(data: Data = _DATA) -> None:
+def env(
+    data: Data = _DATA,
+    role: Annotated[
+        str | None, typer.Option(help="Role of the user, of servers that demand logins: see `trialstream rights`.")
+    ] = None,
+) -> None:
     """Print the settings of the servers as shell commands.
 
     Set them in a shell with: eval "$(trialstream env)"
     """
-    found = read_status(DataFolder(data))
+    folder = DataFolder(data)
+    found = read_status(folder)
     if found.state == "stopped":
         raise LocalStackError(f"nothing is running in {found.data}: start the servers with `trialstream up`")
-    for name, value in found.settings.items():
+    for name, value in _user_settings(folder, found, role).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _user_settings(folder: DataFolder, found: StackStatus, role: str | None) -> dict[str, str]:
+    """Return the settings of the user with a role, or those of all users of servers without logins."""
+    if not found.secured and role is None:
+        return found.settings
+    if not found.secured:
+        raise LocalStackError(f"--role: expected none, since the servers of {found.data} demand no logins")
+    if role not in ROLES:
+        raise LocalStackError(f"--role: expected one of {', '.join(ROLES)}, got {role!r}")
+    known = folder.read_settings()
+    assert known is not None
+    config = Security(folder.path).config(role, known.config(), known.ports)
+    return {name: value for name, value in environment(config).items() if name in found.settings or name in _LOGIN}
 
 
 def _effective_settings(
@@ -138,20 +179,23 @@ def _effective_settings(
     return ports, prefix or (known.prefix if known is not None else "trialstream")
 
 
-def _check_running_stack(found: StackStatus, ports: Ports, prefix: str) -> None:
+def _check_running_stack(found: StackStatus, ports: Ports, prefix: str, *, secure: bool) -> None:
     if found.state == "starting":
         raise LocalStackError(f"process {found.launcher} is still starting the servers of {found.data}: {found.step}")
     if ports != found.ports or prefix != found.settings["TRIALSTREAM_PREFIX"]:
         raise LocalStackError(
             f"the stack of {found.data} runs with other ports or another prefix: stop it first with `trialstream down`"
         )
+    if secure and not found.secured:
+        raise LocalStackError(f"the stack of {found.data} runs without logins: choose another folder with --data")
 
 
 def _hints(data: Path, *, stop: str) -> dict[str, str]:
     """Return the commands to type next."""
     option = "" if data == _DATA else f" --data {shlex.quote(str(data))}"
+    roles = {f"As {role}": f'eval "$(trialstream env{option} --role {role})"' for role in ROLES}
     return {
-        "To connect": f'eval "$(trialstream env{option})"',
+        **(roles if Security(data).exists else {"To connect": f'eval "$(trialstream env{option})"'}),
         "To stop": f"{stop}{option if stop.startswith('trialstream') else ''}",
     }
 

@@ -112,7 +112,7 @@ class Supervisor:
     async def _check(self) -> None:
         """Check the servers once for all workers, and reduce their number to that of the partitions."""
         await check_deployment(self._config)
-        partitions = (await ensure_topics(self._config)).partitions + 1  # and the registry's
+        partitions = (await ensure_topics(self._config, to_fold=True)).partitions + 1  # and the registry's
         if self._workers > partitions:
             reason = f"--workers {self._workers}: the log has {partitions} partitions, and more workers would be idle"
             self._log.warning("fewer_workers", workers=partitions, reason=reason)

@@ -6,6 +6,7 @@
 | `launcher`, `status` | the process that runs a stack; the state of a stack, for any process |
 | `kafka`, `mongo`, `consumer` | one server each |
 | `server`, `process` | a server as a child process; child processes |
+| `security`, `granting` | the secrets of a secured stack; the rights of its users |
 | `folder`, `private_folder`, `json_fields` | the data folder, a folder of this user alone, the fields of its files |
 | `binaries`, `ports` | the programs of the servers, and where they listen |
 | `die_with_parent`, `steps`, `errors` | small parts |

@@ -34,6 +34,11 @@ class Ports:
     mongo: int = 27017
 
     @property
+    def mtls(self) -> int:
+        """Port of the broker's listener for client certificates, which only a secured stack has."""
+        return self.controller + 1
+
+    @property
     def kafka_address(self) -> str:
         """`host:port` of the broker."""
         return f"{HOST}:{self.kafka}"
@@ -50,11 +55,12 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Return three random ports that are free."""
+        """Return random ports that are free, and so is the one after that of the controller."""
         found: list[int] = []
         while len(found) < 3:
             port = random.choice(_FREE)  # noqa: S311 - nothing secret
-            if port not in found and not _conflict(port):
+            taken = {each + next_to for each in found for next_to in (-1, 0, 1)}
+            if port not in taken and not _conflict(port) and not _conflict(port + 1):
                 found.append(port)
         return cls(*found)
 

@@ -20,10 +20,12 @@ from trialstream_console.local import binaries
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.errors import LocalStackError
 from trialstream_console.local.folder import DataFolder, LauncherRecord
+from trialstream_console.local.granting import grant_all
 from trialstream_console.local.kafka import KafkaServer
 from trialstream_console.local.mongo import MongoServer
 from trialstream_console.local.ports import Ports
 from trialstream_console.local.process import ProcessId
+from trialstream_console.local.security import Security
 from trialstream_console.local.server import Server
 from trialstream_console.local.steps import StepReport, ignore_steps
 
@@ -45,6 +47,7 @@ class LocalStack:
         consumer: The consumer service; can be controlled in the same way; not started if `consumer=False` is given.
         servers: All servers in the order of their start; empty before the first start.
         folder: The data folder.
+        security: The secrets of a secured stack, with the settings of each role; None for a plain one.
     """
 
     config: Config
@@ -60,6 +63,7 @@ class LocalStack:
         ports: Ports | None = None,
         prefix: str | None = None,
         partitions: int = 8,
+        secure: bool = False,
         on_step: StepReport = ignore_steps,
     ) -> None:
         """Initialize the stack; `start` starts the servers.
@@ -70,6 +74,8 @@ class LocalStack:
             ports: Ports of the servers. None: those of the last start in this folder, initially 9092, 9093 and 27017.
             prefix: Name of the topics and the database. None: that of the last start, initially `trialstream`.
             partitions: Partition count of the trials topic when it is created.
+            secure: Whether the servers encrypt, and demand logins and rights; so do they if they did at the last start.
+                `config` is then that of the launcher, which may do anything.
             on_step: Called with each step of starting and stopping.
         """
         self._temporary = data is None
@@ -78,6 +84,8 @@ class LocalStack:
             ports = ports or Ports.free()
         self.folder = DataFolder(data)
         self.servers: list[Server] = []
+        self.security: Security | None = None
+        self._secure = secure
         self._with_consumer = consumer
         self._ports = ports
         self._prefix = prefix
@@ -135,15 +143,19 @@ class LocalStack:
         self._record = LauncherRecord(launcher)
         if leftovers:
             self._report("Stopped servers left behind by a killed launcher", ", ".join(leftovers))
+        self.security = self._secrets()
         settings = self.folder.update_settings(
             kafka=binaries.KAFKA_VERSION, mongod=binaries.mongod_version(), ports=self._ports, prefix=self._prefix
         )
         class_path = binaries.kafka_class_path(self._report)
         folder, ports = self.folder.path, settings.ports
-        self.mongo = MongoServer(folder, ports)
-        self.kafka = KafkaServer(folder, ports, settings.cluster, class_path)
-        self.config = settings.config(self._partitions)
-        self.consumer = ConsumerService(folder, self.config)
+        self.mongo = MongoServer(folder, ports, self.security)
+        self.kafka = KafkaServer(folder, ports, settings.cluster, class_path, self.security)
+        self.config = consumers = settings.config(self._partitions)
+        if self.security is not None:
+            self.config = self.security.launcher(self.config, ports)
+            consumers = self.security.config("consume", self.config, ports)
+        self.consumer = ConsumerService(folder, consumers)
         self.servers = [self.mongo, self.kafka, self.consumer]
         for server in self.servers:
             server.on_change = self._write_record
@@ -151,14 +163,32 @@ class LocalStack:
         self.mongo.start()
         self._report(f"Starting Kafka {settings.kafka}")
         self.kafka.start()
+        if self.security is not None:
+            self._report("Granting the rights of the roles")
+            with start_blocking_portal() as portal:  # the caller's thread may already run an event loop
+                portal.call(grant_all, self.security, self.config)
         if self._with_consumer:
             self._report("Creating topics and indexes")
-            with start_blocking_portal() as portal:  # the caller's thread may already run an event loop
+            with start_blocking_portal() as portal:
                 portal.call(_create_topics_and_indexes, self.config)
             self._report(f"Starting {self.consumer.title}")
             self.consumer.start()
         self._record = LauncherRecord(launcher, ready=True)
         self._report("")
+
+    def _secrets(self) -> Security | None:
+        security = Security(self.folder.path)
+        if not security.exists:
+            if not self._secure:
+                return None
+            if self.folder.read_settings() is not None:
+                raise LocalStackError(
+                    f"data folder {self.folder.path}: expected a new folder for secured servers, got one of servers "
+                    "without logins: choose another folder with --data"
+                )
+            self._report("Making certificates and passwords")
+            security.create()
+        return security
 
     def _stop(self, error: str, on_step: StepReport = ignore_steps) -> None:
         try:

@@ -13,6 +13,7 @@ from trialstream_console.local.kafka import live_brokers
 from trialstream_console.local.mongo import is_primary
 from trialstream_console.local.ports import Ports
 from trialstream_console.local.process import ProcessId
+from trialstream_console.local.security import Security
 
 __all__ = ["ServerStatus", "StackStatus", "read_status"]
 
@@ -48,6 +49,7 @@ class StackStatus:
         settings: Environment variables for clients; empty if the stack was never started.
         ports: Ports of the servers.
         versions: Versions of the servers that wrote the data folder.
+        secured: Whether the servers demand logins; `settings` then lacks what differs between the roles.
     """
 
     data: str
@@ -59,6 +61,7 @@ class StackStatus:
     settings: dict[str, str] = field(default_factory=dict)
     ports: Ports | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    secured: bool = False
 
 
 def read_status(folder: DataFolder) -> StackStatus:
@@ -77,14 +80,25 @@ def read_status(folder: DataFolder) -> StackStatus:
         return StackStatus(data, "stopped" if running is None else "starting", error=error)
     variables = environment(known.config())
     settings = {name: variables[name] for name in _CLIENT_VARIABLES}
+    security = Security(folder.path) if Security(folder.path).exists else None
+    if security is not None:
+        del settings["TRIALSTREAM_MONGO"]
     versions = {"kafka": known.kafka, "mongod": known.mongod}
-    status = StackStatus(data, "stopped", error=error, settings=settings, ports=known.ports, versions=versions)
+    status = StackStatus(
+        data,
+        "stopped",
+        error=error,
+        settings=settings,
+        ports=known.ports,
+        versions=versions,
+        secured=security is not None,
+    )
     if record is None or running is None:
         return status
     servers = {
         name: ServerStatus(
             each.pid,
-            _server_state(name, each, known.ports) if name in running.servers else "dead",
+            _server_state(name, each, known.ports, security) if name in running.servers else "dead",
             str(folder.path / f"{name}.log"),
         )
         for name, each in record.servers.items()
@@ -98,11 +112,13 @@ def read_status(folder: DataFolder) -> StackStatus:
     return replace(status, state=state, step=step, launcher=record.launcher.pid, servers=servers)
 
 
-def _server_state(name: str, server: ProcessId, ports: Ports) -> Literal["ok", "silent"]:
+def _server_state(
+    name: str, server: ProcessId, ports: Ports, security: Security | None
+) -> Literal["ok", "silent"]:
     """Return the state of a server that runs; the consumer does not listen, so it is ok."""
     probes = {
-        "kafka": lambda: server.listens_on(ports.kafka) and live_brokers(ports.kafka) > 0,
-        "mongod": lambda: server.listens_on(ports.mongo) and is_primary(ports.mongo),
+        "kafka": lambda: server.listens_on(ports.kafka) and live_brokers(ports, security) > 0,
+        "mongod": lambda: server.listens_on(ports.mongo) and is_primary(ports.mongo, security),
     }
     with waiting_for(f"{name} to answer"):
         return "ok" if probes.get(name, lambda: True)() else "silent"

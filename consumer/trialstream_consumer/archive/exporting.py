@@ -9,11 +9,13 @@ from typing import TypeAlias
 
 import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 from trialstream.config import Config
-from trialstream.event_log.clients import open_admin, open_consumer
+from trialstream.event_log.clients import open_client, open_consumer
 from trialstream.event_log.ends import readable_ends
 from trialstream.event_log.notes import note_of, notes_of
 from trialstream.event_log.schemas import SchemaTopic
+from trialstream.event_log.topics import find_partitions
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SchemaError
 from trialstream_schemas.wire import events
@@ -157,11 +159,14 @@ def _logged_record(topic: str, record: _Record) -> LoggedRecord:
 async def _ends(consumer: AIOKafkaConsumer, config: Config) -> dict[TopicPartition, int]:
     """The offset after the last record of each partition, the registry first."""
     topics = [config.registry_topic, config.trials_topic]
-    async with open_admin(config) as admin:
-        if missing := {*topics, config.schemas_topic} - set(await admin.list_topics()):
-            raise ArchiveError(f"there is no log to export: Kafka at {config.kafka} has no topic {min(missing)}")
-        described = {each["topic"]: each["partitions"] for each in await admin.describe_topics(topics)}
-    partitions = [TopicPartition(topic, number) for topic in topics for number in range(len(described[topic]))]
+    async with open_client(config) as client:
+        counts = await find_partitions(client, [*topics, config.schemas_topic])
+        for name, count in counts.items():
+            if count is None:
+                raise TopicAuthorizationFailedError(name)
+            if not count:
+                raise ArchiveError(f"there is no log to export: Kafka at {config.kafka} has no topic {name}")
+    partitions = [TopicPartition(topic, number) for topic in topics for number in range(counts[topic] or 0)]
     for partition, begin in (await consumer.beginning_offsets(partitions)).items():
         if begin:
             raise LogMismatch(

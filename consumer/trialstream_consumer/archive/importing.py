@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from trialstream.config import Config
 from trialstream.event_log.clients import open_batch_producer
+from trialstream.event_log.diagnosis import missing_right
 from trialstream.event_log.topics import ensure_topics, partition_of, publish_schemas
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
@@ -134,8 +135,9 @@ async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: 
         _, missing = await asyncio.wait(sent, timeout=2 * _REQUEST_SECONDS)
     errors = [TimeoutError() if each in missing or each.cancelled() else each.exception() for each in sent]
     for error in filter(None, errors):
+        reason = missing_right(error, "Write") or f"{type(error).__name__}: {error}"
         raise KafkaUnavailable(
-            f"Kafka at {config.kafka} has not acknowledged all of {archive.file} ({type(error).__name__}: {error}): "
+            f"Kafka at {config.kafka} has not acknowledged all of {archive.file} ({reason}): "
             f"at least {acked} of {archive.records} records are in the log; run the import again, the fold skips "
             "repetitions"
         ) from error

@@ -20,7 +20,7 @@ from pymongo.monitoring import (
 from trialstream.config import Config
 from trialstream_schemas.errors import ConfigError, MongoUnavailable, TrialStreamError
 
-from trialstream_consumer.projection.client import CALL_SECONDS, mongo_client, mongo_errors
+from trialstream_consumer.projection.client import mongo_client, mongo_errors
 
 __all__ = ["check_deployment", "problem"]
 
@@ -30,6 +30,8 @@ Hello: TypeAlias = Mapping[str, Any]
 # MongoDB 5.0: the first version with snapshot reads, by which histories are read. Transactions are older: replica sets
 # have them since 4.0, mongos since 4.2.
 _MIN_WIRE_VERSION = 13
+# Time to find a primary: the error of a server that refuses this client comes within five seconds.
+_CHECK_SECONDS = 4.0
 
 
 async def check_deployment(config: Config) -> None:
@@ -43,7 +45,7 @@ async def check_deployment(config: Config) -> None:
         MongoUnavailable: No server answered, or the replica set has no primary or is not initiated.
     """
     answers = _Answers()
-    client = mongo_client(config, timeoutMS=int(CALL_SECONDS * 1000), event_listeners=[answers])
+    client = mongo_client(config, timeoutMS=int(_CHECK_SECONDS * 1000), event_listeners=[answers])
     options: Any = client.options  # the driver's stubs declare a method
     try:
         async with mongo_errors(client):

@@ -41,7 +41,7 @@ async def open_replay(config: Config, target: Target, workers: int) -> AsyncIter
         MongoUnavailable: MongoDB did not answer.
     """
     await check_deployment(config)
-    log = await ensure_topics(config)
+    log = await ensure_topics(config, to_fold=True)
     async with Catalog(config) as catalog:
         live = await catalog.live_store()
         await live.ownership.check_log(log)

@@ -27,7 +27,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
-from trialstream.event_log.diagnosis import kafka_trouble
+from trialstream.event_log.diagnosis import Operation, kafka_trouble
 from trialstream.event_log.screening import screen_fetches
 from trialstream.kafka_security import check_token
 from trialstream.waiting import waiting_for
@@ -45,6 +45,7 @@ __all__ = [
     "open_client",
     "open_consumer",
     "open_producer",
+    "raise_group_error",
     "stop_consumer",
     "stop_producer",
     "waits_for_kafka",
@@ -80,34 +81,39 @@ _STOP_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def kafka_errors(config: Config) -> AsyncIterator[None]:
+async def kafka_errors(config: Config, operation: Operation = "Read") -> AsyncIterator[None]:
     """Translate the errors of aiokafka that the block raises, and time limits that it exceeds.
+
+    Args:
+        config: Where Kafka is.
+        operation: What the block does with topics, for the message if it may not.
 
     Raises:
         KafkaUnavailable: A request to Kafka failed; the message has the addresses, the step that failed (DNS,
-            connection, TLS or authentication), and what to do.
+            connection, TLS, authentication or authorization), and what to do.
     """
     try:
         yield
     except TrialStreamError:  # some are a TimeoutError
         raise
     except (KafkaError, TimeoutError) as error:
-        raise KafkaUnavailable(await kafka_trouble(config, error)) from error
+        raise KafkaUnavailable(await kafka_trouble(config, error, operation)) from error
 
 
 @asynccontextmanager
-async def open_client(config: Config) -> AsyncIterator[AIOKafkaClient]:
+async def open_client(config: Config, operation: Operation = "Read") -> AsyncIterator[AIOKafkaClient]:
     """A client that only sends requests, for one block: the fewest connections.
 
     Args:
         config: Where Kafka is.
+        operation: As for `kafka_errors`.
 
     Raises:
         KafkaUnavailable: No broker answered, or a request in the block failed.
     """
     client = AIOKafkaClient(**config.kafka_client())
     screen_fetches(client)
-    async with kafka_errors(config):
+    async with kafka_errors(config, operation):
         try:
             await _bootstrap(client, config)
             yield client
@@ -264,6 +270,21 @@ def group_consumer(config: Config, instance: str | None = None, **settings: Any)
     )
 
 
+def raise_group_error(consumer: AIOKafkaConsumer) -> None:
+    """Raise the error by which the consumer cannot be a member of its group.
+
+    aiokafka raises it at fetches only, and tries again after each: a member that gets no partitions fetches nothing.
+
+    Args:
+        consumer: A started consumer of `group_consumer`.
+
+    Raises:
+        KafkaError: The group cannot be joined, for lack of a right for example.
+    """
+    if consumer._coordinator is not None:  # noqa: SLF001
+        consumer._coordinator.check_errors()  # noqa: SLF001
+
+
 def leave_on_stop(consumer: AIOKafkaConsumer) -> None:
     """Let a static member leave the group when it is stopped.
 
@@ -288,7 +309,7 @@ async def open_producer(config: Config) -> AsyncIterator[AIOKafkaProducer]:
     """
     # 5 ms of linger: records sent in a row, like the schemas of a version, go in one request.
     producer = AIOKafkaProducer(**config.kafka_client(), acks="all", linger_ms=5)
-    async with kafka_errors(config):
+    async with kafka_errors(config, "Write"):
         try:
             await producer.start()
             yield producer
@@ -327,7 +348,7 @@ async def open_batch_producer(config: Config, request_seconds: float) -> AsyncIt
         KafkaUnavailable: No broker answered, or a request in the block failed.
     """
     producer = batch_producer(config, request_seconds)
-    async with kafka_errors(config):
+    async with kafka_errors(config, "Write"):
         try:
             with waiting_for(f"Kafka at {config.kafka}"):
                 await producer.start()
@@ -366,7 +387,7 @@ async def open_admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
         KafkaUnavailable: No broker answered, or a request in the block failed.
     """
     admin = AIOKafkaAdminClient(**config.kafka_client())
-    async with kafka_errors(config):
+    async with kafka_errors(config, "Create"):
         try:
             await admin.start()
             yield admin

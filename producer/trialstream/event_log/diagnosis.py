@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
@@ -14,15 +16,18 @@ from aiokafka.errors import (
     NodeNotReadyError,
     RequestTimedOutError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
 from trialstream.config import Config
-from trialstream.diagnosis import STEP_SECONDS, Fault, address, connection_fault, describe, tls_fault
+from trialstream.diagnosis import RIGHTS, STEP_SECONDS, Fault, address, connection_fault, describe, tls_fault
 from trialstream.kafka_security import TokenError, check_token
 
-__all__ = ["kafka_trouble"]
+__all__ = ["Operation", "kafka_trouble", "missing_right"]
+
+Operation: TypeAlias = Literal["Create", "Describe", "Read", "Write"]
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
 # Errors after which servers are tried again, step by step; other errors are answers of a broker.
@@ -31,7 +36,25 @@ _CREDENTIALS = "kafka_sasl_username, kafka_sasl_password and kafka_sasl_mechanis
 _TLS_SETTINGS = ("kafka_security_protocol", "kafka_ssl_cafile", "kafka_ssl_certfile")
 
 
-async def kafka_trouble(config: Config, error: Exception) -> str:
+def missing_right(error: BaseException, operation: Operation) -> str:
+    """Name the right whose lack an error reports; empty for other errors.
+
+    Args:
+        error: An error of aiokafka.
+        operation: The operation that was refused: the error names the resource only.
+    """
+    name = error.args[0] if error.args else "?"
+    if isinstance(error, TopicAuthorizationFailedError):
+        names = name if isinstance(name, (set, frozenset, list, tuple)) else [name]
+        return f"this user lacks the right {operation} on topic {', '.join(sorted(map(str, names)))}: {RIGHTS}"
+    if isinstance(error, GroupAuthorizationFailedError):
+        return f"this user lacks the right Read on group {name}: {RIGHTS}"
+    if isinstance(error, ClusterAuthorizationFailedError):
+        return f"this user lacks a right on the cluster ({operation}): {RIGHTS}"
+    return ""
+
+
+async def kafka_trouble(config: Config, error: Exception, operation: Operation = "Read") -> str:
     """Describe why Kafka cannot be used: for each server that fails, the step at which it does, and the reason.
 
     The brokers that Kafka advertises are tried too, since clients connect to these.
@@ -39,8 +62,11 @@ async def kafka_trouble(config: Config, error: Exception) -> str:
     Args:
         config: Where Kafka is.
         error: The error of the client.
+        operation: What the client did, if a right was missing.
     """
     faults: dict[str, Fault | None] = {}
+    if right := missing_right(error, operation):
+        faults[config.kafka] = Fault("authorization", right)
     if isinstance(error, _UNREACHABLE) or type(error) is KafkaError:
         hosts = sorted((host, port) for host, port, _ in collect_hosts(config.kafka))
         found = await asyncio.gather(*(_server_fault(config, host, port) for host, port in hosts))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import LeaderNotAvailableError, for_code
+from aiokafka.errors import LeaderNotAvailableError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -76,6 +76,8 @@ async def fetch(
         client.add_topic(partition.topic)
         await client.force_metadata_update()
         leader = client.cluster.leader_for_partition(partition)
+        if partition.topic in client.cluster.unauthorized_topics:
+            raise TopicAuthorizationFailedError(partition.topic)
         if leader is None or leader < 0:
             raise LeaderNotAvailableError(f"{partition.topic}/{partition.partition}")
     wanted = [(partition.topic, [(partition.partition, offset, max_bytes)])]
@@ -84,7 +86,10 @@ async def fetch(
     [(_, [(_, code, end, stable, *_, data)])] = response.topics
     if code:
         client.force_metadata_update()  # the leader may have changed
-        raise for_code(code)(f"{partition.topic}/{partition.partition} at offset {offset}")
+        error = for_code(code)
+        if error is TopicAuthorizationFailedError:
+            raise error(partition.topic)
+        raise error(f"{partition.topic}/{partition.partition} at offset {offset}")
     records: list[StoredRecord] = []
     position = offset
     batches = MemoryRecords(data or b"")

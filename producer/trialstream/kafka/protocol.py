@@ -337,6 +337,8 @@ class LoggingProtocol(ReadingProtocol):
         by_level = {"acked": waits.wait_acked, "folded": waits.wait_folded, "spooled": waits.wait_spooled}
         if level not in by_level:
             raise InvalidValue(f"level: expected {', '.join(map(repr, by_level))}, got {level!r}")
+        if level == "folded" and not session.config.offline:
+            session.check_online()
         await session.lifecycle.call(waits.wait_spooled if session.config.offline else by_level[level], seconds)
 
 
@@ -352,7 +354,8 @@ class KafkaProtocol(LoggingProtocol):
     """
 
     def __init__(self, config: Config, *, timeout: float = 30.0) -> None:
-        driver_options(config)  # checks them
+        if config.mongo:
+            driver_options(config)  # checks them
         if not config.offline:
             config.kafka_client()  # reads the certificates
         if config.offline or config.spool == "always":  # every event goes to disk

@@ -45,14 +45,14 @@ class KafkaAndMongo:
     """The servers that the settings name.
 
     Args:
-        config: Where they are; `offline` leaves both out.
+        config: Where they are; `offline` leaves both out, and an empty `mongo` the second one.
         timeout: Maximum duration of any wait, seconds.
     """
 
     def __init__(self, config: Config, timeout: float) -> None:
         self._config = config
         self._make_reader: Callable[[], Reader] = OfflineReader
-        if not config.offline:
+        if config.can_read:
             from trialstream.reading.mongo import MongoReader  # noqa: PLC0415 (heavy)
 
             self._make_reader = lambda: MongoReader(config, timeout)

@@ -148,6 +148,8 @@ class Session:
 
     async def _check_projection(self, log: Awaitable[str]) -> None:
         """Check that the projection was folded from the log to which events are sent, if MongoDB answers."""
+        if not self.config.mongo:
+            return
         try:
             await self._reader.check_log(log)
         except MongoUnavailable as error:  # checked later, by each read
@@ -234,23 +236,34 @@ class Session:
 
     @property
     def requests_outcomes(self) -> bool:
-        """Whether a creation waits for its outcome: Kafka was reached, or `sync_writes` is set.
+        """Whether a creation waits for its outcome: Kafka was reached and there is a MongoDB, or `sync_writes` is set.
 
         Raises:
             ProtocolClosed: The protocol is not open.
         """
-        return self.has_connected or self.config.sync_writes
+        return (self.has_connected and self.config.can_read) or self.config.sync_writes
 
     @property
     def reader(self) -> Reader:
         """See `ReadSession.reader`."""
-        self._check_online()
+        self.check_online()
         return self._reader
 
-    def _check_online(self) -> None:
+    def check_online(self) -> None:
+        """Check that the protocol can read.
+
+        Raises:
+            Offline: The protocol works without servers, or without MongoDB.
+            ProtocolClosed: The protocol is not open.
+        """
         self.lifecycle.check_open()
         if self.config.offline:
             raise Offline("the protocol works offline: it can log, and create trials, but neither read nor claim")
+        if not self.config.mongo:
+            raise Offline(
+                "mongo: expected a URI, got an empty text: without MongoDB the protocol can log, and create trials, "
+                "but neither read, claim nor wait for the fold; set TRIALSTREAM_MONGO"
+            )
 
     # --- Logging
 
@@ -305,9 +318,9 @@ class Session:
         """Send a request and wait for its outcome; further errors as for `Requests.request`.
 
         Raises:
-            Offline: The protocol works without servers.
+            Offline: The protocol works without servers, or without MongoDB.
         """
-        self._check_online()
+        self.check_online()
         return await self.lifecycle.call(self._requests.request, event)
 
     async def claim(self, query: CandidateQuery, event: SubjectEvent) -> Decision:
@@ -324,7 +337,7 @@ class Session:
                 await self.waits.wait_folded(remaining(self.timeout), latest=latest)
                 return await read()
 
-        self._check_online()
+        self.check_online()
         return await self.lifecycle.call(read_folded)
 
     def remember(self, collection: Collection, *uids: str) -> None:
@@ -342,7 +355,7 @@ class Session:
             ItemNotFound: The subject does not exist.
             ProtocolClosed: The protocol is not open.
         """
-        reader = self._reader if self.has_connected else None
+        reader = self._reader if self.has_connected and self.config.can_read else None
         await self.subjects.require(collection, uid, message, reader=reader, was_created=was_created)
 
     async def require_trial(self, trial: Trial) -> None:

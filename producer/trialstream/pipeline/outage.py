@@ -22,8 +22,8 @@ _CHECK_SECONDS = 0.5
 class OutageWatch:
     """Warns once in each outage. Lives in one event loop.
 
-    An outage begins when a partition with events has waited 10 s for an acknowledgement. It ends when all events that
-    waited at its warning are acknowledged or dropped.
+    An outage begins when a partition with events has waited 10 s for an acknowledgement, or when this user turns out to
+    lack the right to send them. It ends when all events that waited at its warning are acknowledged or dropped.
 
     Args:
         config: Where Kafka is.
@@ -31,6 +31,7 @@ class OutageWatch:
         folder: Folder of the spool; None without one.
         reason: Returns why the last attempt to send failed; empty if it did not fail.
         warn: Warns the user, from this event loop.
+        missing_right: Returns the right that this user lacks; empty if it lacks none, as far as is known.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class OutageWatch:
         folder: Path | None,
         reason: Callable[[], str],
         warn: Callable[[str], object],
+        missing_right: Callable[[], str] = str,
     ) -> None:
         self._config = config
         self._backlog = backlog
         self._folder = folder
         self._reason = reason
         self._warn = warn
+        self._missing_right = missing_right
         # During an outage: the number in the backlog of the first event after its warning.
         self._outage: int | None = None
         self._stopped = False
@@ -64,18 +67,24 @@ class OutageWatch:
         if self._outage is not None:
             if self._backlog.is_acked(self._outage):
                 self._outage = None
-        elif not self._stopped and self._backlog.stalled_seconds() >= _WARN_SECONDS:
+        elif not self._stopped and (self._missing_right() or self._backlog.stalled_seconds() >= _WARN_SECONDS):
             self._outage = self._backlog.next_number
             self._warn(self._message())
 
     def _message(self) -> str:
         found = self._backlog.statistics()
+        if right := self._missing_right():
+            refusal = f"Kafka at {self._config.kafka} refuses events: {right}"
+            return f"trialstream: {refusal}; {found.queued} wait {self._fate('the right is granted')}"
         since = datetime.now(UTC) - timedelta(seconds=self._backlog.stalled_seconds())
-        if self._folder is None:
-            fate = "in memory and are sent when it answers; without a spool they are lost if the process ends before"
-        else:
-            fate = f"({found.spooled} of them in the spool {self._folder}) and are sent when it answers"
         return (
             f"trialstream: Kafka at {self._config.kafka} has not acknowledged events for {_WARN_SECONDS:g} s, since "
-            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): {found.queued} events wait {fate}"
+            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): {found.queued} events wait "
+            f"{self._fate('it answers')}"
         )
+
+    def _fate(self, end: str) -> str:
+        if self._folder is None:
+            return f"in memory and are sent when {end}; without a spool they are lost if the process ends before"
+        spooled = self._backlog.statistics().spooled
+        return f"({spooled} of them in the spool {self._folder}) and are sent when {end}"

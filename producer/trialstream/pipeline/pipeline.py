@@ -57,7 +57,7 @@ class Pipeline:
         backlog: The events.
         refusals: The events that Kafka has refused.
         watermark: The events that a read must wait for.
-        log_id: Id of the log; empty until the pipeline is connected.
+        log_id: Id of the log; empty until the pipeline is connected, and if it may not read the registry.
     """
 
     def __init__(
@@ -82,7 +82,12 @@ class Pipeline:
         self.refusals = Refusals(self.backlog, spool, self._progress, warn, halts=halts)
         self._sender = Sender(config, self.backlog, self._wake_sender, self._progress, self.refusals)
         self._outages = OutageWatch(
-            config, self.backlog, None if spool is None else spool.folder, lambda: self._sender.last_error, warn
+            config,
+            self.backlog,
+            None if spool is None else spool.folder,
+            lambda: self._sender.last_error,
+            warn,
+            lambda: self._sender.missing_right,
         )
         self._spiller: Spiller | None = None
         if spool is not None:
@@ -141,7 +146,7 @@ class Pipeline:
                 each.cancel()
         self._partitions, self.log_id = found.partitions, found.log
         self._sender.log = found.log
-        if self._spool is not None:
+        if self._spool is not None and found.log:
             self._spool.set_log(found.log)
         self.backlog.connect(self._route)
         if self._spool is None:
@@ -192,6 +197,11 @@ class Pipeline:
     def has_connected(self) -> bool:
         """Whether Kafka was reached, at the start or since."""
         return self.backlog.has_connected
+
+    @property
+    def missing_right(self) -> str:
+        """The right that this user lacks to send the events that wait; empty if it lacks none, as far as is known."""
+        return self._sender.missing_right
 
     @property
     def stuck(self) -> bool:

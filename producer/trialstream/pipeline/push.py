@@ -182,7 +182,7 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
     )
     pipeline.backlog.adopt(segments)
     await pipeline.connect(_STALL_SECONDS)
-    if others := logs - {"", pipeline.log_id}:
+    if pipeline.log_id and (others := logs - {"", pipeline.log_id}):
         raise LogMismatch(
             f"spool {spool.folder} belongs to log {others.pop()}, but {config.trials_topic} of Kafka at {config.kafka} "
             f"belongs to log {pipeline.log_id}: set TRIALSTREAM_KAFKA to the Kafka of that log"

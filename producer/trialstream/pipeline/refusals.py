@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import anyio
-from trialstream_schemas.errors import InvalidValue, SchemaError, SpoolError
+from trialstream_schemas.errors import InvalidValue, SchemaError, SpoolError, TrialStreamError
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent
 
@@ -71,7 +71,7 @@ class Refusals:
         # Partitions are sent at the same time, and a file takes one event at a time.
         self._writing = anyio.Lock()
         # By request: called with the error if an event of the request is refused. Tasks may share a request.
-        self._callers: dict[str, list[Callable[[InvalidValue], None]]] = {}
+        self._callers: dict[str, list[Callable[[TrialStreamError], None]]] = {}
         # Numbers of events that were written to a file, that are lost, and that no warning has counted.
         self._kept = self._lost = self._unreported = 0
         # Time of the next warning at the earliest (monotonic clock).
@@ -98,20 +98,31 @@ class Refusals:
         for fail in callers:
             fail(InvalidValue(f"{what}: nothing was logged; log less, or raise max.message.bytes of the topic"))
 
+    def fail(self, requests: Iterable[str | None], error: TrialStreamError) -> None:
+        """Raise an error for the callers of requests, whose events stay queued.
+
+        Args:
+            requests: Ids of the requests; None for events that are no requests.
+            error: The error.
+        """
+        for fail in [each for request in requests for each in self._callers.get(request or "", ())]:
+            fail(error)
+
     @contextmanager
     def raised_for(self, request: str) -> Iterator[None]:
-        """Cancel the block if the event of a request is refused.
+        """Cancel the block if the event of a request is refused, or cannot be sent for lack of a right.
 
         Args:
             request: Id of the request.
 
         Raises:
+            CommitTimeout: This user lacks a right; the event stays queued.
             InvalidValue: The event was refused.
         """
-        refused: list[InvalidValue] = []
+        refused: list[TrialStreamError] = []
         with anyio.CancelScope() as scope:
 
-            def fail(error: InvalidValue) -> None:
+            def fail(error: TrialStreamError) -> None:
                 refused.append(error)
                 scope.cancel()
 

@@ -27,12 +27,14 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RequestTimedOutError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamError
 
 from trialstream.config import Config
 from trialstream.event_log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
+from trialstream.event_log.diagnosis import missing_right
 from trialstream.event_log.identity import check_identity
 from trialstream.event_log.topics import Route
 from trialstream.pipeline.backlog import Backlog
@@ -58,8 +60,9 @@ _CHECK_SECONDS = 1.0
 # Maximum duration of a check, and the pause after one that took longer: reads also work while Kafka hangs.
 _ANSWER_SECONDS = 1.0
 _UNCHECKED_SECONDS = 10.0
-# The broker has read the batch, and has not added it to the log.
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+# The broker has answered, and has not added the batch to the log.
+_NOT_TAKEN = (*_TOO_LARGE, TopicAuthorizationFailedError)
 
 
 class Sender:
@@ -94,6 +97,8 @@ class Sender:
         # By partition: the last answer of a broker, if it has refused the batch, and time alone does not change that.
         self._refused: dict[Route, str] = {}
         self.log = ""
+        # By partition: the right that this user lacks, as the last attempt has shown.
+        self._missing_rights: dict[Route, str] = {}
         # Why nothing more is sent; empty while the topics belong to the log.
         self._mismatch = ""
         # The offsets that were acknowledged before the last check of the log; the time of the next check, and its
@@ -110,6 +115,11 @@ class Sender:
     def refused(self) -> str:
         """Why a broker refuses a batch, other than for its size, whatever time passes; empty if none does."""
         return next(iter(self._refused.values()), "")
+
+    @property
+    def missing_right(self) -> str:
+        """The right that this user lacks to send the events that wait; empty if it lacks none, as far as is known."""
+        return next(iter(self._missing_rights.values()), "")
 
     async def run(self, seal: Callable[[float], float]) -> None:
         """Send until cancelled.
@@ -138,11 +148,14 @@ class Sender:
             timeout: Seconds.
 
         Raises:
-            CommitTimeout: Some of these entries were not acknowledged within the timeout; they stay queued.
+            CommitTimeout: Some of these entries were not acknowledged within the timeout, or this user lacks the right
+                to send them; they stay queued.
             LogMismatch: The topics belong to another log than before; the entries stay queued.
         """
         with anyio.move_on_after(timeout):
             while not self._backlog.is_acked(number) and not self._mismatch:
+                if self.missing_right:
+                    raise CommitTimeout(self._not_sent())
                 await self._progress.wait()
             if self._mismatch:
                 raise LogMismatch(self._mismatch)
@@ -151,6 +164,10 @@ class Sender:
             f"Kafka at {self._config.kafka} has not acknowledged {self._backlog.statistics().queued} events in "
             f"{timeout:g} s; they stay queued" + (f" (last error: {self.last_error})" if self.last_error else "")
         )
+
+    def _not_sent(self) -> str:
+        queued = self._backlog.statistics().queued
+        return f"Kafka at {self._config.kafka} refuses {queued} events: {self.missing_right}; they stay queued"
 
     async def check_log(self, offsets: dict[Route, int]) -> None:
         """Check that the topics still belong to the log, if entries were acknowledged since the last check.
@@ -217,6 +234,7 @@ class Sender:
                     self._refused.pop(route, None)
                     if _is_refusal(error):
                         self._refused[route] = self._errors[route]
+                    self._note_right(route, entries, missing_right(error, "Write"))
                     logger.debug("sending to %s failed: %s", route, self._errors[route])
                     await anyio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                     failures += 1
@@ -224,11 +242,22 @@ class Sender:
                 failures = 0
                 self._errors.pop(route, None)
                 self._refused.pop(route, None)
+                self._missing_rights.pop(route, None)
                 self._backlog.acked(route, count, end)
                 self._progress.notify()
         finally:
             # An entry that was queued after the last check has set the wake-up, so `run` starts a new task for it.
             self._sending.discard(route)
+
+    def _note_right(self, route: Route, entries: list[Entry], right: str) -> None:
+        """Note whether an attempt has failed for lack of a right; waits then end, since it may be missing for long."""
+        is_new = right and route not in self._missing_rights
+        self._missing_rights.pop(route, None)
+        if right:
+            self._missing_rights[route] = right
+            self._refusals.fail((each.request for each in entries), CommitTimeout(self._not_sent()))
+        if is_new:
+            self._progress.notify()
 
     def _encode_first(self, route: Route, max_bytes: int) -> list[Entry]:
         """Encode the first entries of a partition; drop an entry that cannot be encoded.
@@ -273,7 +302,7 @@ class Sender:
             if future.cancelled():
                 raise KafkaConnectionError("the producer was stopped")
             metadata: Any = future.result()
-        except _TOO_LARGE:
+        except _NOT_TAKEN:
             raise
         except BaseException:
             # The batch may have arrived or not. Its connection is closed before the batch is sent again over a new one,
@@ -309,6 +338,8 @@ def _reason(error: BaseException) -> str:
     """Why an attempt to send has failed, for messages."""
     if isinstance(error, (TimeoutError, RequestTimedOutError)):
         return "no answer"
+    if right := missing_right(error, "Write"):
+        return right
     # The text of an error of aiokafka begins with the name of its class.
     return str(error) if isinstance(error, (KafkaError, TrialStreamError)) else f"{type(error).__name__}: {error}"
 

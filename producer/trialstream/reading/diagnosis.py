@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 from typing import Any
 
@@ -12,9 +13,9 @@ from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailu
 from pymongo.server_description import ServerDescription
 from trialstream_schemas.model.reasons import shortened
 
-from trialstream.diagnosis import Fault, address, connection_fault, describe, tls_fault
+from trialstream.diagnosis import RIGHTS, Fault, address, connection_fault, describe, tls_fault
 
-__all__ = ["BSON_ERRORS", "mongo_address", "mongo_message", "mongo_trouble"]
+__all__ = ["BSON_ERRORS", "is_refusal", "known_refusal", "mongo_address", "mongo_message", "mongo_trouble"]
 
 BSON_ERRORS = (BSONError, OverflowError, UnicodeError, struct.error, RecursionError)
 """What the driver raises, besides its own errors, for a document or a query that BSON cannot hold.
@@ -26,7 +27,21 @@ levels.
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_MONGO"
 # MongoDB's error codes: AuthenticationFailed, UserNotFound, Unauthorized, and that of Atlas.
-_REFUSED = (18, 11, 13, 8000)
+_UNAUTHORIZED = 13
+_REFUSED = (18, 11, _UNAUTHORIZED, 8000)
+# The message quotes the whole command, with all its values.
+_LACKING = re.compile(r"not authorized on (\S+) to execute command \{ (\w+): (?:\"([^\"]*)\")?")
+# By command, the actions that it needs; of other commands, the action has the name of the command.
+_ACTIONS = {
+    "aggregate": "find",
+    "count": "find",
+    "create": "createCollection",
+    "createIndexes": "createIndex",
+    "delete": "remove",
+    "drop": "dropCollection",
+    "findAndModify": "find, insert and update",
+    "update": "insert and update",
+}
 _TLS_OPTIONS = ("tls=true, tlsCAFile and tlsCertificateKeyFile in TRIALSTREAM_MONGO",)
 
 
@@ -60,12 +75,37 @@ async def mongo_trouble(client: AsyncIOMotorClient[Any], error: PyMongoError) ->
     return describe(f"MongoDB at {all_names}", faults, f"{type(error).__name__}: {mongo_message(error)}", _REMEDY)
 
 
+def is_refusal(error: Exception | None) -> bool:
+    """Whether MongoDB refuses the user, or lacks a right that the request needs: a retry would fail too.
+
+    Args:
+        error: The driver's error.
+    """
+    return isinstance(error, OperationFailure) and error.code in _REFUSED
+
+
+def known_refusal(client: AsyncIOMotorClient[Any]) -> Exception | None:
+    """Return the error by which all servers have refused the user of a client; None if one has not.
+
+    After it, the driver waits for the next heartbeat of a server, up to ten seconds, before it tries again.
+
+    Args:
+        client: The client.
+    """
+    errors = [each.error for each in _servers(client)]
+    return errors[0] if errors and all(map(is_refusal, errors)) else None
+
+
 def _refusal(error: Exception | None) -> Fault | None:
     """Return the fault of an error by which MongoDB refuses a user; None for other errors."""
     if isinstance(error, OperationFailure) and error.code in _REFUSED:
-        return Fault(
-            "authentication", f"{mongo_message(error)}: check user, password and authSource in TRIALSTREAM_MONGO"
-        )
+        message = mongo_message(error)
+        if found := _LACKING.match(message):
+            database, command, collection = found.groups()
+            place = f"{database}.{collection}" if collection else database
+            right = _ACTIONS.get(command, command)
+            return Fault("authorization", f"this user lacks the right {right} on {place} (for {command}): {RIGHTS}")
+        return Fault("authentication", f"{message}: check user, password and authSource in TRIALSTREAM_MONGO")
     return None
 
 

@@ -42,7 +42,7 @@ from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config
 from trialstream.reading.budget import remaining, timed_out
-from trialstream.reading.diagnosis import BSON_ERRORS, mongo_message, mongo_trouble
+from trialstream.reading.diagnosis import BSON_ERRORS, is_refusal, known_refusal, mongo_message, mongo_trouble
 
 __all__ = ["Database", "Document", "LiveProjection", "SyncDatabase"]
 
@@ -75,6 +75,8 @@ async def _reading_errors(timeout: float, client: AsyncIOMotorClient[Document]) 
             addresses and the step that failed (DNS, connection, TLS or authentication).
     """
     try:
+        if refusal := known_refusal(client):
+            raise refusal
         with anyio.move_on_after(remaining(timeout) + _GRACE_SECONDS) as scope:
             yield
         if scope.cancelled_caught:
@@ -131,6 +133,19 @@ class LiveProjection:
         """Time that is left to a request of this call in MongoDB, milliseconds; every request passes it on."""
         seconds = max(remaining(self._timeout), min(self._timeout, _LEAST_SECONDS))
         return max(1, int(min(1000 * seconds, _MAX_TIME_MS)))
+
+    def raise_refusal(self) -> None:
+        """Raise the error by which MongoDB has refused this user, instead of a wait for its next heartbeat.
+
+        Raises:
+            PyMongoError: That error.
+        """
+        if refusal := known_refusal(self._client):
+            raise refusal
+
+    async def translated(self, error: PyMongoError) -> MongoUnavailable:
+        """Translate an error of a request that MongoDB refuses."""
+        return MongoUnavailable(await mongo_trouble(self._client, error))
 
     def errors(self) -> AbstractAsyncContextManager[None]:
         """End requests that take too long, and translate the errors of the MongoDB driver: see `_reading_errors`."""
@@ -238,7 +253,9 @@ class LiveProjection:
                     found = await read(database)
                 except ServerSelectionTimeoutError:
                     raise
-                except PyMongoError:  # the database may have been dropped during the read
+                except PyMongoError as error:  # the database may have been dropped during the read
+                    if is_refusal(error):
+                        raise
                     if not await self.refresh() and database is self.database:
                         raise
                 else:
@@ -270,7 +287,9 @@ class LiveProjection:
                     found, changed = await asyncio.gather(run_driver(partial(query, database.delegate)), self.refresh())
                 except ServerSelectionTimeoutError:
                     raise
-                except PyMongoError:  # the database may have been dropped during the read
+                except PyMongoError as error:  # the database may have been dropped during the read
+                    if is_refusal(error):
+                        raise
                     if not await self.refresh() and database is self.database:
                         raise
                 else:

@@ -49,8 +49,9 @@ from trialstream.reading.values import value_fields
 __all__ = ["MongoReader"]
 
 
-# Time to find a server, unless the protocol's timeout is shorter: a replica set elects a new primary within it.
-_SELECTION_SECONDS = 5.0
+# Time to find a server, unless the protocol's timeout is shorter: a replica set elects a new primary within it, and the
+# error of a server that refuses this client comes within five seconds.
+_SELECTION_SECONDS = 4.0
 _CLOSE_SECONDS = 1.0
 # A run starts without MongoDB too, so the check of its log may not hold it up.
 _CHECK_SECONDS = 1.0

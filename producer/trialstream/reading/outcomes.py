@@ -10,12 +10,13 @@ import logging
 
 import anyio
 from pymongo.errors import PyMongoError
-from trialstream_schemas.errors import LogMismatch
+from trialstream_schemas.errors import LogMismatch, MongoUnavailable, TrialStreamError
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_from_document
 from trialstream_schemas.storage.outcomes import stored_outcome, stored_outcome_ids
 
 from trialstream.reading.budget import remaining
+from trialstream.reading.diagnosis import is_refusal
 from trialstream.reading.live import Document, LiveProjection
 from trialstream.reading.pieces import pieces
 from trialstream.reading.polling import is_refresh_due, pause
@@ -53,7 +54,7 @@ class DecisionPoller:
         self._waiting: dict[str, _Pending] = {}
         self._polls = 0
         # Why outcomes cannot be read, for callers that are woken without one.
-        self._mismatch = ""
+        self._error: TrialStreamError = MongoUnavailable()
         self._wake = anyio.Event()
 
     async def wait(self, id_: str, timeout: float) -> Decision | None:
@@ -68,6 +69,7 @@ class DecisionPoller:
 
         Raises:
             LogMismatch: The live projection was folded from another log.
+            MongoUnavailable: MongoDB refuses this user, or it lacks a right.
         """
         pending = self._waiting.setdefault(id_, _Pending())
         pending.callers += 1
@@ -77,7 +79,7 @@ class DecisionPoller:
             with anyio.move_on_after(remaining(timeout)):
                 await pending.ended.wait()
             if pending.found is None and pending.ended.is_set():
-                raise LogMismatch(self._mismatch)
+                raise type(self._error)(str(self._error))
             return pending.found
         finally:
             pending.callers -= 1
@@ -95,16 +97,22 @@ class DecisionPoller:
                 await anyio.sleep(pause(self._polls))
                 self._polls += 1
                 try:
+                    self._live.raise_refusal()
                     if await self._poll():
                         self._polls = 1
                     elif is_refresh_due(self._polls):
                         await self._live.refresh()
-                except PyMongoError:  # each caller has a deadline, and MongoDB may be back before it
+                except PyMongoError as error:  # each caller has a deadline, and MongoDB may be back before it
                     logger.debug("outcomes could not be read", exc_info=True)
+                    if is_refusal(error):
+                        self._end_waits(await self._live.translated(error))
                 except LogMismatch as error:  # the outcomes are folded elsewhere
-                    self._mismatch = str(error)
-                    for pending in self._waiting.values():
-                        pending.ended.set()
+                    self._end_waits(error)
+
+    def _end_waits(self, error: TrialStreamError) -> None:
+        self._error = error
+        for pending in self._waiting.values():
+            pending.ended.set()
 
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""

@@ -62,6 +62,8 @@ def check_uri(uri: str, **options: Any) -> None:
     """
     if _PLAIN.fullmatch(uri):
         return
+    if not uri:
+        raise ConfigError("mongo: expected a URI, got an empty text: set TRIALSTREAM_MONGO to read or to fold")
     from pymongo import MongoClient  # noqa: PLC0415 (heavy)
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 

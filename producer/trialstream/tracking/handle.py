@@ -52,9 +52,9 @@ class Connection:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def offline(self) -> bool:
-        """Whether all events go into the spool."""
-        return isinstance(self.place, Config) and self.place.offline
+    def can_read(self) -> bool:
+        """Whether documents can be read from the place."""
+        return isinstance(self.place, str) or self.place.can_read
 
     def make_protocol(self) -> LoggingProtocol:
         """Make a protocol that logs to the place.

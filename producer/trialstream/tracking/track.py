@@ -288,7 +288,7 @@ class track(_Block):  # noqa: N801 (used like a function)
         try:
             return read_mark(resume)
         except ItemNotFound:
-            if self._connection.offline:
+            if not self._connection.can_read:
                 raise
             found = await protocol.fetch_trials({"metadata.checkpoint.path": resume}, sort="-created", limit=1)
             if found:

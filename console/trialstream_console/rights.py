@@ -1,0 +1,169 @@
+"""Rights: what each role needs in Kafka and in MongoDB, and the commands that grant it.
+
+A role is a kind of program or command, which gets a user of its own. The table `ROLES` is what `trialstream rights`
+prints, what the secured local stack grants, and what the tests take away right by right (docs/rights.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from trialstream.config import Config
+
+__all__ = ["ROLES", "KafkaRight", "Operation", "Role", "grants", "mongo_role"]
+
+Operation: TypeAlias = Literal["Read", "Write", "Create", "Describe"]
+Resource: TypeAlias = Literal["trials", "registry", "schemas", "group"]
+Where: TypeAlias = Literal["home", "rebuilt", "verify"]
+
+
+class KafkaRight(NamedTuple):
+    """An operation on a topic or on the consumer group. `Read` and `Write` include `Describe`.
+
+    Attributes:
+        operation: The operation.
+        resource: The topic of that name (`<prefix>.trials` for `trials`), or the consumer group.
+    """
+
+    operation: Operation
+    resource: Resource
+
+    @property
+    def kind(self) -> Literal["topic", "group"]:
+        """Kind of the resource."""
+        return "group" if self.resource == "group" else "topic"
+
+    def name(self, config: Config) -> str:
+        """Return the name of the resource in Kafka."""
+        return config.consumer_group if self.resource == "group" else f"{config.prefix}.{self.resource}"
+
+
+@dataclass(frozen=True)
+class Role:
+    """The least rights of a kind of program.
+
+    Attributes:
+        purpose: What a user with this role can do.
+        kafka: Rights in Kafka.
+        mongo: MongoDB's actions by the databases that they concern: `home` is `<prefix>`, `rebuilt` those of rebuilt
+            projections, `verify` the one of `trialstream verify`. Empty: the role needs no MongoDB.
+    """
+
+    purpose: str
+    kafka: tuple[KafkaRight, ...]
+    mongo: dict[Where, tuple[str, ...]]
+
+
+def _topics(operation: Operation, *names: Resource) -> tuple[KafkaRight, ...]:
+    return tuple(KafkaRight(operation, each) for each in names)
+
+
+_READ_ALL = _topics("Read", "trials", "registry", "schemas")
+_WRITE_ALL = _topics("Write", "trials", "registry", "schemas")
+_PREPARE = ("listCollections", "createIndex")
+_FOLD = ("find", "insert", "update", *_PREPARE)
+_DROP = ("dropDatabase", "dropCollection", "dbStats")
+
+ROLES = {
+    "setup": Role(
+        "create the topics, the collections and their indexes (`trialstream setup`)",
+        (
+            *_topics("Create", "trials", "registry", "schemas"),
+            *_topics("Write", "registry", "schemas"),
+            *_topics("Describe", "trials"),
+            *_topics("Read", "registry"),
+        ),
+        {"home": _PREPARE},
+    ),
+    "log": Role("log trials", _topics("Write", "trials", "schemas"), {}),
+    "log-groups": Role("log trials, projects and groups", _WRITE_ALL, {}),
+    "push": Role("send spools (`trialstream push`)", _WRITE_ALL, {}),
+    "read": Role(
+        "read (`read_only`; `trialstream trials`, also with --lost, and `dead-letters`)",
+        (KafkaRight("Describe", "trials"),),
+        {"home": ("find",), "rebuilt": ("find",)},
+    ),
+    "protocol": Role(
+        "log and read through one Protocol, with claims and `latest`",
+        _WRITE_ALL,
+        {"home": ("find",), "rebuilt": ("find",)},
+    ),
+    "consume": Role(
+        "fold (`trialstream consume`)", (*_READ_ALL, KafkaRight("Read", "group")), {"home": _FOLD, "rebuilt": _FOLD}
+    ),
+    "rebuild": Role(
+        "`trialstream rebuild`, `verify` and `projections`",
+        _READ_ALL,
+        {"home": (*_FOLD, *_DROP), "rebuilt": (*_FOLD, *_DROP), "verify": (*_FOLD, *_DROP)},
+    ),
+    "export": Role("`trialstream export`", _READ_ALL, {}),
+    "import": Role("`trialstream import`", _WRITE_ALL, {}),
+}
+"""The roles by name, which is also the name of the user in the examples and in the secured local stack."""
+
+
+def _acl_lines(config: Config, name: str) -> list[str]:
+    """Return the commands that grant a role in Kafka to the user of that name.
+
+    Args:
+        config: Names the topics and the group.
+        name: Name of the role.
+    """
+    begin = f"kafka-acls.sh --bootstrap-server {config.kafka} --command-config admin.properties --add"
+    return [
+        f"{begin} --allow-principal User:{name} --operation {each.operation} --{each.kind} {each.name(config)}"
+        for each in ROLES[name].kafka
+    ]
+
+
+def mongo_role(config: Config, name: str, rebuilds: int) -> dict[str, Any] | None:
+    """Return the role of MongoDB, as the command `createRole` takes it; None if the role needs no MongoDB.
+
+    Args:
+        config: Names the databases.
+        name: Name of the role.
+        rebuilds: Number of rebuilt projections, from `<prefix>~1` on, on which the role is granted: their databases
+            need not exist.
+    """
+    databases: dict[Where, list[str]] = {
+        "home": [config.database],
+        "rebuilt": [f"{config.database}~{number}" for number in range(1, rebuilds + 1)],
+        "verify": [f"{config.database}~verify"],
+    }
+    privileges = [
+        {"resource": {"db": database, "collection": ""}, "actions": list(actions)}
+        for where, actions in ROLES[name].mongo.items()
+        for database in databases[where]
+    ]
+    return {"createRole": f"{config.prefix}-{name}", "privileges": privileges, "roles": []} if privileges else None
+
+
+def _role_lines(config: Config, name: str, rebuilds: int) -> list[str]:
+    """Return the lines for mongosh that make a role of MongoDB, to be run in the database `admin`.
+
+    Args:
+        config: Names the databases.
+        name: Name of the role.
+        rebuilds: As for `mongo_role`.
+    """
+    made = mongo_role(config, name, rebuilds)
+    return [] if made is None else [f"db.runCommand({json.dumps(made)})"]
+
+
+def grants(config: Config, names: Sequence[str], rebuilds: int) -> list[str]:
+    """Return the lines that `trialstream rights` prints for some roles.
+
+    Args:
+        config: Names the topics, the group and the databases.
+        names: Names of the roles.
+        rebuilds: As for `mongo_role`.
+    """
+    lines = []
+    for name in names:
+        lines.append(f"# {name}: {ROLES[name].purpose}")
+        lines += _acl_lines(config, name) or ["# Kafka: nothing"]
+        lines += _role_lines(config, name, rebuilds) or ["# MongoDB: nothing"]
+    return lines
