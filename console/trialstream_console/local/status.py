@@ -112,9 +112,7 @@ def read_status(folder: DataFolder) -> StackStatus:
     return replace(status, state=state, step=step, launcher=record.launcher.pid, servers=servers)
 
 
-def _server_state(
-    name: str, server: ProcessId, ports: Ports, security: Security | None
-) -> Literal["ok", "silent"]:
+def _server_state(name: str, server: ProcessId, ports: Ports, security: Security | None) -> Literal["ok", "silent"]:
     """Return the state of a server that runs; the consumer does not listen, so it is ok."""
     probes = {
         "kafka": lambda: server.listens_on(ports.kafka) and live_brokers(ports, security) > 0,
