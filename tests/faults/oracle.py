@@ -30,6 +30,7 @@ from trialstream.config import Config
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model import history as series
 from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated, TrialEvent
 
 KINDS = ("trials", "groups", "projects", "series", "outcomes")
@@ -96,6 +97,7 @@ async def read_log(config: Config) -> list[Record]:
         for record in await records_of(config, topic):
             try:
                 event = schemas.decode(record.value or b"")
+                event = None if envelope_fault(event) else event
             except SchemaError:
                 event = None
             found.append(Record(topic, record.partition, record.offset, event))

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import sys
+from dataclasses import replace
 
 import pytest
 import trialstream as ts
@@ -116,8 +117,13 @@ def absurd(config, trial, home):
         ("a text or bytes of 1099511627776 bytes", with_value(trial, varint(4) + varint(2**40) + b"x")),
         ("maximum recursion depth", with_value(trial, b"\x0c\x02" * 300_000 + bytes(300_001))),
         ("an integer of more than 64 bits", with_value(trial, varint(2) + b"\xff" * 20)),
-        ("there is no trial", encode(Heartbeat(**request(stranger_to(config, home, "x" * 900_000))))),
-        ("hash of the trial: expected", encode(creation(stranger_to(config, home, "Z" * 500_000)))),
+        (
+            "trial: expected an address of at most",
+            encode(Heartbeat(**request(stranger_to(config, home, "x" * 900_000)))),
+        ),
+        ("trial: expected an address of at most", encode(creation(stranger_to(config, home, "Z" * 500_000)))),
+        ("request: expected 1 to 64 characters", encode(Heartbeat(**request(stranger_to(config, home, "x" * 9))))),
+        ("hash of the trial: expected", encode(replace(creation(stranger_to(config, home, "Z" * 50)), request="r"))),
         ("1048577 bytes, and an event can have", bytes(MAX_RECORD_BYTES + 1)),
         ("gzip does not unpack to at most 16777216 bytes", bytes(30 * 2**20)),
     ]
