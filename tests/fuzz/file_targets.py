@@ -1,14 +1,10 @@
-"""Fuzz targets of the files that come from elsewhere: segments of a spool, archives, and files of other trackers.
-
-A target is a function of the bytes of a file, with seeds, from which inputs are made, and the errors that it may raise.
-"""
+"""Fuzz targets of the files that come from elsewhere: segments of a spool, archives, and files of other trackers."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from trialstream.imports.tables import csv_run, jsonl_run
 from trialstream.imports.tensorboard import tensorboard_runs
@@ -21,25 +17,9 @@ from trialstream_consumer.archive.records import SCHEMA
 from trialstream_schemas.errors import InvalidValue, SchemaError, SpoolError
 from trialstream_schemas.wire.schemas import SCHEMAS
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["TARGETS"]
 
 _SCHEMA = dict(list(SCHEMAS.items())[:1])
-
-
-class Target(NamedTuple):
-    """A fuzz target.
-
-    Attributes:
-        name: Its name.
-        run: Reads a file with these bytes.
-        seeds: Files that are read without an error, or with one of the allowed errors.
-        allowed: The errors that it may raise.
-    """
-
-    name: str
-    run: Callable[[bytes], object]
-    seeds: list[bytes]
-    allowed: tuple[type[Exception], ...]
 
 
 def _segment(data: bytes) -> object:
@@ -113,17 +93,17 @@ def _wandb() -> list[bytes]:
 
 
 _TABLES = (SchemaError, InvalidValue)
+# The name of each target, its function, its seeds, and the errors that it may raise.
 TARGETS = [
-    Target("segment", _segment, _segments(), (SpoolError,)),
-    Target("archive", _on_disk(_archive), _archives(), (ArchiveError,)),
-    Target("tfevents", _on_disk(lambda path: _rows(tensorboard_runs(path))), _events(), _TABLES),
-    Target("wandb", _on_disk(lambda path: _rows(wandb_runs(path))), _wandb(), _TABLES),
-    Target("csv", _on_disk(lambda path: _rows([csv_run(path)])), [b"a,b\n1,2\n", b'a\n"1\n2"\n'], _TABLES),
-    Target(
+    ("segment", _segment, _segments, (SpoolError,)),
+    ("archive", _on_disk(_archive), _archives, (ArchiveError,)),
+    ("tfevents", _on_disk(lambda path: _rows(tensorboard_runs(path))), _events, _TABLES),
+    ("wandb", _on_disk(lambda path: _rows(wandb_runs(path))), _wandb, _TABLES),
+    ("csv", _on_disk(lambda path: _rows([csv_run(path)])), lambda: [b"a,b\n1,2\n", b'a\n"1\n2"\n'], _TABLES),
+    (
         "jsonl",
         _on_disk(lambda path: _rows([jsonl_run(path)])),
-        [b'{"a": {"b": 1}}\n', b'{"a": [1]}\n{"b": 2}'],
+        lambda: [b'{"a": {"b": 1}}\n', b'{"a": [1]}\n{"b": 2}'],
         _TABLES,
     ),
 ]
-"""Targets of files."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import file_targets
 import wire_targets
 
 __all__ = ["INPUT_BYTES", "MAX_BYTES", "MAX_SECONDS", "SEEDS", "TARGETS", "Target", "saved"]
@@ -42,7 +43,7 @@ class Target:
     allowed: tuple[type[Exception], ...]
 
 
-TARGETS: dict[str, Target] = {each[0]: Target(*each) for each in [*wire_targets.TARGETS]}
+TARGETS: dict[str, Target] = {each[0]: Target(*each) for each in [*wire_targets.TARGETS, *file_targets.TARGETS]}
 """The targets by name."""
 
 

@@ -57,7 +57,7 @@ REGISTRIES = {
     "trialstream.pipeline.inbox:_inboxes",
     "trialstream.pipeline.inbox:_of_parents",
     "trialstream.runtime.loop:_loops",
-    "trialstream.spool.folder:_locked",
+    "trialstream.spool.locked:_opened",
     "trialstream.tracking.capture.captures:_active",
     "trialstream.tracking.context:_open",
     "trialstream.tracking.instrument:_instrumented_calls",

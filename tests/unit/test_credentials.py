@@ -91,9 +91,13 @@ def _fifo(path):
     ("make", "wanted"),
     [
         pytest.param(lambda _: None, "cannot read .*No such file", id="a missing file"),
-        pytest.param(lambda path: path.mkdir(), "expected a regular file", id="a folder"),
-        pytest.param(_fifo, "expected a regular file", id="a FIFO that nobody writes"),
-        pytest.param(lambda path: path.symlink_to("/dev/zero"), "expected a regular file", id="an endless device"),
+        pytest.param(lambda path: path.mkdir(), "cannot read .*expected a file, got a folder", id="a folder"),
+        pytest.param(_fifo, "cannot read .*expected a file, got a FIFO", id="a FIFO that nobody writes"),
+        pytest.param(
+            lambda path: path.symlink_to("/dev/zero"),
+            "cannot read .*expected a file, got a device",
+            id="an endless device",
+        ),
         pytest.param(lambda path: path.symlink_to(path), "cannot read .*symbolic links", id="a circle of links"),
         pytest.param(lambda path: path.write_text(SECRET * 10**4), "expected at most 65536 bytes", id="a large file"),
         pytest.param(lambda path: path.write_bytes(SECRET.encode() + b"\xff"), "expected UTF-8", id="other bytes"),
@@ -117,7 +121,11 @@ def test_files_that_hold_no_secret(monkeypatch, tmp_path, make, wanted):
 
 def test_a_file_without_the_right_to_read_it(monkeypatch):
     """The error of a file that another user owns has the reason."""
-    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
 
     with pytest.raises(ConfigError, match=r"^X: cannot read '/run/secret': Permission denied$"):
         read_secret("X", "/run/secret")
