@@ -65,7 +65,7 @@ _READ_ALL = _topics("Read", "trials", "registry", "schemas")
 _WRITE_ALL = _topics("Write", "trials", "registry", "schemas")
 _PREPARE = ("listCollections", "createIndex")
 _FOLD = ("find", "insert", "update", *_PREPARE)
-_DROP = ("dropDatabase", "dropCollection", "dbStats")
+_DROP = ("dropCollection", "dbStats")
 
 ROLES = {
     "setup": Role(

@@ -38,7 +38,7 @@ STEPS = {
     "before the switch": (f"{OWNERSHIP}.switch", 1),
     "in the transaction of the switch": (f"{OWNERSHIP}._fence", 7),
     "after the switch": ("trialstream_consumer.projection.catalog:Catalog.clean", 2),
-    "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorClient.drop_database", 1),
+    "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorDatabase.drop_collection", 3),
 }
 
 
