@@ -27,7 +27,7 @@ from trialstream.event_log.fetch import fetch
 from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream_schemas.errors import LogMismatch, MongoUnavailable, SchemaError, UnknownSchema
-from trialstream_schemas.model.reasons import shortened
+from trialstream_schemas.messages import shortened
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.rows import RowRun, apart

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 
-from trialstream_schemas.model.reasons import MAX_REASON, shortened
+from trialstream_schemas.messages import MAX_REASON, shortened
 
 __all__ = ["MAX_TRACEBACK", "bound_messages"]
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 import reprlib
 
-__all__ = ["MAX_MESSAGE", "in_message", "printable", "shown"]
+__all__ = ["MAX_MESSAGE", "MAX_REASON", "in_message", "printable", "shortened", "shown"]
+
+MAX_REASON = 2000
+"""Maximum length of the reason of a dead letter, of an outcome and of a log line, characters."""
 
 MAX_MESSAGE = 10_000
 """Maximum length of the message of an error, characters: a page, and not the document that a hostile name can fill."""
@@ -34,15 +37,27 @@ def printable(text: str, *, one_line: bool = False) -> str:
 
 
 def in_message(text: str, *, one_line: bool = True) -> str:
-    """Return a text as the message of an error has it: `printable`, and cut at `MAX_MESSAGE` characters.
+    """Return a text as the message of an error has it: `printable`, and `shortened` to `MAX_MESSAGE` characters.
 
     Args:
         text: The text.
         one_line: Whether tabs and line feeds are escaped, too.
     """
-    if len(text) > MAX_MESSAGE:
-        text = f"{text[:MAX_MESSAGE]}… ({len(text)} characters)"
-    return printable(text, one_line=one_line)
+    return printable(shortened(text, MAX_MESSAGE), one_line=one_line)
+
+
+def shortened(text: str, most: int = MAX_REASON) -> str:
+    """Return a text with at most so many characters: its beginning and its end, and how much is left out between them.
+
+    Args:
+        text: The text.
+        most: Maximum length, characters; at least 64.
+    """
+    if len(text) <= most:
+        return text
+    gap = f" … [{len(text) - most} characters and more left out] … "
+    tail = (most - len(gap)) // 4
+    return f"{text[: most - len(gap) - tail]}{gap}{text[-tail:]}"
 
 
 class _Repr(reprlib.Repr):

@@ -16,7 +16,7 @@ from trialstream.kafka.creations import request_of_run
 from trialstream.reading.pieces import pieces
 from trialstream_consumer.fold import Refused, State, fold
 from trialstream_consumer.memory.store import MemoryStore
-from trialstream_schemas.model.reasons import MAX_REASON, shortened
+from trialstream_schemas.messages import MAX_REASON, shortened
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire import events as e
 from trialstream_schemas.wire.codec import encode

@@ -7,8 +7,7 @@ import sys
 from typing import Any
 
 import structlog
-from trialstream_schemas.messages import printable
-from trialstream_schemas.model.reasons import shortened
+from trialstream_schemas.messages import printable, shortened
 
 from trialstream_console.cli.repetitions import RepetitionFilter, add_left_out
 

@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeGuard
 
-from trialstream_schemas.model.reasons import shortened
+from trialstream_schemas.messages import shortened
 from trialstream_schemas.wire.events import Event, MetricsLogged, TrialEvent
 from trialstream_schemas.wire.rows import RowRun
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.messages import shortened
 from trialstream_schemas.model.outcome import Outcome
-from trialstream_schemas.model.reasons import shortened
 from trialstream_schemas.model.trial import Trial, TrialGroup
 from trialstream_schemas.model.values import INT64_MAX
 from trialstream_schemas.wire.events import ChronosFinished, ChronoStarted, Heartbeat, MetricsLogged, SubjectEvent

@@ -20,7 +20,7 @@ from trialstream.reading.diagnosis import BSON_ERRORS, mongo_address, mongo_mess
 from trialstream.reading.uri import driver_options
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import MongoUnavailable
-from trialstream_schemas.model.reasons import shortened
+from trialstream_schemas.messages import shortened
 
 __all__ = [
     "CALL_SECONDS",

@@ -11,7 +11,7 @@ from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.server_description import ServerDescription
-from trialstream_schemas.model.reasons import shortened
+from trialstream_schemas.messages import shortened
 
 from trialstream.diagnosis import RIGHTS, Fault, address, connection_fault, describe, tls_fault
 

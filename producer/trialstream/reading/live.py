@@ -37,7 +37,7 @@ from pymongo.database import Database as SyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from trialstream_schemas.errors import ItemNotFound, LogMismatch, MongoUnavailable, QueryError
-from trialstream_schemas.model.reasons import shortened
+from trialstream_schemas.messages import shortened
 from trialstream_schemas.storage.collections import ABOUT, CATALOG, LIVE, LOG_ID
 
 from trialstream.config import Config

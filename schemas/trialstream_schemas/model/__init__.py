@@ -10,7 +10,6 @@
 | `aggregators` | what is kept of a stream of observations |
 | `history`, `columns` | rows in bounded buckets of packed columns |
 | `outcome` | the outcome of a request |
-| `reasons` | texts of errors at a bounded length |
 | `caches` | caches that are bounded in bytes |
 | `times` | `datetime` and microseconds |
 """
