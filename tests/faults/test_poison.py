@@ -106,9 +106,9 @@ def absurd(config, trial, home):
     return [
         ("has no index -6", with_value(trial, varint(-6) + varint(7))),
         ("has no index 9223372036854775807", with_value(trial, varint(2**63 - 1))),
-        ("more than 98304 items", with_value(trial, varint(6) + varint(million) + bytes(million) + b"\0")),
-        ("more than 98304 items", with_value(trial, varint(7) + varint(2**62) + b"\0\0" * 100)),
-        ("more than 98304 items", with_value(trial, varint(6) + varint(-(2**62)) + varint(5) + bytes(100))),
+        ("more than 197632 values", with_value(trial, varint(6) + varint(million) + bytes(million) + b"\0")),
+        ("items where 201 bytes follow", with_value(trial, varint(7) + varint(2**62) + b"\0\0" * 100)),
+        ("items where", with_value(trial, varint(6) + varint(-(2**62)) + varint(5) + bytes(100))),
         (
             "columns: expected 1 of length 2, got 1000000 of lengths 0 to 0",
             before_columns + varint(million) + bytes(million) + b"\0",
@@ -215,7 +215,8 @@ async def test_an_unknown_fingerprint_reads_the_schema_topic_to_its_end_first(co
     [partition] = [each.partition for each in await read_log(config) if isinstance(each.event, TrialCreated)]
     junk = [b"no schema"] * 3000
     event = b"\xc3\x01" + key + encode(Heartbeat(**envelope(trial.uid)))[10:] + b"\x08host"
-    await send(config, [*junk, json.dumps(newer).encode()], topic=config.schemas_topic, key=b"k")
+    await send(config, junk, topic=config.schemas_topic, key=b"k")
+    await send(config, [json.dumps(newer).encode()], topic=config.schemas_topic, key=key)
     unknown, _ = await send(config, [b"\xc3\x01" + b"\x44" * 8, event], partition=partition)
     await caught_up(config)
     log, view = await read_log(config), read_view(config)

@@ -117,6 +117,7 @@ async def watching(config):
             left.set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # aiokafka's cancelled connections
 async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_sees_less(config, consumer):
     """No event is lost or folded twice, creations and claims succeed meanwhile, and the old projection is dropped."""
     first = consumer(config)

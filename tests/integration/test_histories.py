@@ -103,7 +103,7 @@ async def test_one_query(served, commands, trials):
         client.close()
 
     assert [next(iter(each)) for each in sent] == ["find"]
-    assert sent[0]["maxTimeMS"] == 30_000
+    assert 20_000 < sent[0]["maxTimeMS"] <= 30_000
     assert len(found) == len(trials)
     assert "IXSCAN" in str(explained)
     assert "'SORT'" not in str(explained)

@@ -170,7 +170,7 @@ async def test_a_registry_that_begins_with_a_hostile_batch(config, stack):
     async with admin(config) as client:
         await client.create_topics([NewTopic(config.registry_topic, 1, 1)])
     await send_batch(config, 0, zstd_bomb(2**26), config.registry_topic)
-    with pytest.raises(ts.LogMismatch, match=r"expected LogCreated at offset 0, got batch of offsets 0 to 0 .*zstd"):
+    with pytest.raises(ts.LogMismatch, match=r"offset 0: expected LogCreated.*, got batch of offsets 0 to 0 .*zstd"):
         await ensure_topics(config)
 
 

@@ -52,6 +52,11 @@ async def send_compressed(config, values, *, topic="", partition=0):
         await producer.stop()
 
 
+def in_batches(values, size):
+    """Return the values in lists of a size at which a batch is unpacked: it has less than 16 MiB."""
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
 def dead_letters(config):
     """Return the dead letters in the order of the log."""
     with MongoClient(config.mongo) as client:
@@ -98,9 +103,10 @@ async def test_ids_of_any_length_do_not_stop_a_consumer(config, consumer):
             e.GroupCreated(group="g", name="g", project_id=LONG, request="g", **given),
             e.GroupMetadataSet(group=LONG, seq=1, values={}, **given),
         ]
-        for start in range(0, len(hostile), 25):
-            await send_compressed(config, map(encode, hostile[start : start + 25]), partition=partition)
-        await send_compressed(config, map(encode, registry), topic=config.registry_topic)
+        for some in in_batches(hostile, 20):
+            await send_compressed(config, map(encode, some), partition=partition)
+        for some in in_batches(registry, 20):
+            await send_compressed(config, map(encode, some), topic=config.registry_topic)
         await send(config, [encode(frame(trial, seq=3))], partition=partition)
         await caught_up(config)
         await run_sync(restart, service)
@@ -118,11 +124,12 @@ async def test_ids_of_any_length_do_not_stop_a_consumer(config, consumer):
 
 
 async def test_many_large_records_are_dead_letters_in_bounded_batches(config, consumer):
-    """A small compressed batch with 64 records of a MiB becomes dead letters, and few lines of the log."""
+    """64 records of a MiB in small compressed batches become dead letters, and few lines of the log."""
     service = consumer(config)
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
-        await send_compressed(config, [b"\xc3\x01" + bytes(MIB)] * 64, partition=partition_of(config, trial))
+        for some in in_batches([b"\xc3\x01" + bytes(MIB)] * 64, 13):
+            await send_compressed(config, some, partition=partition_of(config, trial))
         await send_compressed(config, [b"no event"] * 2000, partition=partition_of(config, trial))
         await protocol.add_trial_tags(trial, after=True)
         [found] = await protocol.fetch_trials({"uid": trial.uid}, latest=True)

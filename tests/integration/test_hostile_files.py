@@ -138,7 +138,7 @@ async def test_records_that_no_batch_takes_do_not_spoil_a_backup(config, tmp_pat
     producer = AIOKafkaProducer(**config.kafka_client(), compression_type="gzip", max_request_size=4 * 1024 * 1024)
     await producer.start()
     try:
-        for value in (bytes(1_200_000), bytes(1_043_400), event(1).value):
+        for value in (bytes(1_200_000), bytes(1_043_560), bytes(1_043_400), event(1).value):
             await producer.send_and_wait(config.trials_topic, value, key=b"k" * 5000, partition=3)
     finally:
         await producer.stop()
@@ -146,6 +146,6 @@ async def test_records_that_no_batch_takes_do_not_spoil_a_backup(config, tmp_pat
     other = replace(config, prefix=f"{config.prefix}-b")
     sent = await import_archive(other, Archive.check(tmp_path / "log.avro", lambda *_: None), lambda *_: None)
 
-    assert (exported.records["trials"], exported.too_large) == (2, 1)
+    assert (exported.records["trials"], exported.damaged, exported.too_large) == (2, 1, 1)
     assert sent == {"registry": 0, "trials": 2, "too large": 0}
     assert [each.partition for each in await records_of(other, other.trials_topic)] == [3, 3]

@@ -108,6 +108,7 @@ async def test_a_run_that_has_grown_gets_its_new_rows(served, protocol, source):
     assert trial.starts == 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # aiokafka's cancelled connections
 async def test_interrupted_imports_add_up(served, protocol, source):
     """Each import goes on where the one before was interrupted, wherever that was."""
     rows = 5000

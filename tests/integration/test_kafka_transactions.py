@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from contextlib import asynccontextmanager
 
@@ -34,6 +35,7 @@ from trialstream_consumer.replay.rebuild import rebuild, rebuild_until
 from trialstream_consumer.replay.verify import verify
 from trialstream_schemas.wire.codec import encode
 from trialstream_schemas.wire.events import TagsAdded, TrialEvent
+from trialstream_schemas.wire.schemas import fingerprint
 
 
 def ignore(*_):
@@ -229,7 +231,7 @@ async def test_schemas_are_read_whatever_transactions_do(config):
         await producer.send_and_wait(config.schemas_topic, b"no schema", key=b"k")
         async with SchemaTopic(config) as other:
             assert other.texts.keys() == topic.texts.keys()
-        await producer.send_and_wait(config.schemas_topic, schema, key=b"l")
+        await producer.send_and_wait(config.schemas_topic, schema, key=fingerprint(json.loads(schema)))
         await topic.refresh()
         await producer.abort_transaction()
         await topic.refresh()

@@ -242,14 +242,17 @@ class track(_Block):  # noqa: N801 (used like a function)
         # Without a run, this process has the trial for itself.
         place = launch if launch.run is not None and launch.rank is not None else Launch()
         rank = place.rank or 0
+        key = protocol.writer if place.rank is None else _attempt_key(launch)
+        # A rank that starts late may find a checkpoint of its own attempt, which then resumes from no earlier one.
+        earlier = None if mark is not None and mark.attempt == key else mark
         attempt = Attempt(
-            protocol.writer if place.rank is None else _attempt_key(launch),
+            key,
             # Further ranks only help: the trial ends without them.
             rank=rank if rank < MAX_RANKS else None,
             world_size=min(place.world_size or 1, MAX_RANKS),
             host=socket.gethostname(),
-            resume_step=None if mark is None else mark.step,
-            resumes=None if mark is None else mark.attempt,
+            resume_step=None if earlier is None else earlier.step,
+            resumes=None if earlier is None else earlier.attempt,
         )
         await protocol.log_trial_start(trial, attempt=attempt)
         return _Begun(Handle(trial, attempt.key, self._connection), place, mark)

@@ -13,7 +13,7 @@ benchmarks/decode.py measures the cost. Later fields are numbers, texts, bytes, 
 becomes 25 bytes of objects at most, and if a length is too large, the reader reaches the end of the bytes and fails.
 
 So, for an event of 1 MiB, the checker and the reader take at most one step for each byte and each value of the budget,
-which is about a second, and decoding takes at most 64 MiB beside the bytes (tests/unit/test_hostile_events.py). Frames
+which is about a second, and decoding takes at most 64 MiB beside the bytes (tests/unit/test_heavy_events.py). Frames
 of this version are not checked here: `frames.py` checks counts, sizes and indices while it reads them.
 """
 

@@ -173,16 +173,24 @@ async def create_user(stack: LocalStack, user: str) -> None:
 # --- Wrong logins
 
 
+LOGIN = ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password")
 KAFKA_FAULTS = {
     "wrong password": ({"kafka_sasl_password": "wrong"}, "authentication: .*kafka_sasl_password"),
     "other mechanism": ({"kafka_sasl_mechanism": "PLAIN"}, "authentication: .*kafka_sasl_mechanism"),
-    "no login": ({"kafka_security_protocol": "SSL"}, "authentication: the server expects SASL"),
-    "no encryption": ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "TLS: the server expects TLS"),
+    "no login": (
+        {"kafka_security_protocol": "SSL", **dict.fromkeys(LOGIN, "")},
+        "authentication: the server expects SASL",
+    ),
+    "no encryption": (
+        {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_ssl_cafile": ""},
+        "TLS: the server expects TLS",
+    ),
     "other authority": ({"kafka_ssl_cafile": ""}, "TLS: the server's certificate is refused"),
     "other host name": ({"kafka": "localhost"}, "TLS: the server's certificate is refused .*ostname mismatch"),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", list(KAFKA_FAULTS))
 async def test_wrong_login_at_kafka(secured, folder, fault):
     """Each command and each Protocol says within seconds at which step the connection to Kafka fails."""
@@ -218,6 +226,7 @@ def mongo_fault(uri: str, fault: str) -> tuple[str, str]:
     }[fault]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["wrong password", "other mechanism", "no login", "no encryption", "other authority", "other host name"]
 )
