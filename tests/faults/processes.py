@@ -112,6 +112,15 @@ class Child:
         """Send a signal."""
         self.process.send_signal(number)
 
+    def _wait(self, seconds: float) -> int:
+        """Wait for the end. Python drops a KeyboardInterrupt in a callback of a weak reference; it is sent again."""
+        try:
+            return self.process.wait(seconds / 2)
+        except subprocess.TimeoutExpired:
+            if "Exception ignored" in (err := self._err.read_text()) and "KeyboardInterrupt" in err:
+                self.process.send_signal(signal.SIGINT)
+            return self.process.wait(seconds / 2)
+
     def end(self, seconds: float) -> Ended:
         """Wait for the end, and return the result.
 
@@ -120,7 +129,7 @@ class Child:
         """
         started = time.monotonic()
         try:
-            code = self.process.wait(seconds)
+            code = self._wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)
             self.process.wait()

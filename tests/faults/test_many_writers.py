@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from journal import Journal
@@ -12,6 +13,7 @@ WRITERS = 64
 STEPS = 20
 
 
+@pytest.mark.slow
 async def test_64_processes_write_to_one_trial(config, consumer, tmp_path):
     """The events of each writer are folded in its order, none is missing, and no gap is counted."""
     consumer(config)

@@ -65,6 +65,7 @@ async def test_events_of_an_outage_go_to_disk_and_arrive_in_order(config, consum
     assert slowest < 5  # the disk of a busy machine; no call waited for room
 
 
+@pytest.mark.slow
 async def test_events_left_by_a_close_are_pushed_later(config, consumer, stack):
     """Kafka is unavailable during the close: one warning says where the rest is, and the push completes the run."""
     consumer(config)

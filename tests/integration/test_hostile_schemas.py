@@ -99,6 +99,7 @@ def log_entries_with(service, words):
     return [line for line in lines if words in line["event"]]
 
 
+@pytest.mark.slow
 async def test_a_batch_of_heavy_events_is_folded_in_parts(config, consumer):
     """Thousands of small events that expand to 900 values each do not hold up SIGTERM, and none is lost or repeated."""
     schema = tags_with(record("Many", *["null"] * 900))

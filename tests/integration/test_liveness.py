@@ -84,6 +84,7 @@ async def test_a_killed_trial_is_listed_and_resumed(config, consumer):
     assert unstarted.status is ts.Status.CreatedGroup
 
 
+@pytest.mark.slow
 async def test_without_a_consumer_no_trial_is_listed_as_lost(config):
     """Without a consumer the command reports the missing events instead of listing trials that may be running."""
     async with connected(config, timeout=5) as protocol:

@@ -239,6 +239,7 @@ def test_a_port_in_use_is_refused_and_nothing_is_left_behind(tmp_path):
     assert not temporary.folder.path.exists()
 
 
+@pytest.mark.slow
 def test_a_detached_stack_runs_until_down(data, ports):
     """A detached stack runs through `status`, `env`, a second `up` and the death of a server, until `down`."""
     assert run("status", "--data", data).returncode == 1

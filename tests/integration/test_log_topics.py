@@ -209,6 +209,7 @@ async def test_a_schemas_topic_that_is_recreated_is_read_from_its_beginning(conf
     assert schema in topic.texts.values()
 
 
+@pytest.mark.slow
 async def test_deleted_topics_are_waited_for(config, consumer):
     """A consumer whose topics are missing says so once a minute, and goes on waiting for them."""
     service, _, _ = await fold_on(config, consumer)

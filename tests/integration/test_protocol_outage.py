@@ -14,6 +14,7 @@ from trialstream.runtime import lifecycle
 MIB = 2**20
 
 
+@pytest.mark.slow
 async def test_events_without_room_are_dropped_and_counted(config, consumer, stack):
     """Log calls wait for room once per outage and never raise; dropped events count as the trial's lost_events."""
     consumer(config)

@@ -127,6 +127,7 @@ async def long(config, consumer):
     return config
 
 
+@pytest.mark.slow
 async def test_the_commands_report_the_same_with_two_workers(long):
     """Results, messages and exit codes are those of one worker; what a worker logs is not shown."""
     same = [await run_sync(cli, long, "verify", *workers) for workers in ((), ("--workers", "2"))]

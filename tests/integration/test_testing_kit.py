@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from contract import connected
 from trialstream.testing import check_protocol
 
@@ -13,6 +14,7 @@ async def test_the_servers_keep_the_contract(served):
     await check_protocol(lambda: connected(served))
 
 
+@pytest.mark.slow
 def test_the_fixture_of_servers(pytester):
     """`trialstream_stack` starts servers with a consumer, once for all tests, and stops them at the end."""
     pytester.makepyfile(

@@ -79,6 +79,7 @@ async def test_workers_that_are_stopped_at_any_time(replay):
     await fold_all(replay)
 
 
+@pytest.mark.slow
 async def test_workers_whose_store_fails(replay, stack):
     """Workers that end because MongoDB does not answer hold no turn afterwards."""
     ends = await replay.ends()
