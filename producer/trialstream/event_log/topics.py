@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -53,6 +53,7 @@ _METADATA_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Route(NamedTuple):
@@ -99,14 +100,14 @@ async def ensure_topics(config: Config, *, to_fold: bool = False) -> LogCreated:
         partitions, created = await _find_topics(client, config, to_fold=to_fold)
         missing: Mapping[bytes, bytes] = {}
         if to_fold:
-            log, _ = await asyncio.gather(
+            log, _ = await _together(
                 _retried(lambda: find_identity(config, client)),
                 _retried(lambda: _check_readable(client, config.trials_topic)),
             )
             if log is None or created:
                 missing = await _retried(lambda: _missing_schemas(config, client, SCHEMAS))
         else:
-            log, missing = await asyncio.gather(
+            log, missing = await _together(
                 _retried(lambda: _identity(config, client, partitions)),
                 _retried(lambda: _missing_schemas(config, client, SCHEMAS)),
             )
@@ -124,6 +125,17 @@ async def ensure_topics(config: Config, *, to_fold: bool = False) -> LogCreated:
             f"remove partitions: {way_on(config)}"
         )
     return log
+
+
+async def _together(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Await both. If one fails, the other is cancelled: it must not open a connection of a client that is closed."""
+    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @waits_for_kafka
