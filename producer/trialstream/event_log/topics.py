@@ -255,8 +255,10 @@ async def _find_topics(client: AIOKafkaClient, config: Config, *, to_fold: bool)
             return counts[config.trials_topic] or 0, created
         if not created:
             async with open_admin(config) as admin:
-                await _create(admin, config, missing)
-            created = True
+                # A broker that has just started returns no topics and no controller for some moments.
+                if admin._client.cluster.controller is not None:  # noqa: SLF001
+                    await _create(admin, config, missing)
+                    created = True
         # The metadata of a topic that was just created reach the brokers one after the other.
         if time.monotonic() > deadline:
             raise UnknownTopicOrPartitionError(missing[0])
