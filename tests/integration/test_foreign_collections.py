@@ -34,7 +34,7 @@ def names(client, database):
 
 
 async def test_foreign_collections_and_databases_stay(log):
-    """Whatever `rebuild`, `rebuild --until`, `verify` and `projections --drop` do, all documents of others are kept."""
+    """All documents of others are kept by `rebuild`, `rebuild --until`, `verify` and `projections --drop`."""
     config, client = log
     prefix = config.prefix
     foreign = {

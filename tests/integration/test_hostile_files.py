@@ -86,7 +86,7 @@ async def test_an_event_that_no_batch_takes(config):
 
 
 async def test_a_refusal_of_the_broker_is_reported_at_once(config):
-    """What a broker refuses for another reason than its size ends the push with the reason, in one line."""
+    """A refusal by the broker for another reason than size ends the push with the reason, in one line."""
     folder = spooled(config, "a", [event(1)])
     await ensure_topics(config)
     settings = {"message.timestamp.type": "CreateTime", "message.timestamp.before.max.ms": "1"}

@@ -108,7 +108,7 @@ def test_no_output_has_a_secret(servers, client_key, tmp_path):
     output = ended.stdout + ended.stderr
     assert ended.returncode == 0, output[-3000:]
     assert ended.stdout.count("refused") == 2
-    # What may hold them is there: authentications of Kafka, commands of MongoDB, tracebacks.
+    # The messages that may hold them are there: authentications of Kafka, commands of MongoDB, tracebacks.
     for wanted in ("SaslAuthenticateRequest", "DEBUG:pymongo.command", "DEBUG:asyncio", "Traceback"):
         assert wanted in output
     for secret in (PASSWORD, KEY_PASSWORD, "wrong-1", "wrong-2"):

@@ -156,7 +156,7 @@ def test_the_bounds_in_all():
 
 
 def test_a_byte_cache_is_emptied_at_its_bound():
-    """Whatever is kept, the entries take no more than the bound, and the last one is there."""
+    """The entries never take more than the bound, and the last one is there."""
     cache: ByteCache[int, str] = ByteCache(10_000)
     for i in range(100):
         assert cache.keep(i, "x", 1000)

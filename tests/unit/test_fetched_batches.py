@@ -176,7 +176,7 @@ def test_a_record_over_the_limit_is_a_note_of_its_own():
     st.integers(600, 2000),
 )
 def test_parts_of_a_batch_are_read_one_after_the_other(sizes, codec, start, part):
-    """Whatever fits a part, and wherever a fetch begins, each record is read once, in order, to the end."""
+    """Each record is read once, in order, to the end, for any size of a part and any beginning of a fetch."""
     values = [bytes([number]) * size for number, size in enumerate(sizes)]
     data = built(values, codec) + built([b"behind"], first=len(values))
     start = min(start, len(values))

@@ -80,7 +80,7 @@ _OTHERS = [
 @pytest.mark.parametrize(("make", "kind"), [*_OTHERS, pytest.param(_folder, "a folder", id="folder")])
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY | os.O_APPEND], ids=["read", "append"])
 def test_only_regular_files_are_opened(tmp_path, folder, make, kind, flags):
-    """What stands in the place of a file is named in the error, and neither blocks nor is followed."""
+    """Another thing in the place of a file is named in the error, and neither blocks nor is followed."""
     make(tmp_path / "file")
     for at in ({"folder": folder, "path": "file"}, {"path": tmp_path / "file"}):
         with pytest.raises(UnexpectedFile) as caught:
@@ -94,7 +94,7 @@ def test_only_regular_files_are_opened(tmp_path, folder, make, kind, flags):
 )
 @pytest.mark.parametrize("opened", [open_folder, make_folder])
 def test_only_folders_are_opened_as_folders(tmp_path, folder, make, kind, opened):
-    """What stands in the place of a folder is named in the error."""
+    """Another thing in the place of a folder is named in the error."""
     make(tmp_path / "folder")
     with pytest.raises(UnexpectedFile) as caught:
         opened("folder", folder=folder)

@@ -20,7 +20,7 @@ from trialstream_schemas.wire.schemas import FINGERPRINTS, SCHEMAS
 from trialstream_schemas.wire.varint import long_bytes
 
 ONE = b"\2" + struct.pack("<d", 0.5)
-# What an event may take beside its bytes, bytes: `SchemaStore`.
+# Maximum memory of an event beside its bytes, bytes: see `SchemaStore`.
 MAX_BYTES = 64 * 1024 * 1024
 # Interpreter steps for each byte of an event and each value of its budget.
 STEPS = 60

@@ -126,7 +126,7 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
 
 
 def _stamp(source: BinaryIO) -> tuple[int, ...]:
-    """What an open file has as long as it is not changed."""
+    """Device, inode, size and time of an open file: the same as long as the file is not changed."""
     found = os.fstat(source.fileno())
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -76,7 +76,7 @@ async def find_identity(config: Config, client: AIOKafkaClient) -> LogCreated | 
 
 
 def way_on(config: Config) -> str:
-    """What to do with a log whose identity is wrong, for messages: nothing can be written to it or folded from it.
+    """Advice for messages about a log whose identity is wrong: nothing can be written to it or folded from it.
 
     Args:
         config: Names the topics.

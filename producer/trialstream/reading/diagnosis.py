@@ -18,7 +18,7 @@ from trialstream.diagnosis import RIGHTS, Fault, address, connection_fault, desc
 __all__ = ["BSON_ERRORS", "is_refusal", "known_refusal", "mongo_address", "mongo_message", "mongo_trouble"]
 
 BSON_ERRORS = (BSONError, OverflowError, UnicodeError, struct.error, RecursionError)
-"""What the driver raises, besides its own errors, for a document or a query that BSON cannot hold.
+"""Errors of the driver, besides its own classes, for a document or a query that BSON cannot hold.
 
 It is too large (`DocumentTooLarge`, which is no `PyMongoError`), has a key or value that cannot be encoded or decoded
 (`InvalidDocument`, `InvalidBSON`), an integer beyond 64 bits, a lone surrogate, a length beyond 32 bits, or too many

@@ -51,7 +51,7 @@ _TORN_BYTES = 128 * 1024
 _CRC_BYTES = 4
 # Three bytes of snappy's format make at most 64 (github.com/google/snappy/blob/main/format_description.txt).
 _SNAPPY_RATIO = 22
-# What each block costs at least, so that the number of blocks is bounded, too.
+# Minimum size that is counted for a block, so that the number of blocks is bounded, too.
 _BLOCK_COST = 1024
 # Size at which fastavro would end a block by itself: never, since `Container.block` ends each block.
 _AUTO_BLOCK_BYTES = 2**40

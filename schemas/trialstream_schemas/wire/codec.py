@@ -40,7 +40,7 @@ MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 """Number of bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
 
-# What a schema takes beside its JSON, bytes of JSON of a schema that takes as much.
+# Memory of a schema beside its JSON, in bytes of JSON of a schema that takes as much.
 _SCHEMA_BYTES = 256
 # Records that are decoded at once, bytes: the integers of their frames are unpacked together.
 _TOGETHER_BYTES = 32 * 1024 * 1024

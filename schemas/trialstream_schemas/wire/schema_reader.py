@@ -128,7 +128,7 @@ def _names(schema: dict[str, Any]) -> dict[str, str]:
 
 
 class _Expansion(NamedTuple):
-    """What a datum of a type is at the least.
+    """Minimum cost of a datum of a type.
 
     Attributes:
         values: Number of its values, the records among them, that depend on no byte: up to each index of a union, and

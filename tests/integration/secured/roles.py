@@ -1,4 +1,4 @@
-"""What the roles do, and how rights are taken away from them, for the tests on secured servers."""
+"""Jobs of the roles, and functions that take rights away from them, for the tests on secured servers."""
 
 from __future__ import annotations
 
