@@ -93,7 +93,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 constraints:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) --only-binary :all: pyproject.toml --extra local --extra capture --group dev -o constraints.txt
+	$(COMPILE) --only-binary :all: pyproject.toml --extra local --extra capture --extra dashboard --group dev -o constraints.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt pyproject.toml --group build -o constraints-image.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt --group peers -o constraints-peers.txt
 	$(COMPILE) -c constraints.txt --group integrations -o constraints-integrations.txt
