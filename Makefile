@@ -9,7 +9,7 @@ SEED     ?= 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 PINNED  := --require-hashes --only-binary :all:
 
-.PHONY: demo test test-integrations faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
+.PHONY: demo test test-integrations test-torch faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,15 @@ test-integrations: $(VENV)/.integrations
 
 $(VENV)/.integrations: $(VENV)/.installed constraints-integrations.txt
 	$(INSTALL) $(PINNED) --no-binary antlr4-python3-runtime --no-build-isolation -r constraints-integrations.txt
+	touch $@
+
+# The integrations that need torch, in an environment of their own: 6 GB, since PyPI's torch for Linux requires CUDA.
+test-torch:
+	$(MAKE) VENV=.venv-torch .venv-torch/.torch
+	.venv-torch/bin/python -m pytest tests/integrations
+
+$(VENV)/.torch: $(VENV)/.installed constraints-torch.txt
+	$(INSTALL) $(PINNED) -r constraints-torch.txt
 	touch $@
 
 faults: install
@@ -97,7 +106,8 @@ constraints:
 	$(COMPILE) --only-binary :all: -c constraints.txt pyproject.toml --group build -o constraints-image.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt --group peers -o constraints-peers.txt
 	$(COMPILE) -c constraints.txt --group integrations -o constraints-integrations.txt
+	$(COMPILE) --only-binary :all: -c constraints.txt --group torch -o constraints-torch.txt
 
 clean:
-	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-torch .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -81,7 +81,7 @@ def test_transformers(integration, logged, tmp_path):
         callback.on_train_end(args, each, control)
     trial, history = logged()
 
-    assert set(history) == {"train/loss", "epoch", "train/runtime", "eval/loss"}
+    assert set(history) == {"train/loss", "epoch", "train/train_runtime", "eval/loss"}
     assert history["eval/loss"].steps.tolist() == [10]
     assert trial.parameters["args"] == {"learning_rate": 1e-3}
     assert trial.metadata["model"] == {"layers": 2}

@@ -41,10 +41,17 @@ def group(name: str) -> list[str]:
 
 
 WANTED = {
-    "constraints.txt": [*PROJECT["dependencies"], *EXTRAS["local"], *EXTRAS["capture"], *group("dev")],
+    "constraints.txt": [
+        *PROJECT["dependencies"],
+        *EXTRAS["local"],
+        *EXTRAS["capture"],
+        *EXTRAS["dashboard"],
+        *group("dev"),
+    ],
     "constraints-image.txt": [*PROJECT["dependencies"], *group("build")],
     "constraints-integrations.txt": group("integrations"),
     "constraints-peers.txt": group("peers"),
+    "constraints-torch.txt": group("torch"),
 }
 
 

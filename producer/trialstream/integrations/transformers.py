@@ -20,8 +20,9 @@ _PARTS = {"eval_": "eval/", "test_": "test/"}
 class TransformersCallback(TrainerCallback):
     """Logs what the trainer reports as rows, with the global step, its arguments, and its checkpoints.
 
-    `eval_loss` becomes `eval/loss`, and `loss` becomes `train/loss`. The arguments are parameters of the trial, under
-    the name `args`. Only the main process logs. The trial ends with the block of its tracker.
+    `eval_loss` becomes `eval/loss`, and `loss` becomes `train/loss`; `train_loss`, the mean that the trainer reports at
+    the end, becomes `train/train_loss`. The arguments are parameters of the trial, under the name `args`. Only the main
+    process logs. The trial ends with the block of its tracker.
 
     Args:
         tracker: The tracker; None for the current one.
@@ -93,4 +94,4 @@ def _name(name: str) -> str:
     for begin, part in _PARTS.items():
         if name.startswith(begin):
             return part + name.removeprefix(begin)
-    return name if name == "epoch" else f"train/{name.removeprefix('train_')}"
+    return name if name == "epoch" else f"train/{name}"
