@@ -100,7 +100,7 @@ def test_all_installs_check_hashes():
     lines += [part for line in dockerfile.splitlines() if line.startswith("RUN") for part in line.split("&&")]
     installs = [line for line in lines if "pip install" in line]
 
-    assert len(installs) == 6
+    assert len(installs) == 7
     assert "pip install" in constraints
     for line in installs:
         assert "--no-deps" in line
