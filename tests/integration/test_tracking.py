@@ -20,6 +20,7 @@ import pytest
 import trialstream as ts
 import trialstream.sync
 from contract import connected
+from trialstream.tracking import resuming
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -389,6 +390,33 @@ def test_auto_creates_a_trial_if_none_is_left_to_resume(name):
         pass
 
     assert first.uid != second.uid
+
+
+def test_auto_leaves_a_trial_that_another_process_runs(name, caplog):
+    """A trial whose events go on is not resumed, and `auto` begins a new revision."""
+    with ts.track(name, capture=False) as running:
+        running.commit("folded")
+        going = threading.Timer(1.0, running.log, [{"loss": 1.0}])  # while the other one looks
+        going.start()
+        with ts.track(name, resume="auto", capture=False) as other:
+            pass
+        going.join()
+
+    assert other.uid != running.uid
+    assert "another process runs it" in caplog.text
+
+
+def test_auto_resumes_a_trial_that_was_running_a_moment_ago(name, monkeypatch):
+    """A trial without a heartbeat is that of a process that died, whatever its status."""
+    monkeypatch.setattr(resuming, "_HEARTBEAT_SECONDS", 1.0)
+    with trialstream.sync.connect() as protocol:
+        trial = protocol.new_trial(ts.Trial(name=name), auto_increment=True)
+        protocol.log_trial_start(trial)
+        protocol.commit("folded")
+    with ts.track(name, resume="auto", capture=False) as t:
+        pass
+
+    assert t.uid == trial.uid
 
 
 # --- Ranks and other processes

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trialstream_schemas.errors import InvalidType, ItemNotFound, TrialStreamError
+from trialstream_schemas.errors import InvalidType, ItemNotFound
 from trialstream_schemas.model.attempts import MAX_KEY_BYTES, MAX_RANKS, Attempt
-from trialstream_schemas.model.status import Status
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.config import Config, check_timeout
 from trialstream.tracking.capture import Captures, checked_capture
 from trialstream.tracking.context import enter
 from trialstream.tracking.faults import Faults
-from trialstream.tracking.handle import ENVIRONMENT, Connection, Handle, Mark, read_mark
+from trialstream.tracking.handle import ENVIRONMENT, Connection, Handle, Mark
 from trialstream.tracking.launch import Launch, detect
+from trialstream.tracking.resuming import find_mark
 from trialstream.tracking.tracker import Tracker
 from trialstream.tracking.trackers import AsyncTracker, SyncTracker
 from trialstream.tracking.values import plain_name, plain_values
@@ -35,7 +34,6 @@ __all__ = ["Attachment", "track"]
 logger = logging.getLogger("trialstream")
 # Longest text of an environment variable is 128 KiB on Linux; all variables share the space of the arguments.
 _MAX_OFFER = 64 * 1024
-_UID = re.compile(r"[0-9a-f]{16,}[_~][0-9a-f]+")
 
 
 class _Begun(NamedTuple):
@@ -156,9 +154,9 @@ class track(_Block):  # noqa: N801 (used like a function)
         run_id: Id that all processes of a run share; by default that of the environment.
         ranks: Whether the ranks of a distributed run share the trial; False for a trial of this process alone, such as
             that of a search whose workers are ranks of a job.
-        resume: `"auto"` resumes the latest trial of the same definition that is not completed, or creates one. A uid
-            resumes that trial. The path of a checkpoint that `Tracker.checkpoint` has marked resumes its trial from its
-            step: rows of later steps are superseded, and none is deleted.
+        resume: `"auto"` resumes the latest trial of the same definition that is not completed and that no other process
+            runs, or creates one. A uid resumes that trial. The path of a checkpoint that `Tracker.checkpoint` has
+            marked resumes its trial from its step: rows of later steps are superseded, and none is deleted.
         capture: What is captured beside the log calls: True for all, False for nothing, or names of `capture.KINDS`.
         timeout: Maximum duration of any wait, seconds.
         url: A place without servers, as for `connect`: `memory:NAME` in tests. None for Kafka and MongoDB.
@@ -237,7 +235,15 @@ class track(_Block):  # noqa: N801 (used like a function)
 
     async def _begin(self, protocol: LoggingProtocol) -> _Begun:
         launch = self._launch
-        mark = None if self._resume is None else await self._mark(protocol, self._resume)
+        mark = None
+        if self._resume is not None:
+            mark = await find_mark(
+                protocol,
+                self._resume,
+                self._trial,
+                can_read=self._connection.can_read,
+                shares_run=launch.run is not None,
+            )
         trial = await self._create(protocol) if mark is None else mark.trial
         # Without a run, this process has the trial for itself.
         place = launch if launch.run is not None and launch.rank is not None else Launch()
@@ -272,31 +278,6 @@ class track(_Block):  # noqa: N801 (used like a function)
         trial = await protocol.new_trial(self._trial, auto_increment=True, wait=False, run_id=self._launch.run)
         assert trial is not None  # with auto_increment
         return trial
-
-    async def _mark(self, protocol: LoggingProtocol, resume: str) -> Mark | None:
-        """Find what is to be resumed; None if that is to be created."""
-        if resume == "auto":
-            try:
-                found = [each for each in await protocol.get_trial(self._trial) if each.status is not Status.Completed]
-            except TrialStreamError as error:
-                logger.warning("resume: a new trial is created, since the earlier ones cannot be read: %s", error)
-                return None
-            return _mark_of(max(found, key=lambda each: each.revision)) if found else None
-        if _UID.fullmatch(resume):
-            uid = await protocol.created_uid(resume) if "~" in resume else resume
-            found = await protocol.fetch_trials({"uid": uid})
-            if not found:
-                raise ItemNotFound(f"resume: expected the uid of a trial, got {resume!r}, which does not exist")
-            return _mark_of(found[0])
-        try:
-            return read_mark(resume)
-        except ItemNotFound:
-            if not self._connection.can_read:
-                raise
-            found = await protocol.fetch_trials({"metadata.checkpoint.path": resume}, sort="-created", limit=1)
-            if found:
-                return _mark_of(found[0])
-            raise
 
 
 class Attachment(_Block):
@@ -341,14 +322,6 @@ def _attempt_key(launch: Launch) -> str:
     """Make the key that all ranks of one start share: the run is part of it, since a resume may be another run."""
     key = f"{launch.run} {launch.attempt or '1'}"
     return key if len(key.encode()) <= MAX_KEY_BYTES else hashlib.sha256(key.encode()).hexdigest()
-
-
-def _mark_of(trial: Trial) -> Mark:
-    """The latest checkpoint of a trial that was read."""
-    last = trial.metadata.get("checkpoint")
-    if not isinstance(last, dict):
-        return Mark(trial, None, None)
-    return Mark(trial, last.get("path"), last.get("step"))
 
 
 def _tags(tags: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
