@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 
 import numpy as np
@@ -175,3 +176,22 @@ def test_a_checkpoint_names_its_attempt(tmp_path, monkeypatch):
 
     assert len(trial.attempts) == 2
     assert trial.attempts[1].resume_step == 1
+
+
+@pytest.mark.parametrize(("given", "count"), [(None, 2), ("a run", 1)], ids=["of the environment", "as an argument"])
+def test_one_definition_twice_in_a_run(url, monkeypatch, given, count):
+    """Each block is a trial, which the ranks share, unless the run is named in the call."""
+    run = uuid.uuid4().hex
+    monkeypatch.setenv("TRIALSTREAM_RUN_ID", run)
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(sys.modules[ts.track.__module__], "_begun", {})  # as in a process of its own
+        for _ in range(2):
+            with ts.track("fold", url=url, run_id=given, capture=False) as t:
+                assert t.commit("folded")
+    with trialstream.sync.connect(url, read_only=True) as protocol:
+        trials = protocol.fetch_trials()
+
+    assert len(trials) == count
+    assert [sorted(each.ranks) for each in trials] == [[0, 1]] * count

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,8 @@ __all__ = ["Attachment", "track"]
 logger = logging.getLogger("trialstream")
 # Longest text of an environment variable is 128 KiB on Linux; all variables share the space of the arguments.
 _MAX_OFFER = 64 * 1024
+# Process, run and definition → numbers of the trials that this process begins; a forked child begins with the first one.
+_begun: dict[tuple[int, str, str], Iterator[int]] = {}
 
 
 class _Begun(NamedTuple):
@@ -192,6 +195,7 @@ class track(_Block):  # noqa: N801 (used like a function)
         super().__init__(connection, checked_capture(capture), Faults())
         lost = self._faults.lost
         self._launch = detect(run_id=run_id) if ranks else Launch(run_id)
+        self._names_run = run_id is not None
         self._project = None if project is None else Project(name=project)
         project_id = None if self._project is None else self._project.uid
         self._group = None if group is None else TrialGroup(name=group, project_id=project_id)
@@ -275,7 +279,10 @@ class track(_Block):  # noqa: N801 (used like a function)
                 "TRIALSTREAM_RUN_ID to the same text for all ranks",
                 self._launch.world_size,
             )
-        trial = await protocol.new_trial(self._trial, auto_increment=True, wait=False, run_id=self._launch.run)
+        run = self._launch.run
+        if run is not None and not self._names_run:
+            run = _numbered(run, self._trial)
+        trial = await protocol.new_trial(self._trial, auto_increment=True, wait=False, run_id=run)
         assert trial is not None  # with auto_increment
         return trial
 
@@ -316,6 +323,15 @@ def _offer(handle: Handle) -> Callable[[], None]:
             os.environ[ENVIRONMENT] = before
 
     return withdraw
+
+
+def _numbered(run: str, trial: Trial) -> str:
+    """Add to a run how often this process has begun a trial of this definition in it, from the second time on.
+
+    Every rank runs the same lines, so the ranks agree on the number, and a restart begins with the first one again.
+    """
+    number = next(_begun.setdefault((os.getpid(), run, trial.hash), itertools.count(1)))
+    return run if number == 1 else f"{run} {number}"
 
 
 def _attempt_key(launch: Launch) -> str:
