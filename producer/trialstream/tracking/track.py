@@ -35,7 +35,7 @@ __all__ = ["Attachment", "track"]
 logger = logging.getLogger("trialstream")
 # Longest text of an environment variable is 128 KiB on Linux; all variables share the space of the arguments.
 _MAX_OFFER = 64 * 1024
-# Process, run and definition → numbers of the trials that this process begins; a forked child begins with the first one.
+# Process, run and definition → numbers of the trials that it begins; a forked child begins with the first one.
 _begun: dict[tuple[int, str, str], Iterator[int]] = {}
 
 
