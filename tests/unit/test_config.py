@@ -69,6 +69,7 @@ def test_names_of_topics_database_and_group_follow_the_prefix():
     [
         pytest.param({"prefix": ""}, "prefix", id="an empty prefix"),
         pytest.param({"prefix": "a.b"}, "prefix", id="a prefix with a dot"),
+        pytest.param({"prefix": "a~1"}, "prefix", id="a prefix like an earlier projection"),
         pytest.param({"prefix": "a b"}, "prefix", id="a prefix with a space"),
         pytest.param({"prefix": "é"}, "prefix", id="a prefix with an accent"),
         pytest.param({"prefix": "a\n"}, "prefix", id="a prefix with a line break"),
