@@ -17,7 +17,6 @@ __all__ = ["ROLES", "KafkaRight", "Operation", "Role", "grants", "mongo_role"]
 
 Operation: TypeAlias = Literal["Read", "Write", "Create", "Describe"]
 Resource: TypeAlias = Literal["trials", "registry", "schemas", "group"]
-Where: TypeAlias = Literal["home", "rebuilt", "verify"]
 
 
 class KafkaRight(NamedTuple):
@@ -48,13 +47,12 @@ class Role:
     Attributes:
         purpose: What a user with this role can do.
         kafka: Rights in Kafka.
-        mongo: MongoDB's actions by the databases that they concern: `home` is `<prefix>`, `rebuilt` those of rebuilt
-            projections, `verify` the one of `trialstream verify`. Empty: the role needs no MongoDB.
+        mongo: MongoDB's actions on the database `<prefix>`. Empty: the role needs no MongoDB.
     """
 
     purpose: str
     kafka: tuple[KafkaRight, ...]
-    mongo: dict[Where, tuple[str, ...]]
+    mongo: tuple[str, ...]
 
 
 def _topics(operation: Operation, *names: Resource) -> tuple[KafkaRight, ...]:
@@ -65,7 +63,7 @@ _READ_ALL = _topics("Read", "trials", "registry", "schemas")
 _WRITE_ALL = _topics("Write", "trials", "registry", "schemas")
 _PREPARE = ("listCollections", "createIndex")
 _FOLD = ("find", "insert", "update", *_PREPARE)
-_DROP = ("dropCollection", "dbStats")
+_DROP = ("remove", "dropCollection", "collStats")
 
 ROLES = {
     "setup": Role(
@@ -76,31 +74,29 @@ ROLES = {
             *_topics("Describe", "trials"),
             *_topics("Read", "registry"),
         ),
-        {"home": _PREPARE},
+        _PREPARE,
     ),
-    "log": Role("log trials", _topics("Write", "trials", "schemas"), {}),
-    "log-groups": Role("log trials, projects and groups", _WRITE_ALL, {}),
-    "push": Role("send spools (`trialstream push`)", _WRITE_ALL, {}),
+    "log": Role("log trials", _topics("Write", "trials", "schemas"), ()),
+    "log-groups": Role("log trials, projects and groups", _WRITE_ALL, ()),
+    "push": Role("send spools (`trialstream push`)", _WRITE_ALL, ()),
     "read": Role(
         "read (`read_only`; `trialstream trials`, also with --lost, and `dead-letters`)",
         (KafkaRight("Describe", "trials"),),
-        {"home": ("find",), "rebuilt": ("find",)},
+        ("find",),
     ),
     "protocol": Role(
         "log and read through one Protocol, with claims and `latest`",
         _WRITE_ALL,
-        {"home": ("find",), "rebuilt": ("find",)},
+        ("find",),
     ),
-    "consume": Role(
-        "fold (`trialstream consume`)", (*_READ_ALL, KafkaRight("Read", "group")), {"home": _FOLD, "rebuilt": _FOLD}
-    ),
+    "consume": Role("fold (`trialstream consume`)", (*_READ_ALL, KafkaRight("Read", "group")), _FOLD),
     "rebuild": Role(
         "`trialstream rebuild`, `verify` and `projections`",
         _READ_ALL,
-        {"home": (*_FOLD, *_DROP), "rebuilt": (*_FOLD, *_DROP), "verify": (*_FOLD, *_DROP)},
+        (*_FOLD, *_DROP),
     ),
-    "export": Role("`trialstream export`", _READ_ALL, {}),
-    "import": Role("`trialstream import`", _WRITE_ALL, {}),
+    "export": Role("`trialstream export`", _READ_ALL, ()),
+    "import": Role("`trialstream import`", _WRITE_ALL, ()),
 }
 """The roles by name, which is also the name of the user in the examples and in the secured local stack."""
 
@@ -119,51 +115,39 @@ def _acl_lines(config: Config, name: str) -> list[str]:
     ]
 
 
-def mongo_role(config: Config, name: str, rebuilds: int) -> dict[str, Any] | None:
+def mongo_role(config: Config, name: str) -> dict[str, Any] | None:
     """Return the role of MongoDB, as the command `createRole` takes it; None if the role needs no MongoDB.
 
     Args:
-        config: Names the databases.
+        config: Names the database.
         name: Name of the role.
-        rebuilds: Number of rebuilt projections, from `<prefix>~1` on, on which the role is granted: their databases
-            need not exist.
     """
-    databases: dict[Where, list[str]] = {
-        "home": [config.database],
-        "rebuilt": [f"{config.database}~{number}" for number in range(1, rebuilds + 1)],
-        "verify": [f"{config.database}~verify"],
-    }
-    privileges = [
-        {"resource": {"db": database, "collection": ""}, "actions": list(actions)}
-        for where, actions in ROLES[name].mongo.items()
-        for database in databases[where]
-    ]
-    return {"createRole": f"{config.prefix}-{name}", "privileges": privileges, "roles": []} if privileges else None
+    actions = list(ROLES[name].mongo)
+    privileges = [{"resource": {"db": config.database, "collection": ""}, "actions": actions}]
+    return {"createRole": f"{config.prefix}-{name}", "privileges": privileges, "roles": []} if actions else None
 
 
-def _role_lines(config: Config, name: str, rebuilds: int) -> list[str]:
+def _role_lines(config: Config, name: str) -> list[str]:
     """Return the lines for mongosh that make a role of MongoDB, to be run in the database `admin`.
 
     Args:
-        config: Names the databases.
+        config: Names the database.
         name: Name of the role.
-        rebuilds: As for `mongo_role`.
     """
-    made = mongo_role(config, name, rebuilds)
+    made = mongo_role(config, name)
     return [] if made is None else [f"db.runCommand({json.dumps(made)})"]
 
 
-def grants(config: Config, names: Sequence[str], rebuilds: int) -> list[str]:
+def grants(config: Config, names: Sequence[str]) -> list[str]:
     """Return the lines that `trialstream rights` prints for some roles.
 
     Args:
-        config: Names the topics, the group and the databases.
+        config: Names the topics, the group and the database.
         names: Names of the roles.
-        rebuilds: As for `mongo_role`.
     """
     lines = []
     for name in names:
         lines.append(f"# {name}: {ROLES[name].purpose}")
         lines += _acl_lines(config, name) or ["# Kafka: nothing"]
-        lines += _role_lines(config, name, rebuilds) or ["# MongoDB: nothing"]
+        lines += _role_lines(config, name) or ["# MongoDB: nothing"]
     return lines

@@ -89,9 +89,10 @@ class LogWatch:
     async def _compare(self, live: Callable[[], Awaitable[Store]]) -> None:
         first = await found_in_time(self._first)
         if first is None:
+            live_one = (await live()).namespace
             raise LogMismatch(
-                f"{self._config.registry_topic} is empty, but database {(await live()).database} was folded from it: "
-                "the topics were recreated; restore the log, or drop the database to fold the new log"
+                f"{self._config.registry_topic} is empty, but {live_one} was folded from it: the topics were "
+                f"recreated; restore the log, or drop database {live_one.database} to fold the new log"
             )
         if first.timestamp != self._appended:
             self.expect_change()

@@ -30,7 +30,7 @@ from trialstream_consumer.log_watch import LogWatch
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.deployment import check_deployment
 from trialstream_consumer.projection.indexes import ensure_indexes
-from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.ownership import live_namespace
 from trialstream_consumer.projection.store import Store
 from trialstream_consumer.worker import FETCH_SETTINGS, RETRY_SECONDS, PartitionWorker, raise_gc_threshold
 
@@ -105,8 +105,8 @@ class Service(ConsumerRebalanceListener):
     async def _run(self) -> None:
         await check_deployment(self._config)
         self._identity = await ensure_topics(self._config, to_fold=True)
-        self._store = Store(self._connection, await live_database(self._connection))
-        await ensure_indexes(self._config, self._store.database)
+        self._store = Store(self._connection, await live_namespace(self._connection))
+        await ensure_indexes(self._config, self._store.namespace)
         await self._store.ownership.check_log(self._identity)
         async with self._schema_topic:
             # A worker seeks to its checkpoint first and accepts no other offset, so no start offset is configured.
@@ -261,9 +261,9 @@ class Service(ConsumerRebalanceListener):
 
     async def _live_store(self) -> Store:
         """Return the store of the live projection, which a rebuild may have changed since the last call."""
-        live = await live_database(self._connection)
-        if live != self._store.database:
-            self._log.info("projection_switched", database=live)
+        live = await live_namespace(self._connection)
+        if live != self._store.namespace:
+            self._log.info("projection_switched", projection=str(live))
             self._store = Store(self._connection, live)
             await self._store.ownership.check_log(self._identity)
         return self._store

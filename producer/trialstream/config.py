@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import ConfigError
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream.addresses import check_servers
 from trialstream.credentials import secret_of
@@ -40,9 +41,9 @@ _SPOOL_MODES = ("overflow", "always", "off")
 _WHEN_FULL = ("block", "drop_oldest", "raise")
 # Minimum of `memory_bytes` and `spool_bytes`: with less, they could not hold a few of the largest events.
 _MIN_BYTES = 16 * 1024 * 1024
-# Names that begin with a digit belong to rebuilt projections. MongoDB limits database names to 63 bytes.
-_PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_DATABASE_BYTES = 63
+# Names that begin with a digit belong to rebuilt projections. `<prefix>.dead_letters~<name>` has 126 bytes at most:
+# MongoDB limits the name of a collection, with its database, to 255 bytes, and to 235 if it is sharded.
+_PROJECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _SASL_MECHANISMS = ("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")  # empty: PLAIN
 # Kafka's requests hold the partition count in 32 bits and the replication factor in 16.
@@ -208,13 +209,11 @@ class Config:
                 f"prefix: expected a name of your own, got {self.prefix!r}: MongoDB reserves the databases admin, "
                 "config and local, and Kafka reserves topics that begin with __"
             )
-        if self.projection:
-            longest = _DATABASE_BYTES - len(self.prefix) - 1
-            if not _PROJECTION.fullmatch(self.projection) or len(self.projection) > longest:
-                raise ConfigError(
-                    f"projection: expected a letter, then letters, digits, '_' or '-', {longest} characters at most, "
-                    f"got {self.projection!r}"
-                )
+        if self.projection and not _PROJECTION.fullmatch(self.projection):
+            raise ConfigError(
+                "projection: expected a letter, then letters, digits, '_' or '-', 64 characters at most, got "
+                f"{self.projection!r}"
+            )
         check_servers(self.kafka)
         if self.mongo and not self.mongo.startswith(("mongodb://", "mongodb+srv://")):
             raise ConfigError("mongo: expected a URI that begins with mongodb:// or mongodb+srv://")
@@ -319,7 +318,7 @@ class Config:
 
     @property
     def database(self) -> str:
-        """MongoDB database of the first projection, which also holds the pointer to the live one."""
+        """MongoDB database of the projections, which also holds the pointer to the live one."""
         return self.prefix
 
     @property
@@ -333,9 +332,9 @@ class Config:
         return own_folder(self.spool_folder) / self.prefix
 
     @property
-    def named_projection(self) -> str:
-        """MongoDB database of the named projection."""
-        return f"{self.prefix}~{self.projection}"
+    def named_projection(self) -> Namespace:
+        """Place of the named projection in MongoDB."""
+        return Namespace(self.database, f"~{self.projection}")
 
     @property
     def consumer_group(self) -> str:

@@ -82,7 +82,7 @@ def open_file(
     Args:
         path: Path of the file, or its name in the folder.
         folder: Descriptor of the folder; None for a path.
-        flags: How to open it.
+        flags: How to open it; a file that `O_CREAT` makes has mode 0600, whatever the umask.
         follow: Whether the last part of the path may be a link.
         own: Whether the file must belong to the user of this process.
 
@@ -106,7 +106,8 @@ def open_folder(
 
 def _open(path: str | os.PathLike[str], folder: int | None, flags: int, kind: int, *, follow: bool, own: bool) -> int:
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW), dir_fd=folder)
+        flags |= os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+        fd = os.open(path, flags, _FILE_MODE, dir_fd=folder)
     except OSError as error:
         if error.errno in _UNEXPECTED:  # find out what is there instead, and whose it is
             with suppress(FileNotFoundError, NotADirectoryError, PermissionError):

@@ -25,7 +25,7 @@ from journal import Call, Journal, calls_of
 from model import comparable, expected, meaning, place, reading
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from service_support import caught_up, live, records_of
+from service_support import caught_up, collections, live, records_of
 from trialstream.config import Config
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model import history as series
@@ -121,14 +121,15 @@ def read_view(config: Config) -> View:
         MongoClient(config.mongo, document_class=RawBSONDocument, serverSelectionTimeoutMS=2000) as client,
         client.start_session(snapshot=True) as session,
     ):
-        database = client[live(config)]
+        documents_of = collections(client, live(config))
         documents = {
-            kind: {each["_id"]: each.raw for each in database[kind].find(OWN, session=session)} for kind in KINDS
+            kind: {each["_id"]: each.raw for each in documents_of[kind].find(OWN, session=session)} for kind in KINDS
         }
         letters = [
-            (each["topic"], each["partition"], each["offset"]) for each in database.dead_letters.find(session=session)
+            (each["topic"], each["partition"], each["offset"])
+            for each in documents_of["dead_letters"].find(session=session)
         ]
-        positions = database.checkpoints.find({"offset": {"$exists": True}}, session=session)
+        positions = documents_of["checkpoints"].find({"offset": {"$exists": True}}, session=session)
         return View(documents, letters, {each["_id"]: each["offset"] for each in positions})
 
 

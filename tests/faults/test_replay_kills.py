@@ -15,7 +15,18 @@ import trialstream as ts
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
-from service_support import caught_up, databases, differences, folds_on, live, log_entries, members, snapshot, until
+from service_support import (
+    caught_up,
+    differences,
+    folds_on,
+    live,
+    log_entries,
+    members,
+    place,
+    projections,
+    snapshot,
+    until,
+)
 from trialstream.event_log.topics import ensure_topics
 from trialstream_console.local.consumer import environment
 from trialstream_consumer.projection.catalog import Catalog
@@ -29,7 +40,7 @@ STORE = "trialstream_consumer.projection.store:Store"
 OWNERSHIP = "trialstream_consumer.projection.ownership:Ownership"
 # The steps of a rebuild in their order: the function at which the process dies, and at which call of it.
 STEPS = {
-    "before there is a database": ("trialstream_consumer.projection.catalog:Catalog._describe", 1),
+    "before it is described": ("trialstream_consumer.projection.catalog:Catalog._begin", 1),
     "before the indexes": ("trialstream_consumer.replay.opening:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
     "between batches": (f"{STORE}.write", 8),
@@ -38,7 +49,8 @@ STEPS = {
     "before the switch": (f"{OWNERSHIP}.switch", 1),
     "in the transaction of the switch": (f"{OWNERSHIP}._fence", 7),
     "after the switch": ("trialstream_consumer.projection.catalog:Catalog.clean", 2),
-    "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorDatabase.drop_collection", 3),
+    # The step before has left a projection, which is dropped first, as the collections without a suffix are.
+    "while the old one is being dropped": ("motor.motor_asyncio:AsyncIOMotorCollection.drop", 7 + 7 + 3),
 }
 
 
@@ -138,7 +150,7 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
                     claimed = await protocol.fetch_and_update_trial({"uid": created.uid}, "log_trial_start")
 
                 assert claimed.status == ts.Status.Running
-                assert live(config) == rebuilt.database == f"{config.prefix}~{number}"
+                assert live(config) == rebuilt.namespace == place(config, str(number))
 
                 await folds_on(config, 20)
                 await until(lambda before=before: polls() >= before + 4)
@@ -151,7 +163,7 @@ async def test_a_rebuild_under_live_writes_switches_two_consumers_and_no_reader_
     assert second.running
     assert log_entries(first, "projection_switched")
     assert log_entries(second, "projection_switched")
-    assert databases(config) == {live(config)}
+    assert projections(config) == {live(config)}
 
 
 @pytest.mark.timeout(300)
@@ -178,8 +190,8 @@ async def test_a_rebuild_killed_at_each_of_its_steps_continues_when_it_is_run_ag
     await check_equals_the_log(config)
 
     assert service.running
-    assert live(config) == rebuilt.database
-    assert databases(config) == {rebuilt.database}
+    assert live(config) == rebuilt.namespace
+    assert projections(config) == {rebuilt.namespace}
 
 
 @pytest.mark.parametrize("step", ["between batches", "in the transaction of the switch"])
@@ -196,7 +208,7 @@ async def test_without_a_consumer_a_killed_rebuild_continues_from_its_own_checkp
     with anyio.fail_after(10):
         rebuilt = await rebuild(config, lambda *each: steps.append(each))
 
-    assert rebuilt.database == f"{config.prefix}~1"
+    assert rebuilt.namespace == place(config, "1")
     assert steps[0][1] > 0
     assert differences(before, snapshot(config)) == []
 
@@ -224,7 +236,7 @@ async def test_of_two_concurrent_rebuilds_one_succeeds_and_the_other_may_be_fenc
 
     assert len(results) == 2
     assert rebuilt
-    assert live(config) in {each.database for each in rebuilt}
+    assert live(config) in {each.namespace for each in rebuilt}
 
 
 async def test_of_two_replays_that_have_fenced_each_other_the_last_to_begin_continues(config, consumer):
@@ -237,7 +249,7 @@ async def test_of_two_replays_that_have_fenced_each_other_the_last_to_begin_cont
     log = await ensure_topics(config)
     async with Catalog(config) as catalog:
         store = catalog.offline_store(await catalog.begin_rebuild())
-        await ensure_indexes(config, store.database)
+        await ensure_indexes(config, store.namespace)
         async with Replay(config, store, log.partitions) as first, Replay(config, store, log.partitions) as second:
             await store.ownership.acquire(config.trials_topic, 0)
             await store.ownership.acquire(config.trials_topic, 1)
@@ -251,7 +263,7 @@ async def test_of_two_replays_that_have_fenced_each_other_the_last_to_begin_cont
 
 
 async def test_a_killed_rebuild_until_and_a_killed_verify_can_be_run_again(config, consumer):
-    """An unfinished projection until a time cannot be read, and the next verify drops the database of a killed one."""
+    """An unfinished projection until a time cannot be read, and the next verify drops that of a killed one."""
     consumer(config)
     async with load(config) as writing:
         await writing.grow(100)
@@ -260,13 +272,13 @@ async def test_a_killed_rebuild_until_and_a_killed_verify_can_be_run_again(confi
             await ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then").__aenter__()
         await run_sync(die, config, "verify", "trialstream_consumer.replay.diff:Comparison.differences", 1)
 
-        assert f"{config.prefix}~verify" in databases(config)
+        assert place(config, "verify") in projections(config)
 
         await rebuild_until(config, "then", 2**42, ignore)
         await check_equals_the_log(config)
     async with ts.connect(mongo=config.mongo, prefix=config.prefix, projection="then") as protocol:
         assert len(await protocol.fetch_trials({})) == 4
-    assert databases(config) == {live(config), f"{config.prefix}~then"}
+    assert projections(config) == {live(config), place(config, "then")}
 
 
 async def test_a_rebuild_survives_a_killed_mongodb_or_is_run_again(config, consumer, stack):
@@ -283,7 +295,7 @@ async def test_a_rebuild_survives_a_killed_mongodb_or_is_run_again(config, consu
                 stack.mongo.kill()
                 stack.mongo.start()
 
-        while live(config) == config.prefix:
+        while live(config) == place(config):
             try:
                 await rebuild(config, kill)
             except ts.MongoUnavailable:

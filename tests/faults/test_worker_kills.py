@@ -16,12 +16,13 @@ from oracle import check, watched
 from service_load import connected
 from service_support import (
     caught_up,
-    databases,
     differences,
     folds_on,
     live,
     log_entries,
     members,
+    place,
+    projections,
     send,
     settings,
     snapshot,
@@ -132,11 +133,11 @@ async def test_a_rebuild_that_is_ended_switches_nothing_and_can_be_run_again(con
         await until(lambda: not any(runs(each.pid) for each in workers))
 
     assert code == (128 + number if number == signal.SIGTERM else -number)
-    assert live(config) == config.prefix
+    assert live(config) == place(config)
     assert differences(before, snapshot(config)) == []
 
     rebuilt = await rebuild(config, lambda *_: None, 2)
 
-    assert rebuilt.database == f"{config.prefix}~1"
+    assert rebuilt.namespace == place(config, "1")
     assert differences(before, snapshot(config)) == []
-    assert databases(config) == {rebuilt.database}
+    assert projections(config) == {rebuilt.namespace}

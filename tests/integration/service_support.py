@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import bson
@@ -26,8 +27,9 @@ from trialstream.event_log.topics import _LOG_SETTINGS
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.consumer import environment as settings
 from trialstream_console.local.server import Server
+from trialstream_schemas.storage.collections import COLLECTIONS, Namespace
 
-COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "dead_letters")
+_FOLDED = ("trials", "groups", "projects", "series", "outcomes", "dead_letters")
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = 30.0) -> None:
@@ -196,25 +198,40 @@ async def members(config: Config) -> int:
 # --- The projection
 
 
-def live(config: Config) -> str:
-    """Return the database of the live projection."""
+def place(config: Config, end: str = "") -> Namespace:
+    """Return the place of a projection by its number or name; that of the first one by default."""
+    return Namespace(config.database, f"~{end}" if end else "")
+
+
+def live(config: Config) -> Namespace:
+    """Return the place of the live projection."""
     with MongoClient(config.mongo) as client:
         pointer = client[config.database].projection.find_one({"_id": "live"})
-    return pointer["database"] if pointer else config.database
+    return Namespace.parse(pointer["database"]) if pointer else place(config)
 
 
-def databases(config: Config) -> set[str]:
-    """Return the databases of all projections that have documents."""
+def collections(client: MongoClient[Any], namespace: Namespace) -> dict[str, Any]:
+    """Return the collections of a projection by name."""
+    return {each: client[namespace.database][namespace.collection(each)] for each in COLLECTIONS}
+
+
+def projections(config: Config) -> set[Namespace]:
+    """Return the places of all projections that have collections."""
     with MongoClient(config.mongo) as client:
-        names = [each for each in client.list_database_names() if each.split("~")[0] == config.database]
-        return {each for each in names if set(client[each].list_collection_names()) != {"projection"}}
+        names = [
+            (database, *name.partition("~"))
+            for database in client.list_database_names()
+            if database.split("~")[0] == config.database
+            for name in client[database].list_collection_names()
+        ]
+    return {Namespace(database, sign + end) for database, name, sign, end in names if name in COLLECTIONS}
 
 
 def checkpoints(config: Config) -> dict[str, int]:
     """Return, by partition, the offset up to which it is folded."""
-    database = live(config)
+    namespace = live(config)
     with MongoClient(config.mongo) as client:
-        found = client[database].checkpoints.find({"offset": {"$exists": True}})
+        found = collections(client, namespace)["checkpoints"].find({"offset": {"$exists": True}})
         return {each["_id"]: each["offset"] for each in found}
 
 
@@ -241,19 +258,19 @@ async def folds_on(config: Config, events: int) -> None:
     await until(lambda: folded(config) >= before + events)
 
 
-def snapshot(config: Config, projection: str | None = None) -> dict[str, dict[str, bytes]]:
+def snapshot(config: Config, projection: Namespace | None = None) -> dict[str, dict[str, bytes]]:
     """Read every document of every collection as BSON bytes; of checkpoints, all fields except those of the owner.
 
     Args:
         config: Settings with the address of MongoDB and the prefix.
-        projection: Database of a projection; the live one by default.
+        projection: Place of a projection; the live one by default.
     """
-    name = projection or live(config)
+    namespace = projection or live(config)
     with MongoClient(config.mongo, document_class=RawBSONDocument) as client:
-        database = client[name]
-        found = {name: {each["_id"]: each.raw for each in database[name].find()} for name in COLLECTIONS}
+        read = collections(client, namespace)
+        found = {name: {each["_id"]: each.raw for each in read[name].find()} for name in _FOLDED}
     with MongoClient(config.mongo) as client:
-        positions = client[name].checkpoints.find({}, {"epoch": 0, "session": 0})
+        positions = collections(client, namespace)["checkpoints"].find({}, {"epoch": 0, "session": 0})
         found["checkpoints"] = {each["_id"]: bson.encode(each) for each in positions}
     return found
 

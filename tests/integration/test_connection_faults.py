@@ -8,7 +8,7 @@ from secure_servers import PASSWORD, USER, secure_servers
 from service_support import cli
 from trialstream.config import Config
 from trialstream_consumer.projection.client import Connection
-from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.ownership import live_namespace
 
 WRONG = "hunter3"
 SASL = {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_sasl_username": USER}
@@ -108,7 +108,7 @@ async def test_mongodb(servers, case):
     connection = Connection(Config(mongo=uri), 2.0)
     try:
         with pytest.raises(ts.MongoUnavailable, match=wanted) as consumers:
-            await live_database(connection)
+            await live_namespace(connection)
     finally:
         connection.close()
 

@@ -12,7 +12,7 @@ from aiokafka.partitioner import murmur2
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
-from service_support import caught_up, cli, log_entries, send, until, without_notices
+from service_support import caught_up, cli, collections, log_entries, send, until, without_notices
 from trialstream_consumer.fold import batch, updates
 from trialstream_consumer.replay.rebuild import rebuild
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
@@ -209,8 +209,8 @@ async def test_a_fault_of_the_fold_dead_letters_only_the_event_that_causes_it(co
     monkeypatch.setattr(batch, "fold_rows", faulty_together)
     rebuilt = await rebuild(config, lambda *_: None)
     with MongoClient(config.mongo) as client:
-        [letter] = client[rebuilt.database].dead_letters.find()
-        document = client[rebuilt.database].trials.find_one({"_id": trial.uid})
+        [letter] = collections(client, rebuilt.namespace)["dead_letters"].find()
+        document = collections(client, rebuilt.namespace)["trials"].find_one({"_id": trial.uid})
 
     assert letter["reason"] == "the fold failed: ZeroDivisionError('half done')"
     assert letter["value"] == encode(frames[49])

@@ -14,7 +14,18 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from raw_batches import CODECS, built, send_batch, signed, zstd_bomb
 from service_load import connected
-from service_support import admin, caught_up, cli, differences, drop, ends_of, live, log_entries, snapshot
+from service_support import (
+    admin,
+    caught_up,
+    cli,
+    collections,
+    differences,
+    drop,
+    ends_of,
+    live,
+    log_entries,
+    snapshot,
+)
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics, partition_of
 from trialstream_consumer.archive import Archive, import_archive
@@ -42,7 +53,8 @@ def peak_bytes(pid):
 def dead_letters(config):
     """Return the dead letters, by partition and offset."""
     with MongoClient(config.mongo) as client:
-        return {(each["partition"], each["offset"]): each for each in client[live(config)].dead_letters.find()}
+        letters = collections(client, live(config))["dead_letters"].find()
+        return {(each["partition"], each["offset"]): each for each in letters}
 
 
 def tagged(trial, seq, **tags):

@@ -13,7 +13,18 @@ from aiokafka import AIOKafkaProducer
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected
-from service_support import caught_up, cli, differences, live, log_entries, send, snapshot, until
+from service_support import (
+    caught_up,
+    cli,
+    collections,
+    differences,
+    live,
+    log_entries,
+    place,
+    send,
+    snapshot,
+    until,
+)
 from test_consumer_dead_letters import frame, partition_of
 from test_consumer_rebuild import write_all
 from trialstream.event_log.topics import ensure_topics
@@ -60,13 +71,14 @@ def in_batches(values, size):
 def dead_letters(config):
     """Return the dead letters in the order of the log."""
     with MongoClient(config.mongo) as client:
-        return list(client[live(config)].dead_letters.find({}, sort=[("topic", 1), ("partition", 1), ("offset", 1)]))
+        letters = collections(client, live(config))["dead_letters"]
+        return list(letters.find({}, sort=[("topic", 1), ("partition", 1), ("offset", 1)]))
 
 
 def outcome_of(config, trial):
     """Return the outcome of the creation of a trial."""
     with MongoClient(config.mongo) as client:
-        return client[live(config)].outcomes.find_one({"uid": trial.uid, "copy_of": None})
+        return collections(client, live(config))["outcomes"].find_one({"uid": trial.uid, "copy_of": None})
 
 
 def restart(service):
@@ -273,7 +285,7 @@ async def test_writers_of_an_earlier_version_find_outcomes_by_their_request(conf
 def store(config):
     """A store of an empty projection."""
     connection = Connection(config)
-    yield Store(connection, config.database)
+    yield Store(connection, place(config))
     connection.close()
 
 
@@ -353,8 +365,8 @@ async def test_one_event_that_cannot_be_written_is_one_dead_letter(config, consu
     monkeypatch.setattr(updates, "_apply_to_trial", faulty)
     rebuilt = await rebuild(config, lambda *_: None)
     with MongoClient(config.mongo) as client:
-        [letter] = client[rebuilt.database].dead_letters.find()
-        document = client[rebuilt.database].trials.find_one({"_id": trial.uid})
+        [letter] = collections(client, rebuilt.namespace)["dead_letters"].find()
+        document = collections(client, rebuilt.namespace)["trials"].find_one({"_id": trial.uid})
 
     assert letter["value"] == encode(events[49])
     assert "cannot take" in letter["reason"]
@@ -373,4 +385,4 @@ async def test_bounds_of_batches_and_states_change_no_document(config, consumer,
     monkeypatch.setattr(worker, "_LOADED_BYTES", 5000)
     rebuilt = await rebuild(config, lambda *_: None)
 
-    assert differences(before, snapshot(config, rebuilt.database)) == []
+    assert differences(before, snapshot(config, rebuilt.namespace)) == []

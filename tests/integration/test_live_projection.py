@@ -8,6 +8,7 @@ import pytest
 import trialstream as ts
 from contract import connected
 from pymongo import MongoClient
+from service_support import collections, place
 from trialstream.reading import live
 from trialstream.reading.live import run_driver
 from trialstream_schemas.storage.collections import CATALOG, LIVE
@@ -19,14 +20,15 @@ def switch(config):
     """A function that makes another projection live, whose trial has one more update, and drops the old one."""
     trial = ts.Trial(name="t", revision=0)
     with MongoClient(config.mongo) as client:
-        old, new = client[config.database], client[f"{config.prefix}~1"]
-        for version, database in enumerate((old, new)):
-            database.trials.insert_one({**trial_to_document(trial), "state_version": version})
-        old[CATALOG].insert_one({"_id": LIVE, "database": old.name})
+        catalog = client[config.database][CATALOG]
+        old, new = (collections(client, each)["trials"] for each in (place(config), place(config, "1")))
+        for version, trials in enumerate((old, new)):
+            trials.insert_one({**trial_to_document(trial), "state_version": version})
+        catalog.insert_one({"_id": LIVE, "database": str(place(config))})
 
         def switched():
-            old[CATALOG].update_one({"_id": LIVE}, {"$set": {"database": new.name}})
-            old.drop_collection("trials")
+            catalog.update_one({"_id": LIVE}, {"$set": {"database": str(place(config, "1"))}})
+            old.drop()
 
         yield switched
 

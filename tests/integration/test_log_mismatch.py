@@ -193,5 +193,5 @@ async def test_a_rebuilt_projection_names_its_log(config, consumer):
         pointer = client[config.database].projection.find_one({"_id": "live"})
 
     assert found.tags == {"i": 1}
-    assert pointer["database"] == live(config) == f"{config.prefix}~1"
+    assert pointer["database"] == str(live(config)) == f"{config.prefix}.~1"
     assert pointer["log"] == log

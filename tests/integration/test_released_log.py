@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from released import RELEASED, read, versions, written
 from service_load import connected
-from service_support import caught_up, cli, differences, drop, live, records_of, send, snapshot
+from service_support import caught_up, cli, collections, differences, drop, live, records_of, send, snapshot
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire import events as e
 
@@ -113,5 +113,5 @@ async def test_documents_of_an_earlier_release(config, consumer):
 def statuses(config):
     """Return the names of the statuses in the documents of the live projection, by revision."""
     with MongoClient(config.mongo) as client:
-        stored = client[live(config)].trials.find({}, {"status": 1}, sort=[("revision", 1)])
+        stored = collections(client, live(config))["trials"].find({}, {"status": 1}, sort=[("revision", 1)])
         return [each["status"] and each["status"]["name"] for each in stored]

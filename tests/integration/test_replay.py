@@ -17,12 +17,14 @@ from service_support import (
     admin,
     caught_up,
     cli,
-    databases,
+    collections,
     delete_topics,
     differences,
     ends_of,
     live,
     log_entries,
+    place,
+    projections,
     records_of,
     snapshot,
     without_notices,
@@ -49,9 +51,9 @@ async def test_a_rebuilt_projection_is_the_same_byte_for_byte(folded):
         for number in (1, 2):
             rebuilt = await rebuild(config, lambda *step: steps.append(step))
 
-            assert rebuilt.database == live(config) == f"{config.prefix}~{number}"
+            assert rebuilt.namespace == live(config) == place(config, str(number))
             assert rebuilt.records == sum((await ends_of(config, config.trials_topic, config.registry_topic)).values())
-            assert databases(config) == {rebuilt.database}
+            assert projections(config) == {rebuilt.namespace}
             assert differences(before, snapshot(config)) == []
             assert {each.uid: each for each in await protocol.fetch_trials({})} == trials
 
@@ -71,7 +73,7 @@ async def test_a_rebuild_without_a_running_consumer_folds_to_the_end_of_the_log(
     await ensure_topics(config)
     rebuilt = await rebuild(config, ignore)
 
-    assert (rebuilt.records, live(config)) == (1, rebuilt.database)
+    assert (rebuilt.records, live(config)) == (1, rebuilt.namespace)
     assert snapshot(config)["checkpoints"].keys() >= {f"{config.registry_topic}/0", f"{config.trials_topic}/3", "log"}
 
 
@@ -84,7 +86,7 @@ async def test_a_consumer_that_starts_after_a_rebuild_folds_into_the_new_project
     async with connected(config) as protocol:
         await protocol.new_trial(ts.Trial(name="after"))
 
-    assert databases(config) == {live(config)}
+    assert projections(config) == {live(config)}
 
 
 async def test_a_rebuild_until_a_time_equals_an_import_of_the_export_until_then(folded, consumer, tmp_path):
@@ -98,13 +100,13 @@ async def test_a_rebuild_until_a_time_equals_an_import_of_the_export_until_then(
     await import_archive(other, Archive.check(tmp_path / "log.avro", ignore), ignore)
     consumer(other)
     await caught_up(other)
-    ours, theirs = snapshot(config, rebuilt.database), snapshot(other)
+    ours, theirs = snapshot(config, rebuilt.namespace), snapshot(other)
     del ours["checkpoints"], theirs["checkpoints"], ours["dead_letters"], theirs["dead_letters"]
 
     assert differences(theirs, ours) == []
     assert all(each for name, each in ours.items())
     assert ours != {name: each for name, each in snapshot(config).items() if name in ours}
-    assert live(config) == config.database
+    assert live(config) == place(config)
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -158,6 +160,9 @@ async def test_the_error_of_an_unknown_projection_says_how_to_make_it(folded):
     until = max(each.timestamp for each in await records_of(config, config.trials_topic))
     with pytest.raises(ts.ItemNotFound, match=r"no projection 'then'.*rebuild --until TIME --name then"):
         await ts.KafkaProtocol.__aenter__(ts.connect(**_given(named)))
+    longest = dataclasses.replace(config, projection="x" * 64)
+    with pytest.raises(ts.ItemNotFound, match="no projection 'x"):
+        await ts.connect(**_given(longest)).__aenter__()
     await rebuild_until(config, "then", until, ignore)
     with pytest.raises(ProjectionExists, match="projections --drop then"):
         await rebuild_until(config, "then", until, ignore)
@@ -166,7 +171,7 @@ async def test_the_error_of_an_unknown_projection_says_how_to_make_it(folded):
     with pytest.raises(ts.ConfigError, match="a letter"):
         await rebuild_until(config, "1st", until, ignore)
     with MongoClient(config.mongo) as client:
-        client[named.named_projection].projection.update_one({"_id": "about"}, {"$set": {"ready": False}})
+        client[config.database].projection.update_one({"_id": "about~then"}, {"$set": {"ready": False}})
     with pytest.raises(ts.ItemNotFound, match="not finished"):
         await ts.connect(**_given(named)).__aenter__()
     await rebuild_until(config, "then", until, ignore)
@@ -186,20 +191,20 @@ async def test_verify_finds_foreign_writes_and_nothing_else(folded):
 
     assert found == []
     assert verified.documents == sum(len(each) for each in snapshot(config).values())
-    assert databases(config) == {live(config)}
+    assert projections(config) == {live(config)}
 
     with MongoClient(config.mongo) as client:
-        database = client[live(config)]
-        changed = database.trials.find_one({"name": "loner", "revision": 0})
-        database.trials.update_one(
+        documents = collections(client, live(config))
+        changed = documents["trials"].find_one({"name": "loner", "revision": 0})
+        documents["trials"].update_one(
             {"_id": changed["_id"]}, {"$set": {"metrics.loss.count": 2700.0, "tags.new": 1, "lost_events": 7}}
         )
-        missing = database.series.find_one({}, sort=[("_id", 1)])["_id"]
-        database.series.delete_one({"_id": missing})
-        surplus = database.outcomes.insert_one({"uid": None}).inserted_id
-        database.projects.insert_one({"_id": "surplus"})
-        letter = database.dead_letters.find_one({})["_id"]
-        database.dead_letters.update_one({"_id": letter}, {"$set": {"reason": "another"}})
+        missing = documents["series"].find_one({}, sort=[("_id", 1)])["_id"]
+        documents["series"].delete_one({"_id": missing})
+        surplus = documents["outcomes"].insert_one({"uid": None}).inserted_id
+        documents["projects"].insert_one({"_id": "surplus"})
+        letter = documents["dead_letters"].find_one({})["_id"]
+        documents["dead_letters"].update_one({"_id": letter}, {"$set": {"reason": "another"}})
     await verify(config, found.append, ignore)
     by_place = {(each.collection, each.id): each for each in found}
 
@@ -221,7 +226,8 @@ async def test_a_comparison_that_outlasts_a_snapshot_continues_in_another(folded
     """Each document is compared once, also after ids of other types."""
     config, _ = folded
     with MongoClient(config.mongo) as client:
-        strange = client[live(config)].trials.insert_many([{"_id": 1}, {"_id": bson.ObjectId()}]).inserted_ids
+        trials = collections(client, live(config))["trials"]
+        strange = trials.insert_many([{"_id": 1}, {"_id": bson.ObjectId()}]).inserted_ids
     monkeypatch.setattr("trialstream_consumer.replay.diff._SNAPSHOT_SECONDS", 0.003)
     monkeypatch.setattr("trialstream_consumer.replay.diff._DOCUMENTS", 3)
     found = []
@@ -246,7 +252,7 @@ async def test_the_commands_report_their_results(folded):
     dropped = await run_sync(cli, config, "projections", "--drop", name)
     nothing = await run_sync(cli, config, "projections", "--drop", name)
     with MongoClient(config.mongo) as client:
-        client[live(config)].trials.delete_one({"name": "loner", "revision": 1})
+        collections(client, live(config))["trials"].delete_one({"name": "loner", "revision": 1})
     differs = await run_sync(cli, config, "verify")
 
     for each in (until, rebuilt, same, listed, table, dropped):
@@ -255,7 +261,7 @@ async def test_the_commands_report_their_results(folded):
     assert f"read it with connect(projection={name!r})" in until.stdout
     assert nameless.returncode == 2
     assert "--name requires --until" in nameless.stderr
-    assert rebuilt.stdout.rstrip().endswith(f"the live projection is now {config.prefix}~1")
+    assert rebuilt.stdout.rstrip().endswith(f"the live projection is now {config.prefix}.~1")
     assert same.stdout.rstrip().endswith("all match the log")
     assert [each["state"] for each in found] == ["live", "ready"]
     assert found[1]["until"] == time

@@ -11,10 +11,12 @@ from service_load import connected
 from service_support import (
     caught_up,
     cli,
-    databases,
+    collections,
     differences,
     live,
     log_entries,
+    place,
+    projections,
     send,
     snapshot,
     without_notices,
@@ -43,7 +45,7 @@ async def test_two_workers_rebuild_the_same_byte_for_byte(folded):
     rebuilt = await rebuild(config, lambda *step: steps.append(step), 2)
     reached = [done for _, done, _ in steps]
 
-    assert live(config) == rebuilt.database == f"{config.prefix}~1"
+    assert live(config) == rebuilt.namespace == place(config, "1")
     assert differences(before, snapshot(config)) == []
     assert steps[0] == ("folding", 0, rebuilt.records)
     assert steps[-1] == ("folding", rebuilt.records, rebuilt.records)
@@ -55,7 +57,7 @@ async def test_two_workers_rebuild_the_same_byte_for_byte(folded):
     assert log_entries(service, "projection_switched")
 
     named = await rebuild_until(config, "then", 2**42, ignore, 3)
-    ours, theirs = snapshot(config), snapshot(config, named.database)
+    ours, theirs = snapshot(config), snapshot(config, named.namespace)
     del ours["checkpoints"], theirs["checkpoints"]
 
     assert differences(ours, theirs) == []
@@ -65,15 +67,15 @@ async def test_two_workers_find_the_same_differences_in_the_same_order(folded):
     """`verify` compares in one process, whatever the number of processes that fold."""
     config, _ = folded
     with MongoClient(config.mongo) as client:
-        database = client[live(config)]
-        database.trials.update_many({}, {"$set": {"lost_events": 7}})
-        database.projects.insert_one({"_id": "surplus"})
+        documents = collections(client, live(config))
+        documents["trials"].update_many({}, {"$set": {"lost_events": 7}})
+        documents["projects"].insert_one({"_id": "surplus"})
     found = {1: [], 2: []}
     verified = {workers: await verify(config, found[workers].append, ignore, workers) for workers in found}
 
     assert verified[1] == verified[2]
     assert found[1] == found[2] != []
-    assert databases(config) == {live(config)}
+    assert projections(config) == {live(config)}
 
 
 @pytest.mark.parametrize("task", ["rebuild", "verify"])
@@ -93,14 +95,14 @@ async def test_a_killed_worker_ends_the_replay_and_nothing_is_switched(folded, t
         with pytest.raises(WorkerDied, match=r"killed by SIGKILL.*run this command again"):
             await (rebuild(config, ignore, 2) if task == "rebuild" else verify(config, pytest.fail, ignore, 2))
 
-    assert live(config) == config.prefix
+    assert live(config) == place(config)
     assert differences(before, snapshot(config)) == []
 
     await verify(config, pytest.fail, ignore, 2)
     await rebuild(config, ignore, 2)
 
     assert differences(before, snapshot(config)) == []
-    assert databases(config) == {live(config)}
+    assert projections(config) == {live(config)}
 
 
 async def test_an_error_of_a_worker_is_that_of_the_replay(folded):
@@ -133,13 +135,13 @@ async def test_the_commands_report_the_same_with_two_workers(long):
     same = [await run_sync(cli, long, "verify", *workers) for workers in ((), ("--workers", "2"))]
     rebuilt = await run_sync(cli, long, "rebuild", "--workers", "2")
     with MongoClient(long.mongo) as client:
-        client[live(long)].trials.update_one({}, {"$set": {"tags.number": 3}})
+        collections(client, live(long))["trials"].update_one({}, {"$set": {"tags.number": 3}})
     differ = [await run_sync(cli, long, "verify", *workers) for workers in ((), ("--workers", "2"))]
 
     for each in (*same, rebuilt):
         assert (each.returncode, without_notices(each.stderr)) == (0, ""), each.stderr
     assert same[0].stdout == same[1].stdout
-    assert rebuilt.stdout.rstrip().endswith(f"the live projection is now {long.prefix}~1")
+    assert rebuilt.stdout.rstrip().endswith(f"the live projection is now {long.prefix}.~1")
     assert [each.returncode for each in differ] == [1, 1]
     assert differ[0].stdout == differ[1].stdout
     assert "differs from the log: tags.number" in differ[0].stdout

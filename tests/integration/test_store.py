@@ -9,7 +9,7 @@ from dataclasses import replace
 import anyio
 import pytest
 from pymongo import MongoClient
-from service_support import snapshot
+from service_support import place, snapshot
 from trialstream.reading.paths import TRIAL_FIELDS
 from trialstream.reading.sorting import sort_keys
 from trialstream_consumer.fold import State, fold
@@ -35,7 +35,7 @@ async def stores(config):
 
     def make() -> Store:
         connections.append(Connection(config))
-        return Store(connections[-1], config.database)
+        return Store(connections[-1], place(config))
 
     yield make
     for each in connections:
@@ -189,7 +189,7 @@ async def test_a_database_that_was_folded_from_another_log_is_refused(config, st
     await store.ownership.check_log(LogCreated(time=1, log="one", partitions=4))
     await store.ownership.check_log(LogCreated(time=1, log="one", partitions=4))
 
-    with pytest.raises(LogMismatch, match=r"log two.*folded from log one.*drop the database"):
+    with pytest.raises(LogMismatch, match=r"log two.*folded from log one.*drop database"):
         await store.ownership.check_log(LogCreated(time=2, log="two", partitions=4))
 
 
@@ -207,11 +207,11 @@ async def test_the_indexes_are_made_by_any_number_of_consumers_at_once(config):
 async def test_the_indexes_of_the_setting(config):
     """Queries and descending sorts by the paths of the setting use indexes, in each projection that is opened."""
     chosen = replace(config, indexes=r"parameters, tags,metrics.loss.last,parameters.a\.b")
-    for database in (config.database, f"{config.database}~1"):
-        await ensure_indexes(chosen, database)
-        await ensure_indexes(chosen, database)
+    for namespace in (place(config), place(config, "1")):
+        await ensure_indexes(chosen, namespace)
+        await ensure_indexes(chosen, namespace)
     with MongoClient(config.mongo) as client:
-        trials = client[f"{config.database}~1"].trials
+        trials = client[config.database]["trials~1"]
         trials.insert_one(
             trial_to_document(Trial(name="a", parameters={"lr": 0.1, "a.b": [1, {"c": 2}]}, tags={"": 1}))
         )
@@ -241,7 +241,7 @@ async def test_a_missing_server_is_named(config):
     started = time.monotonic()
     try:
         with pytest.raises(MongoUnavailable, match=r"127\.0\.0\.1:9.*trialstream up"):
-            await Store(connection, config.database).ownership.acquire(TOPIC, 0)
+            await Store(connection, place(config)).ownership.acquire(TOPIC, 0)
     finally:
         connection.close()
 

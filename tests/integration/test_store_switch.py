@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from service_support import databases, live, snapshot
+from service_support import live, place, projections, snapshot
 from test_store import LETTER, TOPIC, created
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.indexes import ensure_indexes
-from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.ownership import live_namespace
 from trialstream_consumer.projection.store import Store
 from trialstream_schemas.errors import Fenced
 
@@ -34,16 +34,16 @@ async def elsewhere(config):
 @pytest.fixture
 async def stores(config, connection):
     """Stores of the live projection and of the rebuilt one."""
-    rebuilt = f"{config.prefix}~1"
+    rebuilt = place(config, "1")
     await ensure_indexes(config)
     await ensure_indexes(config, rebuilt)
-    return Store(connection, config.database), Store(connection, rebuilt, live=False)
+    return Store(connection, place(config)), Store(connection, rebuilt, live=False)
 
 
 @pytest.fixture
 def member(config, elsewhere):
     """A store of the live projection in another process."""
-    return Store(elsewhere, config.database)
+    return Store(elsewhere, place(config))
 
 
 async def reached(store):
@@ -58,8 +58,8 @@ async def test_after_the_switch_no_consumer_writes_into_the_old_projection(confi
     [first, second] = await reached(new)
     first = await new.write(first, 3, created(), [LETTER])
 
-    assert await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.database, [first, second])
-    assert await live_database(elsewhere) == live(config) == new.database
+    assert await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.namespace, [first, second])
+    assert await live_namespace(elsewhere) == live(config) == new.namespace
     with pytest.raises(Fenced):
         await member.write(before, 3, created(), [])
     with pytest.raises(Fenced, match="switched"):
@@ -69,12 +69,12 @@ async def test_after_the_switch_no_consumer_writes_into_the_old_projection(confi
     with pytest.raises(Fenced, match="switched"):
         await new.ownership.acquire(TOPIC, 0)
 
-    moved = Store(elsewhere, new.database)
+    moved = Store(elsewhere, new.namespace)
     taken = await moved.ownership.acquire(TOPIC, 0)
 
     assert taken.offset == 3
     assert (await moved.write(taken, 4, created(), [])).offset == 4
-    assert snapshot(config, config.prefix)["trials"] == {}
+    assert snapshot(config, place(config))["trials"] == {}
 
 
 async def test_a_consumer_that_takes_over_before_the_switch_makes_it_fail(config, stores, member):
@@ -84,21 +84,21 @@ async def test_a_consumer_that_takes_over_before_the_switch_makes_it_fail(config
     held = await old.ownership.hold(PARTITIONS)
     taken = await member.ownership.acquire(TOPIC, 1)
 
-    assert not await old.ownership.switch(held, new.database, checkpoints)
-    assert live(config) == config.prefix
+    assert not await old.ownership.switch(held, new.namespace, checkpoints)
+    assert live(config) == place(config)
     assert (await member.write(taken, 3, created(), [LETTER])).offset == 3
-    assert await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.database, checkpoints)
+    assert await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.namespace, checkpoints)
 
 
 async def test_a_projection_that_another_rebuild_took_over_is_not_switched_to(config, stores, connection):
     """The switch finds another epoch than its own in the new projection."""
     old, new = stores
     checkpoints = await reached(new)
-    await Store(connection, new.database, live=False).ownership.acquire(TOPIC, 1)
+    await Store(connection, new.namespace, live=False).ownership.acquire(TOPIC, 1)
 
     with pytest.raises(Fenced, match="another rebuild"):
-        await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.database, checkpoints)
-    assert live(config) == config.prefix
+        await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.namespace, checkpoints)
+    assert live(config) == place(config)
 
 
 async def test_in_a_race_of_a_switch_and_a_consumer_exactly_one_succeeds(stores, member):
@@ -110,7 +110,7 @@ async def test_in_a_race_of_a_switch_and_a_consumer_exactly_one_succeeds(stores,
         results = {}
 
         async def switch(held=held, checkpoints=checkpoints, results=results):
-            results["switched"] = await old.ownership.switch(held, new.database, checkpoints)
+            results["switched"] = await old.ownership.switch(held, new.namespace, checkpoints)
 
         async def fold(results=results):
             try:
@@ -134,13 +134,13 @@ async def test_a_late_consumer_does_not_recreate_a_dropped_projection(config, st
     """The consumer is fenced, and writes no document."""
     old, new = stores
     before = await member.ownership.acquire(TOPIC, 0)
-    await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.database, await reached(new))
+    await old.ownership.switch(await old.ownership.hold(PARTITIONS), new.namespace, await reached(new))
     for collection in ("trials", "checkpoints", "outcomes", "series"):
-        await elsewhere.database(config.database).drop_collection(collection)
+        await elsewhere.collections(place(config))[collection].drop()
     with pytest.raises(Fenced):
         await member.write(before, 3, created(), [LETTER])
     with pytest.raises(Fenced):
         await member.ownership.current(before)
 
-    assert new.database in databases(config)
-    assert snapshot(config, config.prefix)["trials"] == {}
+    assert new.namespace in projections(config)
+    assert snapshot(config, place(config))["trials"] == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from service_support import paused, send
+from service_support import paused, place, send
 from trialstream.event_log.topics import ensure_topics
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.indexes import ensure_indexes
@@ -23,7 +23,7 @@ async def replay(config):
     for partition in range(config.partitions):
         await send(config, [b"no event"] * RECORDS, partition=partition)
     connection = Connection(config, 4.0)  # half of the usual time, which a call takes while MongoDB is paused
-    async with Replay(config, Store(connection, config.database), config.partitions) as replay:
+    async with Replay(config, Store(connection, place(config)), config.partitions) as replay:
         yield replay
     connection.close()
 

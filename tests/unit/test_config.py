@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import ssl
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from trialstream.config import Config
 from trialstream_schemas.errors import ConfigError
+from trialstream_schemas.storage.collections import COLLECTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,7 @@ def test_names_of_topics_database_and_group_follow_the_prefix():
     [
         pytest.param({"prefix": ""}, "prefix", id="an empty prefix"),
         pytest.param({"prefix": "a.b"}, "prefix", id="a prefix with a dot"),
+        pytest.param({"prefix": "a~1"}, "prefix", id="a prefix like an earlier projection"),
         pytest.param({"prefix": "a b"}, "prefix", id="a prefix with a space"),
         pytest.param({"prefix": "é"}, "prefix", id="a prefix with an accent"),
         pytest.param({"prefix": "a\n"}, "prefix", id="a prefix with a line break"),
@@ -206,24 +209,28 @@ def test_certificates_that_cannot_be_read(given, named):
         config.kafka_client()
 
 
-@pytest.mark.parametrize("name", ["july", "a", "u260701T120000", "x" * 48])
-def test_a_named_projection_lies_in_a_database_beside_the_live_one(name):
-    """A named projection has a database of its own, whose `~` keeps it apart from the database of any prefix."""
+@pytest.mark.parametrize("name", ["july", "a", "u260701T120000", "x" * 64])
+def test_a_named_projection_lies_beside_the_live_one(name):
+    """A named projection has collections of its own in the database of the prefix."""
     config = Config(prefix="lab", projection=name)
 
-    assert config.named_projection == f"lab~{name}"
+    assert config.named_projection == ("lab", f"~{name}")
     assert config.database == "lab"
 
 
-@pytest.mark.parametrize("name", ["1", "1st", "_a", "a b", "a.b", "a~b", "é", "x" * 60])
-def test_a_projection_name_that_is_no_database_name_is_refused(name):
-    """A projection name that MongoDB would refuse is a ConfigError with the name and the allowed form."""
-    with pytest.raises(ConfigError, match=f"projection: expected a letter.* 59 characters at most, got '{name}'"):
+@pytest.mark.parametrize(
+    "name", ["1", "1st", "12", "_a", "a b", "a.b", ".a", "a~b", "~1", "a$b", "$a", "é", "٣", "a\n", "x" * 65]
+)
+def test_a_projection_name_that_cannot_end_the_name_of_a_collection_is_refused(name):
+    """Numbers belong to rebuilds, and `~`, `.` and `$` mean something in names: the error has the allowed form."""
+    wanted = rf"projection: expected a letter.* 64 characters at most, got {re.escape(repr(name))}"
+    with pytest.raises(ConfigError, match=wanted):
         Config(prefix="lab", projection=name)
 
 
-def test_the_longest_prefix_leaves_room_for_the_name_of_a_time():
-    """The longest prefix and the name of a time make a database name below MongoDB's bound of 64 bytes."""
-    config = Config(prefix="p" * 48, projection="u260701T120000")
+def test_the_longest_prefix_and_name_fit_the_name_of_a_collection():
+    """MongoDB limits the name of a collection, with its database, to 255 bytes, and to 235 in a sharded cluster."""
+    config = Config(prefix="p" * 48, projection="x" * 64)
+    place = config.named_projection
 
-    assert len(config.named_projection) == 63
+    assert max(len(f"{place.database}.{place.collection(each)}") for each in COLLECTIONS) <= 235

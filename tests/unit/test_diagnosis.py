@@ -9,7 +9,7 @@ import pytest
 import trialstream as ts
 from trialstream.config import Config
 from trialstream_consumer.projection.client import Connection
-from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.ownership import live_namespace
 
 UNKNOWN = "nowhere.invalid"
 
@@ -39,7 +39,7 @@ async def mongo_errors(mongo):
     connection = Connection(config, 1.0)
     try:
         with pytest.raises(ts.MongoUnavailable) as consumers:
-            await live_database(connection)
+            await live_namespace(connection)
     finally:
         connection.close()
     return str(raised.value), str(consumers.value)

@@ -11,6 +11,7 @@ from trialstream.config import Config
 from trialstream_console.cli.supervisor import Restarts
 from trialstream_consumer.processes import exit_reason, lines
 from trialstream_consumer.replay.sharing import Share, divide
+from trialstream_schemas.storage.collections import Namespace
 
 REGISTRY = TopicPartition("t.registry", 0)
 
@@ -88,7 +89,7 @@ def test_shares_have_every_partition_that_has_records_once(left, registry, share
 def test_a_share_is_one_line_that_is_read_back():
     """Settings with credentials, and the ends, survive."""
     config = Config(kafka_sasl_username="ada", kafka_sasl_password="é\n", spool_dir="x")
-    share = Share(config, "p~1", 4, {REGISTRY: 3, trials(2): 7})
+    share = Share(config, Namespace("p", "~1"), 4, {REGISTRY: 3, trials(2): 7})
     text = share.to_json()
 
     assert "\n" not in text

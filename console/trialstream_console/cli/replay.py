@@ -66,11 +66,10 @@ def rebuild(
         if until is None:
             done = run(rebuild_live, config, progress, workers)
         else:
-            # 14 characters: together with the longest prefix, they fit MongoDB's limit for database names.
             name = name or datetime.fromtimestamp(until / 1000, UTC).strftime("u%y%m%dT%H%M%S")
             done = run(rebuild_until, config, name, until, progress, workers)
     if until is None:
-        say(f"rebuilt from {done.records} records: the live projection is now {done.database}")
+        say(f"rebuilt from {done.records} records: the live projection is now {done.namespace}")
     else:
         say(
             f"built {name} from the {done.records} records before {format_time(until)}: read it with "
@@ -120,12 +119,12 @@ def projections(
         for each in found:
             print_json(asdict(each))
         return
-    print_table(("name", "state", "until", "size", "database"), map(_row, found))
+    print_table(("name", "state", "until", "size", "database", "suffix"), map(_row, found))
 
 
 def _row(each: Projection) -> tuple[str, ...]:
     until = "" if each.until is None else format_time(each.until)
-    return each.name or "", each.state, until, decimal(each.size), each.database
+    return each.name or "", each.state, until, decimal(each.size), each.database, each.suffix
 
 
 async def _list(config: Config) -> list[Projection]:

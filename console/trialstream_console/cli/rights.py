@@ -28,19 +28,15 @@ def rights(
     role: Annotated[
         str | None, typer.Argument(metavar="[ROLE]", help=f"One of {', '.join(ROLES)}. The default is all.")
     ] = None,
-    rebuilds: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Grant on the databases of N rebuilds, from <prefix>~1 on."),
-    ] = 9,
 ) -> None:
     """Print the commands that grant the least rights of each role, for kafka-acls.sh and mongosh.
 
-    Each role has a user of its own, of that name. The commands are for the topics, the group and the databases of
+    Each role has a user of its own, of that name. The commands are for the topics, the group and the database of
     TRIALSTREAM_PREFIX, and need no server.
     """
     if role is not None and role not in ROLES:
         raise ConfigError(f"ROLE: expected one of {', '.join(ROLES)}, got {role!r}")
-    for line in grants(Config.from_env(), list(ROLES) if role is None else [role], rebuilds):
+    for line in grants(Config.from_env(), list(ROLES) if role is None else [role]):
         say(line)
 
 

@@ -13,7 +13,7 @@ from trialstream.waiting import receive_notices
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
 from trialstream_consumer.projection.deployment import check_deployment
-from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.ownership import live_namespace
 from trialstream_consumer.service import Service
 from trialstream_schemas.model.times import from_micros
 
@@ -85,6 +85,6 @@ async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:
     await check_deployment(config)
     connection = Connection(config)
     try:
-        return await latest_dead_letters(connection, await live_database(connection), limit)
+        return await latest_dead_letters(connection, await live_namespace(connection), limit)
     finally:
         connection.close()

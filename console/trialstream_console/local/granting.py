@@ -17,9 +17,6 @@ from trialstream_console.rights import ROLES, KafkaRight, mongo_role
 
 __all__ = ["ACL_OPERATIONS", "ACL_RESOURCES", "grant", "grant_all"]
 
-REBUILDS = 9
-"""Number of rebuilt projections on which the roles are granted."""
-
 # Kafka's numbers: https://kafka.apache.org/protocol.html#The_Messages_CreateAcls
 ACL_RESOURCES = {"topic": 2, "group": 3}
 ACL_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8}
@@ -70,7 +67,7 @@ def _grant_in_mongo(security: Security, config: Config) -> None:
     with MongoClient[dict[str, Any]](config.mongo) as client:
         admin = client.admin
         for name in ROLES:
-            made = mongo_role(config, name, REBUILDS)
+            made = mongo_role(config, name)
             if made is None:
                 continue
             known = admin.command("rolesInfo", made["createRole"])["roles"]

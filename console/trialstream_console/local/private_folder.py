@@ -1,8 +1,7 @@
 """A folder of this user alone: nobody else can have written what is read there, nor read what is written there.
 
 The folder is held by its descriptor, and its files are opened by their names in it. So they are those of the folder
-that was checked, also if another folder takes its path meanwhile. No link is followed, and no open waits for the other
-end of a FIFO.
+that was checked, also if another folder takes its path meanwhile (`trialstream.files`).
 """
 
 from __future__ import annotations
@@ -14,13 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from trialstream.files import make_folder, open_file, open_folder
+
 from trialstream_console.local.errors import LocalStackError
 
 __all__ = ["PrivateFolder"]
 
 _OTHERS_WRITE = 0o022
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class PrivateFolder:
@@ -48,7 +48,7 @@ class PrivateFolder:
             LocalStackError: It is no folder, is a link, belongs to another user, or other users can write to it.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = open_folder(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -129,16 +129,13 @@ class PrivateFolder:
         """
         path = self.path / name
         try:
-            descriptor = os.open(name, flags | _FLAGS, _FILE_MODE, dir_fd=self.descriptor)
+            descriptor = open_file(name, folder=self.descriptor, flags=flags)
         except FileNotFoundError:
             raise
         except OSError as error:
-            reason = "it is a link" if self._is_link(name) else error.strerror
-            raise LocalStackError(f"{path} cannot be used ({reason}): {self.remedy}") from error
+            raise LocalStackError(f"{path} cannot be used ({error.strerror}): {self.remedy}") from error
         try:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise LocalStackError(f"{path}: expected a regular file: {self.remedy}")
             if found.st_nlink > 1:
                 raise LocalStackError(
                     f"{path}: expected a file with one name, got one with {found.st_nlink} hard links"
@@ -209,13 +206,9 @@ class PrivateFolder:
         """
         path = self.path / name
         try:
-            with suppress(FileExistsError):
-                os.mkdir(name, _FOLDER_MODE, dir_fd=self.descriptor)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=self.descriptor)
+            descriptor = make_folder(name, folder=self.descriptor)
         except OSError as error:
-            reason = "it is a link" if self._is_link(name) else error.strerror
-            raise LocalStackError(f"folder {path} cannot be used ({reason}): {self.remedy}") from error
+            raise LocalStackError(f"folder {path} cannot be used ({error.strerror}): {self.remedy}") from error
         with PrivateFolder(path, self.remedy, descriptor) as folder:
             _check(path, os.fstat(descriptor), self.remedy)
             folder.hide()
@@ -239,11 +232,6 @@ class PrivateFolder:
         except OSError:
             return False
         return _same(path, found)
-
-    def _is_link(self, name: str) -> bool:
-        with suppress(OSError):
-            return stat.S_ISLNK(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode)
-        return False
 
 
 def _check(path: Path, found: os.stat_result, remedy: str) -> None:

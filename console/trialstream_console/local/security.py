@@ -166,6 +166,8 @@ class Security:
             kafka_sasl_username=role,
             kafka_sasl_password=self.passwords[role],
             kafka_ssl_cafile=str(self.ca),
+            kafka_ssl_certfile="",
+            kafka_ssl_keyfile="",
         )
 
     def launcher(self, config: Config, ports: Ports) -> Config:

@@ -1,34 +1,40 @@
-"""The catalog: the projections of a prefix. Each is a database with a document `about` that describes it.
+"""The catalog: the projections of a prefix, which are collections in the database `<prefix>`.
 
-- `<prefix>` is the first projection; this database also holds the pointer to the live projection (`ownership.py`).
-- `<prefix>~1`, `<prefix>~2` and so on are rebuilt projections. A number is never reused, and the live projection's
+- `trials`, `series` and so on, without a suffix, are the first projection.
+- `trials~1`, `trials~2` and so on are of rebuilt projections. A number is never reused, and the live projection's
   number only grows, so every projection with a smaller number is left over.
-- `<prefix>~<name>` are projections of the log until a time.
+- `trials~<name>` are of projections of the log until a time, and `trials~verify` of that with which `verify` compares.
+- `projection` holds the pointer to the live projection (`ownership.py`), and a document `about~<number or name>` that
+  describes each projection but the first.
 
-Prefixes contain no `~`. A database of that name without a document `about` belongs to others, and so does a collection
-of another name than ours: they are neither dropped nor listed, and no projection begins among collections of our names.
+Versions before this one made a database for each projection, `<prefix>~1` or `<prefix>~<name>`, described by a document
+`about` in its own collection `projection`. These projections are read, listed, replaced and dropped; none is begun.
+
+Neither prefixes nor names contain `~`. A collection of one of our names without such a description may belong to
+others, as one of another name does: it is neither listed nor dropped. No projection begins among documents of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pymongo.write_concern import WriteConcern
+from motor.motor_asyncio import AsyncIOMotorCollection
+from pymongo import ReturnDocument
 from trialstream.config import Config
 from trialstream_schemas.errors import ConfigError, ItemNotFound, TrialStreamError
-from trialstream_schemas.storage.collections import ABOUT, CATALOG, COLLECTIONS
+from trialstream_schemas.storage.collections import ABOUT, COLLECTIONS, LOG_ID, Namespace
 
 from trialstream_consumer.projection.client import Connection, Document
-from trialstream_consumer.projection.ownership import live_database
+from trialstream_consumer.projection.ownership import live_namespace
 from trialstream_consumer.projection.store import Store
 
 __all__ = ["Catalog", "Projection", "ProjectionExists"]
 
 _VERIFYING = "verify"
-# Dropping and listing databases may take longer than the calls of a consumer.
+# Dropping and listing collections may take longer than the calls of a consumer.
 _CALL_SECONDS = 30.0
 
 
@@ -41,7 +47,8 @@ class Projection:
     """Description of a projection.
 
     Attributes:
-        database: Name of the projection's database.
+        database: Name of the database.
+        suffix: What follows the names of the projection's collections in it, such as `~4` for `trials~4`; may be empty.
         name: Name for `connect(projection=...)`; None if the projection cannot be read by name.
         state: `live`; `ready` if the projection can be read by name; `unfinished` if its rebuild is running or was
             killed; `left over` if the next rebuild drops the projection.
@@ -50,6 +57,7 @@ class Projection:
     """
 
     database: str
+    suffix: str
     name: str | None
     state: Literal["live", "ready", "unfinished", "left over"]
     until: int | None
@@ -81,69 +89,69 @@ class Catalog:
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        return Store(self._connection, await live_database(self._connection))
+        return Store(self._connection, await live_namespace(self._connection))
 
-    def offline_store(self, database: str) -> Store:
+    def offline_store(self, namespace: Namespace) -> Store:
         """Return a store of a projection that is not the live one; writes fail once the projection is live.
 
         Args:
-            database: Database of the projection, as one of the `begin` methods returned it.
+            namespace: Place of the projection, as one of the `begin` methods returned it.
         """
-        return Store(self._connection, database, live=False)
+        return Store(self._connection, namespace, live=False)
 
     # --- Building
 
-    async def begin_rebuild(self) -> str:
-        """Choose the database of a rebuild: that of an interrupted rebuild by this version, or a new one.
+    async def begin_rebuild(self) -> Namespace:
+        """Choose the place of a rebuild: that of an interrupted rebuild by this version, or a new one.
 
         Returns:
-            Name of the database.
+            The place.
 
         Raises:
-            ConfigError: The database has collections of others.
+            ConfigError: There are collections of others.
             MongoUnavailable: MongoDB did not answer.
         """
         await self.clean()
-        live = _number(await live_database(self._connection))
-        numbers = [_number(each) for each in await self._databases() if _number(each)]
-        latest = max([live, *numbers])
-        if latest > live:
-            about = await self._about(self._rebuilt(latest))
-            # To continue the rebuild of an older version would mix the results of both versions.
-            if about is not None and about["version"] == version("trialstream"):
-                return self._rebuilt(latest)
-        database = self._rebuilt(latest + 1)
-        await self._begin(database, "rebuild")
-        return database
+        live = await live_namespace(self._connection)
+        found = await self._found()
+        latest = max([live, *found], key=_number)
+        about = found.get(latest)
+        # To continue the rebuild of an older version would mix the results of both versions.
+        if _number(latest) > _number(live) and self._is_own(latest) and about and about["version"] == _version():
+            return latest
+        namespace = self._place(str(_number(latest) + 1))
+        await self._begin(namespace, "rebuild")
+        return namespace
 
-    async def begin_named(self, name: str, until: int) -> str:
-        """Choose the database of a projection until a time: that of an interrupted rebuild, or a new one.
+    async def begin_named(self, name: str, until: int) -> Namespace:
+        """Choose the place of a projection until a time: that of an interrupted rebuild, or a new one.
 
         Args:
             name: Name of the projection.
             until: The append time, milliseconds since 1970 UTC.
 
         Returns:
-            Name of the database.
+            The place.
 
         Raises:
-            ConfigError: The name is invalid or reserved, or the database has collections of others.
+            ConfigError: The name is invalid or reserved, or there are collections of others.
             ProjectionExists: A finished projection, or one until another time or of another version, has the name.
             MongoUnavailable: MongoDB did not answer.
         """
-        database = self._named(name)
-        about = await self._about(database)
-        if about is not None:
+        namespace, earlier = self._named(name)
+        about = (await self._found()).get(earlier)
+        is_taken = about is not None
+        if about is None:
+            about = await self._begin(namespace, "until", until)
             # An unfinished projection of another version cannot be continued either.
-            same = (about["kind"], about["until"], about["version"]) == ("until", until, version("trialstream"))
-            if about["ready"] or not same:
-                raise ProjectionExists(
-                    f"projection {name!r} of {self._config.prefix} exists already: drop it with `trialstream "
-                    f"projections --drop {name}`, or give another --name"
-                )
-            return database
-        await self._begin(database, "until", until)
-        return database
+            same = (about["kind"], about["until"], about["version"]) == ("until", until, _version())
+            is_taken = about["ready"] or not same
+        if is_taken:
+            raise ProjectionExists(
+                f"projection {name!r} of {self._config.prefix} exists already: drop it with `trialstream projections "
+                f"--drop {name}`, or give another --name"
+            )
+        return namespace
 
     async def finish_named(self, name: str) -> None:
         """Mark a projection until a time as ready to be read.
@@ -154,52 +162,51 @@ class Catalog:
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
+        namespace, _ = self._named(name)
         async with self._connection.errors():
-            await self._descriptions(self._named(name)).update_one({"_id": ABOUT}, {"$set": {"ready": True}})
+            await self._catalog(namespace).update_one({"_id": namespace.about}, {"$set": {"ready": True}})
 
-    async def begin_verify(self) -> str:
-        """Drop the database of an earlier comparison, and create an empty one to compare with the live projection.
+    async def begin_verify(self) -> Namespace:
+        """Drop the collections of an earlier comparison, and begin another one.
 
         Returns:
-            Name of the database.
+            The place to fold into.
 
         Raises:
-            ConfigError: The database has collections of others.
+            ConfigError: There are collections of others.
             MongoUnavailable: MongoDB did not answer.
         """
         await self.end_verify()
-        database = f"{self._config.prefix}~{_VERIFYING}"
-        await self._begin(database, _VERIFYING)
-        return database
+        namespace = self._place(_VERIFYING)
+        await self._begin(namespace, _VERIFYING)
+        return namespace
 
     async def end_verify(self) -> None:
-        """Drop the projection of a comparison.
+        """Drop the projections of comparisons.
 
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        database = f"{self._config.prefix}~{_VERIFYING}"
-        about = await self._about(database)
-        if about is not None and about["kind"] == _VERIFYING:
-            await self._drop(database)
+        await self._drop_all(_VERIFYING, await self._found())
 
     # --- Dropping
 
     async def clean(self) -> None:
-        """Drop the projections that rebuilds have left over, and all but the pointer in `<prefix>` if it is not live.
+        """Drop the projections that rebuilds have left over.
 
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        live = await live_database(self._connection)
-        for database in await self._databases():
-            if 0 < _number(database) < _number(live):
-                if await self._about(database) is None:
-                    await self._drop_strays(database)
+        live = await live_namespace(self._connection)
+        for namespace, about in (await self._found()).items():
+            if 0 < _number(namespace) < _number(live):
+                if about is None:
+                    await self._drop_strays(namespace)
                 else:
-                    await self._drop(database)
-        if live != self._config.database:
-            await self._drop_collections(self._config.database, COLLECTIONS)
+                    await self._drop(namespace)
+        first = Namespace(self._config.database)
+        if live != first:
+            await self._drop_collections(first)
 
     async def drop(self, name: str) -> None:
         """Drop a projection that was built until a time.
@@ -212,31 +219,43 @@ class Catalog:
             ItemNotFound: No projection until a time has the name.
             MongoUnavailable: MongoDB did not answer.
         """
-        database = self._named(name)
-        about = await self._about(database)
-        if about is None or about["kind"] != "until":
+        found = await self._found()
+        if not await self._drop_all("until", {each: found.get(each) for each in self._named(name)}):
             raise ItemNotFound(f"there is no projection {name!r} of {self._config.prefix} to drop")
-        await self._drop(database)
 
-    async def _drop(self, database: str) -> None:
-        """Drop the collections of a projection; its description last, so that a drop that was killed is repeated.
+    async def _drop_all(self, kind: str, found: Mapping[Namespace, Document | None]) -> int:
+        """Drop the projections of a kind; return their number."""
+        dropped = [each for each, about in found.items() if about is not None and about["kind"] == kind]
+        for each in dropped:
+            await self._drop(each)
+        return len(dropped)
 
-        MongoDB drops a database with its last collection.
-        """
-        await self._drop_collections(database, (*COLLECTIONS, CATALOG))
-
-    async def _drop_strays(self, database: str) -> None:
-        """Drop the checkpoints that a fenced consumer has made in a projection that was dropped before."""
-        ours = {"_id": {"$regex": f"^{self._config.prefix}\\."}}  # ids begin with a topic
+    async def _drop(self, namespace: Namespace) -> None:
+        """Drop a projection; its description last, so that a drop that was killed is repeated."""
+        await self._drop_collections(namespace)
         async with self._connection.errors():
-            checkpoints = self._connection.client[database].checkpoints
-            if await checkpoints.find_one(ours) and not await checkpoints.find_one({"$nor": [ours]}):
-                await checkpoints.drop()
+            if self._is_own(namespace):
+                await self._catalog(namespace).delete_one({"_id": namespace.about})
+            else:
+                await self._catalog(namespace).drop()  # MongoDB drops a database with its last collection
 
-    async def _drop_collections(self, database: str, names: Sequence[str]) -> None:
+    async def _drop_strays(self, namespace: Namespace) -> None:
+        """Drop what another process has made in a projection that was dropped before: checkpoints, and no documents."""
+        ours = {"$or": [{"_id": {"$regex": f"^{self._config.prefix}\\."}}, {"_id": LOG_ID, "log": {"$exists": True}}]}
+        collections = self._connection.collections(namespace)
+        checkpoints = collections["checkpoints"]
         async with self._connection.errors():
-            for name in names:
-                await self._connection.client[database].drop_collection(name)
+            if await checkpoints.find_one(ours) is None or await checkpoints.find_one({"$nor": [ours]}):
+                return
+            for each in collections.values():
+                if await each.find_one() is None:
+                    await each.drop()
+            await checkpoints.drop()
+
+    async def _drop_collections(self, namespace: Namespace) -> None:
+        async with self._connection.errors():
+            for each in self._connection.collections(namespace).values():
+                await each.drop()
 
     # --- Listing
 
@@ -246,67 +265,115 @@ class Catalog:
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        live = await live_database(self._connection)
-        first = {"kind": "rebuild", "until": None, "ready": False}  # `<prefix>` has no description
-        found = [await self._projection(live, live, await self._about(live) or first)]
-        described = {each: await self._about(each) for each in sorted(await self._databases()) if each != live}
-        return found + [
-            await self._projection(each, live, about) for each, about in described.items() if about is not None
-        ]
+        live = await live_namespace(self._connection)
+        found = await self._found()
+        first = {"kind": "rebuild", "until": None, "ready": False}  # the first projection has no description
+        described = {live: found.pop(live, None) or first, **dict(sorted(found.items()))}
+        return [await self._projection(each, live, about) for each, about in described.items() if about is not None]
 
-    async def _projection(self, database: str, live: str, about: Document) -> Projection:
+    async def _projection(self, namespace: Namespace, live: Namespace, about: Document) -> Projection:
+        database, size = self._connection.client[namespace.database], 0
         async with self._connection.errors():
-            size = int((await self._connection.client[database].command("dbStats"))["totalSize"])
+            for each in COLLECTIONS:
+                size += int((await database.command("collStats", namespace.collection(each)))["totalSize"])
         state: Literal["live", "ready", "unfinished", "left over"]
-        if database == live:
+        if namespace == live:
             state = "live"
         elif about["ready"]:
             state = "ready"
-        elif about["kind"] == "until" or _number(database) > _number(live):
+        elif about["kind"] == "until" or _number(namespace) > _number(live):
             state = "unfinished"
         else:
             state = "left over"
-        name = database.removeprefix(f"{self._config.prefix}~") if about["kind"] == "until" else None
-        return Projection(database, name, state, about["until"], size)
+        return Projection(
+            *namespace, _end(namespace) if about["kind"] == "until" else None, state, about["until"], size
+        )
 
-    # --- Databases and their descriptions
+    # --- Places and descriptions
 
-    def _rebuilt(self, number: int) -> str:
-        return f"{self._config.prefix}~{number}"
+    def _place(self, end: str) -> Namespace:
+        """Return the place of a projection by its number or name."""
+        return Namespace(self._config.database, f"~{end}")
 
-    def _named(self, name: str) -> str:
+    def _named(self, name: str) -> tuple[Namespace, Namespace]:
+        """Return the place of a projection until a time, and the place where versions before this one made it."""
+        if not name:
+            raise ConfigError("projection: expected a name, got ''")
         if name == _VERIFYING:
             raise ConfigError(f"projection {name!r}: reserved for `trialstream verify`; choose another name")
-        return replace(self._config, projection=name).named_projection
+        place = replace(self._config, projection=name).named_projection
+        return place, Namespace(f"{place.database}{place.suffix}")
 
-    async def _databases(self) -> list[str]:
+    def _is_own(self, namespace: Namespace) -> bool:
+        """Whether a projection is in the database of all, not in one of a version before this one."""
+        return namespace.database == self._config.database
+
+    def _catalog(self, namespace: Namespace) -> AsyncIOMotorCollection[Document]:
+        return self._connection.catalog(namespace.database)
+
+    async def _found(self) -> dict[Namespace, Document | None]:
+        """Find all projections but the first, each with its description; None if a place may belong to others.
+
+        A description is written before its collections, and read after their names: so a projection that begins
+        meanwhile has one.
+        """
+        home = self._config.database
         async with self._connection.errors():
-            names = await self._connection.client.list_database_names()
-        return [each for each in names if each.startswith(f"{self._config.prefix}~")]
-
-    def _descriptions(self, database: str) -> Any:
-        return self._connection.client[database].get_collection(CATALOG, write_concern=WriteConcern("majority"))
-
-    async def _about(self, database: str) -> Document | None:
-        async with self._connection.errors():
-            found: Document | None = await self._descriptions(database).find_one({"_id": ABOUT})
+            names = [each.partition("~") for each in await self._connection.client[home].list_collection_names()]
+            databases = await self._connection.client.list_database_names()
+            places = [self._place(end) for name, sign, end in names if sign and name in COLLECTIONS]
+            places += [Namespace(each) for each in databases if each.startswith(f"{home}~")]
+            found: dict[Namespace, Document | None] = dict.fromkeys(places)
+            async for each in self._connection.catalog(home).find({"_id": {"$regex": f"^{ABOUT}~"}}):
+                found[Namespace(home, each["_id"].removeprefix(ABOUT))] = each
+            for each in places:
+                if not self._is_own(each):
+                    found[each] = await self._about(each)
         return found
 
-    async def _begin(self, database: str, kind: str, until: int | None = None) -> None:
-        """Describe a new projection, before anything else of it is written."""
+    async def _about(self, namespace: Namespace) -> Document | None:
         async with self._connection.errors():
-            names = await self._connection.client[database].list_collection_names()
-        if foreign := sorted({*COLLECTIONS, CATALOG}.intersection(names)):
-            raise ConfigError(
-                f"database {database}: expected no collection {foreign[0]}, since no projection has been made there; "
-                "rename that collection or drop it if it is not needed, or use another prefix"
+            return await self._catalog(namespace).find_one({"_id": namespace.about})
+
+    async def _begin(self, namespace: Namespace, kind: str, until: int | None = None) -> Document:
+        """Describe a new projection, before anything else of it is written.
+
+        Returns:
+            Its description; that of another process if it has begun the same projection before.
+        """
+        catalog, id_ = self._catalog(namespace), {"_id": namespace.about}
+        if await self._about(namespace) is None:
+            await self._drop_strays(namespace)
+            await self._check_free(namespace)
+        about = {"kind": kind, "until": until, "ready": False, "version": _version()}
+        async with self._connection.errors():
+            begun = await catalog.find_one_and_update(
+                id_, {"$setOnInsert": about}, upsert=True, return_document=ReturnDocument.AFTER
             )
-        about = {"_id": ABOUT, "kind": kind, "until": until, "ready": False, "version": version("trialstream")}
+        assert begun is not None
+        return begun
+
+    async def _check_free(self, namespace: Namespace) -> None:
+        """Check that no collection of a place has documents, unless another process begins the same projection."""
         async with self._connection.errors():
-            await self._descriptions(database).replace_one({"_id": ABOUT}, about, upsert=True)
+            for each in self._connection.collections(namespace).values():
+                if await each.find_one() is not None and await self._about(namespace) is None:
+                    raise ConfigError(
+                        f"database {namespace.database}: expected no documents in {each.name}, since no projection has "
+                        "been made there; rename that collection or drop it if it is not needed, or use another prefix"
+                    )
 
 
-def _number(database: str) -> int:
+def _version() -> str:
+    return version("trialstream")
+
+
+def _end(namespace: Namespace) -> str:
+    """Return the number or the name of a projection; empty for the first one."""
+    return str(namespace).partition("~")[2]
+
+
+def _number(namespace: Namespace) -> int:
     """Return the number of a rebuilt projection; 0 for the first projection and for named ones."""
-    _, _, suffix = database.partition("~")
-    return int(suffix) if suffix.isdecimal() else 0
+    end = _end(namespace)
+    return int(end) if end.isdecimal() else 0

@@ -1,6 +1,6 @@
 """The connection to MongoDB: the one place where a client is made and the driver's errors are translated.
 
-Checkpoints and the pointer to the live projection are read and written by majority (`Connection.database`), because a
+Checkpoints and the pointer to the live projection are read and written by majority (`Connection`), because a
 decision about ownership must survive the loss of a primary.
 """
 
@@ -10,17 +10,19 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import timeout
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from trialstream.config import Config
 from trialstream.reading.diagnosis import BSON_ERRORS, mongo_address, mongo_message, mongo_trouble
+from trialstream.reading.live import Collections, collections_of
 from trialstream.reading.uri import driver_options
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import MongoUnavailable
 from trialstream_schemas.messages import shortened
+from trialstream_schemas.storage.collections import CATALOG, Namespace
 
 __all__ = [
     "CALL_SECONDS",
@@ -37,6 +39,7 @@ Document: TypeAlias = dict[str, Any]
 # bounds the time that a consumer takes to stop while MongoDB hangs.
 CALL_SECONDS = 8.0
 _CLOSE_SECONDS = 1.0
+_MAJORITY: dict[str, Any] = {"write_concern": WriteConcern("majority"), "read_concern": ReadConcern("majority")}
 # MongoDB's error codes for what is wrong with a document itself: nested too deep (Overflow), InvalidBSON, a key that
 # MongoDB rejects (DollarPrefixedFieldName), too large (BSONObjectTooLarge, KeyTooLong and two codes of updates).
 _UNWRITABLE_CODES = frozenset({15, 22, 52, 10334, 17280, 17419, 17420})
@@ -107,15 +110,21 @@ class Connection:
         self.config = config
         self.client = mongo_client(config, timeoutMS=int(seconds * 1000))
 
-    def database(self, name: str) -> AsyncIOMotorDatabase[Document]:
-        """Return a database that is read and written by majority.
+    def collections(self, namespace: Namespace) -> Collections:
+        """Return the collections of a projection, which are read and written by majority.
 
         Args:
-            name: Name of the database.
+            namespace: The place of the projection.
         """
-        return self.client.get_database(
-            name, write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
-        )
+        return collections_of(self.client, namespace, **_MAJORITY)
+
+    def catalog(self, database: str) -> AsyncIOMotorCollection[Document]:
+        """Return the collection of the descriptions and the pointer, which is read and written by majority.
+
+        Args:
+            database: Name of the database.
+        """
+        return self.client.get_database(database, **_MAJORITY)[CATALOG]
 
     def errors(self) -> AbstractAsyncContextManager[None]:
         """Translate the driver's errors that the block raises, as `mongo_errors` does.

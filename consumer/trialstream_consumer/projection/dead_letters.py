@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trialstream_schemas.storage.collections import Namespace
+
 from trialstream_consumer.projection.client import Connection, Document
 
 __all__ = ["DeadLetter", "latest_dead_letters"]
@@ -38,12 +40,12 @@ class DeadLetter:
         return {"_id": f"{self.topic}/{self.partition}/{self.offset}", **vars(self)}
 
 
-async def latest_dead_letters(connection: Connection, database: str, limit: int) -> list[DeadLetter]:
+async def latest_dead_letters(connection: Connection, namespace: Namespace, limit: int) -> list[DeadLetter]:
     """Read the latest dead letters of a projection.
 
     Args:
         connection: Connection to MongoDB.
-        database: Database of the projection.
+        namespace: Place of the projection.
         limit: Maximum number of dead letters.
 
     Returns:
@@ -52,7 +54,7 @@ async def latest_dead_letters(connection: Connection, database: str, limit: int)
     Raises:
         MongoUnavailable: MongoDB did not answer.
     """
-    collection = connection.database(database).dead_letters
+    collection = connection.collections(namespace)["dead_letters"]
     async with connection.errors():
         found = collection.find({}, {"_id": 0}).sort([("time", -1), ("_id", -1)]).limit(limit)
         return [DeadLetter(**each) async for each in found]

@@ -13,6 +13,7 @@ from trialstream.config import Config
 from trialstream.reading.fields import KEYED_FIELDS
 from trialstream.reading.paths import TRIAL_FIELDS, resolve
 from trialstream_schemas.errors import ConfigError, QueryError
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_consumer.projection.client import mongo_client, mongo_errors
 
@@ -38,12 +39,12 @@ _INDEXES: dict[str, list[list[tuple[str, int]]]] = {
 _SELECTION_MS = 10_000
 
 
-async def ensure_indexes(config: Config, database: str | None = None) -> None:
+async def ensure_indexes(config: Config, namespace: Namespace | None = None) -> None:
     """Create the missing collections and indexes of a projection.
 
     Args:
         config: Settings with the address of MongoDB.
-        database: Database of the projection; `<prefix>` by default.
+        namespace: Place of the projection; the first one by default.
 
     Raises:
         ConfigError: The setting `indexes` has a path of an unknown field.
@@ -54,9 +55,10 @@ async def ensure_indexes(config: Config, database: str | None = None) -> None:
     client = mongo_client(config, serverSelectionTimeoutMS=_SELECTION_MS)
     try:
         async with mongo_errors(client):
-            found = client[database or config.database]
+            place = namespace or Namespace(config.database)
+            found = client[place.database]
             existing = await found.list_collection_names()
-            for name, indexes in wanted.items():
+            for name, indexes in ((place.collection(each), indexes) for each, indexes in wanted.items()):
                 if name not in existing:
                     # `create_index` creates a missing collection. Unlike `create_collection`, it does not fail if
                     # another consumer has just created the collection.

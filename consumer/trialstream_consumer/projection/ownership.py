@@ -9,9 +9,9 @@ and the session of its owner's transactions.
 - **Killed owners.** MongoDB keeps a transaction that a killed owner left open, with its locks, for 60 seconds. All
   transactions of an owner run in the session that the checkpoint names; the next owner ends that session.
 
-A projection is a database. The pointer in the database `<prefix>` names the live one, and the log from which that was
-folded; without a pointer, `<prefix>` itself is live. `switch` moves the pointer in one transaction that also increments
-the epochs of both projections:
+A projection is the collections of one suffix in a database (`Namespace`). The pointer in the database `<prefix>` names
+the live one, and the log from which that was folded; without a pointer, the first projection is live, the one without a
+suffix. `switch` moves the pointer in one transaction that also increments the epochs of both projections:
 
 - An owner of a partition in the old projection is fenced at its next batch, and takes the partition over in the new
   projection, at the new projection's checkpoint: no event is folded into a projection twice, and none is left out.
@@ -19,7 +19,7 @@ the epochs of both projections:
   pointer has moved by then, `acquire` fails, and nothing is folded. If the pointer moves later, there are two cases. If
   `hold` came after `acquire`, `hold` has incremented the epoch again, and the new owner is fenced. If `hold` came
   before `acquire`, the switch finds another epoch than `hold` returned, and fails. This is safe even if the old
-  database has been dropped: `acquire` creates its checkpoint anew, reads the moved pointer and fails.
+  projection has been dropped: `acquire` creates its checkpoint anew, reads the moved pointer and fails.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorDatabase
+from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import ReturnDocument, timeout
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
+from trialstream.reading.live import Collections
 from trialstream_schemas.errors import Fenced, LogMismatch
-from trialstream_schemas.storage.collections import CATALOG, LIVE, LOG_ID
+from trialstream_schemas.storage.collections import LIVE, LOG_ID, Namespace
 from trialstream_schemas.wire.events import LogCreated
 
-from trialstream_consumer.projection.client import CALL_SECONDS, Connection, Document
+from trialstream_consumer.projection.client import CALL_SECONDS, Connection
 
-__all__ = ["Checkpoint", "Ownership", "live_database"]
+__all__ = ["Checkpoint", "Ownership", "live_namespace"]
 
 # MongoDB's error code of a call whose session was ended by `killSessions`.
 _INTERRUPTED = 11601
@@ -67,22 +68,22 @@ class Checkpoint:
         return f"{self.topic}/{self.partition}"
 
 
-async def live_database(connection: Connection) -> str:
+async def live_namespace(connection: Connection) -> Namespace:
     """Read the pointer to the live projection.
 
     Args:
         connection: Connection to MongoDB.
 
     Returns:
-        Name of the live projection's database.
+        Place of the live projection.
 
     Raises:
         MongoUnavailable: MongoDB did not answer.
     """
     home = connection.config.database
     async with connection.errors():
-        pointer = await connection.database(home)[CATALOG].find_one({"_id": LIVE})
-    return str(pointer["database"]) if pointer else home
+        pointer = await connection.catalog(home).find_one({"_id": LIVE})
+    return Namespace.parse(pointer["database"] if pointer else home)
 
 
 class Ownership:
@@ -90,18 +91,17 @@ class Ownership:
 
     Args:
         connection: Connection to MongoDB.
-        database: Database of the projection.
+        namespace: Place of the projection.
         live: True if partitions can be taken over only while the projection is the live one; False if only while it
             is not.
     """
 
-    def __init__(self, connection: Connection, database: str, *, live: bool = True) -> None:
+    def __init__(self, connection: Connection, namespace: Namespace, *, live: bool = True) -> None:
         self._connection = connection
-        self._name = database
+        self._namespace = namespace
         self._must_be_live = live
-        self._database = connection.database(database)
-        # Made once: making a collection object takes the driver 60 µs, a tenth of a round trip.
-        self._checkpoints = self._database.checkpoints
+        self._collections = connection.collections(namespace)
+        self._checkpoints = self._collections["checkpoints"]
         # By id of the checkpoint. All transactions of a partition run in one session, so that each ends an earlier one
         # that was left open.
         self._sessions: dict[str, AsyncIOMotorClientSession] = {}
@@ -130,8 +130,9 @@ class Ownership:
         assert known is not None
         if known["log"] != log.log:
             raise LogMismatch(
-                f"{self._connection.config.registry_topic} is log {log.log}, but database {self._name} was folded "
-                f"from log {known['log']}: the topics were recreated; drop the database to fold the new log"
+                f"{self._connection.config.registry_topic} is log {log.log}, but {self._namespace} was folded from log "
+                f"{known['log']}: the topics were recreated; drop database {self._namespace.database} to fold the new "
+                "log"
             )
         if self._must_be_live:
             await self._name_log(log.log)
@@ -140,7 +141,7 @@ class Ownership:
         """Store the log of the live projection in the pointer, which readers look up at each read."""
         home = self._connection.config.database
         async with self._connection.errors():
-            catalog = self._connection.database(home)[CATALOG]
+            catalog = self._connection.catalog(home)
             pointer = await catalog.find_one({"_id": LIVE})
             if pointer is None or pointer.get("log") != log:
                 await catalog.update_one(
@@ -213,10 +214,10 @@ class Ownership:
                 return_document=ReturnDocument.AFTER,
             )
         assert document is not None
-        live = await live_database(self._connection)
-        if (live == self._name) != self._must_be_live:
+        live = await live_namespace(self._connection)
+        if (live == self._namespace) != self._must_be_live:
             raise Fenced(
-                f"{id_} cannot be taken over in {self._name}: a rebuild has switched the live projection to {live}"
+                f"{id_} cannot be taken over in {self._namespace}: a rebuild has switched the live projection to {live}"
             )
         self._sessions[id_] = session
         return Checkpoint(topic, partition, document["offset"], document["epoch"])
@@ -271,7 +272,7 @@ class Ownership:
             session = await self._connection.client.start_session()
         return [await self.acquire(topic, partition, session) for topic, partition in partitions]
 
-    async def switch(self, held: list[Checkpoint], to: str, reached: list[Checkpoint]) -> bool:
+    async def switch(self, held: list[Checkpoint], to: Namespace, reached: list[Checkpoint]) -> bool:
         """Make another projection the live one.
 
         1. Store the session of the switch in the other projection's checkpoints: if this process is killed during the
@@ -280,7 +281,7 @@ class Ownership:
 
         Args:
             held: Checkpoints of this projection, as `hold` returned them.
-            to: Database of the other projection.
+            to: Place of the other projection.
             reached: Checkpoints of the other projection, each at the same offset or a later one.
 
         Returns:
@@ -288,24 +289,24 @@ class Ownership:
 
         Raises:
             Fenced: Another rebuild has taken over the other projection.
-            MongoUnavailable: MongoDB did not answer; `live_database` shows whether the pointer was moved.
+            MongoUnavailable: MongoDB did not answer; `live_namespace` shows whether the pointer was moved.
         """
         session = self._sessions[held[0].id]
-        other = self._connection.database(to)
-        home = self._connection.database(self._connection.config.database)
+        other = self._connection.collections(to)
+        catalog = self._connection.catalog(self._connection.config.database)
         try:
             with timeout(CALL_SECONDS):
-                await other.checkpoints.update_many(
+                await other["checkpoints"].update_many(
                     {"_id": {"$in": [each.id for each in reached]}}, {"$set": {"session": _session_id(session)}}
                 )
                 async with session.start_transaction(write_concern=WriteConcern("majority")):
-                    if not all([await self._fence(self._database, each, session) for each in held]):
+                    if not all([await self._fence(self._collections, each, session) for each in held]):
                         await session.abort_transaction()
                         return False
                     if not all([await self._fence(other, each, session) for each in reached]):
                         raise Fenced(f"another rebuild has taken over {to}")
-                    await home[CATALOG].update_one(
-                        {"_id": LIVE}, {"$set": {"database": to}}, upsert=True, session=session
+                    await catalog.update_one(
+                        {"_id": LIVE}, {"$set": {"database": str(to)}}, upsert=True, session=session
                     )
         except PyMongoError as error:
             # A consumer took a partition over at the same time: it made the transaction conflict or ended the session.
@@ -316,10 +317,10 @@ class Ownership:
         return True
 
     async def _fence(
-        self, database: AsyncIOMotorDatabase[Document], checkpoint: Checkpoint, session: AsyncIOMotorClientSession
+        self, collections: Collections, checkpoint: Checkpoint, session: AsyncIOMotorClientSession
     ) -> bool:
         """Increment the epoch of a checkpoint; return False if the stored checkpoint has another epoch."""
-        done = await database.checkpoints.update_one(
+        done = await collections["checkpoints"].update_one(
             {"_id": checkpoint.id, "epoch": checkpoint.epoch}, {"$inc": {"epoch": 1}}, session=session
         )
         return bool(done.matched_count)

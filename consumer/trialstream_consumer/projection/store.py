@@ -23,7 +23,7 @@ from trialstream.reading.live import run_driver
 from trialstream.reading.pieces import pieces
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.values import size
-from trialstream_schemas.storage.collections import COLLECTIONS
+from trialstream_schemas.storage.collections import Namespace
 from trialstream_schemas.storage.documents import (
     group_from_document,
     group_to_document,
@@ -70,26 +70,24 @@ class Store:
 
     Args:
         connection: Connection to MongoDB.
-        database: Database of the projection.
+        namespace: Place of the projection.
         live: True if the projection can be written only while it is the live one; False if only while it is not.
 
     Attributes:
-        database: Database of the projection.
+        namespace: Place of the projection.
         ownership: Checkpoints of the projection.
         turns: Held by a worker while it decodes, folds and writes batches, one after the other: no more batches than
             turns are in memory, decoded, with the documents loaded for them.
         workers: The workers that fold into this projection: they share the memory for states.
     """
 
-    def __init__(self, connection: Connection, database: str, *, live: bool = True) -> None:
-        self.database = database
-        self.ownership = Ownership(connection, database, live=live)
+    def __init__(self, connection: Connection, namespace: Namespace, *, live: bool = True) -> None:
+        self.namespace = namespace
+        self.ownership = Ownership(connection, namespace, live=live)
         self.turns = asyncio.Semaphore(_TURNS)
         self.workers: WeakSet[Any] = WeakSet()
         self._connection = connection
-        majority = connection.database(database)
-        # Made once: making a collection object takes the driver 60 µs, a tenth of a round trip.
-        self._collections = {name: majority[name] for name in COLLECTIONS}
+        self._collections = connection.collections(namespace)
 
     # --- Loading
 

@@ -17,7 +17,8 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from trialstream.config import Config
-from trialstream_schemas.storage.collections import COLLECTIONS
+from trialstream.reading.live import Collections, collections_of
+from trialstream_schemas.storage.collections import COLLECTIONS, Namespace
 from trialstream_schemas.storage.outcomes import COPY_OF
 
 from trialstream_consumer.projection.client import Document, mongo_client, mongo_errors
@@ -60,8 +61,8 @@ class Comparison:
 
     Args:
         config: Settings with the address of MongoDB.
-        live: Database of the live projection.
-        other: Database of the other projection, folded from the log and written by no other process.
+        live: Place of the live projection.
+        other: Place of the other projection, folded from the log and written by no other process.
         fold_to: Folds the other projection up to the given offsets (id of the checkpoint → offset).
 
     Attributes:
@@ -69,12 +70,16 @@ class Comparison:
     """
 
     def __init__(
-        self, config: Config, live: str, other: str, fold_to: Callable[[dict[str, int]], Awaitable[None]]
+        self,
+        config: Config,
+        live: Namespace,
+        other: Namespace,
+        fold_to: Callable[[dict[str, int]], Awaitable[None]],
     ) -> None:
         self.compared = 0
         self._client = mongo_client(config)
-        self._live = self._client[live]
-        self._other = self._client[other]
+        self._live = collections_of(self._client, live)
+        self._other = collections_of(self._client, other)
         self._fold_to = fold_to
         self._session: AsyncIOMotorClientSession | None = None
         # When the snapshot was opened, on the monotonic clock.
@@ -129,7 +134,7 @@ class Comparison:
         last: list[Any] = []
         while True:
             session = await self._snapshot()
-            collection = _raw(self._live if of_live else self._other, name)
+            collection = _raw((self._live if of_live else self._other)[name])
             fields = _FIELDS_LEFT_OUT.get(name) if of_live else {"_id": 1}
             cursor = collection.find(_FILTERS.get(name, {}), fields, session=session if of_live else None)
             # The batches continue by the bounds of the index, not by `$gt`, which compares ids of one type only: other
@@ -157,22 +162,22 @@ class Comparison:
                 if self._session is not None:
                     await self._session.end_session()
                 self._session = await self._client.start_session(snapshot=True)
-                found = self._live.checkpoints.find({"offset": {"$exists": True}}, session=self._session)
+                found = self._live["checkpoints"].find({"offset": {"$exists": True}}, session=self._session)
                 offsets = {each["_id"]: each["offset"] async for each in found}
             await self._fold_to(offsets)
             self._snapshot_begun = time.monotonic()
         return self._session
 
     async def _documents(
-        self, database: Any, name: str, ids: list[Any], session: AsyncIOMotorClientSession | None
+        self, collections: Collections, name: str, ids: list[Any], session: AsyncIOMotorClientSession | None
     ) -> dict[Any, RawBSONDocument]:
         async with mongo_errors(self._client):
-            found = _raw(database, name).find({"_id": {"$in": ids}}, _FIELDS_LEFT_OUT.get(name), session=session)
+            found = _raw(collections[name]).find({"_id": {"$in": ids}}, _FIELDS_LEFT_OUT.get(name), session=session)
             return {each["_id"]: each async for each in found}
 
 
-def _raw(database: Any, name: str) -> Any:
-    return database.get_collection(name, codec_options=CodecOptions(document_class=RawBSONDocument))
+def _raw(collection: Any) -> Any:
+    return collection.with_options(codec_options=CodecOptions(document_class=RawBSONDocument))
 
 
 def _compare(name: str, live: RawBSONDocument, folded: RawBSONDocument | None) -> Difference | None:

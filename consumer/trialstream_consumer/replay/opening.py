@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from trialstream.config import Config
 from trialstream.event_log.topics import ensure_topics
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_consumer.projection.catalog import Catalog
 from trialstream_consumer.projection.deployment import check_deployment
@@ -17,8 +18,8 @@ from trialstream_consumer.replay.replay import Replay
 
 __all__ = ["Target", "open_replay"]
 
-Target: TypeAlias = Callable[[Catalog], AbstractAsyncContextManager[str]]
-"""Returns a context manager that makes the database to fold into, and finishes or drops it after the replay."""
+Target: TypeAlias = Callable[[Catalog], AbstractAsyncContextManager[Namespace]]
+"""Returns a context manager that makes the place to fold into, and finishes or drops it after the replay."""
 
 
 @asynccontextmanager
@@ -27,7 +28,7 @@ async def open_replay(config: Config, target: Target, workers: int) -> AsyncIter
 
     Args:
         config: Settings with the addresses of the servers and the names of the topics.
-        target: Makes the database of the projection.
+        target: Makes the place of the projection.
         workers: Maximum number of processes that fold, with this one.
 
     Yields:
@@ -45,9 +46,9 @@ async def open_replay(config: Config, target: Target, workers: int) -> AsyncIter
     async with Catalog(config) as catalog:
         live = await catalog.live_store()
         await live.ownership.check_log(log)
-        async with target(catalog) as database:
-            await ensure_indexes(config, database)
-            store = catalog.offline_store(database)
+        async with target(catalog) as namespace:
+            await ensure_indexes(config, namespace)
+            store = catalog.offline_store(namespace)
             await store.ownership.check_log(log)
             async with Replay(config, store, log.partitions, processes=workers) as replay:
                 await replay.check(await live.ownership.checkpoints())

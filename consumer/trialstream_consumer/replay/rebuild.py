@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 from trialstream.config import Config
 from trialstream_schemas.errors import Fenced
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_consumer.progress import Progress
 from trialstream_consumer.projection.catalog import Catalog
@@ -33,11 +34,11 @@ class Rebuilt:
     """Result of a rebuild.
 
     Attributes:
-        database: MongoDB database of the new projection.
+        namespace: Place of the new projection in MongoDB.
         records: Number of records from which the projection was folded.
     """
 
-    database: str
+    namespace: Namespace
     records: int
 
 
@@ -62,17 +63,17 @@ async def rebuild(config: Config, progress: Progress, workers: int = 1) -> Rebui
         MongoUnavailable: MongoDB did not answer.
         WorkerDied: A process that folded was killed.
     """
-    async with open_replay(config, _rebuilt_database, workers) as (live, replay):
+    async with open_replay(config, _rebuilt_namespace, workers) as (live, replay):
         ends = await replay.ends()
         while True:
             await replay.fold_to(ends, progress)
             ends = await replay.ends()
             if sum(ends.values()) - replay.records <= _NEAR_RECORDS and await _switch(live, replay, progress):
-                return Rebuilt(replay.store.database, replay.records)
+                return Rebuilt(replay.store.namespace, replay.records)
 
 
 @asynccontextmanager
-async def _rebuilt_database(catalog: Catalog) -> AsyncIterator[str]:
+async def _rebuilt_namespace(catalog: Catalog) -> AsyncIterator[Namespace]:
     yield await catalog.begin_rebuild()
     await catalog.clean()
 
@@ -89,7 +90,7 @@ async def _switch(live: Store, replay: Replay, progress: Progress) -> bool:
     held = await live.ownership.hold([(each.topic, each.partition) for each in replay.checkpoints])
     await replay.fold_to({TopicPartition(each.topic, each.partition): each.offset for each in held}, progress)
     try:
-        return await live.ownership.switch(held, replay.store.database, replay.checkpoints)
+        return await live.ownership.switch(held, replay.store.namespace, replay.checkpoints)
     except Fenced:
         if not await replay.is_owner():
             raise
@@ -123,10 +124,10 @@ async def rebuild_until(config: Config, name: str, until: int, progress: Progres
     """
 
     @asynccontextmanager
-    async def named_database(catalog: Catalog) -> AsyncIterator[str]:
+    async def named_namespace(catalog: Catalog) -> AsyncIterator[Namespace]:
         yield await catalog.begin_named(name, until)
         await catalog.finish_named(name)
 
-    async with open_replay(config, named_database, workers) as (_, replay):
+    async with open_replay(config, named_namespace, workers) as (_, replay):
         await replay.fold_to(await replay.ends_before(until), progress)
-        return Rebuilt(replay.store.database, replay.records)
+        return Rebuilt(replay.store.namespace, replay.records)

@@ -249,14 +249,14 @@ class Replay:
                 if each in ends:
                     tasks.start_soon(run, partial(self._fold_partition, each, ends[each], report))
             for other in others:
-                share = Share(self._config, self.store.database, self._count, {each: ends[each] for each in other})
+                share = Share(self._config, self.store.namespace, self._count, {each: ends[each] for each in other})
                 tasks.start_soon(run, partial(fold_in_process, share, report))
         if errors:
             raise errors[0]
         folded_elsewhere = [each for other in others for each in other]
         await self.acquire(folded_elsewhere)
         if any(self._workers[each].checkpoint.offset < ends[each] for each in folded_elsewhere):
-            raise Fenced(f"{self.store.database} was dropped by another process: run this command again")
+            raise Fenced(f"{self.store.namespace} was dropped by another process: run this command again")
 
     def _silence(self, partition: TopicPartition) -> str:
         """Return why no record of a partition has come."""
@@ -283,6 +283,6 @@ class Replay:
                     report(partition, worker.checkpoint.offset)
         except Fenced as error:
             raise Fenced(
-                f"another process has taken over {self.store.database}: wait until that process has ended, or end it "
+                f"another process has taken over {self.store.namespace}: wait until that process has ended, or end it "
                 f"and run this command again ({error})"
             ) from error

@@ -52,7 +52,7 @@ async def _run(share: Share) -> bool:
 
 async def _fold(share: Share) -> None:
     async with Catalog(share.config) as catalog:
-        store = catalog.offline_store(share.database)
+        store = catalog.offline_store(share.namespace)
         async with Replay(share.config, store, share.partitions, only=list(share.ends)) as replay:
             await replay.fold_once(share.ends, _send_reached)
 

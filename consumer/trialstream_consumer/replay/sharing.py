@@ -20,6 +20,7 @@ from aiokafka import TopicPartition
 from trialstream.config import Config
 from trialstream_schemas import errors
 from trialstream_schemas.errors import ConfigError, TrialStreamError
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_consumer.processes import exit_reason, lines, open_child
 
@@ -41,13 +42,13 @@ class Share:
 
     Attributes:
         config: Settings with the addresses of the servers and the names of the topics.
-        database: Database of the projection.
+        namespace: Place of the projection.
         partitions: Number of partitions of the trials topic.
         ends: The offset after the last record to fold, by partition.
     """
 
     config: Config
-    database: str
+    namespace: Namespace
     partitions: int
     ends: Mapping[TopicPartition, int]
 
@@ -63,14 +64,14 @@ class Share:
                 "kafka_token_file, or use one worker"
             )
         ends = [[*each, end] for each, end in self.ends.items()]
-        return json.dumps([asdict(self.config), self.database, self.partitions, ends], default=str)
+        return json.dumps([asdict(self.config), self.namespace, self.partitions, ends], default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Parse what `to_json` returned."""
-        config, database, partitions, ends = json.loads(text)
+        config, namespace, partitions, ends = json.loads(text)
         found = {TopicPartition(topic, number): end for topic, number, end in ends}
-        return cls(Config(**config), database, partitions, found)
+        return cls(Config(**config), Namespace(*namespace), partitions, found)
 
 
 def divide(left: Mapping[TopicPartition, int], shares: int, first: TopicPartition) -> list[list[TopicPartition]]:
@@ -126,7 +127,7 @@ async def fold_in_process(share: Share, report: Report) -> None:
         raise error
     if code != 0:
         raise WorkerDied(
-            f"the process that folded {len(share.ends)} partitions into {share.database} ended ({exit_reason(code)}): "
+            f"the process that folded {len(share.ends)} partitions into {share.namespace} ended ({exit_reason(code)}): "
             "the live projection is unchanged; run this command again"
         )
 

@@ -10,6 +10,7 @@ import anyio
 from aiokafka import TopicPartition
 from trialstream.config import Config
 from trialstream_schemas.errors import LogMismatch
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_consumer.progress import Progress
 from trialstream_consumer.projection.catalog import Catalog
@@ -54,19 +55,19 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
         MongoUnavailable: MongoDB did not answer.
         WorkerDied: A process that folded was killed.
     """
-    async with open_replay(config, _temporary_database, workers) as (live, replay):
+    async with open_replay(config, _temporary_namespace, workers) as (live, replay):
 
         async def fold_to(offsets: dict[str, int]) -> None:
             partitions = {each.id: TopicPartition(each.topic, each.partition) for each in replay.checkpoints}
             if unknown := sorted(offsets.keys() - partitions.keys()):
                 raise LogMismatch(
-                    f"{live.database} has a checkpoint of {unknown[0]}: expected one of the {len(partitions)} "
+                    f"{live.namespace} has a checkpoint of {unknown[0]}: expected one of the {len(partitions)} "
                     "partitions of the log"
                 )
             await replay.fold_to({partitions[id_]: offset for id_, offset in offsets.items()}, progress)
 
         await fold_to({each.id: each.offset for each in await live.ownership.checkpoints()})
-        async with Comparison(config, live.database, replay.store.database, fold_to) as comparison:
+        async with Comparison(config, live.namespace, replay.store.namespace, fold_to) as comparison:
             total = await comparison.count()
             async for difference in comparison.differences():
                 found(difference)
@@ -76,10 +77,10 @@ async def verify(config: Config, found: Callable[[Difference], None], progress: 
 
 
 @asynccontextmanager
-async def _temporary_database(catalog: Catalog) -> AsyncIterator[str]:
-    database = await catalog.begin_verify()
+async def _temporary_namespace(catalog: Catalog) -> AsyncIterator[Namespace]:
+    namespace = await catalog.begin_verify()
     try:
-        yield database
+        yield namespace
     finally:
         with anyio.move_on_after(_DROP_SECONDS, shield=True):
             await catalog.end_verify()

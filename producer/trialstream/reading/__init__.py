@@ -8,7 +8,7 @@
 | `mongo` | the reader over MongoDB |
 | `offline` | the reader of an offline protocol |
 | `buckets` | which buckets of a history are read |
-| `live` | which database is the live projection |
+| `live` | which projection is the live one, and its collections |
 | `budget` | the time that is left to a call |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `operands`, `sorting`, `paths` | checks and translation of queries |

@@ -17,7 +17,7 @@ from trialstream_schemas.model.history import Bucket, Shape
 from trialstream_schemas.model.keys import escape_key
 
 from trialstream.protocol import Step
-from trialstream.reading.live import Database, Document
+from trialstream.reading.live import Collections, Document
 from trialstream.reading.pieces import pieces
 from trialstream.reading.reader import Section, Since
 
@@ -30,7 +30,7 @@ _OPEN = "/open$"
 
 
 async def read_buckets(
-    database: Database,
+    collections: Collections,
     session: AsyncIOMotorClientSession,
     uids: Sequence[str],
     section: Section,
@@ -41,7 +41,7 @@ async def read_buckets(
     """Read the buckets of trials that can have rows since a step or a row, and the open bucket of each shape.
 
     Args:
-        database: The projection.
+        collections: The collections of the projection.
         session: The session; of one snapshot, so that a bucket that fills up is not returned twice, open and full.
         uids: Uids of the trials.
         section: Section of the trials.
@@ -52,7 +52,7 @@ async def read_buckets(
     Returns:
         The buckets of each trial by its uid, in no particular order.
     """
-    search = BucketSearch(names, since.row)
+    series, search = collections["series"], BucketSearch(names, since.row)
     wanted: Document = {"section": section}
     fields = None
     if names:
@@ -61,7 +61,7 @@ async def read_buckets(
         fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
 
     async def read(filter_: Document, **options: Any) -> None:
-        async for each in database.series.find(filter_, fields, session=session, max_time_ms=max_time_ms, **options):
+        async for each in series.find(filter_, fields, session=session, max_time_ms=max_time_ms, **options):
             search.add(each)
 
     distinct = dict.fromkeys(uids)  # the buckets of a uid in two pieces would be read twice

@@ -72,7 +72,7 @@ class FoldedOffsets:
     async def _read_checkpoints(self, missing: Mapping[Route, int], polls: int) -> None:
         ids = {f"{route.topic}/{route.partition}": route for route in missing}
         async with self._live.errors():
-            checkpoints = self._live.database.checkpoints
+            checkpoints = self._live.collections["checkpoints"]
             # The first poll of a wait also reads the id of the log; later ones are many, and faster with one id.
             wanted = [*ids] if polls else [LOG_ID, *ids]
             cursor = checkpoints.find(

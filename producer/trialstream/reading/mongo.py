@@ -25,7 +25,7 @@ from trialstream.protocol import Query, Sort
 from trialstream.reading.buckets import read_buckets
 from trialstream.reading.fields import ATTEMPT_FIELDS, partial_fields
 from trialstream.reading.folded import FoldedOffsets
-from trialstream.reading.live import Database, Document, LiveProjection, SyncDatabase
+from trialstream.reading.live import Collections, Document, LiveProjection, SyncCollection
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.pieces import pieces
@@ -116,7 +116,7 @@ class MongoReader(Reader):
         made = trial_from_document if projection is None else partial_trial_from_document
 
         return lambda: self._live.documents(
-            lambda database: [made(each) for each in self._found(database, asked, projection)]
+            "trials", lambda trials: [made(each) for each in self._found(trials, asked, projection)]
         )
 
     def values(
@@ -126,14 +126,14 @@ class MongoReader(Reader):
         asked = find(query, TRIAL_FIELDS, sort, limit)
         wanted = value_fields(fields)
         return lambda: self._live.documents(
-            lambda database: wanted.rows(self._found(database, asked, wanted.projection))
+            "trials", lambda trials: wanted.rows(self._found(trials, asked, wanted.projection))
         )
 
     def _found(
-        self, database: SyncDatabase[Document], asked: Find, projection: dict[str, Any] | None
+        self, trials: SyncCollection[Document], asked: Find, projection: dict[str, Any] | None
     ) -> Iterable[Document]:
         """Find trials, in a thread of the driver."""
-        limit, trials = self._live.max_time_ms, database.trials
+        limit = self._live.max_time_ms
         if asked.order.computed:
             return trials.aggregate(asked.stages(projection), maxTimeMS=limit).batch_size(_BATCH_TRIALS)
         found = trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
@@ -152,10 +152,10 @@ class MongoReader(Reader):
         projection, members = partial_fields(fields, "groups")
         made = group_from_document if projection is None else partial_group_from_document
 
-        async def read_from(database: Database) -> list[TrialGroup]:
-            groups = [made(each) for each in await self._documents(database, "groups", asked, projection)]
+        async def read_from(found: Collections) -> list[TrialGroup]:
+            groups = [made(each) for each in await self._documents(found, "groups", asked, projection)]
             uids = [each.uid for each in groups] if "trials" in members else []
-            trials = await self._members(database, "trials", "group_id", uids)
+            trials = await self._members(found, "trials", "group_id", uids)
             for group in groups:
                 group.trials = trials.get(group.uid, [])
             return groups
@@ -175,11 +175,11 @@ class MongoReader(Reader):
         projection, members = partial_fields(fields, "projects")
         made = project_from_document if projection is None else partial_project_from_document
 
-        async def read_from(database: Database) -> list[Project]:
-            projects = [made(each) for each in await self._documents(database, "projects", asked, projection)]
+        async def read_from(found: Collections) -> list[Project]:
+            projects = [made(each) for each in await self._documents(found, "projects", asked, projection)]
             uids = [each.uid for each in projects]
-            groups = await self._members(database, "groups", "project_id", uids if "groups" in members else [])
-            trials = await self._members(database, "trials", "project_id", uids if "trials" in members else [])
+            groups = await self._members(found, "groups", "project_id", uids if "groups" in members else [])
+            trials = await self._members(found, "trials", "project_id", uids if "trials" in members else [])
             for project in projects:
                 project.groups = groups.get(project.uid, [])
                 project.trials = trials.get(project.uid, [])
@@ -196,34 +196,35 @@ class MongoReader(Reader):
         """See `Reader.existing`."""
         limit = self._live.max_time_ms
 
-        async def read(database: Database) -> list[str]:
-            found = database[collection]
+        async def read(found: Collections) -> list[str]:
             return [
                 each["_id"]
                 for ids in pieces(dict.fromkeys(uids))
-                for each in await found.find({"_id": {"$in": ids}}, {"_id": 1}, max_time_ms=limit).to_list(None)
+                for each in await found[collection]
+                .find({"_id": {"$in": ids}}, {"_id": 1}, max_time_ms=limit)
+                .to_list(None)
             ]
 
         return await self._live.read(read)
 
     async def _documents(
-        self, database: Database, collection: Collection, asked: Find, projection: dict[str, int] | None
+        self, found: Collections, collection: Collection, asked: Find, projection: dict[str, int] | None
     ) -> list[Document]:
         limit = self._live.max_time_ms
         if asked.order.computed:
-            return await database[collection].aggregate(asked.stages(projection), maxTimeMS=limit).to_list(None)
-        cursor = database[collection].find(
+            return await found[collection].aggregate(asked.stages(projection), maxTimeMS=limit).to_list(None)
+        cursor = found[collection].find(
             asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit
         )
         return await cursor.to_list(None)
 
     async def _members(
-        self, database: Database, collection: Collection, field: str, uids: list[str]
+        self, found: Collections, collection: Collection, field: str, uids: list[str]
     ) -> dict[str, list[str]]:
         """Read, by uid of a group or project, the uids of its members, the oldest first."""
         members: dict[str, list[str]] = {}
         for ids in pieces(uids):
-            cursor = database[collection].find(
+            cursor = found[collection].find(
                 {field: {"$in": ids}}, {field: 1}, sort=OLDEST_FIRST, max_time_ms=self._live.max_time_ms
             )
             for each in await cursor.to_list(None):
@@ -235,8 +236,8 @@ class MongoReader(Reader):
         filter_ = translate(query, FIELDS[collection])
 
         async def find_candidates(limit: int) -> list[Candidate]:
-            async def read(database: Database) -> list[Candidate]:
-                cursor = database[collection].find(
+            async def read(found: Collections) -> list[Candidate]:
+                cursor = found[collection].find(
                     filter_,
                     {"state_version": 1},
                     sort=OLDEST_FIRST,
@@ -262,19 +263,19 @@ class MongoReader(Reader):
     ) -> StoredHistories:
         """See `Reader.histories`."""
 
-        async def read(database: Database) -> StoredHistories:
+        async def read(found: Collections) -> StoredHistories:
             # One snapshot: otherwise a bucket that fills up during a long read would be returned twice, open and full,
             # and a writer of its rows might be missing among the participants.
             async with await self._client.start_session(snapshot=True) as session:
                 limit = self._live.max_time_ms
-                buckets = await read_buckets(database, session, uids, section, names, since, limit)
+                buckets = await read_buckets(found, session, uids, section, names, since, limit)
                 if with_attempts == "none":
                     return StoredHistories(buckets, {})
                 trials: dict[str, Trial] = {}
                 for ids in pieces(uids):
                     filter_ = {"_id": {"$in": ids}, **_WITH_ATTEMPTS[with_attempts]}
-                    found = database.trials.find(filter_, ATTEMPT_FIELDS, session=session, max_time_ms=limit)
-                    trials.update({each["_id"]: partial_trial_from_document(each) async for each in found})
+                    started = found["trials"].find(filter_, ATTEMPT_FIELDS, session=session, max_time_ms=limit)
+                    trials.update({each["_id"]: partial_trial_from_document(each) async for each in started})
                 return StoredHistories(buckets, trials)
 
         return await self._live.read(read)
@@ -284,7 +285,7 @@ class MongoReader(Reader):
     async def outcome(self, id_: str) -> Outcome | None:
         """See `Reader.outcome`."""
         filter_, limit = {"_id": {"$in": stored_outcome_ids(id_)}}, self._live.max_time_ms
-        found = await self._live.read(lambda db: db.outcomes.find(filter_, max_time_ms=limit).to_list(None))
+        found = await self._live.read(lambda read: read["outcomes"].find(filter_, max_time_ms=limit).to_list(None))
         return stored_outcome(id_, {each["_id"]: each for each in found})
 
     async def decision(self, id_: str, timeout: float) -> Decision | None:

@@ -26,11 +26,8 @@ __all__ = ["DecisionPoller"]
 
 logger = logging.getLogger("trialstream")
 
-# Read the trial together with an outcome that was applied; a claim that lost does not need it.
-_WITH_TRIAL: list[Document] = [
-    {"$set": {"won": {"$cond": ["$applied", "$uid", None]}}},
-    {"$lookup": {"from": "trials", "localField": "won", "foreignField": "_id", "as": "trials"}},
-]
+# The uid of an outcome that was applied: a claim that lost does not need its trial.
+_WON: Document = {"$set": {"won": {"$cond": ["$applied", "$uid", None]}}}
 
 
 class _Pending:
@@ -117,11 +114,13 @@ class DecisionPoller:
     async def _poll(self) -> int:
         """Read the outcomes that exist by now; return their number."""
         pending = [id_ for id_, each in self._waiting.items() if not each.ended.is_set()]
-        outcomes = self._live.database.outcomes
+        collections = self._live.collections
+        trial = {"from": collections["trials"].name, "localField": "won", "foreignField": "_id", "as": "trials"}
         found: dict[str, Document] = {}
         for ids in pieces(stored for id_ in pending for stored in stored_outcome_ids(id_)):
-            stages = [{"$match": {"_id": {"$in": ids}}}, *_WITH_TRIAL]
-            documents = await outcomes.aggregate(stages, maxTimeMS=self._live.max_time_ms).to_list(None)
+            stages: list[Document] = [{"$match": {"_id": {"$in": ids}}}, _WON, {"$lookup": trial}]
+            found_now = collections["outcomes"].aggregate(stages, maxTimeMS=self._live.max_time_ms)
+            documents = await found_now.to_list(None)
             found.update({each["_id"]: each for each in documents})
         decided = 0
         for id_ in pending if found else ():

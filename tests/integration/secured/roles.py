@@ -21,7 +21,7 @@ from trialstream.event_log.topics import trial_ends
 from trialstream.pipeline.push import push_spool, waiting_spools
 from trialstream_console.cli.rights import _setup as set_up
 from trialstream_console.local import LocalStack
-from trialstream_console.local.granting import ACL_OPERATIONS, ACL_RESOURCES, REBUILDS, grant
+from trialstream_console.local.granting import ACL_OPERATIONS, ACL_RESOURCES, grant
 from trialstream_console.rights import KafkaRight, mongo_role
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
 from trialstream_consumer.projection.catalog import Catalog
@@ -186,7 +186,7 @@ async def without(stack: LocalStack, role: str, right: KafkaRight) -> AsyncItera
 @asynccontextmanager
 async def without_action(stack: LocalStack, role: str, action: str) -> AsyncIterator[None]:
     """Take an action in MongoDB away from the user of a role, for one block."""
-    made = mongo_role(stack.config, role, REBUILDS)
+    made = mongo_role(stack.config, role)
     assert made is not None
     name = made.pop("createRole")
     less = [{**each, "actions": [a for a in each["actions"] if a != action]} for each in made["privileges"]]
