@@ -50,7 +50,7 @@ class ListLog:
         }
         return {route: each[0] for route, each in found.items() if each}
 
-    async def fetch(self, routes, seconds):
+    async def fetch(self, routes, _seconds):
         """Return the next records."""
         found = {}
         for route in routes:
