@@ -47,7 +47,7 @@ class MemoryProtocol(LoggingProtocol):
 
     def log_source(self) -> LogSource:
         """Return the log of this protocol, for a stream."""
-        return MemoryLog(self._store, "memory:")
+        return MemoryLog(self._store, "the log in memory")
 
 
 class _Memory:

@@ -2,6 +2,7 @@
 
 | module | job |
 |---|---|
+| `blocking_stream`, `sync_stream` | the same for code that is not async |
 | `opening` | `stream`: its arguments, and the choice of the log |
 | `stream` | the iterator and its position |
 | `merging` | the partitions of a stream in one order, within bounds of memory |
@@ -11,25 +12,3 @@
 | `items`, `rows` | what a stream returns |
 | `source`, `kafka_log` | the interface of a log, and the log in Kafka |
 """
-
-from __future__ import annotations
-
-from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.opening import stream
-from trialstream.streaming.positions import BEGIN, NOW, Bound, Position, Since
-from trialstream.streaming.rows import Row, Rows
-from trialstream.streaming.stream import Stream
-
-__all__ = [
-    "BEGIN",
-    "NOW",
-    "Bound",
-    "LogEvent",
-    "Position",
-    "Row",
-    "Rows",
-    "Since",
-    "Stream",
-    "StreamEvent",
-    "stream",
-]
