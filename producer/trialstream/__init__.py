@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from trialstream.streaming.items import LogEvent, StreamEvent
     from trialstream.streaming.opening import stream
     from trialstream.streaming.positions import BEGIN, NOW, Position, Since
+    from trialstream.streaming.replaying import replay
     from trialstream.streaming.rows import Row, Rows
     from trialstream.streaming.stream import Stream
     from trialstream.streaming.sync_stream import SyncStream
@@ -184,6 +185,7 @@ __all__ = [
     "log_metadata",
     "note",
     "path",
+    "replay",
     "stream",
     "tag",
     "timeseries_aggregator",
@@ -211,6 +213,7 @@ _LAZY = {
     "SyncStream": "trialstream.streaming.sync_stream",
     "autolog": "trialstream.integrations.autologging",
     "events": "trialstream.events",
+    "replay": "trialstream.streaming.replaying",
     "stream": "trialstream.streaming.opening",
 } | dict.fromkeys(
     (

@@ -251,6 +251,13 @@ class Stream:
         return Position(self._log.log, registry, tuple(offset for offset, _ in trials), rows)
 
     @property
+    def is_behind(self) -> bool:
+        """Whether events may still come that the log held when the stream was opened."""
+        return bool(self._queue or self._rows) or any(
+            [each.is_behind or each.waiting for each in self._partitions.values()]
+        )
+
+    @property
     def skipped(self) -> int:
         """Number of records that were left out so far because no stream can return them.
 
