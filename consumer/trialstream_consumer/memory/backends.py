@@ -21,7 +21,7 @@ from trialstream_schemas.errors import ConfigError
 from trialstream_consumer.memory.carrier import MemoryCarrier
 from trialstream_consumer.memory.log import MemoryLog
 from trialstream_consumer.memory.reader import MemoryReader
-from trialstream_consumer.memory.spooled import SpoolReader
+from trialstream_consumer.memory.spooled import SpoolLog, SpoolReader
 from trialstream_consumer.memory.store import MemoryStore
 
 __all__ = ["MemoryProtocol", "memory", "spool"]
@@ -43,11 +43,16 @@ class MemoryProtocol(LoggingProtocol):
 
     def __init__(self, config: Config, store: MemoryStore, *, timeout: float) -> None:
         super().__init__(Session(config, timeout, _Memory(config, store)))
-        self._store = store
 
-    def log_source(self) -> LogSource:
-        """Return the log of this protocol, for a stream."""
-        return MemoryLog(self._store, "the log in memory")
+
+class _ReadOnly(ReadOnlyProtocol):
+    """A protocol that only reads, whose log can be streamed."""
+
+    def __init__(
+        self, config: Config, timeout: float, make_reader: Callable[[], Reader], make_log: Callable[[], LogSource]
+    ) -> None:
+        super().__init__(config, timeout=timeout, make_reader=make_reader)
+        self.log_source = make_log
 
 
 class _Memory:
@@ -89,7 +94,7 @@ def memory(place: str, settings: Mapping[str, Any], timeout: float) -> LoggingPr
     config, seconds = _config("memory:", settings), check_timeout(timeout)
     store = _named.setdefault((os.getpid(), place), MemoryStore()) if place else MemoryStore()
     if config.read_only:
-        return ReadOnlyProtocol(config, timeout=seconds, make_reader=lambda: MemoryReader(store))
+        return _ReadOnly(config, seconds, lambda: MemoryReader(store), lambda: MemoryLog(store, f"memory:{place}"))
     return MemoryProtocol(config, store, timeout=seconds)
 
 
@@ -116,7 +121,7 @@ def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyPr
     path = Path(place).expanduser()
     if not (place and path.is_dir()):
         raise ConfigError(f"spool: expected the path of a folder after the colon, got {place!r}")
-    return ReadOnlyProtocol(config, timeout=seconds, make_reader=lambda: SpoolReader(path))
+    return _ReadOnly(config, seconds, lambda: SpoolReader(path), lambda: SpoolLog(path))
 
 
 def _config(scheme: str, settings: Mapping[str, Any]) -> Config:

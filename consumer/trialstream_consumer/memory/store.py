@@ -90,12 +90,13 @@ class MemoryStore:
             for text in texts:
                 self.schemas.add(text)
 
-    def append(self, route: Route, records: Sequence[bytes]) -> tuple[int, list[str]]:
+    def append(self, route: Route, records: Sequence[bytes], appended: int | None = None) -> tuple[int, list[str]]:
         """Append events to a partition, and fold them.
 
         Args:
             route: The partition.
             records: The events in single-object encoding.
+            appended: When they were appended, milliseconds since 1970 UTC; None for now.
 
         Returns:
             The offset after the last of them, and the reasons why events became dead letters.
@@ -103,7 +104,7 @@ class MemoryStore:
         with self.lock:
             first = len(self._log)
             self._log += records
-            self._appended += [time.time_ns() // 1_000_000] * len(records)
+            self._appended += [time.time_ns() // 1_000_000 if appended is None else appended] * len(records)
             self._positions[route] += range(first, len(self._log))
             self._ends[route] += len(records)
             end = self._ends[route]

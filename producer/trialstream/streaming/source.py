@@ -12,7 +12,7 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream.event_log.notes import Note
 from trialstream.event_log.topics import Route
 
-__all__ = ["Fetch", "LogRecord", "LogSource", "StoredRecord"]
+__all__ = ["Fetch", "HasLog", "LogRecord", "LogSource", "StoredRecord"]
 
 
 class LogRecord(typing.Protocol):
@@ -122,4 +122,13 @@ class LogSource(typing.Protocol):
 
     async def close(self) -> None:
         """Close all connections."""
+        ...
+
+
+@typing.runtime_checkable
+class HasLog(typing.Protocol):
+    """A protocol of a backend whose log can be streamed."""
+
+    def log_source(self) -> LogSource:
+        """Return the log, not opened yet."""
         ...
