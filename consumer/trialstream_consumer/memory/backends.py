@@ -24,7 +24,7 @@ from trialstream_consumer.memory.reader import MemoryReader
 from trialstream_consumer.memory.spooled import SpoolLog, SpoolReader
 from trialstream_consumer.memory.store import MemoryStore
 
-__all__ = ["MemoryProtocol", "memory", "spool"]
+__all__ = ["MemoryProtocol", "ReadOnlyMemory", "memory", "settings_of", "spool"]
 
 # The settings that concern a protocol without servers.
 _SETTINGS = ("read_only", "sync_writes", "when_full", "block_seconds", "memory_bytes")
@@ -45,8 +45,15 @@ class MemoryProtocol(LoggingProtocol):
         super().__init__(Session(config, timeout, _Memory(config, store)))
 
 
-class _ReadOnly(ReadOnlyProtocol):
-    """A protocol that only reads, whose log can be streamed."""
+class ReadOnlyMemory(ReadOnlyProtocol):
+    """A protocol that only reads, and whose log can be streamed.
+
+    Args:
+        config: Settings.
+        timeout: Maximum duration of any wait, seconds.
+        make_reader: Makes the reader.
+        make_log: Makes the log for a stream.
+    """
 
     def __init__(
         self, config: Config, timeout: float, make_reader: Callable[[], Reader], make_log: Callable[[], LogSource]
@@ -91,11 +98,17 @@ def memory(place: str, settings: Mapping[str, Any], timeout: float) -> LoggingPr
     Raises:
         ConfigError: A setting is invalid or concerns servers.
     """
-    config, seconds = _config("memory:", settings), check_timeout(timeout)
+    config, seconds = settings_of("memory:", settings), check_timeout(timeout)
     store = _named.setdefault((os.getpid(), place), MemoryStore()) if place else MemoryStore()
     if config.read_only:
-        return _ReadOnly(config, seconds, lambda: MemoryReader(store), lambda: MemoryLog(store, f"memory:{place}"))
+        return ReadOnlyMemory(config, seconds, lambda: MemoryReader(store), lambda: _log_of(store, place))
     return MemoryProtocol(config, store, timeout=seconds)
+
+
+def _log_of(store: MemoryStore, place: str) -> LogSource:
+    if not place:
+        raise ConfigError("url: expected memory: with the name of a log, such as 'memory:NAME', got one without")
+    return MemoryLog(store, f"memory:{place}")
 
 
 def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyProtocol:
@@ -112,7 +125,7 @@ def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyPr
     Raises:
         ConfigError: A setting is invalid or concerns servers, `read_only` is not set, or there is no such folder.
     """
-    config, seconds = _config("spool:", settings), check_timeout(timeout)
+    config, seconds = settings_of("spool:", settings), check_timeout(timeout)
     if not config.read_only:
         raise ConfigError(
             "read_only: expected True with spool:, which reads what offline runs have logged; to log, connect with "
@@ -121,10 +134,22 @@ def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyPr
     path = Path(place).expanduser()
     if not (place and path.is_dir()):
         raise ConfigError(f"spool: expected the path of a folder after the colon, got {place!r}")
-    return _ReadOnly(config, seconds, lambda: SpoolReader(path), lambda: SpoolLog(path))
+    return ReadOnlyMemory(config, seconds, lambda: SpoolReader(path), lambda: SpoolLog(path))
 
 
-def _config(scheme: str, settings: Mapping[str, Any]) -> Config:
+def settings_of(scheme: str, settings: Mapping[str, Any]) -> Config:
+    """Check the settings of a backend without servers.
+
+    Args:
+        scheme: The scheme, with its colon.
+        settings: Settings of the call to `connect`.
+
+    Returns:
+        All settings.
+
+    Raises:
+        ConfigError: A setting is invalid or concerns servers.
+    """
     for name in settings:
         if name not in _SETTINGS:
             raise ConfigError(f"{name}: expected no value with {scheme}, which takes {', '.join(_SETTINGS)} only")
