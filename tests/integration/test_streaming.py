@@ -6,6 +6,7 @@ import asyncio
 import collections
 import dataclasses
 import json
+import re
 from contextlib import AsyncExitStack
 
 import anyio
@@ -186,3 +187,29 @@ async def test_a_replay(config):
     assert await ts.replay(ts.stream(config=config, follow=False), handle, speed=1000) == 4
     assert await ts.replay(ts.stream(config=config, follow=False), found.append, speed=None) == 4
     assert values(found[:4]) == values(found[4:]) == [0.0, 1.0, 2.0]
+
+
+async def test_a_replay_to_another_prefix(folded, tmp_path):
+    """A copy holds the same events, whether it comes from the log or from an archive; repeated, it changes nothing."""
+    config, _ = folded
+    other = dataclasses.replace(config, prefix=f"{config.prefix}-copy")
+    found, _ = await read(config)
+    first = cli(config, "replay", "--to", other.prefix)
+    assert first.returncode == 0, first.stderr
+    assert re.match(r"replayed \d+ records to", first.stdout)
+    copied, skipped = await read(other)
+    assert collections.Counter(map(contents, copied)) == collections.Counter(map(contents, found))
+    assert skipped == 3
+
+    cli(config, "export", str(tmp_path / "log.avro"))
+    again = cli(config, "replay", str(tmp_path / "log.avro"), "--to", other.prefix, "--speed", "1000")
+    assert again.returncode == 0, again.stderr
+    assert len((await read(other))[0]) == len(found)
+    refused = cli(config, "replay", "--to", config.prefix)
+    assert "to: expected another prefix" in refused.stderr
+
+
+def contents(item):
+    """Return what can be compared of an event in another log."""
+    event = item.event
+    return item.trial, item.project, str(event.values) if isinstance(event, ts.Rows) else repr(event)

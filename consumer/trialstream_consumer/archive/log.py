@@ -42,6 +42,11 @@ class ArchiveLog:
         """See `LogSource.schemas`."""
         return self._schemas
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """See `LogSource.texts`."""
+        return self._archive.schemas
+
     async def open(self) -> LogCreated:
         """See `LogSource.open`.
 

@@ -40,6 +40,11 @@ class MemoryLog:
         """See `LogSource.schemas`."""
         return self._store.schemas
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """See `LogSource.texts`."""
+        return self._store.texts
+
     async def open(self) -> LogCreated:
         """See `LogSource.open`."""
         self._loop, self._appended = asyncio.get_running_loop(), asyncio.Event()

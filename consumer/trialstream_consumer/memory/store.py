@@ -32,6 +32,7 @@ from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.rows import apart
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream_consumer.fold import Changes, FoldFault, State, fold_groups, row_groups, single_groups
 
@@ -56,6 +57,7 @@ class MemoryStore:
         listeners: Called, in the thread of the append, after events were folded.
         id: Id of the log.
         schemas: Schemas with which events were written.
+        texts: These schemas: fingerprint → JSON.
     """
 
     def __init__(self) -> None:
@@ -63,6 +65,7 @@ class MemoryStore:
         self.lock = threading.RLock()
         self.id = secrets.token_hex(8)
         self.schemas = SchemaStore()
+        self.texts: dict[bytes, bytes] = {**SCHEMAS}
         # All events in the order in which they were appended, and the offset after the last one of each partition.
         self._log: list[bytes] = []
         # When each event was appended, milliseconds since 1970 UTC, and the positions of those of each partition.
@@ -88,7 +91,7 @@ class MemoryStore:
         """Add schemas with which events were written, JSON."""
         with self.lock:
             for text in texts:
-                self.schemas.add(text)
+                self.texts[self.schemas.add(text)] = text
 
     def append(self, route: Route, records: Sequence[bytes], appended: int | None = None) -> tuple[int, list[str]]:
         """Append events to a partition, and fold them.

@@ -4,7 +4,7 @@
 |---|---|
 | `blocking_stream`, `sync_stream` | the same for code that is not async |
 | `opening` | `stream`: its arguments, and the choice of the log |
-| `replaying` | `replay`: the past at a pace |
+| `replaying`, `copying` | the past at a pace (`pacing`): to a function, or to another prefix |
 | `stream` | the iterator and its position |
 | `merging` | the partitions of a stream in one order, within bounds of memory |
 | `scan` | from the records of a partition to its events |

@@ -57,6 +57,11 @@ class KafkaLog:
         """See `LogSource.schemas`."""
         return self._topic.schemas
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """See `LogSource.texts`."""
+        return self._topic.texts
+
     async def open(self) -> LogCreated:
         """See `LogSource.open`.
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import math
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import anyio
-from trialstream_schemas.errors import InvalidType, InvalidValue
+from trialstream_schemas.errors import InvalidType
 from trialstream_schemas.messages import shown
 
 from trialstream.streaming.items import LogEvent
+from trialstream.streaming.pacing import Pace
 from trialstream.streaming.stream import Stream
 
 __all__ = ["Handler", "replay"]
 
 Handler: TypeAlias = Callable[[LogEvent], Awaitable[object] | object]
 """Called with each event; if it returns an awaitable, that is awaited before the next event."""
-
-# Shorter waits than this are left to add up: a sleep takes about as long.
-_LEAST_SECONDS = 0.002
 
 
 async def replay(source: Stream, handler: Handler, *, speed: float | None = 1.0) -> int:
@@ -46,20 +41,11 @@ async def replay(source: Stream, handler: Handler, *, speed: float | None = 1.0)
     """
     if not callable(handler):
         raise InvalidType(f"handler: expected a function of an event, got {shown(handler)}")
-    if speed is not None:
-        if isinstance(speed, bool) or not isinstance(speed, int | float):
-            raise InvalidType(f"speed: expected a number or None, got {shown(speed)}")
-        if not 0 < speed < math.inf:
-            raise InvalidValue(f"speed: expected a positive number, or None for as fast as it goes, got {shown(speed)}")
+    pace = Pace(speed)
     count = 0
-    began: tuple[float, int] | None = None
     async with source as events:
         async for item in events:
-            if speed is not None:
-                began = began or (time.monotonic(), item.timestamp)
-                wait = began[0] + (item.timestamp - began[1]) / 1000 / speed - time.monotonic()
-                if wait > _LEAST_SECONDS:
-                    await anyio.sleep(wait)
+            await pace.wait(item.timestamp)
             made = handler(item)
             if inspect.isawaitable(made):
                 await made

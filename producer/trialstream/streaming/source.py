@@ -73,6 +73,11 @@ class LogSource(typing.Protocol):
         """Schemas with which events can be decoded."""
         ...
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """Schemas that the log has: fingerprint → JSON."""
+        ...
+
     async def open(self) -> LogCreated:
         """Open the log, and return its identity.
 
