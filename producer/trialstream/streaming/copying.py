@@ -73,7 +73,7 @@ async def copy_log(
     Args:
         source: The log, not opened yet.
         to: Where to append them. Missing topics are created.
-        progress: Called now and then with the number of records that are sent, and of all, with those that are left out.
+        progress: Called now and then with the number of records that are sent, and of all records of the log.
         until: Append time before which records are copied, milliseconds since 1970 UTC; None for all.
         speed: 1 for the pace of the log, 10 for ten times faster; None for as fast as it goes.
         timeout: Seconds without a record that is expected after which an error is raised.
