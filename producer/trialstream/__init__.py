@@ -74,9 +74,17 @@ from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
 
 if TYPE_CHECKING:
+    from trialstream import events
     from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
+    from trialstream.streaming.items import LogEvent, StreamEvent
+    from trialstream.streaming.opening import stream
+    from trialstream.streaming.positions import BEGIN, NOW, Position, Since
+    from trialstream.streaming.replaying import replay
+    from trialstream.streaming.rows import Row, Rows
+    from trialstream.streaming.stream import Stream
+    from trialstream.streaming.sync_stream import SyncStream
     from trialstream.tracking import (
         AsyncTracker,
         Handle,
@@ -96,6 +104,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BEGIN",
+    "NOW",
     "Aggregator",
     "AggregatorSpec",
     "AsyncTracker",
@@ -118,12 +128,14 @@ __all__ = [
     "ItemNotFound",
     "KafkaProtocol",
     "KafkaUnavailable",
+    "LogEvent",
     "LogMismatch",
     "MetricBands",
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
     "Participant",
+    "Position",
     "Project",
     "ProjectionBehind",
     "ProjectionIsReadOnly",
@@ -134,8 +146,11 @@ __all__ = [
     "ReadOnlyProtocol",
     "Reduce",
     "RingAggregator",
+    "Row",
+    "Rows",
     "SchemaError",
     "ServerUnavailable",
+    "Since",
     "Sort",
     "SpoolBusy",
     "SpoolError",
@@ -144,6 +159,9 @@ __all__ = [
     "Statistics",
     "Status",
     "Step",
+    "Stream",
+    "StreamEvent",
+    "SyncStream",
     "SyncTracker",
     "Terminated",
     "TimeSeriesAggregator",
@@ -160,12 +178,15 @@ __all__ = [
     "chrono",
     "connect",
     "current",
+    "events",
     "instrument",
     "log",
     "log_arguments",
     "log_metadata",
     "note",
     "path",
+    "replay",
+    "stream",
     "tag",
     "timeseries_aggregator",
     "track",
@@ -178,9 +199,22 @@ bound_messages()
 # The modules of the names that are imported at their first use: they, or what most programs use with them, need Kafka's
 # and MongoDB's clients.
 _LAZY = {
+    "BEGIN": "trialstream.streaming.positions",
     "KafkaProtocol": "trialstream.kafka.protocol",
+    "LogEvent": "trialstream.streaming.items",
+    "NOW": "trialstream.streaming.positions",
+    "Position": "trialstream.streaming.positions",
     "ReadOnlyProtocol": "trialstream.reading.read_only",
+    "Row": "trialstream.streaming.rows",
+    "Rows": "trialstream.streaming.rows",
+    "Since": "trialstream.streaming.positions",
+    "Stream": "trialstream.streaming.stream",
+    "StreamEvent": "trialstream.streaming.items",
+    "SyncStream": "trialstream.streaming.sync_stream",
     "autolog": "trialstream.integrations.autologging",
+    "events": "trialstream.events",
+    "replay": "trialstream.streaming.replaying",
+    "stream": "trialstream.streaming.opening",
 } | dict.fromkeys(
     (
         "AsyncTracker",
@@ -208,7 +242,8 @@ if not TYPE_CHECKING:  # type checkers would accept any name
     def __getattr__(name: str) -> Any:
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(_LAZY[name]), name)
+        module = import_module(_LAZY[name])
+        globals()[name] = found = getattr(module, name, module)  # a module is a name, too
         return found
 
 

@@ -5,11 +5,13 @@
 | `stack` | `up`, `down`, `status`, `env` |
 | `service` | `consume`, `dead-letters` |
 | `trials` | `trials` |
+| `tail` | `tail` |
 | `spool` | `spool`, `push` |
 | `rights` | `rights`, `setup` |
 | `archive` | `export`, `import` |
 | `transfer` | `export-to`, `import-from` |
 | `replay` | `rebuild`, `verify`, `projections` |
+| `copying` | `replay` |
 
 `supervisor` runs the processes of `consume --workers N`, and `worker` is what such a process runs.
 
@@ -24,7 +26,7 @@ import typer
 from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.cli import archive, replay, rights, service, spool, stack, transfer, trials
+from trialstream_console.cli import archive, copying, replay, rights, service, spool, stack, tail, transfer, trials
 from trialstream_console.cli.logs import log_printable
 from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
@@ -46,7 +48,9 @@ service.register(app)
 archive.register(app)
 transfer.register(app)
 replay.register(app)
+copying.register(app)
 trials.register(app)
+tail.register(app)
 spool.register(app)
 rights.register(app)
 

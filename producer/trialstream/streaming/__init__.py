@@ -1,0 +1,15 @@
+"""Streams: the events of the log as they are appended, or from its past; docs/streaming.md.
+
+| module | job |
+|---|---|
+| `blocking_stream`, `sync_stream` | the same for code that is not async |
+| `opening` | `stream`: its arguments, and the choice of the log |
+| `replaying`, `copying` | the past at a pace (`pacing`): to a function, or to another prefix |
+| `stream` | the iterator and its position |
+| `merging` | the partitions of a stream in one order, within bounds of memory |
+| `scan` | from the records of a partition to its events |
+| `decisions` | what the log has decided about trials and groups |
+| `filters`, `positions` | which events, from where on |
+| `items`, `rows` | what a stream returns |
+| `source`, `kafka_log` | the interface of a log, and the log in Kafka |
+"""
