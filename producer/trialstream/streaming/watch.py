@@ -153,7 +153,8 @@ class Watch(_Watch):
         """Yield all changes of a look together, for programs that update what they show; otherwise as the watch itself.
 
         Returns:
-            The changes of one look, of at most 256 trials; without any in a reset that finds no trial.
+            The changes of one look, of at most 256 trials. The first look of a reset, and the last, which has a cursor
+            again, can be without any.
 
         Raises:
             MongoUnavailable: MongoDB did not answer when the watch was opened, or refuses the user.
@@ -166,8 +167,9 @@ class Watch(_Watch):
         if self._waiting:  # of a loop over single changes
             yield TrialChanges(self._take_all(), reset=False, cursor=self._cursor)
         while True:
+            before = self._cursor
             found = self._take(await self._protocol.lifecycle.call(self._look))
-            if self._take_all() or found.reset:
+            if self._take_all() or found.reset or before is None:
                 yield found
 
 
@@ -219,8 +221,9 @@ class SyncWatch(_Watch):
         if self._waiting:
             yield TrialChanges(self._take_all(), reset=False, cursor=self._cursor)
         while True:
+            before = self._cursor
             found = self._take(self._protocol.lifecycle.run(self._look))
-            if self._take_all() or found.reset:
+            if self._take_all() or found.reset or before is None:
                 yield found
 
 
