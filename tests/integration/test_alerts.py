@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trialstream as ts
 from anyio.to_thread import run_sync
 from contract import connected
 from service_support import caught_up, cli, send, until
+from trialstream_console.alerts import State, read_rules, run_alerts, running
+from trialstream_console.alerts.servers import Servers
 from trialstream_console.local.consumer import environment
 
 
@@ -31,8 +34,9 @@ def files(tmp_path):
     return write
 
 
-async def test_rules_about_servers_and_trials(config, consumer, files):
+async def test_rules_about_servers_and_trials(config, consumer, files, tmp_path, monkeypatch):
     """Dead letters, lag and a failed trial give one alert each, over several checks; silence waits for the consumer."""
+    monkeypatch.setattr(running, "_CAUGHT_UP_SECONDS", 0.3)
     rules, alerts = files(
         failed='when = "failed"',
         letters='when = "dead_letters"\nrepeat = true',
@@ -42,9 +46,11 @@ async def test_rules_about_servers_and_trials(config, consumer, files):
     service = consumer(config)
 
     async def check():
-        done = await run_sync(cli, config, "alerts", rules, "--once")
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        return done.stderr
+        with State.open(tmp_path / "state") as state:
+            servers = Servers(config, state.behind)
+            place = {"mongo": config.mongo, "prefix": config.prefix}
+            assert await run_alerts(read_rules(Path(rules)), state, place, servers, once=True) == 0
+            servers.close()
 
     async with connected(config) as protocol:
         trial = await protocol.new_trial(ts.Trial(name="t"))
@@ -60,8 +66,8 @@ async def test_rules_about_servers_and_trials(config, consumer, files):
         assert f"failed: trial t ({trial.uid}): failed with status Broken: no data" in alerts()
         assert any(each.startswith("letters: dead letters: the latest is ") for each in alerts())
 
-        running = await protocol.new_trial(ts.Trial(name="running"))
-        await protocol.set_trial_status(running, ts.Status.Running)
+        silent = await protocol.new_trial(ts.Trial(name="silent"))
+        await protocol.set_trial_status(silent, ts.Status.Running)
         await caught_up(config)
         service.stop()
         for n in range(3):
@@ -82,16 +88,14 @@ async def test_alerts_run_until_a_signal_and_go_on_after_a_kill(served, files, n
     """A killed process gives no alert again that it has recorded, and SIGTERM ends it."""
     rules, alerts = files(loss=f'when = "metric"\nmetric = "loss"\nover = 10\nwhere = "name = \'{name}\'"')
     command = [sys.executable, "-m", "trialstream_console.cli", "alerts", rules]
+    recorded = Path(f"{rules}.state")
     async with connected(served) as protocol:
         trials = [await protocol.new_trial(ts.Trial(name=name, parameters={"n": n})) for n in range(2)]
-        for number, end in enumerate((signal.SIGKILL, signal.SIGTERM)):
-            process = subprocess.Popen(command, env={**os.environ, **environment(served)})
+        for trial, end in zip(trials, (signal.SIGKILL, signal.SIGTERM), strict=True):
+            process = await run_sync(lambda: subprocess.Popen(command, env={**os.environ, **environment(served)}))
             try:
-                await protocol.log_trial_metrics(trials[number], step=1, loss=100.0)
-                state = f"{rules}.state"
-                await until(
-                    lambda uid=trials[number].uid, path=state: os.path.exists(path) and uid in open(path).read()
-                )
+                await protocol.log_trial_metrics(trial, step=1, loss=100.0)
+                await until(lambda uid=trial.uid: recorded.exists() and uid in recorded.read_text())
             finally:
                 process.send_signal(end)
                 code = await run_sync(process.wait, 30)

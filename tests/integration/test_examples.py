@@ -58,3 +58,12 @@ def test_a_metric_is_recomputed_from_the_log(served, tmp_path):
     last = run("replay", str(tmp_path / "log.avro"), folder=tmp_path)
 
     assert "points)" in last
+
+
+def test_a_search_that_stops_its_bad_trials(tmp_path):
+    """Some trials are stopped by what a watch sees, and the best one is not."""
+    last = run("early_stopping", folder=tmp_path)
+    found = re.fullmatch(r"6 trials, (\d) stopped early; the best has rate 0.5", last)
+
+    assert found is not None, last
+    assert 1 <= int(found[1]) <= 5

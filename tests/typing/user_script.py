@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import assert_type
 
 import trialstream as ts
+import trialstream.sync
 from trialstream.kafka.protocol import LoggingProtocol
 from trialstream.sync import SyncProtocol
 
@@ -76,6 +77,25 @@ async def asynchronous() -> None:
         assert_type(await t.commit(), bool)
         assert_type(t.protocol, LoggingProtocol)
         await t.finish()
+
+
+async def watching() -> None:
+    """Watch trials in async code."""
+    async with ts.watch({"status": "Running"}, fields=["metrics.loss"], since="now") as watch:
+        assert_type(watch, ts.Watch)
+        assert_type(watch.cursor, str | None)
+        async for change in watch:
+            assert_type(change, ts.TrialChange)
+            assert_type(change.trial, ts.Trial | None)
+            assert_type(change.matches, bool)
+        async for found in watch.batches():
+            assert_type(found, ts.TrialChanges)
+
+
+def watching_in_sync_code() -> None:
+    """Watch trials in other code."""
+    for change in trialstream.sync.watch(since="x/y"):
+        assert_type(change, ts.TrialChange)
 
 
 def of_the_context() -> None:

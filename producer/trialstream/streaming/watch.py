@@ -47,7 +47,7 @@ class _Watch:
         self._asked = (query, fields)
         self._since = since
         self._interval = _checked_interval(interval)
-        self._protocol: ReadOnlyProtocol = connect(url, read_only=True, **settings)
+        self._protocol: ReadOnlyProtocol = connect(url, **{**settings, "read_only": True})
         self._watching: Watching | None = None
         self._number = 0
         self._cursor = None if since == "now" else since
