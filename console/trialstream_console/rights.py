@@ -61,6 +61,7 @@ def _topics(operation: Operation, *names: Resource) -> tuple[KafkaRight, ...]:
 
 _READ_ALL = _topics("Read", "trials", "registry", "schemas")
 _WRITE_ALL = _topics("Write", "trials", "registry", "schemas")
+_READ = ("find", "changeStream")
 _PREPARE = ("listCollections", "createIndex")
 _FOLD = ("find", "insert", "update", *_PREPARE)
 _DROP = ("remove", "dropCollection", "collStats")
@@ -80,14 +81,14 @@ ROLES = {
     "log-groups": Role("log trials, projects and groups", _WRITE_ALL, ()),
     "push": Role("send spools (`trialstream push`)", _WRITE_ALL, ()),
     "read": Role(
-        "read (`read_only`; `trialstream trials`, also with --lost, and `dead-letters`)",
+        "read and watch (`read_only`, `watch`; `trialstream trials`, also with --lost, `dead-letters` and `alerts`)",
         (KafkaRight("Describe", "trials"),),
-        ("find",),
+        _READ,
     ),
     "protocol": Role(
         "log and read through one Protocol, with claims and `latest`",
         _WRITE_ALL,
-        ("find",),
+        _READ,
     ),
     "consume": Role("fold (`trialstream consume`)", (*_READ_ALL, KafkaRight("Read", "group")), _FOLD),
     "rebuild": Role(

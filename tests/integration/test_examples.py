@@ -76,3 +76,12 @@ def test_the_runs_of_a_project_are_followed(served, tmp_path):
         protocol.commit()
 
         assert run("follow", "followed", "position", "--once", folder=tmp_path) == "1 events, 1 rows"
+
+
+def test_a_search_that_stops_its_bad_trials(tmp_path):
+    """Some trials are stopped by what a watch sees, and the best one is not."""
+    last = run("early_stopping", folder=tmp_path)
+    found = re.fullmatch(r"6 trials, (\d) stopped early; the best has rate 0.5", last)
+
+    assert found is not None, last
+    assert 1 <= int(found[1]) <= 5

@@ -9,6 +9,7 @@ from typing import assert_type
 
 import numpy as np
 import trialstream as ts
+import trialstream.sync
 from numpy.typing import NDArray
 from trialstream.kafka.protocol import LoggingProtocol
 from trialstream.sync import SyncProtocol
@@ -104,6 +105,25 @@ async def streams() -> None:
     assert_type(await ts.replay(ts.stream(follow=False), print, speed=None), int)
     for found in sync_stream(trial="a" * 32, rows="one", url="memory:x"):
         assert_type(found, ts.LogEvent)
+
+
+async def watching() -> None:
+    """Watch trials in async code."""
+    async with ts.watch({"status": "Running"}, fields=["metrics.loss"], since="now") as watch:
+        assert_type(watch, ts.Watch)
+        assert_type(watch.cursor, str | None)
+        async for change in watch:
+            assert_type(change, ts.TrialChange)
+            assert_type(change.trial, ts.Trial | None)
+            assert_type(change.matches, bool)
+        async for found in watch.batches():
+            assert_type(found, ts.TrialChanges)
+
+
+def watching_in_sync_code() -> None:
+    """Watch trials in other code."""
+    for change in trialstream.sync.watch(since="x/y"):
+        assert_type(change, ts.TrialChange)
 
 
 def of_the_context() -> None:

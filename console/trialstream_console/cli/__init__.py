@@ -6,6 +6,7 @@
 | `service` | `consume`, `dead-letters` |
 | `trials` | `trials` |
 | `tail` | `tail` |
+| `alerts` | `alerts` |
 | `spool` | `spool`, `push` |
 | `rights` | `rights`, `setup` |
 | `archive` | `export`, `import` |
@@ -26,7 +27,19 @@ import typer
 from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.cli import archive, copying, replay, rights, service, spool, stack, tail, transfer, trials
+from trialstream_console.cli import (
+    alerts,
+    archive,
+    copying,
+    replay,
+    rights,
+    service,
+    spool,
+    stack,
+    tail,
+    transfer,
+    trials,
+)
 from trialstream_console.cli.logs import log_printable
 from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
@@ -51,6 +64,7 @@ replay.register(app)
 copying.register(app)
 trials.register(app)
 tail.register(app)
+alerts.register(app)
 spool.register(app)
 rights.register(app)
 

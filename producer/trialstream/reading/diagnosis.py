@@ -103,7 +103,7 @@ def _refusal(error: Exception | None) -> Fault | None:
         if found := _LACKING.match(message):
             database, command, collection = found.groups()
             place = f"{database}.{collection}" if collection else database
-            right = _ACTIONS.get(command, command)
+            right = "changeStream and find" if "$changeStream" in message else _ACTIONS.get(command, command)
             return Fault("authorization", f"this user lacks the right {right} on {place} (for {command}): {RIGHTS}")
         return Fault("authentication", f"{message}: check user, password and authSource in TRIALSTREAM_MONGO")
     return None

@@ -75,15 +75,23 @@ async def push(config: Config, folder: Path) -> None:
         await push_spool(config, each.folder, lambda _: None)
 
 
+async def watch(config: Config) -> None:
+    """Watch trials."""
+    async with ts.watch({"name": "read"}, since="now", **dataclasses.asdict(config)):
+        pass
+
+
 async def read(config: Config, _: Path) -> None:
-    """Read trials and histories, without Kafka."""
+    """Read trials and histories, and watch trials, without Kafka."""
+    await watch(config)
     async with ts.connect(**{**dataclasses.asdict(config), "read_only": True}, timeout=10) as protocol:
         found = await protocol.fetch_trials({"name": "read"})
         await protocol.fetch_histories(found)
 
 
 async def protocol(config: Config, _: Path) -> None:
-    """Log, claim and read the latest state."""
+    """Log, claim, read the latest state, and watch trials."""
+    await watch(config)
     async with connected(config, spool="off") as protocol:
         await protocol.new_project(ts.Project(name="p"))
         trial = await protocol.new_trial(ts.Trial(name="protocol"), auto_increment=True)

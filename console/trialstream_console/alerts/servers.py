@@ -1,0 +1,96 @@
+"""What alerts need of the servers: the lag of the projection, dead letters, and up to when the projection is complete.
+
+A trial looks silent while the projection is behind, or while nobody reaches Kafka. So silence is measured up to the
+latest time at which the ends of the log were read that the projection has reached by now, and not up to now.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from trialstream.config import Config
+from trialstream.event_log.topics import trial_ends
+from trialstream_consumer.projection.client import Connection
+from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
+from trialstream_consumer.projection.ownership import Ownership, live_database
+
+__all__ = ["Servers"]
+
+# Ends of the log that the projection has not reached: older ones are thinned out, which makes times coarser.
+_MAX_SAMPLES = 1000
+
+
+class _Sample(NamedTuple):
+    """The ends of the log at a time."""
+
+    time: datetime
+    ends: Mapping[str, int]
+
+
+class Servers:
+    """What the servers say. Belongs to one event loop.
+
+    Args:
+        config: Where they are.
+        behind: Ends of the log that were not folded at an earlier time, as `State.behind`.
+
+    Attributes:
+        shown: The time up to which the projection is complete; None if that is unknown.
+        events: Number of events that are not folded, as of the last look.
+    """
+
+    def __init__(self, config: Config, behind: tuple[str, dict[str, int]] | None) -> None:
+        self.shown: datetime | None = None
+        self.events = 0
+        self._config = config
+        self._connection = Connection(config)
+        self._samples: deque[_Sample] = deque()
+        if behind is not None:
+            self._samples.append(_Sample(datetime.fromisoformat(behind[0]), behind[1]))
+
+    @property
+    def behind(self) -> tuple[str, dict[str, int]] | None:
+        """The earliest ends of the log that are not folded, for `State.behind`."""
+        if not self._samples:
+            return None
+        return self._samples[0].time.isoformat(), dict(self._samples[0].ends)
+
+    @property
+    def seconds(self) -> float:
+        """How long the projection has been behind, seconds: since the earliest ends that it has not reached."""
+        return (datetime.now(UTC) - self._samples[0].time).total_seconds() if self._samples else 0.0
+
+    async def look(self) -> None:
+        """Read the ends of the log and the checkpoints.
+
+        Raises:
+            KafkaUnavailable: No broker answered, or the right Describe is missing.
+            MongoUnavailable: MongoDB did not answer.
+        """
+        time = datetime.now(UTC)
+        ends = {f"{each.topic}/{each.partition}": end for each, end in (await trial_ends(self._config)).items()}
+        database = await live_database(self._connection)
+        checkpoints = await Ownership(self._connection, database).checkpoints()
+        folded = {each.id: each.offset for each in checkpoints}
+        self.events = sum(max(0, end - folded.get(place, 0)) for place, end in ends.items())
+        self._samples.append(_Sample(time, ends))
+        while self._samples and all(folded.get(place, 0) >= end for place, end in self._samples[0].ends.items()):
+            self.shown = self._samples.popleft().time
+        if len(self._samples) > _MAX_SAMPLES:
+            self._samples = deque(list(self._samples)[::2])
+
+    async def latest_dead_letter(self) -> DeadLetter | None:
+        """Read the latest dead letter; None if there is none.
+
+        Raises:
+            MongoUnavailable: MongoDB did not answer.
+        """
+        database = await live_database(self._connection)
+        return next(iter(await latest_dead_letters(self._connection, database, 1)), None)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
