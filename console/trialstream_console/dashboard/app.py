@@ -23,9 +23,12 @@ from trialstream_console.dashboard import (
     about,
     columns,
     dead_letters,
+    events,
     importance,
     operations,
     output,
+    timeline,
+    travel,
     trials,
     writes,
 )
@@ -44,7 +47,7 @@ __all__ = ["API", "ENDPOINTS", "make_app"]
 API = "/api/v1"
 """Path of the API."""
 
-_GROUPS = (about, trials, columns, output, importance, dead_letters, operations, writes)
+_GROUPS = (about, trials, columns, output, importance, dead_letters, operations, events, timeline, travel, writes)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in group.ENDPOINTS)
 """All endpoints of the API, besides `/openapi.json`."""
 
