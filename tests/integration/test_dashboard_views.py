@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import contextmanager
+from dataclasses import replace
 
 import anyio
+import httpx
 import pytest
 import trialstream as ts
+from anyio.from_thread import start_blocking_portal
 from service_support import send
-from starlette.testclient import TestClient
 from trialstream import sync
 from trialstream.event_log.topics import partition_of
 from trialstream_console.dashboard.app import make_app
@@ -71,10 +74,45 @@ async def _spoil(log: ts.Config) -> None:
     await send(log, [b"\xffno event", stray], partition=partition_of(b"0" * 32, 2))
 
 
+class Client:
+    """Sends requests to an application that runs in another thread."""
+
+    def __init__(self, portal, client):
+        self._portal = portal
+        self._client = client
+
+    def get(self, path, params):
+        """Send a GET request."""
+        return self._portal.call(lambda: self._client.get(path, params=params))
+
+    def post(self, path, json, headers):
+        """Send a POST request."""
+        return self._portal.call(lambda: self._client.post(path, json=json, headers=headers))
+
+
+@contextmanager
+def client_of(settings, config):
+    """Run an application, and return its client."""
+    app = make_app(settings, config)
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)) as state,
+    ):
+
+        async def with_state(scope, receive, send):
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        transport = httpx.ASGITransport(app=with_state)
+        client = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=30)
+        with portal.wrap_async_context_manager(client):
+            yield Client(portal, client)
+
+
 @pytest.fixture(scope="module")
 def client(log, trials):
     """A client of the application, which may write."""
-    with TestClient(make_app(Settings(writes=True), log), base_url=BASE) as client:
+    with client_of(Settings(writes=True), log) as client:
         yield client
 
 
@@ -276,7 +314,7 @@ def test_writes(client, trials):
 
 def test_without_kafka_and_without_writes(log, trials):
     """A dashboard that may not write refuses it; one without Kafka says so, and shows what MongoDB has."""
-    with TestClient(make_app(Settings(), ts.Config(**{**vars(log), "read_only": True})), base_url=BASE) as client:
+    with client_of(Settings(), replace(log, read_only=True)) as client:
         operations = get(client, "/operations")
         assert operations["troubles"] == ["Kafka is not used"]
         assert (operations["partitions"], operations["projections"][0]["state"]) == ([], "live")
