@@ -15,7 +15,7 @@ from trialstream.config import Config
 from trialstream.event_log.topics import trial_ends
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
-from trialstream_consumer.projection.ownership import Ownership, live_database
+from trialstream_consumer.projection.ownership import Ownership, live_namespace
 
 __all__ = ["Servers"]
 
@@ -72,8 +72,8 @@ class Servers:
         """
         time = datetime.now(UTC)
         ends = {f"{each.topic}/{each.partition}": end for each, end in (await trial_ends(self._config)).items()}
-        database = await live_database(self._connection)
-        checkpoints = await Ownership(self._connection, database).checkpoints()
+        namespace = await live_namespace(self._connection)
+        checkpoints = await Ownership(self._connection, namespace).checkpoints()
         folded = {each.id: each.offset for each in checkpoints}
         self.events = sum(max(0, end - folded.get(place, 0)) for place, end in ends.items())
         self._samples.append(_Sample(time, ends))
@@ -88,8 +88,8 @@ class Servers:
         Raises:
             MongoUnavailable: MongoDB did not answer.
         """
-        database = await live_database(self._connection)
-        return next(iter(await latest_dead_letters(self._connection, database, 1)), None)
+        namespace = await live_namespace(self._connection)
+        return next(iter(await latest_dead_letters(self._connection, namespace, 1)), None)
 
     def close(self) -> None:
         """Close the connection."""

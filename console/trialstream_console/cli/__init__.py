@@ -7,6 +7,7 @@
 | `trials` | `trials` |
 | `tail` | `tail` |
 | `alerts` | `alerts` |
+| `dashboard` | `dashboard` |
 | `spool` | `spool`, `push` |
 | `rights` | `rights`, `setup` |
 | `archive` | `export`, `import` |
@@ -31,6 +32,7 @@ from trialstream_console.cli import (
     alerts,
     archive,
     copying,
+    dashboard,
     replay,
     rights,
     service,
@@ -65,6 +67,7 @@ copying.register(app)
 trials.register(app)
 tail.register(app)
 alerts.register(app)
+dashboard.register(app)
 spool.register(app)
 rights.register(app)
 

@@ -54,6 +54,7 @@ class Projection:
             killed; `left over` if the next rebuild drops the projection.
         until: Append time until which the log was folded, milliseconds since 1970 UTC; None if the whole log was.
         size: Size on disk, bytes.
+        trials: Number of trials, about.
     """
 
     database: str
@@ -62,6 +63,7 @@ class Projection:
     state: Literal["live", "ready", "unfinished", "left over"]
     until: int | None
     size: int
+    trials: int
 
 
 class Catalog:
@@ -276,6 +278,7 @@ class Catalog:
         async with self._connection.errors():
             for each in COLLECTIONS:
                 size += int((await database.command("collStats", namespace.collection(each)))["totalSize"])
+            trials = int(await database[namespace.collection("trials")].estimated_document_count())
         state: Literal["live", "ready", "unfinished", "left over"]
         if namespace == live:
             state = "live"
@@ -285,9 +288,8 @@ class Catalog:
             state = "unfinished"
         else:
             state = "left over"
-        return Projection(
-            *namespace, _end(namespace) if about["kind"] == "until" else None, state, about["until"], size
-        )
+        name = _end(namespace) if about["kind"] == "until" else None
+        return Projection(*namespace, name, state, about["until"], size, trials)
 
     # --- Places and descriptions
 
