@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
+    from trialstream.streaming.changes import TrialChange, TrialChanges
+    from trialstream.streaming.watch import SyncWatch, Watch, watch
     from trialstream.tracking import (
         AsyncTracker,
         Handle,
@@ -145,17 +147,21 @@ __all__ = [
     "Status",
     "Step",
     "SyncTracker",
+    "SyncWatch",
     "Terminated",
     "TimeSeriesAggregator",
     "Tracker",
     "Trial",
     "TrialAttempt",
+    "TrialChange",
+    "TrialChanges",
     "TrialError",
     "TrialGroup",
     "TrialStreamError",
     "UnknownSchema",
     "Update",
     "ValueAggregator",
+    "Watch",
     "autolog",
     "chrono",
     "connect",
@@ -171,6 +177,7 @@ __all__ = [
     "track",
     "update",
     "value_aggregator",
+    "watch",
 ]
 
 bound_messages()
@@ -180,7 +187,12 @@ bound_messages()
 _LAZY = {
     "KafkaProtocol": "trialstream.kafka.protocol",
     "ReadOnlyProtocol": "trialstream.reading.read_only",
+    "SyncWatch": "trialstream.streaming.watch",
+    "TrialChange": "trialstream.streaming.changes",
+    "TrialChanges": "trialstream.streaming.changes",
+    "Watch": "trialstream.streaming.watch",
     "autolog": "trialstream.integrations.autologging",
+    "watch": "trialstream.streaming.watch",
 } | dict.fromkeys(
     (
         "AsyncTracker",

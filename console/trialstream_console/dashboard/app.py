@@ -19,7 +19,7 @@ from starlette.routing import Route
 from trialstream.config import Config
 from trialstream_schemas.errors import MongoUnavailable, TrialStreamError
 
-from trialstream_console.dashboard import about, series, trials
+from trialstream_console.dashboard import about, bands, live, series, trials
 from trialstream_console.dashboard.access import LOGIN_PATH, Access, login
 from trialstream_console.dashboard.answers import json_answer, refused
 from trialstream_console.dashboard.context import Context
@@ -35,7 +35,7 @@ __all__ = ["API", "ENDPOINTS", "make_app"]
 API = "/api/v1"
 """Path of the API."""
 
-_GROUPS = (about, trials, series)
+_GROUPS = (about, trials, series, bands, live)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in group.ENDPOINTS)
 """All endpoints of the API, besides `/openapi.json`."""
 
