@@ -243,7 +243,8 @@ class Feed:
 
     async def _watch(self) -> None:
         settings = {each.name: getattr(self._config, each.name) for each in dataclasses.fields(self._config)}
-        settings |= {"read_only": True, "offline": False, "sync_writes": False}
+        settings |= {"offline": False, "sync_writes": False}  # these exclude reading alone
+        del settings["read_only"]
         watch = ts.watch(fields=_FIELDS, since="now", interval=_INTERVAL, **settings)
         async with watch:
             self._restart(watch.cursor or "")
