@@ -113,13 +113,13 @@ class Sorted:
         if self.values.dtype.kind == "i":  # otherwise numpy would make doubles of all values
             wanted = np.ceil(np.clip(wanted, -_INT64, _INT64)).astype(np.int64)
         guess: Indices = np.searchsorted(self.values, wanted + wanted.dtype.type(self.origin))
-        if self.unit == 1.0:
+        if self.unit == 1.0 or not len(self):
             return guess
         # The product is rounded, so that the guess may be off by the rows of a few times.
         last = len(self) - 1
         while (later := (guess > 0) & (self.at(np.maximum(guess - 1, 0)) >= x)).any():
             guess -= later
-        while last >= 0 and (earlier := (guess <= last) & (self.at(np.minimum(guess, last)) < x)).any():
+        while (earlier := (guess <= last) & (self.at(np.minimum(guess, last)) < x)).any():
             guess += earlier
         return guess
 
