@@ -11,6 +11,7 @@ import anyio.to_thread
 from trialstream.event_log.overview import LogOverview, append_times, log_overview
 from trialstream.event_log.topics import Route
 from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context

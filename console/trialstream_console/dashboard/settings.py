@@ -36,7 +36,7 @@ class Settings:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8265
+    port: int = 8790
     token: str = field(default="", repr=False)
     proxy_header: str = ""
     writes: bool = False
