@@ -9,7 +9,7 @@ SEED     ?= 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 PINNED  := --require-hashes --only-binary :all:
 
-.PHONY: demo test test-integrations faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
+.PHONY: demo page test test-integrations faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
 
 install: $(VENV)/.installed
 
@@ -21,11 +21,31 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip check
 	touch $@
 
-demo: install
+demo: install page
 	$(BIN)/python examples/demo.py
 
+# The page of the dashboard, for the editable install: built when a source has changed.
+DASHBOARD := console/trialstream_console/dashboard
+SOURCES   := $(shell find $(DASHBOARD)/page -type f -not -path '*/node_modules/*')
+
+page: $(DASHBOARD)/static/index.html
+
+$(DASHBOARD)/static/index.html: $(VENV)/.node $(SOURCES)
+	$(BIN)/python hatch_build.py
+	touch $@
+
+# Node: this machine's, or one from PyPI in $(VENV).
+$(VENV)/.node: $(VENV)/.installed constraints-page.txt
+	$(BIN)/python hatch_build.py node || $(INSTALL) $(PINNED) -r constraints-page.txt
+	touch $@
+
+# The browser of the tests.
+tests/browser/node_modules/.package-lock.json: $(VENV)/.node tests/browser/package-lock.json
+	$(BIN)/python hatch_build.py packages tests/browser
+	touch $@
+
 # Two workers, each with servers of its own: most tests wait for these.
-test: lint
+test: lint page tests/browser/node_modules/.package-lock.json
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The integrations with the real frameworks, as far as their wheels are small; `make test` skips what is not installed.
@@ -40,7 +60,7 @@ faults: install
 	$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests --ignore tests/faults -m slow -n 2 --dist loadfile
 
-lint: install
+lint: install page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,12 +68,13 @@ lint: install
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/lint/docstrings.py
+	$(BIN)/python hatch_build.py check
 
 fmt: install
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: install
+up: install page
 	$(BIN)/trialstream up --data .trialstream
 
 down: install
@@ -95,9 +116,11 @@ constraints:
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --only-binary :all: pyproject.toml --extra local --extra capture --extra dashboard --group dev -o constraints.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt pyproject.toml --group build -o constraints-image.txt
+	$(COMPILE) --only-binary :all: --group page -o constraints-page.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt --group peers -o constraints-peers.txt
 	$(COMPILE) -c constraints.txt --group integrations -o constraints-integrations.txt
 
 clean:
 	rm -rf $(VENV) .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(DASHBOARD)/static $(DASHBOARD)/page/node_modules tests/browser/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

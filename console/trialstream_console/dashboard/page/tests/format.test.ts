@@ -6,7 +6,7 @@ test("numbers are short, and never a wrong size", () => {
   const cases: [number, string][] = [
     [0, "0"], [1, "1"], [-3, "−3"], [0.1, "0.1"], [0.023456, "0.02346"], [1234.5678, "1235"], [99999, "99999"],
     [12345.678, "12346"], [100000, "100000"], [1e6, "1 M"], [1234567, "1.235 M"], [-2.5e9, "−2.5 G"], [3e12, "3 T"],
-    [1.5e-7, "1.5e-7"], [2e20, "2e20"], [NaN, "NaN"], [Infinity, "∞"], [-Infinity, "−∞"], [999_999, "1 M"],
+    [1.5e-7, "1.5e−7"], [2e20, "2e20"], [NaN, "NaN"], [Infinity, "∞"], [-Infinity, "−∞"], [999_999, "1 M"],
   ];
   for (const [value, expected] of cases) assert.equal(short(value), expected);
 });
