@@ -164,9 +164,10 @@ def log_failures(protocol: SyncProtocol) -> None:
     protocol.log_trial_start(failed)
     protocol.log_trial_metrics(failed, step=1, loss=-1.0)
     try:
-        with protocol.trial_chrono(failed, "epoch"):
-            fail(5)
+        protocol.log_trial_chrono_start(failed, "epoch")
+        fail(5)
     except ValueError as error:
+        protocol.log_trial_chrono_finish(failed, "epoch", type(error), error, error.__traceback__)
         protocol.log_trial_finish(failed, type(error), error, error.__traceback__)
     for name in ("load", "epoch", "validate"):
         protocol.log_trial_chrono_start(failed, name)

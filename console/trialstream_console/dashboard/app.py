@@ -99,6 +99,7 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
         routes=[
             *[Route(API + each.path, limited(_handler(each, expensive)), methods=[each.method]) for each in ENDPOINTS],
             Route(f"{API}/openapi.json", limited(openapi)),
+            Route("/api/{path:path}", _no_such_path, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route(LOGIN_PATH, limited(log_in), methods=["GET", "POST"]),
             Route("/static/{name}", limited(static_file)),
             Route("/{path:path}", limited(page)),
@@ -149,11 +150,13 @@ def _check_writes(request: Request, context: Context) -> None:
         raise Refusal("unauthorized", "expected the header X-Trialstream: 1", place="x-trialstream")
 
 
+async def _no_such_path(request: Request) -> Response:
+    return refused(request, Refusal("not_found", f"{request.url.path}: no such path of the API", place="path"))
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Answer a path of the API that does not exist, or that takes another method."""
+    """Answer a request with a method that its path does not take."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        answer = refused(request, Refusal("not_found", f"{request.url.path}: no such method", place="method"))
-        answer.headers.update(error.headers or {})
-        return answer
-    return refused(request, Refusal("not_found", f"{request.url.path}: no such path", place="path"))
+    answer = refused(request, Refusal("not_found", f"{request.url.path}: not with {request.method}", place="method"))
+    answer.headers.update(error.headers or {})
+    return answer

@@ -151,9 +151,10 @@ async def trials(
     protocol = await context.protocol()
     query = selected(where, project, group)
     fields = ["uid", "name", "status", "last_seen", *columns]
-    rows = await protocol.fetch_values(fields, query, sort=[*(sort or ["-created"]), "uid"], limit=offset + limit)
-    total = len(rows)
-    rows = rows[offset:]
+    order = [*(sort or ["-created"]), "uid"]
+    rows = await protocol.fetch_values(fields, query, sort=order, limit=limit, offset=offset)
+    is_end = len(rows) < limit and (rows or not offset)
+    total = offset + len(rows) if is_end else await protocol.count_trials(query)
     uids, names, statuses, seen, *values = zip(*rows, strict=True) if rows else [()] * len(fields)
     return {
         "columns": list(columns),
