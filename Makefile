@@ -30,17 +30,12 @@ SOURCES   := $(shell find $(DASHBOARD)/page -type f -not -path '*/node_modules/*
 
 page: $(DASHBOARD)/static/index.html
 
-$(DASHBOARD)/static/index.html: $(VENV)/.node $(SOURCES)
+$(DASHBOARD)/static/index.html: $(VENV)/.installed $(SOURCES)
 	$(BIN)/python hatch_build.py
 	touch $@
 
-# Node: this machine's, or one from PyPI in $(VENV).
-$(VENV)/.node: $(VENV)/.installed constraints-page.txt
-	$(BIN)/python hatch_build.py node || $(INSTALL) $(PINNED) -r constraints-page.txt
-	touch $@
-
 # The browser of the tests.
-tests/browser/node_modules/.package-lock.json: $(VENV)/.node tests/browser/package-lock.json
+tests/browser/node_modules/.package-lock.json: $(VENV)/.installed tests/browser/package-lock.json
 	$(BIN)/python hatch_build.py packages tests/browser
 	touch $@
 
@@ -116,7 +111,6 @@ constraints:
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --only-binary :all: pyproject.toml --extra local --extra capture --extra dashboard --group dev -o constraints.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt pyproject.toml --group build -o constraints-image.txt
-	$(COMPILE) --only-binary :all: --group page -o constraints-page.txt
 	$(COMPILE) --only-binary :all: -c constraints.txt --group peers -o constraints-peers.txt
 	$(COMPILE) -c constraints.txt --group integrations -o constraints-integrations.txt
 

@@ -112,8 +112,6 @@ if __name__ == "__main__":
             build(ROOT)
         case ["check"]:
             check(ROOT)
-        case ["node"]:
-            sys.exit(node_on_path() is None)
         case ["packages", name]:
             install(ROOT / name)
         case _:

@@ -672,6 +672,7 @@ class Protocol(ABC):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         fields: Sequence[str] | None = None,
         latest: bool = False,
     ) -> list[Trial]:
@@ -685,6 +686,8 @@ class Protocol(ABC):
             sort: A path, `-path` for descending, or a list of them; by creation if not given. Missing values and NaN
                 come last in either direction.
             limit: Maximum number of trials; None for all.
+            offset: Number of trials to leave out before them, in the order of the sort: for the pages of a table, give
+                a sort that decides between equal trials, such as `["-created", "uid"]`.
             fields: Paths of the fields to read, such as `status` or `metrics.loss`; None for all. The other fields of
                 the returned objects have their defaults, except the uid, the name and `created`. Do not create
                 trials from such partial objects: their definition is not complete.
@@ -696,7 +699,8 @@ class Protocol(ABC):
             The trials.
 
         Raises:
-            QueryError: The query, the sort keys, the limit or a field are not supported; the message names the part.
+            QueryError: The query, the sort keys, the limit, the offset or a field are not supported; the message names
+                the part.
             MongoUnavailable: MongoDB does not answer, or the query took longer than the timeout of the protocol.
             KafkaUnavailable: With `latest`, Kafka has not returned the end of the log in time.
             ProjectionBehind: The consumer has not folded the events in time.
@@ -711,6 +715,7 @@ class Protocol(ABC):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         latest: bool = False,
     ) -> list[tuple[Any, ...]]:
         """Read the values of some fields of the trials that match: the rows of a table, without an object for each.
@@ -721,6 +726,7 @@ class Protocol(ABC):
             query: As for `fetch_trials`.
             sort: As for `fetch_trials`.
             limit: As for `fetch_trials`.
+            offset: As for `fetch_trials`.
             latest: As for `fetch_trials`.
 
         Returns:
@@ -728,7 +734,24 @@ class Protocol(ABC):
             for a field that the trial does not have.
 
         Raises:
-            QueryError: A field, the query, the sort keys or the limit are not supported; the message names the part.
+            QueryError: A field, the query, the sort keys, the limit or the offset are not supported; the message names
+                the part.
+        """
+
+    @abstractmethod
+    async def count_trials(self, query: Query | None = None, *, latest: bool = False) -> int:
+        """Count the trials that match.
+
+        Args:
+            query: As for `fetch_trials`.
+            latest: As for `fetch_trials`.
+
+        Returns:
+            The number of trials.
+
+        Raises:
+            QueryError: The query is not supported; the message names the part.
+            MongoUnavailable: As for `fetch_trials`.
         """
 
     @abstractmethod

@@ -223,11 +223,12 @@ class SyncProtocol:
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         fields: Sequence[str] | None = None,
         latest: bool = False,
     ) -> list[Trial]:
         fetch = self._protocol.fetch_trials
-        return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
+        return self._run(fetch, query, sort=sort, limit=limit, offset=offset, fields=fields, latest=latest)
 
     def fetch_values(
         self,
@@ -236,9 +237,14 @@ class SyncProtocol:
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         latest: bool = False,
     ) -> list[tuple[Any, ...]]:
-        return self._run(self._protocol.fetch_values, fields, query, sort=sort, limit=limit, latest=latest)
+        fetch = self._protocol.fetch_values
+        return self._run(fetch, fields, query, sort=sort, limit=limit, offset=offset, latest=latest)
+
+    def count_trials(self, query: Query | None = None, *, latest: bool = False) -> int:
+        return self._run(self._protocol.count_trials, query, latest=latest)
 
     def fetch_groups(
         self,
@@ -249,8 +255,7 @@ class SyncProtocol:
         fields: Sequence[str] | None = None,
         latest: bool = False,
     ) -> list[TrialGroup]:
-        fetch = self._protocol.fetch_groups
-        return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
+        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
     def fetch_projects(
         self,
@@ -261,8 +266,7 @@ class SyncProtocol:
         fields: Sequence[str] | None = None,
         latest: bool = False,
     ) -> list[Project]:
-        fetch = self._protocol.fetch_projects
-        return self._run(fetch, query, sort=sort, limit=limit, fields=fields, latest=latest)
+        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit, fields=fields, latest=latest)
 
     @overload
     def fetch_metrics(

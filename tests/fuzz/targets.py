@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import file_targets
+import text_targets
 import wire_targets
 
 __all__ = ["INPUT_BYTES", "MAX_BYTES", "MAX_SECONDS", "SEEDS", "TARGETS", "Target", "saved"]
@@ -43,7 +44,9 @@ class Target:
     allowed: tuple[type[Exception], ...]
 
 
-TARGETS: dict[str, Target] = {each[0]: Target(*each) for each in [*wire_targets.TARGETS, *file_targets.TARGETS]}
+TARGETS: dict[str, Target] = {
+    each[0]: Target(*each) for each in [*wire_targets.TARGETS, *file_targets.TARGETS, *text_targets.TARGETS]
+}
 """The targets by name."""
 
 

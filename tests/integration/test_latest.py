@@ -17,7 +17,7 @@ from service_support import delete_topics, drop, paused
 from trialstream.event_log.topics import ensure_topics
 
 READS = ["get_project", "get_trial_group", "get_trial"]
-READS += ["fetch_trials", "fetch_values", "fetch_groups", "fetch_projects"]
+READS += ["fetch_trials", "fetch_values", "count_trials", "fetch_groups", "fetch_projects"]
 HISTORIES = ["fetch_metrics", "fetch_histories"]
 
 CHILD = """
@@ -72,7 +72,7 @@ async def test_a_latest_read_shows_what_another_writer_has_logged(served, protoc
                     await protocol.add_project_trial(project, more)
                 case "get_trial_group" | "fetch_groups":
                     await protocol.set_group_metadata(group, i=i)
-                case "get_trial" | "fetch_trials" | "fetch_values":
+                case "get_trial" | "fetch_trials" | "fetch_values" | "count_trials":
                     await protocol.add_trial_tags(trial, i=i)
                 case _:
                     await protocol.log_trial_metrics(trial, step=i, loss=float(i))
@@ -95,6 +95,8 @@ async def test_a_latest_read_shows_what_another_writer_has_logged(served, protoc
                     assert len(await other.fetch_trials({"uid": trial.uid, "tags.i": i}, latest=True)) == 1
                 case "fetch_values":
                     assert await other.fetch_values(["tags.i"], {"uid": trial.uid}, latest=True) == [(i,)]
+                case "count_trials":
+                    assert await other.count_trials({"uid": trial.uid, "tags.i": i}, latest=True) == 1
                 case "fetch_metrics":
                     found = await other.fetch_metrics(trial, "loss", since_step=i, latest=True)
                     assert found["loss"].values.tolist() == [i]

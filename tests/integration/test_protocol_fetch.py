@@ -328,6 +328,29 @@ async def test_values_of_many_trials(protocol, name, trials):
     assert await protocol.fetch_values(["uid"], {"name": "nobody"}) == []
 
 
+@pytest.mark.parametrize("sort", ["parameters.i", "-metrics.loss.last"], ids=["a stored key", "computed keys"])
+async def test_pages(protocol, name, trials, sort):
+    """The pages of a table are its rows in their order, and `count_trials` is their number."""
+    query, order = {"name": name}, [sort, "uid"]
+    whole = await protocol.fetch_values(["uid"], query, sort=order)
+
+    pages = [await protocol.fetch_values(["uid"], query, sort=order, limit=2, offset=at) for at in (0, 2, 4, 6)]
+    trials_of_page = await protocol.fetch_trials(query, sort=order, offset=3)
+
+    assert [row for page in pages for row in page] == whole
+    assert [(each.uid,) for each in trials_of_page] == whole[3:]
+    assert await protocol.count_trials(query) == len(whole) == 5
+    assert await protocol.count_trials({**query, "status": "Completed"}) == 2
+    assert await protocol.count_trials({"name": "nobody"}) == 0
+
+
+@pytest.mark.parametrize("offset", [-1, 1.5, "1", None, 2**63])
+async def test_invalid_offsets(protocol, offset):
+    """An offset that is no number of trials raises a QueryError that names it."""
+    with pytest.raises(ts.QueryError, match=r"^offset: expected 0 or a positive int, got "):
+        await protocol.fetch_values(["uid"], offset=offset)
+
+
 async def test_values_show_own_writes(protocol, trial):
     """Each call shows all that this protocol logged before it, without a commit."""
     for i in range(20):

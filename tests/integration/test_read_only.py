@@ -22,6 +22,7 @@ READS = [
     "get_trial",
     "fetch_trials",
     "fetch_values",
+    "count_trials",
     "fetch_groups",
     "fetch_projects",
     "fetch_bands",

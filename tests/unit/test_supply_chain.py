@@ -44,7 +44,6 @@ WANTED = {
     "constraints.txt": [*PROJECT["dependencies"], *EXTRAS["local"], *EXTRAS["capture"], *group("dev")],
     "constraints-image.txt": [*PROJECT["dependencies"], *group("build")],
     "constraints-integrations.txt": group("integrations"),
-    "constraints-page.txt": group("page"),
     "constraints-peers.txt": group("peers"),
 }
 
@@ -94,7 +93,7 @@ def test_all_installs_check_hashes():
     lines += [part for line in dockerfile.splitlines() if line.startswith("RUN") for part in line.split("&&")]
     installs = [line for line in lines if "pip install" in line]
 
-    assert len(installs) == 7
+    assert len(installs) == 6
     assert "pip install" in constraints
     for line in installs:
         assert "--no-deps" in line

@@ -5,6 +5,7 @@
 | `stack` | `up`, `down`, `status`, `env` |
 | `service` | `consume`, `dead-letters` |
 | `trials` | `trials` |
+| `dashboard` | `dashboard` |
 | `spool` | `spool`, `push` |
 | `rights` | `rights`, `setup` |
 | `archive` | `export`, `import` |
@@ -24,7 +25,7 @@ import typer
 from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.cli import archive, replay, rights, service, spool, stack, transfer, trials
+from trialstream_console.cli import archive, dashboard, replay, rights, service, spool, stack, transfer, trials
 from trialstream_console.cli.logs import log_printable
 from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
@@ -47,6 +48,7 @@ archive.register(app)
 transfer.register(app)
 replay.register(app)
 trials.register(app)
+dashboard.register(app)
 spool.register(app)
 rights.register(app)
 

@@ -18,6 +18,7 @@ from trialstream_console.cli.output import print_json, say
 from trialstream_console.cli.progress import progress_bar
 from trialstream_console.cli.running import run
 from trialstream_console.cli.times import parse_time
+from trialstream_console.cli.where import Where
 
 __all__ = ["register"]
 
@@ -74,13 +75,18 @@ def export_to(
     since: Annotated[
         int | None, typer.Option(parser=parse_time, metavar="TIME", help="Export only trials created at TIME or later.")
     ] = None,
+    where: Where = None,
 ) -> None:
     """Write trials and their metrics as Parquet, CSV or event files of TensorBoard."""
+    from trialstream_console.queries import parse_where  # noqa: PLC0415 (heavy)
+
     query: dict[str, Any] = {} if project is None else {"project_id": project}
     if trial:
         query["uid"] = {"$in": trial}
     if since is not None:
         query["created"] = {"$gte": from_micros(since * 1000)}
+    if where is not None:
+        query = {"$and": [query, parse_where(where)]}
     say(run(_export, format, query, folder))
 
 

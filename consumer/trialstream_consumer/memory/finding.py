@@ -20,6 +20,7 @@ def found_documents(
     sort: Sequence[tuple[str, int]],
     limit: int,
     projection: Mapping[str, int] | None = None,
+    offset: int = 0,
 ) -> list[dict[str, Any]]:
     """Find documents.
 
@@ -29,6 +30,7 @@ def found_documents(
         sort: Paths with 1 or -1, checked by `sort_keys`.
         limit: Maximum number of documents; 0 for all.
         projection: The fields of the result, as `partial_fields` returns them; None for all.
+        offset: Number of documents before them.
 
     Returns:
         Copies of the documents.
@@ -39,7 +41,7 @@ def found_documents(
     matches = matcher(filter_)
     found = [each for each in in_time(documents) if matches(each)]
     sort_documents(found, sort)
-    return [copy.deepcopy(_projected(each, projection)) for each in found[: limit or None]]
+    return [copy.deepcopy(_projected(each, projection)) for each in found[offset:][: limit or None]]
 
 
 def _projected(document: dict[str, Any], projection: Mapping[str, int] | None) -> dict[str, Any]:

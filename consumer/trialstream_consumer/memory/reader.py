@@ -78,31 +78,50 @@ class MemoryReader(Reader):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         fields: Sequence[str] | None = None,
     ) -> Read[list[Trial]]:
         """See `Reader.trials`."""
-        asked, keys = find(query, TRIAL_FIELDS, sort, limit), sort_keys(sort, TRIAL_FIELDS)
+        asked, keys = find(query, TRIAL_FIELDS, sort, limit, offset), sort_keys(sort, TRIAL_FIELDS)
         projection = partial_fields(fields, "trials").projection
         made = trial_from_document if projection is None else partial_trial_from_document
 
         async def read() -> list[Trial]:
-            return [made(each) for each in self._find("trials", asked.filter, keys, asked.limit, projection)]
+            return [
+                made(each)
+                for each in self._find("trials", asked.filter, keys, asked.limit, projection, offset=asked.offset)
+            ]
 
         return read
 
     def values(
-        self, fields: Sequence[str], query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> Read[list[tuple[Any, ...]]]:
         """See `Reader.values`."""
-        asked, keys = find(query, TRIAL_FIELDS, sort, limit), sort_keys(sort, TRIAL_FIELDS)
+        asked, keys = find(query, TRIAL_FIELDS, sort, limit, offset), sort_keys(sort, TRIAL_FIELDS)
         wanted = value_fields(fields)
         [expressions] = [x for x in wanted.projection.values() if isinstance(x, list)]
         paths = [expression.removeprefix("$").split(".") for expression in expressions]
 
         async def read() -> list[tuple[Any, ...]]:
-            found = self._find("trials", asked.filter, keys, asked.limit)
+            found = self._find("trials", asked.filter, keys, asked.limit, offset=asked.offset)
             values = [[field_value(each, path) for path in paths] for each in found]
             return wanted.rows({"r": [None if x is MISSING else x for x in row]} for row in values)
+
+        return read
+
+    def count(self, query: Query | None = None) -> Read[int]:
+        """See `Reader.count`."""
+        filter_ = find(query, TRIAL_FIELDS).filter
+
+        async def read() -> int:
+            return len(self._find("trials", filter_, OLDEST_FIRST, projection={}))
 
         return read
 
@@ -162,9 +181,11 @@ class MemoryReader(Reader):
         sort: Sequence[tuple[str, int]],
         limit: int = 0,
         projection: Mapping[str, int] | None = None,
+        *,
+        offset: int = 0,
     ) -> list[Document]:
         return self._store.read(
-            collection, lambda documents: found_documents(documents, filter_, sort, limit, projection)
+            collection, lambda documents: found_documents(documents, filter_, sort, limit, projection, offset)
         )
 
     def _members(self, collection: Collection, field: str, uids: list[str], *, wanted: bool) -> dict[str, list[str]]:

@@ -108,10 +108,11 @@ class MongoReader(Reader):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         fields: Sequence[str] | None = None,
     ) -> Read[list[Trial]]:
         """See `Reader.trials`."""
-        asked = find(query, TRIAL_FIELDS, sort, limit)
+        asked = find(query, TRIAL_FIELDS, sort, limit, offset)
         projection = partial_fields(fields, "trials").projection
         made = trial_from_document if projection is None else partial_trial_from_document
 
@@ -120,14 +121,30 @@ class MongoReader(Reader):
         )
 
     def values(
-        self, fields: Sequence[str], query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> Read[list[tuple[Any, ...]]]:
         """See `Reader.values`."""
-        asked = find(query, TRIAL_FIELDS, sort, limit)
+        asked = find(query, TRIAL_FIELDS, sort, limit, offset)
         wanted = value_fields(fields)
         return lambda: self._live.documents(
             lambda database: wanted.rows(self._found(database, asked, wanted.projection))
         )
+
+    def count(self, query: Query | None = None) -> Read[int]:
+        """See `Reader.count`."""
+        filter_ = find(query, TRIAL_FIELDS).filter
+
+        async def read_from(database: Database) -> int:
+            found: int = await database.trials.count_documents(filter_, maxTimeMS=self._live.max_time_ms)
+            return found
+
+        return lambda: self._live.read(read_from)
 
     def _found(
         self, database: SyncDatabase[Document], asked: Find, projection: dict[str, Any] | None
@@ -136,7 +153,9 @@ class MongoReader(Reader):
         limit, trials = self._live.max_time_ms, database.trials
         if asked.order.computed:
             return trials.aggregate(asked.stages(projection), maxTimeMS=limit).batch_size(_BATCH_TRIALS)
-        found = trials.find(asked.filter, projection, sort=asked.order.keys, limit=asked.limit, max_time_ms=limit)
+        found = trials.find(
+            asked.filter, projection, asked.offset, asked.limit, sort=asked.order.keys, max_time_ms=limit
+        )
         return found.batch_size(_BATCH_TRIALS)
 
     def groups(

@@ -16,7 +16,17 @@ from trialstream_schemas.errors import QueryError
 from trialstream_schemas.model.keys import escape_key
 from trialstream_schemas.model.values import check_text
 
-__all__ = ["FIELDS", "GROUP_FIELDS", "PROJECT_FIELDS", "TRIAL_FIELDS", "Fields", "is_time", "path", "resolve"]
+__all__ = [
+    "FIELDS",
+    "GROUP_FIELDS",
+    "PROJECT_FIELDS",
+    "TRIAL_FIELDS",
+    "Fields",
+    "is_time",
+    "keys_of",
+    "path",
+    "resolve",
+]
 
 Fields: TypeAlias = Mapping[str, str]
 
@@ -82,7 +92,7 @@ def resolve(given: str, fields: Fields | None) -> str:
         QueryError: The path is malformed, too long, or begins with an unknown field.
         InvalidValue: The path has a lone surrogate.
     """
-    keys = _split(given)
+    keys = keys_of(given)
     if fields is None:
         return ".".join(map(escape_key, keys))
     first, *rest = keys
@@ -100,7 +110,19 @@ def is_time(stored: str) -> bool:
     return _TIME.fullmatch(stored) is not None
 
 
-def _split(given: str) -> list[str]:
+def keys_of(given: str) -> list[str]:
+    """Split a path into its keys, without escapes: the inverse of `path`.
+
+    Args:
+        given: The path, as the user wrote it.
+
+    Returns:
+        Field and keys, from the outside in.
+
+    Raises:
+        QueryError: The path is malformed or too long.
+        InvalidValue: The path has a lone surrogate.
+    """
     if "\0" in check_text(given, "path"):
         raise QueryError(f"path: {given!r} holds NUL, which no key can hold")
     keys, at = [], 0

@@ -142,11 +142,13 @@ class ReadingProtocol(Protocol):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         fields: Sequence[str] | None = None,
         latest: bool = False,
     ) -> list[Trial]:
         session = self._session
-        found = await session.read(session.reader.trials(query, sort=sort, limit=limit, fields=fields), latest=latest)
+        read = session.reader.trials(query, sort=sort, limit=limit, offset=offset, fields=fields)
+        found = await session.read(read, latest=latest)
         session.remember("trials", *(each.uid for each in found))
         return found
 
@@ -157,10 +159,16 @@ class ReadingProtocol(Protocol):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         latest: bool = False,
     ) -> list[tuple[Any, ...]]:
         session = self._session
-        return await session.read(session.reader.values(fields, query, sort=sort, limit=limit), latest=latest)
+        read = session.reader.values(fields, query, sort=sort, limit=limit, offset=offset)
+        return await session.read(read, latest=latest)
+
+    async def count_trials(self, query: Query | None = None, *, latest: bool = False) -> int:
+        session = self._session
+        return await session.read(session.reader.count(query), latest=latest)
 
     async def fetch_groups(
         self,

@@ -46,6 +46,7 @@ __all__ = [
     "MAX_PATTERNS",
     "Find",
     "check_limit",
+    "check_offset",
     "find",
     "translate",
 ]
@@ -95,11 +96,13 @@ class Find(NamedTuple):
         filter: The filter.
         order: The order of the documents.
         limit: Maximum number of documents; 0 for all.
+        offset: Number of documents before them.
     """
 
     filter: dict[str, Any]
     order: Order
     limit: int
+    offset: int = 0
 
     def stages(self, projection: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the stages of an aggregation, for an order with computed keys.
@@ -115,12 +118,15 @@ class Find(NamedTuple):
             {"$match": self.filter},
             {"$addFields": computed},
             {"$sort": dict(self.order.keys)},
+            *([{"$skip": self.offset}] if self.offset else []),
             *([{"$limit": self.limit}] if self.limit else []),
             {"$project": projection} if projection else {"$unset": list(computed)},
         ]
 
 
-def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, limit: int | None = None) -> Find:
+def find(
+    query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, limit: int | None = None, offset: int = 0
+) -> Find:
     """Check and translate a query with its order and its limit.
 
     Args:
@@ -128,6 +134,7 @@ def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, lim
         fields: As for `translate`.
         sort: As for `sorting.sort_keys`.
         limit: As for `check_limit`.
+        offset: As for `check_offset`.
 
     Returns:
         The parts in MongoDB's form.
@@ -135,7 +142,8 @@ def find(query: Mapping[str, Any] | None, fields: Fields, sort: Sort = None, lim
     Raises:
         QueryError: An argument is not supported; the message names it.
     """
-    return Find(translate({} if query is None else query, fields), order(sort, fields), check_limit(limit))
+    filter_ = translate({} if query is None else query, fields)
+    return Find(filter_, order(sort, fields), check_limit(limit), check_offset(offset))
 
 
 def translate(query: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
@@ -172,6 +180,24 @@ def check_limit(limit: int | None) -> int:
     number = whole_number(limit)
     if number is None or not 0 < number <= INT64_MAX:
         raise QueryError(f"limit: expected a positive int, got {shown(limit)}")
+    return number
+
+
+def check_offset(offset: int) -> int:
+    """Check a number of documents to leave out.
+
+    Args:
+        offset: 0 or a positive integer of 64 bits, of any type.
+
+    Returns:
+        The number as an int.
+
+    Raises:
+        QueryError: It is no such number.
+    """
+    number = whole_number(offset)
+    if number is None or not 0 <= number <= INT64_MAX:
+        raise QueryError(f"offset: expected 0 or a positive int, got {shown(offset)}")
     return number
 
 

@@ -115,6 +115,7 @@ class Reader(ABC):
         *,
         sort: Sort = None,
         limit: int | None = None,
+        offset: int = 0,
         fields: Sequence[str] | None = None,
     ) -> Read[list[Trial]]:
         """Read the trials that match.
@@ -123,18 +124,25 @@ class Reader(ABC):
             query: As for `Protocol.fetch_trials`.
             sort: As for `Protocol.fetch_trials`.
             limit: Maximum number of trials; None for all.
+            offset: As for `Protocol.fetch_trials`.
             fields: As for `Protocol.fetch_trials`; None for all.
 
         Returns:
             The read.
 
         Raises:
-            QueryError: The query, the sort keys, the limit or the fields are not supported.
+            QueryError: The query, the sort keys, the limit, the offset or the fields are not supported.
         """
 
     @abstractmethod
     def values(
-        self, fields: Sequence[str], query: Query | None = None, *, sort: Sort = None, limit: int | None = None
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        sort: Sort = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> Read[list[tuple[Any, ...]]]:
         """Read values of single fields of the trials that match; parameters as for `Protocol.fetch_values`.
 
@@ -143,12 +151,27 @@ class Reader(ABC):
             query: As for `trials`.
             sort: As for `trials`.
             limit: As for `trials`.
+            offset: As for `trials`.
 
         Returns:
             The read.
 
         Raises:
-            QueryError: The fields, the query, the sort keys or the limit are not supported.
+            QueryError: The fields, the query, the sort keys, the limit or the offset are not supported.
+        """
+
+    @abstractmethod
+    def count(self, query: Query | None = None) -> Read[int]:
+        """Count the trials that match.
+
+        Args:
+            query: As for `trials`.
+
+        Returns:
+            The read.
+
+        Raises:
+            QueryError: The query is not supported.
         """
 
     @abstractmethod

@@ -119,6 +119,7 @@ async def _takes_its_parameters_by_keyword(run: _Run) -> None:
     same("projects", answers["fetch_projects"][0].trials, [trial.uid])
     same("fetch_metrics", answers["fetch_metrics"]["loss"].values.tolist(), [0.5])
     same("fetch_values", answers["fetch_values"], [(trial.uid, 0.5)])
+    same("count_trials", answers["count_trials"], 1)
     same("ranks", {rank: each.host for rank, each in trial.ranks.items()}, {0: "a"})
     same("fetch_bands", [each.mean.tolist() for each in answers["fetch_bands"].values()], [[0.5]])
     same("fetch_histories", answers["fetch_histories"][trial.uid]["loss"].values.tolist(), [0.5])
@@ -292,6 +293,7 @@ async def _answers_queries(run: _Run) -> None:
 
     same("sort", await lrs({}, sort="parameters.lr"), [0.1, 0.2, 0.3, None])
     same("descending, limited", await lrs({}, sort="-parameters.lr", limit=2), [0.3, 0.2])
+    same("a page", await lrs({}, sort="-parameters.lr", limit=2, offset=1), [0.2, 0.1])
     same("$gt", await lrs({"parameters.lr": {"$gt": 0.1}}, sort="parameters.lr"), [0.2, 0.3])
     same("a list on the way", await lrs({"parameters.layers.x": 0.1}), [0.1])
     same(

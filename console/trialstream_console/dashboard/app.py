@@ -1,0 +1,162 @@
+"""The application: the routes of the API and of the page.
+
+A group of endpoints is a module with a tuple `ENDPOINTS`, listed in `_GROUPS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypedDict
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from trialstream.config import Config
+from trialstream_schemas.errors import MongoUnavailable, TrialStreamError
+
+from trialstream_console.dashboard import about, trials
+from trialstream_console.dashboard.access import LOGIN_PATH, Access, login
+from trialstream_console.dashboard.answers import json_answer, refused
+from trialstream_console.dashboard.context import Context
+from trialstream_console.dashboard.endpoints import Endpoint
+from trialstream_console.dashboard.limits import Expensive, Rate
+from trialstream_console.dashboard.openapi import document
+from trialstream_console.dashboard.refusals import Refusal, refusal_of
+from trialstream_console.dashboard.settings import Settings
+from trialstream_console.dashboard.static import page, static_file
+
+__all__ = ["API", "ENDPOINTS", "make_app"]
+
+API = "/api/v1"
+"""Path of the API."""
+
+_GROUPS = (about, trials)
+ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in group.ENDPOINTS)
+"""All endpoints of the API, besides `/openapi.json`."""
+
+# A page sends some ten requests when it is opened, and one for each of its live changes: see performance.md for what
+# a process answers.
+_RATE, _BURST = 200.0, 2000.0
+_LOGINS_PER_SECOND, _LOGIN_BURST = 0.1, 10.0
+_EXPENSIVE_AT_ONCE, _EXPENSIVE_WAITING = 4, 64
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _State(TypedDict):
+    context: Context
+
+
+def make_app(settings: Settings | None = None, config: Config | None = None) -> Starlette:
+    """Make the application.
+
+    Args:
+        settings: The settings; None for those of the environment.
+        config: Where Kafka and MongoDB are; None for that of the environment.
+
+    Returns:
+        The application, for an ASGI server.
+
+    Raises:
+        ConfigError: A setting of the environment is invalid.
+    """
+    chosen, servers = settings or Settings.from_env(), config or Config.from_env()
+    rate, logins = Rate(_RATE, _BURST), Rate(_LOGINS_PER_SECOND, _LOGIN_BURST)
+    expensive = Expensive(_EXPENSIVE_AT_ONCE, _EXPENSIVE_WAITING)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[_State]:
+        context = Context(chosen, servers)
+        async with context.running():
+            yield {"context": context}
+
+    described = document(ENDPOINTS, about.VERSION, API)
+
+    async def openapi(request: Request) -> Response:
+        return json_answer(request, described, etag=True)
+
+    async def log_in(request: Request) -> Response:
+        if request.method == "POST":
+            logins.take(request.state.client)
+        return await login(request, chosen)
+
+    def limited(handler: Handler) -> Handler:
+        async def handle(request: Request) -> Response:
+            try:
+                rate.take(request.state.client)
+                return await handler(request)
+            except Refusal as refusal:
+                return refused(request, refusal)
+
+        return handle
+
+    return Starlette(
+        routes=[
+            *[Route(API + each.path, limited(_handler(each, expensive)), methods=[each.method]) for each in ENDPOINTS],
+            Route(f"{API}/openapi.json", limited(openapi)),
+            Route("/api/{path:path}", _no_such_path, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route(LOGIN_PATH, limited(log_in), methods=["GET", "POST"]),
+            Route("/static/{name}", limited(static_file)),
+            Route("/{path:path}", limited(page)),
+        ],
+        middleware=[Middleware(Access, settings=chosen)],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=lifespan,
+    )
+
+
+def _handler(endpoint: Endpoint, expensive: Expensive) -> Handler:
+    """Return the handler of an endpoint."""
+
+    async def answer(request: Request, context: Context) -> Response:
+        if endpoint.writes:
+            _check_writes(request, context)
+        arguments = await endpoint.arguments(request)
+        if endpoint.expensive:
+            async with expensive.one():
+                found = await endpoint.function(context, **arguments)
+        else:
+            found = await endpoint.function(context, **arguments)
+        if found is None:
+            return Response(status_code=204)
+        return found if isinstance(found, Response) else json_answer(request, found, etag=endpoint.etag)
+
+    async def handle(request: Request) -> Response:
+        context: Context = request.state.context
+        try:
+            return await answer(request, context)
+        except (Refusal, ClientDisconnect):
+            raise
+        except TrialStreamError as error:
+            if isinstance(error, MongoUnavailable):
+                context.suspect_mongo()
+            raise refusal_of(error) from error
+        except Exception as error:
+            structlog.get_logger("trialstream_dashboard").exception("request failed", path=request.url.path)
+            raise Refusal("internal", "the request failed: the log of the dashboard has more") from error
+
+    return handle
+
+
+def _check_writes(request: Request, context: Context) -> None:
+    if not context.about()["writes"]:
+        raise Refusal("read_only", "the dashboard may not write: start it with --allow-writes")
+    if request.headers.get("x-trialstream") != "1":
+        raise Refusal("unauthorized", "expected the header X-Trialstream: 1", place="x-trialstream")
+
+
+async def _no_such_path(request: Request) -> Response:
+    return refused(request, Refusal("not_found", f"{request.url.path}: no such path of the API", place="path"))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Answer a request with a method that its path does not take."""
+    assert isinstance(error, HTTPException)
+    answer = refused(request, Refusal("not_found", f"{request.url.path}: not with {request.method}", place="method"))
+    answer.headers.update(error.headers or {})
+    return answer

@@ -1,0 +1,158 @@
+"""What all requests of a process share: the protocol that reads, the state of the servers, the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import anyio
+import structlog
+from trialstream.config import Config
+from trialstream.event_log.topics import trial_ends
+from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream.sync import SyncProtocol
+from trialstream_schemas.errors import KafkaUnavailable, MongoUnavailable, TrialStreamError
+
+from trialstream_console.dashboard.refusals import Refusal
+from trialstream_console.dashboard.settings import Settings
+
+__all__ = ["Context"]
+
+T = TypeVar("T")
+
+_TIMEOUT = 20.0
+_PROBE_SECONDS = 2.0
+_KAFKA_PROBE_SECONDS = 10.0
+# Histories are decoded in threads beside the event loop; more of them would only take the interpreter from each other.
+_THREADS = 4
+
+
+class Context:
+    """What all requests of a process share.
+
+    Args:
+        settings: The settings of the dashboard.
+        config: Where Kafka and MongoDB are, and which projection is read.
+
+    Attributes:
+        settings: As the argument.
+        config: As the argument.
+        mongo: State of MongoDB: `ok`, or a message.
+        kafka: State of Kafka: `ok`, `off` if the dashboard does not use it, or a message.
+    """
+
+    def __init__(self, settings: Settings, config: Config) -> None:
+        self.settings = settings
+        self.config = config
+        self.mongo = "ok"
+        self.kafka = "off" if config.read_only else "ok"
+        self._protocol: ReadOnlyProtocol | None = None
+        self._opening = asyncio.Lock()
+        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._probe_now = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Watch the servers while the block runs, and close the connections at its end."""
+        probes = [asyncio.create_task(self._probe_mongo())]
+        if self.kafka != "off":
+            probes.append(asyncio.create_task(self._probe_kafka()))
+        try:
+            yield
+        finally:
+            for each in probes:
+                each.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
+            if self._protocol is not None:
+                await self._protocol.close()
+
+    async def protocol(self) -> ReadOnlyProtocol:
+        """Return the protocol that reads, opened.
+
+        Raises:
+            Refusal: MongoDB is away.
+            ItemNotFound: There is no projection of the configured name, or it is not finished.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        if self.mongo != "ok":
+            raise Refusal("mongo_away", self.mongo, retry_after=_PROBE_SECONDS)
+        async with self._opening:
+            if self._protocol is None:
+                self._protocol = await self._opened()
+        return self._protocol
+
+    async def _opened(self) -> ReadOnlyProtocol:
+        protocol = ReadOnlyProtocol(self.config, timeout=_TIMEOUT)
+        await protocol.open()
+        return protocol
+
+    async def in_thread(self, function: Callable[[SyncProtocol], T]) -> T:
+        """Run a function that reads and decodes for long, in one of a few threads.
+
+        Args:
+            function: Takes the protocol, whose methods block.
+
+        Returns:
+            Its result.
+        """
+        protocol = SyncProtocol(await self.protocol())
+        return await anyio.to_thread.run_sync(function, protocol, limiter=self._threads)
+
+    def suspect_mongo(self) -> None:
+        """Look at MongoDB at once, since a request has failed."""
+        self._probe_now.set()
+
+    async def changed(self) -> None:
+        """Wait until the state of a server changes."""
+        await self._changed.wait()
+
+    def state(self) -> dict[str, str]:
+        """The states of the servers."""
+        return {"mongo": self.mongo, "kafka": self.kafka}
+
+    def _set_state(self, **state: str) -> None:
+        if any(getattr(self, name) != each for name, each in state.items()):
+            vars(self).update(state)
+            self._changed.set()
+            self._changed = asyncio.Event()
+            structlog.get_logger("trialstream_dashboard").info("servers", **self.state())
+
+    async def _probe_mongo(self) -> None:
+        while True:
+            self._probe_now.clear()
+            try:
+                async with self._opening:
+                    if self._protocol is None:
+                        self._protocol = await self._opened()
+                await self._protocol.fetch_values(["uid"], {"uid": ""}, limit=1)
+                self._set_state(mongo="ok")
+            except MongoUnavailable as error:
+                self._set_state(mongo=str(error))
+            except TrialStreamError as error:  # a projection that does not exist: its error is that of each request
+                self._set_state(mongo="ok")
+                structlog.get_logger("trialstream_dashboard").warning("not readable", reason=str(error))
+            with anyio.move_on_after(_PROBE_SECONDS):
+                await self._probe_now.wait()
+
+    async def _probe_kafka(self) -> None:
+        while True:
+            try:
+                await trial_ends(self.config)
+                self._set_state(kafka="ok")
+            except KafkaUnavailable as error:
+                self._set_state(kafka=str(error))
+            await anyio.sleep(_KAFKA_PROBE_SECONDS)
+
+    def about(self) -> dict[str, Any]:
+        """What `/about` answers."""
+        return {
+            "prefix": self.config.prefix,
+            "projection": self.config.projection or None,
+            "writes": self.settings.writes and not self.config.projection,
+            **self.state(),
+            "time": time.time_ns() // 1000,
+        }

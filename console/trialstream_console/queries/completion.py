@@ -1,0 +1,175 @@
+"""Completion: what can stand at a place of an unfinished text of the query language."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import lark
+from trialstream.reading.paths import TRIAL_FIELDS, is_time, keys_of, path, resolve
+from trialstream_schemas.errors import InvalidValue, QueryError
+from trialstream_schemas.model.status import Status
+
+from trialstream_console.queries.conditions import quoted, write_path
+from trialstream_console.queries.errors import WhereError
+from trialstream_console.queries.literals import keys_of_word
+from trialstream_console.queries.parsing import MAX_TEXT, accepted_after, tokens_of
+
+__all__ = ["Column", "Completion", "Item", "complete", "operators"]
+
+_MAX_ITEMS = 50
+_QUOTES = str.maketrans("", "", "\"'\\")
+_EQUALITY = ("=", "!=", "in", "not in")
+_ORDER = ("<", "<=", ">", ">=")
+_TEXT = ("~", "!~", "contains")
+_OPERATORS = {
+    "number": (*_EQUALITY, *_ORDER, "exists"),
+    "time": (*_ORDER, "exists"),
+    "status": (*_EQUALITY, "~", "!~"),
+    "text": (*_EQUALITY, *_TEXT, "exists"),
+    "mixed": (*_EQUALITY, *_ORDER, *_TEXT, "exists"),
+}
+_TIMES = ("now", "1h ago", "24h ago", "7d ago", "30d ago")
+
+
+class Column(NamedTuple):
+    """A path that trials have.
+
+    Attributes:
+        path: The path, as `fetch_values` takes it.
+        kind: `field`, `parameter`, `metric`, `chrono`, `tag` or `metadata`.
+        type: `number`, `text`, `time`, `status` or `mixed`.
+        texts: Some texts that are its value.
+    """
+
+    path: str
+    kind: str
+    type: str = "mixed"
+    texts: tuple[str, ...] = ()
+
+
+class Item(NamedTuple):
+    """A text that can stand at the place.
+
+    Attributes:
+        text: The text.
+        kind: The kind of its column, `operator`, `word` or `value`.
+    """
+
+    text: str
+    kind: str
+
+
+class Completion(NamedTuple):
+    """What can stand at a place.
+
+    Attributes:
+        begin: Index of the character from which an item replaces the text up to the place.
+        items: The items, the best first.
+    """
+
+    begin: int
+    items: list[Item]
+
+
+def operators(type: str) -> tuple[str, ...]:
+    """Return the operators of a type of column.
+
+    Args:
+        type: As `Column.type`.
+    """
+    return _OPERATORS.get(type, _OPERATORS["mixed"])
+
+
+def complete(text: str, at: int, columns: Iterable[Column]) -> Completion:
+    """Return what can stand at a place of a text, which need not be finished.
+
+    Args:
+        text: The text.
+        at: Index of the character before which the place is; what comes after it does not matter.
+        columns: The paths that trials have.
+
+    Returns:
+        The completion; without items if the text before the place cannot be read.
+    """
+    before = text[: max(0, min(at, MAX_TEXT))]
+    tokens, begin = _tokens(before)
+    known = {each.path: each for each in columns}
+    known = {name: Column(name, "field", _type_of_field(name)) for name in TRIAL_FIELDS if name not in known} | known
+    return Completion(begin, _matching(before[begin:], _candidates(accepted_after(before, tokens), tokens, known)))
+
+
+def _tokens(before: str) -> tuple[list[lark.Token], int]:
+    """Return the tokens before the word that is completed, and the index at which that begins."""
+    tokens: list[lark.Token] = []
+    begin = len(before)
+    try:
+        tokens.extend(tokens_of(before))
+    except lark.UnexpectedCharacters as error:  # a quoted text that has no end yet
+        begin = error.pos_in_stream or 0
+        tokens = list(tokens_of(before[:begin]))
+    if tokens and tokens[-1].end_pos == begin:
+        last = tokens[-1]
+        if last.type not in _COMPLETE if begin == len(before) else last.type == "WORD" and last.endswith("."):
+            begin = tokens.pop().start_pos or 0
+    return tokens, begin
+
+
+# Tokens of which no other one begins with the same characters.
+_COMPLETE = frozenset({"LPAR", "RPAR", "COMMA", "QUOTED"})
+
+
+def _candidates(accepted: set[str], tokens: list[lark.Token], known: dict[str, Column]) -> Iterator[Item]:
+    last = tokens[-1] if tokens else None
+    if "COMPARE" in accepted and last is not None:
+        column = _column_of(last, known)
+        yield from (Item(each, "operator") for each in operators(column.type))
+        if str(last).partition(".")[0] in TRIAL_FIELDS:
+            return
+    for token, word in (("AND", "and"), ("OR", "or"), ("RPAR", ")"), ("COMMA", ",")):
+        if token in accepted:
+            yield Item(word, "word")
+    if "AGO" in accepted and str(last)[:1].isdigit():
+        yield Item("ago", "word")
+    if "HAS" in accepted:
+        yield from (Item(write_path(keys_of(each.path)), each.kind) for each in known.values())
+        yield from (Item(each, "word") for each in ("not", "has", "lost", "("))
+    elif "WORD" in accepted and last is not None and last.type == "HAS":
+        yield from (Item(write_path(keys_of(each.path)), each.kind) for each in known.values())
+    elif "WORD" in accepted:
+        paths = [each for each, after in itertools.pairwise(tokens) if after.type in _AFTER_PATH]
+        yield from (Item(each, "value") for each in _values(_column_of(paths[-1], known)))
+
+
+_AFTER_PATH = frozenset({"COMPARE", "MATCH", "IN", "NOT_IN", "CONTAINS"})
+
+
+def _column_of(word: lark.Token, known: dict[str, Column]) -> Column:
+    try:
+        found = path(*keys_of_word(str(word), 0))
+        return known.get(found) or Column(found, "field", "time" if is_time(resolve(found, TRIAL_FIELDS)) else "mixed")
+    except (WhereError, InvalidValue, QueryError):
+        return Column("", "field")
+
+
+def _type_of_field(name: str) -> str:
+    if name == "status":
+        return "status"
+    return "time" if is_time(name) else "mixed"
+
+
+def _values(column: Column) -> Iterable[str]:
+    if column.type == "status":
+        return list(Status.__members__)
+    if column.type == "time":
+        return _TIMES
+    return map(quoted, column.texts)
+
+
+def _matching(begun: str, items: Iterable[Item]) -> list[Item]:
+    """Return the items that have the begun text in them; first those that begin with it."""
+    wanted = begun.translate(_QUOTES).lower()
+    found = [(each.text.translate(_QUOTES).lower(), each) for each in dict.fromkeys(items)]
+    first = [item for text, item in found if text.startswith(wanted)]
+    return [*first, *(item for text, item in found if wanted in text and not text.startswith(wanted))][:_MAX_ITEMS]
