@@ -32,7 +32,7 @@ export function Bands({ query, known }: ViewProps) {
   const groups = useNames().groups;
   const [asked] = useParam("metric", text());
   const [by] = useParam("by", text("group"));
-  const [spread] = useParam("spread", choice(["sd", "quantiles", "range"], "sd"));
+  const [spread] = useParam("spread", choice(["sd", "quantiles", "range"] as const, "sd"));
   const [yLog] = useParam("ylog", flag);
   const [view, setView] = useView();
   const name = asked || firstMetric(names) || "";
