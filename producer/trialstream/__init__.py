@@ -74,9 +74,11 @@ from trialstream.statistics import Statistics
 from trialstream.updates import Update, update
 
 if TYPE_CHECKING:
+    from trialstream import events
     from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
+    from trialstream.streaming import BEGIN, NOW, LogEvent, Position, Row, Rows, Since, Stream, StreamEvent, stream
     from trialstream.tracking import (
         AsyncTracker,
         Handle,
@@ -96,6 +98,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BEGIN",
+    "NOW",
     "Aggregator",
     "AggregatorSpec",
     "AsyncTracker",
@@ -118,12 +122,14 @@ __all__ = [
     "ItemNotFound",
     "KafkaProtocol",
     "KafkaUnavailable",
+    "LogEvent",
     "LogMismatch",
     "MetricBands",
     "MetricHistory",
     "MongoUnavailable",
     "Offline",
     "Participant",
+    "Position",
     "Project",
     "ProjectionBehind",
     "ProjectionIsReadOnly",
@@ -134,8 +140,11 @@ __all__ = [
     "ReadOnlyProtocol",
     "Reduce",
     "RingAggregator",
+    "Row",
+    "Rows",
     "SchemaError",
     "ServerUnavailable",
+    "Since",
     "Sort",
     "SpoolBusy",
     "SpoolError",
@@ -144,6 +153,8 @@ __all__ = [
     "Statistics",
     "Status",
     "Step",
+    "Stream",
+    "StreamEvent",
     "SyncTracker",
     "Terminated",
     "TimeSeriesAggregator",
@@ -160,12 +171,14 @@ __all__ = [
     "chrono",
     "connect",
     "current",
+    "events",
     "instrument",
     "log",
     "log_arguments",
     "log_metadata",
     "note",
     "path",
+    "stream",
     "tag",
     "timeseries_aggregator",
     "track",
@@ -177,29 +190,37 @@ bound_messages()
 
 # The modules of the names that are imported at their first use: they, or what most programs use with them, need Kafka's
 # and MongoDB's clients.
-_LAZY = {
-    "KafkaProtocol": "trialstream.kafka.protocol",
-    "ReadOnlyProtocol": "trialstream.reading.read_only",
-    "autolog": "trialstream.integrations.autologging",
-} | dict.fromkeys(
-    (
-        "AsyncTracker",
-        "Handle",
-        "Health",
-        "SyncTracker",
-        "Terminated",
-        "Tracker",
-        "chrono",
-        "current",
-        "instrument",
-        "log",
-        "log_arguments",
-        "log_metadata",
-        "note",
-        "tag",
-        "track",
-    ),
-    "trialstream.tracking",
+_LAZY = (
+    {
+        "KafkaProtocol": "trialstream.kafka.protocol",
+        "ReadOnlyProtocol": "trialstream.reading.read_only",
+        "autolog": "trialstream.integrations.autologging",
+        "events": "trialstream.events",
+    }
+    | dict.fromkeys(
+        ("BEGIN", "NOW", "LogEvent", "Position", "Row", "Rows", "Since", "Stream", "StreamEvent", "stream"),
+        "trialstream.streaming",
+    )
+    | dict.fromkeys(
+        (
+            "AsyncTracker",
+            "Handle",
+            "Health",
+            "SyncTracker",
+            "Terminated",
+            "Tracker",
+            "chrono",
+            "current",
+            "instrument",
+            "log",
+            "log_arguments",
+            "log_metadata",
+            "note",
+            "tag",
+            "track",
+        ),
+        "trialstream.tracking",
+    )
 )
 
 
@@ -208,7 +229,8 @@ if not TYPE_CHECKING:  # type checkers would accept any name
     def __getattr__(name: str) -> Any:
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(_LAZY[name]), name)
+        module = import_module(_LAZY[name])
+        globals()[name] = found = getattr(module, name, module)  # a module is a name, too
         return found
 
 

@@ -16,11 +16,11 @@ from trialstream_consumer.fold.document_size import (
     MAX_ERRORS,
     MAX_JOINS,
     MAX_PARTICIPANTS,
-    MAX_WRITERS,
 )
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
+from trialstream_schemas.wire.limits import MAX_WRITERS
 
 # Midnight of 1 January of the year 1, and the last microsecond of the year 9999.
 FIRST_MICROS, LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999

@@ -21,6 +21,7 @@ from trialstream_console.cli.output import print_json, print_table, say
 from trialstream_console.cli.progress import progress_bar
 from trialstream_console.cli.running import Workers, run
 from trialstream_console.cli.times import format_time, parse_time
+from trialstream_console.operations.projections import list_projections
 
 __all__ = ["register"]
 
@@ -130,8 +131,7 @@ def _row(each: Projection) -> tuple[str, ...]:
 
 async def _list(config: Config) -> list[Projection]:
     await check_deployment(config)
-    async with Catalog(config) as found:
-        return await found.listing()
+    return await list_projections(config)
 
 
 async def _drop(config: Config, name: str) -> None:

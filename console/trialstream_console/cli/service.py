@@ -10,10 +10,8 @@ import structlog
 import typer
 from trialstream.config import Config
 from trialstream.waiting import receive_notices
-from trialstream_consumer.projection.client import Connection
-from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
+from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_consumer.projection.deployment import check_deployment
-from trialstream_consumer.projection.ownership import live_database
 from trialstream_consumer.service import Service
 from trialstream_schemas.model.times import from_micros
 
@@ -21,6 +19,7 @@ from trialstream_console.cli.logs import log_json
 from trialstream_console.cli.output import print_json, print_table, say
 from trialstream_console.cli.running import Workers, run
 from trialstream_console.cli.supervisor import Supervisor
+from trialstream_console.operations.dead_letters import dead_letters as read_dead_letters
 
 __all__ = ["register"]
 
@@ -83,8 +82,4 @@ def _row(each: DeadLetter) -> tuple[str, ...]:
 
 async def _dead_letters(config: Config, limit: int) -> list[DeadLetter]:
     await check_deployment(config)
-    connection = Connection(config)
-    try:
-        return await latest_dead_letters(connection, await live_database(connection), limit)
-    finally:
-        connection.close()
+    return await read_dead_letters(config, limit)

@@ -18,6 +18,7 @@ from trialstream_schemas.errors import LogMismatch, SpoolError, TrialStreamError
 from trialstream_console.cli.output import print_json, say, say_error, say_notice
 from trialstream_console.cli.progress import progress_bar
 from trialstream_console.cli.running import run
+from trialstream_console.operations.spools import own_folder
 
 __all__ = ["register"]
 
@@ -41,7 +42,7 @@ def spool(
     others: Others = False,
 ) -> None:
     """List the spools with events that are not sent yet."""
-    own = _own_folder()
+    own = own_folder(Config.from_env())
     if not paths:
         paths = [own] if own.exists() else []  # the first event creates the folder
     found = list(waiting_spools(_checked(paths, others=others), others_allowed=others))
@@ -112,18 +113,13 @@ def _end(failed: list[TrialStreamError]) -> None:
         raise typer.Exit(1)
 
 
-def _own_folder() -> Path:
-    """Return the folder of TRIALSTREAM_SPOOL_DIR."""
-    return Path(Config.from_env().spool_dir).expanduser()
-
-
 def _checked(paths: list[Path], *, others: bool) -> list[Path]:
     """Return the paths; raise SpoolError if one is neither a spool nor a folder of spools.
 
     The folder of TRIALSTREAM_SPOOL_DIR may hold other files, and no spool at the moment. Folders of other users are
     named on stderr, unless they are included.
     """
-    own = os.path.realpath(_own_folder())
+    own = os.path.realpath(own_folder(Config.from_env()))
     for path in paths:
         found = check_spools(path, files_allowed=os.path.realpath(path) == own, others_allowed=others)
         for folder, reason in found.foreign.items():

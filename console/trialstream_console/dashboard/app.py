@@ -19,7 +19,19 @@ from starlette.routing import Route
 from trialstream.config import Config
 from trialstream_schemas.errors import MongoUnavailable, TrialStreamError
 
-from trialstream_console.dashboard import about, trials
+from trialstream_console.dashboard import (
+    about,
+    columns,
+    dead_letters,
+    events,
+    importance,
+    operations,
+    output,
+    timeline,
+    travel,
+    trials,
+    writes,
+)
 from trialstream_console.dashboard.access import LOGIN_PATH, Access, login
 from trialstream_console.dashboard.answers import json_answer, refused
 from trialstream_console.dashboard.context import Context
@@ -35,7 +47,7 @@ __all__ = ["API", "ENDPOINTS", "make_app"]
 API = "/api/v1"
 """Path of the API."""
 
-_GROUPS = (about, trials)
+_GROUPS = (about, trials, columns, output, importance, dead_letters, operations, events, timeline, travel, writes)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in group.ENDPOINTS)
 """All endpoints of the API, besides `/openapi.json`."""
 

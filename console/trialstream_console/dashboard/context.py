@@ -42,6 +42,7 @@ class Context:
         config: As the argument.
         mongo: State of MongoDB: `ok`, or a message.
         kafka: State of Kafka: `ok`, `off` if the dashboard does not use it, or a message.
+        resources: What is closed when the server ends, beside the protocol that reads.
     """
 
     def __init__(self, settings: Settings, config: Config) -> None:
@@ -49,6 +50,7 @@ class Context:
         self.config = config
         self.mongo = "ok"
         self.kafka = "off" if config.read_only else "ok"
+        self.resources = contextlib.AsyncExitStack()
         self._protocol: ReadOnlyProtocol | None = None
         self._opening = asyncio.Lock()
         self._threads = anyio.CapacityLimiter(_THREADS)
@@ -67,6 +69,7 @@ class Context:
             for each in probes:
                 each.cancel()
             await asyncio.gather(*probes, return_exceptions=True)
+            await self.resources.aclose()
             if self._protocol is not None:
                 await self._protocol.close()
 

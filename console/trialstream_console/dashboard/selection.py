@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeAlias
 
 from trialstream_console.dashboard.shapes import Limits
+from trialstream_console.queries import parse_where
 
 __all__ = ["Group", "Project", "Where", "selected"]
 
@@ -22,11 +23,11 @@ def selected(where: str, project: str | None, group: str | None) -> dict[str, An
         group: Uid of a group; None or empty for all.
 
     Raises:
-        Refusal: The text is no query.
+        WhereError: The text is no query.
     """
     parts: list[dict[str, Any]] = []
     if where.strip():
-        raise NotImplementedError
+        parts.append(parse_where(where))
     if project:
         parts.append({"project_id": project})
     if group:

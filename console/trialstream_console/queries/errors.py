@@ -17,6 +17,7 @@ class WhereError(InvalidValue):
 
     Attributes:
         column: As the argument.
+        place: As `name`.
         reason: The message without the name and the column.
     """
 
@@ -24,7 +25,7 @@ class WhereError(InvalidValue):
         super().__init__(f"{name}, column {column}: {message}")
         self.column = column
         self.reason = message
-        self._name = name
+        self.place = name
 
     def __reduce__(self) -> tuple[type[WhereError], tuple[str, int, str]]:
-        return WhereError, (self.reason, self.column, self._name)
+        return WhereError, (self.reason, self.column, self.place)

@@ -14,10 +14,10 @@ from trialstream_schemas.model.attempts import Attempt, FormerParticipant, Parti
 from trialstream_schemas.model.status import Status
 from trialstream_schemas.model.times import from_micros
 from trialstream_schemas.model.trial import RUNTIME_CHRONO, Trial
+from trialstream_schemas.wire.envelope import WRITER
 from trialstream_schemas.wire.events import Error, TrialFinished, TrialStarted
 
 from trialstream_consumer.fold.document_size import MAX_ATTEMPTS, MAX_JOINS, MAX_PARTICIPANTS, grow
-from trialstream_consumer.fold.exactly_once import WRITER
 from trialstream_consumer.fold.state import Refused
 
 __all__ = ["apply_finish", "apply_start"]

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -17,16 +16,14 @@ from trialstream_schemas.messages import shortened
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Trial, TrialGroup
 from trialstream_schemas.model.values import INT64_MAX
+from trialstream_schemas.wire.envelope import WRITER
 from trialstream_schemas.wire.events import ChronosFinished, ChronoStarted, Heartbeat, MetricsLogged, SubjectEvent
-from trialstream_schemas.wire.limits import MAX_ID
+from trialstream_schemas.wire.limits import MAX_ID, MAX_WRITERS
 
-from trialstream_consumer.fold.document_size import MAX_WRITERS
 from trialstream_consumer.fold.state import Refused, State
 
-__all__ = ["WRITER", "apply_once", "create_once", "is_decided", "refuse"]
+__all__ = ["apply_once", "create_once", "is_decided", "refuse"]
 
-WRITER = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
-"""Pattern of the ids of writers, which are keys in documents."""
 # Events that do not count in `state_version`: there are many of them, and no claim depends on them.
 _UNVERSIONED = (MetricsLogged, ChronoStarted, ChronosFinished, Heartbeat)
 

@@ -15,9 +15,11 @@ from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.reading.reader import Reader
 from trialstream.runtime.lifecycle import Lifecycle
 from trialstream.spool.folder import Spool
+from trialstream.streaming.source import LogSource
 from trialstream_schemas.errors import ConfigError
 
 from trialstream_consumer.memory.carrier import MemoryCarrier
+from trialstream_consumer.memory.log import MemoryLog
 from trialstream_consumer.memory.reader import MemoryReader
 from trialstream_consumer.memory.spooled import SpoolReader
 from trialstream_consumer.memory.store import MemoryStore
@@ -41,6 +43,11 @@ class MemoryProtocol(LoggingProtocol):
 
     def __init__(self, config: Config, store: MemoryStore, *, timeout: float) -> None:
         super().__init__(Session(config, timeout, _Memory(config, store)))
+        self._store = store
+
+    def log_source(self) -> LogSource:
+        """Return the log of this protocol, for a stream."""
+        return MemoryLog(self._store, "memory:")
 
 
 class _Memory:

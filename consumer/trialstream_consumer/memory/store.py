@@ -7,13 +7,16 @@ Invariants:
 - no object of the store leaves it: readers get copies.
 
 Several protocols of one process share a store, each with its own I/O thread. A lock is held while events are folded and
-while documents are read; only I/O threads take it.
+while documents are read; only I/O threads and streams take it.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
+import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -51,14 +54,20 @@ class MemoryStore:
     Attributes:
         lock: Held while events are folded, and during each read; several reads under it are of one moment.
         listeners: Called, in the thread of the append, after events were folded.
+        id: Id of the log.
+        schemas: Schemas with which events were written.
     """
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[], object]] = []
         self.lock = threading.RLock()
-        self._schemas = SchemaStore()
+        self.id = secrets.token_hex(8)
+        self.schemas = SchemaStore()
         # All events in the order in which they were appended, and the offset after the last one of each partition.
         self._log: list[bytes] = []
+        # When each event was appended, milliseconds since 1970 UTC, and the positions of those of each partition.
+        self._appended: list[int] = []
+        self._positions: defaultdict[Route, list[int]] = defaultdict(list)
         self._ends: Counter[Route] = Counter()
         # Positions of events on which the fold failed.
         self._poisoned: dict[int, str] = {}
@@ -79,7 +88,7 @@ class MemoryStore:
         """Add schemas with which events were written, JSON."""
         with self.lock:
             for text in texts:
-                self._schemas.add(text)
+                self.schemas.add(text)
 
     def append(self, route: Route, records: Sequence[bytes]) -> tuple[int, list[str]]:
         """Append events to a partition, and fold them.
@@ -94,12 +103,25 @@ class MemoryStore:
         with self.lock:
             first = len(self._log)
             self._log += records
+            self._appended += [time.time_ns() // 1_000_000] * len(records)
+            self._positions[route] += range(first, len(self._log))
             self._ends[route] += len(records)
             end = self._ends[route]
             reasons = self._fold(first)
         for listener in tuple(self.listeners):
             listener()
         return end, reasons
+
+    def records(self, route: Route, offset: int, most: int) -> list[tuple[int, bytes]]:
+        """Return the append times and the events of a partition from an offset on, at most so many."""
+        with self.lock:
+            positions = self._positions[route][offset : offset + most]
+            return [(self._appended[each], self._log[each]) for each in positions]
+
+    def offset_at(self, route: Route, time: int) -> int:
+        """Return the offset of the first event of a partition that was appended at a time or later, or of the end."""
+        with self.lock:
+            return bisect_left(self._positions[route], time, key=self._appended.__getitem__)
 
     def ends(self) -> dict[Route, int]:
         """Return the offset after the last event of each partition that has events."""
@@ -119,7 +141,7 @@ class MemoryStore:
                 self._poisoned.get(first + i)
                 or (event if isinstance(event, SchemaError) else envelope_fault(event))
                 or event
-                for i, event in enumerate(apart(self._schemas.decode_all(self._log[first:])))
+                for i, event in enumerate(apart(self.schemas.decode_all(self._log[first:])))
             ]
             events: list[Event | None] = [None if isinstance(each, (str, SchemaError)) else each for each in decoded]
             try:

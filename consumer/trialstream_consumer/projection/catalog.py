@@ -47,6 +47,7 @@ class Projection:
             killed; `left over` if the next rebuild drops the projection.
         until: Append time until which the log was folded, milliseconds since 1970 UTC; None if the whole log was.
         size: Size on disk, bytes.
+        trials: Number of trials, about.
     """
 
     database: str
@@ -54,6 +55,7 @@ class Projection:
     state: Literal["live", "ready", "unfinished", "left over"]
     until: int | None
     size: int
+    trials: int
 
 
 class Catalog:
@@ -257,6 +259,7 @@ class Catalog:
     async def _projection(self, database: str, live: str, about: Document) -> Projection:
         async with self._connection.errors():
             size = int((await self._connection.client[database].command("dbStats"))["totalSize"])
+            trials = int(await self._connection.client[database].trials.estimated_document_count())
         state: Literal["live", "ready", "unfinished", "left over"]
         if database == live:
             state = "live"
@@ -267,7 +270,7 @@ class Catalog:
         else:
             state = "left over"
         name = database.removeprefix(f"{self._config.prefix}~") if about["kind"] == "until" else None
-        return Projection(database, name, state, about["until"], size)
+        return Projection(database, name, state, about["until"], size, trials)
 
     # --- Databases and their descriptions
 

@@ -9,4 +9,6 @@
 | `sharing` | processes that fold a share of the partitions each |
 | `share` | what such a process runs |
 | `diff` | comparing two projections document by document |
+| `trial_states` | the states of one trial at any time |
+| `trial_log` | the records of one trial |
 """

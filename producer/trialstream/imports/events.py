@@ -36,7 +36,7 @@ __all__ = ["EVENT_BYTES", "RunEvents", "StreamEvents"]
 EVENT_BYTES = 1024
 """Estimated memory of an event without the values of a user, bytes."""
 
-# Each stream is a writer of the trial, which has at most 16,384 (`MAX_WRITERS` of the fold), and their digests are a
+# Each stream is a writer of the trial, which has at most 16,384 (`MAX_WRITERS`), and their digests are a
 # value of its metadata, which may take 512 KiB.
 _MAX_STREAMS = 4000
 

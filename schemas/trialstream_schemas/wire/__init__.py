@@ -10,5 +10,7 @@
 | `schema_reader` | schemas of others, read at a bounded cost |
 | `checker`, `fit`, `limits` | checks of bytes and records from outside; limits of events and records |
 | `envelope` | the bounds of an event's ids |
+| `heads` | the ids of an event, read without decoding the rest |
+| `creations` | the trial, project or group that a creation makes |
 | `varint` | Avro's integers |
 """

@@ -34,9 +34,10 @@ from trialstream_schemas.wire.rows import RowRun, apart, decode_rows
 from trialstream_schemas.wire.schema_reader import read_schema
 from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, FINGERPRINTS, PARSED, SCHEMAS
 
-__all__ = ["HEADER_BYTES", "SchemaStore", "encode", "record_of"]
+__all__ = ["HEADER_BYTES", "MAGIC", "SchemaStore", "encode", "record_of"]
 
 MAGIC = b"\xc3\x01"
+"""The first bytes of an encoded event."""
 HEADER_BYTES = 10
 """Number of bytes before the body: the two of `MAGIC` and the eight of the fingerprint."""
 

@@ -13,10 +13,13 @@ from trialstream_schemas.model.values import INT64_MAX, INT64_MIN, MAX_NAME_BYTE
 from trialstream_schemas.wire.events import Event, GroupCreated, SubjectEvent, TrialEvent
 from trialstream_schemas.wire.limits import MAX_ADDRESS, MAX_ID
 
-__all__ = ["envelope_fault"]
+__all__ = ["REQUEST", "WRITER", "envelope_fault"]
 
-# The separators of ids of outcomes, which tell the request from its subject.
-_REQUEST = re.compile(rf"[^~/]{{1,{MAX_ID}}}")
+WRITER = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
+"""Pattern of the ids of writers, which are keys in documents."""
+
+REQUEST = re.compile(rf"[^~/]{{1,{MAX_ID}}}")
+"""Pattern of requests: without the separators of ids of outcomes, which tell the request from its subject."""
 
 
 def envelope_fault(event: Event) -> str | None:
@@ -44,6 +47,6 @@ def envelope_fault(event: Event) -> str | None:
         return f"writer: expected an id of at most {MAX_ID} characters, got {len(event.writer)}"
     if not INT64_MIN <= event.seq <= INT64_MAX:
         return f"seq: expected an integer of 64 bits, got one of {event.seq.bit_length()} bits"
-    if event.request is not None and not _REQUEST.fullmatch(event.request):
+    if event.request is not None and not REQUEST.fullmatch(event.request):
         return f"request: expected 1 to {MAX_ID} characters without '~' and '/', got {reprlib.repr(event.request)}"
     return None

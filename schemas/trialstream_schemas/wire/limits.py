@@ -12,6 +12,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "MAX_SCHEMAS_BYTES",
     "MAX_VALUES",
+    "MAX_WRITERS",
 ]
 
 MAX_EVENT_BYTES = 768 * 1024
@@ -44,6 +45,9 @@ MAX_SCHEMAS_BYTES = 2 * 1024 * 1024
 
 They take 40 times as much memory.
 """
+
+MAX_WRITERS = 16 * 1024
+"""Maximum number of writers of a trial or a group: their marks take at most 1.2 MB in a document."""
 
 # Writers cut an error to these limits, and the fold does so again. 32 errors of this size (`MAX_ERRORS` of the fold)
 # take less than 1.4 MiB of a trial's document in UTF-8.

@@ -140,12 +140,10 @@ function plain(value: Value): unknown {
   return Object.fromEntries(Object.entries(unwrapped(value)).map(([key, each]) => [key, plain(each)]));
 }
 
-/** The dict that a value stands for: one whose only key begins with "$" comes as {"dict": …}. */
+/** The dict that a value stands for: one with a key that begins with "$" comes as {"$dict": …}. */
 export function unwrapped(value: { [key: string]: Value }): { [key: string]: Value } {
-  const inner = Object.keys(value).length === 1 ? value["dict"] : undefined;
-  if (inner === undefined || !isObject(inner)) return value;
-  const keys = Object.keys(inner);
-  return keys.length === 1 && keys[0]!.startsWith("$") ? inner : value;
+  const inner = value["$dict"];
+  return inner !== undefined && isObject(inner) ? inner : value;
 }
 
 /** A value in short: numbers rounded, texts cut at `limit` characters. */

@@ -113,7 +113,7 @@ export function Grid(props: GridProps) {
   return (
     <div
       ref={element}
-      class="grid"
+      class="datagrid"
       role="grid"
       tabIndex={0}
       aria-label={props.label}

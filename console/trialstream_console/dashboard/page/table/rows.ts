@@ -67,7 +67,7 @@ export function useRows(question: Question): Rows {
     loading.set(window, control);
     const { key: asked, question: its } = current.current;
     const { columns, sort, where, project, group } = its;
-    get<TrialTable>("/trials", { where, project, group, columns, sort, limit: WINDOW, offset: window * WINDOW, count: 1 }, control.signal).then(
+    get<TrialTable>("/trials", { where, project, group, columns, sort, limit: WINDOW, offset: window * WINDOW }, control.signal).then(
       (table) => {
         if (control.signal.aborted) return;
         loading.delete(window);

@@ -51,7 +51,7 @@ test("values that JSON lacks are shown as what they are", () => {
   assert.equal(full({ a: [1, { $int: "5" }] }), '{"a":[1,"5"]}');
   assert.equal(brief("x".repeat(100), 10), "xxxxxxxxx…");
   assert.equal(brief(true), "true");
-  assert.deepEqual(unwrapped({ dict: { $float: "NaN" } }), { $float: "NaN" });
+  assert.deepEqual(unwrapped({ $dict: { $float: "NaN" } }), { $float: "NaN" });
   assert.deepEqual(unwrapped({ dict: { a: 1 } }), { dict: { a: 1 } });
 });
 

@@ -109,8 +109,8 @@ export function TrialsView(scope: Scope) {
   };
   useShortcuts([
     { keys: "f", does: "Go to the filter", action: () => document.querySelector<HTMLInputElement>(".filter input")?.focus() },
-    { keys: "ArrowDown", does: "Go to the table; arrows move, Enter opens", action: () => document.querySelector<HTMLElement>(".grid")?.focus() },
-    { keys: "x", does: "Select the row (Space too; Shift for many)", action: () => document.querySelector<HTMLElement>(".grid")?.focus() },
+    { keys: "ArrowDown", does: "Go to the table; arrows move, Enter opens", action: () => document.querySelector<HTMLElement>(".datagrid")?.focus() },
+    { keys: "x", does: "Select the row (Space too; Shift for many)", action: () => document.querySelector<HTMLElement>(".datagrid")?.focus() },
     { keys: "c", does: "Compare the selected trials", action: () => selection.size > 1 && selection.size <= COMPARED && go(link("/compare", { trials: [...selection.keys()] })) },
   ]);
 

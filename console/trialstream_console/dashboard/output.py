@@ -1,0 +1,61 @@
+"""The output that a trial has captured."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypedDict
+
+from trialstream_schemas.model.aggregators import RingAggregator
+
+from trialstream_console.dashboard.context import Context
+from trialstream_console.dashboard.endpoints import Endpoint
+from trialstream_console.dashboard.refusals import Refusal
+from trialstream_console.dashboard.shapes import Limits
+
+__all__ = ["ENDPOINTS"]
+
+# The metadata of one stream; of a rank of a distributed run, its name has the rank.
+_KEY = re.compile(r"(?:rank(\d{1,9})/)?output/(.+)", re.DOTALL)
+
+
+class Output(TypedDict):
+    """The last part of what a process has printed.
+
+    Attributes:
+        streams: Names of the streams that there are, of the rank.
+        ranks: Ranks that have captured something; without a distributed run, none.
+        text: The text of the stream.
+        truncated: Whether older text may be left out.
+    """
+
+    streams: list[str]
+    ranks: list[int]
+    text: str
+    truncated: bool
+
+
+async def output(
+    context: Context,
+    uid: str,
+    stream: Annotated[str, Limits("Name of the stream.", most=1024)] = "stdout",
+    rank: Annotated[int | None, Limits("Rank of the process.", 0, 10**9)] = None,
+) -> Output:
+    """The last part of what a process of the trial has printed, as the trial keeps it."""
+    protocol = await context.protocol()
+    found = await protocol.fetch_trials({"uid": uid}, fields=["metadata"], limit=1)
+    if not found:
+        raise Refusal("not_found", f"there is no trial {uid}", place="uid")
+    streams: dict[tuple[int | None, str], RingAggregator] = {}
+    for key, value in found[0].metadata.items():
+        if isinstance(value, RingAggregator) and (parts := _KEY.fullmatch(key)):
+            streams[None if parts[1] is None else int(parts[1]), parts[2]] = value
+    pieces = streams.get((rank, stream))
+    return {
+        "streams": sorted(name for of, name in streams if of == rank),
+        "ranks": sorted({of for of, _ in streams if of is not None}),
+        "text": "" if pieces is None else "".join(map(str, pieces.values)),
+        "truncated": pieces is not None and len(pieces.values) >= pieces.size,
+    }
+
+
+ENDPOINTS = (Endpoint("GET", "/trials/{uid}/output", output, etag=True),)

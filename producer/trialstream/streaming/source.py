@@ -1,0 +1,125 @@
+"""The interface of a log that can be streamed: that of Kafka, in memory, or in a file."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import LogCreated
+
+from trialstream.event_log.notes import Note
+from trialstream.event_log.topics import Route
+
+__all__ = ["Fetch", "LogRecord", "LogSource", "StoredRecord"]
+
+
+class LogRecord(typing.Protocol):
+    """A record of the log.
+
+    Attributes:
+        offset: Its offset.
+        timestamp: When it was appended, milliseconds since 1970 UTC.
+        key: Its key.
+        value: The event in single-object encoding.
+    """
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class StoredRecord:
+    """A `LogRecord` of a log without Kafka."""
+
+    __slots__ = ("key", "offset", "timestamp", "value")
+
+    def __init__(self, offset: int, timestamp: int, key: bytes | None, value: bytes | None) -> None:
+        self.offset = offset
+        self.timestamp = timestamp
+        self.key = key
+        self.value = value
+
+
+class Fetch(NamedTuple):
+    """Records of one partition.
+
+    Attributes:
+        records: The records, in the order of their offsets; at least one.
+        notes: The notes of those that stand for other offsets, by position.
+    """
+
+    records: Sequence[LogRecord]
+    notes: Mapping[int, Note]
+
+
+class LogSource(typing.Protocol):
+    """A log. All methods run in one event loop.
+
+    Attributes:
+        trials_topic: Name of the topic of trials.
+        registry_topic: Name of the topic of projects and groups.
+        place: Where the log is, for messages.
+    """
+
+    trials_topic: str
+    registry_topic: str
+    place: str
+
+    @property
+    def schemas(self) -> SchemaStore:
+        """Schemas with which events can be decoded."""
+        ...
+
+    async def open(self) -> LogCreated:
+        """Open the log, and return its identity.
+
+        Raises:
+            TrialStreamError: There is no log, or it does not answer.
+        """
+        ...
+
+    async def begin(self, routes: Sequence[Route]) -> None:
+        """Choose the partitions, which are then read from their first records."""
+        ...
+
+    async def ends(self) -> Mapping[Route, int]:
+        """Return the offset after the last record of each chosen partition; all before them can be read."""
+        ...
+
+    async def offsets_at(self, time: int) -> Mapping[Route, int]:
+        """Find the first records that were appended at a time or later.
+
+        Args:
+            time: Milliseconds since 1970 UTC.
+
+        Returns:
+            Their offsets, of the chosen partitions that have one.
+        """
+        ...
+
+    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Fetch]:
+        """Return the next records of some partitions.
+
+        Args:
+            routes: The partitions.
+            seconds: Maximum time to wait for a record.
+
+        Returns:
+            The records of those that have some; empty if none came in time. A cancelled call takes no records.
+
+        Raises:
+            KafkaUnavailable: No broker answered; the call can be repeated.
+            LogMismatch: Records are lost, or the log was recreated.
+        """
+        ...
+
+    async def refresh(self) -> None:
+        """Read the schemas that were published meanwhile."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...

@@ -1,0 +1,81 @@
+"""Streams: what they return is what the fold takes, wherever they are left and resumed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import trialstream as ts
+from hypothesis import given
+from hypothesis import strategies as st
+from logs import HASHES, TRIAL, logs
+from streamed import spread, streamed, taken
+from trialstream_schemas.model.identity import group_uid
+from trialstream_schemas.wire import events as e
+from trialstream_schemas.wire.codec import encode
+
+CONDITIONS = [
+    {},
+    {"project": "p"},
+    {"group": "g"},
+    {"group": group_uid("g", "p")},
+    {"project": "p", "group": "g"},
+    {"trial": TRIAL},
+    {"trial": HASHES[0]},
+    {"trial": f"{HASHES[0]}_1", "project": "p"},
+]
+# Without attachments that are claims, which no version makes: whether they are applied needs the whole fold.
+LOGS = logs().map(
+    lambda log: [each for each in log if not isinstance(each, e.TrialAttached) or each.if_version is None]
+)
+SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+async def read(stream, most=None):
+    """Read events of a stream, all by default; return them, and the position after them."""
+    found = []
+    async with stream:
+        while (most is None or len(found) < most) and (item := await stream.next_event()) is not None:
+            found.append(item)
+        return found, stream.position
+
+
+def values(item):
+    """Return what can be compared of an event."""
+    event = item.event
+    if isinstance(event, ts.Rows):
+        return *item[:7], event.writer, str(event.steps), str(event.times), str(event.values)
+    return *item[:7], repr(event)
+
+
+@given(LOGS, st.sampled_from(CONDITIONS), SIZES, st.integers(1, 3))
+def test_a_stream_returns_what_the_fold_takes(log, conditions, sizes, partitions):
+    """Whatever the filter, the partitions and the fetches; events of a partition are in the order of the log."""
+    records = spread(log, partitions, encode)
+    found, _ = asyncio.run(read(streamed(records, partitions, sizes, since=ts.BEGIN, **conditions)))
+    places = [((each.topic, each.partition), each.offset) for each in found]
+
+    assert sorted(places) == sorted(taken(records, partitions, **conditions))
+    assert [each.timestamp for each in found] == sorted(each.timestamp for each in found)
+
+
+@given(LOGS, st.sampled_from(CONDITIONS), SIZES, st.data(), st.sampled_from(["together", "one"]))
+def test_a_stream_goes_on_where_it_was_left(log, conditions, sizes, data, rows):
+    """Nothing comes twice or is lost, in events and in rows, though positions are stored as texts."""
+    records = spread(log, 2, encode)
+    whole, end = asyncio.run(read(streamed(records, 2, since=ts.BEGIN, rows=rows, **conditions)))
+    found, position = [], ts.BEGIN
+    while True:
+        most = data.draw(st.integers(1, 20))
+        part, position = asyncio.run(read(streamed(records, 2, sizes, since=position, rows=rows, **conditions), most))
+        position = ts.Position.parse(str(position))
+        if not part:
+            break
+        found += part
+    until, _ = asyncio.run(read(streamed(records, 2, since=ts.BEGIN, until=end, rows=rows, **conditions)))
+
+    # Within a partition; over several, events of one moment may come in any order.
+    def by_partition(items):
+        return sorted(map(values, items), key=lambda each: each[:2])
+
+    assert by_partition(found) == by_partition(whole)
+    assert by_partition(until) == by_partition(whole)
