@@ -10,7 +10,7 @@ import type { Band, Line } from "./types";
  * also take in every point itself, so that no spike falls between two places.
  */
 export function bandOf(lines: readonly Line[], key: string, label: string, colour: number, places: number): Band {
-  const parts = lines.filter((line) => line.x.length > 0 && isSorted(line.x));
+  const parts = lines.filter((line) => line.x.length > 0).map(inOrder);
   const from = Math.min(...parts.map((line) => line.x[0]!));
   const to = Math.max(...parts.map((line) => line.x[line.x.length - 1]!));
   const count = parts.length === 0 ? 0 : to > from ? Math.max(2, Math.floor(places)) : 1;
@@ -36,6 +36,13 @@ export function bandOf(lines: readonly Line[], key: string, label: string, colou
   }
   const filled = (values: Float64Array) => values.map((value, i) => (seen[i]! > 0 ? value : NaN));
   return { key, label, colour, x, low: filled(low), mid: sums.map((sum, i) => sum / seen[i]!), high: filled(high) };
+}
+
+/** A line with its points in the order of x: rows of an earlier attempt go back. */
+function inOrder(line: Line): Line {
+  if (isSorted(line.x)) return line;
+  const order = Array.from(line.x.keys()).sort((a, b) => line.x[a]! - line.x[b]!);
+  return { ...line, x: Float64Array.from(order, (i) => line.x[i]!), y: Float64Array.from(order, (i) => line.y[i]!) };
 }
 
 /** The y of a line at x, or NaN outside of it. */

@@ -21,8 +21,11 @@ interface Curve {
 
 export type LiveX = "step" | "time" | "relative";
 
-/** What a batch of new rows does to the curves: nothing (they are known), new points, or a request for what is missing. */
-export type Outcome = "known" | "grown" | "behind";
+/**
+ * What a batch of new rows does to the curves: nothing (they are known), new points, a request for what is missing, or,
+ * after steps that go back because a later attempt has resumed, one for all: rows of the earlier attempt are superseded.
+ */
+export type Outcome = "known" | "grown" | "behind" | "superseded";
 
 export class Growing {
   readonly curves = new Map<string, Curve>();
@@ -65,6 +68,7 @@ export class Growing {
     const seen = this.rowsSeen[event.trial];
     if (seen === undefined || event.rows_seen <= seen) return "known";
     if (event.more || event.from !== seen) return "behind";
+    if (x === "step" && this.goesBack(event)) return "superseded";
     this.rowsSeen[event.trial] = event.rows_seen;
     let grown = false;
     for (const [name, { steps, times, values }] of Object.entries(event.names)) {
@@ -99,6 +103,14 @@ export class Growing {
     if (this.isExact(view)) return true;
     if (this.range === null || view[0] < this.range[0] || view[1] > this.range[1]) return false;
     return view[1] - view[0] >= (this.range[1] - this.range[0]) / 2.5;
+  }
+
+  private goesBack(event: RowsEvent): boolean {
+    return Object.entries(event.names).some(([name, { steps }]) => {
+      const end = this.curves.get(keyOf({ trial: event.trial, name }))?.whole.x;
+      const last = end && end.length > 0 ? end[end.length - 1]! : -Infinity;
+      return steps.some((step, i) => step !== null && step < (i > 0 ? (steps[i - 1] ?? -Infinity) : last));
+    });
   }
 
   private append(key: string, x: readonly number[], y: readonly number[]): void {

@@ -49,11 +49,10 @@ interface Cached {
   readonly path: Path2D;
 }
 
-const DARK = matchMedia("(prefers-color-scheme: dark)");
-
 /** A plot in an element. Drawing waits for the next frame of the screen, however often the scene changes before it. */
 export class Plot {
   private readonly uplot: uPlot;
+  private readonly dark = matchMedia("(prefers-color-scheme: dark)");
   private scene: Scene;
   private colours: Colours;
   private pending = 0;
@@ -66,7 +65,7 @@ export class Plot {
     this.scene = scene;
     this.colours = coloursOf(host);
     this.uplot = new uPlot(this.options(width, height), [[0, 1]], host);
-    DARK.addEventListener("change", this.recolour);
+    this.dark.addEventListener("change", this.recolour);
   }
 
   /** The element over the plot's rectangle, for gestures. */
@@ -96,7 +95,7 @@ export class Plot {
 
   destroy(): void {
     cancelAnimationFrame(this.pending);
-    DARK.removeEventListener("change", this.recolour);
+    this.dark.removeEventListener("change", this.recolour);
     this.uplot.destroy();
   }
 
@@ -229,7 +228,9 @@ export class Plot {
     }
     const inFront = [...lines].sort((a, b) => Number(a.key === focus) - Number(b.key === focus));
     for (const line of inFront) {
-      const wide = line.key === focus ? 2.4 : 1.5;
+      // Where each pixel has its least and its greatest row, a thin line leaves more of them apart.
+      const dense = line.x.length > 2 * bbox.width / devicePixelRatio && !(tau > 0);
+      const wide = line.key === focus && lines.length > 1 ? 2.4 : dense ? 1 : 1.5;
       const raw = () => path(`raw ${line.key}`, line.y, () => polyline(frame, line.x, line.y, line.marks));
       if (tau > 0) {
         this.stroke(raw(), line.colour, 1, 0.28 * dimmed(line.key), false);

@@ -85,7 +85,7 @@ export function numberLabel(value: number, gap: number): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
   const digits = gap > 0 ? Math.max(0, Math.floor(Math.log10(size)) - Math.floor(Math.log10(gap) + 1e-9)) : 5;
-  if (size < 1e-3 || size >= 1e15) return value.toExponential(Math.min(digits, 15)).replace("e+", "e");
+  if (size < 1e-4 || size >= 1e15) return value.toExponential(Math.min(digits, 15)).replace("e+", "e");
   for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]] as const) {
     if (size < unit || (unit === 1e3 && size < 1e4)) continue;
     // Ticks such as 1000000 and 1000002 are clearer in full than as 1M and 1.000002M.

@@ -56,6 +56,10 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   const [turn, setTurn] = useState(0);
   const [wholes, setWholes] = useState(0);
   const changed = () => setVersion((before) => before + 1);
+  const takeWhole = (answer: Answer) => {
+    its.takeWhole(answer);
+    setWholes((before) => before + 1);
+  };
   const shared = { x, ...(attempts ? { attempts } : {}), ...(until === undefined ? {} : { until }) };
 
   const load = (window: Window, signal: AbortSignal, take: (answer: Answer) => void) => {
@@ -78,10 +82,7 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   useEffect(() => {
     if (width === 0 || curves.length === 0) return;
     const control = new AbortController();
-    void load({ ...shared, width }, control.signal, (answer) => {
-      its.takeWhole(answer);
-      setWholes((before) => before + 1);
-    });
+    void load({ ...shared, width }, control.signal, takeWhole);
     return () => control.abort();
   }, [identity, until, width, turn]);
 
@@ -106,18 +107,19 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
     let timer: ReturnType<typeof setTimeout> | undefined;
     let last = -Infinity;
     const byRow = typeof x === "string" && curves.every((each) => each.by === undefined && (each.section ?? "metrics") === "metrics");
+    let all = typeof x !== "string"; // another metric as x pairs the rows of two names, which only the server has together
     const catchUp = () => {
       if (timer !== undefined) return;
       timer = setTimeout(() => {
         timer = undefined;
         last = performance.now();
-        // Another metric as x pairs the rows of two names, which only the server has together.
-        const since = typeof x === "string" ? { since: { ...its.rowsSeen } } : {};
-        void loadSeries(curves, { ...shared, width, ...since }, control.signal).then(
+        const whole = all;
+        all = typeof x !== "string";
+        void loadSeries(curves, { ...shared, width, ...(whole ? {} : { since: { ...its.rowsSeen } }) }, control.signal).then(
           (answer) => {
             if (control.signal.aborted) return;
-            if (typeof x === "string") its.takeLater(answer);
-            else its.takeWhole(answer);
+            if (!whole) its.takeLater(answer);
+            else takeWhole(answer);
             changed();
           },
           () => undefined, // The next rows ask again; the connection's state is shown by the header.
@@ -129,7 +131,8 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
       if (!mine || its.rowsSeen[event.trial] === undefined) return;
       const outcome = byRow ? its.takeRows(event, x as LiveX, started) : "behind";
       if (outcome === "grown") changed();
-      if (outcome === "behind" && event.rows_seen > its.rowsSeen[event.trial]!) catchUp();
+      if (outcome === "superseded") all = true;
+      if ((outcome === "behind" || outcome === "superseded") && event.rows_seen > its.rowsSeen[event.trial]!) catchUp();
     });
     return () => {
       unsubscribe();

@@ -56,3 +56,11 @@ test("a zoom that is loaded exactly shows its rows, and new rows within it", () 
   growing.takeRows(rows(100, [101, 120], [4, 5]), "step", 0);
   assert.deepEqual(shown(growing)[0], [0, 49, 50, 51, 101, 120]);
 });
+
+test("steps that go back ask for all: a later attempt has resumed", () => {
+  const growing = new Growing();
+  growing.takeWhole(answer([0, 1, 2], [0, 0, 0], 3));
+  assert.equal(growing.takeRows(rows(3, [1], [9]), "step", 0), "superseded");
+  assert.equal(growing.takeRows(rows(3, [3, 2], [9, 9]), "step", 0), "superseded");
+  assert.equal(growing.takeRows(rows(3, [1], [9]), "time", 0), "grown");
+});

@@ -58,6 +58,10 @@ test("a band holds least, mean and greatest, and every spike", () => {
   assert.equal(band.mid[10], 5);
 });
 
+test("a line that goes back is taken in order", () => {
+  assert.deepEqual([...bandOf([line("a", [0, 10, 5], [0, 10, 5])], "k", "ranks", 0, 3).mid], [0, 5, 10]);
+});
+
 test("a band of nothing is empty, and one of a single point has one place", () => {
   assert.equal(bandOf([], "k", "ranks", 0, 100).x.length, 0);
   assert.deepEqual([...bandOf([line("a", [3], [4])], "k", "ranks", 0, 100).mid], [4]);

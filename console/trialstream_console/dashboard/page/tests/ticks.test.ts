@@ -47,7 +47,7 @@ test("durations have the steps of a clock", () => {
 test("labels are short and tell neighbours apart", () => {
   assert.deepEqual(tickLabels("step", [0, 50000, 100000]), ["0", "50k", "100k"]);
   assert.deepEqual(tickLabels("step", [1000000, 1000002]), ["1000000", "1000002"]);
-  assert.deepEqual(tickLabels("value", [0.0001, 0.0002]), ["1e-4", "2e-4"]);
+  assert.deepEqual(tickLabels("value", [0.00001, 0.00002]), ["1e-5", "2e-5"]);
   assert.deepEqual(tickLabels("value", [0.1, 0.2, 0.3]), ["0.1", "0.2", "0.3"]);
   assert.equal(numberLabel(2500000, 500000), "2.5M");
   assert.equal(numberLabel(-12000, 1000), "-12k");

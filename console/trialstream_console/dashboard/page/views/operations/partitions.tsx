@@ -56,7 +56,7 @@ export function Partitions({ operations, history }: { operations: Operations; hi
             <thead><tr><th scope="col">Topic</th><th scope="col" class="number">Partition</th><th scope="col" class="number">Begin</th><th scope="col" class="number">End</th><th scope="col" class="number">Folded</th><th scope="col" class="number">Lag</th><th scope="col" class="number">Behind</th><th scope="col">Events/s</th><th scope="col">Owner</th></tr></thead>
             <tbody>
               {partitions.map((each) => (
-                <tr key={`${each.topic} ${each.partition}`} class={(each.lag_seconds ?? 0) > LATE ? "alarm" : undefined}>
+                <tr key={`${each.topic} ${each.partition}`} class={(each.lag_seconds ?? 0) > LATE ? "late" : undefined}>
                   <th scope="row"><Name text={each.topic} limit={40} /></th>
                   <td class="number">{each.partition}</td>
                   <td class="number"><Num value={each.begin} /></td>

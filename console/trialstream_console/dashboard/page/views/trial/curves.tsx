@@ -12,7 +12,7 @@ import type { TabProps } from "../trial";
 import { Controls, useLook, type Look } from "./controls";
 import { InView } from "./in-view";
 import type { LiveRows } from "./live-rows";
-import { treeOf, withLeaves, type Folder } from "./tree";
+import { below, treeOf, type Folder } from "./tree";
 import { useView } from "./use-view";
 
 const SMALL = 150;
@@ -29,7 +29,10 @@ export function CurvesTab({ trial, rows }: TabProps) {
   const names = useMemo(() => trial.metrics.map((each) => each.name), [trial.metrics]);
   const tree = useMemo(() => treeOf(trial.metrics), [trial.metrics]);
   const found = useMemo(() => matching(trial.metrics, find, under), [trial.metrics, find, under]);
-  const folders = useMemo(() => withLeaves(treeOf(found)), [found]);
+  const sections = useMemo(() => {
+    const root = treeOf(found);
+    return [{ path: "", leaves: root.leaves }, ...root.folders.map((each) => ({ path: each.path, leaves: below(each) }))].filter((each) => each.leaves.length > 0);
+  }, [found]);
   if (trial.metrics.length === 0) {
     return <Empty title="No metrics yet">They appear here with the first <code>log_trial_metrics(trial, step=0, loss=0.3)</code>.</Empty>;
   }
@@ -37,7 +40,7 @@ export function CurvesTab({ trial, rows }: TabProps) {
     <div class="with-side">
       <aside>
         <input ref={search} type="search" value={find} placeholder="Search metrics" aria-label="Search metrics" onInput={(event) => setFind(event.currentTarget.value, { replace: true })} />
-        <details class="tree" open>
+        <details class="tree" open={innerWidth > 900}>
           <summary>{trial.metrics.length} {trial.metrics.length === 1 ? "metric" : "metrics"}</summary>
           <Branch folder={tree} under={under} large={large} />
         </details>
@@ -46,11 +49,11 @@ export function CurvesTab({ trial, rows }: TabProps) {
         <Controls look={look} length={lengthOf(trial, look)} metrics={names} manyAttempts={trial.attempts.length > 1} />
         {large.length > 0 && <Large trial={trial} names={large} look={look} rows={rows} view={view} onView={setView} />}
         {found.length === 0 && <Empty title="No metric has such a name"><button type="button" onClick={() => update({ find: null, under: null })}>Show all</button></Empty>}
-        {folders.map((folder) => (
-          <section key={folder.path} aria-label={folder.path || "Metrics"}>
-            {folder.path && <h2 class="folder"><Name text={folder.path} limit={100} /></h2>}
-            <div class="grid">
-              {folder.leaves.map((leaf) => (
+        {sections.map((section) => (
+          <section key={section.path} aria-label={section.path || "Metrics"}>
+            {section.path && <h2 class="folder"><Name text={section.path} limit={100} /></h2>}
+            <div class="multiples">
+              {section.leaves.map((leaf) => (
                 <Small key={leaf.value.name} trial={trial} metric={leaf.value} label={leaf.name} large={large} look={look} rows={rows} view={view} onView={setView} />
               ))}
             </div>
@@ -98,7 +101,7 @@ function Small({ trial, metric, label, large, look, rows, view, onView }: Shared
         <button type="button" class="plain grow" title={`${cut(name, 500)}\nShow large`} onClick={() => update({ metric: [name] })}>
           <h3><bdi>{cut(label, 60)}</bdi></h3>
         </button>
-        {special > 0 && <span class="badge" title={`${metric.nan} NaN, ${metric.inf} +inf, ${metric.neginf} −inf`}>{special} {metric.nan > 0 ? "NaN" : "inf"}</span>}
+        {special > 0 && <span class="badge" title={`${metric.nan} NaN, ${metric.inf} +inf, ${metric.neginf} −inf`}>{special} {[metric.nan > 0 && "NaN", metric.inf + metric.neginf > 0 && "inf"].filter(Boolean).join(", ")}</span>}
         <strong class="value"><Num value={metric.last} /></strong>
         {large.length > 0 && (
           <button

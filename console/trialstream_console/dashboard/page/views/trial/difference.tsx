@@ -6,7 +6,6 @@ import { cut, isObject, numeric, unwrapped } from "../../format";
 import { flag, link, text, update, useParam } from "../../router";
 import { Shown } from "../../states";
 import { Name, Status, Val } from "../../values";
-import { compared } from "./tree";
 
 export function Difference({ trial }: { trial: TrialDetail }) {
   const [other] = useParam("against", text());
@@ -72,7 +71,7 @@ function Compared({ trial, uid }: { trial: TrialDetail; uid: string }) {
                   <thead><tr><th scope="col">Field</th><th scope="col"><Name text={trial.name} limit={40} /></th><th scope="col"><a href={path}><Name text={other.name} limit={40} /></a></th></tr></thead>
                   <tbody>
                     {shown.slice(0, 1000).map((each) => (
-                      <tr key={each.path} class={each.differs ? "differs" : undefined}>
+                      <tr key={each.path} class={all && each.differs ? "differs" : undefined}>
                         <th scope="row"><Name text={each.path} limit={60} /></th>
                         <td><Val value={each.mine} /></td>
                         <td><Val value={each.other} /></td>
@@ -91,10 +90,10 @@ function Compared({ trial, uid }: { trial: TrialDetail; uid: string }) {
 
 interface Row { path: string; mine: Value | undefined; other: Value | undefined; differs: boolean }
 
-/** All fields of two trials, by their paths. */
+/** All fields of two trials by their paths, metrics last. */
 export function differences(mine: TrialDetail, other: TrialDetail): Row[] {
   const [a, b] = [flat(mine), flat(other)];
-  return [...new Set([...a.keys(), ...b.keys()])].sort(compared).map((path) => {
+  return [...new Set([...a.keys(), ...b.keys()])].map((path) => {
     const [left, right] = [a.get(path), b.get(path)];
     return { path, mine: left, other: right, differs: JSON.stringify(left) !== JSON.stringify(right) };
   });

@@ -11,10 +11,9 @@ import { Fields } from "./fields";
 export function OverviewTab({ trial, reload }: TabProps) {
   return (
     <>
-      <Difference trial={trial} />
       <div class="cards">
         <section class="card"><header><h2>Parameters</h2></header><Fields values={trial.parameters} /></section>
-        <section class="card"><header><h2>Metrics</h2></header><Metrics trial={trial} /></section>
+        <section class="card two"><header><h2>Metrics</h2></header><Metrics trial={trial} /></section>
         <section class="card"><header><h2>Metadata</h2></header><Fields values={trial.metadata} /></section>
         <section class="card"><header><h2>Tags</h2></header><Fields values={trial.tags} /><AddTag trial={trial} reload={reload} /></section>
         <section class="card">
@@ -25,6 +24,7 @@ export function OverviewTab({ trial, reload }: TabProps) {
         <section class="card"><header><h2>Attempts</h2></header><Attempts trial={trial} /></section>
         <section class="card"><header><h2>Writers</h2></header><Writers trial={trial} /></section>
       </div>
+      <Difference trial={trial} />
     </>
   );
 }

@@ -124,7 +124,7 @@ function State({ then, now, until }: { then: TrialDetail; now: TrialDetail; unti
         <span><Num value={then.rows} /> <span class="muted">of {now.rows} rows</span></span>
         {then.errors.length > 0 && <span class="alarm">{then.errors.length} {then.errors.length === 1 ? "error" : "errors"}: <Name text={then.errors[then.errors.length - 1]!.message} limit={80} /></span>}
       </div>
-      <div class="grid">
+      <div class="multiples">
         {metrics.map(({ name }) => <Chart key={name} trial={now} name={name} last={then.metrics.find((each) => each.name === name)?.last ?? null} until={until} />)}
       </div>
       <div class="cards">

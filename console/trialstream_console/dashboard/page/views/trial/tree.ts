@@ -28,9 +28,10 @@ export function treeOf<T extends { name: string }>(values: readonly T[]): Folder
   return root;
 }
 
-/** All folders with leaves of their own, the root first. */
-export function withLeaves<T>(folder: Folder<T>): Folder<T>[] {
-  return [...(folder.leaves.length > 0 ? [folder] : []), ...folder.folders.flatMap(withLeaves)];
+/** The leaves of a folder and of those below it, each with its path from there. */
+export function below<T>(folder: Folder<T>, prefix = ""): { readonly name: string; readonly value: T }[] {
+  const own = folder.leaves.map(({ name, value }) => ({ name: prefix + name, value }));
+  return [...own, ...folder.folders.flatMap((each) => below(each, `${prefix}${each.name}/`))];
 }
 
 /** The order of names: numbers in them by their value, so that layer/10 comes after layer/9. */
@@ -51,5 +52,5 @@ function folderOf<T>(folders: Map<string, Folder<T>>, path: string): Folder<T> {
 }
 
 function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/", path.length - 2) + 1);
+  return path.length < 2 ? "" : path.slice(0, path.lastIndexOf("/", path.length - 2) + 1);
 }
