@@ -27,6 +27,7 @@ from trialstream_console.dashboard import (
     importance,
     operations,
     output,
+    series,
     timeline,
     travel,
     trials,
@@ -47,7 +48,20 @@ __all__ = ["API", "ENDPOINTS", "make_app"]
 API = "/api/v1"
 """Path of the API."""
 
-_GROUPS = (about, trials, columns, output, importance, dead_letters, operations, events, timeline, travel, writes)
+_GROUPS = (
+    about,
+    trials,
+    columns,
+    output,
+    importance,
+    dead_letters,
+    operations,
+    events,
+    series,
+    timeline,
+    travel,
+    writes,
+)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in group.ENDPOINTS)
 """All endpoints of the API, besides `/openapi.json`."""
 

@@ -16,6 +16,7 @@ from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import KafkaUnavailable, MongoUnavailable, TrialStreamError
 
+from trialstream_console.dashboard.histories import Histories
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.settings import Settings
 
@@ -41,6 +42,7 @@ class Context:
         settings: As the argument.
         config: As the argument.
         mongo: State of MongoDB: `ok`, or a message.
+        histories: The histories that were read last.
         kafka: State of Kafka: `ok`, `off` if the dashboard does not use it, or a message.
         resources: What is closed when the server ends, beside the protocol that reads.
     """
@@ -48,6 +50,7 @@ class Context:
     def __init__(self, settings: Settings, config: Config) -> None:
         self.settings = settings
         self.config = config
+        self.histories = Histories(settings.cache_bytes)
         self.mongo = "ok"
         self.kafka = "off" if config.read_only else "ok"
         self.resources = contextlib.AsyncExitStack()
