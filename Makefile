@@ -36,7 +36,7 @@ $(DASHBOARD)/static/index.html: $(VENV)/.installed $(SOURCES)
 
 # The browser of the tests.
 tests/browser/node_modules/.package-lock.json: $(VENV)/.installed tests/browser/package-lock.json
-	$(BIN)/python hatch_build.py packages tests/browser
+	$(BIN)/python hatch_build.py packages tests/browser unpack.mjs
 	touch $@
 
 # Two workers, each with servers of its own: most tests wait for these.

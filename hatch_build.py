@@ -1,7 +1,7 @@
 """The page of the dashboard, built into wheel and sdist; as a script, built for the editable install.
 
 `python hatch_build.py` builds the page if a source is newer than it, `check` checks its types and runs its tests, and
-`packages FOLDER` installs the npm packages that a folder's lockfile pins.
+`packages FOLDER SCRIPT` installs the npm packages that a folder's lockfile pins, and runs a script of that folder.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ if __name__ == "__main__":
             build(ROOT)
         case ["check"]:
             check(ROOT)
-        case ["packages", name]:
+        case ["packages", name, script]:
             install(ROOT / name)
+            run(node()[0], script, folder=ROOT / name)
         case _:
             sys.exit(__doc__)

@@ -61,7 +61,7 @@ export function downloadPng(name: string, canvas: HTMLCanvasElement): void {
 }
 
 /** The styles that an SVG of the page takes from its sheet, which a file does not have. */
-const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-family", "text-anchor", "color"];
+const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity", "font-size", "font-family", "text-anchor", "color"];
 
 /** An SVG element of the page as a text of its own, with its computed styles as attributes. */
 export function svgText(element: SVGSVGElement): string {

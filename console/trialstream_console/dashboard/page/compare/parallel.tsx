@@ -1,7 +1,7 @@
 // Parallel coordinates: an axis for each parameter and the target, a line for each trial; axes are brushed to filter.
 import { useMemo, useRef, useState } from "preact/hooks";
 import { downloadCsv, downloadJson, downloadSvg, downloadSvgAsPng } from "../exporting";
-import { counted, cut } from "../format";
+import { count, counted, cut } from "../format";
 import { ExportMenu } from "../parts";
 import { go, link, list, text, update, useParam } from "../router";
 import type { TrialTable, Value } from "../shapes";
@@ -117,7 +117,7 @@ function Plot({ data, target }: { data: TrialTable; target: string }) {
   return (
     <section class="card" aria-label="Parallel coordinates">
       <header>
-        <p class="muted">{brushes.length > 0 ? `${rows.length} of ${counted(data.uids.length, "trial")} within the marked ranges` : `${counted(data.uids.length, "trial")}${data.total > data.uids.length ? ` of ${data.total}, the latest` : ""}. Drag along an axis to filter.`}</p>
+        <p class="muted">{brushes.length > 0 ? `${rows.length} of ${counted(data.uids.length, "trial")} within the marked ranges` : `${counted(data.uids.length, "trial")}${data.total > data.uids.length ? ` of ${count(data.total)}, the latest` : ""}. Drag along an axis to filter.`}</p>
         <span class="bar">
           {brushes.length > 0 && <button type="button" onClick={() => update({ brush: null })}>Clear ranges</button>}
           {brushes.length > 0 && rows.length > 0 && rows.length <= 50 && <a class="button" href={link("/compare", { trials: rows.map((row) => data.uids[row]!) })}>Overlay these</a>}
@@ -126,7 +126,7 @@ function Plot({ data, target }: { data: TrialTable; target: string }) {
       </header>
       <div class="scroll" ref={frame}>
         <svg ref={svg} class="parallel" width={least} height={HEIGHT} role="img" aria-label={title}>
-          <g class="lines">
+          <g class="lines" stroke-opacity={Math.max(0.14, Math.min(0.75, 220 / rows.length))}>
             {shapes.map((shape, row) => (
               <path
                 key={row}

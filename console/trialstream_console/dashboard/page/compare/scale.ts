@@ -14,7 +14,7 @@ export interface Scale {
 }
 
 const CATEGORIES = 24;
-const WIDE = 100; // a range of positive numbers from which a logarithmic axis shows more
+const WIDE = 30; // a range of positive numbers from which a logarithmic axis shows more
 
 function finite(value: Value | undefined): number | null {
   const number = numeric(value);

@@ -1,6 +1,6 @@
 // A point for each trial: any two columns, coloured by a third.
 import { useMemo, useRef, useState } from "preact/hooks";
-import { brief, counted, cut } from "../format";
+import { brief, count, counted, cut } from "../format";
 import { ExportMenu } from "../parts";
 import { go, link, text, update, useParam } from "../router";
 import type { TrialTable, Value } from "../shapes";
@@ -60,7 +60,7 @@ function Plot({ data, x, y, colour }: { data: TrialTable; x: string; y: string; 
   return (
     <section class="card" aria-label="Scatter plot">
       <header>
-        <p class="muted">{counted(rows.length, "trial")}{left > 0 && `; ${left} without both values, or not finite`}</p>
+        <p class="muted">{counted(rows.length, "trial")}{data.total > data.uids.length && ` of ${count(data.total)}, the latest`}{left > 0 && `; ${left} without both as finite values`}</p>
         <ExportMenu of="the plot" formats={exports(data, rows, svg)} />
       </header>
       <div ref={frame}>

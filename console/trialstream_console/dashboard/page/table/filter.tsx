@@ -152,7 +152,7 @@ function Mark({ id, text, trouble }: { id: string; text: string; trouble: Troubl
     <div class="trouble" id={id} role="alert">
       {column !== undefined && (
         <p class="mono">
-          <bdi>{text.slice(Math.max(0, column - 60), column)}</bdi><mark>{text.slice(column, end) || " "}</mark><bdi>{text.slice(end, end + 40)}</bdi>
+          <bdi>{text.slice(Math.max(0, column - 60), column)}</bdi><mark>{text.slice(column, end) || "\u00a0\u00a0\u00a0"}</mark><bdi>{text.slice(end, end + 40)}</bdi>
         </p>
       )}
       <p>{trouble.message}</p>

@@ -13,7 +13,7 @@ import { Cell, GroupHeading } from "../table/cells";
 import { Filter } from "../table/filter";
 import { Grid, type GridColumn } from "../table/grid";
 import { groupsOf, Lines, type Group } from "../table/layout";
-import { chosen, defaults, sorted, sortOf, widthsOf, withWidth } from "../table/paths";
+import { chosen, defaults, heading, sorted, sortOf, widthsOf, withWidth } from "../table/paths";
 import { useRows } from "../table/rows";
 import { ScopeTitle, scopeName, useNames, type Scope } from "../table/scope";
 import { ranged, toggled, type Selection } from "../table/selecting";
@@ -44,7 +44,7 @@ export function TrialsView(scope: Scope) {
     return known.data ? defaults(known.data.columns) : ["created"];
   }, [asked, known.data]);
   const sort = useMemo(() => sortTexts.map(sortOf), [sortTexts]);
-  const order = by ? [by, ...sortTexts.filter((each) => sortOf(each).path !== by)] : sortTexts;
+  const order = by ? [by, ...(sortTexts.length ? sortTexts.filter((each) => sortOf(each).path !== by) : ["-created"])] : sortTexts;
   const question = { where, project: scope.project, group: scope.group, columns: paths, sort: order };
   const rows = useRows(question);
 
@@ -67,7 +67,7 @@ export function TrialsView(scope: Scope) {
   const columns: GridColumn[] = [{ path: "status", width: widths.get("status") ?? 124, numeric: false }];
   for (const path of paths) {
     const number = infos.get(path)?.type === "number" || (!infos.has(path) && numeric(rows.value(0, path)) !== null);
-    columns.push({ path, width: widths.get(path) ?? (number ? 108 : 140), numeric: number });
+    columns.push({ path, width: widths.get(path) ?? usualWidth(path, number), numeric: number });
   }
   const settle = (next: string[]): void => update({ columns: next });
 
@@ -119,8 +119,10 @@ export function TrialsView(scope: Scope) {
   return (
     <div class="trials">
       <ScopeTitle scope={scope} names={names} detail={detail} />
-      <Filter where={where} error={wrong} scope={scope} onWhere={(next) => update({ where: next })} />
-      <Toolbar {...{ scope, question, by, paths, known: known.data?.columns ?? [], total: rows.total ?? 0 }} name={scopeName(scope, names)} />
+      <div class="top">
+        <Filter where={where} error={wrong} scope={scope} onWhere={(next) => update({ where: next })} />
+        <Toolbar {...{ scope, question, by, paths, known: known.data?.columns ?? [], total: rows.total ?? 0 }} name={scopeName(scope, names)} />
+      </div>
       <SelectionBar selection={selection} clear={() => setSelection(new Map())} changed={() => rows.changed()} />
       {rows.total !== undefined && rows.error !== undefined && !wrong && <Stale error={rows.error} retry={rows.reload} />}
       {rows.total === undefined ? (
@@ -171,6 +173,12 @@ export function TrialsView(scope: Scope) {
       )}
     </div>
   );
+}
+
+/** Enough for the heading, within bounds. */
+function usualWidth(path: string, number: boolean): number {
+  const { label } = heading(path);
+  return Math.max(number ? 96 : 124, Math.min(190, 36 + Math.round(label.length * 7.2)));
 }
 
 function arrow(sort: { descending: boolean } | undefined): string {
