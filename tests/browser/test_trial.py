@@ -91,11 +91,12 @@ def has_ink(chart: Locator, x: float, y: float) -> bool:
         """(canvas, [x, y]) => {
             const over = canvas.parentElement.querySelector(".u-over");
             const scale = canvas.width / canvas.clientWidth;
-            const at = [(over.offsetLeft + x * over.clientWidth) * scale, (over.offsetTop + y * over.clientHeight) * scale];
-            const { data } = canvas.getContext("2d").getImageData(at[0] - 5, at[1] - 5, 11, 11);
+            const left = (over.offsetLeft + x * over.clientWidth) * scale;
+            const top = (over.offsetTop + y * over.clientHeight) * scale;
+            const { data } = canvas.getContext("2d").getImageData(left - 5, top - 5, 11, 11);
             for (let i = 0; i < data.length; i += 4) {
-                const strong = Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]);
-                if (data[i + 3] > 60 && strong > 60) return true;
+                const colour = data.slice(i, i + 3);
+                if (data[i + 3] > 60 && Math.max(...colour) - Math.min(...colour) > 60) return true;
             }
             return false;
         }""",
@@ -130,7 +131,7 @@ def test_values_without_a_place_are_marked_and_counted(open_page: Callable[..., 
     """NaN and infinities are counted below the chart and on its card; a logarithmic axis counts what it lacks."""
     page = open_page(path_of(kinds, metric="wave"))
     chart = large(page)
-    expect(chart.locator(".notes")).to_contain_text("2 NaN · 1 +inf · 1 −inf")
+    expect(chart.locator(".notes")).to_contain_text("2 NaN · 1 +inf · 1 \u2212inf")
     expect(page.get_by_role("article", name="wave").locator(".badge")).to_have_text("4 NaN, inf")
     page.get_by_role("button", name="log y").click()
     expect(chart.locator(".notes")).to_contain_text("at or below 0")
@@ -173,7 +174,7 @@ def test_everything_of_a_chart_can_be_done_by_keys(open_page: Callable[..., Page
     plot = chart.locator(".plot")
     plot.focus()
     page.keyboard.press("+")
-    low, high = view(page)
+    low, _ = view(page)
     page.keyboard.press("ArrowRight")
     page.wait_for_function("low => Number(new URLSearchParams(location.search).get('from')) > low", arg=low)
     page.keyboard.press("Shift+ArrowRight")
@@ -202,7 +203,8 @@ def test_a_chart_is_exported(open_page: Callable[..., Page], kinds: ts.Trial):
     assert b"wave,50,NaN,true" in contents["CSV"]
     assert b'"value": "+inf"' in contents["JSON"]
     assert contents["PNG"].startswith(b"\x89PNG")
-    assert contents["SVG"].startswith(b"<svg ") and b"<path" in contents["SVG"]
+    assert contents["SVG"].startswith(b"<svg ")
+    assert b"<path" in contents["SVG"]
 
 
 def test_rows_appear_as_they_are_logged(open_page: Callable[..., Page], protocol: SyncProtocol):
