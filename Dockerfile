@@ -10,9 +10,11 @@ COPY schemas schemas
 COPY producer producer
 COPY consumer consumer
 COPY console console
+# Without the page of the dashboard, which this service does not serve.
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
         -r constraints-image.txt \
-    && pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
+    && HATCH_BUILD_NO_HOOKS=true \
+       pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
     && pip check
 
 USER trialstream

@@ -9,7 +9,7 @@ SEED     ?= 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 PINNED  := --require-hashes --only-binary :all:
 
-.PHONY: demo test test-integrations test-torch faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
+.PHONY: demo page test test-integrations test-torch faults fuzz up down lint fmt bench bench-quick peers soak sbom clean constraints install
 
 install: $(VENV)/.installed
 
@@ -21,11 +21,26 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip check
 	touch $@
 
-demo: install
+demo: install page
 	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
+# The page of the dashboard, for the editable install: built when a source has changed.
+DASHBOARD := console/trialstream_console/dashboard
+SOURCES   := $(shell find $(DASHBOARD)/page -type f -not -path '*/node_modules/*')
+
+page: $(DASHBOARD)/static/index.html
+
+$(DASHBOARD)/static/index.html: $(VENV)/.installed $(SOURCES)
+	$(BIN)/python hatch_build.py
+	touch $@
+
+# The browser of the tests.
+tests/browser/node_modules/.package-lock.json: $(VENV)/.installed tests/browser/package-lock.json
+	$(BIN)/python hatch_build.py packages tests/browser unpack.mjs
+	touch $@
+
 # Two workers, each with servers of its own: most tests wait for these.
-test: lint
+test: lint page tests/browser/node_modules/.package-lock.json
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The integrations with the real frameworks, as far as their wheels are small; `make test` skips what is not installed.
@@ -49,7 +64,7 @@ faults: install
 	$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests --ignore tests/faults -m slow -n 2 --dist loadfile
 
-lint: install
+lint: install page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -57,12 +72,13 @@ lint: install
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/lint/docstrings.py
+	$(BIN)/python hatch_build.py check
 
 fmt: install
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: install
+up: install page
 	$(BIN)/trialstream up --data .trialstream
 
 down: install
@@ -110,4 +126,5 @@ constraints:
 
 clean:
 	rm -rf $(VENV) .venv-torch .demo .trialstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(DASHBOARD)/static $(DASHBOARD)/page/node_modules tests/browser/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,126 @@
+/** The curves of a chart as they are loaded: the whole of each, a finer part of it where the chart is zoomed, new rows. */
+
+import type { RowsEvent } from "../live";
+import { numeric } from "../format";
+import { appended, NO_POINTS, spliced } from "./points";
+import type { Answer, Loaded } from "./series";
+import type { Points, Range } from "./types";
+
+/** The identity of a curve among those of a chart. */
+export function keyOf(curve: { trial: string; name: string; group?: string | undefined }): string {
+  return JSON.stringify(curve.group === undefined ? [curve.trial, curve.name] : [curve.trial, curve.name, curve.group]);
+}
+
+/** A curve: its points over all x, and those of the range that was last loaded for a zoom. */
+interface Curve {
+  readonly loaded: Loaded;
+  whole: Points;
+  fine: Points | null;
+  joined: Points | null;
+}
+
+export type LiveX = "step" | "time" | "relative";
+
+/**
+ * What a batch of new rows does to the curves: nothing (they are known), new points, a request for what is missing, or,
+ * after steps that go back because a later attempt has resumed, one for all: rows of the earlier attempt are superseded.
+ */
+export type Outcome = "known" | "grown" | "behind" | "superseded";
+
+export class Growing {
+  readonly curves = new Map<string, Curve>();
+  readonly rowsSeen: Record<string, number> = {};
+  private range: Range | null = null;
+
+  /** Take the answer for all x. */
+  takeWhole(answer: Answer): void {
+    this.curves.clear();
+    this.range = null;
+    for (const loaded of answer.curves) {
+      this.curves.set(keyOf(loaded), { loaded, whole: loaded.points, fine: null, joined: null });
+    }
+    Object.assign(this.rowsSeen, answer.rowsSeen);
+  }
+
+  /** Take the answer for a range of x. */
+  takeFine(answer: Answer, range: Range): void {
+    this.range = range;
+    for (const curve of this.curves.values()) curve.fine = curve.joined = null;
+    for (const loaded of answer.curves) {
+      const curve = this.curves.get(keyOf(loaded));
+      if (curve) curve.fine = loaded.points;
+    }
+  }
+
+  /** Take the answer with rows that were logged since. */
+  takeLater(answer: Answer): void {
+    for (const loaded of answer.curves) {
+      const { x, y, marks } = loaded.points;
+      const key = keyOf(loaded);
+      if (!this.curves.has(key)) this.curves.set(key, { loaded, whole: NO_POINTS, fine: null, joined: null });
+      this.append(key, [...x, ...marks.x], [...y, ...Array.from(marks.kind, (kind) => [NaN, Infinity, -Infinity][kind]!)]);
+    }
+    Object.assign(this.rowsSeen, answer.rowsSeen);
+  }
+
+  /** Take rows of the live stream. `started` is the zero of relative time, microseconds. */
+  takeRows(event: RowsEvent, x: LiveX, started: number): Outcome {
+    const seen = this.rowsSeen[event.trial];
+    if (seen === undefined || event.rows_seen <= seen) return "known";
+    if (event.more || event.from !== seen) return "behind";
+    if (x === "step" && this.goesBack(event)) return "superseded";
+    this.rowsSeen[event.trial] = event.rows_seen;
+    let grown = false;
+    for (const [name, { steps, times, values }] of Object.entries(event.names)) {
+      const key = keyOf({ trial: event.trial, name });
+      const curve = this.curves.get(key);
+      if (curve === undefined) continue;
+      const end = curve.whole.x;
+      // Rows whose step is a text, or missing, are numbered.
+      const next = end.length > 0 ? end[end.length - 1]! + 1 : 0;
+      const xs = times.map((time, i) => (x === "step" ? (steps[i] ?? next + i) : x === "time" ? time : (time - started) / 1e6));
+      this.append(key, xs, values.map((value) => numeric(value) ?? NaN));
+      grown = true;
+    }
+    return grown ? "grown" : "known";
+  }
+
+  /** The points of a curve, the finer ones where they are loaded. */
+  points(curve: Curve): Points {
+    if (curve.fine === null || this.range === null || curve.whole.exact) return curve.whole;
+    curve.joined ??= spliced(curve.whole, curve.fine, this.range);
+    return curve.joined;
+  }
+
+  /** Whether all rows within a range are there, so that no request would show more. */
+  isExact(view: Range): boolean {
+    const inside = this.range !== null && view[0] >= this.range[0] && view[1] <= this.range[1];
+    return [...this.curves.values()].every(({ whole, fine }) => whole.exact || (inside && fine?.exact));
+  }
+
+  /** Whether a range is loaded in the detail that its width deserves. */
+  isFine(view: Range): boolean {
+    if (this.isExact(view)) return true;
+    if (this.range === null || view[0] < this.range[0] || view[1] > this.range[1]) return false;
+    return view[1] - view[0] >= (this.range[1] - this.range[0]) / 2.5;
+  }
+
+  private goesBack(event: RowsEvent): boolean {
+    return Object.entries(event.names).some(([name, { steps }]) => {
+      const end = this.curves.get(keyOf({ trial: event.trial, name }))?.whole.x;
+      const last = end && end.length > 0 ? end[end.length - 1]! : -Infinity;
+      return steps.some((step, i) => step !== null && step < (i > 0 ? (steps[i - 1] ?? -Infinity) : last));
+    });
+  }
+
+  private append(key: string, x: readonly number[], y: readonly number[]): void {
+    const curve = this.curves.get(key)!;
+    curve.whole = appended(curve.whole, x, y);
+    const { range } = this;
+    if (curve.fine !== null && range !== null) {
+      const inside = x.map((each, i) => [each, y[i]!] as const).filter(([each]) => each >= range[0] && each <= range[1]);
+      if (inside.length > 0) curve.fine = appended(curve.fine, inside.map(([each]) => each), inside.map(([, each]) => each));
+      curve.joined = null;
+    }
+  }
+}

@@ -1,0 +1,314 @@
+/** The canvas of a chart: uPlot draws axes and grid, this file the curves, bands and marks on it. */
+
+import uPlot from "uplot";
+import { ema } from "./ema";
+import type { Frame, Polyline } from "./frame";
+import { outline, pixelX, polyline } from "./frame";
+import { COLOURS, look } from "./palette";
+import { linearTicks, logTicks, tickLabels, xTicks } from "./ticks";
+import type { Band, Line, Range, XKind } from "./types";
+import { NO_MARKS } from "./types";
+
+/** All that a plot shows. Lines and bands that are hidden are not in it. */
+export interface Scene {
+  readonly lines: readonly Line[];
+  readonly bands: readonly Band[];
+  readonly x: Range;
+  readonly y: Range;
+  readonly xKind: XKind;
+  readonly xLog: boolean;
+  readonly yLog: boolean;
+  /** Time constant of the smoothing, in units of x; 0 for none. */
+  readonly tau: number;
+  /** The curve that stands out, by its key. */
+  readonly focus: string | null;
+}
+
+/** The colours of the page, read from its custom properties. */
+export interface Colours {
+  readonly text: string;
+  readonly muted: string;
+  readonly grid: string;
+  readonly paper: string;
+  readonly bad: string;
+  readonly curves: readonly string[];
+}
+
+export function coloursOf(element: Element): Colours {
+  const style = getComputedStyle(element);
+  const read = (name: string) => style.getPropertyValue(name).trim();
+  return {
+    text: read("--text"), muted: read("--muted"), grid: read("--line"), paper: read("--back"), bad: read("--failed"),
+    curves: Array.from({ length: COLOURS }, (_, i) => read(`--s${i}`)),
+  };
+}
+
+interface Cached {
+  readonly points: Polyline | Float64Array;
+  readonly frame: string;
+  readonly path: Path2D;
+}
+
+/** A plot in an element. Drawing waits for the next frame of the screen, however often the scene changes before it. */
+export class Plot {
+  private readonly uplot: uPlot;
+  private readonly dark = matchMedia("(prefers-color-scheme: dark)");
+  private scene: Scene;
+  private colours: Colours;
+  private pending = 0;
+  private xTicks: number[] = [];
+  private yTicks: number[] = [];
+  private paths = new Map<string, Cached>();
+  private smooth = new WeakMap<Float64Array, { tau: number; y: Float64Array }>();
+
+  constructor(private readonly host: HTMLElement, scene: Scene, width: number, height: number, private readonly compact: boolean) {
+    this.scene = scene;
+    this.colours = coloursOf(host);
+    this.uplot = new uPlot(this.options(width, height), [[0, 1]], host);
+    this.dark.addEventListener("change", this.recolour);
+  }
+
+  /** The element over the plot's rectangle, for gestures. */
+  get over(): HTMLElement {
+    return this.uplot.over;
+  }
+
+  /** The canvas, for a copy as PNG. */
+  get canvas(): HTMLCanvasElement {
+    return this.uplot.ctx.canvas;
+  }
+
+  /** The plot's rectangle in CSS pixels, relative to the host. */
+  get frame(): Frame {
+    const { over } = this.uplot;
+    return this.frameOf(over.offsetLeft, over.offsetTop, over.offsetWidth, over.offsetHeight);
+  }
+
+  update(scene: Scene): void {
+    this.scene = scene;
+    this.pending ||= requestAnimationFrame(() => this.draw());
+  }
+
+  resize(width: number, height: number): void {
+    if (this.uplot.width !== width || this.uplot.height !== height) this.uplot.setSize({ width, height });
+  }
+
+  destroy(): void {
+    cancelAnimationFrame(this.pending);
+    this.dark.removeEventListener("change", this.recolour);
+    this.uplot.destroy();
+  }
+
+  /** The smoothed y of a line, computed once. */
+  smoothed(line: Line): Float64Array {
+    const { tau } = this.scene;
+    if (!(tau > 0)) return line.y;
+    let kept = this.smooth.get(line.y);
+    if (kept?.tau !== tau) {
+      kept = { tau, y: ema(line.x, line.y, tau) };
+      this.smooth.set(line.y, kept);
+    }
+    return kept.y;
+  }
+
+  private readonly recolour = () => {
+    this.colours = coloursOf(this.host);
+    this.uplot.redraw(false, true);
+  };
+
+  private draw(): void {
+    this.pending = 0;
+    const [x, y] = this.limits();
+    this.uplot.batch(() => {
+      this.uplot.setScale("x", x);
+      this.uplot.setScale("y", y);
+    });
+    // A batch without changed limits draws nothing by itself, and ticks may have changed with the kind of x.
+    this.uplot.redraw(false, true);
+  }
+
+  /** The limits of uPlot's axes, which are linear: a logarithmic axis has the logarithms of its values. */
+  private limits(): [{ min: number; max: number }, { min: number; max: number }] {
+    const { x, y, xLog, yLog } = this.scene;
+    const of = ([from, to]: Range, log: boolean) => (log ? { min: Math.log10(from), max: Math.log10(to) } : { min: from, max: to });
+    return [of(x, xLog), of(y, yLog)];
+  }
+
+  private frameOf(left: number, top: number, width: number, height: number): Frame {
+    const { x, y, xLog, yLog } = this.scene;
+    return { left, top, width, height, x, y, xLog, yLog };
+  }
+
+  private options(width: number, height: number): uPlot.Options {
+    const [x, y] = this.limits();
+    const font = `${this.compact ? 10.5 : 11.5}px ${getComputedStyle(this.host).fontFamily}`;
+    const axis = (more: uPlot.Axis): uPlot.Axis => ({
+      stroke: () => this.colours.muted,
+      font,
+      grid: { stroke: () => this.colours.grid, width: 1 },
+      ticks: { show: false },
+      border: { show: false },
+      ...more,
+    });
+    return {
+      width,
+      height,
+      series: [{}],
+      legend: { show: false },
+      cursor: { show: false },
+      padding: [8, 14, 0, 0],
+      scales: {
+        x: { time: false, range: (_, min, max) => (Number.isFinite(min) ? [min, max] : [x.min, x.max]) },
+        y: { auto: false, range: (_, min, max) => (Number.isFinite(min) ? [min, max] : [y.min, y.max]) },
+      },
+      axes: [
+        axis({ size: this.compact ? 22 : 28, gap: 4, splits: (u) => this.xSplits(u), values: () => tickLabels(this.scene.xKind, this.xTicks) }),
+        axis({
+          scale: "y",
+          size: (u, values) => this.ySize(u, values),
+          gap: 6,
+          splits: (u) => this.ySplits(u),
+          values: () => tickLabels("value", this.yTicks),
+        }),
+      ],
+      hooks: {
+        draw: [() => this.drawCurves()],
+        ready: [(u) => { u.setScale("x", x); u.setScale("y", y); }],
+      },
+    };
+  }
+
+  private xSplits(u: uPlot): number[] {
+    const { x, xKind, xLog } = this.scene;
+    const room = u.over.offsetWidth || u.width - 50;
+    this.xTicks = xTicks(xKind, x[0], x[1], Math.max(2, Math.floor(room / (xKind === "time" ? 110 : 80))), xLog);
+    return xLog ? this.xTicks.map(Math.log10) : this.xTicks;
+  }
+
+  private ySplits(u: uPlot): number[] {
+    const { y, yLog } = this.scene;
+    const count = Math.max(2, Math.floor((u.over.offsetHeight || u.height - 30) / 36));
+    this.yTicks = yLog ? logTicks(y[0], y[1], count) : linearTicks(y[0], y[1], count);
+    return yLog ? this.yTicks.map(Math.log10) : this.yTicks;
+  }
+
+  /** The width of the labels of y. A chart in a grid has at least 44 pixels, so that neighbours align. */
+  private ySize(u: uPlot, values: string[] | null): number {
+    u.ctx.save();
+    u.ctx.font = `${11.5 * devicePixelRatio}px ${getComputedStyle(this.host).fontFamily}`;
+    const widest = Math.max(0, ...(values ?? []).map((value) => u.ctx.measureText(value).width / devicePixelRatio));
+    u.ctx.restore();
+    return Math.max(44, Math.ceil(widest) + 12);
+  }
+
+  private drawCurves(): void {
+    const { ctx, bbox } = this.uplot;
+    const { lines, bands, tau, focus } = this.scene;
+    const frame = this.frameOf(bbox.left, bbox.top, bbox.width, bbox.height);
+    const signature = JSON.stringify(frame);
+    const used = new Map<string, Cached>();
+    const path = (key: string, points: Float64Array, make: () => Polyline, closed = false) => {
+      const before = this.paths.get(key);
+      // Only a curve that has new points, or another frame, is laid out anew.
+      const made = before?.points === points && before.frame === signature ? before : { points, frame: signature, path: pathOf(make(), closed) };
+      used.set(key, made);
+      return made.path;
+    };
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    ctx.lineJoin = "round";
+    const dimmed = (key: string) => (focus === null || focus === key ? 1 : 0.25);
+    for (const band of bands) {
+      ctx.globalAlpha = 0.18 * dimmed(band.key);
+      ctx.fillStyle = this.colours.curves[look(band.colour).colour]!;
+      ctx.fill(path(`area ${band.key}`, band.low, () => outline(frame, band.x, band.low, band.high), true));
+      this.stroke(path(`mid ${band.key}`, band.mid, () => polyline(frame, band.x, band.mid, NO_MARKS)), band.colour, 1.6, dimmed(band.key));
+    }
+    const inFront = [...lines].sort((a, b) => Number(a.key === focus) - Number(b.key === focus));
+    for (const line of inFront) {
+      // Where each pixel has its least and its greatest row, a thin line leaves more of them apart.
+      const dense = line.x.length > 2 * bbox.width / devicePixelRatio && !(tau > 0);
+      const wide = line.key === focus && lines.length > 1 ? 2.4 : dense ? 1 : 1.5;
+      const raw = () => path(`raw ${line.key}`, line.y, () => polyline(frame, line.x, line.y, line.marks));
+      if (tau > 0) {
+        this.stroke(raw(), line.colour, 1, 0.28 * dimmed(line.key), false);
+        const y = this.smoothed(line);
+        this.stroke(path(`ema ${line.key}`, y, () => polyline(frame, line.x, y, line.marks)), line.colour, wide, dimmed(line.key));
+      } else {
+        this.stroke(raw(), line.colour, wide, dimmed(line.key));
+      }
+      if (line.x.length === 1 || (line.x.length <= 60 && !this.compact)) this.dots(line, frame, dimmed(line.key));
+      this.marks(line, frame, dimmed(line.key));
+    }
+    ctx.restore();
+    this.paths = used;
+  }
+
+  private stroke(path: Path2D, index: number, width: number, alpha: number, dashed = true): void {
+    const { ctx } = this.uplot;
+    const { colour, dash } = look(index);
+    ctx.globalAlpha = alpha;
+    ctx.strokeStyle = this.colours.curves[colour]!;
+    ctx.lineWidth = width * devicePixelRatio;
+    ctx.setLineDash(dashed ? dash.map((each) => each * devicePixelRatio) : []);
+    ctx.stroke(path);
+    ctx.setLineDash([]);
+  }
+
+  /** The points of a line that has few. */
+  private dots(line: Line, frame: Frame, alpha: number): void {
+    const { ctx } = this.uplot;
+    ctx.globalAlpha = alpha;
+    ctx.fillStyle = this.colours.curves[look(line.colour).colour]!;
+    const points = polyline(frame, line.x, line.y, NO_MARKS);
+    for (let i = 0; i < points.length; i += 2) {
+      ctx.beginPath();
+      ctx.arc(points[i]!, points[i + 1]!, 2.2 * devicePixelRatio, 0, 2 * Math.PI);
+      ctx.fill();
+    }
+  }
+
+  /** NaN as ticks at the lower edge with a gap above, infinities as triangles at the edge where they went. */
+  private marks(line: Line, frame: Frame, alpha: number): void {
+    const { ctx } = this.uplot;
+    const size = 5 * devicePixelRatio;
+    ctx.globalAlpha = alpha;
+    ctx.fillStyle = this.colours.bad;
+    const bottom = frame.top + frame.height;
+    line.marks.x.forEach((each, i) => {
+      const x = pixelX(frame, each);
+      if (!(x >= frame.left - size && x <= frame.left + frame.width + size)) return;
+      const kind = line.marks.kind[i];
+      ctx.beginPath();
+      if (kind === 0) {
+        ctx.rect(x - devicePixelRatio, bottom - 2 * size, 2 * devicePixelRatio, 2 * size);
+      } else {
+        const [tip, base] = kind === 1 ? [frame.top, frame.top + 1.6 * size] : [bottom, bottom - 1.6 * size];
+        ctx.moveTo(x, tip);
+        ctx.lineTo(x - size, base);
+        ctx.lineTo(x + size, base);
+      }
+      ctx.fill();
+    });
+  }
+}
+
+function pathOf(points: Polyline, closed: boolean): Path2D {
+  const path = new Path2D();
+  let pen = false;
+  for (let i = 0; i < points.length; i += 2) {
+    if (Number.isNaN(points[i])) {
+      if (closed) path.closePath();
+      pen = false;
+    } else if (pen) {
+      path.lineTo(points[i]!, points[i + 1]!);
+    } else {
+      path.moveTo(points[i]!, points[i + 1]!);
+      pen = true;
+    }
+  }
+  if (closed && pen) path.closePath();
+  return path;
+}

@@ -1,0 +1,88 @@
+/** Ranges of an axis: zoom, pan, and the range that holds all points. */
+
+import type { Band, Line, Range } from "./types";
+
+/**
+ * A range that is smaller (factor below 1) or larger, with the place `at` (0 to 1 of the range) where it was.
+ *
+ * On a logarithmic axis the place and the factor are those of the logarithm. A range that would become narrower than
+ * doubles can tell apart is returned as it is.
+ */
+export function zoom(range: Range, factor: number, at = 0.5, log = false): Range {
+  const [from, to] = log ? [Math.log(range[0]), Math.log(range[1])] : range;
+  const centre = from + (to - from) * at;
+  const next: Range = [centre + (from - centre) * factor, centre + (to - centre) * factor];
+  const width = next[1] - next[0];
+  if (!(width > 1e-12 * Math.max(Math.abs(next[0]), Math.abs(next[1]))) || !Number.isFinite(width)) return range;
+  return log ? [Math.exp(next[0]), Math.exp(next[1])] : next;
+}
+
+/** A range moved by a share of its width: 0.5 is half a width to the right. */
+export function pan(range: Range, share: number, log = false): Range {
+  const [from, to] = log ? [Math.log(range[0]), Math.log(range[1])] : range;
+  const shift = (to - from) * share;
+  return log ? [Math.exp(from + shift), Math.exp(to + shift)] : [from + shift, to + shift];
+}
+
+/** The value at a place (0 to 1) of the range. */
+export function valueAt(range: Range, place: number, log = false): number {
+  if (!log) return range[0] + (range[1] - range[0]) * place;
+  return Math.exp(Math.log(range[0]) + (Math.log(range[1]) - Math.log(range[0])) * place);
+}
+
+/** The place (0 to 1 inside the range) of a value; NaN if it has none, as 0 on a logarithmic axis. */
+export function placeOf(range: Range, value: number, log = false): number {
+  if (!log) return (value - range[0]) / (range[1] - range[0]);
+  if (!(value > 0)) return NaN;
+  return (Math.log(value) - Math.log(range[0])) / (Math.log(range[1]) - Math.log(range[0]));
+}
+
+/** The smallest and the largest x of the lines and bands, or null if there is no point; above 0 only if `log`. */
+export function wholeX(lines: readonly Line[], bands: readonly Band[], log = false): Range | null {
+  let from = Infinity;
+  let to = -Infinity;
+  for (const { x } of [...lines, ...bands]) {
+    for (let i = 0; i < x.length; i++) {
+      if (log && !(x[i]! > 0)) continue;
+      if (x[i]! < from) from = x[i]!;
+      if (x[i]! > to) to = x[i]!;
+    }
+  }
+  for (const { marks } of lines) {
+    for (const each of marks.x) {
+      if (log && !(each > 0)) continue;
+      if (each < from) from = each;
+      if (each > to) to = each;
+    }
+  }
+  return widened(from, to, log);
+}
+
+/** The range of y of what lies within a range of x, with some room; or null if nothing does. */
+export function wholeY(lines: readonly Line[], bands: readonly Band[], x: Range, log = false): Range | null {
+  let from = Infinity;
+  let to = -Infinity;
+  const take = (xs: Float64Array, ys: Float64Array) => {
+    for (let i = 0; i < xs.length; i++) {
+      const value = ys[i]!;
+      if (xs[i]! < x[0] || xs[i]! > x[1] || !Number.isFinite(value) || (log && value <= 0)) continue;
+      if (value < from) from = value;
+      if (value > to) to = value;
+    }
+  };
+  for (const line of lines) take(line.x, line.y);
+  for (const band of bands) {
+    take(band.x, band.low);
+    take(band.x, band.high);
+  }
+  const range = widened(from, to, log);
+  return range && zoom(range, 1.08, 0.5, log);
+}
+
+function widened(from: number, to: number, log: boolean): Range | null {
+  if (!(from <= to)) return null;
+  if (from < to) return [from, to];
+  if (log) return [from / 2, from * 2];
+  const room = Math.abs(from) * 0.05 || 1;
+  return [from - room, from + room];
+}

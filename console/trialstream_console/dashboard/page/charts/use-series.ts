@@ -1,0 +1,145 @@
+/** The hook that keeps the curves of a chart loaded: whole at first, finer on zoom, growing with the live rows. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { isAbort } from "../api";
+import type { RowsEvent } from "../live";
+import { passing } from "../states";
+import { Growing, type LiveX } from "./growing";
+import { zoom } from "./ranges";
+import { loadSeries, type Answer, type CurveRequest, type Window } from "./series";
+import type { Range } from "./types";
+
+/** A source of live rows: a view has one connection and hands its rows to all charts. */
+export interface RowsSource {
+  subscribe(listener: (event: RowsEvent) => void): () => void;
+}
+
+export interface SeriesOptions {
+  readonly x: Window["x"];
+  readonly view: Range | null;
+  /** Width of the plot, CSS pixels; 0 while it is not known. */
+  readonly width: number;
+  readonly xLog: boolean;
+  readonly attempts?: boolean;
+  /** Rows up to this time only, microseconds. */
+  readonly until?: number | undefined;
+  readonly rows?: RowsSource | undefined;
+  /** The zero of relative time, microseconds. */
+  readonly started: number;
+}
+
+export interface Series {
+  readonly growing: Growing;
+  /** It changes with each change of the curves. */
+  readonly version: number;
+  readonly loading: boolean;
+  readonly error: unknown;
+  reload(): void;
+}
+
+/** The pause after a zoom before its range is asked for, milliseconds: one request for a turn of the wheel. */
+const PAUSE = 120;
+/** The least time between two requests for rows that came since, milliseconds. */
+const CATCH_UP = 1000;
+const AGAIN = 3000;
+
+export function useSeries(curves: readonly CurveRequest[], options: SeriesOptions): Series {
+  const { x, view, xLog, attempts, until, rows, started } = options;
+  const identity = JSON.stringify([curves, x, attempts]);
+  // Widths in hundreds: charts of nearly the same width share a request, and a resize by a few pixels needs none.
+  const width = Math.min(4096, Math.ceil(options.width / 100) * 100);
+  const growing = useRef<{ identity: string; value: Growing }>({ identity, value: new Growing() });
+  if (growing.current.identity !== identity) growing.current = { identity, value: new Growing() };
+  const its = growing.current.value;
+  const [version, setVersion] = useState(0);
+  const [state, setState] = useState<{ loading: boolean; error: unknown }>({ loading: true, error: undefined });
+  const [turn, setTurn] = useState(0);
+  const [wholes, setWholes] = useState(0);
+  const changed = () => setVersion((before) => before + 1);
+  const takeWhole = (answer: Answer) => {
+    its.takeWhole(answer);
+    setWholes((before) => before + 1);
+  };
+  const shared = { x, ...(attempts ? { attempts } : {}), ...(until === undefined ? {} : { until }) };
+
+  const load = (window: Window, signal: AbortSignal, take: (answer: Answer) => void) => {
+    setState((before) => ({ ...before, loading: true }));
+    return loadSeries(curves, window, signal).then(
+      (answer) => {
+        if (signal.aborted) return;
+        take(answer);
+        setState({ loading: false, error: undefined });
+        changed();
+      },
+      (error: unknown) => {
+        if (signal.aborted || isAbort(error)) return;
+        setState({ loading: false, error });
+        if (passing(error)) setTimeout(() => !signal.aborted && setTurn((before) => before + 1), AGAIN);
+      },
+    );
+  };
+
+  useEffect(() => {
+    if (width === 0 || curves.length === 0) return;
+    const control = new AbortController();
+    void load({ ...shared, width }, control.signal, takeWhole);
+    return () => control.abort();
+  }, [identity, until, width, turn]);
+
+  useEffect(() => {
+    if (view === null || width === 0 || its.curves.size === 0 || its.isFine(view)) return;
+    const control = new AbortController();
+    // Half a width more on each side: a short pan, and the average at the left edge, need no request.
+    const wide = zoom(view, 2, 0.5, xLog);
+    const timer = setTimeout(() => {
+      const window = { ...shared, from: wide[0], to: wide[1], width: Math.min(4096, 2 * width) };
+      void load(window, control.signal, (answer) => its.takeFine(answer, wide));
+    }, PAUSE);
+    return () => {
+      clearTimeout(timer);
+      control.abort();
+    };
+  }, [identity, until, width, view?.[0], view?.[1], wholes]);
+
+  useEffect(() => {
+    if (rows === undefined || until !== undefined || width === 0) return;
+    const control = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let last = -Infinity;
+    const byRow = typeof x === "string" && curves.every((each) => each.by === undefined && (each.section ?? "metrics") === "metrics");
+    let all = typeof x !== "string"; // another metric as x pairs the rows of two names, which only the server has together
+    const catchUp = () => {
+      if (timer !== undefined) return;
+      timer = setTimeout(() => {
+        timer = undefined;
+        last = performance.now();
+        const whole = all;
+        all = typeof x !== "string";
+        void loadSeries(curves, { ...shared, width, ...(whole ? {} : { since: { ...its.rowsSeen } }) }, control.signal).then(
+          (answer) => {
+            if (control.signal.aborted) return;
+            if (!whole) its.takeLater(answer);
+            else takeWhole(answer);
+            changed();
+          },
+          () => undefined, // The next rows ask again; the connection's state is shown by the header.
+        );
+      }, Math.max(0, last + CATCH_UP - performance.now()));
+    };
+    const unsubscribe = rows.subscribe((event) => {
+      const mine = curves.some((each) => each.trial === event.trial);
+      if (!mine || its.rowsSeen[event.trial] === undefined) return;
+      const outcome = byRow ? its.takeRows(event, x as LiveX, started) : "behind";
+      if (outcome === "grown") changed();
+      if (outcome === "superseded") all = true;
+      if ((outcome === "behind" || outcome === "superseded") && event.rows_seen > its.rowsSeen[event.trial]!) catchUp();
+    });
+    return () => {
+      unsubscribe();
+      clearTimeout(timer);
+      control.abort();
+    };
+  }, [identity, rows, until, width, started]);
+
+  return { growing: its, version, loading: state.loading, error: state.error, reload: () => setTurn((before) => before + 1) };
+}

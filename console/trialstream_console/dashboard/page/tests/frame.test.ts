@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { outline, polyline, type Frame } from "../charts/frame";
+import { pan, placeOf, valueAt, wholeY, zoom } from "../charts/ranges";
+import { svgOf, escaped, type Figure } from "../charts/svg";
+import { NO_POINTS } from "../charts/points";
+import { NO_MARKS, type Line } from "../charts/types";
+
+const f = (...values: number[]) => Float64Array.from(values);
+const frame: Frame = { left: 0, top: 0, width: 100, height: 100, x: [0, 100], y: [0, 100], xLog: false, yLog: false };
+
+test("points become pixels, y upwards", () => {
+  assert.deepEqual([...polyline(frame, f(0, 50, 100), f(0, 25, 100), NO_MARKS)], [0, 100, 50, 75, 100, 0]);
+});
+
+test("a million points become at most four a half pixel, and a spike of one row stays", () => {
+  const x = Float64Array.from({ length: 1_000_000 }, (_, i) => i / 10_000);
+  const y = new Float64Array(1_000_000).fill(10);
+  y[654_321] = 99;
+  const points = polyline(frame, x, y, NO_MARKS);
+  assert.ok(points.length <= 2 * 4 * 201);
+  assert.ok(Math.abs(Math.min(...points.filter((_, i) => i % 2 === 1)) - 1) < 1e-9);
+});
+
+test("a line is interrupted at a mark, and where a logarithmic axis has no place", () => {
+  const gaps = { x: f(25), kind: f(0) };
+  assert.deepEqual([...polyline(frame, f(0, 20, 30), f(0, 0, 0), gaps)], [0, 100, 20, 100, NaN, NaN, 30, 100]);
+  const log: Frame = { ...frame, y: [1, 100], yLog: true };
+  assert.deepEqual([...polyline(log, f(0, 10, 20), f(1, 0, 100), NO_MARKS)], [0, 100, NaN, NaN, 20, 0]);
+});
+
+test("a band is one closed outline for each of its parts", () => {
+  const points = outline(frame, f(0, 1, 2, 3), f(0, NaN, 0, 0), f(10, NaN, 10, 10));
+  assert.equal([...points].filter(Number.isNaN).length, 2);
+});
+
+test("zoom keeps the place under the pointer, on both scales", () => {
+  assert.deepEqual(zoom([0, 100], 0.5, 0.25), [12.5, 62.5]);
+  const [from, to] = zoom([1, 10_000], 0.5, 0.5, true);
+  assert.ok(Math.abs(from - 10) < 1e-9 && Math.abs(to - 1000) < 1e-9);
+  assert.deepEqual(zoom([5, 5 + 1e-12], 0.1), [5, 5 + 1e-12]);
+  assert.deepEqual(pan([0, 10], 0.5), [5, 15]);
+  assert.ok(Math.abs(placeOf([1, 100], valueAt([1, 100], 0.3, true), true) - 0.3) < 1e-12);
+});
+
+test("the range of y leaves out what is not in view and what is not finite", () => {
+  const line: Line = { ...NO_POINTS, x: f(0, 1, 2, 3), y: f(1, NaN, 3, 1000), key: "a", label: "a", colour: 0, textSteps: false };
+  const [low, high] = wholeY([line], [], [0, 2])!;
+  assert.ok(low < 1 && low > 0.8 && high > 3 && high < 3.2);
+  assert.equal(wholeY([line], [], [10, 20]), null);
+});
+
+test("an SVG file has the curves, and hostile names as text", () => {
+  const line: Line = { ...NO_POINTS, x: f(0, 1), y: f(0, 1), key: "a", label: "<script>alert(1)</script>\u0000", colour: 9, textSteps: false };
+  const figure: Figure = { title: "a & b", xLabel: "step", xKind: "step", lines: [line], bands: [], x: [0, 1], y: [0, 1], xLog: false, yLog: false, tau: 0 };
+  const ink = { paper: "#fff", ink: "#000", muted: "#555", grid: "#ddd", curves: Array<string>(8).fill("#0072b2") };
+  const text = svgOf(figure, ink);
+  assert.ok(!text.includes("<script"));
+  assert.ok(!text.includes("\u0000"));
+  assert.ok(text.includes("a &#38; b") && text.includes("stroke-dasharray"));
+  assert.equal(escaped(`"<'>&`), "&#34;&#60;&#39;&#62;&#38;");
+});
