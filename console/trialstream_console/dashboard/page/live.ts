@@ -63,7 +63,7 @@ function close(): void {
 function open(): void {
   close();
   const { project, group, trial, curves } = interest;
-  const address = link("/api/v1/live", { project, group, trial, curves: curves?.join(","), since: cursor });
+  const address = link("/api/v1/live", { project, group, trial, curves, since: cursor });
   const opened = new EventSource(address);
   source = opened;
   opened.onopen = () => {

@@ -17,7 +17,7 @@ function rows(from: number, steps: (number | null)[], values: number[], more = f
 }
 
 function shown(growing: Growing): [number[], number[]] {
-  const { x, y } = growing.points(growing.curves.get(keyOf({ trial: "t", name: "loss" }))!);
+  const { x, y } = growing.points(growing.curves.get(keyOf({ trial: "t", name: "loss" }))!, null);
   return [[...x], [...y]];
 }
 
