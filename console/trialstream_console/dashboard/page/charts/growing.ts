@@ -57,6 +57,10 @@ export class Growing {
     for (const loaded of answer.curves) {
       const { x, y, marks } = loaded.points;
       const key = keyOf(loaded);
+      if (answer.reset.includes(loaded.trial)) {
+        this.curves.set(key, { loaded, whole: loaded.points, fine: null, joined: null });
+        continue;
+      }
       if (!this.curves.has(key)) this.curves.set(key, { loaded, whole: NO_POINTS, fine: null, joined: null });
       this.append(key, [...x, ...marks.x], [...y, ...Array.from(marks.kind, (kind) => [NaN, Infinity, -Infinity][kind]!)]);
     }
