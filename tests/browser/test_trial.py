@@ -324,7 +324,7 @@ def test_each_tab_fits_a_phone_in_the_dark(open_page: Callable[..., Page], kinds
 def test_a_trial_that_is_not_there(open_page: Callable[..., Page]):
     """The page says so."""
     page = open_page("/trials/0123456789abcdef0123456789abcdef")
-    expect(page.get_by_role("alert")).to_contain_text("Not found")
+    expect(page.get_by_role("main").get_by_role("alert")).to_contain_text("Not found")
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,9 @@ def test_a_tab_whose_server_is_away_says_so_and_recovers(
     page = open_page("/")
     page.route(re.compile(f"/{endpoint}"), lambda route: route.fulfill(**answer))
     page.goto(path_of(kinds, tab=tab))
-    expect(page.get_by_role("alert").filter(has_text=text)).to_be_visible()
+    alert = page.get_by_role("main").get_by_role("alert")
+    expect(alert).to_contain_text(text)
     expect(page.get_by_role("heading", level=1)).to_have_text("kinds <b>")
     page.unroute(re.compile(f"/{endpoint}"))
     page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(alert).to_have_count(0)

@@ -79,14 +79,14 @@ function Writers({ trial }: { trial: TrialDetail }) {
   return (
     <>
       {trial.lost_events > 0 && <p class="notice">{trial.lost_events} events were lost between these writers and the log: gaps in their numbers.</p>}
-      <table class="plain">
+      <div class="scroll"><table class="plain">
         <thead><tr><th scope="col">Writer</th><th scope="col" class="number">Events</th></tr></thead>
         <tbody>
           {trial.writers.slice(0, 500).map((each) => (
             <tr key={each.writer}><th scope="row"><code title={each.writer}>{cut(each.writer, 36)}</code></th><td class="number"><Num value={each.events} /></td></tr>
           ))}
         </tbody>
-      </table>
+      </table></div>
       <p class="muted">{trial.lost_events === 0 ? "No event was lost. " : ""}Running time: <Duration seconds={trial.started !== null && trial.last_seen !== null ? (trial.last_seen - trial.started) / 1e6 : null} /></p>
     </>
   );

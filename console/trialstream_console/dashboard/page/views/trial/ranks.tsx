@@ -47,8 +47,8 @@ export function RanksTab({ trial, rows }: TabProps) {
 type State = "lost" | "failed" | "ended" | "running";
 
 function stateOf(each: Participant, trial: TrialDetail): State {
-  if (each.error || /fail|error|lost/i.test(each.status)) return "failed";
-  if (/end|left|done|finish/i.test(each.status)) return "ended";
+  if (each.error || /fail|error|exception|interrupt|lost/i.test(each.status)) return "failed";
+  if (/complet|end|left|done|finish|terminat/i.test(each.status)) return "ended";
   const latest = trial.last_seen ?? 0;
   return each.last_seen !== null && (trial.status.lost || latest - each.last_seen > SILENT * 1e6) ? "lost" : "running";
 }
