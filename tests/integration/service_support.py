@@ -240,15 +240,16 @@ async def caught_up(config: Config, seconds: float = 40.0) -> None:
         await until(met, seconds)
 
 
+def folded(config: Config) -> int:
+    """Count the folded events."""
+    return sum(checkpoints(config).values())
+
+
 async def folds_on(config: Config, events: int) -> None:
     """Wait until a number of further events is folded."""
+    wanted = folded(config) + events
     with MongoClient(config.mongo) as client:
-
-        def folded() -> int:
-            return sum(_checkpoints(client, config).values())
-
-        before = folded()
-        await until(lambda: folded() >= before + events)
+        await until(lambda: sum(_checkpoints(client, config).values()) >= wanted)
 
 
 def snapshot(config: Config, projection: str | None = None) -> dict[str, dict[str, bytes]]:
