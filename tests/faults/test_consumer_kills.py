@@ -15,7 +15,7 @@ from writers import load
 async def test_a_consumer_killed_at_any_step_leaves_a_whole_batch_or_nothing_of_it(config, consumer, tmp_path):
     """At any moment the checkpoint is neither ahead of the documents nor behind them; the successor loses nothing."""
     service = consumer(config)
-    async with load(config, writers=2, pause=0.02, claims=40) as running, watched(config) as views:
+    async with load(config, writers=2, pause=0.05, claims=40) as running, watched(config) as views:
         await run_sync(service.stop)
         for point in POINTS:
             dying = DyingConsumer(tmp_path, config, point, passes=2)

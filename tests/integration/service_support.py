@@ -206,7 +206,11 @@ def place(config: Config, end: str = "") -> Namespace:
 def live(config: Config) -> Namespace:
     """Return the place of the live projection."""
     with MongoClient(config.mongo) as client:
-        pointer = client[config.database].projection.find_one({"_id": "live"})
+        return _live(client, config)
+
+
+def _live(client: MongoClient, config: Config) -> Namespace:
+    pointer = client[config.database].projection.find_one({"_id": "live"})
     return Namespace.parse(pointer["database"]) if pointer else place(config)
 
 
@@ -229,22 +233,28 @@ def projections(config: Config) -> set[Namespace]:
 
 def checkpoints(config: Config) -> dict[str, int]:
     """Return, by partition, the offset up to which it is folded."""
-    namespace = live(config)
     with MongoClient(config.mongo) as client:
-        found = collections(client, namespace)["checkpoints"].find({"offset": {"$exists": True}})
-        return {each["_id"]: each["offset"] for each in found}
+        return _checkpoints(client, config)
 
 
+def _checkpoints(client: MongoClient, config: Config) -> dict[str, int]:
+    found = collections(client, _live(client, config))["checkpoints"].find({"offset": {"$exists": True}})
+    return {each["_id"]: each["offset"] for each in found}
+
+
+# A wait uses one client: to make one takes ten times the processor time of its queries, and slows the consumer down.
 async def caught_up(config: Config, seconds: float = 40.0) -> None:
     """Wait until every record of the log is folded."""
     ends = await ends_of(config, config.trials_topic, config.registry_topic)
     wanted = {f"{each.topic}/{each.partition}": end for each, end in ends.items()}
 
-    def met() -> bool:
-        reached = checkpoints(config)
-        return all(reached.get(each, -1) >= end for each, end in wanted.items())
+    with MongoClient(config.mongo) as client:
 
-    await until(met, seconds)
+        def met() -> bool:
+            reached = _checkpoints(client, config)
+            return all(reached.get(each, -1) >= end for each, end in wanted.items())
+
+        await until(met, seconds)
 
 
 def folded(config: Config) -> int:
@@ -254,8 +264,9 @@ def folded(config: Config) -> int:
 
 async def folds_on(config: Config, events: int) -> None:
     """Wait until a number of further events is folded."""
-    before = folded(config)
-    await until(lambda: folded(config) >= before + events)
+    wanted = folded(config) + events
+    with MongoClient(config.mongo) as client:
+        await until(lambda: sum(_checkpoints(client, config).values()) >= wanted)
 
 
 def snapshot(config: Config, projection: Namespace | None = None) -> dict[str, dict[str, bytes]]:

@@ -73,7 +73,7 @@ async def test_kafka_over_tls_and_with_sasl(servers):
         [(servers.kafka_tls, tls), (servers.kafka_sasl, {**SASL, "kafka_sasl_password": PASSWORD})]
     ):
         mongo = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"
-        protocol = ts.connect(kafka=kafka, mongo=mongo, prefix=f"right{number}", timeout=5, **settings)
+        protocol = ts.connect(kafka=kafka, mongo=mongo, prefix=f"right{number}", timeout=3, **settings)
         async with protocol:
             with pytest.warns(RuntimeWarning, match="127.0.0.1:1: connection: refused"):  # MongoDB, for the revision
                 await protocol.new_trial(ts.Trial(name="a"), auto_increment=True)

@@ -157,7 +157,7 @@ async def test_a_consumer_under_load_stops_on_sigterm(config, consumer):
 @pytest.mark.parametrize(
     ("busy", "how"),
     [
-        pytest.param(True, "killed", id="killed under load"),
+        pytest.param(True, "killed", id="killed under load", marks=pytest.mark.slow),
         pytest.param(True, "paused", id="paused under load"),
         pytest.param(False, "paused", id="paused, idle"),
     ],

@@ -141,11 +141,11 @@ async def test_a_schema_that_another_one_has_replaced_is_published_again(config)
         pytest.param(b"garbage", "expected LogCreated, the identity of the log, got not in Avro", id="garbage"),
         pytest.param(
             encode(LogCreated(time=1, log="forged", partitions=7)), "has 4 partitions and was created with 7",
-            id="7 partitions",
+            id="7 partitions", marks=pytest.mark.slow,
         ),
         pytest.param(
             encode(LogCreated(time=1, log="x" * 100, partitions=4)), "LogCreated with an id of 100 characters",
-            id="a long id",
+            id="a long id", marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip

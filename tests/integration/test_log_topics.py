@@ -164,7 +164,7 @@ async def test_topics_that_are_recreated_while_a_consumer_is_paused_are_refused(
     assert "recreated" in await ended(service)
 
 
-@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+@pytest.mark.parametrize("paused", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["running", "paused"])
 async def test_a_trials_topic_that_is_recreated_alone_is_refused(config, consumer, paused):
     """The identity of the log is the same, but the folded records are missing: the message names the offsets."""
     service, partition, end = await fold_on(config, consumer)

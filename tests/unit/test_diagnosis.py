@@ -23,10 +23,10 @@ def silent():
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-async def kafka_error(kafka, **settings):
+async def kafka_error(kafka, timeout=8, **settings):
     """Return the error of connecting to Kafka."""
     with pytest.raises(ts.KafkaUnavailable) as raised:
-        await ts.connect(kafka=kafka, spool="off", timeout=8, **settings).__aenter__()
+        await ts.connect(kafka=kafka, spool="off", timeout=timeout, **settings).__aenter__()
     return str(raised.value)
 
 
@@ -60,7 +60,7 @@ async def test_each_server_of_kafka_is_named_with_the_step_that_failed():
 async def test_a_silent_port_instead_of_kafka(protocol, step):
     """The connection was accepted, which the error says."""
     with silent() as address:
-        assert f"{address}: {step}: " in await kafka_error(address, kafka_security_protocol=protocol)
+        assert f"{address}: {step}: " in await kafka_error(address, kafka_security_protocol=protocol, timeout=3)
 
 
 async def test_each_server_of_mongodb_is_named_with_the_step_that_failed():

@@ -175,7 +175,13 @@ def decode(data):
         return error
 
 
-@pytest.mark.parametrize("name", WORST)
+# An event that "texts and nested dicts" has as a part: its memory takes five seconds to trace.
+PART = "dicts in dicts up to the budget"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each == PART else each for each in WORST]
+)
 def test_memory_of_an_event(name):
     """Decoding an event, or refusing it, takes 64 MiB at most beside its bytes; an error does not quote the event."""
     data = worst(name)

@@ -327,6 +327,7 @@ def test_values_of_the_first_call_for_a_trial(device, tmp_path):
         known = protocol.new_trial(ts.Trial(name="t"))
     with trialstream.sync.connect(offline=True, spool_dir=str(tmp_path)) as protocol:
         protocol.log_trial_metrics(known, step=1, loss=metric)
+        device.perform()
     with trialstream.sync.connect(offline=True, spool_dir=str(tmp_path)) as protocol:
         protocol.log_trial_metadata(known, loss=metadata)
         device.perform()

@@ -142,8 +142,8 @@ class MongoReader(Reader):
         """See `Reader.count`."""
         filter_ = find(query, TRIAL_FIELDS).filter
 
-        async def read_from(database: Database) -> int:
-            found: int = await database.trials.count_documents(filter_, maxTimeMS=self._live.max_time_ms)
+        async def read_from(collections: Collections) -> int:
+            found: int = await collections["trials"].count_documents(filter_, maxTimeMS=self._live.max_time_ms)
             return found
 
         return lambda: self._live.read(read_from)
