@@ -259,9 +259,10 @@ def read_shape(subject: Subject, data: bytes, at: int) -> Shape:
     known = _shapes.get(data[at:end])
     if known is None:
         known = Shape(data[at:end], AggregatorSpec(kind, argument), tuple(names))
+        before = len(_shapes)
         if not _shapes.keep(known.bytes, known, len(known.bytes) + texts_bytes([kind, *names])):
             return known
-        if len(_shapes) == 1:  # it was emptied
+        if len(_shapes) <= before:  # it was emptied
             _subjects.clear()
     subject.shape = known
     return known
