@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from raw_batches import send_batch, zstd_bomb
 from service_load import connected
 from service_support import admin, cli, records_of, send
+from test_kafka_transactions import Place, transactions
 from trialstream.event_log.topics import partition_of
 
 
@@ -134,6 +135,27 @@ async def test_hostile_records_end_no_stream(config):
         uid = found[0].trial
         ours, _ = await read(config, trial=uid, rows="one")
         assert [each.event.values for each in ours[1:]] == [{"loss": 0.0}, {"loss": 1.0}]
+
+
+async def test_transactions_of_other_programs(config):
+    """Events come once they are committed, also those that were open when the stream began; aborted ones never."""
+    async with logging(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        await protocol.commit()
+        [created], _ = await read(config)
+        place = Place(config, dataclasses.replace(trial, request=None), created.partition)
+        async with transactions(config) as producer:
+            await place.transact(producer, 1, abort=True, a=1)
+            await producer.begin_transaction()
+            await place.send(producer, 2, b=2)
+            with pytest.raises(ts.KafkaUnavailable, match="a transaction of another program is open"):
+                await read(config, timeout=0.3)
+            async with ts.stream(config=config, since=ts.NOW) as stream:
+                await producer.commit_transaction()
+                with anyio.fail_after(20):
+                    item = await anext(stream)
+        assert item.event.values == {"b": 2}
+        assert ([each.kind for each in (await read(config))[0]], stream.skipped) == (["TrialCreated", "TagsAdded"], 0)
 
 
 async def test_a_stream_in_plain_code(config):

@@ -272,7 +272,7 @@ class Merging:
     async def _end(self) -> None:
         """End partitions at their present ends, once the time at which the stream ends is over."""
         try:
-            ends = {**await self._source.ends()} | {**await self._source.offsets_at(self._until or 0)}
+            ends = {**await self._source.ends(settled=True)} | {**await self._source.offsets_at(self._until or 0)}
         except KafkaUnavailable as error:
             await self._wait(error)
             return

@@ -111,7 +111,7 @@ class Stream:
         registry = Route(self._source.registry_topic, 0)
         trials = [Route(topic, number) for number in range(count)]
         await self._source.begin([registry, *trials])
-        ends = await self._source.ends()
+        ends = await self._source.ends(settled=not self._follow)
         self._start = await self._places(self._since, ends, "since")
         last = ends if not self._follow or self._until is Bound.NOW else {}
         stops: dict[Route, tuple[int, int]] = {route: (offset, 0) for route, offset in last.items()}
