@@ -6,7 +6,11 @@ import asyncio
 import collections
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 
 import anyio
@@ -19,6 +23,7 @@ from service_load import connected
 from service_support import admin, cli, records_of, send
 from test_kafka_transactions import Place, transactions
 from trialstream.event_log.topics import partition_of
+from trialstream_console.local.consumer import environment
 
 
 def logging(config):
@@ -76,12 +81,24 @@ async def test_a_log_of_every_kind_of_event(folded):
     after, _ = await read(config, since=time.isoformat())
     assert places([*before, *after]) == places(found)
 
-    position = found[0].timestamp
     lines = cli(config, "tail", "--since", "begin", "--json").stdout.splitlines()
     assert sorted(json.loads(each)["offset"] for each in lines) == sorted(each.offset for each in found)
     last = cli(config, "tail", "-n", "3", "--until", json.loads(lines[-1])["position"])
     assert [each.split("  ")[2] for each in last.stdout.splitlines()] == [each.kind for each in found[-3:]]
     assert "left out 3 records" in last.stderr
+    await run_sync(interrupted_tail, config, found[-1].kind)
+
+
+def interrupted_tail(config, kind):
+    """Follow the log by the command, and end it by Ctrl-C once it has shown the last event."""
+    command = [sys.executable, "-m", "trialstream_console.cli", "tail", "-f", "-n", "1"]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert kind in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert (running.returncode, "Traceback" in errors) == (128 + signal.SIGINT, False)
 
 
 async def test_a_stream_follows_across_a_restart_of_the_broker(config, stack):
