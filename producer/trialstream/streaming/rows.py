@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
-from trialstream_schemas.model.columns import extremes
+from trialstream_schemas.model.columns import extremes, is_long
 from trialstream_schemas.model.times import check_micros, from_micros
 from trialstream_schemas.wire.events import MetricsLogged
 from trialstream_schemas.wire.rows import RowRun
 
 from trialstream.protocol import Step
 
-__all__ = ["Row", "Rows", "Steps", "has_times", "rows_at", "rows_of"]
+__all__ = ["Row", "Rows", "Steps", "has_times", "rows_at", "rows_of", "timely"]
 
 Steps: TypeAlias = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.object_]
 """Steps of rows: int64 or float64; object if they are text, or None where rows have no step."""
@@ -152,8 +152,13 @@ class Rows:
         )
 
 
-def rows_of(event: MetricsLogged) -> Rows | None:
-    """Return the rows of a frame; None if it is inconsistent, which the fold refuses."""
+def rows_of(event: MetricsLogged, *, checked: bool = False) -> Rows | None:
+    """Return the rows of a frame; None if it is inconsistent, which the fold refuses.
+
+    Args:
+        event: The frame.
+        checked: Whether its times are known to be those of a calendar: see `timely`.
+    """
     times, names, columns = event.times, event.names, event.columns
     steps = event.steps or event.float_steps or event.text_steps
     count = len(times)
@@ -164,9 +169,29 @@ def rows_of(event: MetricsLogged) -> Rows | None:
         and len(steps) in (0, count)
         and bool(event.steps) + bool(event.float_steps) + bool(event.text_steps) <= 1
     )
-    if not is_consistent or not _are_times(times, event.time):
+    if not is_consistent or not (checked or _are_times(times, event.time)):
         return None
     return Rows(event.writer, event.aggregator, names, steps, times, columns, event.time)
+
+
+def timely(events: Iterable[object]) -> set[int]:
+    """Return the `id` of long frames whose times are those of a calendar: frames of one length are looked at together.
+
+    Args:
+        events: Events of any type.
+    """
+    alike: dict[int, list[MetricsLogged]] = {}
+    for event in events:
+        if type(event) is MetricsLogged and is_long(event.times):
+            alike.setdefault(len(event.times), []).append(event)
+    found: set[int] = set()
+    for count, frames in alike.items():
+        table = np.frombuffer(b"".join([each.times for each in frames]), np.int64).reshape(-1, count)  # type: ignore[misc]
+        low, high = table.min(axis=1).tolist(), table.max(axis=1).tolist()
+        for event, least, most in zip(frames, low, high, strict=True):
+            if _is_time(event.time + least) and _is_time(event.time + most):
+                found.add(id(event))
+    return found
 
 
 def rows_at(run: RowRun, row: int) -> Rows:
@@ -180,9 +205,12 @@ def has_times(run: RowRun) -> bool:
 
 
 def _are_times(times: Sequence[int], base: int) -> bool:
+    return all([_is_time(base + each) for each in extremes(times)])
+
+
+def _is_time(micros: int) -> bool:
     try:
-        for each in extremes(times):
-            check_micros(base + each)
+        check_micros(micros)
     except TrialStreamError:
         return False
     return True

@@ -23,7 +23,7 @@ from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.decisions import Left, RegistryDecisions, TrialDecisions, TrialState, attach
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.rows import has_times, rows_at, rows_of
+from trialstream.streaming.rows import has_times, rows_at, rows_of, timely
 from trialstream.streaming.source import LogRecord
 
 __all__ = ["RegistryScan", "Scan", "Taken", "TrialScan", "decoded"]
@@ -214,7 +214,8 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
     Returns:
         For each event what the stream returns, or why it cannot be decoded.
     """
-    bodies = iter(schemas.decode_all([record.value or b"" for record, *_, event in taken if event is None]))
+    all_ = schemas.decode_all([record.value or b"" for record, *_, event in taken if event is None])
+    bodies, checked = iter(all_), timely(all_)
     found: list[LogEvent | SchemaError] = []
     at = 0
     good: dict[int, bool] = {}  # by `id` of the run
@@ -229,7 +230,7 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
                     good[id(body)] = has_times(body)
                 event = rows_at(body, bisect_left(body.positions, at)) if good[id(body)] else None
             elif type(body) is MetricsLogged:
-                event = rows_of(body)
+                event = rows_of(body, checked=id(body) in checked)
             elif isinstance(body, SubjectEvent):
                 event = None if envelope_fault(body) else body
             else:
