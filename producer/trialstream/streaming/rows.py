@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
-from trialstream_schemas.model.columns import extremes, is_long
+from trialstream_schemas.model.columns import extremes
 from trialstream_schemas.model.times import check_micros, from_micros
+from trialstream_schemas.wire.codec import HEADER_BYTES
 from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.frames import decode_frame
+from trialstream_schemas.wire.long_frames import LongFrame
 from trialstream_schemas.wire.rows import RowRun
 
 from trialstream.protocol import Step
 
-__all__ = ["Row", "Rows", "Steps", "has_times", "rows_at", "rows_of", "timely"]
+__all__ = ["Row", "Rows", "Steps", "has_times", "rows_at", "rows_of"]
 
 Steps: TypeAlias = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.object_]
 """Steps of rows: int64 or float64; object if they are text, or None where rows have no step."""
@@ -48,7 +51,7 @@ class Rows:
         names: Names of the metrics.
     """
 
-    __slots__ = ("_base", "_columns", "_start", "_steps", "_stop", "_times", "aggregator", "names", "writer")
+    __slots__ = ("_base", "_columns", "_data", "_start", "_steps", "_stop", "_times", "aggregator", "names", "writer")
 
     def __init__(
         self,
@@ -79,6 +82,8 @@ class Rows:
         self.writer = writer
         self.aggregator = aggregator
         self.names = names
+        # The frame, if it is not decoded yet: it is, when its values are first asked for.
+        self._data = b""
         self._steps = steps
         self._times = times
         self._columns = columns
@@ -92,9 +97,31 @@ class Rows:
     def __repr__(self) -> str:
         return f"Rows({len(self)} of {', '.join(self.names)})"
 
+    @classmethod
+    def of(cls, frame: LongFrame, data: bytes) -> Rows:
+        """Make the rows of a frame that is checked and not decoded.
+
+        Args:
+            frame: The frame.
+            data: Its record.
+
+        Returns:
+            The rows.
+        """
+        rows = cls(frame.writer, frame.aggregator, frame.names, (), (), (), stop=frame.rows)
+        rows._data = data
+        return rows
+
+    def _decode(self) -> None:
+        if self._data:
+            event, _ = decode_frame(self._data, HEADER_BYTES)
+            self._steps = event.steps or event.float_steps or event.text_steps
+            self._times, self._columns, self._base, self._data = event.times, event.columns, event.time, b""
+
     @property
     def steps(self) -> Steps:
         """Step of each row."""
+        self._decode()
         if not self._steps:
             return np.full(len(self), None, np.object_)
         part = self._steps[self._start : self._stop]
@@ -107,12 +134,14 @@ class Rows:
     @property
     def times(self) -> NDArray[np.datetime64]:
         """When each row was logged, by the writer's clock: datetime64[us] in UTC."""
+        self._decode()
         micros = np.asarray(self._times[self._start : self._stop], np.int64) + self._base
         return micros.astype("datetime64[us]")
 
     @property
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Name of the metric → value of each row; NaN and ±inf as they were logged."""
+        self._decode()
         columns = [np.asarray(column[self._start : self._stop], np.float64) for column in self._columns]
         return dict(zip(self.names, columns, strict=True))
 
@@ -122,6 +151,7 @@ class Rows:
         Returns:
             An iterator over the rows.
         """
+        self._decode()
         return map(self._row, range(self._start, self._stop))
 
     def _row(self, i: int) -> Row:
@@ -139,6 +169,7 @@ class Rows:
         Returns:
             These rows.
         """
+        self._decode()
         return Rows(
             self.writer,
             self.aggregator,
@@ -152,13 +183,8 @@ class Rows:
         )
 
 
-def rows_of(event: MetricsLogged, *, checked: bool = False) -> Rows | None:
-    """Return the rows of a frame; None if it is inconsistent, which the fold refuses.
-
-    Args:
-        event: The frame.
-        checked: Whether its times are known to be those of a calendar: see `timely`.
-    """
+def rows_of(event: MetricsLogged) -> Rows | None:
+    """Return the rows of a frame; None if it is inconsistent, which the fold refuses."""
     times, names, columns = event.times, event.names, event.columns
     steps = event.steps or event.float_steps or event.text_steps
     count = len(times)
@@ -169,29 +195,9 @@ def rows_of(event: MetricsLogged, *, checked: bool = False) -> Rows | None:
         and len(steps) in (0, count)
         and bool(event.steps) + bool(event.float_steps) + bool(event.text_steps) <= 1
     )
-    if not is_consistent or not (checked or _are_times(times, event.time)):
+    if not is_consistent or not _are_times(times, event.time):
         return None
     return Rows(event.writer, event.aggregator, names, steps, times, columns, event.time)
-
-
-def timely(events: Iterable[object]) -> set[int]:
-    """Return the `id` of long frames whose times are those of a calendar: frames of one length are looked at together.
-
-    Args:
-        events: Events of any type.
-    """
-    alike: dict[int, list[MetricsLogged]] = {}
-    for event in events:
-        if type(event) is MetricsLogged and is_long(event.times):
-            alike.setdefault(len(event.times), []).append(event)
-    found: set[int] = set()
-    for count, frames in alike.items():
-        table = np.frombuffer(b"".join([each.times for each in frames]), np.int64).reshape(-1, count)  # type: ignore[misc]
-        low, high = table.min(axis=1).tolist(), table.max(axis=1).tolist()
-        for event, least, most in zip(frames, low, high, strict=True):
-            if _is_time(event.time + least) and _is_time(event.time + most):
-                found.add(id(event))
-    return found
 
 
 def rows_at(run: RowRun, row: int) -> Rows:

@@ -12,21 +12,25 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from trialstream_schemas.errors import SchemaError
-from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC, SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event, MetricsLogged, SubjectEvent, TrialAttached, TrialCreated, TrialEvent
 from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, read_head
+from trialstream_schemas.wire.long_frames import check_long_frame
 from trialstream_schemas.wire.rows import RowRun
+from trialstream_schemas.wire.schemas import FINGERPRINTS
 
 from trialstream.event_log.notes import Note
 from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.decisions import Left, RegistryDecisions, TrialDecisions, TrialState, attach
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.rows import has_times, rows_at, rows_of, timely
+from trialstream.streaming.rows import Rows, has_times, rows_at, rows_of
 from trialstream.streaming.source import LogRecord
 
 __all__ = ["RegistryScan", "Scan", "Taken", "TrialScan", "decoded"]
+
+_FRAME_PREFIX = MAGIC + FINGERPRINTS[MetricsLogged]
 
 
 Taken: TypeAlias = tuple[LogRecord, str | None, str | None, str | None, SubjectEvent | None]
@@ -214,15 +218,19 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
     Returns:
         For each event what the stream returns, or why it cannot be decoded.
     """
-    all_ = schemas.decode_all([record.value or b"" for record, *_, event in taken if event is None])
-    bodies, checked = iter(all_), timely(all_)
+    values = [record.value or b"" for record, *_ in taken]
+    lazy = [check_long_frame(value, HEADER_BYTES) if value.startswith(_FRAME_PREFIX) else None for value in values]
+    rest = [value for value, each, frame in zip(values, taken, lazy, strict=True) if each[-1] is None and frame is None]
+    bodies = iter(schemas.decode_all(rest))
     found: list[LogEvent | SchemaError] = []
     at = 0
     good: dict[int, bool] = {}  # by `id` of the run
     event: StreamEvent | SchemaError | None
-    for record, trial, project, group, known in taken:
+    for (record, trial, project, group, known), value, frame in zip(taken, values, lazy, strict=True):
         if known is not None:
             event = known
+        elif frame is not None:
+            event = Rows.of(frame, value)
         else:
             body = next(bodies)
             if type(body) is RowRun:
@@ -230,7 +238,7 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
                     good[id(body)] = has_times(body)
                 event = rows_at(body, bisect_left(body.positions, at)) if good[id(body)] else None
             elif type(body) is MetricsLogged:
-                event = rows_of(body, checked=id(body) in checked)
+                event = rows_of(body)
             elif isinstance(body, SubjectEvent):
                 event = None if envelope_fault(body) else body
             else:
