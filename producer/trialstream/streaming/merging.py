@@ -172,10 +172,6 @@ class Partition:
         """Number of rows of an event that were returned before it was cut."""
         return self._rows if item.offset == self.start else 0
 
-    def after(self, item: LogEvent) -> tuple[int, int]:
-        """Offset of the next event after one was returned, and the number of its rows that were returned."""
-        return (item.offset, self.end_rows) if item.offset == self.end else (item.offset + 1, 0)
-
     def take(self, limit: int | None) -> list[tuple[int, Partition, LogEvent]]:
         """Take the events up to a time; None for all."""
         if limit is None:

@@ -169,8 +169,8 @@ class Stream:
         return self
 
     async def __anext__(self) -> LogEvent:
-        event = await self.next_event()
-        if event is None:
+        event = self.take()
+        if event is None and (event := await self.next_event()) is None:
             raise StopAsyncIteration
         return event
 
@@ -232,7 +232,8 @@ class Stream:
         return bool(self._queue)
 
     def _delivered(self, partition: Partition, item: LogEvent) -> None:
-        partition.delivered = partition.after(item)
+        offset = item.offset
+        partition.delivered = (offset, partition.end_rows) if offset == partition.end else (offset + 1, 0)
         partition.waiting -= 1
 
     @property
