@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.columns import NUMPY_FROM
@@ -23,9 +21,14 @@ __all__ = ["LongFrame", "check_long_frame"]
 
 # Fewer bytes are not a frame of `NUMPY_FROM` rows.
 _LEAST_BYTES = NUMPY_FROM * 10
-# Integers of so many bytes are below 2 ** 41: as microseconds, 25 days.
-_MAX_BYTES = 6
+# The last byte of each integer is marked by 1, all others by 0.
+_LAST = b"1"
+_MARKS = bytes([_LAST[0] if byte < 0x80 else ord("0") for byte in range(256)])
+# An integer of six bytes or less is below 2 ** 41: as microseconds, 25 days.
+_TOO_LONG = b"0" * 6
 _MAX_MICROS = 2**41
+# Steps may contain the bytes that follow them.
+_MAX_TRIES = 8
 _DOUBLE_BYTES = 8
 
 
@@ -90,17 +93,27 @@ def _checked(data: bytes, at: int) -> LongFrame | None:
         or not _are_columns(data, columns_at, names, count, rows)
     ):
         return None
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8, columns_at - at, at) < 0x80)
     steps = rows if has_steps else 0
+    marks = data[at:columns_at].translate(_MARKS)
     # The number of steps, the steps and an end, or one end; two more ends; the number of times, the times and an end.
-    if len(ends) != steps + has_steps + rows + 5 or at + ends[-1] != columns_at - 1 or np.diff(ends).max() > _MAX_BYTES:
+    if marks.count(_LAST) != steps + has_steps + rows + 5 or not marks.endswith(_LAST) or _TOO_LONG in marks:
         return None
-    end = at + int(ends[steps]) + 1 if has_steps else at
-    if data[end : end + 3] != bytes(3) or not data.startswith(count, end + 3) or data[columns_at - 1]:
+    end = _end_of_steps(data, at, marks, steps, bytes(3) + count) if has_steps else at
+    if end < 0 or not data.startswith(bytes(3) + count, end) or data[columns_at - 1]:
         return None
     check_micros(time - _MAX_MICROS)
     check_micros(time + _MAX_MICROS)
     return LongFrame(subject.writer, shape.aggregator, shape.names, rows)
+
+
+def _end_of_steps(data: bytes, at: int, marks: bytes, steps: int, following: bytes) -> int:
+    """Find the offset after the steps by what follows them; -1 if it is not found at once."""
+    end = at
+    for _ in range(_MAX_TRIES):
+        end = data.find(following, end + 1, at + len(marks))
+        if end < 0 or (marks.count(_LAST, 0, end - at) == steps + 1 and marks[end - at - 1] == _LAST[0]):
+            return end
+    return -1
 
 
 def _are_columns(data: bytes, at: int, names: int, count: bytes, rows: int) -> bool:
