@@ -6,7 +6,11 @@ import asyncio
 import collections
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 
 import anyio
@@ -17,7 +21,9 @@ from anyio.to_thread import run_sync
 from raw_batches import send_batch, zstd_bomb
 from service_load import connected
 from service_support import admin, cli, records_of, send
+from test_kafka_transactions import Place, transactions
 from trialstream.event_log.topics import partition_of
+from trialstream_console.local.consumer import environment
 
 
 def logging(config):
@@ -75,12 +81,24 @@ async def test_a_log_of_every_kind_of_event(folded):
     after, _ = await read(config, since=time.isoformat())
     assert places([*before, *after]) == places(found)
 
-    position = found[0].timestamp
     lines = cli(config, "tail", "--since", "begin", "--json").stdout.splitlines()
     assert sorted(json.loads(each)["offset"] for each in lines) == sorted(each.offset for each in found)
     last = cli(config, "tail", "-n", "3", "--until", json.loads(lines[-1])["position"])
     assert [each.split("  ")[2] for each in last.stdout.splitlines()] == [each.kind for each in found[-3:]]
     assert "left out 3 records" in last.stderr
+    await run_sync(interrupted_tail, config, found[-1].kind)
+
+
+def interrupted_tail(config, kind):
+    """Follow the log by the command, and end it by Ctrl-C once it has shown the last event."""
+    command = [sys.executable, "-m", "trialstream_console.cli", "tail", "-f", "-n", "1"]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert kind in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert (running.returncode, "Traceback" in errors) == (128 + signal.SIGINT, False)
 
 
 async def test_a_stream_follows_across_a_restart_of_the_broker(config, stack):
@@ -134,6 +152,27 @@ async def test_hostile_records_end_no_stream(config):
         uid = found[0].trial
         ours, _ = await read(config, trial=uid, rows="one")
         assert [each.event.values for each in ours[1:]] == [{"loss": 0.0}, {"loss": 1.0}]
+
+
+async def test_transactions_of_other_programs(config):
+    """Events come once they are committed, also those that were open when the stream began; aborted ones never."""
+    async with logging(config) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="t"))
+        await protocol.commit()
+        [created], _ = await read(config)
+        place = Place(config, dataclasses.replace(trial, request=None), created.partition)
+        async with transactions(config) as producer:
+            await place.transact(producer, 1, abort=True, a=1)
+            await producer.begin_transaction()
+            await place.send(producer, 2, b=2)
+            with pytest.raises(ts.KafkaUnavailable, match="a transaction of another program is open"):
+                await read(config, timeout=0.3)
+            async with ts.stream(config=config, since=ts.NOW) as stream:
+                await producer.commit_transaction()
+                with anyio.fail_after(20):
+                    item = await anext(stream)
+        assert item.event.values == {"b": 2}
+        assert ([each.kind for each in (await read(config))[0]], stream.skipped) == (["TrialCreated", "TagsAdded"], 0)
 
 
 async def test_a_stream_in_plain_code(config):

@@ -39,7 +39,7 @@ class ListLog:
         """Choose partitions."""
         self._following = dict.fromkeys(routes, 0)
 
-    async def ends(self):
+    async def ends(self, **_):
         """Return the ends."""
         return {route: len(self._records[route]) for route in self._following}
 

@@ -77,7 +77,7 @@ class ArchiveLog:
         """See `LogSource.begin`."""
         self._readers = {route: self._records(route) for route in routes}
 
-    async def ends(self) -> Mapping[Route, int]:
+    async def ends(self, *, settled: bool) -> Mapping[Route, int]:  # noqa: ARG002 (there are no transactions)
         """See `LogSource.ends`."""
 
         def read() -> dict[Route, int]:

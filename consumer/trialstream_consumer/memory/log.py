@@ -59,7 +59,7 @@ class MemoryLog:
         """See `LogSource.begin`."""
         self._following = dict.fromkeys(routes, 0)
 
-    async def ends(self) -> Mapping[Route, int]:
+    async def ends(self, *, settled: bool) -> Mapping[Route, int]:  # noqa: ARG002 (there are no transactions)
         """See `LogSource.ends`."""
         return dict.fromkeys(self._following, 0) | self._store.ends()
 

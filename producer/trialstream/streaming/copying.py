@@ -94,7 +94,7 @@ async def copy_log(
         routes = [Route(source.registry_topic, 0)]
         routes += [Route(source.trials_topic, number) for number in range(identity.partitions)]
         await source.begin(routes)
-        ends = {**await source.ends()}
+        ends = {**await source.ends(settled=True)}
         if until is not None:
             ends |= await source.offsets_at(until)
         await source.refresh()  # after the ends: a schema is published before the first event that is written with it

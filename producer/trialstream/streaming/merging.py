@@ -172,10 +172,6 @@ class Partition:
         """Number of rows of an event that were returned before it was cut."""
         return self._rows if item.offset == self.start else 0
 
-    def after(self, item: LogEvent) -> tuple[int, int]:
-        """Offset of the next event after one was returned, and the number of its rows that were returned."""
-        return (item.offset, self.end_rows) if item.offset == self.end else (item.offset + 1, 0)
-
     def take(self, limit: int | None) -> list[tuple[int, Partition, LogEvent]]:
         """Take the events up to a time; None for all."""
         if limit is None:
@@ -272,7 +268,7 @@ class Merging:
     async def _end(self) -> None:
         """End partitions at their present ends, once the time at which the stream ends is over."""
         try:
-            ends = {**await self._source.ends()} | {**await self._source.offsets_at(self._until or 0)}
+            ends = {**await self._source.ends(settled=True)} | {**await self._source.offsets_at(self._until or 0)}
         except KafkaUnavailable as error:
             await self._wait(error)
             return

@@ -12,7 +12,10 @@ from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.columns import extremes
 from trialstream_schemas.model.times import check_micros, from_micros
+from trialstream_schemas.wire.codec import HEADER_BYTES
 from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.frames import decode_frame
+from trialstream_schemas.wire.long_frames import LongFrame
 from trialstream_schemas.wire.rows import RowRun
 
 from trialstream.protocol import Step
@@ -48,7 +51,7 @@ class Rows:
         names: Names of the metrics.
     """
 
-    __slots__ = ("_base", "_columns", "_start", "_steps", "_stop", "_times", "aggregator", "names", "writer")
+    __slots__ = ("_base", "_columns", "_data", "_start", "_steps", "_stop", "_times", "aggregator", "names", "writer")
 
     def __init__(
         self,
@@ -79,6 +82,8 @@ class Rows:
         self.writer = writer
         self.aggregator = aggregator
         self.names = names
+        # The frame, if it is not decoded yet: it is, when its values are first asked for.
+        self._data = b""
         self._steps = steps
         self._times = times
         self._columns = columns
@@ -92,9 +97,31 @@ class Rows:
     def __repr__(self) -> str:
         return f"Rows({len(self)} of {', '.join(self.names)})"
 
+    @classmethod
+    def of(cls, frame: LongFrame, data: bytes) -> Rows:
+        """Make the rows of a frame that is checked and not decoded.
+
+        Args:
+            frame: The frame.
+            data: Its record.
+
+        Returns:
+            The rows.
+        """
+        rows = cls(frame.writer, frame.aggregator, frame.names, (), (), (), stop=frame.rows)
+        rows._data = data
+        return rows
+
+    def _decode(self) -> None:
+        if self._data:
+            event, _ = decode_frame(self._data, HEADER_BYTES)
+            self._steps = event.steps or event.float_steps or event.text_steps
+            self._times, self._columns, self._base, self._data = event.times, event.columns, event.time, b""
+
     @property
     def steps(self) -> Steps:
         """Step of each row."""
+        self._decode()
         if not self._steps:
             return np.full(len(self), None, np.object_)
         part = self._steps[self._start : self._stop]
@@ -107,12 +134,14 @@ class Rows:
     @property
     def times(self) -> NDArray[np.datetime64]:
         """When each row was logged, by the writer's clock: datetime64[us] in UTC."""
+        self._decode()
         micros = np.asarray(self._times[self._start : self._stop], np.int64) + self._base
         return micros.astype("datetime64[us]")
 
     @property
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Name of the metric → value of each row; NaN and ±inf as they were logged."""
+        self._decode()
         columns = [np.asarray(column[self._start : self._stop], np.float64) for column in self._columns]
         return dict(zip(self.names, columns, strict=True))
 
@@ -122,6 +151,7 @@ class Rows:
         Returns:
             An iterator over the rows.
         """
+        self._decode()
         return map(self._row, range(self._start, self._stop))
 
     def _row(self, i: int) -> Row:
@@ -139,6 +169,7 @@ class Rows:
         Returns:
             These rows.
         """
+        self._decode()
         return Rows(
             self.writer,
             self.aggregator,
@@ -180,9 +211,12 @@ def has_times(run: RowRun) -> bool:
 
 
 def _are_times(times: Sequence[int], base: int) -> bool:
+    return all([_is_time(base + each) for each in extremes(times)])
+
+
+def _is_time(micros: int) -> bool:
     try:
-        for each in extremes(times):
-            check_micros(base + each)
+        check_micros(micros)
     except TrialStreamError:
         return False
     return True

@@ -12,21 +12,27 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from trialstream_schemas.errors import SchemaError
-from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC, SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event, MetricsLogged, SubjectEvent, TrialAttached, TrialCreated, TrialEvent
 from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, read_head
+from trialstream_schemas.wire.long_frames import LongFrame, check_long_frame
 from trialstream_schemas.wire.rows import RowRun
+from trialstream_schemas.wire.schemas import FINGERPRINTS
 
 from trialstream.event_log.notes import Note
 from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.decisions import Left, RegistryDecisions, TrialDecisions, TrialState, attach
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.rows import has_times, rows_at, rows_of
+from trialstream.streaming.rows import Rows, has_times, rows_at, rows_of
 from trialstream.streaming.source import LogRecord
 
 __all__ = ["RegistryScan", "Scan", "Taken", "TrialScan", "decoded"]
+
+# Fewer bytes are decoded faster together with others.
+_LONG_BYTES = 512
+_FRAME_PREFIX = MAGIC + FINGERPRINTS[MetricsLogged]
 
 
 Taken: TypeAlias = tuple[LogRecord, str | None, str | None, str | None, SubjectEvent | None]
@@ -214,14 +220,27 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
     Returns:
         For each event what the stream returns, or why it cannot be decoded.
     """
-    bodies = iter(schemas.decode_all([record.value or b"" for record, *_, event in taken if event is None]))
+    rest: list[bytes] = []
+    frames: dict[int, LongFrame] = {}  # by position in `taken`
+    for i, (record, *_, known) in enumerate(taken):
+        if known is None:
+            value = record.value or b""
+            if len(value) >= _LONG_BYTES and value.startswith(_FRAME_PREFIX):
+                frame = check_long_frame(value, HEADER_BYTES)
+                if frame is not None:
+                    frames[i] = frame
+                    continue
+            rest.append(value)
+    bodies = iter(schemas.decode_all(rest))
     found: list[LogEvent | SchemaError] = []
     at = 0
     good: dict[int, bool] = {}  # by `id` of the run
     event: StreamEvent | SchemaError | None
-    for record, trial, project, group, known in taken:
+    for i, (record, trial, project, group, known) in enumerate(taken):
         if known is not None:
             event = known
+        elif i in frames:
+            event = Rows.of(frames[i], record.value or b"")
         else:
             body = next(bodies)
             if type(body) is RowRun:

@@ -90,8 +90,15 @@ class LogSource(typing.Protocol):
         """Choose the partitions, which are then read from their first records."""
         ...
 
-    async def ends(self) -> Mapping[Route, int]:
-        """Return the offset after the last record of each chosen partition; all before them can be read."""
+    async def ends(self, *, settled: bool) -> Mapping[Route, int]:
+        """Return the offset after the last record of each chosen partition.
+
+        Args:
+            settled: Whether records of open transactions count, too; then the call waits until they can be read.
+
+        Raises:
+            KafkaUnavailable: No broker answered, or a transaction is still open after the timeout.
+        """
         ...
 
     async def offsets_at(self, time: int) -> Mapping[Route, int]:

@@ -111,7 +111,7 @@ class Stream:
         registry = Route(self._source.registry_topic, 0)
         trials = [Route(topic, number) for number in range(count)]
         await self._source.begin([registry, *trials])
-        ends = await self._source.ends()
+        ends = await self._source.ends(settled=not self._follow)
         self._start = await self._places(self._since, ends, "since")
         last = ends if not self._follow or self._until is Bound.NOW else {}
         stops: dict[Route, tuple[int, int]] = {route: (offset, 0) for route, offset in last.items()}
@@ -169,8 +169,8 @@ class Stream:
         return self
 
     async def __anext__(self) -> LogEvent:
-        event = await self.next_event()
-        if event is None:
+        event = self.take()
+        if event is None and (event := await self.next_event()) is None:
             raise StopAsyncIteration
         return event
 
@@ -232,7 +232,8 @@ class Stream:
         return bool(self._queue)
 
     def _delivered(self, partition: Partition, item: LogEvent) -> None:
-        partition.delivered = partition.after(item)
+        offset = item.offset
+        partition.delivered = (offset, partition.end_rows) if offset == partition.end else (offset + 1, 0)
         partition.waiting -= 1
 
     @property

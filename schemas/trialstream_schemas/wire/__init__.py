@@ -6,6 +6,7 @@
 | `codec` | events to bytes and back |
 | `frames` | the codec of `MetricsLogged`, the event of which nearly all of a log consists |
 | `batches` | many frames decoded at once |
+| `long_frames` | frames that are checked and not decoded |
 | `schemas` | the Avro schemas of the events |
 | `schema_reader` | schemas of others, read at a bounded cost |
 | `checker`, `fit`, `limits` | checks of bytes and records from outside; limits of events and records |
