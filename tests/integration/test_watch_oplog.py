@@ -37,9 +37,10 @@ def overwrite(client):
     """Write until the oplog does not begin any more where it began."""
     oplog = client.local["oplog.rs"]
     first = oplog.find_one(sort=[("$natural", 1)])["ts"]
-    filler = "x" * 500_000
+    filler, n = "x" * 500_000, 0
     while oplog.find_one(sort=[("$natural", 1)])["ts"] == first:
-        client.filler.c.replace_one({"_id": 0}, {"_id": 0, "filler": filler}, upsert=True)
+        n += 1
+        client.filler.c.replace_one({"_id": 0}, {"_id": 0, "n": n, "filler": filler}, upsert=True)
 
 
 async def test_a_cursor_that_is_older_than_the_oplog(server):

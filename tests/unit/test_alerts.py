@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import stat
 import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import anyio
 import pytest
@@ -17,6 +19,7 @@ import trialstream as ts
 from trialstream_console.alerts import State, actions, read_rules, run_alerts, running
 
 SECONDS = 20
+DOCS = Path(__file__).parents[2] / "docs" / "watching.md"
 
 
 class Hooks(ThreadingHTTPServer):
@@ -180,6 +183,13 @@ def test_a_url_in_a_file(rules, tmp_path):
     found = rules(f'[action.hook]\nkind="webhook"\nurl_file="{tmp_path}/url"\n[rule.a]\nwhen="failed"\ndo=["hook"]')
     assert found.actions["hook"].url == "https://hooks.example/secret"
     assert "secret" not in repr(found)
+
+
+def test_the_rules_of_the_documentation(rules, monkeypatch):
+    """The example is a file of rules."""
+    monkeypatch.setenv("SLACK_WEBHOOK", "https://hooks.example/secret")
+    [text] = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert [each.name for each in rules(text).rules] == ["stuck", "diverged", "behind"]
 
 
 # --- Conditions

@@ -10,6 +10,7 @@ servers: a carrier that appends to a log in memory, and a reader of the document
 | `spooled` | a store of what spools hold |
 | `carrier` | from the backlog of a writer to the store |
 | `reader` | the reader over the store |
+| `feed` | the trials that change |
 | `store` | the log, its fold and its documents |
 | `finding` | filter, order, limit and projection, as one call of MongoDB |
 | `matching`, `patterns`, `ordering`, `expressions`, `bson_order` | MongoDB's answers on plain documents |

@@ -9,6 +9,7 @@
 | `offline` | the reader of an offline protocol |
 | `buckets` | which buckets of a history are read |
 | `live` | which projection is the live one, and its collections |
+| `feed`, `mongo_feed` | which trials change: the interface, and MongoDB's change streams |
 | `budget` | the time that is left to a call |
 | `outcomes`, `folded`, `polling` | waiting for outcomes and for checkpoints |
 | `query`, `operands`, `sorting`, `paths` | checks and translation of queries |
