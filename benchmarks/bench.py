@@ -225,7 +225,7 @@ async def writing(config: Config):
 
 async def read_bare(config: Config) -> float:
     """Read the whole trials topic with a consumer like ours that does nothing else; return the seconds."""
-    async with open_consumer(config, **FETCH_SETTINGS) as consumer:
+    async with open_consumer(config, **FETCH_SETTINGS, auto_offset_reset="earliest") as consumer:
         places = [TopicPartition(config.trials_topic, number) for number in range(config.partitions)]
         consumer.assign(places)
         left = sum((await consumer.end_offsets(places)).values())

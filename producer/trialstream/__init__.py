@@ -78,7 +78,13 @@ if TYPE_CHECKING:
     from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
-    from trialstream.streaming import BEGIN, NOW, LogEvent, Position, Row, Rows, Since, Stream, StreamEvent, stream
+    from trialstream.streaming.items import LogEvent, StreamEvent
+    from trialstream.streaming.opening import stream
+    from trialstream.streaming.positions import BEGIN, NOW, Position, Since
+    from trialstream.streaming.replaying import replay
+    from trialstream.streaming.rows import Row, Rows
+    from trialstream.streaming.stream import Stream
+    from trialstream.streaming.sync_stream import SyncStream
     from trialstream.tracking import (
         AsyncTracker,
         Handle,
@@ -155,6 +161,7 @@ __all__ = [
     "Step",
     "Stream",
     "StreamEvent",
+    "SyncStream",
     "SyncTracker",
     "Terminated",
     "TimeSeriesAggregator",
@@ -178,6 +185,7 @@ __all__ = [
     "log_metadata",
     "note",
     "path",
+    "replay",
     "stream",
     "tag",
     "timeseries_aggregator",
@@ -190,37 +198,42 @@ bound_messages()
 
 # The modules of the names that are imported at their first use: they, or what most programs use with them, need Kafka's
 # and MongoDB's clients.
-_LAZY = (
-    {
-        "KafkaProtocol": "trialstream.kafka.protocol",
-        "ReadOnlyProtocol": "trialstream.reading.read_only",
-        "autolog": "trialstream.integrations.autologging",
-        "events": "trialstream.events",
-    }
-    | dict.fromkeys(
-        ("BEGIN", "NOW", "LogEvent", "Position", "Row", "Rows", "Since", "Stream", "StreamEvent", "stream"),
-        "trialstream.streaming",
-    )
-    | dict.fromkeys(
-        (
-            "AsyncTracker",
-            "Handle",
-            "Health",
-            "SyncTracker",
-            "Terminated",
-            "Tracker",
-            "chrono",
-            "current",
-            "instrument",
-            "log",
-            "log_arguments",
-            "log_metadata",
-            "note",
-            "tag",
-            "track",
-        ),
-        "trialstream.tracking",
-    )
+_LAZY = {
+    "BEGIN": "trialstream.streaming.positions",
+    "KafkaProtocol": "trialstream.kafka.protocol",
+    "LogEvent": "trialstream.streaming.items",
+    "NOW": "trialstream.streaming.positions",
+    "Position": "trialstream.streaming.positions",
+    "ReadOnlyProtocol": "trialstream.reading.read_only",
+    "Row": "trialstream.streaming.rows",
+    "Rows": "trialstream.streaming.rows",
+    "Since": "trialstream.streaming.positions",
+    "Stream": "trialstream.streaming.stream",
+    "StreamEvent": "trialstream.streaming.items",
+    "SyncStream": "trialstream.streaming.sync_stream",
+    "autolog": "trialstream.integrations.autologging",
+    "events": "trialstream.events",
+    "replay": "trialstream.streaming.replaying",
+    "stream": "trialstream.streaming.opening",
+} | dict.fromkeys(
+    (
+        "AsyncTracker",
+        "Handle",
+        "Health",
+        "SyncTracker",
+        "Terminated",
+        "Tracker",
+        "chrono",
+        "current",
+        "instrument",
+        "log",
+        "log_arguments",
+        "log_metadata",
+        "note",
+        "tag",
+        "track",
+    ),
+    "trialstream.tracking",
 )
 
 

@@ -64,9 +64,9 @@ def connect(
 
     Args:
         url: A place without servers: `memory:` for a log of its own in memory, `memory:NAME` for one that all protocols
-            of this process share, `spool:PATH` with `read_only` for what offline runs have logged, or the backend of
-            another package. Settings then come from this call alone, not from the environment. None for Kafka and
-            MongoDB.
+            of this process share, `spool:PATH` with `read_only` for what offline runs have logged, `archive:PATH` with
+            `read_only` for a file of `trialstream export`, or the backend of another package. Settings then come from
+            this call alone, not from the environment. None for Kafka and MongoDB.
         kafka: Bootstrap servers, `host:port[,host:port...]`; `TRIALSTREAM_KAFKA` if not given.
         mongo: MongoDB URI; `TRIALSTREAM_MONGO` if not given. Empty: the protocol only logs, and needs no MongoDB.
         prefix: Prefix of the topics and databases; `TRIALSTREAM_PREFIX` if not given.

@@ -52,13 +52,14 @@ from trialstream.protocol import (
 )
 from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
+from trialstream.streaming.blocking_stream import stream
 
 if TYPE_CHECKING:
     from trialstream.kafka.protocol import LoggingProtocol
     from trialstream.kafka.session import Rest
     from trialstream.reading.read_only import ReadOnlyProtocol
 
-__all__ = ["SyncProtocol", "connect"]
+__all__ = ["SyncProtocol", "connect", "stream"]
 
 P = ParamSpec("P")
 T = TypeVar("T")

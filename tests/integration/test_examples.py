@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import trialstream as ts
+import trialstream.sync
 from service_support import cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -58,3 +60,19 @@ def test_a_metric_is_recomputed_from_the_log(served, tmp_path):
     last = run("replay", str(tmp_path / "log.avro"), folder=tmp_path)
 
     assert "points)" in last
+
+
+def test_the_runs_of_a_project_are_followed(served, tmp_path):
+    """A program that is started again goes on where it was left."""
+    with trialstream.sync.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix) as protocol:
+        protocol.new_project(ts.Project(name="followed"))
+        trial = protocol.new_trial(ts.Trial(name="t", project_id="followed"))
+        protocol.log_trial_metrics(trial, step=0, loss=0.5)
+        protocol.commit()
+
+        assert run("follow", "followed", "position", "--once", folder=tmp_path) == "3 events, 1 rows"
+
+        protocol.log_trial_metrics(trial, step=1, loss=0.25)
+        protocol.commit()
+
+        assert run("follow", "followed", "position", "--once", folder=tmp_path) == "1 events, 1 rows"

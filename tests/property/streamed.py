@@ -39,7 +39,7 @@ class ListLog:
         """Choose partitions."""
         self._following = dict.fromkeys(routes, 0)
 
-    async def ends(self):
+    async def ends(self, **_):
         """Return the ends."""
         return {route: len(self._records[route]) for route in self._following}
 
@@ -50,7 +50,7 @@ class ListLog:
         }
         return {route: each[0] for route, each in found.items() if each}
 
-    async def fetch(self, routes, seconds):
+    async def fetch(self, routes, _seconds):
         """Return the next records."""
         found = {}
         for route in routes:

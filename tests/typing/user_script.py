@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import assert_type
 
+import numpy as np
 import trialstream as ts
+from numpy.typing import NDArray
 from trialstream.kafka.protocol import LoggingProtocol
 from trialstream.sync import SyncProtocol
+from trialstream.sync import stream as sync_stream
 
 
 @ts.instrument
@@ -76,6 +79,31 @@ async def asynchronous() -> None:
         assert_type(await t.commit(), bool)
         assert_type(t.protocol, LoggingProtocol)
         await t.finish()
+
+
+async def streams() -> None:
+    """Use streams of the log."""
+    async with ts.stream(project="p", since=ts.NOW, kinds=[ts.Rows, ts.events.StatusSet, "TrialCreated"]) as stream:
+        async for item in stream:
+            assert_type(item, ts.LogEvent)
+            assert_type(item.trial, str | None)
+            assert_type(item.offset, int)
+            match item.event:
+                case ts.Rows() as rows:
+                    assert_type(rows.names, Sequence[str])
+                    assert_type(rows.values, dict[str, NDArray[np.float64]])
+                case ts.Row(step=step, values=values):
+                    assert_type(step, int | float | str | None)
+                    assert_type(values, dict[str, float])
+                case ts.events.StatusSet(status=status):
+                    assert_type(status.code, int)
+                case _:
+                    pass
+            assert_type(stream.position, ts.Position)
+            assert_type(ts.Position.parse(str(stream.position)), ts.Position)
+    assert_type(await ts.replay(ts.stream(follow=False), print, speed=None), int)
+    for found in sync_stream(trial="a" * 32, rows="one", url="memory:x"):
+        assert_type(found, ts.LogEvent)
 
 
 def of_the_context() -> None:

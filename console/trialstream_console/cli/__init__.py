@@ -6,11 +6,13 @@
 | `service` | `consume`, `dead-letters` |
 | `trials` | `trials` |
 | `dashboard` | `dashboard` |
+| `tail` | `tail` |
 | `spool` | `spool`, `push` |
 | `rights` | `rights`, `setup` |
 | `archive` | `export`, `import` |
 | `transfer` | `export-to`, `import-from` |
 | `replay` | `rebuild`, `verify`, `projections` |
+| `copying` | `replay` |
 
 `supervisor` runs the processes of `consume --workers N`, and `worker` is what such a process runs.
 
@@ -25,7 +27,19 @@ import typer
 from trialstream.waiting import receive_notices
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.cli import archive, dashboard, replay, rights, service, spool, stack, transfer, trials
+from trialstream_console.cli import (
+    archive,
+    copying,
+    dashboard,
+    replay,
+    rights,
+    service,
+    spool,
+    stack,
+    tail,
+    transfer,
+    trials,
+)
 from trialstream_console.cli.logs import log_printable
 from trialstream_console.cli.output import allow_any_encoding, say_error, say_notice
 from trialstream_console.local.errors import Interrupted
@@ -47,8 +61,10 @@ service.register(app)
 archive.register(app)
 transfer.register(app)
 replay.register(app)
+copying.register(app)
 trials.register(app)
 dashboard.register(app)
+tail.register(app)
 spool.register(app)
 rights.register(app)
 

@@ -4,6 +4,7 @@
 |---|---|
 | `exporting`, `importing` | from the log to a file, and back |
 | `file` | the file |
+| `log` | the file as a source of streams |
 | `records` | the records of a file, and its blocks |
 | `selection` | the part of the log that an export keeps |
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from trialstream_consumer.archive.exporting import Exported, export_log
 from trialstream_consumer.archive.file import Archive, ArchiveError
 from trialstream_consumer.archive.importing import import_archive
+from trialstream_consumer.archive.log import ArchiveLog
 from trialstream_consumer.archive.selection import Members, Selection
 
-__all__ = ["Archive", "ArchiveError", "Exported", "Members", "Selection", "export_log", "import_archive"]
+__all__ = ["Archive", "ArchiveError", "ArchiveLog", "Exported", "Members", "Selection", "export_log", "import_archive"]

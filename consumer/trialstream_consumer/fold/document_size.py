@@ -38,7 +38,7 @@ MAX_DOCUMENT_BYTES = 12 * 1024 * 1024
 # 32 errors of at most 10,496 characters stay under 1.4 MiB of UTF-8. They do not count towards MAX_DOCUMENT_BYTES, so
 # that the end of a trial is never refused for the size of its traceback.
 MAX_ERRORS = 32
-# The marks of writers (`MAX_WRITERS`) do not count towards MAX_DOCUMENT_BYTES either: a new writer can still end a trial.
+# The marks of writers (`MAX_WRITERS`) do not count towards MAX_DOCUMENT_BYTES either, so a new writer can end a trial.
 # 512 attempts take at most 180 KB, and the participants of all attempts at most 1.3 MB: 2,048 whose state is kept, of
 # 180 bytes each without their texts, and 10,240 of 86 bytes. They do not count towards MAX_DOCUMENT_BYTES.
 MAX_ATTEMPTS = 512

@@ -21,10 +21,10 @@ from trialstream_schemas.errors import ConfigError
 from trialstream_consumer.memory.carrier import MemoryCarrier
 from trialstream_consumer.memory.log import MemoryLog
 from trialstream_consumer.memory.reader import MemoryReader
-from trialstream_consumer.memory.spooled import SpoolReader
+from trialstream_consumer.memory.spooled import SpoolLog, SpoolReader
 from trialstream_consumer.memory.store import MemoryStore
 
-__all__ = ["MemoryProtocol", "memory", "spool"]
+__all__ = ["MemoryProtocol", "ReadOnlyMemory", "memory", "settings_of", "spool"]
 
 # The settings that concern a protocol without servers.
 _SETTINGS = ("read_only", "sync_writes", "when_full", "block_seconds", "memory_bytes")
@@ -43,11 +43,23 @@ class MemoryProtocol(LoggingProtocol):
 
     def __init__(self, config: Config, store: MemoryStore, *, timeout: float) -> None:
         super().__init__(Session(config, timeout, _Memory(config, store)))
-        self._store = store
 
-    def log_source(self) -> LogSource:
-        """Return the log of this protocol, for a stream."""
-        return MemoryLog(self._store, "memory:")
+
+class ReadOnlyMemory(ReadOnlyProtocol):
+    """A protocol that only reads, and whose log can be streamed.
+
+    Args:
+        config: Settings.
+        timeout: Maximum duration of any wait, seconds.
+        make_reader: Makes the reader.
+        make_log: Makes the log for a stream.
+    """
+
+    def __init__(
+        self, config: Config, timeout: float, make_reader: Callable[[], Reader], make_log: Callable[[], LogSource]
+    ) -> None:
+        super().__init__(config, timeout=timeout, make_reader=make_reader)
+        self.log_source = make_log
 
 
 class _Memory:
@@ -86,11 +98,17 @@ def memory(place: str, settings: Mapping[str, Any], timeout: float) -> LoggingPr
     Raises:
         ConfigError: A setting is invalid or concerns servers.
     """
-    config, seconds = _config("memory:", settings), check_timeout(timeout)
+    config, seconds = settings_of("memory:", settings), check_timeout(timeout)
     store = _named.setdefault((os.getpid(), place), MemoryStore()) if place else MemoryStore()
     if config.read_only:
-        return ReadOnlyProtocol(config, timeout=seconds, make_reader=lambda: MemoryReader(store))
+        return ReadOnlyMemory(config, seconds, lambda: MemoryReader(store), lambda: _log_of(store, place))
     return MemoryProtocol(config, store, timeout=seconds)
+
+
+def _log_of(store: MemoryStore, place: str) -> LogSource:
+    if not place:
+        raise ConfigError("url: expected memory: with the name of a log, such as 'memory:NAME', got one without")
+    return MemoryLog(store, f"memory:{place}")
 
 
 def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyProtocol:
@@ -107,7 +125,7 @@ def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyPr
     Raises:
         ConfigError: A setting is invalid or concerns servers, `read_only` is not set, or there is no such folder.
     """
-    config, seconds = _config("spool:", settings), check_timeout(timeout)
+    config, seconds = settings_of("spool:", settings), check_timeout(timeout)
     if not config.read_only:
         raise ConfigError(
             "read_only: expected True with spool:, which reads what offline runs have logged; to log, connect with "
@@ -116,10 +134,22 @@ def spool(place: str, settings: Mapping[str, Any], timeout: float) -> ReadOnlyPr
     path = Path(place).expanduser()
     if not (place and path.is_dir()):
         raise ConfigError(f"spool: expected the path of a folder after the colon, got {place!r}")
-    return ReadOnlyProtocol(config, timeout=seconds, make_reader=lambda: SpoolReader(path))
+    return ReadOnlyMemory(config, seconds, lambda: SpoolReader(path), lambda: SpoolLog(path))
 
 
-def _config(scheme: str, settings: Mapping[str, Any]) -> Config:
+def settings_of(scheme: str, settings: Mapping[str, Any]) -> Config:
+    """Check the settings of a backend without servers.
+
+    Args:
+        scheme: The scheme, with its colon.
+        settings: Settings of the call to `connect`.
+
+    Returns:
+        All settings.
+
+    Raises:
+        ConfigError: A setting is invalid or concerns servers.
+    """
     for name in settings:
         if name not in _SETTINGS:
             raise ConfigError(f"{name}: expected no value with {scheme}, which takes {', '.join(_SETTINGS)} only")

@@ -40,6 +40,11 @@ class MemoryLog:
         """See `LogSource.schemas`."""
         return self._store.schemas
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """See `LogSource.texts`."""
+        return self._store.texts
+
     async def open(self) -> LogCreated:
         """See `LogSource.open`."""
         self._loop, self._appended = asyncio.get_running_loop(), asyncio.Event()
@@ -54,7 +59,7 @@ class MemoryLog:
         """See `LogSource.begin`."""
         self._following = dict.fromkeys(routes, 0)
 
-    async def ends(self) -> Mapping[Route, int]:
+    async def ends(self, *, settled: bool) -> Mapping[Route, int]:  # noqa: ARG002 (there are no transactions)
         """See `LogSource.ends`."""
         return dict.fromkeys(self._following, 0) | self._store.ends()
 

@@ -6,6 +6,7 @@ other users are left out.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import logging
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from trialstream.spool.folder import SEGMENT_NAMES
 from trialstream.spool.segment import read_segment
 from trialstream_schemas.errors import SchemaError, SpoolError
 from trialstream_schemas.wire.codec import SchemaStore
+from trialstream_schemas.wire.events import LogCreated
 
+from trialstream_consumer.memory.log import MemoryLog
 from trialstream_consumer.memory.reader import MemoryReader
 from trialstream_consumer.memory.store import MemoryStore
 
-__all__ = ["SpoolReader"]
+__all__ = ["SpoolLog", "SpoolReader"]
 
 logger = logging.getLogger("trialstream")
 
@@ -63,6 +66,27 @@ class SpoolReader(MemoryReader):
         await run_sync(_fill, self._store, self._path)
 
 
+class SpoolLog(MemoryLog):
+    """The events that spools hold when a stream of them is opened; they count as appended when they were logged.
+
+    Args:
+        path: A spool, or a folder of spools.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(MemoryStore(), f"spool:{path}")
+        self._path = path
+
+    async def open(self) -> LogCreated:
+        """Read the spools.
+
+        Raises:
+            SpoolError: There is no spool, or it cannot be read.
+        """
+        await asyncio.to_thread(_fill, self._store, self._path)
+        return await super().open()
+
+
 def _fill(store: MemoryStore, path: Path) -> None:
     """Append the events of all spools at and below a path: those of each writer in order, and of several by time."""
     found = search(path, (SEGMENT_NAMES,))
@@ -74,7 +98,7 @@ def _fill(store: MemoryStore, path: Path) -> None:
     spools = [_records(store, schemas, folder) for folder in found.spools]
     dead: list[str] = []
     for record in heapq.merge(*spools, key=lambda record: record.time):
-        dead += store.append(record.route, [record.value])[1]
+        dead += store.append(record.route, [record.value], record.time // 1000)[1]
     if dead:
         logger.warning(
             "%d events of the spools in %s belong to what is not in these spools, or cannot be read; the first: %s",

@@ -32,6 +32,7 @@ from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event
 from trialstream_schemas.wire.rows import apart
+from trialstream_schemas.wire.schemas import SCHEMAS
 
 from trialstream_consumer.fold import Changes, FoldFault, State, fold_groups, row_groups, single_groups
 
@@ -56,6 +57,7 @@ class MemoryStore:
         listeners: Called, in the thread of the append, after events were folded.
         id: Id of the log.
         schemas: Schemas with which events were written.
+        texts: These schemas: fingerprint → JSON.
     """
 
     def __init__(self) -> None:
@@ -63,6 +65,7 @@ class MemoryStore:
         self.lock = threading.RLock()
         self.id = secrets.token_hex(8)
         self.schemas = SchemaStore()
+        self.texts: dict[bytes, bytes] = {**SCHEMAS}
         # All events in the order in which they were appended, and the offset after the last one of each partition.
         self._log: list[bytes] = []
         # When each event was appended, milliseconds since 1970 UTC, and the positions of those of each partition.
@@ -88,14 +91,15 @@ class MemoryStore:
         """Add schemas with which events were written, JSON."""
         with self.lock:
             for text in texts:
-                self.schemas.add(text)
+                self.texts[self.schemas.add(text)] = text
 
-    def append(self, route: Route, records: Sequence[bytes]) -> tuple[int, list[str]]:
+    def append(self, route: Route, records: Sequence[bytes], appended: int | None = None) -> tuple[int, list[str]]:
         """Append events to a partition, and fold them.
 
         Args:
             route: The partition.
             records: The events in single-object encoding.
+            appended: When they were appended, milliseconds since 1970 UTC; None for now.
 
         Returns:
             The offset after the last of them, and the reasons why events became dead letters.
@@ -103,7 +107,7 @@ class MemoryStore:
         with self.lock:
             first = len(self._log)
             self._log += records
-            self._appended += [time.time_ns() // 1_000_000] * len(records)
+            self._appended += [time.time_ns() // 1_000_000 if appended is None else appended] * len(records)
             self._positions[route] += range(first, len(self._log))
             self._ends[route] += len(records)
             end = self._ends[route]

@@ -2,7 +2,9 @@
 
 | module | job |
 |---|---|
+| `blocking_stream`, `sync_stream` | the same for code that is not async |
 | `opening` | `stream`: its arguments, and the choice of the log |
+| `replaying`, `copying` | the past at a pace (`pacing`): to a function, or to another prefix |
 | `stream` | the iterator and its position |
 | `merging` | the partitions of a stream in one order, within bounds of memory |
 | `scan` | from the records of a partition to its events |
@@ -11,25 +13,3 @@
 | `items`, `rows` | what a stream returns |
 | `source`, `kafka_log` | the interface of a log, and the log in Kafka |
 """
-
-from __future__ import annotations
-
-from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.opening import stream
-from trialstream.streaming.positions import BEGIN, NOW, Bound, Position, Since
-from trialstream.streaming.rows import Row, Rows
-from trialstream.streaming.stream import Stream
-
-__all__ = [
-    "BEGIN",
-    "NOW",
-    "Bound",
-    "LogEvent",
-    "Position",
-    "Row",
-    "Rows",
-    "Since",
-    "Stream",
-    "StreamEvent",
-    "stream",
-]

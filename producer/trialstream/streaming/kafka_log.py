@@ -57,6 +57,11 @@ class KafkaLog:
         """See `LogSource.schemas`."""
         return self._topic.schemas
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """See `LogSource.texts`."""
+        return self._topic.texts
+
     async def open(self) -> LogCreated:
         """See `LogSource.open`.
 
@@ -96,9 +101,13 @@ class KafkaLog:
         for each in self._partitions:
             self._consumer.seek(each, 0)
 
-    async def ends(self) -> Mapping[Route, int]:
+    async def ends(self, *, settled: bool) -> Mapping[Route, int]:
         """See `LogSource.ends`."""
-        found = await readable_ends(self._config, self._consumer, self._partitions, self._timeout)
+        if settled:
+            found = await readable_ends(self._config, self._consumer, self._partitions, self._timeout)
+        else:
+            async with kafka_errors(self._config):
+                found = await self._consumer.end_offsets(self._partitions)
         return {Route(each.topic, each.partition): offset for each, offset in found.items()}
 
     async def offsets_at(self, time: int) -> Mapping[Route, int]:

@@ -148,14 +148,14 @@ class Partition:
         assert self.scanned is not None
         _, self.following, timestamp = self.scanned
         self.scanned = None
+        if self._rows or self.end_rows:
+            found = [item for each in found if (item := self._cut(each)) is not None]
+        latest = self.time
         for each in found:
-            item = self._cut(each)
-            if item is None:
-                continue
-            self.time = max(self.time, each.timestamp)
-            self.ready.append((self.time, self, item))
-            self.waiting += 1
-        self.time = max(self.time, timestamp)
+            latest = max(latest, each.timestamp)
+            self.ready.append((latest, self, each))
+        self.waiting += len(found)
+        self.time = max(latest, timestamp)
 
     def _cut(self, item: LogEvent) -> LogEvent | None:
         """Leave out the rows that were returned before, and those beyond the end."""
@@ -272,7 +272,7 @@ class Merging:
     async def _end(self) -> None:
         """End partitions at their present ends, once the time at which the stream ends is over."""
         try:
-            ends = {**await self._source.ends()} | {**await self._source.offsets_at(self._until or 0)}
+            ends = {**await self._source.ends(settled=True)} | {**await self._source.offsets_at(self._until or 0)}
         except KafkaUnavailable as error:
             await self._wait(error)
             return

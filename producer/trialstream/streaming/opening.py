@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
 
 from trialstream_schemas.errors import ConfigError, InvalidType, InvalidValue
 from trialstream_schemas.messages import shown
@@ -13,7 +12,7 @@ from trialstream.backends import open_url
 from trialstream.config import Config, check_timeout
 from trialstream.streaming.filters import Filter, Kind
 from trialstream.streaming.positions import BEGIN, Bound, Since, checked_since
-from trialstream.streaming.source import LogSource
+from trialstream.streaming.source import HasLog, LogSource
 from trialstream.streaming.stream import Delivery, Stream
 
 __all__ = ["log_of", "stream"]
@@ -54,7 +53,8 @@ def stream(
         until: Where to end: likewise; a time is exclusive. None for nowhere.
         follow: Whether to wait for later events. Otherwise the stream ends where the log ended when it was opened.
         rows: Whether the rows of a frame are returned `"together"`, as `Rows`, or `"one"` by one, as `Row`.
-        url: `memory:NAME` for a log in the memory of this process; None for Kafka.
+        url: A place without servers: `memory:NAME` for a log in the memory of this process, `spool:PATH` for what
+            offline runs have logged, `archive:PATH` for a file of `trialstream export`. None for Kafka.
         config: All settings; None to take them from the arguments below and from the environment.
         kafka: Bootstrap servers; `TRIALSTREAM_KAFKA` if not given.
         prefix: Prefix of the topics; `TRIALSTREAM_PREFIX` if not given.
@@ -103,10 +103,10 @@ def log_of(url: str | None, config: Config | None, settings: dict[str, object], 
         if url is not None or any([each is not None for each in settings.values()]):
             raise ConfigError("config: expected no url and no other settings beside it")
     elif url is not None:
-        protocol: Any = open_url(url, settings, timeout)
-        if not hasattr(protocol, "log_source"):
+        protocol = open_url(url, {**settings, "read_only": True}, timeout)
+        if not isinstance(protocol, HasLog):
             raise ConfigError(f"url: expected a place with a log, such as 'memory:NAME', got {url!r}")
-        return cast("LogSource", protocol.log_source())
+        return protocol.log_source()
     else:
         config = Config.from_env(**settings)
     from trialstream.streaming.kafka_log import KafkaLog  # noqa: PLC0415 (heavy)

@@ -31,7 +31,10 @@ class Bound(Enum):
     NOW = "now"
 
 
-BEGIN, NOW = Bound.BEGIN, Bound.NOW
+BEGIN = Bound.BEGIN
+"""Before the first event of the log."""
+NOW = Bound.NOW
+"""After the last event that the log holds when the stream is opened."""
 
 
 @dataclass(frozen=True)

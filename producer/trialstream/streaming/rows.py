@@ -119,13 +119,15 @@ class Rows:
     def one_by_one(self) -> Iterator[Row]:
         """Return the rows, one after the other.
 
-        Yields:
-            Each row.
+        Returns:
+            An iterator over the rows.
         """
-        for i in range(self._start, self._stop):
-            step = self._steps[i] if self._steps else None
-            values = {name: column[i] for name, column in zip(self.names, self._columns, strict=True)}
-            yield Row(self.writer, step, from_micros(self._base + self._times[i]), values)
+        return map(self._row, range(self._start, self._stop))
+
+    def _row(self, i: int) -> Row:
+        step = self._steps[i] if self._steps else None
+        values = {name: column[i] for name, column in zip(self.names, self._columns, strict=True)}
+        return Row(self.writer, step, from_micros(self._base + self._times[i]), values)
 
     def part(self, start: int, stop: int | None = None) -> Rows:
         """Return some of the rows.

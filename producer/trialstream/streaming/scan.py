@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
@@ -29,22 +29,9 @@ from trialstream.streaming.source import LogRecord
 __all__ = ["RegistryScan", "Scan", "Taken", "TrialScan", "decoded"]
 
 
-class Taken(NamedTuple):
-    """An event that the stream returns once it is decoded.
-
-    Attributes:
-        record: Its record.
-        trial: Uid of its trial, or None.
-        project: Uid of the project.
-        group: Uid of the group.
-        event: The event if it is decoded already.
-    """
-
-    record: LogRecord
-    trial: str | None
-    project: str | None
-    group: str | None
-    event: SubjectEvent | None
+Taken: TypeAlias = tuple[LogRecord, str | None, str | None, str | None, SubjectEvent | None]
+"""An event that the stream returns once it is decoded: its record; the uids of its trial, project and group; and the
+event, if it is decoded already."""
 
 
 class Scan(typing.Protocol):
@@ -100,7 +87,12 @@ class TrialScan(_Decoding):
         self._filter = conditions
         self._hash = None if conditions.hash is None else conditions.hash.encode()
         self._decisions = TrialDecisions()
-        self._wanted = {prefix: conditions.wants_kind(kind) for prefix, kind in KINDS.items()}
+        # Whether events are wanted whose head is enough, by their first bytes.
+        self._wanted = {
+            prefix: conditions.wants_kind(kind)
+            for prefix, kind in KINDS.items()
+            if issubclass(kind, TrialEvent) and kind not in (TrialCreated, TrialAttached)
+        }
 
     def scan(self, records: Sequence[LogRecord], notes: Mapping[int, Note], start: int) -> list[Taken]:
         """See `Scan`."""
@@ -108,34 +100,30 @@ class TrialScan(_Decoding):
         take, wanted, hash_ = self._decisions.take, self._wanted, self._hash
         for position, record in enumerate(records):
             value = record.value or b""
-            prefix = value[:PREFIX_BYTES]
-            kind = KINDS.get(prefix)
-            if hash_ is not None and kind is not None and not _is_of(value, hash_):
-                continue
+            is_wanted = wanted.get(value[:PREFIX_BYTES])
             found: Taken | Left | None
-            if position in notes:
+            if notes and position in notes:
                 found = None if notes[position].reason is None else Left.REFUSED
-            elif kind is None or kind is TrialCreated or kind is TrialAttached:
+            elif is_wanted is None:
                 found = self._decide(record, value)
-            elif not issubclass(kind, TrialEvent):
-                found = Left.REFUSED  # misplaced
+            elif hash_ is not None and not _is_of(value, hash_):
+                continue
             else:
                 try:
                     trial = take(*read_head(value))
                 except SchemaError:
                     trial = Left.REFUSED
-                if isinstance(trial, Left):
-                    found = trial
-                elif trial.wanted and wanted[prefix]:
-                    found = Taken(record, trial.uid, trial.project, trial.group, None)
-                else:
-                    found = None
+                if isinstance(trial, TrialState):
+                    if is_wanted and trial.wanted and record.offset >= start:
+                        taken.append((record, trial.uid, trial.project, trial.group, None))
+                    continue
+                found = trial
             if record.offset < start or found is None:
                 continue
-            if isinstance(found, Taken):
-                taken.append(found)
-            elif found is Left.REFUSED:
+            if found is Left.REFUSED:
                 self.skipped += 1
+            elif isinstance(found, tuple):
+                taken.append(found)
         return taken
 
     def _decide(self, record: LogRecord, value: bytes) -> Taken | Left | None:
@@ -164,7 +152,7 @@ class TrialScan(_Decoding):
             trial.wanted = self._filter.wants_trial(trial, self._decisions)
         if not (before or trial.wanted) or not self._filter.wants_kind(type(event)):
             return None
-        return Taken(record, trial.uid, trial.project, trial.group, event)
+        return record, trial.uid, trial.project, trial.group, event
 
 
 def _is_of(value: bytes, hash_: bytes) -> bool:
@@ -207,7 +195,7 @@ class RegistryScan(_Decoding):
             if found is Left.REFUSED:
                 self.skipped += 1
             elif isinstance(found, tuple) and isinstance(event, SubjectEvent) and self._wants(event, *found):
-                taken.append(Taken(record, None, *found, event))
+                taken.append((record, None, *found, event))
         return taken
 
     def _wants(self, event: SubjectEvent, project: str | None, group: str | None) -> bool:
@@ -226,7 +214,7 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
     Returns:
         For each event what the stream returns, or why it cannot be decoded.
     """
-    bodies = iter(schemas.decode_all([each.record.value or b"" for each in taken if each.event is None]))
+    bodies = iter(schemas.decode_all([record.value or b"" for record, *_, event in taken if event is None]))
     found: list[LogEvent | SchemaError] = []
     at = 0
     good: dict[int, bool] = {}  # by `id` of the run

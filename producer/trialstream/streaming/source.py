@@ -12,7 +12,7 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream.event_log.notes import Note
 from trialstream.event_log.topics import Route
 
-__all__ = ["Fetch", "LogRecord", "LogSource", "StoredRecord"]
+__all__ = ["Fetch", "HasLog", "LogRecord", "LogSource", "StoredRecord"]
 
 
 class LogRecord(typing.Protocol):
@@ -73,6 +73,11 @@ class LogSource(typing.Protocol):
         """Schemas with which events can be decoded."""
         ...
 
+    @property
+    def texts(self) -> Mapping[bytes, bytes]:
+        """Schemas that the log has: fingerprint → JSON."""
+        ...
+
     async def open(self) -> LogCreated:
         """Open the log, and return its identity.
 
@@ -85,8 +90,15 @@ class LogSource(typing.Protocol):
         """Choose the partitions, which are then read from their first records."""
         ...
 
-    async def ends(self) -> Mapping[Route, int]:
-        """Return the offset after the last record of each chosen partition; all before them can be read."""
+    async def ends(self, *, settled: bool) -> Mapping[Route, int]:
+        """Return the offset after the last record of each chosen partition.
+
+        Args:
+            settled: Whether records of open transactions count, too; then the call waits until they can be read.
+
+        Raises:
+            KafkaUnavailable: No broker answered, or a transaction is still open after the timeout.
+        """
         ...
 
     async def offsets_at(self, time: int) -> Mapping[Route, int]:
@@ -122,4 +134,13 @@ class LogSource(typing.Protocol):
 
     async def close(self) -> None:
         """Close all connections."""
+        ...
+
+
+@typing.runtime_checkable
+class HasLog(typing.Protocol):
+    """A protocol of a backend whose log can be streamed."""
+
+    def log_source(self) -> LogSource:
+        """Return the log, not opened yet."""
         ...

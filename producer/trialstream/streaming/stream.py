@@ -73,7 +73,7 @@ class Stream:
     # --- Opening and closing
 
     async def __aenter__(self) -> Self:
-        await self._opened()
+        await self.open()
         return self
 
     async def __aexit__(
@@ -87,7 +87,12 @@ class Stream:
         if was_open:
             await self._source.close()
 
-    async def _opened(self) -> None:
+    async def open(self) -> None:
+        """Open the stream, if it is not open.
+
+        Raises:
+            TrialStreamError: As `next_event` raises it.
+        """
         if self._state == "open":
             return
         if self._state == "closed":
@@ -106,7 +111,7 @@ class Stream:
         registry = Route(self._source.registry_topic, 0)
         trials = [Route(topic, number) for number in range(count)]
         await self._source.begin([registry, *trials])
-        ends = await self._source.ends()
+        ends = await self._source.ends(settled=not self._follow)
         self._start = await self._places(self._since, ends, "since")
         last = ends if not self._follow or self._until is Bound.NOW else {}
         stops: dict[Route, tuple[int, int]] = {route: (offset, 0) for route, offset in last.items()}
@@ -181,29 +186,46 @@ class Stream:
             LogMismatch: A part of the log is lost, or the log was recreated, or a position belongs to another log.
             ProtocolClosed: The stream is closed.
         """
-        while True:
-            if self._rows is not None:
-                partition, item, rows = self._rows
-                if (found := next(rows, None)) is not None:
-                    partition.delivered = item.offset, partition.delivered[1] + 1
-                    return found
-                self._delivered(partition, item)
-                self._rows = None
-            if self._queue:
-                _, partition, item = self._queue.popleft()
-                if self._one_by_one and isinstance(item.event, Rows):
-                    partition.delivered = item.offset, partition.rows_before(item)
-                    self._rows = partition, item, map(item.with_event, item.event.one_by_one())
-                    continue
+        while (found := self.take()) is None:
+            if not await self.fill():
+                return None
+        return found
+
+    def take(self) -> LogEvent | None:
+        """Return the next event if it is there already.
+
+        Returns:
+            The event, or None: then call `fill`.
+        """
+        if self._rows is None and self._queue:
+            _, partition, item = self._queue.popleft()
+            if not (self._one_by_one and isinstance(item.event, Rows)):
                 self._delivered(partition, item)
                 return item
-            if not await self._fill():
-                return None
+            partition.delivered = item.offset, partition.rows_before(item)
+            self._rows = partition, item, map(item.with_event, item.event.one_by_one())
+        if self._rows is None:
+            return None
+        partition, item, rows = self._rows
+        if (found := next(rows, None)) is not None:
+            partition.delivered = item.offset, partition.delivered[1] + 1
+            return found
+        self._delivered(partition, item)
+        self._rows = None
+        return self.take()
 
-    async def _fill(self) -> bool:
+    async def fill(self) -> bool:
+        """Wait for events, once `take` returns none.
+
+        Returns:
+            Whether there are some; False at the end of the stream, which is then closed.
+
+        Raises:
+            TrialStreamError: As `next_event` raises it.
+        """
         if self._state == "closed" and self._partitions:
             return False
-        await self._opened()
+        await self.open()
         self._queue.extend(await self._merging.next_events())
         if not self._queue:
             await self.aclose()
@@ -227,6 +249,13 @@ class Stream:
         rows = {number: count for number, (_, count) in enumerate(trials) if count}
         registry, _ = places[Route(self._source.registry_topic, 0)]
         return Position(self._log.log, registry, tuple(offset for offset, _ in trials), rows)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether events may still come that the log held when the stream was opened."""
+        return bool(self._queue or self._rows) or any(
+            [each.is_behind or each.waiting for each in self._partitions.values()]
+        )
 
     @property
     def skipped(self) -> int:

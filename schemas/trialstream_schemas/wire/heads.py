@@ -7,7 +7,7 @@ fraction of the time.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC
@@ -39,20 +39,8 @@ _PLAIN = int.from_bytes(b"\x80" * 7 + b"\0\0\0", "little")
 _PLAIN_BYTES = 10
 
 
-class Head(NamedTuple):
-    """Head of an event.
-
-    Attributes:
-        subject: Address of the trial, or uid of the group or project.
-        writer: Id of the writer.
-        seq: Number of the event among those of its writer and subject.
-        request: Id under which the outcome is written, or None.
-    """
-
-    subject: str
-    writer: str
-    seq: int
-    request: str | None
+Head: TypeAlias = tuple[str, str, int, str | None]
+"""Head of an event: address of the trial, or uid of the group or project; writer; `seq`; request, or None."""
 
 
 def read_head(data: bytes) -> Head:
@@ -68,7 +56,7 @@ def read_head(data: bytes) -> Head:
         subject, at = read_subject(data, PREFIX_BYTES)
         seq, at = read_long(data, at)
         if int.from_bytes(data[at : at + _PLAIN_BYTES], "little") & _PLAIN_MASK == _PLAIN:
-            return Head(subject.trial, subject.writer, seq, None)
+            return subject.trial, subject.writer, seq, None
         _, at = read_long(data, at)
         branch, at = read_long(data, at)
         if branch:
@@ -82,4 +70,4 @@ def read_head(data: bytes) -> Head:
             request = data[at : at + size].decode()
     except (IndexError, UnicodeError) as error:
         raise SchemaError(f"expected the head of an event, got {error}") from error
-    return Head(subject.trial, subject.writer, seq, request)
+    return subject.trial, subject.writer, seq, request
