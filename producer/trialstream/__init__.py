@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from trialstream.integrations.autologging import autolog
     from trialstream.kafka.protocol import KafkaProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
+    from trialstream.streaming.changes import TrialChange, TrialChanges
     from trialstream.streaming.items import LogEvent, StreamEvent
     from trialstream.streaming.opening import stream
     from trialstream.streaming.positions import BEGIN, NOW, Position, Since
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from trialstream.streaming.rows import Row, Rows
     from trialstream.streaming.stream import Stream
     from trialstream.streaming.sync_stream import SyncStream
+    from trialstream.streaming.watch import SyncWatch, Watch, watch
     from trialstream.tracking import (
         AsyncTracker,
         Handle,
@@ -163,17 +165,21 @@ __all__ = [
     "StreamEvent",
     "SyncStream",
     "SyncTracker",
+    "SyncWatch",
     "Terminated",
     "TimeSeriesAggregator",
     "Tracker",
     "Trial",
     "TrialAttempt",
+    "TrialChange",
+    "TrialChanges",
     "TrialError",
     "TrialGroup",
     "TrialStreamError",
     "UnknownSchema",
     "Update",
     "ValueAggregator",
+    "Watch",
     "autolog",
     "chrono",
     "connect",
@@ -192,6 +198,7 @@ __all__ = [
     "track",
     "update",
     "value_aggregator",
+    "watch",
 ]
 
 bound_messages()
@@ -211,10 +218,15 @@ _LAZY = {
     "Stream": "trialstream.streaming.stream",
     "StreamEvent": "trialstream.streaming.items",
     "SyncStream": "trialstream.streaming.sync_stream",
+    "SyncWatch": "trialstream.streaming.watch",
+    "TrialChange": "trialstream.streaming.changes",
+    "TrialChanges": "trialstream.streaming.changes",
+    "Watch": "trialstream.streaming.watch",
     "autolog": "trialstream.integrations.autologging",
     "events": "trialstream.events",
     "replay": "trialstream.streaming.replaying",
     "stream": "trialstream.streaming.opening",
+    "watch": "trialstream.streaming.watch",
 } | dict.fromkeys(
     (
         "AsyncTracker",

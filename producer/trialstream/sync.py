@@ -2,7 +2,6 @@
 
     import trialstream as ts
     import trialstream.sync
-
     with trialstream.sync.connect() as protocol:
         trial = protocol.new_trial(ts.Trial(name="mlp"), auto_increment=True)
         protocol.log_trial_metrics(trial, step=1, loss=0.5)
@@ -52,6 +51,7 @@ from trialstream.protocol import (
 )
 from trialstream.reading.checks import checked_trials
 from trialstream.statistics import Statistics
+from trialstream.streaming.blocking import watch
 from trialstream.streaming.blocking_stream import stream
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from trialstream.kafka.session import Rest
     from trialstream.reading.read_only import ReadOnlyProtocol
 
-__all__ = ["SyncProtocol", "connect", "stream"]
+__all__ = ["SyncProtocol", "connect", "stream", "watch"]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -180,7 +180,7 @@ def log_failures(protocol: SyncProtocol) -> None:
 
 def log_output() -> None:
     """Log a trial with captured output and notes."""
-    with ts.track("with output", project="vision", capture=["output"], tags=["output"]) as t:
+    with ts.track("with output", project="vision", capture=["stdout", "stderr"], tags=["output"]) as t:
         for i in range(50):
             print(f"epoch {i}: loss {1 / (i + 1):.3f}")
             t.log({"loss": 1 / (i + 1)}, step=i)
@@ -189,7 +189,7 @@ def log_output() -> None:
 
 def log_live(seconds: float, rate: float) -> None:
     """Log rows of a running trial."""
-    with ts.track("live", project="vision", capture=["output"]) as t:
+    with ts.track("live", project="vision", capture=["stdout"]) as t:
         print(f"live trial {t.uid}", flush=True)
         start = time.monotonic()
         step = 0

@@ -32,7 +32,7 @@ def dashboard(
         typer.Option(envvar="TRIALSTREAM_DASHBOARD_HOST", help="Address to listen on. [127.0.0.1]"),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, envvar="TRIALSTREAM_DASHBOARD_PORT", help="Port. [8265]")
+        int | None, typer.Option(min=1, max=65535, envvar="TRIALSTREAM_DASHBOARD_PORT", help="Port. [8790]")
     ] = None,
     token_file: Annotated[str | None, typer.Option(help="File with the token that every request must have.")] = None,
     allow_writes: Annotated[

@@ -14,6 +14,7 @@ from trialstream_console.cli.output import new_console, print_json, say
 from trialstream_console.cli.progress import Steps, spinner
 from trialstream_console.local import LocalStack, LocalStackError, Ports, launcher
 from trialstream_console.local.consumer import environment
+from trialstream_console.local.dashboard import is_installed
 from trialstream_console.local.folder import DataFolder
 from trialstream_console.local.security import Security
 from trialstream_console.local.status import StackStatus, read_status
@@ -38,6 +39,9 @@ KafkaPort = Annotated[
     typer.Option(min=1, max=65534, help="Port of Kafka; its controller listens on the port after it. [9092]"),
 ]
 MongoPort = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of MongoDB. [27017]")]
+DashboardPort = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port of the dashboard. [8790, or another one if it is in use]")
+]
 Prefix = Annotated[
     str | None,
     typer.Option(envvar="TRIALSTREAM_PREFIX", help="Name of the topics and of the database. [trialstream]"),
@@ -64,6 +68,7 @@ def up(
     ] = False,
     kafka_port: KafkaPort = None,
     mongo_port: MongoPort = None,
+    dashboard_port: DashboardPort = None,
     prefix: Prefix = None,
     partitions: Partitions = 8,
     secure: Annotated[
@@ -72,36 +77,52 @@ def up(
             "--secure", help="Encrypt, and demand logins and rights: one user for each role. For a new data folder."
         ),
     ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard/--no-dashboard", help="Whether to start the dashboard.")
+    ] = True,
 ) -> None:
-    """Start Kafka, MongoDB and the consumer on this machine.
+    """Start Kafka, MongoDB, the consumer and the dashboard on this machine.
 
     The servers listen on loopback only. The data folder keeps the data, the ports, the prefix, and the certificates and
     passwords of --secure: the next `up` uses them again.
     """
     console = new_console()
     folder = DataFolder(data)
-    ports, prefix = _effective_settings(folder, kafka_port, mongo_port, prefix)
+    ports, prefix = _effective_settings(folder, kafka_port, mongo_port, dashboard_port, prefix)
     before = read_status(folder)
     if before.state != "stopped":
         _check_running_stack(before, ports, prefix, secure=secure)
         say(f"Already running (process {before.launcher})")
         _show(before)
         return
+    if dashboard and not is_installed():
+        say("Without the dashboard, which is not installed: pip install 'trialstream[dashboard]'")
+        dashboard = False
+    if dashboard and dashboard_port is None:
+        ports = ports.with_free_dashboard()
     with Steps(console) as steps:
         if detach:
             options = {
                 "--kafka-port": ports.kafka,
                 "--mongo-port": ports.mongo,
+                "--dashboard-port": ports.dashboard,
                 "--prefix": prefix,
                 "--partitions": partitions,
             }
             arguments = [text for pair in options.items() for text in map(str, pair)]
-            launcher.start_detached(folder, [*arguments, *["--secure"] * secure], steps)
+            flags = [*["--secure"] * secure, "--dashboard" if dashboard else "--no-dashboard"]
+            launcher.start_detached(folder, [*arguments, *flags], steps)
             steps("", "")
             _show(read_status(folder), _hints(data, stop="trialstream down"))
         else:
             stack = LocalStack(
-                folder.path, ports=ports, prefix=prefix, partitions=partitions, secure=secure, on_step=steps
+                folder.path,
+                dashboard=dashboard,
+                ports=ports,
+                prefix=prefix,
+                partitions=partitions,
+                secure=secure,
+                on_step=steps,
             )
             launcher.supervise(stack, lambda: _show(read_status(folder), _hints(data, stop="Ctrl-C")))
 
@@ -109,7 +130,7 @@ def up(
 def down(data: Data = _DATA) -> None:
     """Stop the servers; their data is kept."""
     folder = DataFolder(data)
-    with spinner("Stopping the consumer, Kafka and MongoDB"):
+    with spinner("Stopping the servers"):
         stopped = launcher.stop(folder)
     say(f"Stopped the servers of {folder.path}" if stopped else f"Nothing is running in {folder.path}")
 
@@ -163,11 +184,16 @@ def _user_settings(folder: DataFolder, found: StackStatus, role: str | None) -> 
     known = folder.read_settings()
     assert known is not None
     config = Security(folder.path).config(role, known.config(), known.ports)
-    return {name: value for name, value in environment(config).items() if name in found.settings or name in _LOGIN}
+    variables = environment(config) | found.settings
+    return {name: value for name, value in variables.items() if name in found.settings or name in _LOGIN}
 
 
 def _effective_settings(
-    folder: DataFolder, kafka_port: int | None, mongo_port: int | None, prefix: str | None
+    folder: DataFolder,
+    kafka_port: int | None,
+    mongo_port: int | None,
+    dashboard_port: int | None,
+    prefix: str | None,
 ) -> tuple[Ports, str]:
     """Return ports and prefix: the given ones, else those of the last start, else the defaults."""
     known = folder.read_settings()
@@ -176,6 +202,8 @@ def _effective_settings(
         ports = replace(ports, kafka=kafka_port, controller=kafka_port + 1)
     if mongo_port is not None:
         ports = replace(ports, mongo=mongo_port)
+    if dashboard_port is not None:
+        ports = replace(ports, dashboard=dashboard_port)
     return ports, prefix or (known.prefix if known is not None else "trialstream")
 
 

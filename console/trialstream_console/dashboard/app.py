@@ -21,12 +21,15 @@ from trialstream_schemas.errors import MongoUnavailable, TrialStreamError
 
 from trialstream_console.dashboard import (
     about,
+    bands,
     columns,
     dead_letters,
     events,
     importance,
+    live,
     operations,
     output,
+    series,
     timeline,
     travel,
     trials,
@@ -47,7 +50,22 @@ __all__ = ["API", "ENDPOINTS", "make_app"]
 API = "/api/v1"
 """Path of the API."""
 
-_GROUPS = (about, trials, columns, output, importance, dead_letters, operations, events, timeline, travel, writes)
+_GROUPS = (
+    about,
+    trials,
+    columns,
+    series,
+    bands,
+    live,
+    output,
+    importance,
+    dead_letters,
+    operations,
+    events,
+    timeline,
+    travel,
+    writes,
+)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in group.ENDPOINTS)
 """All endpoints of the API, besides `/openapi.json`."""
 

@@ -16,6 +16,9 @@ from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import KafkaUnavailable, MongoUnavailable, TrialStreamError
 
+from trialstream_console.dashboard.feed import Feed
+from trialstream_console.dashboard.histories import Histories
+from trialstream_console.dashboard.limits import LiveConnections
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.settings import Settings
 
@@ -28,6 +31,8 @@ _PROBE_SECONDS = 2.0
 _KAFKA_PROBE_SECONDS = 10.0
 # Histories are decoded in threads beside the event loop; more of them would only take the interpreter from each other.
 _THREADS = 4
+# Live connections of a process, and of one client: a browser and a test of 200 pages are one.
+_LIVE, _LIVE_PER_CLIENT = 1000, 500
 
 
 class Context:
@@ -41,6 +46,9 @@ class Context:
         settings: As the argument.
         config: As the argument.
         mongo: State of MongoDB: `ok`, or a message.
+        feed: What `/live` sends.
+        live: Counts the connections of `/live`.
+        histories: The histories that were read last.
         kafka: State of Kafka: `ok`, `off` if the dashboard does not use it, or a message.
         resources: What is closed when the server ends, beside the protocol that reads.
     """
@@ -48,6 +56,9 @@ class Context:
     def __init__(self, settings: Settings, config: Config) -> None:
         self.settings = settings
         self.config = config
+        self.histories = Histories(settings.cache_bytes)
+        self.feed = Feed(config, self.protocol, self.state)
+        self.live = LiveConnections(_LIVE, _LIVE_PER_CLIENT)
         self.mongo = "ok"
         self.kafka = "off" if config.read_only else "ok"
         self.resources = contextlib.AsyncExitStack()
@@ -55,12 +66,11 @@ class Context:
         self._opening = asyncio.Lock()
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._probe_now = asyncio.Event()
-        self._changed = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch the servers while the block runs, and close the connections at its end."""
-        probes = [asyncio.create_task(self._probe_mongo())]
+        probes = [asyncio.create_task(self._probe_mongo()), asyncio.create_task(self.feed.run())]
         if self.kafka != "off":
             probes.append(asyncio.create_task(self._probe_kafka()))
         try:
@@ -109,10 +119,6 @@ class Context:
         """Look at MongoDB at once, since a request has failed."""
         self._probe_now.set()
 
-    async def changed(self) -> None:
-        """Wait until the state of a server changes."""
-        await self._changed.wait()
-
     def state(self) -> dict[str, str]:
         """The states of the servers."""
         return {"mongo": self.mongo, "kafka": self.kafka}
@@ -120,8 +126,7 @@ class Context:
     def _set_state(self, **state: str) -> None:
         if any(getattr(self, name) != each for name, each in state.items()):
             vars(self).update(state)
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self.feed.send_state()
             structlog.get_logger("trialstream_dashboard").info("servers", **self.state())
 
     async def _probe_mongo(self) -> None:

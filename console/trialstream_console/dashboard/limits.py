@@ -116,6 +116,18 @@ class LiveConnections:
         self._per_client = per_client
         self._open: dict[str, int] = {}
 
+    def check(self, client: str) -> None:
+        """Check that a client may open another connection.
+
+        Args:
+            client: Text that identifies the client.
+
+        Raises:
+            Refusal: Too many are open.
+        """
+        if self._open.get(client, 0) >= self._per_client or sum(self._open.values()) >= self._most:
+            raise Refusal("too_many", "too many live connections: close other pages of the dashboard", retry_after=10.0)
+
     @contextlib.contextmanager
     def one(self, client: str) -> Iterator[None]:
         """Count a connection while the block runs.
@@ -126,10 +138,8 @@ class LiveConnections:
         Raises:
             Refusal: Too many are open.
         """
-        mine = self._open.get(client, 0)
-        if mine >= self._per_client or sum(self._open.values()) >= self._most:
-            raise Refusal("too_many", "too many live connections: close other pages of the dashboard", retry_after=10.0)
-        self._open[client] = mine + 1
+        self.check(client)
+        self._open[client] = self._open.get(client, 0) + 1
         try:
             yield
         finally:

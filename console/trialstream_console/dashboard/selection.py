@@ -23,7 +23,7 @@ def selected(where: str, project: str | None, group: str | None) -> dict[str, An
         group: Uid of a group; None or empty for all.
 
     Raises:
-        WhereError: The text is no query.
+        WhereError: The text is no query; `column` is where.
     """
     parts: list[dict[str, Any]] = []
     if where.strip():

@@ -106,7 +106,7 @@ def _plain_schema(kind: Any, named: dict[str, Schema]) -> Schema:
             "type": "object",
             "description": (kind.__doc__ or "").partition("\n")[0],
             "properties": fields,
-            "required": sorted(kind.__required_keys__),
+            "required": sorted(_required(kind)),
             "additionalProperties": False,
         }
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
@@ -161,7 +161,7 @@ def _checked(given: Any, kind: Any, place: str) -> Any:
     if origin is dict:
         return {key: checked(each, parts[1], f"{place}.{key}") for key, each in given.items()}
     fields = _fields(kind)
-    if missing := kind.__required_keys__ - given.keys():
+    if missing := _required(kind) - given.keys():
         where = _at(place, min(missing))
         raise Refusal("query", f"{where}: expected a value, got none", place=where)
     if unknown := given.keys() - fields.keys():
@@ -210,6 +210,11 @@ def _unwrapped(kind: Any) -> tuple[Any, Limits | None]:
 
 def _fields(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
+
+
+def _required(kind: Any) -> set[str]:
+    """Return the keys that a `TypedDict` must have; `__required_keys__` does not see annotations that are texts."""
+    return {name for name, each in _fields(kind).items() if get_origin(each) is not NotRequired}
 
 
 def _attributes(docstring: str) -> dict[str, str]:

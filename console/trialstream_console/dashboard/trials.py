@@ -148,8 +148,9 @@ async def trials(
     offset: Annotated[int, Limits("Number of trials to skip.", 0, 10_000_000)] = 0,
 ) -> TrialTable:
     """Rows of the table of trials, the latest first."""
-    protocol = await context.protocol()
     query = selected(where, project, group)
+    cursor = await context.feed.cursor()  # before the rows, so that no change is between them
+    protocol = await context.protocol()
     fields = ["uid", "name", "status", "last_seen", *columns]
     order = [*(sort or ["-created"]), "uid"]
     rows = await protocol.fetch_values(fields, query, sort=order, limit=limit, offset=offset)
@@ -164,7 +165,7 @@ async def trials(
         "values": [encoded_column(each) for each in values],
         "total": total,
         "offset": offset,
-        "cursor": "",
+        "cursor": cursor,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trialstream_console.local.errors import LocalStackError
 
@@ -27,11 +27,13 @@ class Ports:
         kafka: Port of the Kafka broker.
         controller: Port of the KRaft controller.
         mongo: Port of mongod.
+        dashboard: Port of the dashboard.
     """
 
     kafka: int = 9092
     controller: int = 9093
     mongo: int = 27017
+    dashboard: int = 8790
 
     @property
     def mtls(self) -> int:
@@ -53,11 +55,20 @@ class Ports:
         """MongoDB URI for clients."""
         return f"mongodb://{self.mongo_address}/?replicaSet={REPLICA_SET}"
 
+    @property
+    def dashboard_address(self) -> str:
+        """Address of the dashboard's page."""
+        return f"http://{HOST}:{self.dashboard}"
+
+    def with_free_dashboard(self) -> Ports:
+        """Return these ports with another one for the dashboard if its own is in use."""
+        return replace(self, dashboard=Ports.free().dashboard) if _conflict(self.dashboard) else self
+
     @classmethod
     def free(cls) -> Ports:
         """Return random ports that are free, and so is the one after that of the controller."""
         found: list[int] = []
-        while len(found) < 3:
+        while len(found) < 4:
             port = random.choice(_FREE)  # noqa: S311 - nothing secret
             taken = {each + next_to for each in found for next_to in (-1, 0, 1)}
             if port not in taken and not _conflict(port) and not _conflict(port + 1):

@@ -18,6 +18,7 @@ from trialstream_consumer.projection.indexes import ensure_indexes
 
 from trialstream_console.local import binaries
 from trialstream_console.local.consumer import ConsumerService
+from trialstream_console.local.dashboard import DashboardService
 from trialstream_console.local.errors import LocalStackError
 from trialstream_console.local.folder import DataFolder, LauncherRecord
 from trialstream_console.local.granting import grant_all
@@ -45,6 +46,7 @@ class LocalStack:
         kafka: The broker; can be killed, stopped and started separately.
         mongo: The mongod; can be killed, stopped and started separately.
         consumer: The consumer service; can be controlled in the same way; not started if `consumer=False` is given.
+        dashboard: The dashboard; started if `dashboard=True` is given. The stack runs on if it dies.
         servers: All servers in the order of their start; empty before the first start.
         folder: The data folder.
         security: The secrets of a secured stack, with the settings of each role; None for a plain one.
@@ -54,12 +56,14 @@ class LocalStack:
     kafka: KafkaServer
     mongo: MongoServer
     consumer: ConsumerService
+    dashboard: DashboardService
 
     def __init__(
         self,
         data: Path | None = None,
         *,
         consumer: bool = True,
+        dashboard: bool = False,
         ports: Ports | None = None,
         prefix: str | None = None,
         partitions: int = 8,
@@ -71,7 +75,9 @@ class LocalStack:
         Args:
             data: Folder for data and logs. None: a temporary folder, which `stop` removes, and free ports.
             consumer: Whether to create the topics and indexes and start the consumer. False: only Kafka and MongoDB.
-            ports: Ports of the servers. None: those of the last start in this folder, initially 9092, 9093 and 27017.
+            dashboard: Whether to start the dashboard, too.
+            ports: Ports of the servers. None: those of the last start in this folder, initially 9092, 9093, 27017 and
+                8790.
             prefix: Name of the topics and the database. None: that of the last start, initially `trialstream`.
             partitions: Partition count of the trials topic when it is created.
             secure: Whether the servers encrypt, and demand logins and rights; so do they if they did at the last start.
@@ -87,6 +93,7 @@ class LocalStack:
         self.security: Security | None = None
         self._secure = secure
         self._with_consumer = consumer
+        self._with_dashboard = dashboard
         self._ports = ports
         self._prefix = prefix
         self._partitions = partitions
@@ -124,8 +131,9 @@ class LocalStack:
         self._stop(error, self._on_step)
 
     def failure(self) -> str:
-        """Return which server ended unexpectedly, with the end of its log; empty if none did."""
-        return next((server.failure for server in self.servers if server.failure), "")
+        """Return which server ended unexpectedly, with the end of its log; empty if none did but the dashboard."""
+        needed = [server for server in self.servers if server is not self.dashboard]
+        return next((server.failure for server in needed if server.failure), "")
 
     def __enter__(self) -> Self:
         self.start()
@@ -151,12 +159,14 @@ class LocalStack:
         folder, ports = self.folder.path, settings.ports
         self.mongo = MongoServer(folder, ports, self.security)
         self.kafka = KafkaServer(folder, ports, settings.cluster, class_path, self.security)
-        self.config = consumers = settings.config(self._partitions)
+        self.config = consumers = readers = settings.config(self._partitions)
         if self.security is not None:
             self.config = self.security.launcher(self.config, ports)
             consumers = self.security.config("consume", self.config, ports)
+            readers = self.security.config("read", self.config, ports)
         self.consumer = ConsumerService(folder, consumers)
-        self.servers = [self.mongo, self.kafka, self.consumer]
+        self.dashboard = DashboardService(folder, readers, ports.dashboard)
+        self.servers = [self.mongo, self.kafka, self.consumer, self.dashboard]
         for server in self.servers:
             server.on_change = self._write_record
         self._report(f"Starting MongoDB {settings.mongod}")
@@ -173,6 +183,9 @@ class LocalStack:
                 portal.call(_create_topics_and_indexes, self.config)
             self._report(f"Starting {self.consumer.title}")
             self.consumer.start()
+        if self._with_dashboard:
+            self._report(f"Starting {self.dashboard.title}")
+            self.dashboard.start()
         self._record = LauncherRecord(launcher, ready=True)
         self._report("")
 

@@ -103,6 +103,8 @@ def read_status(folder: DataFolder) -> StackStatus:
         )
         for name, each in record.servers.items()
     }
+    if "dashboard" in servers:
+        settings["TRIALSTREAM_DASHBOARD"] = known.ports.dashboard_address
     state: Literal["ready", "starting", "broken"] = "ready"
     if not record.ready:
         state = "starting"
@@ -116,6 +118,7 @@ def _server_state(name: str, server: ProcessId, ports: Ports, security: Security
     """Return the state of a server that runs; the consumer does not listen, so it is ok."""
     probes = {
         "kafka": lambda: server.listens_on(ports.kafka) and live_brokers(ports, security) > 0,
+        "dashboard": lambda: server.listens_on(ports.dashboard),
         "mongod": lambda: server.listens_on(ports.mongo) and is_primary(ports.mongo, security),
     }
     with waiting_for(f"{name} to answer"):

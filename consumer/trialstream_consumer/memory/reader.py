@@ -11,6 +11,7 @@ import anyio
 from trialstream.event_log.topics import Route
 from trialstream.pipeline.signals import ProgressSignal
 from trialstream.protocol import Query, Sort
+from trialstream.reading.feed import ChangeFeed
 from trialstream.reading.fields import ATTEMPT_FIELDS, partial_fields
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import find, translate
@@ -41,6 +42,7 @@ from trialstream_schemas.storage.documents import (
 
 from trialstream_consumer.memory.bson_order import MISSING
 from trialstream_consumer.memory.expressions import field_value
+from trialstream_consumer.memory.feed import MemoryFeed
 from trialstream_consumer.memory.finding import found_documents
 from trialstream_consumer.memory.store import Document, MemoryStore
 
@@ -205,6 +207,12 @@ class MemoryReader(Reader):
             return [Candidate(each["_id"], each["state_version"]) for each in found]
 
         return CandidateQuery(f"{collection} {filter_!r}", find_candidates)
+
+    def changes(self, query: Query | None = None, *, fields: Sequence[str] | None = None) -> ChangeFeed:
+        """See `Reader.changes`."""
+        filter_, projection = find(query, TRIAL_FIELDS).filter, partial_fields(fields, "trials").projection
+        made = trial_from_document if projection is None else partial_trial_from_document
+        return MemoryFeed(self._store, self._folded, filter_, projection, made)
 
     async def check_log(self, log: object) -> None:
         """Do nothing: the documents are of the only log that there is."""

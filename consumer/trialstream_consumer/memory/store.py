@@ -12,10 +12,12 @@ while documents are read; only I/O threads and streams take it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 import threading
 import time
+import uuid
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -53,6 +55,7 @@ class MemoryStore:
     """A log and its documents. Safe to use from any thread.
 
     Attributes:
+        name: A name that no other store has.
         lock: Held while events are folded, and during each read; several reads under it are of one moment.
         listeners: Called, in the thread of the append, after events were folded.
         id: Id of the log.
@@ -61,6 +64,7 @@ class MemoryStore:
     """
 
     def __init__(self) -> None:
+        self.name = uuid.uuid4().hex[:12]
         self.listeners: list[Callable[[], object]] = []
         self.lock = threading.RLock()
         self.id = secrets.token_hex(8)
@@ -74,6 +78,8 @@ class MemoryStore:
         self._ends: Counter[Route] = Counter()
         # Positions of events on which the fold failed.
         self._poisoned: dict[int, str] = {}
+        # The length of the log at the last change of each trial, the oldest change first.
+        self._changed: dict[str, int] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -166,12 +172,25 @@ class MemoryStore:
         for name, uids in (("trials", changes.trials), ("groups", changes.groups), ("projects", changes.projects)):
             for uid in uids:
                 self._documents[name].pop(uid, None)  # type: ignore[index]  # the names of collections
+        for uid in changes.trials:
+            self._changed.pop(uid, None)
+            self._changed[uid] = len(self._log)
         for bucket in changes.filled:
             self._filled[bucket.trial].append(bucket)
         for uid, shape in changes.buckets:
             self._shapes[uid].add(shape)
 
     # --- The documents
+
+    def changed(self, since: int) -> tuple[list[str], int]:
+        """Return the uids of trials that have changed, the oldest change first, and the length of the log.
+
+        Args:
+            since: A length of the log: changes by later events count.
+        """
+        with self.lock:
+            later = itertools.takewhile(lambda uid: self._changed[uid] > since, reversed(self._changed))
+            return list(later)[::-1], len(self._log)
 
     def read(self, collection: CollectionName, find: Callable[[Collection[Document]], T]) -> T:
         """Call a function with the documents of a collection; nothing is folded meanwhile.

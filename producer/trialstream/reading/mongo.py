@@ -23,9 +23,11 @@ from trialstream.config import Config
 from trialstream.event_log.topics import Route
 from trialstream.protocol import Query, Sort
 from trialstream.reading.buckets import read_buckets
+from trialstream.reading.feed import ChangeFeed
 from trialstream.reading.fields import ATTEMPT_FIELDS, partial_fields
 from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Database, Document, LiveProjection, SyncDatabase
+from trialstream.reading.mongo_feed import MongoFeed
 from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.pieces import pieces
@@ -268,6 +270,12 @@ class MongoReader(Reader):
 
         # The key is a text because as dicts, {"x": 1} and {"x": True} would be equal.
         return CandidateQuery(f"{collection} {filter_!r}", find_candidates)
+
+    def changes(self, query: Query | None = None, *, fields: Sequence[str] | None = None) -> ChangeFeed:
+        """See `Reader.changes`."""
+        filter_, projection = find(query, TRIAL_FIELDS).filter, partial_fields(fields, "trials").projection
+        made = trial_from_document if projection is None else partial_trial_from_document
+        return MongoFeed(self._client, self._live, filter_, projection, made)
 
     # --- Histories
 

@@ -31,6 +31,7 @@ from trialstream.protocol import (
 from trialstream.reading.bands import Curve, bands, check_grid, check_quantiles, curves_of, grid, key_of
 from trialstream.reading.budget import within_timeout
 from trialstream.reading.checks import checked, checked_trials, definition
+from trialstream.reading.feed import ChangeFeed
 from trialstream.reading.history import check_points, check_row, downsampled, histories
 from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
 from trialstream.reading.rewinds import Rewinds
@@ -109,6 +110,10 @@ class ReadingProtocol(Protocol):
     def lifecycle(self) -> Lifecycle:
         """Opens and closes the connection, and runs calls in its I/O thread."""
         return self._session.lifecycle
+
+    def changes(self, query: Query | None = None, *, fields: Sequence[str] | None = None) -> ChangeFeed:
+        """Make a feed of the changes of trials, for the I/O thread: see `Reader.changes`."""
+        return self._session.reader.changes(query, fields=fields)
 
     @abstractmethod
     async def _history_uid(self, trial: Trial) -> str:

@@ -17,6 +17,7 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.event_log.topics import Route
 from trialstream.protocol import Query, Sort, Step
+from trialstream.reading.feed import ChangeFeed
 
 __all__ = [
     "Candidate",
@@ -209,6 +210,21 @@ class Reader(ABC):
 
         Raises:
             QueryError: The query is not supported.
+        """
+
+    @abstractmethod
+    def changes(self, query: Query | None = None, *, fields: Sequence[str] | None = None) -> ChangeFeed:
+        """Make a feed of the changes of the trials that match.
+
+        Args:
+            query: As for `trials`.
+            fields: As for `trials`.
+
+        Returns:
+            The feed, not open yet; for the I/O thread.
+
+        Raises:
+            QueryError: The query or the fields are not supported.
         """
 
     # --- In the I/O thread

@@ -1,9 +1,9 @@
-"""Streams: the events of the log as they are appended, or from its past; docs/streaming.md.
+"""What happens, as it happens: the events of the log, and the trials that change.
 
 | module | job |
 |---|---|
+| `opening` | `trialstream.stream`: its arguments, and the choice of the log |
 | `blocking_stream`, `sync_stream` | the same for code that is not async |
-| `opening` | `stream`: its arguments, and the choice of the log |
 | `replaying`, `copying` | the past at a pace (`pacing`): to a function, or to another prefix |
 | `stream` | the iterator and its position |
 | `merging` | the partitions of a stream in one order, within bounds of memory |
@@ -12,4 +12,8 @@
 | `filters`, `positions` | which events, from where on |
 | `items`, `rows` | what a stream returns |
 | `source`, `kafka_log` | the interface of a log, and the log in Kafka |
+| `watch` | `trialstream.watch` |
+| `blocking` | `trialstream.sync.watch` |
+| `watching` | looks at the changes: what is read, what is sent again, what a cursor means |
+| `changes` | a change, and the changes of one look |
 """

@@ -1,0 +1,123 @@
+"""`/bands`: statistics of a metric over many trials, by step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import numpy as np
+from starlette.responses import Response
+from trialstream.protocol import BandKey, BandOptions, MetricBands
+from trialstream.sync import SyncProtocol
+
+from trialstream_console.dashboard.context import Context
+from trialstream_console.dashboard.encoding import columns, encoded
+from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
+from trialstream_console.dashboard.selection import Where, selected
+from trialstream_console.dashboard.shapes import Limits
+
+__all__ = ["ENDPOINTS"]
+
+_MAX_TRIALS = 2000
+_MAX_POINTS = 4096
+_MAX_QUANTILES = 16
+_QUANTILES = [0.25, 0.5, 0.75]
+_BY_GROUP = "group"
+
+
+class BandsRequest(TypedDict):
+    """Trials, and the metric whose statistics are wanted.
+
+    Attributes:
+        where: Query for the trials.
+        trials: Their uids, instead of a query.
+        group_by: `group`, or the path of a field, such as `parameters.lr`: statistics of the trials with each value.
+        name: Name of the metric.
+        section: Section of the trials; metrics if it is not given.
+        points: Maximum number of steps.
+        quantiles: Quantiles, from 0 to 1; if they are not given, 0.25, 0.5 and 0.75.
+    """
+
+    where: NotRequired[Where]
+    trials: NotRequired[Annotated[list[str], Limits(most=_MAX_TRIALS)]]
+    group_by: NotRequired[str]
+    name: str
+    section: NotRequired[Literal["metrics", "chronos", "metadata"]]
+    points: Annotated[int, Limits(least=2, most=_MAX_POINTS)]
+    quantiles: NotRequired[Annotated[list[float], Limits(most=_MAX_QUANTILES)]]
+
+
+class BandInfo(TypedDict):
+    """The statistics of the trials with one value.
+
+    Attributes:
+        key: The value; null for all trials, and for those that have none.
+        trials: Number of trials that have the metric.
+        points: Number of steps.
+        offset: Place of the first column; each has `points` doubles, where NaN stands for no value.
+        columns: Names of the columns: `step`, `count`, `mean`, `sd`, `min`, `max`, and `q0.25` for each quantile.
+    """
+
+    key: Any
+    trials: int
+    points: int
+    offset: int
+    columns: list[str]
+
+
+class BandsHeader(TypedDict):
+    """The header of the answer."""
+
+    bands: list[BandInfo]
+
+
+async def bands(context: Context, body: BandsRequest) -> Response:
+    """Statistics of a metric over many trials, by step.
+
+    Each trial is interpolated linearly between its first and its last step. Superseded rows are left out.
+    """
+    query = selected(body.get("where", ""), None, None)
+    if "trials" in body:
+        query = {"$and": [query, {"uid": {"$in": body["trials"]}}]} if query else {"uid": {"$in": body["trials"]}}
+    answer = await context.in_thread(functools.partial(_answer, body=body, query=query))
+    return Response(answer, media_type=COLUMNS_MEDIA)
+
+
+def _answer(protocol: SyncProtocol, body: BandsRequest, query: dict[str, Any]) -> bytes:
+    quantiles = body.get("quantiles", _QUANTILES)
+    options: BandOptions = {
+        "points": body["points"],
+        "quantiles": quantiles,
+        "section": body.get("section", "metrics"),
+    }
+    by = body.get("group_by")
+    if by is None:
+        return _encoded({None: protocol.fetch_bands(query, body["name"], **options)})
+    by = "group_id" if by == _BY_GROUP else by
+    return _encoded(protocol.fetch_bands(query, body["name"], by=by, **options))
+
+
+def _encoded(found: Mapping[BandKey, MetricBands]) -> bytes:
+    infos: list[BandInfo] = []
+    blocks: list[Any] = []
+    offset = 0
+    for key, each in found.items():
+        by_name = {"step": each.steps, "count": each.count, "mean": each.mean, "sd": each.std}
+        by_name |= {"min": each.min, "max": each.max}
+        by_name |= {f"q{level:g}": values for level, values in each.quantiles.items()}
+        infos.append(
+            {
+                "key": encoded(key),
+                "trials": len(each.trials),
+                "points": len(each),
+                "offset": offset,
+                "columns": list(by_name),
+            }
+        )
+        blocks += [np.asarray(column, np.float64) for column in by_name.values()]
+        offset += len(by_name) * len(each)
+    return columns({"bands": infos}, blocks)
+
+
+ENDPOINTS = (Endpoint("POST", "/bands", bands, header=BandsHeader, media=COLUMNS_MEDIA, expensive=True),)

@@ -1,0 +1,372 @@
+"""What `/live` sends: one feed of a process, shared by its clients, over one watch of all trials.
+
+Each change is encoded once for all clients with the same filter. A client has a queue of a bounded size: one that reads
+too slowly loses what is in it, and gets a `reset` instead, after which it loads anew. The feed runs while there are
+clients, and for a minute after the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+import structlog
+import trialstream as ts
+from trialstream.config import Config
+from trialstream.protocol import MetricHistory
+from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream_schemas.errors import TrialStreamError
+
+from trialstream_console.dashboard.encoding import dumps, encoded
+from trialstream_console.dashboard.refusals import Refusal
+from trialstream_console.dashboard.shapes import Limits
+
+__all__ = ["Feed", "RowsEvent", "StateEvent", "Subscriber", "TrialsEvent"]
+
+_MAX_UIDS = 200
+_MAX_ROWS = 2000
+_MAX_QUEUE = 64
+# Batches that a client can go on from: five minutes of four a second.
+_MAX_PAST = 1200
+_INTERVAL = 0.25
+_IDLE_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
+_FIELDS = ["project_id", "group_id", "rows"]
+
+
+class TrialsEvent(TypedDict):
+    """Trials that changed.
+
+    Attributes:
+        uids: Their uids, at most 200.
+        more: Whether there are more than these.
+    """
+
+    uids: list[str]
+    more: bool
+
+
+class RowsOfName(TypedDict):
+    """Rows of a metric.
+
+    Attributes:
+        steps: Step of each row; null for a step that is no number.
+        times: Time of each row.
+        values: Value of each row.
+    """
+
+    steps: list[float | int | None]
+    times: list[int]
+    values: list[Any]
+
+
+RowsEvent = TypedDict(
+    "RowsEvent",
+    {
+        "trial": str,
+        "from": Annotated[int, Limits("Number of the first row of the trial that is new.")],
+        "rows_seen": Annotated[int, Limits("Number of its rows now.")],
+        "names": Annotated[dict[str, RowsOfName], Limits("The rows by name of the metric.")],
+        "more": Annotated[bool, Limits("Whether there are too many rows to send: `/series` with `since` has them.")],
+    },
+)
+RowsEvent.__doc__ = "New rows of a trial."
+
+
+class StateEvent(TypedDict):
+    """The servers: as in `About`."""
+
+    mongo: str
+    kafka: str
+
+
+class _Changed(NamedTuple):
+    """A trial that changed."""
+
+    uid: str
+    project: str | None
+    group: str | None
+    rows: int
+
+
+class _Batch(NamedTuple):
+    """The trials that changed in a look, and the cursor after it."""
+
+    cursor: str
+    changed: tuple[_Changed, ...]
+
+
+class Subscriber:
+    """A client of the feed.
+
+    Args:
+        project: Uid of the project whose trials the client shows; None for all.
+        group: Uid of the group.
+        trial: Uid of the trial whose rows the client wants; None for none.
+        curves: Names of the metrics; empty for all.
+    """
+
+    def __init__(self, project: str | None, group: str | None, trial: str | None, curves: Iterable[str]) -> None:
+        self.filter = (project, group)
+        self.trial = trial
+        self.curves = frozenset(curves)
+        self._queue: deque[bytes] = deque()
+        self._filled = asyncio.Event()
+
+    def put(self, message: bytes) -> None:
+        """Send a message; a client that is too slow gets a reset instead of what waits for it."""
+        if len(self._queue) >= _MAX_QUEUE:
+            self._queue.clear()
+            message = _message("reset", {}, "")
+        self._queue.append(message)
+        self._filled.set()
+
+    async def take(self, seconds: float) -> bytes:
+        """Return what waits to be sent, or the empty text after some seconds."""
+        if not self._queue:
+            self._filled.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._filled.wait(), seconds)
+        found = b"".join(self._queue)
+        self._queue.clear()
+        return found
+
+
+class Feed:
+    """The feed of a process.
+
+    Args:
+        config: Where MongoDB is.
+        protocol: Returns the protocol that reads.
+        state: Returns the states of the servers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        protocol: Callable[[], Awaitable[ReadOnlyProtocol]],
+        state: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._config = config
+        self._protocol = protocol
+        self._state = state
+        self._subscribers: set[Subscriber] = set()
+        self._past: deque[_Batch] = deque(maxlen=_MAX_PAST)
+        self._cursor = ""
+        self._used = 0.0
+        self._wanted = asyncio.Event()
+        self._watching = asyncio.Event()
+        # By uid of a trial whose rows a client wants, the number of its rows that were sent.
+        self._sent: dict[str, int] = {}
+
+    async def cursor(self) -> str:
+        """Return the cursor after all changes that were seen so far; empty if MongoDB is away."""
+        self._touch()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._watching.wait(), _RETRY_SECONDS)
+        return self._cursor
+
+    def _touch(self) -> None:
+        self._used = time.monotonic()
+        self._wanted.set()
+
+    @contextlib.contextmanager
+    def subscribed(self, subscriber: Subscriber, since: str) -> Iterator[None]:
+        """Send changes to a client while the block runs.
+
+        Args:
+            subscriber: The client.
+            since: Cursor after which the client wants changes; empty for those from now on.
+        """
+        self._touch()
+        subscriber.put(_message("state", self._state(), ""))
+        missed = self._missed(since)
+        if missed is None:
+            subscriber.put(_message("reset", {}, self._cursor))
+        elif changed := _selected(missed, subscriber.filter):
+            subscriber.put(_trials_message(changed, self._cursor))
+        self._subscribers.add(subscriber)
+        try:
+            yield
+        finally:
+            self._touch()
+            self._subscribers.discard(subscriber)
+
+    def _missed(self, since: str) -> list[_Changed] | None:
+        """Return the changes after a cursor; None if they are not known."""
+        if not since or since == self._cursor:
+            return []
+        cursors = [each.cursor for each in self._past]
+        if since not in cursors:
+            return None
+        latest = {each.uid: each for batch in list(self._past)[cursors.index(since) + 1 :] for each in batch.changed}
+        return list(latest.values())
+
+    async def begin_rows(self, uid: str) -> None:
+        """Begin to send the rows of a trial that come from now on, unless other clients get them already.
+
+        Args:
+            uid: Uid of the trial.
+        """
+        with contextlib.suppress(TrialStreamError, Refusal):  # otherwise, from the first change on
+            protocol = await self._protocol()
+            for [rows] in await protocol.fetch_values(["rows"], {"uid": uid}, limit=1):
+                self._sent.setdefault(uid, rows)
+
+    def send_state(self) -> None:
+        """Send the states of the servers to all clients."""
+        message = _message("state", self._state(), "")
+        for each in self._subscribers:
+            each.put(message)
+
+    async def run(self) -> None:
+        """Watch the trials while there are clients, until cancelled."""
+        log = structlog.get_logger("trialstream_dashboard")
+        self._touch()  # the first page need not wait for the watch
+        while True:
+            await self._wanted.wait()
+            try:
+                await self._watch()
+            except TrialStreamError as error:  # MongoDB is away, and the states say so
+                log.info("watch ended", reason=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                log.exception("watch failed")
+                await asyncio.sleep(_RETRY_SECONDS)
+            finally:
+                self._watching.clear()
+
+    async def _watch(self) -> None:
+        settings = {each.name: getattr(self._config, each.name) for each in dataclasses.fields(self._config)}
+        settings |= {"offline": False, "sync_writes": False}  # these exclude reading alone
+        del settings["read_only"]
+        watch = ts.watch(fields=_FIELDS, since="now", interval=_INTERVAL, **settings)
+        async with watch:
+            self._restart(watch.cursor or "")
+            self._watching.set()
+            looks = watch.batches()
+            look: asyncio.Task[Any] = asyncio.ensure_future(anext(looks))
+            try:
+                while self._subscribers or time.monotonic() - self._used < _IDLE_SECONDS:
+                    done, _ = await asyncio.wait([look], timeout=_IDLE_SECONDS)
+                    if done:
+                        found = look.result()
+                        look = asyncio.ensure_future(anext(looks))
+                        await self._take(found)
+            finally:
+                look.cancel()
+                await asyncio.gather(look, return_exceptions=True)
+        self._wanted.clear()
+        self._past.clear()
+        self._cursor = ""
+
+    def _restart(self, cursor: str) -> None:
+        """Begin after changes that were not seen: all clients load anew."""
+        if self._cursor:
+            self._reset()
+        self._cursor = cursor
+        self._past.clear()
+        self._past.append(_Batch(cursor, ()))
+        self._sent.clear()
+
+    def _reset(self) -> None:
+        message = _message("reset", {}, self._cursor)
+        for each in self._subscribers:
+            each.put(message)
+
+    async def _take(self, found: ts.TrialChanges) -> None:
+        """Send the changes of a look."""
+        if found.reset:
+            self._cursor = found.cursor or self._cursor
+            self._past.clear()
+            self._past.append(_Batch(self._cursor, ()))
+            self._sent.clear()
+            self._reset()
+            return
+        changed = tuple(
+            _Changed(each.uid, None, None, 0)
+            if each.trial is None
+            else _Changed(each.uid, each.trial.project_id, each.trial.group_id, each.trial.rows)
+            for each in found.changes
+        )
+        self._cursor = found.cursor or self._cursor
+        self._past.append(_Batch(self._cursor, changed))
+        messages: dict[tuple[str | None, str | None], bytes] = {}
+        for each in self._subscribers:
+            if each.filter not in messages:
+                some = _selected(changed, each.filter)
+                messages[each.filter] = _trials_message(some, self._cursor) if some else b""
+            if messages[each.filter]:
+                each.put(messages[each.filter])
+        watched = {each.trial for each in self._subscribers}
+        for one in changed:
+            if one.uid in watched:
+                await self._send_rows(one)
+        for uid in self._sent.keys() - watched:
+            del self._sent[uid]
+
+    async def _send_rows(self, changed: _Changed) -> None:
+        """Send the new rows of a trial to the clients that show it."""
+        uid, total = changed.uid, changed.rows
+        first = self._sent.setdefault(uid, total)
+        if total <= first:
+            return
+        self._sent[uid] = total
+        clients = [each for each in self._subscribers if each.trial == uid]
+        histories: Mapping[str, MetricHistory] = {}
+        more = total - first > _MAX_ROWS
+        if not more:
+            names = set[str]().union(*(each.curves for each in clients)) if all(each.curves for each in clients) else ()
+            protocol = await self._protocol()
+            for trial in await protocol.fetch_trials({"uid": uid}, fields=["rows"]):
+                histories = (await protocol.fetch_histories([trial], *names, since_row=first))[uid]
+        by_curves: dict[frozenset[str], bytes] = {}
+        for each in clients:
+            if each.curves not in by_curves:
+                names_of = {
+                    name: _rows(history, total)
+                    for name, history in histories.items()
+                    if not each.curves or name in each.curves
+                }
+                event = {"trial": uid, "from": first, "rows_seen": total, "names": names_of, "more": more}
+                by_curves[each.curves] = _message("rows", event, self._cursor)
+            each.put(by_curves[each.curves])
+
+
+def _selected(changed: Iterable[_Changed], wanted: tuple[str | None, str | None]) -> list[_Changed]:
+    """Return the changes of a project and a group; None is any. A trial that does not exist any more is of each."""
+    project, group = wanted
+    return [
+        each
+        for each in changed
+        if (each.project, each.group, each.rows) == (None, None, 0)
+        or ((project is None or each.project == project) and (group is None or each.group == group))
+    ]
+
+
+def _trials_message(changed: Iterable[_Changed], cursor: str) -> bytes:
+    uids = [each.uid for each in changed]
+    event: TrialsEvent = {"uids": uids[:_MAX_UIDS], "more": len(uids) > _MAX_UIDS}
+    return _message("trials", event, cursor)
+
+
+def _rows(history: MetricHistory, end: int) -> RowsOfName:
+    """Return the rows before a number as JSON."""
+    some = slice(None, int(history.rows.searchsorted(end)))
+    steps = history.steps[some].tolist()
+    return {
+        "steps": [each if isinstance(each, int | float) else None for each in steps],
+        "times": history.times[some].astype("int64").tolist(),
+        "values": [encoded(each) for each in history.values[some].tolist()],
+    }
+
+
+def _message(event: str, data: Mapping[str, Any], cursor: str) -> bytes:
+    """Return an event; JSON has no line breaks."""
+    identity = f"id: {cursor}\n".encode() if cursor else b""
+    return b"event: " + event.encode() + b"\n" + identity + b"data: " + dumps(data) + b"\n\n"

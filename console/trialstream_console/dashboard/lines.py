@@ -1,0 +1,306 @@
+"""Lines: the rows of a curve in the order of x, and the few of them that a plot needs.
+
+A plot has a number of pixel columns of equal width. Of the rows in each column, the first, the last, the minimum and
+the maximum of the finite values are kept, so that what is drawn is what all rows would draw. Rows whose value is NaN or
+infinite are counted, and some are marked.
+
+The minimum and the maximum of each block of rows are computed once, when the rows are added. A column then takes those
+of the blocks that lie in it; only the rows at its edges, and those of one block, are looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "NO_BLOCKS",
+    "Axis",
+    "Blocks",
+    "Floats",
+    "Indices",
+    "Line",
+    "Points",
+    "Progression",
+    "Sorted",
+    "Specials",
+    "points_of",
+]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+# Rows of a block: smaller ones take longer to go through, larger ones leave more rows at the edges of columns.
+_BLOCK = 16
+_MAX_MARKS = 200
+_INT64 = 2.0**62
+
+
+class Axis(Protocol):
+    """The x of rows, ascending."""
+
+    def at(self, index: Indices) -> Floats:
+        """The x of some rows."""
+
+    def find(self, x: Floats) -> Indices:
+        """For each x, the number of rows before the first row whose x is not smaller."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Progression:
+    """An x that rises by the same whole number from row to row, such as the steps of most trials.
+
+    Attributes:
+        first: The x of the first row.
+        stride: Difference between rows, 1 or more.
+        count: Number of rows.
+    """
+
+    first: int
+    stride: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def at(self, index: Indices) -> Floats:
+        """See `Axis`."""
+        found: Floats = (self.first + self.stride * index.astype(np.int64)).astype(np.float64)
+        return found
+
+    def find(self, x: Floats) -> Indices:
+        """See `Axis`."""
+        guess = np.ceil(np.clip((x - self.first) / self.stride, 0, self.count)).astype(np.intp)
+        # The quotient is rounded, so the guess may be off by one.
+        guess -= (guess > 0) & (self.at(guess - 1) >= x)
+        guess += (guess < self.count) & (self.at(guess) < x)
+        return guess
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """An x that is an array of numbers, ascending.
+
+    Attributes:
+        values: The numbers, of any type.
+        origin: Number that is subtracted from them.
+        unit: Number by which the difference is divided.
+    """
+
+    values: NDArray[np.float64] | NDArray[np.int64]
+    origin: float = 0.0
+    unit: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, index: Indices) -> Floats:
+        """See `Axis`."""
+        found = self.values[index]
+        if not self.origin and self.unit == 1.0:
+            return found.astype(np.float64)
+        return (found - found.dtype.type(self.origin)).astype(np.float64) / self.unit
+
+    def find(self, x: Floats) -> Indices:
+        """See `Axis`."""
+        wanted = x * self.unit
+        if self.values.dtype.kind == "i":  # otherwise numpy would make doubles of all values
+            wanted = np.ceil(np.clip(wanted, -_INT64, _INT64)).astype(np.int64)
+        guess: Indices = np.searchsorted(self.values, wanted + wanted.dtype.type(self.origin))
+        if self.unit == 1.0 or not len(self):
+            return guess
+        # The product is rounded, so that the guess may be off by the rows of a few times.
+        last = len(self) - 1
+        while (later := (guess > 0) & (self.at(np.maximum(guess - 1, 0)) >= x)).any():
+            guess -= later
+        while (earlier := (guess <= last) & (self.at(np.minimum(guess, last)) < x)).any():
+            guess += earlier
+        return guess
+
+
+class Blocks(NamedTuple):
+    """For each whole block of rows, the minimum and the maximum of its finite values; inf and -inf without any.
+
+    Attributes:
+        lows: The minima.
+        highs: The maxima.
+    """
+
+    lows: Floats
+    highs: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the blocks, bytes."""
+        return self.lows.nbytes + self.highs.nbytes
+
+    def extended(self, values: Floats) -> Blocks:
+        """Return the blocks of more rows.
+
+        Args:
+            values: The values of all rows, which begin with those of these blocks.
+        """
+        known, count = len(self.lows), len(values) // _BLOCK
+        if count == known:
+            return self
+        table = values[known * _BLOCK : count * _BLOCK].reshape(-1, _BLOCK)
+        lows = _finite(table, np.inf).min(axis=1)
+        highs = _finite(table, -np.inf).max(axis=1)
+        return Blocks(np.concatenate([self.lows, lows]), np.concatenate([self.highs, highs]))
+
+
+NO_BLOCKS = Blocks(np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True)
+class Line:
+    """The rows of a curve in the order of x.
+
+    Attributes:
+        x: Their x.
+        values: Their values.
+        blocks: The blocks of the values.
+        specials: The rows whose value is NaN or infinite, ascending.
+    """
+
+    x: Axis
+    values: Floats
+    blocks: Blocks
+    specials: Indices
+
+
+class Specials(NamedTuple):
+    """The rows of a range whose value is NaN or infinite.
+
+    Attributes:
+        nan: Number of values that are NaN.
+        inf: Number of values that are +inf.
+        neginf: Number of values that are -inf.
+        x: The x of some of the rows, at most 200.
+        kinds: For each of these, 0 for NaN, 1 for +inf, 2 for -inf.
+    """
+
+    nan: int
+    inf: int
+    neginf: int
+    x: Floats
+    kinds: Floats
+
+
+class Points(NamedTuple):
+    """The rows of a line that a plot needs.
+
+    Attributes:
+        x: Their x, ascending.
+        y: Their values, which are finite.
+        total: Number of rows in the range.
+        exact: Whether all rows of the range with a finite value are there.
+        specials: The rows whose value is not finite.
+    """
+
+    x: Floats
+    y: Floats
+    total: int
+    exact: bool
+    specials: Specials
+
+
+def points_of(line: Line, first: float, last: float, width: int, rows: tuple[int, int] | None = None) -> Points:
+    """Return the rows of a line that a plot of some pixel columns needs.
+
+    Args:
+        line: The line.
+        first: The x at the left edge of the plot.
+        last: The x at the right edge; rows at the edges are in the plot.
+        width: Number of pixel columns.
+        rows: Rows of the line that are in the plot, as far as their x is; None for all.
+    """
+    edges = np.linspace(first, last, width + 1)
+    edges[-1] = np.nextafter(last, np.inf)
+    bounds = line.x.find(edges)
+    if rows is not None:
+        bounds = np.clip(bounds, *rows)
+    begin, end = int(bounds[0]), int(bounds[-1])
+    special = line.specials[slice(*np.searchsorted(line.specials, [begin, end]))]
+    exact = end - begin <= 4 * width
+    if exact:
+        chosen = np.arange(begin, end, dtype=np.intp)
+        if len(special):
+            chosen = chosen[np.isfinite(line.values[begin:end])]
+    else:
+        chosen = _chosen(line, bounds, has_specials=bool(len(special)))
+    marked = _specials(line, special)
+    return Points(line.x.at(chosen), line.values[chosen], end - begin, exact, marked)
+
+
+def _chosen(line: Line, bounds: Indices, *, has_specials: bool) -> Indices:
+    """Return the first and last rows and those of the extremes of columns, ascending; rows with finite values only."""
+    is_filled = bounds[1:] > bounds[:-1]
+    starts, ends = bounds[:-1][is_filled], bounds[1:][is_filled]
+    values = line.values
+    if has_specials:
+        finite = starts[0] + np.flatnonzero(np.isfinite(values[starts[0] : ends[-1]]))
+        if not len(finite):
+            return np.empty(0, np.intp)
+        firsts = finite[np.minimum(np.searchsorted(finite, starts), len(finite) - 1)]
+        lasts = finite[np.maximum(np.searchsorted(finite, ends) - 1, 0)]
+    else:
+        firsts, lasts = starts, ends - 1
+    # The rows at the edges of each column, and one block in it that has the extreme; a row may be there twice.
+    step = np.arange(_BLOCK, dtype=np.intp)
+    left = np.minimum(starts[:, None] + step, ends[:, None] - 1)
+    right = np.maximum(ends[:, None] - 1 - step, starts[:, None])
+    edges = np.concatenate([left, right], axis=1)
+    found = [firsts, lasts]
+    for of_blocks, reduce, bound in ((line.blocks.lows, np.minimum, np.inf), (line.blocks.highs, np.maximum, -np.inf)):
+        inner = _extreme_blocks(of_blocks, starts, ends, reduce, bound)[:, None] * _BLOCK + step
+        rows = np.concatenate([edges, np.clip(inner, starts[:, None], ends[:, None] - 1)], axis=1)
+        some = values[rows]
+        if has_specials:
+            some = _finite(some, bound)
+        best = some.argmin(axis=1) if reduce is np.minimum else some.argmax(axis=1)
+        found.append(rows[np.arange(len(rows)), best])
+    chosen: Indices = np.sort(np.concatenate(found))
+    chosen = chosen[np.append(True, chosen[1:] > chosen[:-1])]
+    return chosen[np.isfinite(values[chosen])] if has_specials else chosen
+
+
+def _extreme_blocks(of_blocks: Floats, starts: Indices, ends: Indices, reduce: np.ufunc, bound: float) -> Indices:
+    """Return, for each column, the number of a whole block in it with the extreme of these; any, if there is none."""
+    firsts, lasts = -(-starts // _BLOCK), ends // _BLOCK
+    has_blocks = lasts > firsts
+    if not has_blocks.any():
+        return firsts
+    low, high = int(firsts[has_blocks][0]), int(lasts[has_blocks][-1])
+    inner = of_blocks[low:high]
+    # The parts between columns have the block that an edge cuts, or nothing.
+    cuts = np.stack([firsts[has_blocks], lasts[has_blocks]], axis=1).reshape(-1) - low
+    extremes = reduce.reduceat(np.append(inner, bound), cuts)
+    extremes[1::2] = math.nan
+    sizes = np.diff(cuts, append=len(inner))
+    hits = np.flatnonzero(inner == np.repeat(extremes, sizes))
+    found: Indices = firsts.copy()
+    found[has_blocks] = low + hits[np.searchsorted(hits, cuts[::2])]
+    return found
+
+
+def _finite(values: Floats, bound: float) -> Floats:
+    """Return values with a bound in place of those that are not finite."""
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, bound)
+
+
+def _specials(line: Line, rows: Indices) -> Specials:
+    values = line.values[rows]
+    kinds = np.where(np.isnan(values), 0.0, np.where(values > 0, 1.0, 2.0))
+    nan, inf, neginf = (int((kinds == kind).sum()) for kind in (0.0, 1.0, 2.0))
+    some = np.arange(len(rows), dtype=np.intp)
+    if len(rows) > _MAX_MARKS:
+        some = np.linspace(0, len(rows) - 1, _MAX_MARKS).astype(np.intp)
+    return Specials(nan, inf, neginf, line.x.at(rows[some]), kinds[some])
