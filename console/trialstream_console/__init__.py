@@ -1,1 +1,1 @@
-"""The `trialstream` command, the query language, and the local stack: real servers on this machine, without Docker."""
+"""The `trialstream` command, the query language, the dashboard, and the local stack: real servers, without Docker."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio.to_thread
+import httpx
 import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -255,7 +256,7 @@ def test_a_detached_stack_runs_until_down(data, ports):
     assert status.returncode == 0
     assert found["state"] == "ready"
     assert {name: server["state"] for name, server in found["servers"].items()} == dict.fromkeys(
-        ("mongod", "kafka", "consumer"), "ok"
+        ("mongod", "kafka", "consumer", "dashboard"), "ok"
     )
 
     env = subprocess.run(
@@ -267,6 +268,8 @@ def test_a_detached_stack_runs_until_down(data, ports):
     )
     assert json.loads(env.stdout) == found["settings"]
     assert found["settings"]["TRIALSTREAM_KAFKA"] == f"127.0.0.1:{ports[1]}"
+    about = httpx.get(f"{found['settings']['TRIALSTREAM_DASHBOARD']}/api/v1/about").json()
+    assert (about["mongo"], about["kafka"]) == ("ok", "ok")
 
     again = run("up", "--data", data)
     assert (again.returncode, "Already running" in again.stdout) == (0, True)

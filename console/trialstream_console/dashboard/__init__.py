@@ -7,7 +7,11 @@
 | `limits` | limits of sizes, rates and connections |
 | `static` | the page's files |
 | `openapi` | the description of the API |
-| `trials`, `series`, `bands`, `live` | groups of endpoints: each has a tuple `ENDPOINTS` |
+| `about`, `trials`, `series`, `bands`, `live` | groups of endpoints: each has a tuple `ENDPOINTS` |
+| `details`, `statuses`, `selection` | one trial as JSON; its status; the query of a view |
+| `feed` | what `/live` sends: one feed for all clients |
+| `histories`, `curves`, `lines` | curves in memory; their rows; the points that a plot needs |
+| `answers` | JSON answers, compressed and with an ETag |
 | `endpoints` | the declaration of an endpoint, from its function's signature |
 | `context` | what all requests of a process share |
 | `encoding` | logged values as JSON; columns of doubles as bytes |

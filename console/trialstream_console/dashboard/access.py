@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from trialstream_console.dashboard.limits import read_body
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.settings import Settings
 
@@ -122,7 +123,7 @@ async def login(request: Request, settings: Settings) -> Response:
     """
     if request.method != "POST":
         return _form(_local_path(request.query_params.get("next", "")))
-    given = parse_qs((await request.body()).decode("latin-1"), max_num_fields=8)
+    given = _fields(await read_body(request))
     target = _local_path(given.get("next", [""])[0])
     if not settings.token or not _equal(given.get("token", [""])[0].strip(), settings.token):
         return _form(target, "This is not the token.", 403)
@@ -136,6 +137,14 @@ async def login(request: Request, settings: Settings) -> Response:
         secure=_is_https(request),
     )
     return answer
+
+
+def _fields(body: bytes) -> dict[str, list[str]]:
+    """Return the fields of a form; none if it has more than the form here."""
+    try:
+        return parse_qs(body.decode("latin-1"), max_num_fields=8)
+    except ValueError:
+        return {}
 
 
 def _is_https(request: Request) -> bool:

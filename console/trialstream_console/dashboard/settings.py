@@ -13,9 +13,11 @@ from trialstream_schemas.errors import ConfigError
 __all__ = ["Settings"]
 
 _PREFIX = "TRIALSTREAM_DASHBOARD_"
+_NAMES = ("HOST", "PORT", "PROXY_HEADER", "WRITES", "CACHE_MB")
 _LEAST_TOKEN = 16  # characters: a shorter one can be guessed
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_CACHE_BYTES = 1024**3
+_CACHE_MB = 1024
+_MB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Settings:
     token: str = field(default="", repr=False)
     proxy_header: str = ""
     writes: bool = False
-    cache_bytes: int = _CACHE_BYTES
+    cache_bytes: int = _CACHE_MB * _MB
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -83,6 +85,7 @@ class Settings:
             f"{_PREFIX}TOKEN_FILE": "",
             f"{_PREFIX}PROXY_HEADER": self.proxy_header,
             f"{_PREFIX}WRITES": "1" if self.writes else "",
+            f"{_PREFIX}CACHE_MB": str(self.cache_bytes // _MB),
         }
 
     @classmethod
@@ -108,11 +111,12 @@ class Settings:
         Raises:
             ConfigError: A setting is invalid; the message names it.
         """
-        given = {name: os.environ.get(_PREFIX + name, "") for name in ("HOST", "PORT", "PROXY_HEADER", "WRITES")}
+        given = {name: os.environ.get(_PREFIX + name, "") for name in _NAMES}
         if given["WRITES"] not in ("", "0", "1"):
             raise ConfigError(f"{_PREFIX}WRITES: expected 1 or 0, got {given['WRITES']!r}")
-        if port is None and given["PORT"] and not given["PORT"].isdecimal():
-            raise ConfigError(f"{_PREFIX}PORT: expected a number, got {given['PORT']!r}")
+        for name in ("PORT", "CACHE_MB"):
+            if given[name] and not (given[name].isascii() and given[name].isdecimal()):
+                raise ConfigError(f"{_PREFIX}{name}: expected a whole number, got {given[name]!r}")
         default = cls()
         return cls(
             host=host or given["HOST"] or default.host,
@@ -120,6 +124,7 @@ class Settings:
             token=_token(token_file),
             proxy_header=given["PROXY_HEADER"],
             writes=writes or given["WRITES"] == "1",
+            cache_bytes=int(given["CACHE_MB"] or _CACHE_MB) * _MB,
         )
 
 

@@ -51,7 +51,7 @@ _SERVERS = {
     "kafka": ("kafka.log", ("kafka.Kafka", "kafka.properties")),
     "mongod": ("mongod.log", ("--dbpath", "mongo")),
 }
-_PORTS = ("kafka", "controller", "mongo", "dashboard")  # earlier versions have written no port of the dashboard
+_PORTS = ("kafka", "controller", "mongo")
 
 
 @dataclass(frozen=True)
@@ -216,12 +216,14 @@ class DataFolder:
                 "trialstream that created it, or another folder with --data"
             )
         ports = content.fields("ports")
+        # Earlier versions have written no port of the dashboard.
+        names = (*_PORTS, "dashboard") if ports.has("dashboard") else _PORTS
         version = (r"[0-9]+(\.[0-9]+){1,3}[-.A-Za-z0-9]{0,40}", "a version")
         settings = StackSettings(
             kafka=content.text("kafka", *version),
             mongod=content.text("mongod", *version),
             cluster=content.text("cluster", r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", "an id of 22 characters"),
-            ports=Ports(**{name: ports.whole(name, 1, 65535) for name in _PORTS if ports.has(name)}),
+            ports=Ports(**{name: ports.whole(name, 1, 65535) for name in names}),
             prefix=content.text("prefix"),
         )
         try:

@@ -1,0 +1,324 @@
+"""Who may send requests to the dashboard, and what it does without its servers."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import asynccontextmanager
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+import anyio
+import httpx
+import pytest
+import trialstream as ts
+from trialstream_console.dashboard import access
+from trialstream_console.dashboard.app import ENDPOINTS, make_app
+from trialstream_console.dashboard.limits import Expensive, LiveConnections, Rate
+from trialstream_console.dashboard.refusals import Refusal
+from trialstream_console.dashboard.settings import Settings
+from trialstream_console.dashboard.shapes import Limits, checked, schema_of
+from trialstream_console.dashboard.static import BUNDLE
+
+TOKEN = "a token of thirty-two characters"
+NOWHERE = ts.Config(kafka="127.0.0.1:1", mongo="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
+
+
+def client(base="http://127.0.0.1:8790", **settings):
+    """Return a client of an application whose servers are not started."""
+    app = make_app(Settings(**settings), NOWHERE)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"host": "0.0.0.0"}, "TRIALSTREAM_DASHBOARD_TOKEN"),
+        ({"host": "dashboard.example"}, "can be reached from other machines"),
+        ({"host": "0.0.0.0", "token": "short"}, "at least 16"),
+        ({"token": "sixteen ümlauts!!"}, "printable characters of ASCII"),
+        ({"proxy_header": "X User"}, "the name of a header"),
+        ({"port": 70000}, "0 to 65535"),
+    ],
+)
+def test_settings_that_are_refused(settings, named):
+    """Bound to more than this machine, a dashboard needs a token or a proxy; the error names the setting."""
+    with pytest.raises(ts.ConfigError, match=named):
+        Settings(**settings)
+
+
+def test_settings_go_through_the_environment(monkeypatch, tmp_path):
+    """Workers read the settings that the command has chosen, and no text shows the token."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    monkeypatch.setenv("TRIALSTREAM_DASHBOARD_PROXY_HEADER", "X-User")
+    chosen = Settings.from_env(host="0.0.0.0", port=1234, token_file=str(file), writes=True)
+    for name, value in chosen.environment().items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings.from_env() == chosen
+    assert (chosen.token, chosen.writes) == (TOKEN, True)
+    assert TOKEN not in repr(chosen)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8790", 200),
+        ("localhost:8790", 200),
+        ("[::1]:8790", 200),
+        ("127.8.8.8", 200),
+        ("evil.example:8790", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+        ("[::1", 421),
+    ],
+)
+async def test_the_host_header_on_loopback(host, status):
+    """A request that another site's name has led here (DNS rebinding) is refused."""
+    async with client() as found:
+        answer = await found.get("/", headers={"Host": host})
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/trials?where=a", "/api/v1/about", "/static/none.js", "/login"])
+async def test_security_headers(path):
+    """Each answer forbids content of other servers, inline code, frames and guesses of types."""
+    async with client(token=TOKEN) as found:
+        headers = (await found.get(path)).headers
+
+    assert headers["content-security-policy"].startswith("default-src 'self'; ")
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+
+
+async def test_requests_of_other_sites():
+    """The API answers no request that a page of another site has made; a link to a page works."""
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    async with client() as found:
+        api, linked = await found.get("/api/v1/about", headers=headers), await found.get("/trials", headers=headers)
+
+    assert (api.status_code, linked.status_code) == (403, 200)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_allowed"),
+    [
+        ({}, False),
+        ({"Authorization": f"Bearer {TOKEN}"}, True),
+        ({"Authorization": f"bearer  {TOKEN} "}, True),
+        ({"Authorization": f"Basic {TOKEN}"}, False),
+        ({"Authorization": f"Bearer {TOKEN}x"}, False),
+        ({"Cookie": f"trialstream_dashboard={TOKEN}"}, False),
+        ({"Cookie": "trialstream_dashboard=9999999999.00"}, False),
+        ({"Cookie": "trialstream_dashboard=\u0661.00".encode()}, False),
+        ({"X-User": "mallory"}, False),
+    ],
+    ids=str,
+)
+async def test_the_token(headers, is_allowed):
+    """The token is in a header, or signs the cookie; nothing else helps."""
+    async with client(token=TOKEN, host="0.0.0.0", base="http://dashboard.example") as found:
+        answer = await found.get("/trials", headers=headers)
+
+    assert answer.status_code == (200 if is_allowed else 303)
+
+
+async def test_a_cookie_ends(monkeypatch):
+    """A cookie is as good as the token until its end, and not with another token."""
+    value = access._signed(2_000_000_000, TOKEN)
+
+    assert access._is_signed(value, TOKEN)
+    assert not access._is_signed(value, TOKEN + "x")
+    assert not access._is_signed(value.replace("2000000000", "3000000000"), TOKEN)
+    assert not access._is_signed(access._signed(1_000_000_000, TOKEN), TOKEN)
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:1", "/\r\nx"]
+)
+async def test_a_login_leads_to_this_server_only(target):
+    """The page after a login is one of this server, whatever the form says; and the page shows texts as texts."""
+    async with client(token=TOKEN) as found:
+        form = await found.get("/login", params={"next": '/"><script>'})
+        answer = await found.post("/login", data={"token": TOKEN, "next": target})
+
+    assert answer.headers["location"] == "/"
+    assert "<script>" not in form.text
+
+
+async def test_logins_are_limited():
+    """After some wrong tokens, a client has to wait."""
+    async with client(token=TOKEN) as found:
+        statuses = [(await found.post("/login", data={"token": "wrong"})).status_code for _ in range(12)]
+
+    assert statuses[:10] == [403] * 10
+    assert statuses[10:] == [429] * 2
+
+
+async def test_a_proxy_names_the_user():
+    """Behind a proxy that checks logins, its header lets a request in."""
+    async with client(proxy_header="X-User", host="0.0.0.0", base="http://dashboard.example") as found:
+        without, named = await found.get("/trials"), await found.get("/trials", headers={"X-User": "ada"})
+
+    assert (without.status_code, named.status_code) == (303, 200)
+
+
+async def test_large_bodies():
+    """A body beyond the limit is refused while it is read."""
+    async with client(token=TOKEN) as found:
+        answer = await found.post("/login", content=b"token=" + b"x" * 10**6)
+
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", ".hidden", "a/b", "none.js", "index.html/"])
+async def test_files_outside_of_the_bundle(name):
+    """Only files of the bundle's folder are served."""
+    async with client() as found:
+        answer = await found.get(f"/static/{name}")
+
+    assert answer.status_code == 404
+
+
+async def test_files_of_the_bundle(monkeypatch, tmp_path):
+    """A file with a hash in its name never changes; others are checked by their ETag; the page is that of all paths."""
+    monkeypatch.setattr("trialstream_console.dashboard.static.BUNDLE", tmp_path)
+    (tmp_path / "main-ABCDEF12.js").write_text("1;" * 2000)
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    async with client() as found:
+        script = await found.get("/static/main-ABCDEF12.js")
+        page, missing = await found.get("/trials/a_0"), await found.get("/nothing")
+        again = await found.get("/trials/a_0", headers={"If-None-Match": page.headers["etag"]})
+
+    assert "immutable" in script.headers["cache-control"]
+    assert (script.headers["content-encoding"], script.text) == ("gzip", "1;" * 2000)
+    assert (page.status_code, page.text, page.headers["cache-control"]) == (200, "<!doctype html>", "no-cache")
+    assert (missing.status_code, again.status_code) == (404, 304)
+    assert BUNDLE.name == "static"
+
+
+@asynccontextmanager
+async def running(app):
+    """Run an application with its start and end; yields a client of it."""
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope, receive, send):
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(with_state), base_url="http://127.0.0.1") as found:
+            yield found
+
+
+async def test_without_servers():
+    """`/about` says which servers are away, and other requests are answered with that error, in its one form."""
+    async with running(make_app(Settings(), NOWHERE)) as found:
+        trials = await found.get("/api/v1/trials")
+        about = (await found.get("/api/v1/about")).json()
+        deleted, unknown = await found.delete("/api/v1/about"), await found.get("/api/v2/about")
+
+    assert trials.status_code == 503
+    assert trials.json()["error"]["code"] == "mongo_away"
+    assert about["mongo"] != "ok"
+    assert deleted.status_code == 404
+    assert unknown.json()["error"]["code"] == "not_found"
+    assert all(each.method == "POST" for each in ENDPOINTS if each.writes)
+
+
+def test_every_endpoint_is_described():
+    """Each endpoint has a docstring, and each of its parameters a description."""
+    for each in ENDPOINTS:
+        assert inspect.getdoc(each.function), each.path
+        for name, (kind, _) in each.in_query.items():
+            assert schema_of(kind, {}).get("description"), (each.path, name)
+
+
+class Part(TypedDict):
+    """A part.
+
+    Attributes:
+        name: Its name.
+    """
+
+    name: str
+    size: NotRequired[Annotated[float, Limits("Its size.", 0, 10)]]
+    kind: NotRequired[Literal["a", "b"] | None]
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ([], ""),
+        ({}, "name"),
+        ({"name": 1}, "name"),
+        ({"name": "x", "size": 11}, "size"),
+        ({"name": "x", "size": True}, "size"),
+        ({"name": "x", "size": 10**400}, "size"),
+        ({"name": "x", "kind": "c"}, "kind"),
+        ({"name": "x", "colour": 1}, "colour"),
+    ],
+    ids=["no object", "missing", "a type", "a limit", "a flag", "beyond doubles", "a choice", "unknown"],
+)
+def test_bodies_are_checked(given, place):
+    """What does not fit is refused with its place."""
+    with pytest.raises(Refusal) as caught:
+        checked(given, Part, "")
+
+    assert caught.value.body["error"].get("place", "") == place
+
+
+def test_a_body_that_fits():
+    """What fits is passed on, and whole numbers become floats where the type is one."""
+    found = checked({"name": "x", "size": 3, "kind": None}, Part, "")
+
+    assert (found, type(found["size"])) == ({"name": "x", "size": 3.0, "kind": None}, float)
+
+
+def test_the_rate_of_a_client():
+    """A client may send some requests at once, then as many as are added; others are not concerned."""
+    now = 0.0
+    rate = Rate(2, 3, lambda: now)
+    for _ in range(3):
+        rate.take("a")
+    with pytest.raises(Refusal) as caught:
+        rate.take("a")
+    rate.take("b")
+    now = 0.5
+
+    rate.take("a")
+
+    assert caught.value.retry_after == 0.5
+    with pytest.raises(Refusal):
+        rate.take("a")
+
+
+async def test_expensive_requests():
+    """Some run, some wait, and the others are refused at once."""
+    expensive, running = Expensive(1, 1), []
+
+    async def request():
+        async with expensive.one():
+            running.append(1)
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(request)
+        tasks.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(Refusal):
+            await request()
+        tasks.cancel_scope.cancel()
+
+    assert running == [1]
+
+
+def test_live_connections():
+    """They are bounded in all and per client, and counted down at their end."""
+    live = LiveConnections(3, 2)
+    with live.one("a"), live.one("a"):
+        with pytest.raises(Refusal), live.one("a"):
+            pass
+        with live.one("b"), pytest.raises(Refusal), live.one("c"):
+            pass
+    with live.one("c"), live.one("b"), live.one("a"):
+        pass
