@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from trialstream.config import Config
+from trialstream import connect
 from trialstream_schemas.errors import ConfigError
 
 from trialstream_console.cli.logs import log_json
@@ -58,7 +58,7 @@ def dashboard(
     if projection is not None:
         os.environ["TRIALSTREAM_PROJECTION"] = projection
     settings = Settings.from_env(host=host, port=port, token_file=token_file, writes=allow_writes)
-    Config.from_env()  # checks it, once for all workers
+    connect(read_only=True)  # checks the settings, once for all workers
     os.environ.update(settings.environment())
     say(f"Dashboard at {settings.address}")
     uvicorn.run(

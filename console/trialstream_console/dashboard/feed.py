@@ -230,16 +230,22 @@ class Feed:
         self._touch()  # the first page need not wait for the watch
         while True:
             await self._wanted.wait()
+            self._wanted.clear()
             try:
                 await self._watch()
             except TrialStreamError as error:  # MongoDB is away, and the states say so
                 log.info("watch ended", reason=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._pause()
             except Exception:
                 log.exception("watch failed")
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._pause()
             finally:
                 self._watching.clear()
+
+    async def _pause(self) -> None:
+        """Wait before the next attempt."""
+        await asyncio.sleep(_RETRY_SECONDS)
+        self._wanted.set()
 
     async def _watch(self) -> None:
         settings = {each.name: getattr(self._config, each.name) for each in dataclasses.fields(self._config)}
@@ -261,7 +267,6 @@ class Feed:
             finally:
                 look.cancel()
                 await asyncio.gather(look, return_exceptions=True)
-        self._wanted.clear()
         self._past.clear()
         self._cursor = ""
 

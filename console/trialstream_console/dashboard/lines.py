@@ -252,26 +252,29 @@ def _chosen(line: Line, bounds: Indices, *, has_specials: bool) -> Indices:
         lasts = finite[np.maximum(np.searchsorted(finite, ends) - 1, 0)]
     else:
         firsts, lasts = starts, ends - 1
-    # The rows at the edges of each column, and one block in it that has the extreme; a row may be there twice.
+    # The rows at the edges of each column, and those of one block in it that has the extreme; a row may be there twice.
     step = np.arange(_BLOCK, dtype=np.intp)
-    left = np.minimum(starts[:, None] + step, ends[:, None] - 1)
-    right = np.maximum(ends[:, None] - 1 - step, starts[:, None])
-    edges = np.concatenate([left, right], axis=1)
+    first_row, last_row, column = starts[:, None], ends[:, None] - 1, np.arange(len(starts))
+    edges = np.concatenate([np.minimum(first_row + step, last_row), np.maximum(last_row - step, first_row)], axis=1)
+    at_edges = values[edges]
     found = [firsts, lasts]
-    for of_blocks, reduce, bound in ((line.blocks.lows, np.minimum, np.inf), (line.blocks.highs, np.maximum, -np.inf)):
-        inner = _extreme_blocks(of_blocks, starts, ends, reduce, bound)[:, None] * _BLOCK + step
-        rows = np.concatenate([edges, np.clip(inner, starts[:, None], ends[:, None] - 1)], axis=1)
-        some = values[rows]
-        if has_specials:
-            some = _finite(some, bound)
-        best = some.argmin(axis=1) if reduce is np.minimum else some.argmax(axis=1)
-        found.append(rows[np.arange(len(rows)), best])
+    for blocks, reduce, bound in ((line.blocks.lows, np.minimum, np.inf), (line.blocks.highs, np.maximum, -np.inf)):
+        block = _extreme_blocks(blocks, starts, ends, reduce)
+        inner = np.minimum(np.maximum(block[:, None] * _BLOCK + step, first_row), last_row)
+        for rows, some in ((edges, at_edges), (inner, values[inner])):
+            plain = _finite(some, bound) if has_specials else some
+            best = plain.argmin(axis=1) if reduce is np.minimum else plain.argmax(axis=1)
+            found.append(rows[column, best])
+        # One of the two is the extreme of the column.
+        of_edges, of_block = found[-2], found[-1]
+        better, other = (_finite(values[each], bound) for each in (of_block, of_edges))
+        found[-2:] = [np.where(reduce(better, other) == better, of_block, of_edges)]
     chosen: Indices = np.sort(np.concatenate(found))
     chosen = chosen[np.append(True, chosen[1:] > chosen[:-1])]
     return chosen[np.isfinite(values[chosen])] if has_specials else chosen
 
 
-def _extreme_blocks(of_blocks: Floats, starts: Indices, ends: Indices, reduce: np.ufunc, bound: float) -> Indices:
+def _extreme_blocks(of_blocks: Floats, starts: Indices, ends: Indices, reduce: np.ufunc) -> Indices:
     """Return, for each column, the number of a whole block in it with the extreme of these; any, if there is none."""
     firsts, lasts = -(-starts // _BLOCK), ends // _BLOCK
     has_blocks = lasts > firsts
@@ -281,10 +284,9 @@ def _extreme_blocks(of_blocks: Floats, starts: Indices, ends: Indices, reduce: n
     inner = of_blocks[low:high]
     # The parts between columns have the block that an edge cuts, or nothing.
     cuts = np.stack([firsts[has_blocks], lasts[has_blocks]], axis=1).reshape(-1) - low
-    extremes = reduce.reduceat(np.append(inner, bound), cuts)
+    extremes = reduce.reduceat(inner, cuts[:-1])  # the last cut is the end
     extremes[1::2] = math.nan
-    sizes = np.diff(cuts, append=len(inner))
-    hits = np.flatnonzero(inner == np.repeat(extremes, sizes))
+    hits = np.flatnonzero(inner == np.repeat(extremes, np.diff(cuts)))
     found: Indices = firsts.copy()
     found[has_blocks] = low + hits[np.searchsorted(hits, cuts[::2])]
     return found

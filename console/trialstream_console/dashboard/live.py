@@ -56,16 +56,24 @@ class _EventStream(Response):
         with self._context.live.one(self._client), feed.subscribed(self._subscriber, self._since):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._send, send)
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                tasks.start_soon(_end_with_client, receive, tasks.cancel_scope)
+                await self._send(send)
                 tasks.cancel_scope.cancel()
 
     async def _send(self, send: Send) -> None:
-        while True:
+        """Send what comes, until the client takes nothing any more."""
+        is_stalled = False
+        while not is_stalled:
             waiting = await self._subscriber.take(_COMMENT_SECONDS) or b": open\n\n"
-            with anyio.fail_after(_STALLED_SECONDS):
+            with anyio.move_on_after(_STALLED_SECONDS) as scope:
                 await send({"type": "http.response.body", "body": waiting, "more_body": True})
+            is_stalled = scope.cancelled_caught
+
+
+async def _end_with_client(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
 
 
 async def live(

@@ -152,7 +152,7 @@ async def trials(
     cursor = await context.feed.cursor()  # before the rows, so that no change is between them
     protocol = await context.protocol()
     fields = ["uid", "name", "status", "last_seen", *columns]
-    order = [*(sort or ["-created"]), "uid"]
+    order = [*sort, "uid"] if sort else ["-created", "-uid"]  # the latter is the order of an index
     rows = await protocol.fetch_values(fields, query, sort=order, limit=limit, offset=offset)
     is_end = len(rows) < limit and (rows or not offset)
     total = offset + len(rows) if is_end else await protocol.count_trials(query)
