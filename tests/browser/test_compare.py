@@ -130,7 +130,7 @@ def test_comparisons_have_no_serious_findings(open_page: Callable[..., Page], vi
     assert findings(page) == []
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth <= 390")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert findings(page) == []
 
 

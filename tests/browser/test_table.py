@@ -144,7 +144,7 @@ def test_headings_sort(table: Page):
     table.get_by_role("button", name="optimizer").click()
     table.get_by_role("button", name="index").click(modifiers=["Shift"])
     assert query(table)["sort"] == ["parameters.optimizer", "parameters.index"]
-    expect(row(table, "run-00003")).to_be_visible()
+    expect(row(table, "run-00000")).to_be_visible()
     assert first_names(table, 2) == ["run-00000", "run-00003"]
 
 
