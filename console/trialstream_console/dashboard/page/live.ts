@@ -35,6 +35,7 @@ export interface Handlers {
 export type Connection = "connecting" | "open" | "lost" | "paused";
 
 const HIDDEN = 30_000; // a tab that is hidden for longer than this closes its connection, milliseconds
+const FIRST = 1500; // a view that wants no events opens no connection, so the page opens one for its state, milliseconds
 const RETRY = [1000, 2000, 5000, 10_000]; // after the server has refused, milliseconds
 
 let source: EventSource | null = null;
@@ -115,7 +116,7 @@ export function startLive(): void {
   document.addEventListener("visibilitychange", visibility);
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => event.persisted && open());
-  setTimeout(() => source ?? open(), 0);
+  setTimeout(() => source === null && !document.hidden && open(), FIRST);
 }
 
 /** Events of what the view shows, until it shows something else. The connection is opened anew when the interest changes. */

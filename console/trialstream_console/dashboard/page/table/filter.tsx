@@ -51,10 +51,13 @@ export function Filter({ where, error, onWhere, scope }: {
       if (!isAbort(failed)) setList(null);
     }
   };
-  const submit = async (): Promise<void> => {
+  const dismiss = (): void => {
     clearTimeout(timer.current);
     asked.current?.abort();
     setList(null);
+  };
+  const submit = async (): Promise<void> => {
+    dismiss();
     const text = typed.trim();
     try {
       if (text) await get("/where/check", { text });
@@ -90,8 +93,7 @@ export function Filter({ where, error, onWhere, scope }: {
     else if (event.key === "Enter" && chosen >= 0) accept(chosen);
     else if (event.key === "Tab" && !event.shiftKey && chosen >= 0) accept(chosen);
     else if (event.key === "Enter") void submit();
-    else if (event.key === "Escape" && list) setList(null);
-    else if (event.key === "Escape" && typed !== where) setTyped(where);
+    else if (event.key === "Escape") dismiss();
     else return;
     event.preventDefault();
   };

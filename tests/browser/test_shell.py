@@ -1,0 +1,135 @@
+"""What is around the views: projects, search, help, states of the connection, hostile names, what is transferred."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trialstream_console.dashboard as package
+from accessibility import findings
+from conftest import DESKTOP, Dashboard
+from playwright.sync_api import Browser, Page, expect
+from trialstream.config import Config
+
+pytestmark = pytest.mark.usefixtures("sample")
+
+
+def test_from_projects_to_a_group(open_page: Callable[..., Page]):
+    """The projects have their groups below them; each leads to its trials, and back."""
+    page = open_page("/")
+    page.get_by_role("button", name="Groups of vision").click()
+    page.get_by_role("link", name="search").click()
+    expect(page.get_by_role("heading", name="search")).to_be_visible()
+    expect(page.get_by_text("20 trials")).to_be_visible()
+    page.get_by_role("link", name="vision").click()
+    expect(page.get_by_role("heading", name="vision")).to_be_visible()
+    page.go_back()
+    page.go_back()
+    expect(page.get_by_role("link", name="search")).to_be_visible()
+
+
+def test_the_keyboard_reaches_everything(open_page: Callable[..., Page]):
+    """The first Tab skips to the content; `?` lists the shortcuts; pairs of keys go to the views; `/` searches."""
+    page = open_page("/")
+    expect(page.get_by_role("heading", name="Projects")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_contain_text("Go to operations")
+    assert findings(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    expect(page.get_by_role("heading", name="All trials")).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("mlp-003")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="mlp-003")).to_be_visible()
+    expect(page.locator(".line")).to_have_count(1)
+
+
+def test_hostile_names_are_text(open_page: Callable[..., Page]):
+    """Markup, directions of writing and long texts of users stay text, and do not widen the page."""
+    page = open_page("/trials?where=tags.kind+%3D+values&columns=parameters.text&columns=parameters.nan")
+    name = page.locator(".line .lead a")
+    expect(name).to_contain_text('<script>alert("x")</script>')
+    expect(page.locator(".line")).to_contain_text("NaN")
+    assert page.locator("script").count() == 1
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_an_unknown_place_says_so(open_page: Callable[..., Page]):
+    """A path without a view, and a project without trials, are shown as what they are."""
+    page = open_page("/nowhere")
+    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    page = open_page("/projects/none")
+    expect(page.get_by_role("heading", name="No trials yet")).to_be_visible()
+    assert findings(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_projects_have_no_serious_findings(open_page: Callable[..., Page], scheme: str):
+    """axe-core finds nothing serious among the projects, with their groups, in light and dark, on a phone."""
+    page = open_page("/?open=vision", color_scheme=scheme, viewport={"width": 390, "height": 800})
+    expect(page.get_by_role("link", name="search")).to_be_visible()
+    assert findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_first_page_is_small(open_page: Callable[..., Page]):
+    """All of the page is at most 350 KB compressed, and the table needs less than a third of that."""
+    static = Path(package.__file__).parent / "static"
+    total = sum(len(gzip.compress(each.read_bytes())) for each in static.iterdir())
+    assert total < 350_000
+
+    page = open_page("/trials")
+    expect(page.locator(".line").first).to_be_visible()
+    sizes = page.evaluate("performance.getEntriesByType('resource').map(each => each.encodedBodySize)")
+    assert sum(sizes) < 120_000
+
+
+def test_the_server_goes_away_and_comes_back(browser: Browser, served: Config, tmp_path: Path):
+    """The page says that its server is away, keeps what it shows, and goes on when the server is back."""
+    dashboard = Dashboard(tmp_path, served)
+    dashboard.start()
+    context = browser.new_context(base_url=dashboard.address, **DESKTOP)
+    try:
+        page = context.new_page()
+        page.goto("/trials")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        dashboard.kill()
+        expect(page.get_by_text("Not connected")).to_be_visible()
+        expect(page.get_by_role("alert")).to_contain_text("connects again by itself")
+        expect(page.locator(".line").first).to_be_visible()
+        page.get_by_role("link", name="Projects").click()
+        expect(page.get_by_role("heading", name="The dashboard's server does not answer")).to_be_visible()
+        dashboard.start()
+        expect(page.get_by_role("link", name="vision")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("Live", exact=True)).to_be_visible(timeout=20_000)
+    finally:
+        context.close()
+        dashboard.stop()
+
+
+def test_mongodb_is_away(browser: Browser, served: Config, tmp_path: Path):
+    """The page says that MongoDB is away, at its top and in its views."""
+    dashboard = Dashboard(tmp_path, replace(served, mongo="mongodb://127.0.0.1:1"))
+    dashboard.start()
+    context = browser.new_context(base_url=dashboard.address, **DESKTOP)
+    try:
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.goto("/trials")
+        expect(page.locator(".away")).to_contain_text("MongoDB is away", timeout=30_000)
+        expect(page.get_by_role("heading", name=re.compile("MongoDB is away"))).to_be_visible(timeout=30_000)
+        assert findings(page) == []
+    finally:
+        context.close()
+        dashboard.stop()
