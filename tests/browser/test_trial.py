@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import trialstream as ts
+from accessibility import findings
 from playwright.sync_api import Locator, Page, expect
 from trialstream.sync import SyncProtocol
 
@@ -352,12 +352,9 @@ def test_a_tab_whose_server_is_away_says_so_and_recovers(
 
 def test_tabs_are_accessible(open_page: Callable[..., Page], kinds: ts.Trial):
     """The checks of axe-core find nothing serious in any tab."""
-    checks = (Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js").read_text()
     page = open_page(path_of(kinds, metric="wave"))
     large(page)
-    for tab in TABS:
-        page.get_by_role("navigation", name="Parts of the trial").get_by_role("link").nth(TABS.index(tab)).click()
+    for place, tab in enumerate(TABS):
+        page.get_by_role("navigation", name="Parts of the trial").get_by_role("link").nth(place).click()
         expect(page.locator(".spinner")).to_have_count(0)
-        page.evaluate(checks)
-        found = page.evaluate("axe.run().then(({ violations }) => violations.map((each) => [each.impact, each.id]))")
-        assert [each for each in found if each[0] in ("serious", "critical")] == [], tab
+        assert findings(page) == [], tab
