@@ -73,6 +73,7 @@ async def dead_letters(
     limit: Annotated[int, Limits("Maximum number of records.", 1, 200)] = 50,
 ) -> DeadLetters:
     """The records that could not be folded, the latest first; those of the live projection."""
+    await context.protocol()  # while MongoDB is away, this says so at once
     found = await shared.dead_letters(context.config, limit + 1, _before(cursor) if cursor else None)
     schemas = await _schemas(context)
     shown = found[:limit]

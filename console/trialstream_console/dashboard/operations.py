@@ -182,16 +182,16 @@ class _Looks:
 
         config = context.config
         nothing = LogOverview([], {}, {}, [])
-        if context.kafka == "ok":
-            wanted_log: Awaitable[LogOverview] = log_overview(config)
-        else:
-            wanted_log = _result(nothing)
+        has_kafka, has_mongo = context.kafka == "ok", context.mongo == "ok"
+        if not has_kafka:
             troubles.append("Kafka is not used" if context.kafka == "off" else context.kafka)
+        if not has_mongo:
+            troubles.append(context.mongo)
         log, folded, projections, dead, spools = await asyncio.gather(
-            part(wanted_log, nothing),
-            part(folded_offsets(config), None),
-            part(list_projections(config), []),
-            part(dead_letter_count(config), 0),
+            part(log_overview(config) if has_kafka else _result(nothing), nothing),
+            part(folded_offsets(config) if has_mongo else _result(None), None),
+            part(list_projections(config) if has_mongo else _result([]), []),
+            part(dead_letter_count(config) if has_mongo else _result(0), 0),
             part(anyio.to_thread.run_sync(own_spools, config), None),
         )
         behind = {

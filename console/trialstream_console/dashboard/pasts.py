@@ -9,6 +9,7 @@ from typing import NamedTuple
 import anyio
 from trialstream_consumer.replay.trial_log import LogTooLarge, NotReadYet, TrialLog
 from trialstream_consumer.replay.trial_states import TrialStates
+from trialstream_schemas.errors import LogMismatch
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.events import Event, TrialEvent
 from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES
@@ -69,6 +70,9 @@ class _Pasts:
                 raise Refusal("too_many", str(error), retry_after=1.0) from None
             except LogTooLarge as error:
                 raise Refusal("too_large", str(error), place="uid") from None
+            except LogMismatch:
+                self._pasts.pop(uid, None)  # the next request reads the new log
+                raise
             self._read[uid] = time.monotonic()
         return past
 

@@ -79,7 +79,8 @@ async def timeline(context: Context, uid: str) -> Timeline:
         chronos = await anyio.to_thread.run_sync(partial(_logged, past))
     else:
         chronos = await _of_history(protocol, found[0])
-    ranks = {writer: each.rank for writer, each in found[0].participants.items()}
+    ranks = {writer: each.rank for writer, each in found[0].former_participants.items()}
+    ranks |= {writer: each.rank for writer, each in found[0].participants.items()}
     kept = [each for of_name in chronos.values() for each in _ends(of_name, _MAX_SPANS // len(chronos))]
     spans: list[Span] = [
         {

@@ -30,6 +30,7 @@ _OPERATORS = {
     "text": (*_EQUALITY, *_TEXT, "exists"),
     "mixed": (*_EQUALITY, *_ORDER, *_TEXT, "exists"),
 }
+_BEFORE = ("not", "has", "lost", "(")
 _TIMES = ("now", "1h ago", "24h ago", "7d ago", "30d ago")
 
 
@@ -97,7 +98,9 @@ def complete(text: str, at: int, columns: Iterable[Column]) -> Completion:
     tokens, begin = _tokens(before)
     known = {each.path: each for each in columns}
     known = {name: Column(name, "field", _type_of_field(name)) for name in TRIAL_FIELDS if name not in known} | known
-    return Completion(begin, _matching(before[begin:], _candidates(accepted_after(before, tokens), tokens, known)))
+    wanted = _plain(before[begin:])
+    candidates = _candidates(accepted_after(before, tokens), tokens, known, wanted)
+    return Completion(begin, _matching(wanted, candidates))
 
 
 def _tokens(before: str) -> tuple[list[lark.Token], int]:
@@ -120,7 +123,7 @@ def _tokens(before: str) -> tuple[list[lark.Token], int]:
 _COMPLETE = frozenset({"LPAR", "RPAR", "COMMA", "QUOTED"})
 
 
-def _candidates(accepted: set[str], tokens: list[lark.Token], known: dict[str, Column]) -> Iterator[Item]:
+def _candidates(accepted: set[str], tokens: list[lark.Token], known: dict[str, Column], wanted: str) -> Iterator[Item]:
     last = tokens[-1] if tokens else None
     if "COMPARE" in accepted and last is not None:
         column = _column_of(last, known)
@@ -133,16 +136,25 @@ def _candidates(accepted: set[str], tokens: list[lark.Token], known: dict[str, C
     if "AGO" in accepted and str(last)[:1].isdigit():
         yield Item("ago", "word")
     if "HAS" in accepted:
-        yield from (Item(write_path(keys_of(each.path)), each.kind) for each in known.values())
-        yield from (Item(each, "word") for each in ("not", "has", "lost", "("))
+        yield from _paths(known, wanted)
+        yield from (Item(each, "word") for each in _BEFORE)
     elif "WORD" in accepted and last is not None and last.type == "HAS":
-        yield from (Item(write_path(keys_of(each.path)), each.kind) for each in known.values())
+        yield from _paths(known, wanted)
     elif "WORD" in accepted:
         paths = [each for each, after in itertools.pairwise(tokens) if after.type in _AFTER_PATH]
         yield from (Item(each, "value") for each in _values(_column_of(paths[-1], known)))
 
 
 _AFTER_PATH = frozenset({"COMPARE", "MATCH", "IN", "NOT_IN", "CONTAINS"})
+
+
+def _paths(known: dict[str, Column], wanted: str) -> Iterator[Item]:
+    """Return paths that have a text in them, first those that begin with it; of ten thousands, few are written."""
+    plain = [(_plain(each.path), each) for each in known.values()]
+    first = (each for text, each in plain if text.startswith(wanted))
+    others = (each for text, each in plain if wanted in text and not text.startswith(wanted))
+    for each in itertools.islice(itertools.chain(first, others), _MAX_ITEMS - len(_BEFORE)):
+        yield Item(write_path(keys_of(each.path)), each.kind)
 
 
 def _column_of(word: lark.Token, known: dict[str, Column]) -> Column:
@@ -167,9 +179,13 @@ def _values(column: Column) -> Iterable[str]:
     return map(quoted, column.texts)
 
 
-def _matching(begun: str, items: Iterable[Item]) -> list[Item]:
-    """Return the items that have the begun text in them; first those that begin with it."""
-    wanted = begun.translate(_QUOTES).lower()
-    found = [(each.text.translate(_QUOTES).lower(), each) for each in dict.fromkeys(items)]
+def _matching(wanted: str, items: Iterable[Item]) -> list[Item]:
+    """Return the items that have a text in them; first those that begin with it."""
+    found = [(_plain(each.text), each) for each in dict.fromkeys(items)]
     first = [item for text, item in found if text.startswith(wanted)]
     return [*first, *(item for text, item in found if wanted in text and not text.startswith(wanted))][:_MAX_ITEMS]
+
+
+def _plain(text: str) -> str:
+    """Return a text as it is compared: without quotes and escapes, in lower case."""
+    return text.translate(_QUOTES).lower()

@@ -15,7 +15,7 @@ from trialstream.event_log.identity import read_identity
 from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import partition_of
-from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.errors import LogMismatch, TrialStreamError
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.codec import SchemaStore
 
@@ -79,6 +79,7 @@ class TrialLog:
         self._key = hash_of(uid).encode()
         self._created = created
         self._bytes = 0
+        self._log = ""  # id of the log, once it is read
         self._next: int | None = None
         self._reading = anyio.Lock()
 
@@ -90,13 +91,18 @@ class TrialLog:
 
         Raises:
             KafkaUnavailable: No broker answered.
-            LogTooLarge: The records take more than 64 MiB.
+            LogMismatch: The topics were recreated since the last call.
+            LogTooLarge: The records take more than 64 MiB; none are kept.
             NotReadYet: The log was not read to its end in time; what was read is kept.
         """
         deadline = time.monotonic() + seconds
         async with self._reading:
-            if self.partition < 0:
-                self.partition = partition_of(self._key, (await read_identity(self._config)).partitions)
+            self._check_size()
+            identity = await read_identity(self._config)
+            if self._log not in ("", identity.log):
+                raise LogMismatch(f"{self.topic} is log {identity.log}, and was log {self._log}: it was recreated")
+            self._log = identity.log
+            self.partition = partition_of(self._key, identity.partitions)
             async with SchemaTopic(self._config) as topic:
                 self.schemas = topic.schemas
             place = TopicPartition(self.topic, self.partition)
@@ -131,13 +137,17 @@ class TrialLog:
         for i, each in enumerate(records):
             if each.key == self._key and each.value is not None and i not in notes:
                 self._bytes += len(each.value)
-                if self._bytes > MAX_BYTES:
-                    raise LogTooLarge(
-                        f"the events of trial {self.uid} take more than {MAX_BYTES >> 20} MiB: read them with "
-                        "trialstream.stream, or build a projection with `trialstream rebuild --until TIME`"
-                    )
+                self._check_size()
                 self.records.append(TrialRecord(each.offset, each.timestamp, each.value))
         self._next = records[-1].offset + 1
+
+    def _check_size(self) -> None:
+        if self._bytes > MAX_BYTES:
+            self.records = []
+            raise LogTooLarge(
+                f"the events of trial {self.uid} take more than {MAX_BYTES >> 20} MiB: read them with "
+                "trialstream.stream, or build a projection with `trialstream rebuild --until TIME`"
+            )
 
     def count_at(self, timestamp: int) -> int:
         """Return the number of records that were appended until a time.

@@ -75,13 +75,14 @@ export interface SeriesHeader {
     text_steps: boolean;                               // steps are texts: x is the number of the row
   }[];
   rows_seen: Record<string, number>;                   // by trial, for since
+  reset: string[];                                     // trials for which since was left aside: their points are whole
 }
 
 // POST /bands { where?, trials?: string[], group_by?: "group" | "parameters.lr", name, section?, points, quantiles?: [0.25, 0.5, 0.75] }
 //   same binary form; header { bands: { key: Value, trials: number, points, offset, columns: ["step","count","mean","sd","min","max","q0.25",…] }[] }
 
 // GET /trials/UID/output?stream=stdout|stderr|logging|warnings&rank=   the last part, as the trial keeps it
-export interface Output { streams: string[]; text: string; truncated: boolean }
+export interface Output { streams: string[]; ranks: number[]; text: string; truncated: boolean }
 
 // GET /trials/UID/events?cursor=&limit=100&kinds=a,b&order=oldest|newest     raw events of the log, by the stream (needs Kafka)
 export interface EventPage { events: EventRow[]; cursor: string | null }
@@ -103,9 +104,10 @@ export interface Operations {
   consumers: { id: string; host: string; partitions: string[] }[];
   spool: { path: string; events: number; bytes: number; writers: number }[] | null;   // null: not local
   dead_letters: number;
+  troubles: string[];   // why a part cannot be seen
 }
 // GET /dead-letters?cursor=&limit=50
-export interface DeadLetters { letters: { topic: string; partition: number; offset: number; time: number | null; reason: string; bytes: string; hex: string; decoded: Value }[]; cursor: string | null }
+export interface DeadLetters { letters: { topic: string; partition: number; offset: number; time: number | null; reason: string; size: number; bytes: string; hex: string; decoded: Value }[]; cursor: string | null }
 
 // GET /where/check?text=…        → { ok: true } or the error with column;  GET /where/complete?text=…&at=COLUMN → { from: number, items: { text, kind }[] }
 

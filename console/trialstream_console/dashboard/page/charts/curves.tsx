@@ -56,14 +56,14 @@ export function Curves(props: CurvesProps) {
       const { trial, name, group, textSteps } = curve.loaded;
       const label = labels.get(keyOf({ trial, name })) ?? name;
       return {
-        ...series.growing.points(curve),
+        ...series.growing.points(curve, view),
         key,
         label: group === undefined ? label : many ? `${label} · ${group}` : group,
         colour: looks.current.of(key),
         textSteps,
       };
     });
-  }, [series.growing, series.version, labels]);
+  }, [series.growing, series.version, labels, view?.[0], view?.[1]]);
   const bands = useMemo(() => (band && lines.length > 0 ? [bandOf(lines, "ranks", `${cut(title, 60)}: ranks`, 0, BAND_PLACES)] : []), [band, lines]);
   const xKind: XKind = typeof x === "string" ? x : "value";
   const first = series.loading && series.growing.curves.size === 0;

@@ -57,6 +57,10 @@ export class Growing {
     for (const loaded of answer.curves) {
       const { x, y, marks } = loaded.points;
       const key = keyOf(loaded);
+      if (answer.reset.includes(loaded.trial)) {
+        this.curves.set(key, { loaded, whole: loaded.points, fine: null, joined: null });
+        continue;
+      }
       if (!this.curves.has(key)) this.curves.set(key, { loaded, whole: NO_POINTS, fine: null, joined: null });
       this.append(key, [...x, ...marks.x], [...y, ...Array.from(marks.kind, (kind) => [NaN, Infinity, -Infinity][kind]!)]);
     }
@@ -85,11 +89,13 @@ export class Growing {
     return grown ? "grown" : "known";
   }
 
-  /** The points of a curve, the finer ones where they are loaded. */
-  points(curve: Curve): Points {
-    if (curve.fine === null || this.range === null || curve.whole.exact) return curve.whole;
-    curve.joined ??= spliced(curve.whole, curve.fine, this.range);
-    return curve.joined;
+  /** The points of a curve, the finer ones where they are loaded. Their counts are those of the view. */
+  points(curve: Curve, view: Range | null): Points {
+    const { whole, fine } = curve;
+    if (fine === null || this.range === null || whole.exact) return whole;
+    curve.joined ??= spliced(whole, fine, this.range);
+    if (view === null || view[0] < this.range[0] || view[1] > this.range[1]) return curve.joined;
+    return { ...fine, x: curve.joined.x, y: curve.joined.y };
   }
 
   /** Whether all rows within a range are there, so that no request would show more. */

@@ -42,19 +42,19 @@ export function nearest(x: Float64Array, value: number, sorted: boolean): number
   return best;
 }
 
-/** The points of a coarse line with those within the range replaced by the ones of a finer line. */
+/** The points of a coarse line with those within the range replaced by the ones of a finer line; counts of the coarse. */
 export function spliced(coarse: Points, fine: Points, range: Range): Points {
-  if (!isSorted(coarse.x) || !isSorted(fine.x)) return fine;
+  if (!isSorted(coarse.x) || !isSorted(fine.x)) return coarse;
   const left = lowerBound(coarse.x, range[0]);
   let right = lowerBound(coarse.x, range[1]);
   while (right < coarse.x.length && coarse.x[right] === range[1]) right++;
   return {
     x: joined(coarse.x.subarray(0, left), fine.x, coarse.x.subarray(right)),
     y: joined(coarse.y.subarray(0, left), fine.y, coarse.y.subarray(right)),
-    total: fine.total,
-    exact: fine.exact,
-    counts: fine.counts,
-    marks: fine.marks,
+    total: coarse.total,
+    exact: coarse.exact,
+    counts: coarse.counts,
+    marks: coarse.marks,
   };
 }
 

@@ -20,6 +20,8 @@ export interface Loaded {
 export interface Answer {
   readonly curves: readonly Loaded[];
   readonly rowsSeen: Readonly<Record<string, number>>;
+  /** Trials whose curves are whole although later rows were asked for: rows of theirs were superseded. */
+  readonly reset: readonly string[];
 }
 
 /** The most curves of one request. */
@@ -82,7 +84,7 @@ async function request(window: Window, parts: readonly Waiting[]): Promise<void>
     const loaded = header.curves.map((curve) => loadedOf(curve, doubles));
     for (const part of parts) {
       const wanted = new Set(part.curves.map((each) => `${each.trial} ${each.name}`));
-      part.resolve({ curves: loaded.filter((each) => wanted.has(`${each.trial} ${each.name}`)), rowsSeen: header.rows_seen });
+      part.resolve({ curves: loaded.filter((each) => wanted.has(`${each.trial} ${each.name}`)), rowsSeen: header.rows_seen, reset: header.reset });
     }
   } catch (error) {
     for (const part of parts) part.reject(error);

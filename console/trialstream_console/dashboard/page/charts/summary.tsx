@@ -5,41 +5,43 @@ import type { Band, Line } from "./types";
 
 export function Summary({ title, lines, bands, id }: { title: string; lines: readonly Line[]; bands: readonly Band[]; id: string }) {
   return (
-    <table class="sr" id={id}>
-      <caption>{cut(title, 200)}: the curves in numbers</caption>
-      <thead>
-        <tr><th>Curve</th><th>Rows</th><th>First</th><th>Last</th><th>Least</th><th>Greatest</th><th>NaN</th><th>Infinite</th></tr>
-      </thead>
-      <tbody>
-        {lines.map((line) => {
-          const [least, greatest] = extremes(line.y);
-          return (
-            <tr key={line.key}>
-              <th scope="row">{cut(line.label, 120)}</th>
-              <td>{line.total}</td>
-              <td>{value(line.y[0])}</td>
-              <td>{value(line.y[line.y.length - 1])}</td>
-              <td>{value(least)}</td>
-              <td>{value(greatest)}</td>
-              <td>{line.counts.nan}</td>
-              <td>{line.counts.inf + line.counts.neginf}</td>
+    <div class="sr" id={id}>
+      <table>
+        <caption>{cut(title, 200)}: the curves in numbers</caption>
+        <thead>
+          <tr><th>Curve</th><th>Rows</th><th>First</th><th>Last</th><th>Least</th><th>Greatest</th><th>NaN</th><th>Infinite</th></tr>
+        </thead>
+        <tbody>
+          {lines.map((line) => {
+            const [least, greatest] = extremes(line.y);
+            return (
+              <tr key={line.key}>
+                <th scope="row">{cut(line.label, 120)}</th>
+                <td>{line.total}</td>
+                <td>{value(line.y[0])}</td>
+                <td>{value(line.y[line.y.length - 1])}</td>
+                <td>{value(least)}</td>
+                <td>{value(greatest)}</td>
+                <td>{line.counts.nan}</td>
+                <td>{line.counts.inf + line.counts.neginf}</td>
+              </tr>
+            );
+          })}
+          {bands.map((band) => (
+            <tr key={band.key}>
+              <th scope="row">{cut(band.label, 120)}, a band</th>
+              <td>{band.x.length}</td>
+              <td>{value(band.mid[0])}</td>
+              <td>{value(band.mid[band.mid.length - 1])}</td>
+              <td>{value(extremes(band.low)[0])}</td>
+              <td>{value(extremes(band.high)[1])}</td>
+              <td>0</td>
+              <td>0</td>
             </tr>
-          );
-        })}
-        {bands.map((band) => (
-          <tr key={band.key}>
-            <th scope="row">{cut(band.label, 120)}, a band</th>
-            <td>{band.x.length}</td>
-            <td>{value(band.mid[0])}</td>
-            <td>{value(band.mid[band.mid.length - 1])}</td>
-            <td>{value(extremes(band.low)[0])}</td>
-            <td>{value(extremes(band.high)[1])}</td>
-            <td>0</td>
-            <td>0</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }
 

@@ -8,7 +8,7 @@ const f = (...values: number[]) => Float64Array.from(values);
 
 function answer(x: number[], y: number[], seen: number, exact = true): Answer {
   const points = { ...NO_POINTS, x: f(...x), y: f(...y), total: x.length, exact };
-  return { curves: [{ trial: "t", name: "loss", group: undefined, points, textSteps: false }], rowsSeen: { t: seen } };
+  return { curves: [{ trial: "t", name: "loss", group: undefined, points, textSteps: false }], rowsSeen: { t: seen }, reset: [] };
 }
 
 function rows(from: number, steps: (number | null)[], values: number[], more = false) {
@@ -17,7 +17,7 @@ function rows(from: number, steps: (number | null)[], values: number[], more = f
 }
 
 function shown(growing: Growing): [number[], number[]] {
-  const { x, y } = growing.points(growing.curves.get(keyOf({ trial: "t", name: "loss" }))!);
+  const { x, y } = growing.points(growing.curves.get(keyOf({ trial: "t", name: "loss" }))!, null);
   return [[...x], [...y]];
 }
 
@@ -34,6 +34,8 @@ test("rows that follow are appended, those that are known are not, and a gap ask
   growing.takeLater(answer([4, 5], [9, 10], 6));
   assert.deepEqual(shown(growing), [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 10]]);
   assert.equal(growing.rowsSeen.t, 6);
+  growing.takeLater({ ...answer([0], [1], 7), reset: ["t"] });
+  assert.deepEqual(shown(growing), [[0], [1]]);
 });
 
 test("x of new rows is the step, the time, or the seconds since the start; a missing step is numbered", () => {

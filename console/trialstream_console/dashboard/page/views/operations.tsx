@@ -35,6 +35,7 @@ export function OperationsView() {
       <Shown answer={answer} what="the state of the log">
         {(operations) => (
           <>
+            {operations.troubles.map((each) => <p key={each} class="notice" role="status">{each}</p>)}
             <Figures operations={operations} history={history} />
             <div class="cards wide">
               <Partitions operations={operations} history={history} />

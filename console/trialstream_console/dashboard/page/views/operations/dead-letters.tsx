@@ -36,7 +36,7 @@ export function DeadLetterCard({ count }: { count: number }) {
       {pages === null && error === undefined && <Loading what="dead letters" />}
       {pages && pages.letters.length === 0 && <p class="muted">None: every record of the log could be folded.</p>}
       {pages && pages.letters.length > 0 && (
-        <div class="scroll bounded">
+        <div class="scroll bounded" tabIndex={0}>
           <table class="plain">
             <thead><tr><th scope="col">Reason</th><th scope="col">Time</th><th scope="col">Topic</th><th scope="col" class="number">Partition</th><th scope="col" class="number">Offset</th></tr></thead>
             <tbody>{pages.letters.map((each) => <Row key={`${each.topic} ${each.partition} ${each.offset}`} letter={each} />)}</tbody>
@@ -66,18 +66,13 @@ function Row({ letter }: { letter: Letter }) {
             <h3>Decoded</h3>
             {letter.decoded === null ? <p class="muted">It could not be decoded.</p>
               : isObject(letter.decoded) ? <Fields values={unwrapped(letter.decoded)} /> : <p><Val value={letter.decoded} limit={500} /></p>}
-            <h3>Bytes <span class="muted">{sized(atobSize(letter.bytes))}</span></h3>
+            <h3>Bytes <span class="muted">{sized(letter.size)}{letter.hex.length / 2 < letter.size && `, the first ${letter.hex.length / 2}`}</span></h3>
             <pre class="hex" tabIndex={0} aria-label="Bytes as hexadecimal digits">{dump(letter.hex)}</pre>
           </td>
         </tr>
       )}
     </>
   );
-}
-
-/** The size of what base64 stands for. */
-function atobSize(base64: string): number {
-  return Math.floor((base64.replace(/=+$/, "").length * 3) / 4);
 }
 
 /** Hexadecimal digits as lines of 16 bytes: place, bytes, and the ASCII characters among them. */

@@ -1,15 +1,17 @@
 // The raw events of a trial, as they are in its log.
 import { useEffect, useState } from "preact/hooks";
-import { get, isAbort, type EventPage, type EventRow } from "../../api";
+import { Failure, get, isAbort, type EventPage, type EventRow } from "../../api";
 import { cut, duration, full } from "../../format";
 import { downloadJson } from "../../exporting";
 import { choice, text, useParam } from "../../router";
-import { Empty, ErrorState, Loading } from "../../states";
+import { Empty, ErrorState, Loading, passing } from "../../states";
 import { Name, Time } from "../../values";
 import type { TabProps } from "../trial";
 import { Fields } from "./fields";
 
 const PAGE = 100;
+/** The pause before the next request while the log is being read, or Kafka is away, milliseconds. */
+const AGAIN = 2000;
 
 export function LogTab({ trial, turn }: TabProps) {
   const [order, setOrder] = useParam("order", choice(["newest", "oldest"], "newest"));
@@ -22,15 +24,24 @@ export function LogTab({ trial, turn }: TabProps) {
 
   useEffect(() => {
     const control = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
     get<EventPage>(path, { kinds, order, limit: PAGE, cursor: asked.cursor }, control.signal).then(
       (page) => {
         setError(undefined);
         setKnown((before) => [...new Set([...before, ...page.events.map((each) => each.kind)])].sort());
         setPages((before) => ({ events: asked.cursor && before ? [...before.events, ...page.events] : page.events, cursor: page.cursor }));
       },
-      (caught: unknown) => !isAbort(caught) && setError(caught),
+      (caught: unknown) => {
+        if (isAbort(caught)) return;
+        // A long log takes several requests, each of which reads a part of it.
+        if (!(caught instanceof Failure && caught.code === "too_many")) setError(caught);
+        if (passing(caught)) timer = setTimeout(() => setAsked((before) => ({ ...before, turn: before.turn + 1 })), AGAIN);
+      },
     );
-    return () => control.abort();
+    return () => {
+      control.abort();
+      clearTimeout(timer);
+    };
   }, [path, kinds, order, asked]);
   const again = () => {
     setPages(null);
@@ -66,7 +77,7 @@ export function LogTab({ trial, turn }: TabProps) {
       {pages === null && error === undefined && <Loading what="events of the log" />}
       {pages && pages.events.length === 0 && <Empty title="No such events">{chosen.length > 0 ? "The log has no event of these kinds for the trial." : "Kafka no longer has events of this trial: their retention has passed."}</Empty>}
       {pages && pages.events.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabIndex={0}>
           <table class="plain events">
             <thead><tr><th scope="col">Time</th><th scope="col">Kind</th><th scope="col">Content</th><th scope="col">Writer</th><th scope="col" class="number">Seq</th><th scope="col" class="number">Offset</th></tr></thead>
             <tbody>{pages.events.map((each) => <Row key={`${each.partition}:${each.offset}`} event={each} />)}</tbody>

@@ -22,7 +22,6 @@ export function OutputTab({ trial, turn }: TabProps) {
   useEffect(() => {
     if (turn > 0) answer.reload();
   }, [turn]);
-  const ranks = useMemo(() => [...new Set(trial.participants.map((each) => each.rank))].filter((each) => each !== null).sort((a, b) => a - b), [trial.participants]);
   return (
     <Shown answer={answer} what="the output">
       {(output) => (output.streams.length === 0 && output.text === "" ? (
@@ -35,12 +34,12 @@ export function OutputTab({ trial, turn }: TabProps) {
                 <button type="button" key={each} aria-pressed={stream ? each === stream : i === 0} onClick={() => setStream(each)}>{each}</button>
               ))}
             </span>
-            {ranks.length > 1 && (
+            {output.ranks.length > 1 && (
               <label>
                 Rank
                 <select value={rank} onChange={(event) => setRank(event.currentTarget.value)}>
                   <option value="">all</option>
-                  {ranks.map((each) => <option key={each} value={String(each)}>{each}</option>)}
+                  {output.ranks.map((each) => <option key={each} value={String(each)}>{each}</option>)}
                 </select>
               </label>
             )}

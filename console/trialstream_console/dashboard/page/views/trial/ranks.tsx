@@ -47,8 +47,8 @@ export function RanksTab({ trial, rows }: TabProps) {
 type State = "lost" | "failed" | "ended" | "running";
 
 function stateOf(each: Participant, trial: TrialDetail): State {
-  if (each.error || /fail|error|lost/i.test(each.status)) return "failed";
-  if (/end|left|done|finish/i.test(each.status)) return "ended";
+  if (each.error || /fail|error|exception|interrupt|lost/i.test(each.status)) return "failed";
+  if (/complet|end|left|done|finish|terminat/i.test(each.status)) return "ended";
   const latest = trial.last_seen ?? 0;
   return each.last_seen !== null && (trial.status.lost || latest - each.last_seen > SILENT * 1e6) ? "lost" : "running";
 }
@@ -66,7 +66,7 @@ function Squares({ participants, trial }: { participants: readonly Participant[]
 
 function States({ participants, trial }: { participants: readonly Participant[]; trial: TrialDetail }) {
   return (
-    <div class="scroll">
+    <div class="scroll" tabIndex={0}>
       <table class="plain">
         <thead><tr><th scope="col" class="number">Rank</th><th scope="col">State</th><th scope="col">Host</th><th scope="col">Joined</th><th scope="col">Last event</th><th scope="col" class="number">Attempt</th><th scope="col">Error</th></tr></thead>
         <tbody>

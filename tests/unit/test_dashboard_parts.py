@@ -1,0 +1,151 @@
+"""The parts of the dashboard's endpoints: shared results, importance, events as JSON, values of requests."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import anyio.lowlevel
+import numpy as np
+import pytest
+from trialstream_console.dashboard import importance
+from trialstream_console.dashboard.caches import Recent
+from trialstream_console.dashboard.encoding import dumps, encoded
+from trialstream_console.dashboard.event_fields import event_fields, summary
+from trialstream_console.dashboard.refusals import Refusal
+from trialstream_console.dashboard.writes import _decoded
+from trialstream_schemas.model.aggregators import AggregatorSpec
+from trialstream_schemas.wire import events as e
+
+
+async def test_a_recent_result_is_made_once():
+    """Requests that come together share a result, and the longest unused one is dropped."""
+    made = []
+
+    async def make():
+        made.append(len(made))
+        await anyio.lowlevel.checkpoint()
+        return made[-1]
+
+    recent = Recent(60.0, 2)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(recent.get, "a", make)
+    assert made == [0]
+    assert await recent.get("b", make) == 1
+    assert await recent.get("a", make) == 0
+    assert await recent.get("c", make) == 2
+    assert await recent.get("a", make) == 0
+    assert await recent.get("b", make) == 3
+    assert await Recent(0.0, 1).get("a", make) == 4
+
+
+class Trials:
+    """A protocol that returns rows of values."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def fetch_values(self, *_, **__):
+        """Return the rows."""
+        return self._rows
+
+
+def important(rows, monkeypatch, *, forest):
+    """Return the importance of the parameters of rows."""
+    if not forest:
+        monkeypatch.setattr(importance, "_forest", lambda: None)
+    return importance._importance("metrics.loss.last", {}, Trials(rows))
+
+
+@pytest.mark.parametrize("forest", [False, True])
+def test_what_determines_the_target_is_most_important(forest, monkeypatch):
+    """A number or a category that determines the target comes first; a random one and a missing target do not count."""
+    if forest:
+        pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(90):
+        kind = "abc"[i % 3]
+        rows.append(
+            (
+                {
+                    "kind": kind,
+                    "noise": float(rng.random()),
+                    "same": 1,
+                    "odd": None if i % 2 else [1],
+                    "deep": {"x": i},
+                },
+                {"a": 1.0, "b": 5.0, "c": 9.0}[kind],
+            )
+        )
+    rows += [({"kind": "a"}, None), ({"kind": "a"}, float("nan")), ({"kind": "a"}, "text"), (None, True)]
+    found = important(rows, monkeypatch, forest=forest)
+
+    assert (found["trials"], found["method"]) == (90, "forest" if forest else "correlation")
+    assert found["parameters"][0]["path"] == "parameters.kind"
+    assert found["parameters"][0]["correlation"] is None
+    assert found["parameters"][0]["importance"] > 0.9
+    assert found["parameters"][0]["values"] == 3
+    assert {each["path"] for each in found["parameters"]} == {
+        *("parameters.kind", "parameters.noise", "parameters.odd", "parameters.deep.x")
+    }
+    assert dumps(found)
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [({"a": 1}, 1.0)] * 2, [({"a": i}, 1.0) for i in range(9)]], ids=["0", "2", "same"]
+)
+def test_too_little_to_compare(rows, monkeypatch):
+    """Without trials, with few, and with a target that is always the same, nothing is important."""
+    for forest in (False, True):
+        found = important(rows, monkeypatch, forest=forest)
+        assert all(each["importance"] == 0 for each in found["parameters"])
+
+
+VALUES = [
+    *(None, True, 1, -(2**62), 1.5, float("inf"), float("-inf"), "text", b"\0\xff", [1, {"a": b""}]),
+    {"$float": "NaN"},
+    {"a": {"$x": {"$dict": 1}}, "": []},
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=map(str, range(len(VALUES))))
+def test_values_of_requests_are_those_that_were_encoded(value):
+    """Every value has one form in JSON, which is read back."""
+    assert _decoded(json.loads(dumps(encoded(value))), "x") == value
+
+
+@pytest.mark.parametrize("value", [{"$float": "0"}, {"$int": "x"}, {"$int": "1" * 30}, {"$bytes": "="}, {"$x": 1}])
+def test_other_objects_are_refused(value):
+    """An object with a key that begins with `$` is a form of a value, or refused with its place."""
+    with pytest.raises(Refusal) as raised:
+        _decoded([1, {"a": value}], "tags.x")
+
+    assert raised.value.body["error"]["place"] == "tags.x[1].a"
+
+
+def test_long_events_are_cut():
+    """The fields of an event have bounded lists and texts, and are JSON."""
+    base = {"time": 1, "trial": "t_0", "writer": "w", "seq": 1}
+    rows = e.MetricsLogged(
+        **base,
+        aggregator=AggregatorSpec("timeseries"),
+        names=[f"m{i}" for i in range(300)],
+        times=np.arange(500),
+        columns=[np.full(500, np.nan)] * 300,
+        steps=np.arange(500),
+    )
+    tags = e.TagsAdded(**base, values={f"$k{i}": "x" * 100_000 for i in range(200)})
+    updated = e.TrialUpdated(**base, updates=[e.StatusSet(**base, status=e.StatusRecord(name="Running", code=100))])
+
+    for event in (rows, tags, updated):
+        fields = event_fields(event)
+        assert fields["kind"] == type(event).__name__
+        assert len(dumps(fields)) < 2_000_000
+        assert len(summary(event)) <= 200
+    assert event_fields(rows)["times"][-1] == "… 400 more"
+    assert event_fields(rows)["columns"][0][0] == {"$float": "NaN"}
+    assert summary(rows).startswith("m0, m1, m2, m3, m4 and 295 more: 500 rows, steps 0 to 499")
+    assert summary(updated) == "StatusSet Running"
+    assert event_fields(updated)["updates"][0]["kind"] == "StatusSet"
