@@ -105,7 +105,7 @@ def test_importance_leads_to_the_scatter_plot(open_page: Callable[..., Page]):
     """The parameter that decides the loss is first; its name leads to its scatter plot."""
     page = open_page(f"/compare?{SEARCH}&view=importance&target=metrics.loss.last")
     names = page.locator(".bars tbody th")
-    expect(names.first).to_have_text("lr")
+    expect(names.first).to_have_text("lr", timeout=30_000)  # the server imports scikit-learn
     names.first.get_by_role("link").click()
     expect(page.get_by_role("region", name="Scatter plot")).to_be_visible()
     assert query(page)["px"] == ["parameters.lr"]
@@ -126,12 +126,12 @@ def test_differences_leave_out_what_is_equal(open_page: Callable[..., Page]):
 def test_comparisons_have_no_serious_findings(open_page: Callable[..., Page], view: str):
     """axe-core finds nothing serious, in light on a desktop and in the dark on a phone, which the page fits."""
     page = open_page(f"/compare?{SEARCH}&view={view}")
-    expect(page.locator(".card, .differences").first).to_be_visible()
+    expect(page.locator(".card, .differences").first).to_be_visible(timeout=30_000)
     assert findings(page) == []
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 800})
-    assert findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert findings(page) == []
 
 
 def test_nothing_to_compare(open_page: Callable[..., Page]):

@@ -8,11 +8,13 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import trialstream as ts
+from accessibility import findings
 from playwright.sync_api import Locator, Page, expect
 from trialstream.sync import SyncProtocol
 
 ROWS = 1_000_000
 SPIKE = 654_321
+TABS = ("curves", "overview", "chronos", "ranks", "output", "log", "travel")
 
 
 def path_of(trial: ts.Trial, **query: object) -> str:
@@ -228,7 +230,7 @@ def test_rows_appear_as_they_are_logged(open_page: Callable[..., Page], protocol
     expect(chart.get_by_role("row", name=re.compile("^loss")).get_by_role("cell").nth(2)).to_have_text("499")
     assert [each for each in asked if '"since"' not in each] == []
     protocol.log_trial_finish(trial)
-    expect(page.locator(".trial-head .status")).to_contain_text("Ended")
+    expect(page.locator(".trial-head .status")).to_contain_text("Completed")
 
 
 def test_ranks_have_states_curves_and_stragglers(open_page: Callable[..., Page], sample: None, protocol: SyncProtocol):
@@ -311,7 +313,7 @@ def test_a_failed_trial_shows_its_traceback(open_page: Callable[..., Page], samp
     expect(errors.locator("pre").first).to_contain_text("Traceback")
 
 
-@pytest.mark.parametrize("tab", ["curves", "overview", "chronos", "ranks", "output", "log", "travel"])
+@pytest.mark.parametrize("tab", TABS)
 def test_each_tab_fits_a_phone_in_the_dark(open_page: Callable[..., Page], kinds: ts.Trial, tab: str):
     """No tab is wider than 390 pixels, and its text is light on dark."""
     page = open_page(path_of(kinds, tab=tab), viewport={"width": 390, "height": 844}, color_scheme="dark")
@@ -346,3 +348,13 @@ def test_a_tab_whose_server_is_away_says_so_and_recovers(
     page.unroute(re.compile(f"/{endpoint}"))
     page.get_by_role("button", name="Try again").click()
     expect(alert).to_have_count(0)
+
+
+def test_tabs_are_accessible(open_page: Callable[..., Page], kinds: ts.Trial):
+    """The checks of axe-core find nothing serious in any tab."""
+    page = open_page(path_of(kinds, metric="wave"))
+    large(page)
+    for place, tab in enumerate(TABS):
+        page.get_by_role("navigation", name="Parts of the trial").get_by_role("link").nth(place).click()
+        expect(page.locator(".spinner")).to_have_count(0)
+        assert findings(page) == [], tab

@@ -51,7 +51,7 @@ function Bars({ data, target }: { data: Answer; target: string }) {
           }}
         />
       </header>
-      <div class="scroll">
+      <div class="scroll" tabIndex={0} role="region" aria-label="Table of importance">
         <table class="plain bars">
           <thead><tr><th scope="col">Parameter</th><th scope="col">Importance</th><th scope="col" class="number">Correlation</th><th scope="col" class="number">Values</th></tr></thead>
           <tbody>

@@ -124,7 +124,7 @@ function Plot({ data, target }: { data: TrialTable; target: string }) {
           <ExportMenu of="the plot" formats={exports(data, rows, svg)} />
         </span>
       </header>
-      <div class="scroll" ref={frame}>
+      <div class="scroll" ref={frame} tabIndex={0} role="region" aria-label="Axes and lines">
         <svg ref={svg} class="parallel" width={least} height={HEIGHT} role="img" aria-label={title}>
           <g class="lines" stroke-opacity={Math.max(0.14, Math.min(0.75, 220 / rows.length))}>
             {shapes.map((shape, row) => (

@@ -36,7 +36,7 @@ export function DeadLetterCard({ count }: { count: number }) {
       {pages === null && error === undefined && <Loading what="dead letters" />}
       {pages && pages.letters.length === 0 && <p class="muted">None: every record of the log could be folded.</p>}
       {pages && pages.letters.length > 0 && (
-        <div class="scroll bounded">
+        <div class="scroll bounded" tabIndex={0}>
           <table class="plain">
             <thead><tr><th scope="col">Reason</th><th scope="col">Time</th><th scope="col">Topic</th><th scope="col" class="number">Partition</th><th scope="col" class="number">Offset</th></tr></thead>
             <tbody>{pages.letters.map((each) => <Row key={`${each.topic} ${each.partition} ${each.offset}`} letter={each} />)}</tbody>

@@ -10,7 +10,7 @@ function Card({ title, empty, children }: { title: string; empty: string | null;
   return (
     <section class="card" aria-label={title}>
       <header><h2>{title}</h2></header>
-      {empty === null ? <div class="scroll bounded">{children}</div> : <p class="muted">{empty}</p>}
+      {empty === null ? <div class="scroll bounded" tabIndex={0}>{children}</div> : <p class="muted">{empty}</p>}
     </section>
   );
 }

@@ -51,7 +51,7 @@ export function Partitions({ operations, history }: { operations: Operations; hi
         {partitions.length > 0 && <ExportMenu of="the partitions" formats={{ CSV: () => exported(operations), JSON: () => downloadJson("operations", operations) }} />}
       </header>
       {partitions.length === 0 ? <p class="muted">Kafka names none: it is away, or its topics have not been created yet.</p> : (
-        <div class="scroll bounded">
+        <div class="scroll bounded" tabIndex={0}>
           <table class="plain">
             <thead><tr><th scope="col">Topic</th><th scope="col" class="number">Partition</th><th scope="col" class="number">Begin</th><th scope="col" class="number">End</th><th scope="col" class="number">Folded</th><th scope="col" class="number">Lag</th><th scope="col" class="number">Behind</th><th scope="col">Events/s</th><th scope="col">Owner</th></tr></thead>
             <tbody>

@@ -37,7 +37,7 @@ export function ChronosTab({ trial, turn }: TabProps) {
 function Bars({ chronos, chosen, choose, total }: { chronos: readonly ChronoInfo[]; chosen: string; choose: (name: string) => void; total: number }) {
   const most = Math.max(...chronos.map((each) => each.sum ?? 0), 1e-12);
   return (
-    <div class="scroll">
+    <div class="scroll" tabIndex={0}>
       <table class="plain bars">
         <thead>
           <tr><th scope="col">Chrono</th><th scope="col">Sum</th><th scope="col" class="number">of the time</th><th scope="col" class="number">Times</th><th scope="col" class="number">Mean ± sd</th><th scope="col" class="number">Least</th><th scope="col" class="number">Greatest</th><th scope="col" class="number">Last</th><th scope="col" class="number">Open</th><th scope="col" class="number">Failed</th></tr>

@@ -63,10 +63,10 @@ function Compared({ trial, uid }: { trial: TrialDetail; uid: string }) {
             <p>
               <label><input type="checkbox" checked={all} onChange={() => setAll(!all)} /> show what is equal</label>
               {" "}<span class="muted">{rows.filter((each) => each.differs).length} of {rows.length} differ</span>
-              {" "}<a href={link("/compare", { trials: [trial.uid, other.uid] })}>Compare their curves</a>
+              {" "}<a class="button" href={link("/compare", { trials: [trial.uid, other.uid] })}>Compare their curves</a>
             </p>
             {shown.length === 0 ? <p class="muted">They are equal in all of it.</p> : (
-              <div class="scroll bounded">
+              <div class="scroll bounded" tabIndex={0}>
                 <table class="plain">
                   <thead><tr><th scope="col">Field</th><th scope="col"><Name text={trial.name} limit={40} /></th><th scope="col"><a href={path}><Name text={other.name} limit={40} /></a></th></tr></thead>
                   <tbody>

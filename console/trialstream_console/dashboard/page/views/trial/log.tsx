@@ -77,7 +77,7 @@ export function LogTab({ trial, turn }: TabProps) {
       {pages === null && error === undefined && <Loading what="events of the log" />}
       {pages && pages.events.length === 0 && <Empty title="No such events">{chosen.length > 0 ? "The log has no event of these kinds for the trial." : "Kafka no longer has events of this trial: their retention has passed."}</Empty>}
       {pages && pages.events.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabIndex={0}>
           <table class="plain events">
             <thead><tr><th scope="col">Time</th><th scope="col">Kind</th><th scope="col">Content</th><th scope="col">Writer</th><th scope="col" class="number">Seq</th><th scope="col" class="number">Offset</th></tr></thead>
             <tbody>{pages.events.map((each) => <Row key={`${each.partition}:${each.offset}`} event={each} />)}</tbody>

@@ -32,7 +32,7 @@ export function OverviewTab({ trial, reload }: TabProps) {
 function Metrics({ trial }: { trial: TrialDetail }) {
   if (trial.metrics.length === 0) return <p class="muted">None</p>;
   return (
-    <div class="scroll bounded">
+    <div class="scroll bounded" tabIndex={0}>
       <table class="plain">
         <thead><tr><th scope="col">Name</th><th scope="col" class="number">Last</th><th scope="col" class="number">Min</th><th scope="col" class="number">Max</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Rows</th><th scope="col" class="number">NaN, ±inf</th></tr></thead>
         <tbody>
@@ -56,7 +56,7 @@ function Metrics({ trial }: { trial: TrialDetail }) {
 function Attempts({ trial }: { trial: TrialDetail }) {
   if (trial.attempts.length === 0) return <p class="muted">None: the trial has not been started</p>;
   return (
-    <div class="scroll">
+    <div class="scroll" tabIndex={0}>
       <table class="plain">
         <thead><tr><th scope="col">Attempt</th><th scope="col">Started</th><th scope="col" class="number">Resumed at step</th><th scope="col" class="number">World size</th></tr></thead>
         <tbody>
@@ -79,7 +79,7 @@ function Writers({ trial }: { trial: TrialDetail }) {
   return (
     <>
       {trial.lost_events > 0 && <p class="notice">{trial.lost_events} events were lost between these writers and the log: gaps in their numbers.</p>}
-      <div class="scroll"><table class="plain">
+      <div class="scroll" tabIndex={0}><table class="plain">
         <thead><tr><th scope="col">Writer</th><th scope="col" class="number">Events</th></tr></thead>
         <tbody>
           {trial.writers.slice(0, 500).map((each) => (

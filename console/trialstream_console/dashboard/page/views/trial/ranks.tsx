@@ -66,7 +66,7 @@ function Squares({ participants, trial }: { participants: readonly Participant[]
 
 function States({ participants, trial }: { participants: readonly Participant[]; trial: TrialDetail }) {
   return (
-    <div class="scroll">
+    <div class="scroll" tabIndex={0}>
       <table class="plain">
         <thead><tr><th scope="col" class="number">Rank</th><th scope="col">State</th><th scope="col">Host</th><th scope="col">Joined</th><th scope="col">Last event</th><th scope="col" class="number">Attempt</th><th scope="col">Error</th></tr></thead>
         <tbody>

@@ -48,7 +48,7 @@ export function Stragglers({ trial }: { trial: TrialDetail }) {
           return (
             <>
               <p class="muted">Median of each rank; of all ranks {duration(middle)}. Marked from {SLOW} times that on.</p>
-              <div class="scroll"><table class="plain bars">
+              <div class="scroll" tabIndex={0}><table class="plain bars">
                 <thead><tr><th scope="col" class="number">Rank</th><th scope="col">Median</th><th scope="col" class="number">of the median</th><th scope="col" class="number">Times</th></tr></thead>
                 <tbody>
                   {shown.map((each) => {
