@@ -234,6 +234,6 @@ def _show(found: StackStatus, hints: Mapping[str, str] | None = None) -> None:
     lines |= {**found.settings, "Data and logs": found.data, **(hints or {})}
     for name, value in lines.items():
         # Not a table, since a table would wrap long lines, which are then hard to copy.
-        say(f"{name:<20}{value}")
+        say(f"{name:<22}{value}")
     if found.error:
         say(f"Last error: {found.error}", one_line=False)
