@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trialstream_console.dashboard as package
 from accessibility import findings
-from conftest import DESKTOP, Dashboard
 from playwright.sync_api import Browser, Page, expect
 from trialstream.config import Config
 
@@ -95,34 +94,34 @@ def test_the_first_page_is_small(open_page: Callable[..., Page]):
     assert sum(sizes) < 120_000
 
 
-def test_the_server_goes_away_and_comes_back(browser: Browser, served: Config, tmp_path: Path):
+def test_the_server_goes_away_and_comes_back(browser: Browser, dashboard, served: Config, tmp_path: Path):
     """The page says that its server is away, keeps what it shows, and goes on when the server is back."""
-    dashboard = Dashboard(tmp_path, served)
-    dashboard.start()
-    context = browser.new_context(base_url=dashboard.address, **DESKTOP)
+    server = type(dashboard)(tmp_path, served)
+    server.start()
+    context = browser.new_context(base_url=server.address, locale="en-US")
     try:
         page = context.new_page()
         page.goto("/trials")
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
-        dashboard.kill()
+        server.kill()
         expect(page.get_by_text("Not connected")).to_be_visible()
         expect(page.get_by_role("alert")).to_contain_text("connects again by itself")
         expect(page.locator(".line").first).to_be_visible()
         page.get_by_role("link", name="Projects").click()
         expect(page.get_by_role("heading", name="The dashboard's server does not answer")).to_be_visible()
-        dashboard.start()
+        server.start()
         expect(page.get_by_role("link", name="vision")).to_be_visible(timeout=20_000)
         expect(page.get_by_text("Live", exact=True)).to_be_visible(timeout=20_000)
     finally:
         context.close()
-        dashboard.stop()
+        server.stop()
 
 
-def test_mongodb_is_away(browser: Browser, served: Config, tmp_path: Path):
+def test_mongodb_is_away(browser: Browser, dashboard, served: Config, tmp_path: Path):
     """The page says that MongoDB is away, at its top and in its views."""
-    dashboard = Dashboard(tmp_path, replace(served, mongo="mongodb://127.0.0.1:1"))
-    dashboard.start()
-    context = browser.new_context(base_url=dashboard.address, **DESKTOP)
+    server = type(dashboard)(tmp_path, replace(served, mongo="mongodb://127.0.0.1:1"))
+    server.start()
+    context = browser.new_context(base_url=server.address, locale="en-US")
     try:
         page = context.new_page()
         page.set_default_timeout(30_000)
@@ -132,4 +131,4 @@ def test_mongodb_is_away(browser: Browser, served: Config, tmp_path: Path):
         assert findings(page) == []
     finally:
         context.close()
-        dashboard.stop()
+        server.stop()

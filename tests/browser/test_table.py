@@ -244,6 +244,20 @@ def test_tags_and_notes_are_written(open_page: Callable[..., Page], protocol: Sy
         assert [note["text"] for note in answer["notes"]] == ["A note <b>of two</b>"]
 
 
+def test_the_table_follows_its_trials(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """A trial appears where it matches as soon as it is folded, and its status follows, without a reload."""
+    page = open_page("/trials?where=name+~+appearing")
+    expect(page.get_by_role("heading", name="No trial matches the filter")).to_be_visible()
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    trial = protocol.new_trial(ts.Trial(name="appearing"), auto_increment=True)
+    assert trial is not None
+    expect(row(page, "appearing")).to_be_visible(timeout=10_000)
+    protocol.log_trial_start(trial)
+    expect(row(page, "appearing")).to_contain_text("Running", timeout=10_000)
+    protocol.log_trial_finish(trial)
+    expect(row(page, "appearing")).to_contain_text("Completed", timeout=10_000)
+
+
 def test_the_table_is_exported(table: Page, tmp_path: Path):
     """CSV and JSON have all trials that match, with the chosen columns in the order of the table."""
     found = {}

@@ -3,7 +3,7 @@
 /** A logged value as JSON. Forms that JSON lacks are objects with one key. */
 export type Value =
   | null | boolean | number | string | Value[]
-  | { [key: string]: Value }          // a dict whose keys may be anything: {"dict": {...}} if its only key begins with "$"
+  | { [key: string]: Value }          // a dict whose keys may be anything: {"$dict": {...}} if one of its keys begins with "$"
   | { $float: "NaN" | "Infinity" | "-Infinity" }
   | { $int: string }                  // beyond 2^53
   | { $bytes: string; size: number }; // base64 of the first 1,024 bytes
