@@ -12,7 +12,7 @@ import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import connected, until
 from pymongo import MongoClient
-from trialstream_schemas.storage.collections import CATALOG, LIVE
+from trialstream_schemas.storage.collections import CATALOG, LIVE, Namespace
 from trialstream_schemas.storage.documents import trial_to_document
 
 SECONDS = 30
@@ -219,22 +219,24 @@ class Projections:
     """Two projections with the same trials, and the pointer to the live one."""
 
     def __init__(self, config, client):
-        self.old, self.new = client[config.database], client[f"{config.prefix}~1"]
+        self.places = [Namespace(config.database, end) for end in ("", "~1")]
+        self.old, self.new = [client[each.database][each.collection("trials")] for each in self.places]
+        self.catalog = client[config.database][CATALOG]
         self.arguments = {"mongo": config.mongo, "prefix": config.prefix}
         self.trials = [trial_to_document(ts.Trial(name="t", parameters={"n": n})) for n in range(3)]
-        for database in (self.old, self.new):
-            database.trials.insert_many(self.trials)
-        self.old[CATALOG].insert_one({"_id": LIVE, "database": self.old.name})
+        for trials in (self.old, self.new):
+            trials.insert_many(self.trials)
+        self.catalog.insert_one({"_id": LIVE, "database": str(self.places[0])})
 
-    def tag(self, database, n, **tags):
+    def tag(self, trials, n, **tags):
         """Change a trial."""
-        database.trials.update_one({"_id": self.trials[n]["_id"]}, {"$set": {"tags": tags}})
+        trials.update_one({"_id": self.trials[n]["_id"]}, {"$set": {"tags": tags}})
 
     def switch(self, *, drop):
         """Make the other projection live."""
-        self.old[CATALOG].update_one({"_id": LIVE}, {"$set": {"database": self.new.name}})
+        self.catalog.update_one({"_id": LIVE}, {"$set": {"database": str(self.places[1])}})
         if drop:
-            self.old.drop_collection("trials")
+            self.old.drop()
 
 
 @pytest.fixture
@@ -252,7 +254,7 @@ async def test_another_projection_becomes_live(projections, drop):
         assert [each.uid for each in await following(watch, 3)] == sorted(uids)
         projections.tag(projections.new, 0, gone=True)
         projections.tag(projections.new, 1, new=1)
-        projections.new.trials.delete_one({"_id": uids[2]})
+        projections.new.delete_one({"_id": uids[2]})
         projections.switch(drop=drop)
         changes = await following(watch, 3)
         projections.tag(projections.new, 1, new=2)
@@ -271,9 +273,9 @@ async def test_a_dropped_collection_is_read_again(projections):
     """Trials that were dropped come as gone, and come again once they are folded again."""
     async with ts.watch(**projections.arguments) as watch:
         await following(watch, 3)
-        projections.old.drop_collection("trials")
+        projections.old.drop()
         gone = await following(watch, 3)
-        projections.old.trials.insert_one(projections.trials[0])
+        projections.old.insert_one(projections.trials[0])
         [back] = await following(watch)
     assert [(each.trial, each.matches) for each in gone] == [(None, False)] * 3
     assert (back.uid, back.matches) == (projections.trials[0]["_id"], True)
@@ -284,7 +286,7 @@ async def test_a_dropped_collection_is_read_again(projections):
 )
 async def test_a_text_that_is_no_cursor(projections, cursor):
     """The error names the argument."""
-    cursor = cursor.replace("~", projections.old.name)
+    cursor = cursor.replace("~", str(projections.places[0]))
     with pytest.raises(ts.InvalidValue, match="since: expected None, 'now' or the cursor of a watch, got"):
         async with ts.watch(since=cursor, **projections.arguments):
             pass
@@ -305,4 +307,4 @@ async def test_mongodb_is_away_and_comes_back(projections, stack):
 
 
 async def _writable(projections):
-    return projections.old.client.is_primary
+    return projections.old.database.client.is_primary
