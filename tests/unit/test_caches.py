@@ -27,6 +27,8 @@ MIB = 1024 * 1024
 # Functions with a cache of the standard library → bytes of all entries, and why there are no more.
 FUNCTIONS = {
     "trialstream.pipeline.frames:_row_format": (MIB, "1,024 formats of one row, which repeat a code by a number"),
+    "trialstream_console.dashboard.static:_read": (4 * MIB, "64 files of the page, which has 400 KB"),
+    "trialstream_console.queries.grammar:new_parser": (MIB, "one entry: the grammar"),
     "trialstream_consumer.routing:_partition": (64 * MIB, "16,384 addresses"),
     "trialstream_schemas.model.keys:_cached": (9 * MIB, "4,096 keys of up to 128 characters"),
     "trialstream_schemas.wire.codec:_own_checkers": (MIB, "one entry: the schemas of this version"),
@@ -46,6 +48,7 @@ BYTE_CACHES = {
 OTHERS = {
     "trialstream_schemas.wire.frames:_subjects": (16 * MIB, "16,384 subjects, whose texts have up to 63 bytes"),
     "trialstream_schemas.wire.codec:SchemaStore._known": (40 * MAX_SCHEMAS_BYTES, "MAX_SCHEMAS_BYTES"),
+    "trialstream.tracking.track:_begun": (30 * MIB, "300 bytes a trial of this process, of which 100,000 are many"),
     "trialstream.event_log.schemas:SchemaTopic.texts": (2 * MAX_SCHEMAS_BYTES, "the schemas that its store accepts"),
     "trialstream_consumer.worker:PartitionWorker._state": (256 * MIB, "_CACHED_BYTES, checked between batches"),
 }

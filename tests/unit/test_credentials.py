@@ -21,6 +21,7 @@ from trialstream.reading.uri import driver_options
 from trialstream_console.local.consumer import environment
 from trialstream_consumer.replay.sharing import Share
 from trialstream_schemas.errors import ConfigError
+from trialstream_schemas.storage.collections import Namespace
 
 SECRET = "hunter2"
 SECRETS = [each.name for each in dataclasses.fields(Config) if not each.repr and each.type == "str"]
@@ -154,9 +155,9 @@ def test_a_child_process_gets_the_settings_alone(monkeypatch, tmp_path):
 def test_a_function_stays_in_its_process():
     """A replay with several processes refuses a token function, and takes a token file."""
     with pytest.raises(ConfigError, match=r"^kafka_token: .*kafka_token_file"):
-        Share(Config(kafka_token=lambda: "x"), "a", 1, {}).to_json()
+        Share(Config(kafka_token=lambda: "x"), Namespace("a"), 1, {}).to_json()
 
-    share = Share(Config(kafka_token_file="/t"), "a", 1, {})
+    share = Share(Config(kafka_token_file="/t"), Namespace("a", "~2"), 1, {})
     assert Share.from_json(share.to_json()) == share
 
 

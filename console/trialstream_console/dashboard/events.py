@@ -68,7 +68,7 @@ async def events(
     cursor: Annotated[str, Limits("Place of the first one, as an earlier answer has it.", most=32)] = "",
     limit: Annotated[int, Limits("Maximum number of events.", 1, 1000)] = 100,
     kinds: Annotated[str, Limits("Names of classes, separated by commas; empty for all.", most=1024)] = "",
-    order: Literal["oldest", "newest"] = "newest",
+    order: Annotated[Literal["oldest", "newest"], Limits("Which event comes first.")] = "newest",
 ) -> EventPage:
     """The events of a trial, as the log has them, repetitions and refused ones too."""
     wanted = frozenset(filter(None, kinds.split(",")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 from trialstream.config import Config
@@ -21,7 +21,12 @@ _PACKAGES = ("starlette", "uvicorn")
 
 def is_installed() -> bool:
     """Whether the packages of the extra `dashboard` are installed."""
-    return all([find_spec(each) is not None for each in _PACKAGES])
+    try:
+        for each in _PACKAGES:
+            import_module(each)
+    except ImportError:
+        return False
+    return True
 
 
 class DashboardService(Server):
