@@ -267,7 +267,7 @@ async def test_two_hundred_pages_watch_one_trial(protocol, address, trial):
         ("/trials?limit=many", "limit", "a whole number"),
         ("/trials?colour=red", "colour", "expected one of"),
         ("/trials?columns=nmae", None, "there is no field 'nmae'"),
-        ("/trials?where=status+%3D", None, "column"),
+        ("/trials?where=status+%3D", "where", "column 8"),
         ("/trials/nobody", "uid", "there is no trial"),
         ("/nothing", "path", "no such path"),
     ],

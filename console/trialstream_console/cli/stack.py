@@ -95,8 +95,9 @@ def up(
         say(f"Already running (process {before.launcher})")
         _show(before)
         return
+    missing = {}
     if dashboard and not is_installed():
-        say("Without the dashboard, which is not installed: pip install 'trialstream[dashboard]'")
+        missing = {"dashboard": "not installed: pip install 'trialstream[dashboard]'"}
         dashboard = False
     if dashboard and dashboard_port is None:
         ports = ports.with_free_dashboard()
@@ -113,7 +114,7 @@ def up(
             flags = [*["--secure"] * secure, "--dashboard" if dashboard else "--no-dashboard"]
             launcher.start_detached(folder, [*arguments, *flags], steps)
             steps("", "")
-            _show(read_status(folder), _hints(data, stop="trialstream down"))
+            _show(read_status(folder), missing | _hints(data, stop="trialstream down"))
         else:
             stack = LocalStack(
                 folder.path,
@@ -124,7 +125,7 @@ def up(
                 secure=secure,
                 on_step=steps,
             )
-            launcher.supervise(stack, lambda: _show(read_status(folder), _hints(data, stop="Ctrl-C")))
+            launcher.supervise(stack, lambda: _show(read_status(folder), missing | _hints(data, stop="Ctrl-C")))
 
 
 def down(data: Data = _DATA) -> None:
