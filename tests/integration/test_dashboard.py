@@ -282,6 +282,19 @@ async def test_wrong_requests(api, path, place, message):
     assert error.get("place") == place
 
 
+async def test_the_address_of_a_tracker(protocol, address, name):
+    """The page of a trial whose revision was not decided when it was created leads to the page of the trial."""
+    trial = await protocol.new_trial(ts.Trial(name=name), auto_increment=True, wait=False)
+    await protocol.commit("folded")
+    [decided] = await protocol.get_trial(trial)
+    async with httpx.AsyncClient(base_url=address.removesuffix(API)) as client:
+        answer = await client.get(f"/trials/{trial.uid}?tab=log")
+        unknown = await client.get(f"/trials/{trial.hash}~{'0' * 16}")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, f"/trials/{decided.uid}?tab=log")
+    assert unknown.status_code == 200  # the page says that there is no such trial
+
+
 async def test_answers_have_the_shapes_of_the_document(protocol, api, trial):
     """Each route is in the OpenAPI document with its answer, and answers are valid by its schemas."""
     await protocol.log_trial_metrics(trial, step=1, loss=0.5)

@@ -306,7 +306,10 @@ def test_writes(client, trials):
         assert client.post(f"{path}/notes", json={"text": "x"}, headers=headers).status_code == 401
     for body in ({"text": ""}, {"text": "x" * 10_001}, {"text": 1}, {}):
         assert client.post(f"{path}/notes", json=body, headers=WRITE).status_code == 400
-    for value in ({"$float": "1"}, {"$bytes": "?"}, {"$other": 1}):
+    deep = 0
+    for _ in range(600):
+        deep = [deep]
+    for value in ({"$float": "1"}, {"$bytes": "?"}, {"$other": 1}, {"$int": "--5"}, deep):
         assert client.post(f"{path}/tags", json={"tags": {"x": value}}, headers=WRITE).status_code == 400
     assert client.post("/trials/nope/tags", json={"tags": {"x": 1}}, headers=WRITE).status_code == 404
 

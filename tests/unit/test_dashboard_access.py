@@ -124,6 +124,16 @@ async def test_the_token(headers, is_allowed):
     assert answer.status_code == (200 if is_allowed else 303)
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "foo", "a=b c", "a[0]=1", "a/b=1"])
+async def test_cookies_of_other_programs(other):
+    """A cookie that another program of this machine has set does not end a login."""
+    own = f"trialstream_dashboard={access._signed(2_000_000_000, TOKEN)}"
+    async with client(token=TOKEN, host="0.0.0.0", base="http://dashboard.example") as found:
+        answer = await found.get("/trials", headers={"Cookie": f"{other}; {own}"})
+
+    assert answer.status_code == 200
+
+
 async def test_a_cookie_ends(monkeypatch):
     """A cookie is as good as the token until its end, and not with another token."""
     value = access._signed(2_000_000_000, TOKEN)

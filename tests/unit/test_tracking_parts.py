@@ -18,7 +18,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from trialstream.tracking import termination
-from trialstream.tracking.capture.messages import watch_warnings
+from trialstream.tracking.capture.messages import MessageHandler, watch_warnings
 from trialstream.tracking.capture.output import Pieces, Tee
 from trialstream.tracking.definitions import Definition, Definitions
 from trialstream.tracking.faults import Faults
@@ -75,6 +75,28 @@ def test_a_dict_that_contains_itself_ends():
     circle["again"] = circle
 
     assert flat_row(circle, Faults())["again/loss"] == 1.0
+
+
+def test_a_dict_that_contains_itself_twice():
+    """Its row ends, though it has 2 to the power of 64 names."""
+    circle = {}
+    circle["a"] = circle["b"] = circle
+
+    assert len(flat_row(circle, Faults())) < 101_000
+
+
+def test_a_captured_message_is_shown_as_before(monkeypatch, capsys):
+    """Where the program has no handler, Python shows warnings on stderr, once for all trackers."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    handlers = [MessageHandler(Pieces(1)) for _ in range(2)]
+    for each in handlers:
+        each.start()
+    logging.getLogger("lib").warning("inside")
+    logging.getLogger("lib").info("quiet")
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.getLogger("lib").warning("elsewhere")
+
+    assert capsys.readouterr().err == "inside\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from trialstream.reading.paths import TRIAL_FIELDS
 from trialstream.reading.query import translate
 from trialstream_console.queries import Column, WhereError, complete, parse_columns, parse_sort, parse_where
 from trialstream_console.queries.conditions import write
-from trialstream_console.queries.parsing import MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT, parse
+from trialstream_console.queries.parsing import MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT, MAX_TOKENS, parse
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -149,6 +149,7 @@ FAULTS = {
     "(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1): (MAX_DEPTH, f"expected at most {MAX_DEPTH} parentheses"),
     "(" * 5000 + "a" + ")" * 5000: (MAX_DEPTH, f"expected at most {MAX_DEPTH} parentheses"),
     "(" * 10_000 + "a" + ")" * 10_000: (MAX_TEXT, f"expected at most {MAX_TEXT} characters, got 20001"),
+    "uid in (a" + ",a" * 2000 + ")": (8 + MAX_TOKENS - 3, f"expected at most {MAX_TOKENS} words and signs"),
     "x" * 65_536: (MAX_TEXT, f"expected at most {MAX_TEXT} characters, got 65536"),
     "starts = 1 or " * 101 + "starts = 1": (14 * MAX_CONDITIONS - 3, f"expected at most {MAX_CONDITIONS} conditions"),
 }

@@ -14,11 +14,10 @@ import hmac
 import html
 import ipaddress
 import time
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -98,11 +97,8 @@ class Access:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return _equal(given.strip(), token)
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and _is_signed(cookie.value, token)
+        # Not by `http.cookies`, which ends at the first cookie of another program that is in no standard form.
+        return _is_signed(cookie_parser(headers.get("cookie", "")).get(_COOKIE, ""), token)
 
 
 def _demand_login(scope: Scope) -> Response:

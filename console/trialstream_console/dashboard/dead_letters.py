@@ -126,7 +126,7 @@ def _before(cursor: str) -> tuple[int, str]:
         time, id_ = json.loads(base64.urlsafe_b64decode(cursor))
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise _no_cursor(cursor) from None
-    if type(time) is not int or type(id_) is not str:
+    if type(time) is not int or not 0 <= time < 2**63 or type(id_) is not str or not id_.isprintable():
         raise _no_cursor(cursor)
     return time, id_
 

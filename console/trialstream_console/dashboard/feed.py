@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -311,9 +312,19 @@ class Feed:
         watched = {each.trial for each in self._subscribers}
         for one in changed:
             if one.uid in watched:
-                await self._send_rows(one)
+                await self._send_rows_or_reset(one)
         for uid in self._sent.keys() - watched:
             del self._sent[uid]
+
+    async def _send_rows_or_reset(self, changed: _Changed) -> None:
+        """Send the new rows of a trial; if they cannot be read, its clients alone load anew."""
+        try:
+            await self._send_rows(changed)
+        except Exception as error:  # noqa: BLE001 (of whatever this trial is made)
+            structlog.get_logger("trialstream_dashboard").warning("rows not sent", trial=changed.uid, reason=str(error))
+            for each in self._subscribers:
+                if each.trial == changed.uid:
+                    each.put(_message("reset", {}, self._cursor))
 
     async def _send_rows(self, changed: _Changed) -> None:
         """Send the new rows of a trial to the clients that show it."""
@@ -365,7 +376,7 @@ def _rows(history: MetricHistory, end: int) -> RowsOfName:
     some = slice(None, int(history.rows.searchsorted(end)))
     steps = history.steps[some].tolist()
     return {
-        "steps": [each if isinstance(each, int | float) else None for each in steps],
+        "steps": [each if isinstance(each, int | float) and math.isfinite(each) else None for each in steps],
         "times": history.times[some].astype("int64").tolist(),
         "values": [encoded(each) for each in history.values[some].tolist()],
     }

@@ -21,6 +21,7 @@ __all__ = ["ENDPOINTS"]
 
 _MAX_CURVES = 200
 _MAX_WIDTH = 4096
+_MAX_ROW = 2**53  # a double
 _MAX_GROUPS = 2048
 
 
@@ -156,7 +157,7 @@ def _answer(histories: Histories, protocol: SyncProtocol, body: Any) -> bytes:
     axis = body["x"]
     more = [] if isinstance(axis, str) else [key._replace(section="metrics", name=axis["metric"]) for key in keys]
     read = histories.read(protocol, [*keys, *more])
-    given = body.get("since", {})
+    given = {uid: min(max(row, 0), _MAX_ROW) for uid, row in body.get("since", {}).items()}
     reset = [uid for uid in read.rows if uid in given and read.reread[uid] > given[uid]]
     since = {uid: row for uid, row in given.items() if uid not in reset}
     drawn = _lines(list(dict.fromkeys(keys)), read, axis, since, body.get("until"))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from trialstream_schemas.errors import TrialStreamError
 
 from trialstream_console.dashboard.answers import content
+from trialstream_console.dashboard.context import Context
+from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["BUNDLE", "page", "static_file"]
 
@@ -30,13 +35,15 @@ _NOT_BUILT = b"""<!doctype html>
 <main>
 <h1>The page is not built</h1>
 <p>The server runs, and its <a href="/api/v1/openapi.json">API</a> answers, but this installation has no page. Wheels
-have one; in a clone of the repository, <code>make install</code> builds it.</p>
+have one; in a clone of the repository, <code>make page</code> builds it.</p>
 </main>
 </body>
 </html>
 """
 # Paths that the page shows; it says of all others that there is no such page.
 _PAGES = re.compile(r"/|/(projects|groups)(/.*)?|/trials(/.*)?|/compare|/operations")
+# The page of a trial by the request that created it.
+_UNDECIDED = re.compile(r"/trials/([0-9a-f]{16,128}~[0-9a-f]{1,128})")
 # Files with a hash of their content in the name, such as page-K3X2A7QZ.js, never change.
 _HASHED = re.compile(r".*-[A-Z0-9]{8}\.\w+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -63,7 +70,18 @@ def _find(name: str) -> _File | None:
 
 
 async def page(request: Request) -> Response:
-    """Answer the path of a page."""
+    """Answer the path of a page.
+
+    `t.url` of a tracker may have the address of a trial whose revision was not decided when it was created: it leads to
+    the page of the trial.
+    """
+    if (address := _UNDECIDED.fullmatch(request.url.path)) is not None:
+        context: Context = request.state.context
+        with contextlib.suppress(TrialStreamError, Refusal):
+            uid = await (await context.protocol()).created_uid(address[1])
+            return RedirectResponse(
+                f"/trials/{quote(uid)}" + (f"?{request.url.query}" if request.url.query else ""), 307
+            )
     found = _find("index.html")
     status = 200 if _PAGES.fullmatch(request.url.path) else 404
     if found is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from typing import Annotated, Any, TypedDict
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ __all__ = ["ENDPOINTS"]
 _NOTES = RingAggregator.lazy(100)  # as `Tracker.note`
 _MAX_TAGS, _MAX_NOTE = 100, 10_000
 _SECONDS = 10.0
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_MAX_DEPTH = 100  # far more than the Protocol takes, and far less than Python's recursion
 _PROTOCOLS = PerContext[Recent[KafkaProtocol]](lambda _: Recent(math.inf, 1))
 
 
@@ -98,16 +101,18 @@ async def _acknowledged(protocol: KafkaProtocol) -> None:
         raise Refusal("kafka_away", f"{error}; it is sent when Kafka is back", retry_after=_SECONDS) from None
 
 
-def _decoded(value: Any, place: str) -> Any:
+def _decoded(value: Any, place: str, depth: int = 0) -> Any:
     """Return a value from its form in JSON: the inverse of `encoding.encoded`."""
+    if depth > _MAX_DEPTH:
+        raise Refusal("query", f"tags: expected at most {_MAX_DEPTH} lists and objects within each other", place="tags")
     if isinstance(value, list):
-        return [_decoded(each, f"{place}[{i}]") for i, each in enumerate(value)]
+        return [_decoded(each, f"{place}[{i}]", depth + 1) for i, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     match value:
         case {"$float": "NaN" | "Infinity" | "-Infinity" as text, **rest} if not rest:
             return float(text)
-        case {"$int": str(text), **rest} if not rest and text.lstrip("-").isdecimal() and len(text) <= 20:
+        case {"$int": str(text), **rest} if not rest and _INTEGER.fullmatch(text):
             return int(text)
         case {"$bytes": str(text), **rest} if rest.keys() <= {"size"}:
             try:
@@ -115,10 +120,10 @@ def _decoded(value: Any, place: str) -> Any:
             except (binascii.Error, ValueError):
                 raise Refusal("query", f"{place}: expected base64", place=place) from None
         case {"$dict": dict(inner), **rest} if not rest:
-            return {key: _decoded(each, f"{place}.{key}") for key, each in inner.items()}
+            return {key: _decoded(each, f"{place}.{key}", depth + 1) for key, each in inner.items()}
     if any(key.startswith("$") for key in value):
         raise Refusal("query", f"{place}: expected a value, or an object as docs/dashboard.md describes", place=place)
-    return {key: _decoded(each, f"{place}.{key}") for key, each in value.items()}
+    return {key: _decoded(each, f"{place}.{key}", depth + 1) for key, each in value.items()}
 
 
 ENDPOINTS = (

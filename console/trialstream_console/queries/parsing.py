@@ -35,10 +35,12 @@ from trialstream_console.queries.literals import (
     value_of_word,
 )
 
-__all__ = ["MAX_CONDITIONS", "MAX_DEPTH", "MAX_TEXT", "accepted_after", "parse", "tokens_of"]
+__all__ = ["MAX_CONDITIONS", "MAX_DEPTH", "MAX_TEXT", "MAX_TOKENS", "accepted_after", "parse", "tokens_of"]
 
 MAX_TEXT = 16 * 1024
-"""Maximum length of a text, characters: parsing it takes about 50 ms."""
+"""Maximum length of a text, characters."""
+MAX_TOKENS = 2000
+"""Maximum number of words and signs: parsing them takes about 50 ms."""
 MAX_DEPTH = 8
 """Maximum number of open parentheses: each may be three levels of a query, of which the reader takes 32."""
 MAX_CONDITIONS = 100
@@ -109,7 +111,9 @@ def accepted_after(text: str, tokens: Iterable[lark.Token]) -> set[str]:
 def _feed(parser: InteractiveParser, tokens: Iterable[lark.Token]) -> None:
     """Feed a parser tokens, as far as they are within the bounds."""
     depth, conditions = 0, 1
-    for token in tokens:
+    for number, token in enumerate(tokens):
+        if number >= MAX_TOKENS:
+            raise WhereError(f"expected at most {MAX_TOKENS} words and signs, got more", _column(token))
         depth += (token.type == "LPAR") - (token.type == "RPAR")
         conditions += token.type in {"AND", "OR"}
         if depth > MAX_DEPTH:

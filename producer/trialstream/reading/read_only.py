@@ -80,12 +80,28 @@ class ReadOnlyProtocol(ReadingProtocol):
         await self._session.lifecycle.close(failed=failed)
 
     async def _history_uid(self, trial: Trial) -> str:
-        uid, request, session = checked(trial, Trial, "trial").uid, trial.request, self._session
-        if request is not None:
-            return decided_uid(uid, await session.read(lambda: session.reader.outcome(uid)))
-        if not session.knows("trials", uid):
+        uid = checked(trial, Trial, "trial").uid
+        if trial.request is not None:
+            return await self.created_uid(uid)
+        if not self._session.knows("trials", uid):
             raise ItemNotFound(f"there is no trial {trial.name!r} ({uid})")
         return uid
+
+    async def created_uid(self, address: str) -> str:
+        """Read the uid of the trial that a request has created.
+
+        Args:
+            address: Uid of the trial before its revision was decided: `<hash>~<request>`.
+
+        Returns:
+            The uid, with the revision that the log has decided.
+
+        Raises:
+            ItemNotFound: The request is not decided yet, or it was refused.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        session = self._session
+        return decided_uid(address, await session.read(lambda: session.reader.outcome(address)))
 
     @property
     def log(self) -> Any:

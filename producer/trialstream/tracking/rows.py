@@ -18,6 +18,10 @@ from trialstream.tracking.values import plain_name, plain_value
 
 __all__ = ["flat_row", "numbers_of", "step_of"]
 
+# Levels of nested dicts, and names of a row after which a further dict is no number.
+_MAX_LEVELS = 64
+_MAX_NAMES = 100_000
+
 
 def flat_row(values: object, faults: Faults) -> dict[str, Any]:
     """Convert what a user logs as metrics to a row of one level.
@@ -44,7 +48,7 @@ def _flatten(values: Mapping[Any, Any], prefix: str, row: dict[str, Any], level:
     for key, given in values.items():
         name = prefix + (key if type(key) is str else plain_name(key))
         x = given
-        if isinstance(x, Mapping) and level < 64:  # a dict that contains itself ends
+        if isinstance(x, Mapping) and level < _MAX_LEVELS and len(row) < _MAX_NAMES:  # a dict that contains itself ends
             _flatten(x, f"{name}/", row, level + 1)
             continue
         match x:

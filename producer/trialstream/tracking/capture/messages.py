@@ -36,6 +36,15 @@ class MessageHandler(logging.Handler):
             self._pieces.add(f"{self.format(record)}\n")
         except Exception:  # noqa: BLE001 (a message whose arguments do not fit it)
             self._pieces.add(f"{record.levelname} {record.name}: {record.msg!r}\n")
+        self._show_as_without(record)
+
+    def _show_as_without(self, record: logging.LogRecord) -> None:
+        """Show a message where Python would show it without a handler: it does so only if there is none at all."""
+        handlers, last = logging.getLogger().handlers, logging.lastResort
+        if last is None or record.levelno < last.level or handlers[:1] != [self]:
+            return
+        if all([isinstance(each, MessageHandler) for each in handlers]):
+            last.handle(record)
 
     def start(self) -> None:
         """Begin to copy."""
