@@ -19,11 +19,10 @@ interrupts it may log, too.
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from trialstream_schemas.model.aggregators import AggregatorSpec, StatAggregator, value_aggregator
 from trialstream_schemas.model.attempts import Attempt
@@ -32,24 +31,10 @@ from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.arguments import resolve
 from trialstream.backends import open_url
+from trialstream.blocking_reader import BlockingReader
 from trialstream.config import Config
 from trialstream.connect import protocol_of
-from trialstream.protocol import (
-    BandKey,
-    BandOptions,
-    By,
-    Callback,
-    CommitLevel,
-    HistoryOptions,
-    MetricBands,
-    MetricHistory,
-    Query,
-    Reduce,
-    Sort,
-    Step,
-    refuse_copy,
-)
-from trialstream.reading.checks import checked_trials
+from trialstream.protocol import Callback, CommitLevel, Query, Step, refuse_copy
 from trialstream.statistics import Statistics
 from trialstream.streaming.blocking import watch
 from trialstream.streaming.blocking_stream import stream
@@ -61,11 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SyncProtocol", "connect", "stream", "watch"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class SyncProtocol:
+class SyncProtocol(BlockingReader):
     """Blocking methods over an asynchronous protocol; a context manager.
 
     Args:
@@ -73,7 +55,7 @@ class SyncProtocol:
     """
 
     def __init__(self, protocol: LoggingProtocol | ReadOnlyProtocol) -> None:
-        self._protocol = protocol
+        super().__init__(protocol)
         protocol.log.owner = threading.get_ident  # also for a thread that runs an event loop
 
     def __reduce__(self) -> NoReturn:
@@ -103,9 +85,6 @@ class SyncProtocol:
             return self._protocol.statistics()
 
         return self._run(counts)
-
-    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._protocol.lifecycle.run(functools.partial(method, *args, **kwargs))
 
     def _finish(self, rest: Rest | None) -> None:
         """Wait for the rest of a log call, if there is one."""
@@ -183,14 +162,8 @@ class SyncProtocol:
     def add_trial_tags(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> None:
         self._finish(self._protocol.log.add_trial_tags(trial, *values, **kwargs))
 
-    def get_project(self, project: Project, *, latest: bool = False) -> Project | None:
-        return self._run(self._protocol.get_project, project, latest=latest)
-
     def new_project(self, project: Project, *, wait: bool = True) -> Project:
         return self._run(self._protocol.new_project, project, wait=wait)
-
-    def get_trial_group(self, group: TrialGroup, *, latest: bool = False) -> TrialGroup | None:
-        return self._run(self._protocol.get_trial_group, group, latest=latest)
 
     def new_trial_group(self, group: TrialGroup, *, wait: bool = True) -> TrialGroup | None:
         return self._run(self._protocol.new_trial_group, group, wait=wait)
@@ -204,9 +177,6 @@ class SyncProtocol:
     def set_group_metadata(self, /, group: TrialGroup, *values: Mapping[str, Any], **kwargs: Any) -> None:
         self._finish(self._protocol.log.set_group_metadata(group, *values, **kwargs))
 
-    def get_trial(self, trial: Trial, *, latest: bool = False) -> list[Trial]:
-        return self._run(self._protocol.get_trial, trial, latest=latest)
-
     def new_trial(
         self, trial: Trial, auto_increment: bool = False, *, wait: bool = True, run_id: str | None = None
     ) -> Trial | None:
@@ -217,154 +187,6 @@ class SyncProtocol:
 
     def fetch_and_update_group(self, /, query: Query, attr: str | None = None, *args: Any, **kwargs: Any) -> TrialGroup:
         return self._run(self._protocol.fetch_and_update_group, query, attr, *args, **kwargs)
-
-    def fetch_trials(
-        self,
-        query: Query | None = None,
-        *,
-        sort: Sort = None,
-        limit: int | None = None,
-        offset: int = 0,
-        fields: Sequence[str] | None = None,
-        latest: bool = False,
-    ) -> list[Trial]:
-        fetch = self._protocol.fetch_trials
-        return self._run(fetch, query, sort=sort, limit=limit, offset=offset, fields=fields, latest=latest)
-
-    def fetch_values(
-        self,
-        fields: Sequence[str],
-        query: Query | None = None,
-        *,
-        sort: Sort = None,
-        limit: int | None = None,
-        offset: int = 0,
-        latest: bool = False,
-    ) -> list[tuple[Any, ...]]:
-        fetch = self._protocol.fetch_values
-        return self._run(fetch, fields, query, sort=sort, limit=limit, offset=offset, latest=latest)
-
-    def count_trials(self, query: Query | None = None, *, latest: bool = False) -> int:
-        return self._run(self._protocol.count_trials, query, latest=latest)
-
-    def fetch_groups(
-        self,
-        query: Query | None = None,
-        *,
-        sort: Sort = None,
-        limit: int | None = None,
-        fields: Sequence[str] | None = None,
-        latest: bool = False,
-    ) -> list[TrialGroup]:
-        return self._run(self._protocol.fetch_groups, query, sort=sort, limit=limit, fields=fields, latest=latest)
-
-    def fetch_projects(
-        self,
-        query: Query | None = None,
-        *,
-        sort: Sort = None,
-        limit: int | None = None,
-        fields: Sequence[str] | None = None,
-        latest: bool = False,
-    ) -> list[Project]:
-        return self._run(self._protocol.fetch_projects, query, sort=sort, limit=limit, fields=fields, latest=latest)
-
-    @overload
-    def fetch_metrics(
-        self, trial: Trial, *names: str, by: None = None, **options: Unpack[HistoryOptions]
-    ) -> dict[str, MetricHistory]: ...
-
-    @overload
-    def fetch_metrics(
-        self, trial: Trial, *names: str, by: Literal["writer"], **options: Unpack[HistoryOptions]
-    ) -> dict[str, dict[str, MetricHistory]]: ...
-
-    @overload
-    def fetch_metrics(
-        self, trial: Trial, *names: str, by: Literal["rank"], **options: Unpack[HistoryOptions]
-    ) -> dict[str, dict[int | None, MetricHistory]]: ...
-
-    def fetch_metrics(
-        self,
-        trial: Trial,
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        by: By | None = None,
-        reduce: Reduce | None = None,
-        latest: bool = False,
-    ) -> dict[str, MetricHistory] | dict[str, dict[str, MetricHistory]] | dict[str, dict[int | None, MetricHistory]]:
-        return self._run(
-            self._protocol.fetch_metrics,  # type: ignore[arg-type]  # one overload for each `by`
-            trial,
-            *names,
-            since_step=since_step,
-            since_row=since_row,
-            max_points=max_points,
-            section=section,
-            attempts=attempts,
-            by=by,
-            reduce=reduce,
-            latest=latest,
-        )
-
-    def fetch_histories(
-        self,
-        trials: Iterable[Trial],
-        *names: str,
-        since_step: Step | None = None,
-        since_row: int | None = None,
-        max_points: int | None = None,
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        attempts: bool = False,
-        latest: bool = False,
-    ) -> dict[str, dict[str, MetricHistory]]:
-        return self._run(
-            self._protocol.fetch_histories,
-            checked_trials(trials),  # in this thread: an iterator may call this protocol
-            *names,
-            since_step=since_step,
-            since_row=since_row,
-            max_points=max_points,
-            section=section,
-            attempts=attempts,
-            latest=latest,
-        )
-
-    @overload
-    def fetch_bands(
-        self, trials: Query | Iterable[Trial], name: str, *, by: None = None, **options: Unpack[BandOptions]
-    ) -> MetricBands: ...
-
-    @overload
-    def fetch_bands(
-        self, trials: Query | Iterable[Trial], name: str, *, by: str, **options: Unpack[BandOptions]
-    ) -> dict[BandKey, MetricBands]: ...
-
-    def fetch_bands(
-        self,
-        trials: Query | Iterable[Trial],
-        name: str,
-        *,
-        by: str | None = None,
-        points: int = 200,
-        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
-        section: Literal["metrics", "chronos", "metadata"] = "metrics",
-        latest: bool = False,
-    ) -> MetricBands | dict[BandKey, MetricBands]:
-        return self._run(
-            self._protocol.fetch_bands,  # type: ignore[arg-type]  # one overload for each `by`
-            trials if isinstance(trials, Mapping) else checked_trials(trials),  # in this thread, as for histories
-            name,
-            by=by,
-            points=points,
-            quantiles=quantiles,
-            section=section,
-            latest=latest,
-        )
 
     def commit(self, level: CommitLevel = "acked", timeout: float | None = None, **kwargs: Any) -> None:
         self._run(self._protocol.commit, level, timeout, **kwargs)

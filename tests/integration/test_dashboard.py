@@ -116,6 +116,11 @@ async def test_projects_groups_and_tables(protocol, api, name):
         made.append(trial)
     await protocol.commit("folded")
 
+    async def is_counted():
+        found = (await api.get("/projects")).json()
+        return [each["trials"] for each in found if each["uid"] == project.uid] == [5]
+
+    await until(is_counted)
     [row] = [each for each in (await api.get("/projects")).json() if each["uid"] == project.uid]
     [group_row] = (await api.get("/groups", params={"project": project.uid})).json()
     columns = ["parameters.i", "parameters.nan", "metrics.loss.last", "tags.none", "status", "created"]
@@ -230,6 +235,21 @@ async def test_live_rows_and_cursors(protocol, api, trial):
     assert later[0] == "trials"
 
 
+async def test_counts_follow_live_changes(protocol, api, name):
+    """Requests share the counts of trials, but a page that was told of a change gets the counts with it."""
+    project = await protocol.new_project(ts.Project(name=name))
+    with anyio.fail_after(30):
+        async with events(api, project=project.uid) as following:
+            await following()
+            for count in range(1, 5):
+                trial = await protocol.new_trial(ts.Trial(name=name, parameters={"n": count}, project_id=project.uid))
+                while trial.uid not in (await following())[1].get("uids", ()):
+                    pass
+                for _ in range(2):
+                    found = (await api.get("/projects")).json()
+                    assert [each["trials"] for each in found if each["uid"] == project.uid] == [count]
+
+
 async def test_two_hundred_pages_watch_one_trial(protocol, address, trial):
     """All rows of a trial reach each of 200 pages of one process, in order and once."""
     limits = httpx.Limits(max_connections=None)
@@ -342,7 +362,7 @@ async def test_mongodb_goes_away_and_comes_back(config, consumer, stack):
         await protocol.commit("folded")
     with dashboard(config) as address:
         async with httpx.AsyncClient(base_url=address, timeout=30) as api, events(api) as following:
-            assert (await following())[1] == {"mongo": "ok", "kafka": "ok"}
+            assert (await following())[1] == {"mongo": "ok", "kafka": "ok", "live": "ok"}
             assert (await api.get(f"/trials/{trial.uid}")).status_code == 200
             stack.mongo.kill()
             try:

@@ -10,13 +10,15 @@ import stat
 import sys
 import threading
 import uuid
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
 import pytest
 import trialstream as ts
-from trialstream_console.alerts import State, actions, read_rules, run_alerts, running
+from trialstream_console.alerts import State, actions, forgetting, read_rules, run_alerts, running
+from trialstream_console.alerts.state import Entry
 
 SECONDS = 20
 DOCS = Path(__file__).parents[2] / "docs" / "watching.md"
@@ -421,6 +423,29 @@ async def test_a_failed_action_is_tried_again_while_the_rules_run(rules, place, 
 
 
 # --- The state file
+
+
+async def test_old_alerts_are_forgotten(rules, place, hooks, monkeypatch):
+    """After 90 days, unless their trial was heard from since, or is a running one of a rule about silence."""
+    protocol, arguments = place
+    failed, lost = [await protocol.new_trial(ts.Trial(name="t", parameters={"n": n})) for n in range(2)]
+    await fail(protocol, failed)
+    await protocol.log_trial_start(lost)
+    await protocol.commit("folded")
+    found = rules(rule("failed") + '[rule.lost]\nwhen = "lost"\nfor = "1h"')
+    old, recent = [datetime.now(UTC) - timedelta(days=days) for days in (91, 89)]
+    state = State()
+    entries = [state.rule(each.name, each.digest).entries for each in found.rules]
+    for each in entries:
+        given = {failed.uid: old, lost.uid: old, "gone": old, "recent": recent}
+        each.update({uid: Entry(time.isoformat(), ["hook", "log"]) for uid, time in given.items()})
+    await run_alerts(found, state, arguments, once=True)
+    assert [{*each} for each in entries] == [{failed.uid, lost.uid, "recent"}] * 2
+
+    monkeypatch.setattr(forgetting, "KEPT", timedelta(0))  # as if nothing had been heard for so long
+    await run_alerts(found, state, arguments, once=True)
+    assert [{*each} for each in entries] == [set(), {lost.uid}]
+    assert hooks.texts == []
 
 
 async def test_the_state_file_survives(rules, place, hooks, tmp_path):

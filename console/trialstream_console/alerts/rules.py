@@ -26,12 +26,11 @@ from trialstream_console.alerts.conditions import (
 )
 from trialstream_console.alerts.tables import Table
 from trialstream_console.queries import parse_where
+from trialstream_console.silence import SILENT_SECONDS
 
 __all__ = ["DeadLetters", "Lag", "Rule", "Rules", "read_rules"]
 
 _MAX_BYTES = 1024 * 1024
-# A started trial sends a heartbeat every 10 s: six missing heartbeats are more than a delay.
-_SILENT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,8 @@ _CONDITIONS: Mapping[str, Callable[[Table], Condition | SilentCondition | Lag | 
     "nan": lambda table: NotFinite(table.text("metric") if table.has("metric") else ""),
     "metric": _metric,
     "failed": lambda _: Failed(),
-    "rank_lost": lambda table: RankLost(table.seconds("for", _SILENT_SECONDS)),
-    "lost": lambda table: Lost(table.seconds("for", _SILENT_SECONDS)),
+    "rank_lost": lambda table: RankLost(table.seconds("for", SILENT_SECONDS)),
+    "lost": lambda table: Lost(table.seconds("for", SILENT_SECONDS)),
     "lag": _lag,
     "dead_letters": lambda _: DeadLetters(),
 }

@@ -3,8 +3,8 @@
 - A rule gives one alert for each trial (with `repeat`, another one after it was cleared), and goes on where it ended.
 - Rules with the same trials share a watch. What holds is decided by what a trial is now, so a restart misses nothing
   that still holds.
-- Rules about what a trial is concern trials that were heard from since the rule was first used, and not all trials of
-  the past. Rules about silence concern trials with a running status.
+- Rules about what a trial is concern trials that were heard from since the rule was first used and in the last 90 days,
+  and not all trials of the past. Rules about silence concern trials with a running status.
 - An action that fails is tried again after a minute, while the rule holds.
 """
 
@@ -24,6 +24,7 @@ from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream_schemas.errors import ServerUnavailable, TrialStreamError
 from trialstream_schemas.model.trial import Trial
 
+from trialstream_console.alerts import forgetting
 from trialstream_console.alerts.actions import ActionFailed, Alert
 from trialstream_console.alerts.conditions import Condition, NoRows, SilentCondition
 from trialstream_console.alerts.rules import DeadLetters, Lag, Rule, Rules
@@ -43,6 +44,7 @@ _SKEW = timedelta(minutes=1)
 # Least time between two alerts of one rule about dead letters.
 _DEAD_LETTERS_SECONDS = 600.0
 _WORKERS = 4
+_FORGET_SECONDS = 86_400.0
 _CAUGHT_UP_SECONDS = 10.0
 _CAUGHT_UP_POLL_SECONDS = 0.2
 # Names in alerts that concern no trial.
@@ -101,7 +103,7 @@ class _Group:
 
 
 def _since(state: RuleState) -> datetime:
-    return datetime.fromisoformat(state.since) - _SKEW
+    return max(datetime.fromisoformat(state.since) - _SKEW, datetime.now(UTC) - forgetting.KEPT)
 
 
 async def run_alerts(
@@ -163,6 +165,7 @@ class _Running:
         self._failed: dict[tuple[str, str], tuple[float, _Used, Alert, str]] = {}
         self._send: ObjectSendStream[tuple[_Used, Alert, str]]
         self._is_away = False
+        self._forget_at = time.monotonic() + _FORGET_SECONDS
         self.failures = 0
 
     async def run(self) -> None:
@@ -225,6 +228,7 @@ class _Running:
                     others = {uid for each in group.rules for uid in each.state.entries if uid not in seen}
                     for uid in others:
                         await self._leave(group, uid)
+                    await self._forget(group)
                     if once:
                         return
 
@@ -250,6 +254,11 @@ class _Running:
         group.held.pop(uid, None)
         for each in group.rules:
             await self._settle(each, uid, "", None)
+
+    async def _forget(self, group: _Group) -> None:
+        """Drop old alerts of trials that the rules do not concern any more; a silent group holds those it concerns."""
+        if await forgetting.forget(self._protocol, [each.state.entries for each in group.rules], group.held):
+            self._state.save()
 
     async def _check_silence(self, group: _Group, shown: datetime) -> None:
         for uid, held in list(group.held.items()):
@@ -283,6 +292,10 @@ class _Running:
                 for group in self._groups:
                     if group.is_silent:
                         await self._check_silence(group, shown)
+            if time.monotonic() >= self._forget_at:
+                self._forget_at += _FORGET_SECONDS
+                for group in self._groups:
+                    await self._forget(group)
             if servers is not None and not self._is_away:
                 for each in self._of_servers:
                     await self._check_servers(each, servers)

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from trialstream.config import Config
-from trialstream.event_log.topics import trial_ends
+from trialstream.event_log.topics import Route, trial_ends
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.dead_letters import DeadLetter, latest_dead_letters
-from trialstream_consumer.projection.ownership import Ownership, live_namespace
+from trialstream_consumer.projection.ownership import live_namespace
+
+from trialstream_console.operations.progress import lags, read_folded_offsets
 
 __all__ = ["Servers"]
 
@@ -27,7 +29,7 @@ class _Sample(NamedTuple):
     """The ends of the log at a time."""
 
     time: datetime
-    ends: Mapping[str, int]
+    ends: Mapping[Route, int]
 
 
 class Servers:
@@ -49,14 +51,16 @@ class Servers:
         self._connection = Connection(config)
         self._samples: deque[_Sample] = deque()
         if behind is not None:
-            self._samples.append(_Sample(datetime.fromisoformat(behind[0]), behind[1]))
+            ends = {_route(place): end for place, end in behind[1].items()}
+            self._samples.append(_Sample(datetime.fromisoformat(behind[0]), ends))
 
     @property
     def behind(self) -> tuple[str, dict[str, int]] | None:
         """The earliest ends of the log that are not folded, for `State.behind`."""
         if not self._samples:
             return None
-        return self._samples[0].time.isoformat(), dict(self._samples[0].ends)
+        earliest = self._samples[0]
+        return earliest.time.isoformat(), {f"{topic}/{number}": end for (topic, number), end in earliest.ends.items()}
 
     @property
     def seconds(self) -> float:
@@ -71,13 +75,11 @@ class Servers:
             MongoUnavailable: MongoDB did not answer.
         """
         time = datetime.now(UTC)
-        ends = {f"{each.topic}/{each.partition}": end for each, end in (await trial_ends(self._config)).items()}
-        namespace = await live_namespace(self._connection)
-        checkpoints = await Ownership(self._connection, namespace).checkpoints()
-        folded = {each.id: each.offset for each in checkpoints}
-        self.events = sum(max(0, end - folded.get(place, 0)) for place, end in ends.items())
+        ends = await trial_ends(self._config)
+        folded = await read_folded_offsets(self._connection)
+        self.events = sum(lags(ends, folded).values())
         self._samples.append(_Sample(time, ends))
-        while self._samples and all(folded.get(place, 0) >= end for place, end in self._samples[0].ends.items()):
+        while self._samples and not any(lags(self._samples[0].ends, folded).values()):
             self.shown = self._samples.popleft().time
         if len(self._samples) > _MAX_SAMPLES:
             self._samples = deque(list(self._samples)[::2])
@@ -94,3 +96,9 @@ class Servers:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _route(place: str) -> Route:
+    """Return the partition that `State.behind` names as `<topic>/<number>`."""
+    topic, _, number = place.rpartition("/")
+    return Route(topic, int(number))

@@ -19,11 +19,10 @@ from trialstream_schemas.model.trial import Trial
 from trialstream_console.cli.output import print_json, print_table, say
 from trialstream_console.cli.running import run
 from trialstream_console.cli.where import Where
+from trialstream_console.silence import SILENT_SECONDS, lost_query
 
 __all__ = ["register"]
 
-# As `queries.translation.SILENT_SECONDS`, whose module is heavy.
-_SILENT_SECONDS = 60.0
 _WAIT_FOLDED_SECONDS = 10.0
 
 
@@ -39,7 +38,7 @@ def trials(
     ] = False,
     silent: Annotated[
         float, typer.Option(min=0.0, help="With --lost: minimum time since the last event or heartbeat, in seconds.")
-    ] = _SILENT_SECONDS,
+    ] = SILENT_SECONDS,
     sort: Annotated[
         str, typer.Option(metavar="PATH", help="Paths to sort by, separated by commas; -PATH for descending order.")
     ] = "-created,-uid",
@@ -61,7 +60,6 @@ def trials(
     with the log, because without a consumer every running trial would look lost.
     """
     from trialstream_console.queries import parse_columns, parse_sort, parse_where  # noqa: PLC0415 (heavy)
-    from trialstream_console.queries.translation import lost_query  # noqa: PLC0415 (heavy)
 
     queries = [parse_where(where or "")]
     if lost:

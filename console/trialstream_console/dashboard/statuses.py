@@ -7,10 +7,9 @@ from typing import TypedDict
 
 from trialstream_schemas.model.status import CustomStatus, Status
 
-__all__ = ["StatusInfo", "status_info"]
+from trialstream_console.silence import SILENT_SECONDS
 
-# A started trial sends a heartbeat every 10 s: six missing heartbeats are more than a delay.
-_SILENT_SECONDS = 60.0
+__all__ = ["StatusInfo", "status_info"]
 
 
 class StatusInfo(TypedDict):
@@ -37,5 +36,5 @@ def status_info(status: Status | CustomStatus | None, last_seen: datetime | None
     """
     given = status or Status.CreatedGroup
     is_running = 100 <= given.value < 200
-    is_silent = last_seen is not None and now - last_seen.timestamp() > _SILENT_SECONDS
+    is_silent = last_seen is not None and now - last_seen.timestamp() > SILENT_SECONDS
     return {"name": str(given), "code": given.value, "lost": is_running and is_silent}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 from trialstream_schemas.model import trial as model
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 
+from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.details import TrialDetail, detail_of
 from trialstream_console.dashboard.encoding import encoded_column, micros
@@ -24,6 +25,12 @@ __all__ = ["ENDPOINTS"]
 
 _MAX_ROWS = 10_000
 _MAX_COLUMNS = 200
+_COUNTS_SECONDS = 2.0
+_MAX_COUNTS = 16
+
+Counts: TypeAlias = dict[str, list[int]]
+
+_COUNTS = PerContext[Recent[Counts]](lambda _: Recent(_COUNTS_SECONDS, _MAX_COUNTS))
 
 
 class ProjectRow(TypedDict):
@@ -96,7 +103,7 @@ async def projects(context: Context) -> list[ProjectRow]:
     """The projects, with the numbers of their trials."""
     protocol = await context.protocol()
     found = await protocol.fetch_projects(fields=["description"], sort=["name"])
-    counts = _counted(await protocol.fetch_values(["project_id", "status.code", "last_seen"]))
+    counts = await _counts(context, "project_id", None)
     return [_row(each, counts) for each in found]
 
 
@@ -105,11 +112,28 @@ async def groups(context: Context, project: Project = None) -> list[GroupRow]:
     protocol = await context.protocol()
     query = {"project_id": project} if project else {}
     found = await protocol.fetch_groups(query, fields=["description"], sort=["name"])
-    counts = _counted(await protocol.fetch_values(["group_id", "status.code", "last_seen"], query))
+    counts = await _counts(context, "group_id", project)
     return [{**_row(each, counts), "project": each.project_id} for each in found]
 
 
-def _row(found: model.Project | model.TrialGroup, counts: dict[str, list[int]]) -> ProjectRow:
+async def _counts(context: Context, by: Literal["project_id", "group_id"], project: str | None) -> Counts:
+    """Count the trials of each project or group, once for all requests between two changes of trials.
+
+    A page that was told of a change gets counts with it: the cursor is another one then. While changes are not seen,
+    counts are at most two seconds old.
+    """
+    cursor = await context.feed.cursor()
+
+    async def count() -> Counts:
+        protocol = await context.protocol()
+        return _counted(
+            await protocol.fetch_values([by, "status.code", "last_seen"], {"project_id": project} if project else {})
+        )
+
+    return await _COUNTS.of(context).get((by, project, cursor), count)
+
+
+def _row(found: model.Project | model.TrialGroup, counts: Counts) -> ProjectRow:
     trials, running, failed, latest = counts.get(found.uid, (0, 0, 0, -1))
     return {
         "uid": found.uid,
@@ -123,9 +147,9 @@ def _row(found: model.Project | model.TrialGroup, counts: dict[str, list[int]]) 
     }
 
 
-def _counted(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[int]]:
+def _counted(rows: Iterable[tuple[Any, ...]]) -> Counts:
     """Count trials by the first of their values: all, running, failed, and the time when the last was seen."""
-    found: dict[str, list[int]] = {}
+    found: Counts = {}
     for key, code, last_seen in rows:
         if key is None:
             continue

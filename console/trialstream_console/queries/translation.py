@@ -14,25 +14,14 @@ from trialstream_schemas.errors import InvalidValue, QueryError
 
 from trialstream_console.queries import conditions as c
 from trialstream_console.queries.errors import WhereError
+from trialstream_console.silence import lost_query
 
-__all__ = ["SILENT_SECONDS", "Translation", "lost_query"]
+__all__ = ["Translation"]
 
-SILENT_SECONDS = 60.0
-"""Time without an event or heartbeat after which a running trial counts as lost: six missing ones are no delay."""
 _OPERATORS = {"=": "$eq", "!=": "$ne", "<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte"}
 # Fields of which a null that is stored is a value like any other.
 _WITH_NULLS = ("parameters", "metadata", "tags")
 _NOW = "now"
-
-
-def lost_query(now: datetime, seconds: float = SILENT_SECONDS) -> dict[str, Any]:
-    """Return the query of trials whose process was killed or disconnected.
-
-    Args:
-        now: The present time.
-        seconds: How long they have sent nothing, seconds.
-    """
-    return {"status.code": {"$gte": 100, "$lt": 200}, "last_seen": {"$lt": now - timedelta(seconds=seconds)}}
 
 
 class Translation:
