@@ -15,29 +15,33 @@ from trialstream.config import Config
 
 __all__ = ["ROLES", "KafkaRight", "Operation", "Role", "grants", "mongo_role"]
 
-Operation: TypeAlias = Literal["Read", "Write", "Create", "Describe"]
-Resource: TypeAlias = Literal["trials", "registry", "schemas", "group"]
+Operation: TypeAlias = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
+Resource: TypeAlias = Literal["trials", "registry", "schemas", "group", "cluster"]
+
+# The name that Kafka gives to the one resource of its kind.
+_CLUSTER = "kafka-cluster"
 
 
 class KafkaRight(NamedTuple):
-    """An operation on a topic or on the consumer group. `Read` and `Write` include `Describe`.
+    """An operation on a topic, on the consumer group or on the cluster. `Read` and `Write` include `Describe`.
 
     Attributes:
         operation: The operation.
-        resource: The topic of that name (`<prefix>.trials` for `trials`), or the consumer group.
+        resource: The topic of that name (`<prefix>.trials` for `trials`), the consumer group, or the cluster.
     """
 
     operation: Operation
     resource: Resource
 
     @property
-    def kind(self) -> Literal["topic", "group"]:
+    def kind(self) -> Literal["topic", "group", "cluster"]:
         """Kind of the resource."""
-        return "group" if self.resource == "group" else "topic"
+        return self.resource if self.resource in ("group", "cluster") else "topic"
 
     def name(self, config: Config) -> str:
         """Return the name of the resource in Kafka."""
-        return config.consumer_group if self.resource == "group" else f"{config.prefix}.{self.resource}"
+        names = {"group": config.consumer_group, "cluster": _CLUSTER}
+        return names.get(self.resource, f"{config.prefix}.{self.resource}")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ _READ = ("find", "changeStream")
 _PREPARE = ("listCollections", "createIndex")
 _FOLD = ("find", "insert", "update", *_PREPARE)
 _DROP = ("remove", "dropCollection", "collStats")
+_DASHBOARD = (
+    *_READ_ALL,
+    *_topics("DescribeConfigs", "trials", "registry", "schemas"),
+    KafkaRight("Describe", "group"),
+    KafkaRight("Describe", "cluster"),
+)
+_SHOW = (*_READ, "listCollections", "collStats")
 
 ROLES = {
     "setup": Role(
@@ -90,6 +101,12 @@ ROLES = {
         _WRITE_ALL,
         _READ,
     ),
+    "dashboard": Role("show trials, the log and the service (`trialstream dashboard`)", _DASHBOARD, _SHOW),
+    "dashboard-writes": Role(
+        "also write tags and notes (`trialstream dashboard --allow-writes`)",
+        (*_topics("Write", "trials", "schemas"), *_DASHBOARD),
+        _SHOW,
+    ),
     "consume": Role("fold (`trialstream consume`)", (*_READ_ALL, KafkaRight("Read", "group")), _FOLD),
     "rebuild": Role(
         "`trialstream rebuild`, `verify` and `projections`",
@@ -111,7 +128,8 @@ def _acl_lines(config: Config, name: str) -> list[str]:
     """
     begin = f"kafka-acls.sh --bootstrap-server {config.kafka} --command-config admin.properties --add"
     return [
-        f"{begin} --allow-principal User:{name} --operation {each.operation} --{each.kind} {each.name(config)}"
+        f"{begin} --allow-principal User:{name} --operation {each.operation} --{each.kind}"
+        + ("" if each.kind == "cluster" else f" {each.name(config)}")
         for each in ROLES[name].kafka
     ]
 

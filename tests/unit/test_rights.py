@@ -7,7 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from pymongo.errors import OperationFailure
 from trialstream.config import Config
 from trialstream.event_log.diagnosis import missing_right
@@ -24,7 +29,9 @@ def test_printed_commands(name):
     lines = [line for line in grants(CONFIG, [name]) if not line.startswith("#")]
     acls = [line for line in lines if line.startswith("kafka-acls.sh")]
     assert len(acls) == len(ROLES[name].kafka)
-    assert all(re.search(rf"User:{name} --operation \w+ --(topic p\.\w+|group p\.fold)$", line) for line in acls)
+    assert all(
+        re.search(rf"User:{name} --operation \w+ --(topic p\.\w+|group p\.fold|cluster)$", line) for line in acls
+    )
     roles = [json.loads(line[len("db.runCommand(") : -1]) for line in lines if line not in acls]
     assert len(roles) == bool(ROLES[name].mongo)
     assert {each["resource"]["db"] for role in roles for each in role["privileges"]} <= {"p"}
@@ -59,9 +66,10 @@ def test_the_documented_roles():
     [
         (TopicAuthorizationFailedError("p.trials"), "lacks the right Write on topic p.trials: "),
         (TopicAuthorizationFailedError({"p.b", "p.a"}), "lacks the right Write on topic p.a, p.b: "),
-        (GroupAuthorizationFailedError("p.fold"), "lacks the right Read on group p.fold: "),
+        (GroupAuthorizationFailedError("p.fold"), "lacks the right Write on group p.fold: "),
+        (ClusterAuthorizationFailedError(), "lacks the right Write on the cluster: "),
     ],
-    ids=["a topic", "topics", "a group"],
+    ids=["a topic", "topics", "a group", "the cluster"],
 )
 def test_missing_right_in_kafka(error, wanted):
     """An error of a missing right names the operation and the resource."""

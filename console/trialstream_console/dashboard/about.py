@@ -23,6 +23,7 @@ class About(TypedDict):
         writes: Whether tags and notes may be written.
         mongo: `ok`, or why MongoDB does not answer.
         kafka: `ok`, `off` if the dashboard does without, or why Kafka does not answer.
+        live: `ok`, or why pages do not follow changes.
         time: Time of the server.
     """
 
@@ -32,6 +33,7 @@ class About(TypedDict):
     writes: bool
     mongo: str
     kafka: str
+    live: str
     time: int
 
 

@@ -119,9 +119,14 @@ class Context:
         """Look at MongoDB at once, since a request has failed."""
         self._probe_now.set()
 
+    @property
+    def following(self) -> str:
+        """Whether pages follow changes: `ok` also while MongoDB is away, or why they do not."""
+        return self.feed.trouble if self.mongo == "ok" and self.feed.trouble else "ok"
+
     def state(self) -> dict[str, str]:
-        """The states of the servers."""
-        return {"mongo": self.mongo, "kafka": self.kafka}
+        """The states of the servers, and whether pages follow changes."""
+        return {"mongo": self.mongo, "kafka": self.kafka, "live": self.following}
 
     def _set_state(self, **state: str) -> None:
         if any(getattr(self, name) != each for name, each in state.items()):
@@ -153,7 +158,7 @@ class Context:
                 self._set_state(kafka="ok")
             except KafkaUnavailable as error:
                 self._set_state(kafka=str(error))
-            await anyio.sleep(_KAFKA_PROBE_SECONDS)
+            await anyio.sleep(_KAFKA_PROBE_SECONDS if self.kafka == "ok" else _PROBE_SECONDS)
 
     def about(self) -> dict[str, Any]:
         """What `/about` answers."""

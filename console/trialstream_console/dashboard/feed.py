@@ -84,6 +84,7 @@ class StateEvent(TypedDict):
 
     mongo: str
     kafka: str
+    live: str
 
 
 class _Changed(NamedTuple):
@@ -145,6 +146,9 @@ class Feed:
         config: Where MongoDB is.
         protocol: Returns the protocol that reads.
         state: Returns the states of the servers.
+
+    Attributes:
+        trouble: Why the trials cannot be watched; empty if they can.
     """
 
     def __init__(
@@ -158,6 +162,7 @@ class Feed:
         self._state = state
         self._subscribers: set[Subscriber] = set()
         self._past: deque[_Batch] = deque(maxlen=_MAX_PAST)
+        self.trouble = ""
         self._cursor = ""
         self._used = 0.0
         self._wanted = asyncio.Event()
@@ -166,10 +171,11 @@ class Feed:
         self._sent: dict[str, int] = {}
 
     async def cursor(self) -> str:
-        """Return the cursor after all changes that were seen so far; empty if MongoDB is away."""
+        """Return the cursor after all changes that were seen so far; empty if they cannot be seen."""
         self._touch()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._watching.wait(), _RETRY_SECONDS)
+        if not self.trouble:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._watching.wait(), _RETRY_SECONDS)
         return self._cursor
 
     def _touch(self) -> None:
@@ -234,14 +240,21 @@ class Feed:
             self._wanted.clear()
             try:
                 await self._watch()
-            except TrialStreamError as error:  # MongoDB is away, and the states say so
-                log.info("watch ended", reason=str(error))
+            except TrialStreamError as error:
+                if str(error) != self.trouble:
+                    log.info("watch ended", reason=str(error))
+                self._set_trouble(str(error))
                 await self._pause()
             except Exception:
                 log.exception("watch failed")
                 await self._pause()
             finally:
                 self._watching.clear()
+
+    def _set_trouble(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self.send_state()
 
     async def _pause(self) -> None:
         """Wait before the next attempt."""
@@ -256,6 +269,7 @@ class Feed:
         async with watch:
             self._restart(watch.cursor or "")
             self._watching.set()
+            self._set_trouble("")
             looks = watch.batches()
             look: asyncio.Task[Any] = asyncio.ensure_future(anext(looks))
             try:

@@ -17,7 +17,7 @@ from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
 from trialstream_console.operations.dead_letters import dead_letter_count
-from trialstream_console.operations.progress import folded_offsets
+from trialstream_console.operations.progress import folded_offsets, lags
 from trialstream_console.operations.projections import list_projections
 from trialstream_console.operations.spools import own_spools
 
@@ -182,7 +182,7 @@ class _Looks:
             return otherwise
 
         config = context.config
-        nothing = LogOverview([], {}, {}, [])
+        nothing = LogOverview([], {}, {}, [], [])
         has_kafka, has_mongo = context.kafka == "ok", context.mongo == "ok"
         if not has_kafka:
             troubles.append("Kafka is not used" if context.kafka == "off" else context.kafka)
@@ -195,11 +195,11 @@ class _Looks:
             part(dead_letter_count(config) if has_mongo else _result(0), 0),
             part(anyio.to_thread.run_sync(own_spools, config), None),
         )
-        behind = {
-            route: offset
-            for route, end in log.ends.items()
-            if folded is not None and (offset := folded.get(route, 0)) < end
-        }
+        troubles += log.troubles
+        if context.following != "ok":
+            troubles.append(f"pages do not follow changes: {context.following}")
+        lag = {} if folded is None else lags(log.ends, folded)
+        behind = {route: log.ends[route] - count for route, count in lag.items() if count}
         times = await part(append_times(config, behind), {}) if behind else {}
         owners = {route: each.id for each in log.members for route in each.partitions}
         rates = self._rates(log.ends)
@@ -212,7 +212,7 @@ class _Looks:
                     "begin": log.begins[route],
                     "end": end,
                     "folded": None if folded is None else folded.get(route, 0),
-                    "lag": None if folded is None else max(0, end - folded.get(route, 0)),
+                    "lag": lag.get(route),
                     "lag_seconds": _lag_seconds(route, folded, behind, times, now),
                     "rate": rates.get(route),
                     "owner": owners.get(route),

@@ -98,7 +98,7 @@ async def _acknowledged(protocol: KafkaProtocol) -> None:
     try:
         await protocol.commit("acked", _SECONDS)
     except CommitTimeout as error:
-        raise Refusal("kafka_away", f"{error}; it is sent when Kafka is back", retry_after=_SECONDS) from None
+        raise Refusal("kafka_away", f"{error}; it is sent as soon as Kafka takes it", retry_after=_SECONDS) from None
 
 
 def _decoded(value: Any, place: str, depth: int = 0) -> Any:

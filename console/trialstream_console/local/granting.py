@@ -18,8 +18,8 @@ from trialstream_console.rights import ROLES, KafkaRight, mongo_role
 __all__ = ["ACL_OPERATIONS", "ACL_RESOURCES", "grant", "grant_all"]
 
 # Kafka's numbers: https://kafka.apache.org/protocol.html#The_Messages_CreateAcls
-ACL_RESOURCES = {"topic": 2, "group": 3}
-ACL_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8}
+ACL_RESOURCES = {"topic": 2, "group": 3, "cluster": 4}
+ACL_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 _LITERAL, _ALLOW = 3, 3
 
 

@@ -163,7 +163,7 @@ class LocalStack:
         if self.security is not None:
             self.config = self.security.launcher(self.config, ports)
             consumers = self.security.config("consume", self.config, ports)
-            readers = self.security.config("read", self.config, ports)
+            readers = self.security.config("dashboard", self.config, ports)
         self.consumer = ConsumerService(folder, consumers)
         self.dashboard = DashboardService(folder, readers, ports.dashboard)
         self.servers = [self.mongo, self.kafka, self.consumer, self.dashboard]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from trialstream.config import Config
-from trialstream.event_log.clients import open_consumer
+from trialstream.event_log.clients import open_client, open_consumer
+from trialstream.event_log.fetch import check_readable
 from trialstream.event_log.identity import read_identity
 from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
@@ -90,7 +91,7 @@ class TrialLog:
             seconds: Maximum duration.
 
         Raises:
-            KafkaUnavailable: No broker answered.
+            KafkaUnavailable: No broker answered, or a right is missing.
             LogMismatch: The topics were recreated since the last call.
             LogTooLarge: The records take more than 64 MiB; none are kept.
             NotReadYet: The log was not read to its end in time; what was read is kept.
@@ -105,6 +106,8 @@ class TrialLog:
             self.partition = partition_of(self._key, identity.partitions)
             async with SchemaTopic(self._config) as topic:
                 self.schemas = topic.schemas
+            async with open_client(self._config) as client:
+                await check_readable(client, self.topic)
             place = TopicPartition(self.topic, self.partition)
             async with open_consumer(self._config) as consumer:
                 consumer.assign([place])

@@ -27,7 +27,7 @@ from trialstream.kafka_security import TokenError, check_token
 
 __all__ = ["Operation", "kafka_trouble", "missing_right"]
 
-Operation: TypeAlias = Literal["Create", "Describe", "Read", "Write"]
+Operation: TypeAlias = Literal["Create", "Describe", "DescribeConfigs", "Read", "Write"]
 
 _REMEDY = "start one with `trialstream up`, or set TRIALSTREAM_KAFKA"
 # Errors after which servers are tried again, step by step; other errors are answers of a broker.
@@ -48,9 +48,9 @@ def missing_right(error: BaseException, operation: Operation) -> str:
         names = name if isinstance(name, (set, frozenset, list, tuple)) else [name]
         return f"this user lacks the right {operation} on topic {', '.join(sorted(map(str, names)))}: {RIGHTS}"
     if isinstance(error, GroupAuthorizationFailedError):
-        return f"this user lacks the right Read on group {name}: {RIGHTS}"
+        return f"this user lacks the right {operation} on group {name}: {RIGHTS}"
     if isinstance(error, ClusterAuthorizationFailedError):
-        return f"this user lacks a right on the cluster ({operation}): {RIGHTS}"
+        return f"this user lacks the right {operation} on the cluster: {RIGHTS}"
     return ""
 
 

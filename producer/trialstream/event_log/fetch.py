@@ -6,18 +6,19 @@ or beside a wait, so one request over a connection that exists is enough.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import LeaderNotAvailableError, TopicAuthorizationFailedError, for_code
+from aiokafka.errors import LeaderNotAvailableError, OffsetOutOfRangeError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from trialstream.event_log.notes import note_of
 from trialstream.event_log.screening import screen_fetches
 
-__all__ = ["Fetched", "StoredRecord", "fetch"]
+__all__ = ["Fetched", "StoredRecord", "check_readable", "fetch"]
 
 _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 
@@ -107,3 +108,17 @@ async def fetch(
                 records.append(StoredRecord(each.offset, None, None, note.reason))
         position = max(position, batch.next_offset)
     return Fetched(records, position, min(stable, end) if committed else end, end)
+
+
+async def check_readable(client: AIOKafkaClient, topic: str) -> None:
+    """Check the right to read a topic. A consumer without it would retry until a timeout.
+
+    Args:
+        client: A started client.
+        topic: Name of the topic.
+
+    Raises:
+        KafkaError: The right is missing, or the broker did not answer.
+    """
+    with suppress(OffsetOutOfRangeError):
+        await fetch(client, TopicPartition(topic, 0), 0, 1)

@@ -11,12 +11,20 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema, String
 
 from trialstream.config import Config
 from trialstream.event_log.clients import open_admin, open_consumer, waits_for_kafka
+from trialstream.event_log.diagnosis import Operation, kafka_trouble
 from trialstream.event_log.topics import Route
 
 __all__ = ["LogOverview", "Member", "TopicOverview", "append_times", "log_overview"]
@@ -64,12 +72,26 @@ class LogOverview(NamedTuple):
         begins: The first offset of each partition of events.
         ends: The offset after the last event of each of these partitions.
         members: The members of the consumer group; none if this client may not see them.
+        troubles: The rights that this client lacks to see the rest, a sentence for each kind.
     """
 
     topics: list[TopicOverview]
     begins: dict[Route, int]
     ends: dict[Route, int]
     members: list[Member]
+    troubles: list[str]
+
+
+class _Refused:
+    """The rights that were missing at the requests of a look."""
+
+    def __init__(self) -> None:
+        self.rights: list[tuple[KafkaError, Operation]] = []
+
+    def topics(self, names: list[str], operation: Operation) -> None:
+        """Note that an operation on topics, if there are any, was refused."""
+        if names:
+            self.rights.append((TopicAuthorizationFailedError(names), operation))
 
 
 class _DescribeLogDirsResponse(Response):
@@ -135,11 +157,15 @@ async def log_overview(config: Config) -> LogOverview:
         KafkaUnavailable: No broker answered.
     """
     names = (config.trials_topic, config.registry_topic, config.schemas_topic)
+    refused = _Refused()
     async with open_admin(config) as admin:
-        described = [each for each in await admin.describe_topics(list(names)) if not each["error_code"]]
-        settings = await _settings(admin, [each["topic"] for each in described])
-        sizes = await _sizes(admin, described)
-        members = await _members(admin, config.consumer_group)
+        found = await admin.describe_topics(list(names))
+        refused.topics([each["topic"] for each in found if _is_refused(each["error_code"])], "Describe")
+        described = [each for each in found if not each["error_code"]]
+        settings = await _settings(admin, [each["topic"] for each in described], refused)
+        sizes = await _sizes(admin, described, refused)
+        members = await _members(admin, config.consumer_group, refused)
+    troubles = [await kafka_trouble(config, *each) for each in refused.rights]
     topics = [
         TopicOverview(
             each["topic"],
@@ -158,10 +184,10 @@ async def log_overview(config: Config) -> LogOverview:
         for number in range(each.partitions)
     ]
     if not places:
-        return LogOverview(topics, {}, {}, members)
+        return LogOverview(topics, {}, {}, members, troubles)
     async with open_consumer(config, isolation_level="read_uncommitted") as consumer:
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-    return LogOverview(topics, _by_route(begins), _by_route(ends), members)
+    return LogOverview(topics, _by_route(begins), _by_route(ends), members, troubles)
 
 
 @waits_for_kafka
@@ -200,20 +226,28 @@ async def _read_times(consumer: AIOKafkaConsumer, places: Iterable[TopicPartitio
                 missing.discard(place)
 
 
-async def _settings(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, dict[str, str]]:
+def _is_refused(code: int) -> bool:
+    return for_code(code) is TopicAuthorizationFailedError
+
+
+async def _settings(admin: AIOKafkaAdminClient, topics: list[str], refused: _Refused) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
+    hidden: list[str] = []
     if not topics:
         return found
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
     with suppress(KafkaError):
         for response in await admin.describe_configs(resources):
             for code, _, _, name, entries in response.resources:  # type: ignore[attr-defined]  # depends on its version
-                if not code:
+                if _is_refused(code):
+                    hidden.append(name)
+                elif not code:
                     found[name] = {entry[0]: entry[1] for entry in entries}
+    refused.topics(hidden, "DescribeConfigs")
     return found
 
 
-async def _sizes(admin: AIOKafkaAdminClient, described: list[dict[str, Any]]) -> dict[str, int]:
+async def _sizes(admin: AIOKafkaAdminClient, described: list[dict[str, Any]], refused: _Refused) -> dict[str, int]:
     """Return the bytes of topics on the disks of the leaders of their partitions."""
     client = admin._client  # noqa: SLF001 (it has no public name)
     leaders: dict[int, dict[str, list[int]]] = {}
@@ -221,23 +255,31 @@ async def _sizes(admin: AIOKafkaAdminClient, described: list[dict[str, Any]]) ->
         for part in each["partitions"]:
             leaders.setdefault(part["leader"], {}).setdefault(each["topic"], []).append(part["partition"])
     found: dict[str, int] = {}
+    is_hidden = False
     for node, partitions in leaders.items():
         with suppress(KafkaError, NotImplementedError):
             response: Any = await client.send(node, _DescribeLogDirs(partitions))
+            is_hidden = is_hidden or not response.log_dirs  # this version of the answer has no error for it
             for code, _, topics in response.log_dirs:
                 for name, parts in topics if not code else ():
                     found[name] = found.get(name, 0) + sum(size for _, size, _, is_future in parts if not is_future)
+    if is_hidden:
+        refused.rights.append((ClusterAuthorizationFailedError(), "Describe"))
     return found
 
 
-async def _members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
+async def _members(admin: AIOKafkaAdminClient, group: str, refused: _Refused) -> list[Member]:
     found: list[Member] = []
-    with suppress(KafkaError):
+    try:
         for response in await admin.describe_consumer_groups([group]):
             members = [each for described in response.groups for each in described[5]]  # type: ignore[attr-defined]
             for id_, _, host, _, assignment, *_ in members:
                 parts = ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
                 found.append(Member(id_, host.lstrip("/"), [Route(*each) for each in parts]))
+    except GroupAuthorizationFailedError:  # of the search for the coordinator
+        refused.rights.append((GroupAuthorizationFailedError(group), "Describe"))
+    except KafkaError:  # the coordinator is not available
+        pass
     return sorted(found)
 
 

@@ -12,15 +12,15 @@ import anyio
 import anyio.lowlevel
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.schema_reader import read_schema
 from trialstream_schemas.wire.schemas import check_fingerprint
 
 from trialstream.config import Config
-from trialstream.event_log.clients import kafka_errors, open_consumer
-from trialstream.event_log.fetch import fetch
+from trialstream.event_log.clients import kafka_errors, open_client, open_consumer
+from trialstream.event_log.fetch import check_readable, fetch
 from trialstream.event_log.notes import note_of
 
 __all__ = ["SchemaTopic", "missing_schemas"]
@@ -108,6 +108,12 @@ class SchemaTopic:
         self._position = 0
 
     async def __aenter__(self) -> Self:
+        async with open_client(self._config) as client:
+            try:
+                await check_readable(client, self._config.schemas_topic)
+            except KafkaError as error:
+                if not error.retriable:  # a topic that was just created has no leader yet
+                    raise
         async with AsyncExitStack() as opening:
             self._consumer = await opening.enter_async_context(open_consumer(self._config, **_READING))
             self._consumer.assign([self._partition])

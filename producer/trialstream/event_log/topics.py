@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -20,7 +19,6 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
-    OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -34,11 +32,18 @@ from trialstream_schemas.wire.schemas import SCHEMAS, check_fingerprint
 
 from trialstream.config import Config
 from trialstream.event_log.clients import open_admin, open_client, open_consumer, open_producer, waits_for_kafka
-from trialstream.event_log.fetch import fetch
+from trialstream.event_log.fetch import check_readable
 from trialstream.event_log.identity import append_identity, find_identity, read_identity, way_on
 from trialstream.event_log.schemas import missing_schemas
 
-__all__ = ["Route", "ensure_topics", "find_partitions", "partition_of", "publish_schemas", "trial_ends"]
+__all__ = [
+    "Route",
+    "ensure_topics",
+    "find_partitions",
+    "partition_of",
+    "publish_schemas",
+    "trial_ends",
+]
 
 # The log is the source of all documents, so no record of it ever expires. The broker's clock gives the timestamps, so
 # that those of a partition never decrease and a replay up to a time is well defined.
@@ -102,7 +107,7 @@ async def ensure_topics(config: Config, *, to_fold: bool = False) -> LogCreated:
         if to_fold:
             log, _ = await _together(
                 _retried(lambda: find_identity(config, client)),
-                _retried(lambda: _check_readable(client, config.trials_topic)),
+                _retried(lambda: check_readable(client, config.trials_topic)),
             )
             if log is None or created:
                 missing = await _retried(lambda: _missing_schemas(config, client, SCHEMAS))
@@ -231,12 +236,6 @@ async def _missing_schemas(
         return await missing_schemas(config, client, schemas)
     except TopicAuthorizationFailedError:
         return schemas
-
-
-async def _check_readable(client: AIOKafkaClient, topic: str) -> None:
-    """Raise the error of a missing right at once, where a consumer would retry."""
-    with suppress(OffsetOutOfRangeError):
-        await fetch(client, TopicPartition(topic, 0), 0, 1)
 
 
 async def _find_topics(client: AIOKafkaClient, config: Config, *, to_fold: bool) -> tuple[int, bool]:

@@ -22,7 +22,7 @@ export interface RowsEvent {
   names: Record<string, { steps: (number | null)[]; times: number[]; values: Value[] }>;
   more: boolean;
 }
-export interface StateEvent { mongo: string; kafka: string }
+export interface StateEvent { mongo: string; kafka: string; live: string }
 
 export interface Handlers {
   trials?: (event: TrialsEvent) => void;

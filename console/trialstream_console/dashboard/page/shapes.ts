@@ -12,7 +12,7 @@ export type Value =
 export interface ApiError { error: { code: "query" | "not_found" | "unauthorized" | "too_many" | "too_large" | "mongo_away" | "kafka_away" | "read_only" | "internal"; message: string; place?: string; column?: number } }
 
 // GET /about  (never fails: says what is away)
-export interface About { version: string; prefix: string; projection: string | null; writes: boolean; mongo: "ok" | string; kafka: "ok" | "off" | string; time: number }
+export interface About { version: string; prefix: string; projection: string | null; writes: boolean; mongo: "ok" | string; kafka: "ok" | "off" | string; live: "ok" | string; time: number }
 
 // GET /projects
 export interface ProjectRow { uid: string; name: string; description: string; trials: number; running: number; failed: number; created: number | null; latest: number | null }
@@ -116,6 +116,6 @@ export interface DeadLetters { letters: { topic: string; partition: number; offs
 // GET /live?project=&group=&trial=UID&curves=name1,name2&since=CURSOR         text/event-stream; Last-Event-ID resumes
 //   event: trials   data: { uids: string[], more: boolean }     trials in view that changed (≤ 4 a second; more: too many, ask again)
 //   event: rows     data: { trial, from, rows_seen, names: { [name]: { steps: (number|null)[], times: number[], values: Value[] } }, more: boolean }   of the trial of the view; more: too many rows, ask /series with since
-//   event: state    data: About-like { mongo, kafka }           at the start, and when it changes
+//   event: state    data: About-like { mongo, kafka, live }     at the start, and when it changes
 //   event: reset    data: {}                                     the cursor is too old: load anew
 //   a comment line every 15 s

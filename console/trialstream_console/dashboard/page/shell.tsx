@@ -101,6 +101,7 @@ function Away() {
   const { connection, servers } = useConnection();
   const mongo = servers?.mongo ?? about?.mongo ?? "ok";
   const kafka = servers?.kafka ?? about?.kafka ?? "ok";
+  const live = servers?.live ?? about?.live ?? "ok";
   const known = `${mongo} ${kafka}`;
   const before = useRef(known);
   useEffect(() => {
@@ -111,6 +112,7 @@ function Away() {
   if (connection === "lost") lines.push("The dashboard's server does not answer; the page connects again by itself.");
   if (mongo !== "ok") lines.push(`MongoDB is away: ${mongo}`);
   if (kafka !== "ok" && kafka !== "off") lines.push(`Kafka is away: ${kafka}`);
+  if (live !== "ok") lines.push(`Pages do not follow changes: ${live}`);
   if (!lines.length) return null;
   return <div class="away" role="alert">{lines.map((line) => <p key={line}>{line}</p>)}</div>;
 }
