@@ -7,11 +7,13 @@ import itertools
 import json
 import math
 import struct
+from unittest import mock
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from trialstream.protocol import MetricHistory
+from trialstream_console.dashboard import lines as dashboard_lines
 from trialstream_console.dashboard.curves import Curve
 from trialstream_console.dashboard.encoding import columns, dumps, encoded, encoded_column
 from trialstream_console.dashboard.lines import NO_BLOCKS, Line, Progression, Sorted, points_of
@@ -99,12 +101,15 @@ def lines(draw):
     return x, values, Line(axis, values, NO_BLOCKS.extended(values), np.flatnonzero(~np.isfinite(values)))
 
 
-@given(lines(), st.integers(1, 12), st.floats(-100, 100, width=16), st.floats(0, 200, width=16))
-def test_no_pixel_column_loses_its_extremes(drawn, width, first, span):
+@given(
+    lines(), st.integers(1, 12), st.floats(-100, 100, width=16), st.floats(0, 200, width=16), st.sampled_from([0, 1000])
+)
+def test_no_pixel_column_loses_its_extremes(drawn, width, first, span, few):
     """Each column keeps the first, the last, the smallest and the largest finite value; others are counted."""
     x, values, line = drawn
     last = first + span
-    found = points_of(line, first, last, width)
+    with mock.patch.object(dashboard_lines, "_FEW_ROWS", few):  # both ways: through blocks, and through all rows
+        found = points_of(line, first, last, width)
 
     inside = (x >= first) & (x <= last)
     assert found.total == inside.sum()

@@ -12,6 +12,7 @@ from trialstream_console.dashboard import importance
 from trialstream_console.dashboard.caches import Recent
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.event_fields import event_fields, summary
+from trialstream_console.dashboard.lines import NO_BLOCKS
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.writes import _decoded
 from trialstream_schemas.model.aggregators import AggregatorSpec
@@ -101,6 +102,22 @@ def test_too_little_to_compare(rows, monkeypatch):
     for forest in (False, True):
         found = important(rows, monkeypatch, forest=forest)
         assert all(each["importance"] == 0 for each in found["parameters"])
+
+
+@pytest.mark.parametrize("special", [None, np.nan, np.inf, -np.inf], ids=str)
+def test_blocks_of_many_rows(special):
+    """The extremes of blocks are those of their finite values, also of rows that came in parts."""
+    values = np.random.default_rng(0).normal(size=100_005)
+    if special is not None:
+        values[::7], values[64:80] = special, special
+    blocks = NO_BLOCKS
+    for end in (10, 50_000, len(values)):
+        blocks = blocks.extended(values[:end])
+
+    rows = values[:100_000].reshape(-1, 16)
+    finite = np.isfinite(rows)
+    assert blocks.lows.tolist() == np.where(finite, rows, np.inf).min(axis=1).tolist()
+    assert blocks.highs.tolist() == np.where(finite, rows, -np.inf).max(axis=1).tolist()
 
 
 VALUES = [

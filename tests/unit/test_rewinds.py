@@ -108,4 +108,4 @@ def test_without_rewinds_nothing_is_computed(rewinds):
     """A bucket without a superseded row has no mask."""
     [bucket] = buckets_of([("w0", 1, {"a": 0.0})])
 
-    assert Rewinds(trial_of(rewinds, {"w0": len(rewinds)})).superseded(bucket, None) is None
+    assert Rewinds(trial_of(rewinds, {"w0": len(rewinds)})).superseded(bucket.shape.steps, bucket.spans, None) is None

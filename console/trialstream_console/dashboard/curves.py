@@ -43,9 +43,9 @@ class _Growing:
         return 0 if self._buffer is None else self._buffer.nbytes
 
     def extend(self, more: NDArray[Any]) -> None:
-        """Add numbers; integers become doubles once a double is added."""
+        """Add numbers, in an array that nothing changes later; integers become doubles once a double is added."""
         if self._buffer is None:
-            self._buffer, self._count = more.copy(), len(more)
+            self._buffer, self._count = more, len(more)
             return
         count, kind = self._count + len(more), np.result_type(self._buffer, more)
         if count > len(self._buffer) or kind != self._buffer.dtype:
@@ -98,7 +98,7 @@ def _numbers(found: Progression) -> NDArray[np.int64]:
 
 def _longer(found: Progression, more: Numbers) -> Progression | None:
     """Return a progression with more numbers; None if these do not go on with it."""
-    if more.dtype.kind != "i" or int(more.max()) > _MAX_EXACT or int(more.min()) < -_MAX_EXACT:
+    if more.dtype.kind != "i":
         return None
     first = found.first if found.count else int(more[0])
     if found.count > 1:
@@ -106,8 +106,12 @@ def _longer(found: Progression, more: Numbers) -> Progression | None:
     elif found.count:
         stride = int(more[0]) - first
     else:
-        stride = int(more[1] - more[0]) if len(more) > 1 else 1
-    if stride < 1 or int(more[0]) != first + stride * found.count or np.any(more[1:] - more[:-1] != stride):
+        stride = int(more[1]) - int(more[0]) if len(more) > 1 else 1
+    last = first + stride * (found.count + len(more) - 1)
+    # As the ends are those of the progression, differences of the numbers between them do not overflow unseen.
+    if stride < 1 or int(more[0]) != first + stride * found.count or int(more[-1]) != last:
+        return None
+    if max(-first, last) > _MAX_EXACT or np.any(more[1:] - more[:-1] != stride):
         return None
     return Progression(first, stride, found.count + len(more))
 

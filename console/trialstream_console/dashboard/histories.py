@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -31,8 +32,9 @@ _FIELDS = ["created", "started", "rows", "attempts"]
 _PARTICIPANTS = ["participants", "former_participants"]
 _LOCKS = 64
 # Rows and trials of one request to MongoDB: beside the curves, their buckets and histories are in memory.
-_ROWS_AT_ONCE = 2_000_000
+_ROWS_AT_ONCE = 1_000_000
 _TRIALS_AT_ONCE = 64
+_PARTS_AT_ONCE = 2
 
 
 class CurveKey(NamedTuple):
@@ -143,8 +145,9 @@ class Histories:
         for key, entry in entries.items():
             rows[key.trial] = max(rows[key.trial], entry.rows)  # another request has read later rows meanwhile
         behind = [key for key, entry in entries.items() if entry.rows < rows[key.trial]]
-        for part in _parts(behind, entries, rows):
-            self._read_part(protocol, part, entries, trials, rows)
+        parts = list(_parts(behind, entries, rows))
+        with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:  # MongoDB reads one part while another one is decoded
+            list(pool.map(lambda part: self._read_part(protocol, part, entries, trials, rows), parts))
         self._keep(entries)
         return Read(
             {key: dict(entry.curves) for key, entry in entries.items()},

@@ -4,8 +4,8 @@ A plot has a number of pixel columns of equal width. Of the rows in each column,
 the maximum of the finite values are kept, so that what is drawn is what all rows would draw. Rows whose value is NaN or
 infinite are counted, and some are marked.
 
-The minimum and the maximum of each block of rows are computed once, when the rows are added. A column then takes those
-of the blocks that lie in it; only the rows at its edges, and those of one block, are looked at.
+The minimum and the maximum of each block of rows are computed once, when the rows are added. A column of many rows then
+takes those of the blocks that lie in it; only the rows at its edges, and those of one block, are looked at.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ Indices = NDArray[np.intp]
 
 # Rows of a block: smaller ones take longer to go through, larger ones leave more rows at the edges of columns.
 _BLOCK = 16
+# Blocks that are made together, so that their rows stay in the cache of the processor.
+_BLOCKS_AT_ONCE = 2048
+# Rows of a column up to which going through all of them is faster than through blocks and edges.
+_FEW_ROWS = 256
 _MAX_MARKS = 200
 _INT64 = 2.0**62
 
@@ -149,10 +153,13 @@ class Blocks(NamedTuple):
         known, count = len(self.lows), len(values) // _BLOCK
         if count == known:
             return self
-        table = values[known * _BLOCK : count * _BLOCK].reshape(-1, _BLOCK)
-        lows = _finite(table, np.inf).min(axis=1)
-        highs = _finite(table, -np.inf).max(axis=1)
-        return Blocks(np.concatenate([self.lows, lows]), np.concatenate([self.highs, highs]))
+        lows, highs = [self.lows], [self.highs]
+        for first in range(known, count, _BLOCKS_AT_ONCE):
+            table = values[first * _BLOCK : min(first + _BLOCKS_AT_ONCE, count) * _BLOCK].reshape(-1, _BLOCK)
+            rows = np.ascontiguousarray(table.T)  # numpy goes through short rows slowly
+            lows.append(_finite(rows, np.inf).min(axis=0))
+            highs.append(_finite(rows, -np.inf).max(axis=0))
+        return Blocks(np.concatenate(lows), np.concatenate(highs))
 
 
 NO_BLOCKS = Blocks(np.empty(0), np.empty(0))
@@ -252,14 +259,34 @@ def _chosen(line: Line, bounds: Indices, *, has_specials: bool) -> Indices:
         lasts = finite[np.maximum(np.searchsorted(finite, ends) - 1, 0)]
     else:
         firsts, lasts = starts, ends - 1
+    find = _by_rows if ends[-1] - starts[0] <= _FEW_ROWS * len(starts) else _by_blocks
+    chosen: Indices = np.sort(np.concatenate([firsts, lasts, *find(line, starts, ends, has_specials=has_specials)]))
+    chosen = chosen[np.append(True, chosen[1:] > chosen[:-1])]
+    return chosen[np.isfinite(values[chosen])] if has_specials else chosen
+
+
+def _by_rows(line: Line, starts: Indices, ends: Indices, *, has_specials: bool) -> list[Indices]:
+    """Return the rows of the minima and those of the maxima of columns; any, of a column without finite values."""
+    first, last = starts[0], ends[-1]
+    found = []
+    for reduce, bound in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        rows = line.values[first:last]
+        rows = _finite(rows, bound) if has_specials else rows
+        found.append(first + _extremes(rows, starts - first, ends - first, reduce))
+    return found
+
+
+def _by_blocks(line: Line, starts: Indices, ends: Indices, *, has_specials: bool) -> list[Indices]:
+    """Return what `_by_rows` does, from the blocks in each column and the rows at its edges."""
+    values = line.values
     # The rows at the edges of each column, and those of one block in it that has the extreme; a row may be there twice.
     step = np.arange(_BLOCK, dtype=np.intp)
     first_row, last_row, column = starts[:, None], ends[:, None] - 1, np.arange(len(starts))
     edges = np.concatenate([np.minimum(first_row + step, last_row), np.maximum(last_row - step, first_row)], axis=1)
     at_edges = values[edges]
-    found = [firsts, lasts]
+    found: list[Indices] = []
     for blocks, reduce, bound in ((line.blocks.lows, np.minimum, np.inf), (line.blocks.highs, np.maximum, -np.inf)):
-        block = _extreme_blocks(blocks, starts, ends, reduce)
+        block = _extremes(blocks, -(-starts // _BLOCK), ends // _BLOCK, reduce)
         inner = np.minimum(np.maximum(block[:, None] * _BLOCK + step, first_row), last_row)
         for rows, some in ((edges, at_edges), (inner, values[inner])):
             plain = _finite(some, bound) if has_specials else some
@@ -269,26 +296,30 @@ def _chosen(line: Line, bounds: Indices, *, has_specials: bool) -> Indices:
         of_edges, of_block = found[-2], found[-1]
         better, other = (_finite(values[each], bound) for each in (of_block, of_edges))
         found[-2:] = [np.where(reduce(better, other) == better, of_block, of_edges)]
-    chosen: Indices = np.sort(np.concatenate(found))
-    chosen = chosen[np.append(True, chosen[1:] > chosen[:-1])]
-    return chosen[np.isfinite(values[chosen])] if has_specials else chosen
+    return found
 
 
-def _extreme_blocks(of_blocks: Floats, starts: Indices, ends: Indices, reduce: np.ufunc) -> Indices:
-    """Return, for each column, the number of a whole block in it with the extreme of these; any, if there is none."""
-    firsts, lasts = -(-starts // _BLOCK), ends // _BLOCK
-    has_blocks = lasts > firsts
-    if not has_blocks.any():
+def _extremes(numbers: Floats, firsts: Indices, lasts: Indices, reduce: np.ufunc) -> Indices:
+    """Return the index of the minimum or maximum of each part of some numbers; any, of a part without numbers.
+
+    Args:
+        numbers: The numbers.
+        firsts: Index of the first number of each part, ascending.
+        lasts: Index after the last number of each part.
+        reduce: `numpy.minimum` or `numpy.maximum`.
+    """
+    has_numbers = lasts > firsts
+    if not has_numbers.any():
         return firsts
-    low, high = int(firsts[has_blocks][0]), int(lasts[has_blocks][-1])
-    inner = of_blocks[low:high]
-    # The parts between columns have the block that an edge cuts, or nothing.
-    cuts = np.stack([firsts[has_blocks], lasts[has_blocks]], axis=1).reshape(-1) - low
+    low, high = int(firsts[has_numbers][0]), int(lasts[has_numbers][-1])
+    inner = numbers[low:high]
+    # Between two parts there may be numbers of neither.
+    cuts = np.stack([firsts[has_numbers], lasts[has_numbers]], axis=1).reshape(-1) - low
     extremes = reduce.reduceat(inner, cuts[:-1])  # the last cut is the end
     extremes[1::2] = math.nan
     hits = np.flatnonzero(inner == np.repeat(extremes, np.diff(cuts)))
     found: Indices = firsts.copy()
-    found[has_blocks] = low + hits[np.searchsorted(hits, cuts[::2])]
+    found[has_numbers] = low + hits[np.searchsorted(hits, cuts[::2])]
     return found
 
 

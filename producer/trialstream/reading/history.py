@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.messages import shown
-from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.model.history import Bucket, Shape, WriterSpan
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN
 
 from trialstream.protocol import MetricHistory, Step
@@ -84,15 +84,26 @@ def histories(
     Returns:
         The histories by name, sorted by name.
     """
-    parts: dict[str, list[tuple[NDArray[Any], ...]]] = {}
+    by_shape: dict[Shape, list[Bucket]] = {}
     for bucket in buckets:
-        shared = _shared_columns(bucket)
-        kept = _kept(bucket, since, shared[0], shared[1])
-        if rewinds is not None and (superseded := rewinds.superseded(bucket, shared[1])) is not None:
+        by_shape.setdefault(bucket.shape, []).append(bucket)
+    parts: dict[str, list[tuple[NDArray[Any], ...]]] = {}
+    for shape, some in by_shape.items():
+        # MongoDB returns the open bucket, which is the last one, among the first. Once the buckets are sorted, the rows
+        # usually are too; not if columns were left out, by which shapes differ.
+        some.sort(key=lambda each: each.spans[0].first if each.spans else -1)
+        spans = [span for each in some for span in each.spans]
+        shared = _shared_columns(shape, some, spans)
+        kept = _kept(shape, since, shared[0], shared[1])
+        if rewinds is not None and (superseded := rewinds.superseded(shape.steps, spans, shared[1])) is not None:
             kept = ~superseded if kept is None else kept & ~superseded
-        for name, column in zip(bucket.shape.names, bucket.columns, strict=True):
-            rows = (*shared, np.frombuffer(column, dtype=np.float64))
-            parts.setdefault(name, []).append(rows if kept is None else tuple(each[kept] for each in rows))
+        for i, name in enumerate(shape.names):
+            rows = (*shared, _column(np.float64, [each.columns[i] for each in some]))
+            if kept is not None:
+                rows = tuple(each[kept] for each in rows)
+            elif i:  # users may change an array of one history
+                rows = (*(each.copy() for each in shared), rows[-1])
+            parts.setdefault(name, []).append(rows)
     return {name: _joined(each) for name, each in sorted(parts.items())}
 
 
@@ -154,34 +165,47 @@ def _first_in_buckets(column: NDArray[Any], count: int, find: Callable[..., Any]
     return np.concatenate(found)
 
 
-def _shared_columns(bucket: Bucket) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return four arrays with one element for each row: its number in the trial, its step, its time and its writer."""
+def _shared_columns(
+    shape: Shape, buckets: Sequence[Bucket], spans: Sequence[WriterSpan]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return four arrays with one element for each row: its number in the trial, its step, its time and its writer.
+
+    Args:
+        shape: Shape of the buckets.
+        buckets: The buckets, ascending.
+        spans: Their spans; none, if there are no rows.
+    """
     # Without rows, the bucket is the open one of a shape whose last bucket is exactly full.
-    counts = np.array([each.rows for each in bucket.spans], dtype=np.int64)
-    firsts = np.array([each.first for each in bucket.spans], dtype=np.int64)
-    order = np.arange(len(bucket), dtype=np.int64) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
-    writers = np.repeat(np.array([each.writer for each in bucket.spans], dtype=object), counts)
-    times = np.frombuffer(bucket.times, dtype=np.int64).view("datetime64[us]")
-    match bucket.shape.steps:
+    counts = np.array([each.rows for each in spans], dtype=np.int64)
+    firsts = np.array([each.first for each in spans], dtype=np.int64)
+    times = _column(np.int64, [each.times for each in buckets]).view("datetime64[us]")
+    order = np.arange(len(times), dtype=np.int64)
+    order += np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+    writers = np.repeat(np.array([each.writer for each in spans], dtype=object), counts)
+    match shape.steps:
         case "int":
-            steps: NDArray[Any] = np.frombuffer(bucket.steps, dtype=np.int64)
+            steps: NDArray[Any] = _column(np.int64, [each.steps for each in buckets])
         case "float":
-            steps = np.frombuffer(bucket.steps, dtype=np.float64)
+            steps = _column(np.float64, [each.steps for each in buckets])
         case "text":
-            steps = np.array(bucket.steps, dtype=object)
+            steps = np.array([step for each in buckets for step in each.steps], dtype=object)
         case _:
             steps = np.full(len(times), None, dtype=object)
     return order, steps, times, writers
 
 
-def _kept(bucket: Bucket, since: Since, order: NDArray[np.int64], steps: NDArray[Any]) -> NDArray[np.bool_] | None:
+def _column(kind: type[np.number[Any]], parts: Sequence[Any]) -> NDArray[Any]:
+    return np.concatenate([np.frombuffer(each, dtype=kind) for each in parts])
+
+
+def _kept(shape: Shape, since: Since, order: NDArray[np.int64], steps: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return the index of the rows to keep; None for all."""
     rows = None
     if since.row is not None and len(order) and order[0] < since.row:
         rows = order >= since.row
     if since.step is None:
         return rows
-    bound = _bound(bucket.shape.steps, since.step)
+    bound = _bound(shape.steps, since.step)
     if bound is None:
         return np.zeros(len(steps), dtype=bool)
     later: NDArray[np.bool_] = (steps >= bound).astype(bool)
@@ -203,15 +227,14 @@ def _bound(step_type: str, least: Step) -> Step | None:
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> MetricHistory:
-    # MongoDB returns the open bucket, which is the last one, among the first. Once the parts are sorted, the rows
-    # usually are too.
+    # Once the parts are sorted, the rows usually are too.
     parts = sorted(parts, key=lambda part: int(part[0][0]) if len(part[0]) else 0)
-    order = np.concatenate([part[0] for part in parts])
-    kinds = {part[1].dtype.kind for part in parts}
-    # As objects, numbers keep their type when they are joined with text or None.
-    columns = [part[1].astype(object) if "O" in kinds else part[1] for part in parts]
-    steps = np.concatenate(columns)
-    times, writers, values = (np.concatenate([part[i] for part in parts]) for i in (2, 3, 4))
+    order, steps, times, writers, values = parts[0]
+    if len(parts) > 1:
+        kinds = {part[1].dtype.kind for part in parts}
+        # As objects, numbers keep their type when they are joined with text or None.
+        steps = np.concatenate([part[1].astype(object) if "O" in kinds else part[1] for part in parts])
+        order, times, writers, values = (np.concatenate([part[i] for part in parts]) for i in (0, 2, 3, 4))
     if np.any(order[1:] < order[:-1]):
         sorted_ = np.argsort(order, kind="stable")
         order, steps, times, writers, values = (each[sorted_] for each in (order, steps, times, writers, values))

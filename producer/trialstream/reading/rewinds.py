@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.model.history import WriterSpan
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN
 
@@ -27,23 +28,25 @@ class Rewinds:
         # By number of an attempt, from 0: the smallest step from which a later attempt resumed, inf if none has one.
         self._bounds = [*itertools.accumulate(reversed(steps), min, initial=math.inf)][::-1]
 
-    def superseded(self, bucket: Bucket, steps: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.bool_] | None:
-        """Find the superseded rows of a bucket.
+    def superseded(
+        self, kind: str, spans: Sequence[WriterSpan], steps: NDArray[np.int64] | NDArray[np.float64]
+    ) -> NDArray[np.bool_] | None:
+        """Find the superseded rows among those of one shape.
 
         Args:
-            bucket: The bucket.
-            steps: Its steps, if they are numbers.
+            kind: Type of the steps: `int`, `float`, `text` or `none`.
+            spans: The writers of the rows.
+            steps: The step of each row, if they are numbers.
 
         Returns:
             Whether each row is superseded; None if no row is.
         """
-        kind = bucket.shape.steps
         if kind not in ("int", "float"):
             return None
-        firsts = [_first_beyond(kind, self._bounds[self._trial.attempt_of(each.writer)]) for each in bucket.spans]
+        firsts = [_first_beyond(kind, self._bounds[self._trial.attempt_of(each.writer)]) for each in spans]
         if all(each is None for each in firsts):
             return None
-        counts = np.array([each.rows for each in bucket.spans], dtype=np.int64)
+        counts = np.array([each.rows for each in spans], dtype=np.int64)
         bounds = np.repeat(np.array([each or 0 for each in firsts], dtype=steps.dtype), counts)
         found: NDArray[np.bool_] = steps >= bounds
         found &= np.repeat(np.array([each is not None for each in firsts]), counts)
