@@ -98,7 +98,7 @@ def histories(
         if rewinds is not None and (superseded := rewinds.superseded(shape.steps, spans, shared[1])) is not None:
             kept = ~superseded if kept is None else kept & ~superseded
         for i, name in enumerate(shape.names):
-            rows = (*shared, _column(np.float64, [each.columns[i] for each in some]))
+            rows: tuple[NDArray[Any], ...] = (*shared, _column(np.float64, [each.columns[i] for each in some]))
             if kept is not None:
                 rows = tuple(each[kept] for each in rows)
             elif i:  # users may change an array of one history
