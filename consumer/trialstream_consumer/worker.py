@@ -214,7 +214,7 @@ class PartitionWorker:
         if not records:
             return 0
         following = self.checkpoint.offset
-        notes = notes_of(records, following)
+        notes = notes_of(records, following, self._partition)
         if end is not None and records[-1].offset >= end:
             records = [each for each in records if each.offset < end]
             self._consumer.seek(self._partition, end)

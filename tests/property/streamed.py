@@ -35,9 +35,9 @@ class ListLog:
         """Return the identity."""
         return e.LogCreated(time=0, log="list", partitions=self._partitions)
 
-    async def begin(self, routes):
+    async def begin(self, places):
         """Choose partitions."""
-        self._following = dict.fromkeys(routes, 0)
+        self._following = dict(places)
 
     async def ends(self, **_):
         """Return the ends."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 import trialstream as ts
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,6 +225,9 @@ def test_transactions_are_read_as_they_ended():
     assert position == 8
 
 
+PLACE = TopicPartition("t", 1)
+
+
 def record(offset, headers=()):
     """Return a record of a partition."""
     return ConsumerRecord("t", 1, offset, 0, 1, None, b"", None, -1, 0, tuple(headers))
@@ -232,10 +235,10 @@ def record(offset, headers=()):
 
 def test_offsets_without_a_note_are_missing():
     """Notes stand for the offsets before them; any other gap is a loss."""
-    notes = notes_of([record(3), record(9, [header_of(Note(4, None))]), record(10, [("theirs", b"")])], 3)
+    notes = notes_of([record(3), record(9, [header_of(Note(4, None))]), record(10, [("theirs", b"")])], 3, PLACE)
 
     assert notes == {1: Note(4, None)}
-    assert notes_of([record(5, [header_of(Note(2, "no"))])], 4) == {0: Note(2, "no")}
+    assert notes_of([record(5, [header_of(Note(2, "no"))])], 4, PLACE) == {0: Note(2, "no")}
     for found, following in (
         ([record(3)], 2),
         ([record(3), record(5)], 3),
@@ -243,4 +246,4 @@ def test_offsets_without_a_note_are_missing():
         ([record(5, [("trialstream.note", struct.pack(">q", 3))])], 3),
     ):
         with pytest.raises(ts.LogMismatch, match=f"t/1: expected offset {4 if len(found) > 1 else following}, got 5|3"):
-            notes_of(found, following)
+            notes_of(found, following, PLACE)

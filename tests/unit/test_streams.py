@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import trialstream as ts
 import trialstream.sync
+from trialstream.streaming import filters
 from trialstream.streaming.stream import Stream
 from trialstream_console.cli.event_text import event_record, event_text
 from trialstream_consumer.archive import ArchiveLog
@@ -81,6 +82,30 @@ def test_rows(log):
     assert [np.datetime64(each.event.time.replace(tzinfo=None)) for each in ones] == rows.times.tolist()
     assert "3 rows, step 0 to 2: loss 1, nan nan" in event_text(ones[0]._replace(event=rows))
     assert event_record(ones[1])["event"]["values"] == {"loss": 0.5, "nan": {"%float": "nan"}}
+
+
+async def test_a_trial_is_read_from_its_creation_on(request, monkeypatch):
+    """What was before cannot be about it, unless it is a later revision, whose number the earlier ones decide."""
+    monkeypatch.setattr(filters, "_CLOCK_DIFFERENCE", timedelta(0))
+    url = f"memory:{request.node.name}"
+    async with ts.connect(url) as protocol:
+        for name in ("a", "b", "b"):
+            trial = await protocol.new_trial(ts.Trial(name=name), auto_increment=True)
+            await protocol.set_trial_status(trial, ts.Status.Running)
+            await protocol.commit()
+            await asyncio.sleep(0.002)
+        firsts = []
+        for trial in sorted(await protocol.fetch_trials(), key=lambda each: each.uid):
+            async with ts.stream(url=url, trial=trial, follow=False) as stream:
+                [partition] = stream._partitions.values()
+                firsts.append((trial.name, trial.revision, partition.following))
+                found = [item async for item in stream]
+                end = stream.position
+            assert found == [item async for item in ts.stream(url=url, trial=trial.uid, follow=False)]
+            assert [each.kind for each in found] == ["TrialCreated", "StatusSet"]
+            assert [item async for item in ts.stream(url=url, trial=trial, since=str(end), follow=False)] == []
+
+    assert sorted(firsts) == [("a", 0, 0), ("b", 0, 2), ("b", 1, 0)]
 
 
 async def test_a_stream_waits_for_events(request):

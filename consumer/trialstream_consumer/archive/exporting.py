@@ -200,7 +200,7 @@ async def _records(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
                 )
             if partition not in fetched:
                 raise KafkaUnavailable(_silent(partition.topic))
-            notes_of(fetched[partition], expected)
+            notes_of(fetched[partition], expected, partition)
             for record in fetched[partition]:
                 expected = record.offset + 1
                 if expected > end:

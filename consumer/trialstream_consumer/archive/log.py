@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class ArchiveLog:
         """
         self._archive = await asyncio.to_thread(Archive.check, self._file, lambda *_: None)
         self._schemas = SchemaStore.of(self._archive.schemas)
-        first = next(self._records(Route("registry", 0)), None)
+        first = next(self._records(Route("registry", 0), 0), None)
         try:
             identity = None if first is None else self._schemas.decode(first.value or b"")
         except SchemaError:
@@ -64,18 +64,18 @@ class ArchiveLog:
             raise ArchiveError(f"{self._file}: expected the identity of a log as the first record, got another one")
         return identity
 
-    def _records(self, route: Route) -> Iterator[StoredRecord]:
+    def _records(self, route: Route, start: int) -> Iterator[StoredRecord]:
         """Read the records of a partition; a file has the registry first, then the partitions in their order."""
         for each in self._archive.logged_records():
             found = Route(each["topic"], each["partition"])
-            if found == route:
+            if found == route and each["offset"] >= start:
                 yield StoredRecord(each["offset"], each["timestamp"], each["key"], each["value"])
             elif found.topic == "trials" and (route.topic == "registry" or found.partition > route.partition):
                 return
 
-    async def begin(self, routes: Sequence[Route]) -> None:
+    async def begin(self, places: Mapping[Route, int]) -> None:
         """See `LogSource.begin`."""
-        self._readers = {route: self._records(route) for route in routes}
+        self._readers = {route: self._records(route, offset) for route, offset in places.items()}
 
     async def ends(self, *, settled: bool) -> Mapping[Route, int]:  # noqa: ARG002 (there are no transactions)
         """See `LogSource.ends`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from trialstream.event_log.topics import Route
 from trialstream.streaming.source import Fetch, StoredRecord
@@ -55,9 +55,9 @@ class MemoryLog:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._appended.set)
 
-    async def begin(self, routes: Sequence[Route]) -> None:
+    async def begin(self, places: Mapping[Route, int]) -> None:
         """See `LogSource.begin`."""
-        self._following = dict.fromkeys(routes, 0)
+        self._following = dict(places)
 
     async def ends(self, *, settled: bool) -> Mapping[Route, int]:  # noqa: ARG002 (there are no transactions)
         """See `LogSource.ends`."""

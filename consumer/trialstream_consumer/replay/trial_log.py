@@ -124,7 +124,7 @@ class TrialLog:
                         )
                     fetched = await consumer.getmany(place, timeout_ms=_WAIT_MS, max_records=_FETCHED_RECORDS)
                     if records := fetched.get(place, []):
-                        self._take(records)
+                        self._take(records, place)
 
     async def _first(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
         begin = int((await consumer.beginning_offsets([place]))[place])
@@ -134,9 +134,9 @@ class TrialLog:
         found = (await consumer.offsets_for_times({place: max(0, least)}))[place]
         return begin if found is None else max(begin, int(found.offset))
 
-    def _take(self, records: list[ConsumerRecord[bytes, bytes]]) -> None:
+    def _take(self, records: list[ConsumerRecord[bytes, bytes]], place: TopicPartition) -> None:
         assert self._next is not None
-        notes = notes_of(records, self._next)
+        notes = notes_of(records, self._next, place)
         for i, each in enumerate(records):
             if each.key == self._key and each.value is not None and i not in notes:
                 self._bytes += len(each.value)

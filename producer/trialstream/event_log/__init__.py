@@ -12,5 +12,6 @@
 | `notes` | records that stand for offsets without a readable event |
 | `unpacking` | Kafka's codecs, into a buffer of a fixed size |
 | `checksums` | CRC-32C |
+| `fetching` | the records of several partitions, one fetch after the other |
 | `trial_events` | the events of one trial, read from the log itself |
 """

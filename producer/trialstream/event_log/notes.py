@@ -14,9 +14,9 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from aiokafka import ConsumerRecord
+from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from trialstream_schemas.errors import LogMismatch
 
@@ -32,6 +32,10 @@ _BATCH_BYTES = 65_536
 
 class NotedRecord(Protocol):
     """A record that may have a note."""
+
+    @property
+    def offset(self) -> int:
+        """Offset of the record."""
 
     @property
     def headers(self) -> Sequence[Header]:
@@ -72,12 +76,13 @@ def note_of(record: NotedRecord) -> Note | None:
     return Note(first, value[_FIRST.size :].decode() or None)
 
 
-def notes_of(records: Sequence[ConsumerRecord[Any, Any]], following: int) -> dict[int, Note]:
+def notes_of(records: Sequence[NotedRecord], following: int, partition: TopicPartition) -> dict[int, Note]:
     """The notes of the records of a partition, after a check that nothing is missing before or between the records.
 
     Args:
         records: The records, in the order of their offsets; at least one.
         following: The offset that is expected first.
+        partition: The partition, for messages.
 
     Returns:
         The notes of the records that have one, by their position.
@@ -95,8 +100,8 @@ def notes_of(records: Sequence[ConsumerRecord[Any, Any]], following: int) -> dic
             notes[position] = note
         if (record.offset if note is None else note.first) > following:
             raise LogMismatch(
-                f"{record.topic}/{record.partition}: expected offset {following}, got {record.offset}: records of the "
-                "log are lost"
+                f"{partition.topic}/{partition.partition}: expected offset {following}, got {record.offset}: records "
+                "of the log are lost"
             )
         following = record.offset + 1
     return notes

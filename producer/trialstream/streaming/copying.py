@@ -93,7 +93,7 @@ async def copy_log(
             raise ConfigError(f"to: expected another prefix than that of the log, got {to.prefix!r}")
         routes = [Route(source.registry_topic, 0)]
         routes += [Route(source.trials_topic, number) for number in range(identity.partitions)]
-        await source.begin(routes)
+        await source.begin(dict.fromkeys(routes, 0))
         ends = {**await source.ends(settled=True)}
         if until is not None:
             ends |= await source.offsets_at(until)
@@ -102,7 +102,7 @@ async def copy_log(
         partitions = [Partition(route, _RawScan(source.schemas), 0, 0) for route in routes]
         for each in partitions:
             each.end = each.caught_up = ends[each.route]
-        await source.begin(routes)
+        await source.begin(dict.fromkeys(routes, 0))
         merging = Merging(source, partitions, None, timeout)
         total = sum(ends.values())
         pace = Pace(speed)

@@ -128,8 +128,7 @@ class TrialDecisions:
             seq: Its number.
             request: Id of its request, or None.
         """
-        uid = self._created.get(address) if "~" in address else address
-        trial = self._trials.get(uid or "")
+        trial = self._trials.get(address) or self._trials.get(self._created.get(address) or "")
         if request is not None:
             if len(address) > MAX_ADDRESS or len(writer) > MAX_ID or not REQUEST.fullmatch(request):
                 return Left.REFUSED

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TypeAlias
 
 from trialstream_schemas.errors import InvalidType, InvalidValue
 from trialstream_schemas.messages import shown
 from trialstream_schemas.model.identity import hash_of
+from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.wire.events import EVENTS, Event, LogCreated, MetricsLogged, SubjectEvent, TrialEvent
 
@@ -22,6 +24,8 @@ Kind: TypeAlias = type[SubjectEvent] | type[Rows] | type[Row] | str
 
 _KINDS: dict[str, type[Event]] = {each.__name__: each for each in EVENTS if each is not LogCreated}
 _ROWS = {"Rows": MetricsLogged, "Row": MetricsLogged}
+# Difference of the clocks of a writer and of the broker up to which no event is missed, as in `TrialEvents`.
+_CLOCK_DIFFERENCE = timedelta(hours=1)
 _ADDRESS = re.compile(r"[0-9a-f]{32}(?:_\d+|~[^~/]{1,64})?")
 
 
@@ -37,6 +41,7 @@ class Filter:
     Attributes:
         trial: The uid, address or hash of the trial, or None.
         hash: Its hash, or None.
+        least_time: The least append time that an event of the trial can have, milliseconds since 1970 UTC, or None.
         has_registry: Whether events of projects and groups may meet the conditions.
 
     Raises:
@@ -57,6 +62,7 @@ class Filter:
         if self.trial is not None and not _ADDRESS.fullmatch(self.trial):
             raise InvalidValue(f"trial: expected the uid of a trial, such as Trial.uid, got {shown(self.trial)}")
         self.hash = None if self.trial is None else hash_of(self.trial)
+        self.least_time = _least_time(trial) if isinstance(trial, Trial) else None
         self._kinds = None if kinds is None else _checked_kinds(kinds)
         self.has_registry = self.trial is None and (
             self._kinds is None or any([not issubclass(each, TrialEvent) for each in self._kinds])
@@ -88,6 +94,13 @@ def _uid(given: object, kind: type[Project | TrialGroup | Trial], name: str) -> 
     if isinstance(given, kind):
         return given.uid
     raise InvalidType(f"{name}: expected a {kind.__name__} or its uid, got {shown(given)}")
+
+
+def _least_time(trial: Trial) -> int | None:
+    # How many earlier creations of its hash there are decides a later revision.
+    if trial.created is None or trial.request is not None or trial.revision:
+        return None
+    return max(0, to_micros(trial.created - _CLOCK_DIFFERENCE) // 1000)
 
 
 def _checked_kinds(kinds: Iterable[Kind]) -> frozenset[type[Event]]:

@@ -1,9 +1,9 @@
-"""The log in Kafka as a source of streams: one consumer outside of any group, which disturbs no other."""
+"""The log in Kafka as a source of streams, which is in no group of consumers and so disturbs none."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,17 +15,14 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream.config import Config
 from trialstream.event_log.clients import kafka_errors, open_client, open_consumer
 from trialstream.event_log.ends import readable_ends
+from trialstream.event_log.fetching import Fetcher
 from trialstream.event_log.identity import check_identity, read_identity, way_on
-from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import Route, find_partitions
 from trialstream.streaming.source import Fetch
 
 __all__ = ["KafkaLog"]
 
-# As the consumer service has them: a partition holds what one fetch returned.
-_FETCH_SETTINGS = {"fetch_max_wait_ms": 100, "max_partition_fetch_bytes": 1024 * 1024}
-_FETCHED_RECORDS = 4000
 # Time between two checks that the topics were not recreated, seconds.
 _CHECK_SECONDS = 30.0
 
@@ -48,8 +45,8 @@ class KafkaLog:
         self._topic: SchemaTopic
         self._consumer: AIOKafkaConsumer
         self._log: LogCreated
+        self._fetcher: Fetcher
         self._partitions: list[TopicPartition] = []
-        self._following: dict[TopicPartition, int] = {}
         self._checked = time.monotonic()
 
     @property
@@ -89,17 +86,17 @@ class KafkaLog:
             )
         async with AsyncExitStack() as opening:
             self._topic = await opening.enter_async_context(SchemaTopic(config))
-            self._consumer = await opening.enter_async_context(open_consumer(config, **_FETCH_SETTINGS))
+            self._consumer = await opening.enter_async_context(open_consumer(config))
+            self._fetcher = Fetcher(self._consumer._client)  # noqa: SLF001 (it has no public name)
+            opening.push_async_callback(self._fetcher.stop)
             self._open = opening.pop_all()
         return self._log
 
-    async def begin(self, routes: Sequence[Route]) -> None:
+    async def begin(self, places: Mapping[Route, int]) -> None:
         """See `LogSource.begin`."""
-        self._partitions = [TopicPartition(*each) for each in routes]
-        self._following = dict.fromkeys(self._partitions, 0)
-        self._consumer.assign(self._partitions)
-        for each in self._partitions:
-            self._consumer.seek(each, 0)
+        following = {TopicPartition(*route): offset for route, offset in places.items()}
+        self._partitions = [*following]
+        await self._fetcher.begin(following)
 
     async def ends(self, *, settled: bool) -> Mapping[Route, int]:
         """See `LogSource.ends`."""
@@ -121,23 +118,16 @@ class KafkaLog:
         await self._check()
         try:
             async with kafka_errors(self._config):
-                fetched = await self._consumer.getmany(
-                    *(TopicPartition(*each) for each in routes),
-                    timeout_ms=int(1000 * seconds),
-                    max_records=_FETCHED_RECORDS,
-                )
+                fetched = await self._fetcher.fetch([TopicPartition(*each) for each in routes], seconds)
         except KafkaUnavailable as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
                 raise LogMismatch(
                     f"a part of the log of {self.place} is lost, or its topics were recreated: {error.__cause__}"
                 ) from error
             raise
-        found: dict[Route, Fetch] = {}
-        for each, records in fetched.items():
-            notes = notes_of(records, self._following[each])
-            self._following[each] = records[-1].offset + 1
-            found[Route(each.topic, each.partition)] = Fetch(records, notes)
-        return found
+        return {
+            Route(each.topic, each.partition): Fetch(records, notes) for each, (_, records, notes) in fetched.items()
+        }
 
     async def _check(self) -> None:
         """Check now and then that the topics still belong to this log."""

@@ -3,8 +3,8 @@
 Within a partition, events come in the order of the log. What the log holds when the stream is opened comes in the order
 of the append times, over all partitions; later events come as they are fetched.
 
-Memory: a partition holds what one fetch returned, and the events of at most `_DECODED_BYTES` of it, or of one record.
-Nothing is fetched for a partition whose events wait for the reader.
+Memory: a partition holds what one fetch returned, and the events of at most `_DECODED_BYTES`, or of one record. Nothing
+is fetched while there are events that the reader has not taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import anyio
-from trialstream_schemas.errors import KafkaUnavailable, SchemaError, UnknownSchema
+from trialstream_schemas.errors import KafkaUnavailable, UnknownSchema
 
 from trialstream.event_log.topics import Route
 from trialstream.streaming.items import LogEvent
@@ -225,7 +225,7 @@ class Merging:
             else:
                 wanted = [each for each in self._partitions.values() if not each.is_done]
             if wanted:
-                await self._advance(wanted, expected=bool(behind))
+                await self._advance(wanted, behind)
             behind = [each for each in behind if each.is_behind]
             limit = min([each.time for each in behind]) if behind else None
             found = [item for each in self._partitions.values() for item in each.take(limit)]
@@ -235,10 +235,16 @@ class Merging:
             if not wanted:
                 return []
 
-    async def _advance(self, wanted: Sequence[Partition], *, expected: bool) -> None:
-        """Scan and decode the next part of each partition, and fetch before that if there is none."""
+    async def _advance(self, wanted: Sequence[Partition], behind: Sequence[Partition]) -> None:
+        """Scan and decode the next part of each partition, and fetch before that if there is none.
+
+        Args:
+            wanted: The partitions.
+            behind: Those that are merged by time. All of them will be wanted, so they are fetched together.
+        """
         if not any([each.fetched or each.scanned for each in wanted]):
-            await self._fetch([each.route for each in wanted], expected=expected)
+            routes = [each.route for each in behind or wanted if not each.fetched]
+            await self._fetch(routes, expected=bool(behind))
         for each in wanted:
             if each.fetched or each.scanned:
                 await self._scan(each)
@@ -292,15 +298,12 @@ class Merging:
             partition.scan_next(self._until)
         assert partition.scanned is not None
         taken = partition.scanned.taken
-        found = self._decoded(partition, taken)
-        if any([isinstance(each, UnknownSchema) for each in found]):  # that of an update in a claim
+        found, errors = decoded(taken, self._source.schemas, *partition.route)
+        if any([isinstance(each, UnknownSchema) for each in errors]):  # that of an update in a claim
             await self._refresh()
-            found = self._decoded(partition, taken)
-        partition.scan.skipped += sum([isinstance(each, SchemaError) for each in found])
-        partition.keep([each for each in found if not isinstance(each, SchemaError)])
-
-    def _decoded(self, partition: Partition, taken: Sequence[Taken]) -> list[LogEvent | SchemaError]:
-        return decoded(taken, self._source.schemas, *partition.route)
+            found, errors = decoded(taken, self._source.schemas, *partition.route)
+        partition.scan.skipped += len(errors)
+        partition.keep(found)
 
     async def _refresh(self) -> None:
         while True:

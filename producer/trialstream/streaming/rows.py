@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from trialstream_schemas.wire.rows import RowRun
 
 from trialstream.protocol import Step
 
-__all__ = ["Row", "Rows", "Steps", "has_times", "rows_at", "rows_of"]
+__all__ = ["Row", "Rows", "Steps", "rows_of", "rows_of_run"]
 
 Steps: TypeAlias = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.object_]
 """Steps of rows: int64 or float64; object if they are text, or None where rows have no step."""
@@ -42,16 +43,21 @@ class Row(NamedTuple):
     values: dict[str, float]
 
 
-class Rows:
-    """Rows of the same metrics, which a writer logged one after the other, in columns.
+class _Columns:
+    """Columns of metrics, which rows are parts of.
 
-    Attributes:
+    Args:
         writer: Id of the writer.
-        aggregator: Specification of the aggregator with which they were logged.
+        aggregator: Specification of the aggregator.
         names: Names of the metrics.
+        steps: Steps, or none.
+        times: Times, microseconds after the base.
+        columns: For each name its values.
+        base: Microseconds since 1970 UTC.
+        data: The frame that has steps, times and values, if it is not decoded yet: it is, when they are asked for.
     """
 
-    __slots__ = ("_base", "_columns", "_data", "_start", "_steps", "_stop", "_times", "aggregator", "names", "writer")
+    __slots__ = ("aggregator", "base", "columns", "data", "names", "steps", "times", "writer")
 
     def __init__(
         self,
@@ -61,35 +67,42 @@ class Rows:
         steps: Sequence[int] | Sequence[float] | Sequence[str],
         times: Sequence[int],
         columns: Sequence[Sequence[float]],
-        base: int = 0,
-        *,
-        start: int = 0,
-        stop: int | None = None,
+        base: int,
+        data: bytes = b"",
     ) -> None:
-        """Make rows of a part of columns, which are not copied.
-
-        Args:
-            writer: Id of the writer.
-            aggregator: Specification of the aggregator.
-            names: Names of the metrics.
-            steps: Steps, or none.
-            times: Times, microseconds after the base.
-            columns: For each name its values.
-            base: Microseconds since 1970 UTC.
-            start: Index of the first row.
-            stop: Index after the last row; None for all.
-        """
         self.writer = writer
         self.aggregator = aggregator
         self.names = names
-        # The frame, if it is not decoded yet: it is, when its values are first asked for.
-        self._data = b""
-        self._steps = steps
-        self._times = times
-        self._columns = columns
-        self._base = base
+        self.steps = steps
+        self.times = times
+        self.columns = columns
+        self.base = base
+        self.data = data
+
+    def decode(self) -> None:
+        """Decode the frame, if it is not decoded yet."""
+        if self.data:
+            event, _ = decode_frame(self.data, HEADER_BYTES)
+            self.steps = event.steps or event.float_steps or event.text_steps
+            self.times, self.columns, self.base, self.data = event.times, event.columns, event.time, b""
+
+
+class Rows:
+    """Rows of the same metrics, which a writer logged one after the other, in columns."""
+
+    __slots__ = ("_of", "_start", "_stop")
+
+    def __init__(self, of: _Columns, start: int, stop: int) -> None:
+        """Make rows of a part of columns, which are not copied.
+
+        Args:
+            of: The columns.
+            start: Index of the first row.
+            stop: Index after the last row.
+        """
+        self._of = of
         self._start = start
-        self._stop = len(times) if stop is None else stop
+        self._stop = stop
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -108,23 +121,31 @@ class Rows:
         Returns:
             The rows.
         """
-        rows = cls(frame.writer, frame.aggregator, frame.names, (), (), (), stop=frame.rows)
-        rows._data = data
-        return rows
+        columns = _Columns(frame.writer, frame.aggregator, frame.names, (), (), (), 0, data)
+        return cls(columns, 0, frame.rows)
 
-    def _decode(self) -> None:
-        if self._data:
-            event, _ = decode_frame(self._data, HEADER_BYTES)
-            self._steps = event.steps or event.float_steps or event.text_steps
-            self._times, self._columns, self._base, self._data = event.times, event.columns, event.time, b""
+    @property
+    def writer(self) -> str:
+        """Id of the writer."""
+        return self._of.writer
+
+    @property
+    def aggregator(self) -> AggregatorSpec:
+        """Specification of the aggregator with which they were logged."""
+        return self._of.aggregator
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the metrics."""
+        return self._of.names
 
     @property
     def steps(self) -> Steps:
         """Step of each row."""
-        self._decode()
-        if not self._steps:
+        self._of.decode()
+        if not self._of.steps:
             return np.full(len(self), None, np.object_)
-        part = self._steps[self._start : self._stop]
+        part = self._of.steps[self._start : self._stop]
         if isinstance(part[0], str):
             found: NDArray[np.object_] = np.empty(len(part), np.object_)
             found[:] = part
@@ -134,15 +155,15 @@ class Rows:
     @property
     def times(self) -> NDArray[np.datetime64]:
         """When each row was logged, by the writer's clock: datetime64[us] in UTC."""
-        self._decode()
-        micros = np.asarray(self._times[self._start : self._stop], np.int64) + self._base
+        self._of.decode()
+        micros = np.asarray(self._of.times[self._start : self._stop], np.int64) + self._of.base
         return micros.astype("datetime64[us]")
 
     @property
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Name of the metric → value of each row; NaN and ±inf as they were logged."""
-        self._decode()
-        columns = [np.asarray(column[self._start : self._stop], np.float64) for column in self._columns]
+        self._of.decode()
+        columns = [np.asarray(column[self._start : self._stop], np.float64) for column in self._of.columns]
         return dict(zip(self.names, columns, strict=True))
 
     def one_by_one(self) -> Iterator[Row]:
@@ -151,13 +172,13 @@ class Rows:
         Returns:
             An iterator over the rows.
         """
-        self._decode()
+        self._of.decode()
         return map(self._row, range(self._start, self._stop))
 
     def _row(self, i: int) -> Row:
-        step = self._steps[i] if self._steps else None
-        values = {name: column[i] for name, column in zip(self.names, self._columns, strict=True)}
-        return Row(self.writer, step, from_micros(self._base + self._times[i]), values)
+        step = self._of.steps[i] if self._of.steps else None
+        values = {name: column[i] for name, column in zip(self.names, self._of.columns, strict=True)}
+        return Row(self.writer, step, from_micros(self._of.base + self._of.times[i]), values)
 
     def part(self, start: int, stop: int | None = None) -> Rows:
         """Return some of the rows.
@@ -169,18 +190,8 @@ class Rows:
         Returns:
             These rows.
         """
-        self._decode()
-        return Rows(
-            self.writer,
-            self.aggregator,
-            self.names,
-            self._steps,
-            self._times,
-            self._columns,
-            self._base,
-            start=min(self._start + start, self._stop),
-            stop=self._stop if stop is None else min(self._start + stop, self._stop),
-        )
+        begin = min(self._start + start, self._stop)
+        return Rows(self._of, begin, self._stop if stop is None else min(self._start + stop, self._stop))
 
 
 def rows_of(event: MetricsLogged) -> Rows | None:
@@ -197,17 +208,15 @@ def rows_of(event: MetricsLogged) -> Rows | None:
     )
     if not is_consistent or not _are_times(times, event.time):
         return None
-    return Rows(event.writer, event.aggregator, names, steps, times, columns, event.time)
+    return Rows(_Columns(event.writer, event.aggregator, names, steps, times, columns, event.time), 0, count)
 
 
-def rows_at(run: RowRun, row: int) -> Rows:
-    """Return one row of a run."""
-    return Rows(run.writer, run.aggregator, run.names, run.steps, run.times, run.columns, start=row, stop=row + 1)
-
-
-def has_times(run: RowRun) -> bool:
-    """Whether all times of a run are those of a calendar."""
-    return _are_times(run.times, 0)
+def rows_of_run(run: RowRun) -> Iterator[Rows | None]:
+    """Return each row of a run; None in place of each if not all times are those of a calendar."""
+    if not _are_times(run.times, 0):
+        return repeat(None)
+    columns = _Columns(run.writer, run.aggregator, run.names, run.steps, run.times, run.columns, 0)
+    return iter([Rows(columns, row, row + 1) for row in range(len(run))])
 
 
 def _are_times(times: Sequence[int], base: int) -> bool:

@@ -1,14 +1,14 @@
 """Scans of partitions: from the records of a partition, in their order, to the events that a stream returns.
 
-A scan begins at the first record of the partition, because the decisions of the log begin there. Before the place where
-the stream begins, and of events that the filter leaves out, only the heads are read; creations are decoded.
+A scan begins at the first record of the partition, because the decisions of the log begin there; that of a trial, at
+its creation, if the time is known. Before the place where the stream begins, and of events that the filter leaves out,
+only the heads are read; creations are decoded.
 """
 
 from __future__ import annotations
 
 import typing
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from trialstream_schemas.errors import SchemaError
@@ -25,7 +25,7 @@ from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.decisions import Left, RegistryDecisions, TrialDecisions, TrialState, attach
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.rows import Rows, has_times, rows_at, rows_of
+from trialstream.streaming.rows import Rows, rows_of, rows_of_run
 from trialstream.streaming.source import LogRecord
 
 __all__ = ["RegistryScan", "Scan", "Taken", "TrialScan", "decoded"]
@@ -208,7 +208,9 @@ class RegistryScan(_Decoding):
         return self._filter.wants(project, group) and self._filter.wants_kind(type(event))
 
 
-def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition: int) -> list[LogEvent | SchemaError]:
+def decoded(
+    taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition: int
+) -> tuple[list[LogEvent], list[SchemaError]]:
     """Decode the events of a partition.
 
     Args:
@@ -218,7 +220,7 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
         partition: Number of the partition.
 
     Returns:
-        For each event what the stream returns, or why it cannot be decoded.
+        The events as the stream returns them, and why the others cannot be decoded.
     """
     rest: list[bytes] = []
     frames: dict[int, LongFrame] = {}  # by position in `taken`
@@ -231,10 +233,11 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
                     frames[i] = frame
                     continue
             rest.append(value)
-    bodies = iter(schemas.decode_all(rest))
-    found: list[LogEvent | SchemaError] = []
-    at = 0
-    good: dict[int, bool] = {}  # by `id` of the run
+    bodies = schemas.decode_all(rest)
+    following = iter(bodies)
+    found: list[LogEvent] = []
+    errors: list[SchemaError] = []
+    runs: dict[int, Iterator[Rows | None]] = {}  # by `id` of the run
     event: StreamEvent | SchemaError | None
     for i, (record, trial, project, group, known) in enumerate(taken):
         if known is not None:
@@ -242,22 +245,22 @@ def decoded(taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition:
         elif i in frames:
             event = Rows.of(frames[i], record.value or b"")
         else:
-            body = next(bodies)
+            body = next(following)
             if type(body) is RowRun:
-                if id(body) not in good:
-                    good[id(body)] = has_times(body)
-                event = rows_at(body, bisect_left(body.positions, at)) if good[id(body)] else None
+                rows = runs.get(id(body))
+                if rows is None:
+                    rows = runs[id(body)] = rows_of_run(body)
+                event = next(rows)
             elif type(body) is MetricsLogged:
                 event = rows_of(body)
             elif isinstance(body, SubjectEvent):
                 event = None if envelope_fault(body) else body
             else:
                 event = body if isinstance(body, SchemaError) else None
-            at += 1
         if event is None:
-            event = SchemaError("the event is inconsistent")
-        if not isinstance(event, SchemaError):
-            found.append(LogEvent(topic, partition, record.offset, record.timestamp, trial, project, group, event))
+            errors.append(SchemaError("the event is inconsistent"))
+        elif isinstance(event, SchemaError):
+            errors.append(event)
         else:
-            found.append(event)
-    return found
+            found.append(LogEvent(topic, partition, record.offset, record.timestamp, trial, project, group, event))
+    return found, errors

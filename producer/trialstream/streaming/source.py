@@ -16,19 +16,23 @@ __all__ = ["Fetch", "HasLog", "LogRecord", "LogSource", "StoredRecord"]
 
 
 class LogRecord(typing.Protocol):
-    """A record of the log.
+    """A record of the log."""
 
-    Attributes:
-        offset: Its offset.
-        timestamp: When it was appended, milliseconds since 1970 UTC.
-        key: Its key.
-        value: The event in single-object encoding.
-    """
+    @property
+    def offset(self) -> int:
+        """Its offset."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def timestamp(self) -> int:
+        """When it was appended, milliseconds since 1970 UTC."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The event in single-object encoding."""
 
 
 class StoredRecord:
@@ -86,8 +90,8 @@ class LogSource(typing.Protocol):
         """
         ...
 
-    async def begin(self, routes: Sequence[Route]) -> None:
-        """Choose the partitions, which are then read from their first records."""
+    async def begin(self, places: Mapping[Route, int]) -> None:
+        """Choose the partitions, each with the offset from which on it is read."""
         ...
 
     async def ends(self, *, settled: bool) -> Mapping[Route, int]:

@@ -110,7 +110,7 @@ class Stream:
         topic, count = self._source.trials_topic, self._log.partitions
         registry = Route(self._source.registry_topic, 0)
         trials = [Route(topic, number) for number in range(count)]
-        await self._source.begin([registry, *trials])
+        await self._source.begin(dict.fromkeys([registry, *trials], 0))
         ends = await self._source.ends(settled=not self._follow)
         self._start = await self._places(self._since, ends, "since")
         last = ends if not self._follow or self._until is Bound.NOW else {}
@@ -121,6 +121,9 @@ class Stream:
         elif isinstance(self._until, int):
             found = await self._source.offsets_at(self._until)
             stops |= {route: (offset, 0) for route, offset in found.items()}
+        # Where the decisions about the trial begin at the earliest.
+        least = self._filter.least_time
+        first = {} if least is None else await self._source.offsets_at(least)
         schemas = self._source.schemas
         wanted = trials
         if self._filter.hash is not None:
@@ -132,10 +135,11 @@ class Stream:
                 else TrialScan(route, count, self._filter, schemas)
             )
             self._partitions[route] = each = Partition(route, scan, *self._start[route])
+            each.following = first.get(route, 0)
             each.caught_up = ends[route]
             if route in stops:
                 each.end, each.end_rows = stops[route]
-        await self._source.begin([*self._partitions])
+        await self._source.begin({route: each.following for route, each in self._partitions.items()})
         until = self._until if isinstance(self._until, int) else None
         patience = None if self._follow else self._timeout
         self._merging = Merging(self._source, [*self._partitions.values()], until, patience)
@@ -197,15 +201,15 @@ class Stream:
         Returns:
             The event, or None: then call `fill`.
         """
-        if self._rows is None and self._queue:
+        if self._rows is None:
+            if not self._queue:
+                return None
             _, partition, item = self._queue.popleft()
-            if not (self._one_by_one and isinstance(item.event, Rows)):
+            if not self._one_by_one or not isinstance(item.event, Rows):
                 self._delivered(partition, item)
                 return item
             partition.delivered = item.offset, partition.rows_before(item)
             self._rows = partition, item, map(item.with_event, item.event.one_by_one())
-        if self._rows is None:
-            return None
         partition, item, rows = self._rows
         if (found := next(rows, None)) is not None:
             partition.delivered = item.offset, partition.delivered[1] + 1

@@ -267,7 +267,7 @@ class SchemaStore:
         found: list[Event | RowRun | SchemaError] = []
         first, values = 0, 0
         for record, run, frame in zip(records, runs, frames, strict=True):
-            if (made := run or frame) is not None:
+            if (made := frame if run is None else run) is not None:
                 found.append(made)
                 continue
             if values >= _PART_VALUES:
