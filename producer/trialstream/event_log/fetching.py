@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
+import anyio
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException, KafkaError, TopicAuthorizationFailedError, for_code
@@ -95,7 +96,9 @@ class Fetcher:
         running, self._running = self._running, {}
         for each in running.values():
             each.cancel()
-        await asyncio.gather(*running.values(), return_exceptions=True)
+        # Else a cancellation by anyio would be raised as that of these tasks, which anyio does not take for its own.
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(*running.values(), return_exceptions=True)
 
     async def fetch(
         self, partitions: Collection[TopicPartition], seconds: float
