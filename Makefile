@@ -86,10 +86,10 @@ down: install
 
 # Beside other trackers and clients where `make peers` has installed them, and beside the figures of the commit BEFORE;
 # SAVE=1 writes docs/performance.md.
-bench: install
+bench: install page tests/browser/node_modules/.package-lock.json
 	PYTHONPATH=. $(BIN)/python -m benchmarks $(if $(SAVE),--save) $(if $(BEFORE),--before $(BEFORE))
 
-bench-quick: install
+bench-quick: install page tests/browser/node_modules/.package-lock.json
 	PYTHONPATH=. $(BIN)/python -m benchmarks --quick
 
 # What the benchmarks compare with; without it they say that it is missing.

@@ -17,6 +17,7 @@ from benchmarks import (
     call,
     cliffs,
     commands,
+    dashboard,
     folding,
     growth,
     produce,
@@ -45,11 +46,12 @@ _ALL = {
     "streaming": streaming,
     "commands": commands,
     "reading": reading,
+    "dashboard": dashboard,
     "growth": growth,
     "starts": starts,
     "weight": weight,
 }
-_QUICK = ("call", "produce", "folding", "commands")
+_QUICK = ("call", "produce", "folding", "commands", "dashboard")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def run_peer(name: str, what: str, *, timeout: float = 300, **arguments: Any) ->
         name: A module of this package.
         what: Function of the module: `call` of sacred, trackio, wandb, tensorboardx and mlflow; `train` of the last
             four; `produce` of confluent,
-            plain_aiokafka and kafka_perf; `sink` of connect.
+            plain_aiokafka and kafka_perf; `sink` of connect; `trackio` and `mlflow` of pages.
         timeout: Seconds after which the process is killed.
         **arguments: Arguments of the function; missing ones have the defaults of the function.
 
