@@ -24,7 +24,7 @@ __all__ = ["CHROMIUM", "Browsing", "Served", "Tab", "browsing", "served"]
 CHROMIUM = Path(__file__).parent.parent / "tests" / "browser" / "node_modules" / ".chromium" / "chromium"
 # uPlot throws on the locale of some systems, en-US@posix.
 _CONTEXT = {"locale": "en-US", "viewport": {"width": 1280, "height": 860}}
-_TIMEOUT_SECONDS = 180.0
+_TIMEOUT_SECONDS = 60.0
 # The time of the first frame after a condition has become true, in milliseconds since the navigation began.
 _PAINTED = """{
 const isThere = () => CONDITION;
@@ -117,7 +117,7 @@ class Tab:
         """Wait until an expression is true, which the page's own policy does not let it poll itself.
 
         Raises:
-            TimeoutError: It was not for three minutes.
+            TimeoutError: It was not for a minute.
         """
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not await self.page.evaluate(condition):
