@@ -27,6 +27,16 @@ export type LiveX = "step" | "time" | "relative";
  */
 export type Outcome = "known" | "grown" | "behind" | "superseded";
 
+/** The counts of a line and of what follows it. */
+function together(before: Points, after: Points): Pick<Points, "total" | "counts"> {
+  const counts = {
+    nan: before.counts.nan + after.counts.nan,
+    inf: before.counts.inf + after.counts.inf,
+    neginf: before.counts.neginf + after.counts.neginf,
+  };
+  return { total: before.total + after.total, counts };
+}
+
 export class Growing {
   readonly curves = new Map<string, Curve>();
   readonly rowsSeen: Record<string, number> = {};
@@ -62,7 +72,11 @@ export class Growing {
         continue;
       }
       if (!this.curves.has(key)) this.curves.set(key, { loaded, whole: NO_POINTS, fine: null, joined: null });
+      const curve = this.curves.get(key)!;
+      const before = curve.whole;
       this.append(key, [...x, ...marks.x], [...y, ...Array.from(marks.kind, (kind) => [NaN, Infinity, -Infinity][kind]!)]);
+      // Many rows come as fewer points and marks, so the counts are those of the answer.
+      curve.whole = { ...curve.whole, ...together(before, loaded.points), exact: curve.whole.exact && loaded.points.exact };
     }
     Object.assign(this.rowsSeen, answer.rowsSeen);
   }

@@ -34,6 +34,10 @@ test("rows that follow are appended, those that are known are not, and a gap ask
   growing.takeLater(answer([4, 5], [9, 10], 6));
   assert.deepEqual(shown(growing), [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 10]]);
   assert.equal(growing.rowsSeen.t, 6);
+  const many = answer([6, 7], [11, 12], 1006);
+  growing.takeLater({ ...many, curves: many.curves.map((each) => ({ ...each, points: { ...each.points, total: 1000, exact: false } })) });
+  const { whole } = [...growing.curves.values()][0]!;
+  assert.deepEqual([whole.total, whole.exact, whole.x.length], [1006, false, 8]);
   growing.takeLater({ ...answer([0], [1], 7), reset: ["t"] });
   assert.deepEqual(shown(growing), [[0], [1]]);
 });
