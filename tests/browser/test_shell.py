@@ -105,7 +105,7 @@ def test_the_server_goes_away_and_comes_back(browser: Browser, dashboard, served
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         server.kill()
         expect(page.get_by_text("Not connected")).to_be_visible()
-        expect(page.get_by_role("alert")).to_contain_text("connects again by itself")
+        expect(page.get_by_role("alert").filter(has_text="connects again by itself")).to_be_visible()
         expect(page.locator(".line").first).to_be_visible()
         page.get_by_role("link", name="Projects").click()
         expect(page.get_by_role("heading", name="The dashboard's server does not answer")).to_be_visible()

@@ -286,8 +286,12 @@ def test_time_travel(client, trials):
     assert "TrialFinished" in kinds
     rows = [get(client, f"{path}/at", time=each["time"])["rows"] for each in times["marks"]]
     assert rows == sorted(rows)
-    back = get(client, f"{path}/at", time=next(e["time"] for e in times["marks"] if e["kind"] == "TagsAdded"))
-    assert (list(back["tags"]), back["finished"]) == (["best so far"], None)
+    tagged, ended = (
+        next(each["time"] for each in times["marks"] if each["kind"] == kind) for kind in ("TagsAdded", "TrialFinished")
+    )
+    back = get(client, f"{path}/at", time=tagged)
+    assert list(back["tags"]) == ["best so far"]
+    assert (back["finished"] is None) == (tagged < ended)  # events of one batch have one time
     assert get(client, f"{path}/at", 404, time=times["first"] - 10_000_000)["error"]["place"] == "time"
     assert get(client, f"{path}/at", 400, time="soon")["error"]["place"] == "time"
 
