@@ -1,4 +1,4 @@
-"""What is done when a rule begins to hold: a webhook, a command, or a line of the log.
+"""The actions of a rule that begins to hold: a webhook, a command, or a line of the log.
 
 Names of trials and messages of errors are anybody's: in the text they are bounded, on one line and without control
 characters, and a webhook's text has no markup of Slack, which could call everybody. The URL of a webhook is a secret:

@@ -12,7 +12,7 @@ from trialstream_console.alerts.state import Entry
 __all__ = ["KEPT", "forget"]
 
 KEPT = timedelta(days=90)
-"""How long an alert is remembered, and a trial is looked at, after the trial was last heard from."""
+"""Time for which an alert is remembered, and a trial is looked at, after the last event of the trial."""
 # Trials that are asked for at once.
 _UIDS_AT_ONCE = 1000
 

@@ -1,4 +1,4 @@
-"""What alerts need of the servers: the lag of the projection, dead letters, and up to when the projection is complete.
+"""The state of the servers for alerts: lag, dead letters, and the time up to which the projection is complete.
 
 A trial looks silent while the projection is behind, or while nobody reaches Kafka. So silence is measured up to the
 latest time at which the ends of the log were read that the projection has reached by now, and not up to now.
@@ -33,7 +33,7 @@ class _Sample(NamedTuple):
 
 
 class Servers:
-    """What the servers say. Belongs to one event loop.
+    """The state of the servers. Belongs to one event loop.
 
     Args:
         config: Where they are.
@@ -64,7 +64,7 @@ class Servers:
 
     @property
     def seconds(self) -> float:
-        """How long the projection has been behind, seconds: since the earliest ends that it has not reached."""
+        """Time for which the projection has been behind, seconds: since the earliest ends that it has not reached."""
         return (datetime.now(UTC) - self._samples[0].time).total_seconds() if self._samples else 0.0
 
     async def look(self) -> None:

@@ -1,4 +1,4 @@
-"""Who may send requests, and the headers that keep other sites out.
+"""The checks of who may send requests, and the headers that keep other sites out.
 
 - A server that only this machine can reach takes every request whose `Host` is this machine: the page of another site
   whose name is made to point here (DNS rebinding) sends that name.

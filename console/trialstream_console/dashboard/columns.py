@@ -109,7 +109,7 @@ async def complete_where(
     project: Project = None,
     group: Group = None,
 ) -> Completed:
-    """What can stand at a place of a query; while MongoDB is away, fields and operators only."""
+    """Completions at a place of a query; while MongoDB is away, fields and operators only."""
     try:
         known = (await sample_of(context, selected("", project, group))).columns
     except (TrialStreamError, Refusal):

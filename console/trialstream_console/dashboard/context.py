@@ -1,4 +1,4 @@
-"""What all requests of a process share: the protocol that reads, the state of the servers, the settings."""
+"""The state that all requests of a process share: the protocol that reads, the servers, the settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LIVE, _LIVE_PER_CLIENT = 1000, 500
 
 
 class Context:
-    """What all requests of a process share.
+    """The state that all requests of a process share.
 
     Args:
         settings: The settings of the dashboard.
@@ -161,7 +161,7 @@ class Context:
             await anyio.sleep(_KAFKA_PROBE_SECONDS if self.kafka == "ok" else _PROBE_SECONDS)
 
     def about(self) -> dict[str, Any]:
-        """What `/about` answers."""
+        """Return the answer of `/about`, without the version."""
         return {
             "prefix": self.config.prefix,
             "projection": self.config.projection or None,

@@ -1,4 +1,4 @@
-"""What `/live` sends: one feed of a process, shared by its clients, over one watch of all trials.
+"""The feed of `/live`: one for a process, shared by its clients, over one watch of all trials.
 
 Each change is encoded once for all clients with the same filter. A client has a queue of a bounded size: one that reads
 too slowly loses what is in it, and gets a `reset` instead, after which it loads anew. The feed runs while there are

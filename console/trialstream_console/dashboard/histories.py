@@ -38,7 +38,7 @@ _PARTS_AT_ONCE = 2
 
 
 class CurveKey(NamedTuple):
-    """What a curve is read by.
+    """The key by which a curve is read.
 
     Attributes:
         trial: Uid of the trial.
@@ -56,7 +56,7 @@ class CurveKey(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What was read.
+    """The curves that were read.
 
     Attributes:
         curves: For each key, the curves by the text of the rank or writer, or by the empty text.

@@ -1,4 +1,4 @@
-"""How much each parameter matters for a value of the trials: by a random forest, or by correlation."""
+"""Importance of each parameter for a value of the trials: by a random forest, or by correlation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Parameter(TypedDict):
 
 
 class Importance(TypedDict):
-    """How much each parameter matters.
+    """Importance of each parameter.
 
     Attributes:
         trials: Number of trials with a finite target.
@@ -73,7 +73,7 @@ async def importance(
     project: Project = None,
     group: Group = None,
 ) -> Importance:
-    """How much each parameter matters for a number of the latest 2,000 trials of a view."""
+    """Importance of each parameter for a number of the latest 2,000 trials of a view."""
     return await context.in_thread(partial(_importance, target, selected(where, project, group)))
 
 

@@ -87,7 +87,7 @@ async def live(
         str, Limits("`cursor` of an answer, or id of an event: changes since then come first.", most=4096)
     ] = "",
 ) -> Response:
-    """What changes, as it changes.
+    """Changes of trials and servers, as they happen.
 
     The header `Last-Event-ID`, which a browser sends when it connects again, replaces `since`.
     """

@@ -1,4 +1,4 @@
-"""What trials have: the paths of a bounded sample of them, for choosing columns and for completion."""
+"""The paths of a bounded sample of trials, for choosing columns and for completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands and the dashboard show of the service that runs.
+"""The state of the running service, for the commands and the dashboard.
 
 | module | has |
 |---|---|

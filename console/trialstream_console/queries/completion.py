@@ -63,7 +63,7 @@ class Item(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """What can stand at a place.
+    """The items that can stand at a place.
 
     Attributes:
         begin: Index of the character from which an item replaces the text up to the place.

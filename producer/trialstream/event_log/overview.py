@@ -1,4 +1,4 @@
-"""What Kafka has of a log: its topics with their settings and sizes, the ends of its partitions, and its consumers."""
+"""Kafka's state of a log: its topics with their settings and sizes, the ends of its partitions, and its consumers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Member(NamedTuple):
 
 
 class LogOverview(NamedTuple):
-    """What Kafka has of a log.
+    """Kafka's state of a log.
 
     Attributes:
         topics: The topics that exist.

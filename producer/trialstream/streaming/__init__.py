@@ -1,4 +1,4 @@
-"""What happens, as it happens: the events of the log, and the trials that change.
+"""Events of the log and changes of trials, as they happen.
 
 | module | job |
 |---|---|

@@ -1,4 +1,4 @@
-"""What a watch returns: a change of a trial, and the changes of one look."""
+"""The items of a watch: a change of a trial, and the changes of one look."""
 
 from __future__ import annotations
 

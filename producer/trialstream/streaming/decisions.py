@@ -64,7 +64,7 @@ class _Marked:
 
 
 class TrialState(_Marked):
-    """What the log has decided about a trial so far.
+    """Decisions of the log about a trial so far.
 
     Attributes:
         uid: Uid of the trial.

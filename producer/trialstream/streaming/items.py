@@ -1,4 +1,4 @@
-"""What a stream returns: events of the log with their places."""
+"""The items of a stream: events of the log with their places."""
 
 from __future__ import annotations
 

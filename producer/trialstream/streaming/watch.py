@@ -29,7 +29,7 @@ __all__ = ["SyncWatch", "Watch", "watch"]
 
 
 class _Watch:
-    """What a watch in async code and a blocking one have in common; the parameters are those of `watch`."""
+    """The common part of a watch in async code and a blocking one; the parameters are those of `watch`."""
 
     def __init__(
         self,
