@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -15,6 +15,7 @@ from trialstream.event_log.topics import trial_ends
 from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import KafkaUnavailable, MongoUnavailable, TrialStreamError
+from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.feed import Feed
 from trialstream_console.dashboard.histories import Histories
@@ -97,6 +98,22 @@ class Context:
             if self._protocol is None:
                 self._protocol = await self._opened()
         return self._protocol
+
+    async def trial(self, uid: str, fields: Sequence[str] | None = None) -> Trial:
+        """Read a trial.
+
+        Args:
+            uid: Uid of the trial.
+            fields: The fields to read, as `fetch_trials` takes them; None for all.
+
+        Raises:
+            Refusal: There is no such trial, or MongoDB is away.
+        """
+        protocol = await self.protocol()
+        found = await protocol.fetch_trials({"uid": uid}, fields=fields, limit=1)
+        if not found:
+            raise Refusal("not_found", f"there is no trial {uid}", place="uid")
+        return found[0]
 
     async def _opened(self) -> ReadOnlyProtocol:
         protocol = ReadOnlyProtocol(self.config, timeout=_TIMEOUT)

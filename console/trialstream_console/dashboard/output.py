@@ -9,7 +9,6 @@ from trialstream_schemas.model.aggregators import RingAggregator
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
-from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.shapes import Limits
 
 __all__ = ["ENDPOINTS"]
@@ -41,12 +40,9 @@ async def output(
     rank: Annotated[int | None, Limits("Rank of the process.", 0, 10**9)] = None,
 ) -> Output:
     """The last part of what a process of the trial has printed, as the trial keeps it."""
-    protocol = await context.protocol()
-    found = await protocol.fetch_trials({"uid": uid}, fields=["metadata"], limit=1)
-    if not found:
-        raise Refusal("not_found", f"there is no trial {uid}", place="uid")
+    trial = await context.trial(uid, ["metadata"])
     streams: dict[tuple[int | None, str], RingAggregator] = {}
-    for key, value in found[0].metadata.items():
+    for key, value in trial.metadata.items():
         if isinstance(value, RingAggregator) and (parts := _KEY.fullmatch(key)):
             streams[None if parts[1] is None else int(parts[1]), parts[2]] = value
     pieces = streams.get((rank, stream))

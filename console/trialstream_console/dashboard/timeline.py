@@ -17,7 +17,6 @@ from trialstream_schemas.wire.events import ChronosFinished, TrialUpdated
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
 from trialstream_console.dashboard.pasts import Past, kind_of, past_of
-from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["ENDPOINTS"]
 
@@ -70,17 +69,14 @@ async def timeline(context: Context, uid: str) -> Timeline:
 
     They are those of the events of the log; while Kafka is away, those with a history.
     """
-    protocol = await context.protocol()
-    found = await protocol.fetch_trials({"uid": uid}, fields=["attempts", "participants", "former_participants"])
-    if not found:
-        raise Refusal("not_found", f"there is no trial {uid}", place="uid")
+    trial = await context.trial(uid, ["attempts", "participants", "former_participants"])
     if context.kafka == "ok":
         past = await past_of(context, uid)
         chronos = await anyio.to_thread.run_sync(partial(_logged, past))
     else:
-        chronos = await _of_history(protocol, found[0])
-    ranks = {writer: each.rank for writer, each in found[0].former_participants.items()}
-    ranks |= {writer: each.rank for writer, each in found[0].participants.items()}
+        chronos = await _of_history(await context.protocol(), trial)
+    ranks = {writer: each.rank for writer, each in trial.former_participants.items()}
+    ranks |= {writer: each.rank for writer, each in trial.participants.items()}
     kept = [each for of_name in chronos.values() for each in _ends(of_name, _MAX_SPANS // len(chronos))]
     spans: list[Span] = [
         {

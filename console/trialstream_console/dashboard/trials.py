@@ -16,7 +16,6 @@ from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.details import TrialDetail, detail_of
 from trialstream_console.dashboard.encoding import encoded_column, micros
 from trialstream_console.dashboard.endpoints import Endpoint
-from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.selection import Group, Project, Where, selected
 from trialstream_console.dashboard.shapes import Limits
 from trialstream_console.dashboard.statuses import StatusInfo, status_info
@@ -200,11 +199,7 @@ def _statuses(statuses: Sequence[Status | CustomStatus | None], seen: Sequence[d
 
 async def trial(context: Context, uid: str) -> TrialDetail:
     """A trial with all of its fields."""
-    protocol = await context.protocol()
-    found = await protocol.fetch_trials({"uid": uid}, limit=1)
-    if not found:
-        raise Refusal("not_found", f"there is no trial {uid}", place="uid")
-    return detail_of(found[0])
+    return detail_of(await context.trial(uid))
 
 
 ENDPOINTS = (

@@ -14,7 +14,6 @@ from trialstream.connect import protocol_of
 from trialstream.kafka.protocol import KafkaProtocol
 from trialstream_schemas.errors import CommitTimeout
 from trialstream_schemas.model.aggregators import RingAggregator
-from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context
@@ -52,7 +51,7 @@ async def add_tags(context: Context, uid: str, body: TagsBody, request: Request)
     """Set tags of a trial; the answer comes once Kafka has acknowledged them."""
     _check_origin(request)
     tags = {name: _decoded(value, f"tags.{name}") for name, value in body["tags"].items()}
-    protocol, trial = await _writer(context), await _trial(context, uid)
+    protocol, trial = await _writer(context), await context.trial(uid, [])
     await protocol.add_trial_tags(trial, tags)
     await _acknowledged(protocol)
 
@@ -60,7 +59,7 @@ async def add_tags(context: Context, uid: str, body: TagsBody, request: Request)
 async def add_note(context: Context, uid: str, body: NoteBody, request: Request) -> None:
     """Add a note to a trial; the answer comes once Kafka has acknowledged it."""
     _check_origin(request)
-    protocol, trial = await _writer(context), await _trial(context, uid)
+    protocol, trial = await _writer(context), await context.trial(uid, [])
     await protocol.log_trial_metadata(trial, {"notes": body["text"]}, aggregator=_NOTES)
     await _acknowledged(protocol)
 
@@ -70,14 +69,6 @@ def _check_origin(request: Request) -> None:
     origin, host = request.headers.get("origin"), request.headers.get("host")
     if origin is not None and urlsplit(origin).netloc != host:
         raise Refusal("unauthorized", f"origin: expected this server, {host}, got {origin}", place="origin")
-
-
-async def _trial(context: Context, uid: str) -> Trial:
-    reader = await context.protocol()
-    found = await reader.fetch_trials({"uid": uid}, fields=[], limit=1)
-    if not found:
-        raise Refusal("not_found", f"there is no trial {uid}", place="uid")
-    return found[0]
 
 
 async def _writer(context: Context) -> KafkaProtocol:
