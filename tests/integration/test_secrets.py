@@ -176,7 +176,7 @@ async def test_expired_tokens_are_replaced(servers):
     tokens = []
 
     def short_lived():
-        tokens.append(token(1.5))
+        tokens.append(token(4))
         return tokens[-1]
 
     async with connected(servers, kafka_token=short_lived) as protocol:
