@@ -377,6 +377,9 @@ async def _write(config, path, trial, calls, pause, claims, secures, patient, st
     journal = Journal(path=path)
     async with connected(config) as protocol:
         writer = Writer(protocol, journal)
+        # The first call for a trial of another process looks it up in MongoDB, for up to five seconds: not measured.
+        await writer.tags(trial, **{f"{journal.writer} writes": True})
+        writer.watch = Stopwatch()
         # Claims have a loop and a thread of their own, since the timed calls would otherwise wait for them in the loop.
         claiming = partial(asyncio.run, _claim(config, path.with_suffix(".claims"), stop))
         async with anyio.create_task_group() as tasks:

@@ -86,13 +86,15 @@ def test_a_dict_that_contains_itself_twice():
 
 
 def test_a_captured_message_is_shown_as_before(monkeypatch, capsys):
-    """Where the program has no handler, Python shows warnings on stderr, once for all trackers."""
+    """Where a message has no other handler, Python shows warnings on stderr, once for all trackers."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     handlers = [MessageHandler(Pieces(1)) for _ in range(2)]
     for each in handlers:
         each.start()
     logging.getLogger("lib").warning("inside")
     logging.getLogger("lib").info("quiet")
+    monkeypatch.setattr(logging.getLogger("silenced"), "handlers", [logging.NullHandler()])
+    logging.getLogger("silenced.part").warning("nowhere")
     logging.getLogger().addHandler(logging.NullHandler())
     logging.getLogger("lib").warning("elsewhere")
 

@@ -94,9 +94,10 @@ class Busy:
             self._log,
             self._err,
             lambda: t.commit("spooled"),
-            # Not to a stream: Python does not renew the lock of its buffer in the child of a fork.
             lambda: logging.getLogger("busy").error("busy"),
         ]
+        # Not to a stream: Python does not renew the lock of its buffer in the child of a fork.
+        logging.getLogger("busy").addHandler(logging.NullHandler())
         self._threads = [threading.Thread(target=self._repeat, args=(call,), daemon=True) for call in calls]
         for each in self._threads:
             each.start()

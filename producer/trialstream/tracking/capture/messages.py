@@ -39,12 +39,16 @@ class MessageHandler(logging.Handler):
         self._show_as_without(record)
 
     def _show_as_without(self, record: logging.LogRecord) -> None:
-        """Show a message where Python would show it without a handler: it does so only if there is none at all."""
-        handlers, last = logging.getLogger().handlers, logging.lastResort
-        if last is None or record.levelno < last.level or handlers[:1] != [self]:
+        """Show a message where Python would show it without this handler: if there is no other one on its way."""
+        last = logging.lastResort
+        if last is None or record.levelno < last.level or logging.getLogger().handlers[:1] != [self]:
             return
-        if all([isinstance(each, MessageHandler) for each in handlers]):
-            last.handle(record)
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None:
+            if not all([isinstance(each, MessageHandler) for each in logger.handlers]):
+                return
+            logger = logger.parent if logger.propagate else None
+        last.handle(record)
 
     def start(self) -> None:
         """Begin to copy."""
