@@ -157,8 +157,10 @@ class Blocks(NamedTuple):
         for first in range(known, count, _BLOCKS_AT_ONCE):
             table = values[first * _BLOCK : min(first + _BLOCKS_AT_ONCE, count) * _BLOCK].reshape(-1, _BLOCK)
             rows = np.ascontiguousarray(table.T)  # numpy goes through short rows slowly
-            lows.append(_finite(rows, np.inf).min(axis=0))
-            highs.append(_finite(rows, -np.inf).max(axis=0))
+            finite = np.isfinite(rows)
+            is_finite = finite.all()
+            lows.append((rows if is_finite else np.where(finite, rows, np.inf)).min(axis=0))
+            highs.append((rows if is_finite else np.where(finite, rows, -np.inf)).max(axis=0))
         return Blocks(np.concatenate(lows), np.concatenate(highs))
 
 

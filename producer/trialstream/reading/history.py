@@ -180,7 +180,8 @@ def _shared_columns(
     firsts = np.array([each.first for each in spans], dtype=np.int64)
     times = _column(np.int64, [each.times for each in buckets]).view("datetime64[us]")
     order = np.arange(len(times), dtype=np.int64)
-    order += np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+    others = firsts - (np.cumsum(counts) - counts)  # rows of other shapes before each span
+    order += others[0] if np.all(others == others[:1]) and len(others) else np.repeat(others, counts)
     writers = np.repeat(np.array([each.writer for each in spans], dtype=object), counts)
     match shape.steps:
         case "int":
