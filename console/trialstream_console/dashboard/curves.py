@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from trialstream.protocol import MetricHistory
+from trialstream.reading.bands import Curve as BandCurve
+from trialstream.reading.bands import curve as band_curve
 
 from trialstream_console.dashboard.lines import NO_BLOCKS, Axis, Floats, Indices, Line, Progression, Sorted
 
@@ -23,6 +25,8 @@ Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 _MICROS = 1e6
 # Beyond this, doubles do not hold each integer, and the difference of two steps may not fit 64 bits.
 _MAX_EXACT = 2**53
+# Differences that are computed together, so that they stay in the cache of the processor.
+_AT_ONCE = 2**15
 
 
 class _Growing:
@@ -111,8 +115,12 @@ def _longer(found: Progression, more: Numbers) -> Progression | None:
     # As the ends are those of the progression, differences of the numbers between them do not overflow unseen.
     if stride < 1 or int(more[0]) != first + stride * found.count or int(more[-1]) != last:
         return None
-    if max(-first, last) > _MAX_EXACT or np.any(more[1:] - more[:-1] != stride):
+    if max(-first, last) > _MAX_EXACT:
         return None
+    for at in range(0, len(more) - 1, _AT_ONCE):
+        part = more[at : at + _AT_ONCE + 1]
+        if np.any(part[1:] - part[:-1] != stride):
+            return None
     return Progression(first, stride, found.count + len(more))
 
 
@@ -223,6 +231,11 @@ class Curve:
             x, values = x[index], values[index]
         order = np.argsort(x, kind="stable")
         return line_of(x[order], values[order])
+
+    def by_step(self) -> BandCurve | None:
+        """Return the mean of the values at each step; None without any. The steps must be numbers."""
+        _, steps, values = self._columns(None)
+        return band_curve(steps, values)
 
     def joined(self, other: Curve, until: int | None) -> Line:
         """Return the line of this curve over the values of another one.

@@ -42,6 +42,8 @@ const PAUSE = 120;
 /** The least time between two requests for rows that came since, milliseconds. */
 const CATCH_UP = 1000;
 const AGAIN = 3000;
+/** The least time between two drawings of curves that come in parts, milliseconds; drawing takes a quarter of it at most. */
+const REDRAW = 250;
 
 export function useSeries(curves: readonly CurveRequest[], options: SeriesOptions): Series {
   const { x, view, xLog, attempts, until, rows, started } = options;
@@ -56,18 +58,38 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   const [turn, setTurn] = useState(0);
   const [wholes, setWholes] = useState(0);
   const changed = () => setVersion((before) => before + 1);
-  const takeWhole = (answer: Answer) => {
-    its.takeWhole(answer);
+  const endWhole = () => {
+    its.endWhole();
     setWholes((before) => before + 1);
   };
   const shared = { x, ...(attempts ? { attempts } : {}), ...(until === undefined ? {} : { until }) };
 
-  const load = (window: Window, signal: AbortSignal, take: (answer: Answer) => void) => {
+  const load = (window: Window, signal: AbortSignal, take: (some: Answer) => void, end: () => void = () => undefined) => {
     setState((before) => ({ ...before, loading: true }));
-    return loadSeries(curves, window, signal).then(
-      (answer) => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let next = 0;
+    const draw = () => {
+      timer = undefined;
+      if (signal.aborted) return;
+      const began = performance.now();
+      next = began + REDRAW;
+      changed();
+      const drawn = () => {
+        const now = performance.now();
+        next = Math.max(next, now + 3 * (now - began));
+      };
+      requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(drawn))); // the plot waits for a frame itself
+    };
+    const taken = (some: Answer) => {
+      if (signal.aborted) return;
+      take(some);
+      timer ??= setTimeout(draw, Math.max(0, next - performance.now()));
+    };
+    return loadSeries(curves, window, signal, taken).then(
+      () => {
+        clearTimeout(timer);
         if (signal.aborted) return;
-        take(answer);
+        end();
         setState({ loading: false, error: undefined });
         changed();
       },
@@ -82,7 +104,8 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   useEffect(() => {
     if (width === 0 || curves.length === 0) return;
     const control = new AbortController();
-    void load({ ...shared, width }, control.signal, takeWhole);
+    its.beginWhole();
+    void load({ ...shared, width }, control.signal, (some) => its.takeWhole(some), endWhole);
     return () => control.abort();
   }, [identity, until, width, turn]);
 
@@ -93,7 +116,7 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
     const wide = zoom(view, 2, 0.5, xLog);
     const timer = setTimeout(() => {
       const window = { ...shared, from: wide[0], to: wide[1], width: Math.min(4096, 2 * width) };
-      void load(window, control.signal, (answer) => its.takeFine(answer, wide));
+      void load(window, control.signal, (some) => its.takeFine(some, wide));
     }, PAUSE);
     return () => {
       clearTimeout(timer);
@@ -118,8 +141,13 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
         void loadSeries(curves, { ...shared, width, ...(whole ? {} : { since: { ...its.rowsSeen } }) }, control.signal).then(
           (answer) => {
             if (control.signal.aborted) return;
-            if (!whole) its.takeLater(answer);
-            else takeWhole(answer);
+            if (whole) {
+              its.beginWhole();
+              its.takeWhole(answer);
+              endWhole();
+            } else {
+              its.takeLater(answer);
+            }
             changed();
           },
           () => undefined, // The next rows ask again; the connection's state is shown by the header.
