@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from trialstream.protocol import MetricHistory
 
 from trialstream_console.dashboard.encoding import dumps, encoded
@@ -28,6 +30,22 @@ class TrialsEvent(TypedDict):
     more: bool
 
 
+class RowCounts(TypedDict):
+    """Numbers of rows.
+
+    Attributes:
+        total: Number of all rows.
+        nan: Number of rows whose value is NaN.
+        inf: Number of rows whose value is +inf.
+        neginf: Number of rows whose value is -inf.
+    """
+
+    total: int
+    nan: int
+    inf: int
+    neginf: int
+
+
 class RowsOfName(TypedDict):
     """Rows of a metric.
 
@@ -35,11 +53,13 @@ class RowsOfName(TypedDict):
         steps: Step of each row; null for a step that is no number.
         times: Time of each row.
         values: Value of each row.
+        counts: Numbers of all rows, where only those that a plot needs are here.
     """
 
     steps: list[float | int | None]
     times: list[int]
     values: list[Any]
+    counts: NotRequired[RowCounts]
 
 
 RowsEvent = TypedDict(
@@ -49,7 +69,7 @@ RowsEvent = TypedDict(
         "from": Annotated[int, Limits("Number of the first row of the trial that is new.")],
         "rows_seen": Annotated[int, Limits("Number of its rows now.")],
         "names": Annotated[dict[str, RowsOfName], Limits("The rows by name of the metric.")],
-        "more": Annotated[bool, Limits("Whether there are too many rows to send: `/series` with `since` has them.")],
+        "more": Annotated[bool, Limits("Whether the rows are not sent: `/series` with `since` has them.")],
     },
 )
 RowsEvent.__doc__ = "New rows of a trial."
@@ -74,14 +94,13 @@ def trials_event(uids: Sequence[str], cursor: str) -> bytes:
     return live_event("trials", event, cursor)
 
 
-def rows_of_name(history: MetricHistory, end: int) -> RowsOfName:
-    """Return the rows before a number as JSON.
+def rows_of_name(history: MetricHistory, some: slice | NDArray[np.intp]) -> RowsOfName:
+    """Return some rows as JSON.
 
     Args:
         history: Rows of a metric.
-        end: Number of a row of the trial.
+        some: Which of them.
     """
-    some = slice(None, int(history.rows.searchsorted(end)))
     steps = history.steps[some].tolist()
     return {
         "steps": [each if isinstance(each, int | float) and math.isfinite(each) else None for each in steps],
