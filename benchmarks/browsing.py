@@ -31,7 +31,7 @@ const isThere = () => CONDITION;
 const observer = new MutationObserver(() => {
   if (!isThere()) return;
   observer.disconnect();
-  requestAnimationFrame(() => setTimeout(() => (window.benchPainted = performance.now())));
+  requestAnimationFrame(() => setTimeout(() => (window.NAME = performance.now())));
 });
 observer.observe(document, { childList: true, subtree: true, attributes: true, characterData: true });
 }"""
@@ -113,6 +113,10 @@ class Tab:
         await self.until("window.benchPainted !== undefined")
         return await self.page.evaluate("window.benchPainted")
 
+    async def earlier(self) -> float:
+        """Return the milliseconds until the open page showed what it shows earlier."""
+        return await self.page.evaluate("window.benchEarlier")
+
     async def until(self, condition: str) -> None:
         """Wait until an expression is true, which the page's own policy does not let it poll itself.
 
@@ -138,12 +142,13 @@ class Browsing:
     browser: Browser
 
     @asynccontextmanager
-    async def tab(self, dashboard: Served, condition: str) -> AsyncIterator[Tab]:
+    async def tab(self, dashboard: Served, condition: str, earlier: str | None = None) -> AsyncIterator[Tab]:
         """Open a tab without anything cached.
 
         Args:
             dashboard: What it looks at.
             condition: An expression of JavaScript that is true once the page shows what is waited for.
+            earlier: One that is true once the page shows a part of it; None if that is not measured.
 
         Yields:
             The tab.
@@ -152,7 +157,9 @@ class Browsing:
         try:
             page = await context.new_page()
             page.set_default_timeout(1000 * _TIMEOUT_SECONDS)
-            await page.add_init_script(_PAINTED.replace("CONDITION", condition))
+            for name, each in (("benchPainted", condition), ("benchEarlier", earlier)):
+                if each is not None:
+                    await page.add_init_script(_PAINTED.replace("CONDITION", each).replace("NAME", name))
             found = Tab(page, await context.new_cdp_session(page))
 
             def finished(event: dict) -> None:

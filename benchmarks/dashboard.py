@@ -34,10 +34,15 @@ _FRAMES_PER_SECOND, _SCROLL_FRAMES = 59.0, 300
 _FRAME_ROWS, _FRAMES = 4096, 245
 _OPEN_SECONDS, _ZOOM_MS, _ZOOMS = 1.5, 100.0, 6
 _WORKED = "processor time of the server"
+_FIRST = "the first curves shown"
 _RUNS = "{runs:,} runs"
 _HAS_ROWS = "document.querySelector('.datagrid .line .lead a') !== null"
-_HAS_CURVES = """document.querySelector('.compare .chart .notes')?.textContent.includes('rows')
+_HAS_A_CURVE = "document.querySelector('.compare .chart .notes')?.textContent.includes('rows') === true"
+_HAS_CURVES = (
+    _HAS_A_CURVE
+    + """
     && document.querySelector('.curves[aria-busy="true"]') === null"""
+)
 # The times between frames while a table scrolls by a row and a third in each, or by nothing, milliseconds.
 _SCROLL = """([pixels, count]) => new Promise((done) => {
   const grid = document.querySelector(".datagrid"), gaps = [];
@@ -164,12 +169,13 @@ async def _curves(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
     await _copy(bench, config, trials)
     rows = frames * _FRAME_ROWS
     path = "/compare?" + urlencode([*(("trials", each.uid) for each in trials), ("metric", "loss")])
-    opened, worked, zoomed = [], [], []
+    opened, first, worked, zoomed = [], [], [], []
     async with served(bench, config) as dashboard:
         for _ in range(2 if bench.quick else 4):
-            async with browser.tab(dashboard, _HAS_CURVES) as tab:
+            async with browser.tab(dashboard, _HAS_CURVES, _HAS_A_CURVE) as tab:
                 before = dashboard.cpu_seconds
                 opened.append(await tab.open(dashboard.address + path) / 1000)
+                first.append(await tab.earlier() / 1000)
                 worked.append(dashboard.cpu_seconds - before)
                 zoomed += [await tab.page.evaluate(_ZOOM) for _ in range(_ZOOMS)]
         before = dashboard.cpu_seconds
@@ -182,14 +188,18 @@ async def _curves(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
             f"{what}, open, not read before",
             "s",
             opened[:1],
-            {_WORKED: worked[:1], "the server's memory afterwards": f"{memory:,.0f} MiB"},
+            {_FIRST: first[:1], _WORKED: worked[:1], "the server's memory afterwards": f"{memory:,.0f} MiB"},
             [Mark.most("s", opened[0], _OPEN_SECONDS)],
         ),
         Row(
             f"{what}, open again",
             "s",
             opened[1:],
-            {_WORKED: worked[1:], **peers.beside("curves_ms", "{curves} curves of {points:,} points", 1000)},
+            {
+                _FIRST: first[1:],
+                _WORKED: worked[1:],
+                **peers.beside("curves_ms", "{curves} curves of {points:,} points", 1000),
+            },
             [Mark.most("s", median(opened[1:]), _OPEN_SECONDS), *peers.ahead("curves_ms", 1000 * median(opened[1:]))],
         ),
         Row(

@@ -23,6 +23,8 @@ Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 _MICROS = 1e6
 # Beyond this, doubles do not hold each integer, and the difference of two steps may not fit 64 bits.
 _MAX_EXACT = 2**53
+# Differences that are computed together, so that they stay in the cache of the processor.
+_AT_ONCE = 2**15
 
 
 class _Growing:
@@ -111,8 +113,12 @@ def _longer(found: Progression, more: Numbers) -> Progression | None:
     # As the ends are those of the progression, differences of the numbers between them do not overflow unseen.
     if stride < 1 or int(more[0]) != first + stride * found.count or int(more[-1]) != last:
         return None
-    if max(-first, last) > _MAX_EXACT or np.any(more[1:] - more[:-1] != stride):
+    if max(-first, last) > _MAX_EXACT:
         return None
+    for at in range(0, len(more) - 1, _AT_ONCE):
+        part = more[at : at + _AT_ONCE + 1]
+        if np.any(part[1:] - part[:-1] != stride):
+            return None
     return Progression(first, stride, found.count + len(more))
 
 

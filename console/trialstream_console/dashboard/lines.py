@@ -4,8 +4,8 @@ A plot has a number of pixel columns of equal width. Of the rows in each column,
 the maximum of the finite values are kept, so that what is drawn is what all rows would draw. Rows whose value is NaN or
 infinite are counted, and some are marked.
 
-The minimum and the maximum of each block of rows are computed once, when the rows are added. A column of many rows then
-takes those of the blocks that lie in it; only the rows at its edges, and those of one block, are looked at.
+The minimum and the maximum of each block of rows are computed once, when the rows are added. In a column of many rows,
+they show in which block the row with the extreme is; only the rows of that one, or of the edges, are searched.
 """
 
 from __future__ import annotations
@@ -157,8 +157,10 @@ class Blocks(NamedTuple):
         for first in range(known, count, _BLOCKS_AT_ONCE):
             table = values[first * _BLOCK : min(first + _BLOCKS_AT_ONCE, count) * _BLOCK].reshape(-1, _BLOCK)
             rows = np.ascontiguousarray(table.T)  # numpy goes through short rows slowly
-            lows.append(_finite(rows, np.inf).min(axis=0))
-            highs.append(_finite(rows, -np.inf).max(axis=0))
+            finite = np.isfinite(rows)
+            is_finite = finite.all()
+            lows.append((rows if is_finite else np.where(finite, rows, np.inf)).min(axis=0))
+            highs.append((rows if is_finite else np.where(finite, rows, -np.inf)).max(axis=0))
         return Blocks(np.concatenate(lows), np.concatenate(highs))
 
 
@@ -259,67 +261,59 @@ def _chosen(line: Line, bounds: Indices, *, has_specials: bool) -> Indices:
         lasts = finite[np.maximum(np.searchsorted(finite, ends) - 1, 0)]
     else:
         firsts, lasts = starts, ends - 1
-    find = _by_rows if ends[-1] - starts[0] <= _FEW_ROWS * len(starts) else _by_blocks
-    chosen: Indices = np.sort(np.concatenate([firsts, lasts, *find(line, starts, ends, has_specials=has_specials)]))
+    is_long = (ends - starts).min() >= 2 * _BLOCK and ends[-1] - starts[0] > _FEW_ROWS * len(starts)
+    least, greatest = (_by_blocks if is_long else _by_rows)(line, starts, ends, has_specials=has_specials)
+    rows = [firsts, np.minimum(least, greatest), np.maximum(least, greatest), lasts]
+    chosen: Indices = np.sort(np.concatenate(rows)) if has_specials else np.stack(rows, axis=1).reshape(-1)
     chosen = chosen[np.append(True, chosen[1:] > chosen[:-1])]
     return chosen[np.isfinite(values[chosen])] if has_specials else chosen
 
 
 def _by_rows(line: Line, starts: Indices, ends: Indices, *, has_specials: bool) -> list[Indices]:
     """Return the rows of the minima and those of the maxima of columns; any, of a column without finite values."""
-    first, last = starts[0], ends[-1]
+    first = starts[0]
     found = []
     for reduce, bound in ((np.minimum, np.inf), (np.maximum, -np.inf)):
-        rows = line.values[first:last]
-        rows = _finite(rows, bound) if has_specials else rows
-        found.append(first + _extremes(rows, starts - first, ends - first, reduce))
+        values = line.values[first : ends[-1]]
+        values = _finite(values, bound) if has_specials else values
+        wanted = reduce.reduceat(values, starts - first)
+        hits = np.flatnonzero(values == np.repeat(wanted, ends - starts))
+        found.append(first + hits[np.searchsorted(hits, starts - first)])
     return found
 
 
 def _by_blocks(line: Line, starts: Indices, ends: Indices, *, has_specials: bool) -> list[Indices]:
-    """Return what `_by_rows` does, from the blocks in each column and the rows at its edges."""
-    values = line.values
-    # The rows at the edges of each column, and those of one block in it that has the extreme; a row may be there twice.
+    """Return what `_by_rows` does, from the blocks in each column, at least one, and the rows at its edges."""
+    count = len(line.values) // _BLOCK
+    table, tail = line.values[: count * _BLOCK].reshape(-1, _BLOCK), line.values[count * _BLOCK :]
+    # The blocks that the edges cut, as columns, since numpy goes through short rows slowly.
+    edges = np.append(starts, ends[-1])
+    cut = table[np.minimum(edges // _BLOCK, count - 1)].T.copy()
+    if edges[-1] >= count * _BLOCK:
+        cut[: len(tail), -1] = tail
     step = np.arange(_BLOCK, dtype=np.intp)
-    first_row, last_row, column = starts[:, None], ends[:, None] - 1, np.arange(len(starts))
-    edges = np.concatenate([np.minimum(first_row + step, last_row), np.maximum(last_row - step, first_row)], axis=1)
-    at_edges = values[edges]
+    is_right = step[:, None] >= edges % _BLOCK
+    # The blocks that lie in each column; between those of two columns there may be one that lies in neither.
+    first_block, last_block = -(-starts // _BLOCK), ends // _BLOCK
+    parts = np.stack([first_block, last_block], axis=1).reshape(-1)
     found: list[Indices] = []
     for blocks, reduce, bound in ((line.blocks.lows, np.minimum, np.inf), (line.blocks.highs, np.maximum, -np.inf)):
-        block = _extremes(blocks, -(-starts // _BLOCK), ends // _BLOCK, reduce)
-        inner = np.minimum(np.maximum(block[:, None] * _BLOCK + step, first_row), last_row)
-        for rows, some in ((edges, at_edges), (inner, values[inner])):
-            plain = _finite(some, bound) if has_specials else some
-            best = plain.argmin(axis=1) if reduce is np.minimum else plain.argmax(axis=1)
-            found.append(rows[column, best])
-        # One of the two is the extreme of the column.
-        of_edges, of_block = found[-2], found[-1]
-        better, other = (_finite(values[each], bound) for each in (of_block, of_edges))
-        found[-2:] = [np.where(reduce(better, other) == better, of_block, of_edges)]
-    return found
-
-
-def _extremes(numbers: Floats, firsts: Indices, lasts: Indices, reduce: np.ufunc) -> Indices:
-    """Return the index of the minimum or maximum of each part of some numbers; any, of a part without numbers.
-
-    Args:
-        numbers: The numbers.
-        firsts: Index of the first number of each part, ascending.
-        lasts: Index after the last number of each part.
-        reduce: `numpy.minimum` or `numpy.maximum`.
-    """
-    has_numbers = lasts > firsts
-    if not has_numbers.any():
-        return firsts
-    low, high = int(firsts[has_numbers][0]), int(lasts[has_numbers][-1])
-    inner = numbers[low:high]
-    # Between two parts there may be numbers of neither.
-    cuts = np.stack([firsts[has_numbers], lasts[has_numbers]], axis=1).reshape(-1) - low
-    extremes = reduce.reduceat(inner, cuts[:-1])  # the last cut is the end
-    extremes[1::2] = math.nan
-    hits = np.flatnonzero(inner == np.repeat(extremes, np.diff(cuts)))
-    found: Indices = firsts.copy()
-    found[has_numbers] = low + hits[np.searchsorted(hits, cuts[::2])]
+        rows = _finite(cut, bound) if has_specials else cut
+        of_parts = reduce.reduceat(blocks, parts[:-1])
+        wanted = reduce(of_parts[::2], reduce.reduce(np.where(is_right, rows, bound), axis=0)[:-1])
+        wanted = reduce(wanted, reduce.reduce(np.where(is_right, bound, rows), axis=0)[1:])
+        of_parts[::2], of_parts[1::2] = wanted, math.nan
+        hits = parts[0] + np.flatnonzero(blocks[parts[0] : parts[-1]] == np.repeat(of_parts, np.diff(parts)))
+        block = np.append(hits, count)[np.searchsorted(hits, first_block)]
+        in_block = block < last_block
+        at_edge = ~in_block
+        row, block = np.empty_like(starts), block[in_block]
+        row[in_block] = block * _BLOCK + (table[block] == wanted[in_block, None]).argmax(axis=1)
+        left, right = starts[at_edge, None], ends[at_edge, None] - 1
+        searched = np.concatenate([np.minimum(left + step, right), np.maximum(right - step, left)], axis=1)
+        is_wanted = line.values[searched] == wanted[at_edge, None]
+        row[at_edge] = searched[np.arange(len(searched)), is_wanted.argmax(axis=1)]
+        found.append(row)
     return found
 
 

@@ -103,7 +103,7 @@ class BucketSearch:
             self._add_missing(document, self._row)
         if self._names:
             document["names"] = [name for name in document["names"] if name in self._names]
-        self.buckets.setdefault(document["trial"], []).append(Bucket.from_document(document))
+        self.buckets.setdefault(document["trial"], []).append(Bucket.from_document(document, packed=True))
 
     def _add_missing(self, document: Document, row: int) -> None:
         """Find the buckets before this one that can have rows since `row`."""

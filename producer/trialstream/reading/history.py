@@ -180,7 +180,8 @@ def _shared_columns(
     firsts = np.array([each.first for each in spans], dtype=np.int64)
     times = _column(np.int64, [each.times for each in buckets]).view("datetime64[us]")
     order = np.arange(len(times), dtype=np.int64)
-    order += np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+    others = firsts - (np.cumsum(counts) - counts)  # rows of other shapes before each span
+    order += others[0] if np.all(others == others[:1]) and len(others) else np.repeat(others, counts)
     writers = np.repeat(np.array([each.writer for each in spans], dtype=object), counts)
     match shape.steps:
         case "int":
@@ -195,7 +196,10 @@ def _shared_columns(
 
 
 def _column(kind: type[np.number[Any]], parts: Sequence[Any]) -> NDArray[Any]:
-    return np.concatenate([np.frombuffer(each, dtype=kind) for each in parts])
+    """Return the numbers of columns, which are arrays, or little-endian bytes as they are stored."""
+    joined = bytearray().join(parts)  # one copy of all, which users may change
+    stored = np.dtype(kind).newbyteorder("<" if isinstance(parts[0], bytes) else "=")
+    return np.frombuffer(joined, stored).astype(kind, copy=False)
 
 
 def _kept(shape: Shape, since: Since, order: NDArray[np.int64], steps: NDArray[Any]) -> NDArray[np.bool_] | None:

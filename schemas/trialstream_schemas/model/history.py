@@ -14,7 +14,7 @@ Buckets that were filled by older consumers lack `max_step`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -225,17 +225,28 @@ class Bucket:
         }
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Bucket:
-        """The bucket of a document that `to_document` made."""
+    def from_document(cls, document: Mapping[str, Any], *, packed: bool = False) -> Bucket:
+        """The bucket of a document that `to_document` made.
+
+        Args:
+            document: The document.
+            packed: Whether the times, the columns and the steps that are numbers stay little-endian bytes, for readers
+                that join those of many buckets.
+        """
         shape = Shape(document["section"], tuple(document["names"]), document["step_type"])
-        columns = {unescape_key(key): unpack("d", packed) for key, packed in document["values"].items()}
+        unpacked: Callable[[str, bytes], Any] = _packed if packed else unpack
+        columns = {unescape_key(key): unpacked("d", each) for key, each in document["values"].items()}
         steps = document["steps"]
         return cls(
             document["trial"],
             shape,
             document["number"],
             [WriterSpan(*each) for each in document["segments"]],
-            list(steps) if shape.steps == "text" else unpack({"int": "q", "float": "d"}.get(shape.steps, "b"), steps),
-            unpack("q", document["times"]),
+            list(steps) if shape.steps == "text" else unpacked({"int": "q", "float": "d"}.get(shape.steps, "b"), steps),
+            unpacked("q", document["times"]),
             [columns[name] for name in shape.names],
         )
+
+
+def _packed(_: str, column: bytes) -> bytes:
+    return column

@@ -7,7 +7,7 @@ import { bandOf } from "./bands";
 import { Chart } from "./chart";
 import { keyOf } from "./growing";
 import { Looks } from "./palette";
-import type { CurveRequest, Window } from "./series";
+import type { CurveRequest, Loaded, Window } from "./series";
 import type { Line, Range, XKind } from "./types";
 import { useSeries, type RowsSource } from "./use-series";
 
@@ -52,7 +52,10 @@ export function Curves(props: CurvesProps) {
   const many = new Set(curves.map((each) => each.trial)).size > 1 || curves.length > 1;
   const lines = useMemo(() => {
     for (const curve of curves) if (!curve.by) looks.current.of(keyOf(curve));
-    return [...series.growing.curves.entries()].map(([key, curve]): Line => {
+    const places = new Map(curves.map(({ trial, name }, place) => [keyOf({ trial, name }), place]));
+    const place = ({ loaded: { trial, name } }: { loaded: Loaded }) => places.get(keyOf({ trial, name })) ?? places.size;
+    const inOrder = [...series.growing.curves.entries()].sort(([, a], [, b]) => place(a) - place(b));
+    return inOrder.map(([key, curve]): Line => {
       const { trial, name, group, textSteps } = curve.loaded;
       const label = labels.get(keyOf({ trial, name })) ?? name;
       return {

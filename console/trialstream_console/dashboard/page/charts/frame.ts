@@ -84,7 +84,7 @@ export function polyline(frame: Frame, x: Float64Array, y: Float64Array, gaps: M
     first = low = high = last = py;
   }
   flush();
-  return Float64Array.from(out);
+  return new Float64Array(out);
 }
 
 /** The outline of a band, upper edge forth and lower edge back, one closed part after the other. */
@@ -113,7 +113,7 @@ export function outline(frame: Frame, x: Float64Array, low: Float64Array, high: 
     lower.unshift(px, bottom);
   }
   close();
-  return Float64Array.from(out);
+  return new Float64Array(out);
 }
 
 /** A pixel within ten heights of the plot: canvas loses precision, and lines, far outside of it. */

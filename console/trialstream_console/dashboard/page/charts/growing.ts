@@ -15,7 +15,8 @@ export function keyOf(curve: { trial: string; name: string; group?: string | und
 interface Curve {
   readonly loaded: Loaded;
   whole: Points;
-  fine: Points | null;
+  /** The points of a range of x, and the range. */
+  fine: { readonly points: Points; readonly range: Range } | null;
   joined: Points | null;
 }
 
@@ -42,25 +43,36 @@ function together(before: Counted, after: Counted): Counted {
 export class Growing {
   readonly curves = new Map<string, Curve>();
   readonly rowsSeen: Record<string, number> = {};
-  private range: Range | null = null;
+  /** Curves that are being loaded anew and are not there yet. */
+  private left = new Set<string>();
 
-  /** Take the answer for all x. */
+  /** Begin to load all x anew: curves that are there stay until they come, or until the end. */
+  beginWhole(): void {
+    this.left = new Set(this.curves.keys());
+  }
+
+  /** Take an answer for all x, or a part of it. */
   takeWhole(answer: Answer): void {
-    this.curves.clear();
-    this.range = null;
     for (const loaded of answer.curves) {
+      this.left.delete(keyOf(loaded));
       this.curves.set(keyOf(loaded), { loaded, whole: loaded.points, fine: null, joined: null });
     }
     Object.assign(this.rowsSeen, answer.rowsSeen);
   }
 
-  /** Take the answer for a range of x. */
+  /** Forget the curves that have not come. */
+  endWhole(): void {
+    for (const each of this.left) this.curves.delete(each);
+    this.left.clear();
+  }
+
+  /** Take an answer for a range of x, or a part of it. */
   takeFine(answer: Answer, range: Range): void {
-    this.range = range;
-    for (const curve of this.curves.values()) curve.fine = curve.joined = null;
     for (const loaded of answer.curves) {
       const curve = this.curves.get(keyOf(loaded));
-      if (curve) curve.fine = loaded.points;
+      if (curve === undefined) continue;
+      curve.fine = { points: loaded.points, range };
+      curve.joined = null;
     }
   }
 
@@ -105,23 +117,24 @@ export class Growing {
   /** The points of a curve, the finer ones where they are loaded. Their counts are those of the view. */
   points(curve: Curve, view: Range | null): Points {
     const { whole, fine } = curve;
-    if (fine === null || this.range === null || whole.exact) return whole;
-    curve.joined ??= spliced(whole, fine, this.range);
-    if (view === null || view[0] < this.range[0] || view[1] > this.range[1]) return curve.joined;
-    return { ...fine, x: curve.joined.x, y: curve.joined.y };
+    if (fine === null || whole.exact) return whole;
+    curve.joined ??= spliced(whole, fine.points, fine.range);
+    if (view === null || !isWithin(view, fine.range)) return curve.joined;
+    return { ...fine.points, x: curve.joined.x, y: curve.joined.y };
   }
 
   /** Whether all rows within a range are there, so that no request would show more. */
   isExact(view: Range): boolean {
-    const inside = this.range !== null && view[0] >= this.range[0] && view[1] <= this.range[1];
-    return [...this.curves.values()].every(({ whole, fine }) => whole.exact || (inside && fine?.exact));
+    return [...this.curves.values()].every(({ whole, fine }) => whole.exact || (fine?.points.exact && isWithin(view, fine.range)));
   }
 
   /** Whether a range is loaded in the detail that its width deserves. */
   isFine(view: Range): boolean {
-    if (this.isExact(view)) return true;
-    if (this.range === null || view[0] < this.range[0] || view[1] > this.range[1]) return false;
-    return view[1] - view[0] >= (this.range[1] - this.range[0]) / 2.5;
+    return [...this.curves.values()].every(({ whole, fine }) => {
+      if (whole.exact) return true;
+      if (fine === null || !isWithin(view, fine.range)) return false;
+      return fine.points.exact || view[1] - view[0] >= (fine.range[1] - fine.range[0]) / 2.5;
+    });
   }
 
   private goesBack(event: RowsEvent): boolean {
@@ -138,14 +151,17 @@ export class Growing {
     const before = curve.whole;
     curve.whole = appended(before, x, y);
     if (all) curve.whole = { ...curve.whole, ...together(before, all), exact: curve.whole.exact && all.exact };
-    const { range } = this;
-    if (curve.fine !== null && range !== null) {
-      const inside = x.map((each, i) => [each, y[i]!] as const).filter(([each]) => each >= range[0] && each <= range[1]);
-      if (inside.length > 0) {
-        const fine = appended(curve.fine, inside.map(([each]) => each), inside.map(([, each]) => each));
-        curve.fine = { ...fine, exact: fine.exact && (all?.exact ?? true) };
-      }
-      curve.joined = null;
+    if (curve.fine === null) return;
+    const { points, range } = curve.fine;
+    const inside = x.map((each, i) => [each, y[i]!] as const).filter(([each]) => each >= range[0] && each <= range[1]);
+    if (inside.length > 0) {
+      const more = appended(points, inside.map(([each]) => each), inside.map(([, each]) => each));
+      curve.fine = { points: { ...more, exact: more.exact && (all?.exact ?? true) }, range };
     }
+    curve.joined = null;
   }
+}
+
+function isWithin(view: Range, range: Range): boolean {
+  return view[0] >= range[0] && view[1] <= range[1];
 }

@@ -43,11 +43,22 @@ export function coloursOf(element: Element): Colours {
   };
 }
 
-interface Cached {
+/** A path, and how far it goes up and down, pixels. */
+interface Drawn {
+  readonly path: Path2D;
+  readonly rise: number;
+}
+
+interface Cached extends Drawn {
   readonly points: Polyline | Float64Array;
   readonly frame: string;
-  readonly path: Path2D;
 }
+
+/**
+ * The most that a dashed line goes up and down, in heights of the plot. One that does in each pixel has as many dashes as
+ * a hundred others, which take seconds to draw and are not seen.
+ */
+const MOST_RISE = 30;
 
 /** A plot in an element. Drawing waits for the next frame of the screen, however often the scene changes before it. */
 export class Plot {
@@ -210,9 +221,9 @@ export class Plot {
     const path = (key: string, points: Float64Array, make: () => Polyline, closed = false) => {
       const before = this.paths.get(key);
       // Only a curve that has new points, or another frame, is laid out anew.
-      const made = before?.points === points && before.frame === signature ? before : { points, frame: signature, path: pathOf(make(), closed) };
+      const made = before?.points === points && before.frame === signature ? before : { points, frame: signature, ...pathOf(make(), closed) };
       used.set(key, made);
-      return made.path;
+      return made;
     };
     ctx.save();
     ctx.beginPath();
@@ -223,7 +234,7 @@ export class Plot {
     for (const band of bands) {
       ctx.globalAlpha = 0.18 * dimmed(band.key);
       ctx.fillStyle = this.colours.curves[look(band.colour).colour]!;
-      ctx.fill(path(`area ${band.key}`, band.low, () => outline(frame, band.x, band.low, band.high), true));
+      ctx.fill(path(`area ${band.key}`, band.low, () => outline(frame, band.x, band.low, band.high), true).path);
       this.stroke(path(`mid ${band.key}`, band.mid, () => polyline(frame, band.x, band.mid, NO_MARKS)), band.colour, 1.6, dimmed(band.key));
     }
     const inFront = [...lines].sort((a, b) => Number(a.key === focus) - Number(b.key === focus));
@@ -246,13 +257,13 @@ export class Plot {
     this.paths = used;
   }
 
-  private stroke(path: Path2D, index: number, width: number, alpha: number, dashed = true): void {
-    const { ctx } = this.uplot;
+  private stroke({ path, rise }: Drawn, index: number, width: number, alpha: number, dashed = true): void {
+    const { ctx, bbox } = this.uplot;
     const { colour, dash } = look(index);
     ctx.globalAlpha = alpha;
     ctx.strokeStyle = this.colours.curves[colour]!;
     ctx.lineWidth = width * devicePixelRatio;
-    ctx.setLineDash(dashed ? dash.map((each) => each * devicePixelRatio) : []);
+    ctx.setLineDash(dashed && rise < MOST_RISE * bbox.height ? dash.map((each) => each * devicePixelRatio) : []);
     ctx.stroke(path);
     ctx.setLineDash([]);
   }
@@ -295,8 +306,9 @@ export class Plot {
   }
 }
 
-function pathOf(points: Polyline, closed: boolean): Path2D {
+function pathOf(points: Polyline, closed: boolean): Drawn {
   const path = new Path2D();
+  let rise = 0;
   let pen = false;
   for (let i = 0; i < points.length; i += 2) {
     if (Number.isNaN(points[i])) {
@@ -304,11 +316,12 @@ function pathOf(points: Polyline, closed: boolean): Path2D {
       pen = false;
     } else if (pen) {
       path.lineTo(points[i]!, points[i + 1]!);
+      rise += Math.abs(points[i + 1]! - points[i - 1]!);
     } else {
       path.moveTo(points[i]!, points[i + 1]!);
       pen = true;
     }
   }
   if (closed && pen) path.closePath();
-  return path;
+  return { path, rise };
 }

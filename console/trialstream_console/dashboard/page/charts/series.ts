@@ -1,4 +1,4 @@
-/** Requests for series: those of several charts become one, and a binary answer becomes points. */
+/** Requests for series: those of several charts go together, those of many long curves in parts; answers become points. */
 
 import { columns, type SeriesHeader, type SeriesRequest } from "../api";
 import type { Points } from "./types";
@@ -28,69 +28,119 @@ export interface Answer {
 const MOST_CURVES = 200;
 /** Charts that come into view together ask within this time, milliseconds. */
 const TOGETHER = 15;
+/** What a request should take, milliseconds. Long histories come in several: their curves are shown as they come. */
+const SHORT = 300;
+const AT_ONCE = 2;
 
+/** Curves of the next request: few at first, more as long as the answers are fast. */
+let pace = 2;
+
+/** The curves of one chart that are asked for, and what becomes of them. */
 interface Waiting {
-  readonly curves: readonly CurveRequest[];
   readonly signal: AbortSignal;
-  resolve(answer: Answer): void;
-  reject(error: unknown): void;
+  readonly take: (some: Answer) => void;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+  /** Requests that are not answered. */
+  left: number;
+  failed: boolean;
 }
 
-const waiting = new Map<string, { window: Window; parts: Waiting[] }>();
+/** The curves of a trial in a chart. One request has all of them, so they have the same rows of the trial. */
+interface Part {
+  readonly curves: readonly CurveRequest[];
+  readonly of: Waiting;
+}
 
-/** The series of curves within a window. Requests for the same window at nearly the same time are sent as one. */
-export function loadSeries(curves: readonly CurveRequest[], window: Window, signal: AbortSignal): Promise<Answer> {
-  return new Promise((resolve, reject) => {
+const waiting = new Map<string, Part[]>();
+
+/**
+ * The series of curves within a window. Requests for the same window at nearly the same time are sent together.
+ *
+ * @param take is called with each part of the answer as it comes
+ */
+export async function loadSeries(curves: readonly CurveRequest[], window: Window, signal: AbortSignal, take: (some: Answer) => void = () => undefined): Promise<Answer> {
+  const all: { curves: Loaded[]; rowsSeen: Record<string, number>; reset: string[] } = { curves: [], rowsSeen: {}, reset: [] };
+  const taken = (some: Answer) => {
+    all.curves.push(...some.curves);
+    Object.assign(all.rowsSeen, some.rowsSeen);
+    all.reset.push(...some.reset);
+    take(some);
+  };
+  const trials = new Map<string, CurveRequest[]>();
+  for (const each of curves) trials.set(each.trial, [...(trials.get(each.trial) ?? []), each]);
+  if (trials.size > 0) await new Promise<void>((resolve, reject) => {
+    const of: Waiting = { signal, take: taken, resolve, reject, left: trials.size, failed: false };
     const key = JSON.stringify(window);
-    let batch = waiting.get(key);
-    if (batch === undefined) {
-      batch = { window, parts: [] };
-      waiting.set(key, batch);
-      setTimeout(() => send(key), TOGETHER);
+    let parts = waiting.get(key);
+    if (parts === undefined) {
+      parts = [];
+      waiting.set(key, parts);
+      setTimeout(() => {
+        const queue = waiting.get(key)!;
+        waiting.delete(key);
+        for (let i = 0; i < AT_ONCE; i++) void work(window, queue);
+      }, TOGETHER);
     }
-    batch.parts.push({ curves, signal, resolve, reject });
+    for (const each of trials.values()) parts.push({ curves: each, of });
   });
+  return all;
 }
 
-function send(key: string): void {
-  const batch = waiting.get(key)!;
-  waiting.delete(key);
-  let group: Waiting[] = [];
-  let count = 0;
-  for (const part of batch.parts) {
-    if (part.signal.aborted) {
-      part.reject(part.signal.reason);
-      continue;
+/** Send requests for the parts of a queue, one after the other, until it is empty. */
+async function work(window: Window, queue: Part[]): Promise<void> {
+  for (;;) {
+    const some: Part[] = [];
+    let count = 0;
+    while (queue.length > 0 && (count === 0 || count + queue[0]!.curves.length <= pace)) {
+      const part = queue.shift()!;
+      if (part.of.signal.aborted) fail(part.of, part.of.signal.reason);
+      if (part.of.failed) continue;
+      some.push(part);
+      count += part.curves.length;
     }
-    if (count + part.curves.length > MOST_CURVES && group.length > 0) {
-      void request(batch.window, group);
-      group = [];
-      count = 0;
-    }
-    group.push(part);
-    count += part.curves.length;
+    if (count === 0) return;
+    const began = performance.now();
+    await request(window, some);
+    const taken = performance.now() - began;
+    pace = taken > SHORT ? Math.max(1, (count * SHORT) / taken) : Math.min(MOST_CURVES, Math.max(pace, 4 * count));
   }
-  if (group.length > 0) void request(batch.window, group);
 }
 
-async function request(window: Window, parts: readonly Waiting[]): Promise<void> {
+async function request(window: Window, parts: readonly Part[]): Promise<void> {
   const control = new AbortController();
   // The request ends early only when nobody waits for it any more.
-  const check = () => parts.every((part) => part.signal.aborted) && control.abort();
-  for (const part of parts) part.signal.addEventListener("abort", check);
+  const check = () => parts.every((part) => part.of.signal.aborted) && control.abort();
+  for (const part of parts) part.of.signal.addEventListener("abort", check);
   try {
     const curves = parts.flatMap((part) => part.curves);
     const { header, doubles } = await columns<SeriesHeader>("/series", { ...window, curves }, control.signal);
     const loaded = header.curves.map((curve) => loadedOf(curve, doubles));
-    for (const part of parts) {
-      const wanted = new Set(part.curves.map((each) => `${each.trial} ${each.name}`));
-      part.resolve({ curves: loaded.filter((each) => wanted.has(`${each.trial} ${each.name}`)), rowsSeen: header.rows_seen, reset: header.reset });
+    for (const { curves: asked, of } of parts) {
+      const wanted = new Set(asked.map((each) => nameOf(each, each.by !== undefined)));
+      const { trial } = asked[0]!;
+      of.take({
+        curves: loaded.filter((each) => wanted.has(nameOf(each, each.group !== undefined))),
+        rowsSeen: { [trial]: header.rows_seen[trial]! },
+        reset: header.reset.filter((each) => each === trial),
+      });
+      of.left--;
+      if (of.left === 0) of.resolve();
     }
   } catch (error) {
-    for (const part of parts) part.reject(error);
+    for (const part of parts) fail(part.of, error);
   } finally {
-    for (const part of parts) part.signal.removeEventListener("abort", check);
+    for (const part of parts) part.of.signal.removeEventListener("abort", check);
   }
+}
+
+function fail(of: Waiting, error: unknown): void {
+  of.failed = true;
+  of.reject(error);
+}
+
+function nameOf(curve: { trial: string; name: string }, isGrouped: boolean): string {
+  return JSON.stringify([curve.trial, curve.name, isGrouped]);
 }
 
 function loadedOf(curve: SeriesHeader["curves"][number], doubles: Float64Array): Loaded {

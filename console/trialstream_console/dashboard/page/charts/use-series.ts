@@ -42,6 +42,8 @@ const PAUSE = 120;
 /** The least and the longest pause between two requests for rows that came since, milliseconds; and in answers' times. */
 const CATCH_UP = { least: 250, longest: 1000, times: 10 };
 const AGAIN = 3000;
+/** The least time between two drawings of curves that come in parts, milliseconds. */
+const REDRAW = 250;
 
 export function useSeries(curves: readonly CurveRequest[], options: SeriesOptions): Series {
   const { x, view, xLog, attempts, until, rows, started } = options;
@@ -56,18 +58,31 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   const [turn, setTurn] = useState(0);
   const [wholes, setWholes] = useState(0);
   const changed = () => setVersion((before) => before + 1);
-  const takeWhole = (answer: Answer) => {
-    its.takeWhole(answer);
+  const endWhole = () => {
+    its.endWhole();
     setWholes((before) => before + 1);
   };
   const shared = { x, ...(attempts ? { attempts } : {}), ...(until === undefined ? {} : { until }) };
 
-  const load = (window: Window, signal: AbortSignal, take: (answer: Answer) => void) => {
+  const load = (window: Window, signal: AbortSignal, take: (some: Answer) => void, end: () => void = () => undefined) => {
     setState((before) => ({ ...before, loading: true }));
-    return loadSeries(curves, window, signal).then(
-      (answer) => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let drawn = -Infinity;
+    const draw = () => {
+      timer = undefined;
+      drawn = performance.now();
+      if (!signal.aborted) changed();
+    };
+    const taken = (some: Answer) => {
+      if (signal.aborted) return;
+      take(some);
+      timer ??= setTimeout(draw, Math.max(0, drawn + REDRAW - performance.now()));
+    };
+    return loadSeries(curves, window, signal, taken).then(
+      () => {
+        clearTimeout(timer);
         if (signal.aborted) return;
-        take(answer);
+        end();
         setState({ loading: false, error: undefined });
         changed();
       },
@@ -82,7 +97,8 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   useEffect(() => {
     if (width === 0 || curves.length === 0) return;
     const control = new AbortController();
-    void load({ ...shared, width }, control.signal, takeWhole);
+    its.beginWhole();
+    void load({ ...shared, width }, control.signal, (some) => its.takeWhole(some), endWhole);
     return () => control.abort();
   }, [identity, until, width, turn]);
 
@@ -93,7 +109,7 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
     const wide = zoom(view, 2, 0.5, xLog);
     const timer = setTimeout(() => {
       const window = { ...shared, from: wide[0], to: wide[1], width: Math.min(4096, 2 * width) };
-      void load(window, control.signal, (answer) => its.takeFine(answer, wide));
+      void load(window, control.signal, (some) => its.takeFine(some, wide));
     }, PAUSE);
     return () => {
       clearTimeout(timer);
@@ -118,9 +134,14 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
       again = false;
       const answer = await loadSeries(curves, { ...shared, width, ...(whole ? {} : { since: { ...its.rowsSeen } }) }, control.signal);
       if (control.signal.aborted) return;
-      if (!whole) next = Math.min(next, asked + Math.max(CATCH_UP.least, CATCH_UP.times * (performance.now() - asked)));
-      if (!whole) its.takeLater(answer);
-      else takeWhole(answer);
+      if (whole) {
+        its.beginWhole();
+        its.takeWhole(answer);
+        endWhole();
+      } else {
+        next = Math.min(next, asked + Math.max(CATCH_UP.least, CATCH_UP.times * (performance.now() - asked)));
+        its.takeLater(answer);
+      }
       changed();
     };
     const catchUp = () => {

@@ -82,6 +82,6 @@ test("of many new rows come those that a plot needs, with the counts of all", ()
   const { whole, fine } = [...growing.curves.values()][0]!;
   assert.deepEqual([[...whole.x], [...whole.y], [...whole.marks.x]], [[0, 1, 2, 600], [5, 6, 7, 8], [400]]);
   assert.deepEqual([whole.total, whole.exact, whole.counts], [1002, false, { nan: 12, inf: 3, neginf: 0 }]);
-  assert.deepEqual([[...fine!.x], fine!.exact], [[0, 1, 2], false]);
+  assert.deepEqual([[...fine!.points.x], fine!.points.exact], [[0, 1, 2], false]);
   assert.equal(growing.takeRows(rows(1002, [1001], [9]), "step", 0), "grown");
 });
