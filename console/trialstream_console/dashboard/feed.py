@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import structlog
 import trialstream as ts
@@ -23,13 +22,11 @@ from trialstream.protocol import MetricHistory
 from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.dashboard.encoding import dumps, encoded
+from trialstream_console.dashboard.live_events import live_event, rows_of_name, trials_event
 from trialstream_console.dashboard.refusals import Refusal
-from trialstream_console.dashboard.shapes import Limits
 
-__all__ = ["Feed", "RowsEvent", "StateEvent", "Subscriber", "TrialsEvent"]
+__all__ = ["Feed", "Subscriber"]
 
-_MAX_UIDS = 200
 _MAX_ROWS = 2000
 _MAX_QUEUE = 64
 # Batches that a client can go on from: five minutes of four a second.
@@ -38,53 +35,6 @@ _INTERVAL = 0.25
 _IDLE_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _FIELDS = ["project_id", "group_id", "rows"]
-
-
-class TrialsEvent(TypedDict):
-    """Trials that changed.
-
-    Attributes:
-        uids: Their uids, at most 200.
-        more: Whether there are more than these.
-    """
-
-    uids: list[str]
-    more: bool
-
-
-class RowsOfName(TypedDict):
-    """Rows of a metric.
-
-    Attributes:
-        steps: Step of each row; null for a step that is no number.
-        times: Time of each row.
-        values: Value of each row.
-    """
-
-    steps: list[float | int | None]
-    times: list[int]
-    values: list[Any]
-
-
-RowsEvent = TypedDict(
-    "RowsEvent",
-    {
-        "trial": str,
-        "from": Annotated[int, Limits("Number of the first row of the trial that is new.")],
-        "rows_seen": Annotated[int, Limits("Number of its rows now.")],
-        "names": Annotated[dict[str, RowsOfName], Limits("The rows by name of the metric.")],
-        "more": Annotated[bool, Limits("Whether there are too many rows to send: `/series` with `since` has them.")],
-    },
-)
-RowsEvent.__doc__ = "New rows of a trial."
-
-
-class StateEvent(TypedDict):
-    """The servers: as in `About`."""
-
-    mongo: str
-    kafka: str
-    live: str
 
 
 class _Changed(NamedTuple):
@@ -124,7 +74,7 @@ class Subscriber:
         """Send a message; a client that is too slow gets a reset instead of what waits for it."""
         if len(self._queue) >= _MAX_QUEUE:
             self._queue.clear()
-            message = _message("reset", {}, "")
+            message = live_event("reset", {}, "")
         self._queue.append(message)
         self._filled.set()
 
@@ -191,12 +141,12 @@ class Feed:
             since: Cursor after which the client wants changes; empty for those from now on.
         """
         self._touch()
-        subscriber.put(_message("state", self._state(), ""))
+        subscriber.put(live_event("state", self._state(), ""))
         missed = self._missed(since)
         if missed is None:
-            subscriber.put(_message("reset", {}, self._cursor))
+            subscriber.put(live_event("reset", {}, self._cursor))
         elif changed := _selected(missed, subscriber.filter):
-            subscriber.put(_trials_message(changed, self._cursor))
+            subscriber.put(trials_event([each.uid for each in changed], self._cursor))
         self._subscribers.add(subscriber)
         try:
             yield
@@ -227,7 +177,7 @@ class Feed:
 
     def send_state(self) -> None:
         """Send the states of the servers to all clients."""
-        message = _message("state", self._state(), "")
+        message = live_event("state", self._state(), "")
         for each in self._subscribers:
             each.put(message)
 
@@ -295,7 +245,7 @@ class Feed:
         self._sent.clear()
 
     def _reset(self) -> None:
-        message = _message("reset", {}, self._cursor)
+        message = live_event("reset", {}, self._cursor)
         for each in self._subscribers:
             each.put(message)
 
@@ -320,7 +270,7 @@ class Feed:
         for each in self._subscribers:
             if each.filter not in messages:
                 some = _selected(changed, each.filter)
-                messages[each.filter] = _trials_message(some, self._cursor) if some else b""
+                messages[each.filter] = trials_event([each.uid for each in some], self._cursor) if some else b""
             if messages[each.filter]:
                 each.put(messages[each.filter])
         watched = {each.trial for each in self._subscribers}
@@ -338,7 +288,7 @@ class Feed:
             structlog.get_logger("trialstream_dashboard").warning("rows not sent", trial=changed.uid, reason=str(error))
             for each in self._subscribers:
                 if each.trial == changed.uid:
-                    each.put(_message("reset", {}, self._cursor))
+                    each.put(live_event("reset", {}, self._cursor))
 
     async def _send_rows(self, changed: _Changed) -> None:
         """Send the new rows of a trial to the clients that show it."""
@@ -359,12 +309,12 @@ class Feed:
         for each in clients:
             if each.curves not in by_curves:
                 names_of = {
-                    name: _rows(history, total)
+                    name: rows_of_name(history, total)
                     for name, history in histories.items()
                     if not each.curves or name in each.curves
                 }
                 event = {"trial": uid, "from": first, "rows_seen": total, "names": names_of, "more": more}
-                by_curves[each.curves] = _message("rows", event, self._cursor)
+                by_curves[each.curves] = live_event("rows", event, self._cursor)
             each.put(by_curves[each.curves])
 
 
@@ -377,26 +327,3 @@ def _selected(changed: Iterable[_Changed], wanted: tuple[str | None, str | None]
         if (each.project, each.group, each.rows) == (None, None, 0)
         or ((project is None or each.project == project) and (group is None or each.group == group))
     ]
-
-
-def _trials_message(changed: Iterable[_Changed], cursor: str) -> bytes:
-    uids = [each.uid for each in changed]
-    event: TrialsEvent = {"uids": uids[:_MAX_UIDS], "more": len(uids) > _MAX_UIDS}
-    return _message("trials", event, cursor)
-
-
-def _rows(history: MetricHistory, end: int) -> RowsOfName:
-    """Return the rows before a number as JSON."""
-    some = slice(None, int(history.rows.searchsorted(end)))
-    steps = history.steps[some].tolist()
-    return {
-        "steps": [each if isinstance(each, int | float) and math.isfinite(each) else None for each in steps],
-        "times": history.times[some].astype("int64").tolist(),
-        "values": [encoded(each) for each in history.values[some].tolist()],
-    }
-
-
-def _message(event: str, data: Mapping[str, Any], cursor: str) -> bytes:
-    """Return an event; JSON has no line breaks."""
-    identity = f"id: {cursor}\n".encode() if cursor else b""
-    return b"event: " + event.encode() + b"\n" + identity + b"data: " + dumps(data) + b"\n\n"
