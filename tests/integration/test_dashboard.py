@@ -208,6 +208,35 @@ async def test_bands(protocol, api, name):
     assert sorted((each["key"], each["trials"], each["points"]) for each in bands) == [(0, 2, 5), (1, 2, 5)]
 
 
+async def test_bands_are_those_of_the_protocol(protocol, api, name):
+    """Bands from histories in memory are those that the protocol reads, and grow with later rows."""
+    trials = [await protocol.new_trial(ts.Trial(name=name, parameters={"seed": seed})) for seed in range(3)]
+
+    async def both(section, metric):
+        await protocol.commit("folded")
+        body = {"where": f'name = "{name}"', "name": metric, "section": section, "points": 100, "quantiles": [0.5]}
+        content = (await api.post("/bands", json=body)).content
+        [length] = struct.unpack_from("<I", content)
+        [band] = json.loads(content[4 : 4 + length])["bands"]
+        table = np.frombuffer(content, offset=4 + length + -(4 + length) % 8).reshape(len(band["columns"]), -1)
+        found = await protocol.fetch_bands({"name": name}, metric, section=section, points=100, quantiles=[0.5])
+        wanted = [found.steps, found.count, found.mean, found.std, found.min, found.max, found.quantiles[0.5]]
+        assert band["trials"] == len(found.trials)
+        assert np.array_equal(table, np.array(wanted, np.float64), equal_nan=True)
+        return len(found)
+
+    lengths = []
+    for steps in ([0, 1, 2, 2, 5], [7, 6.5], ["text", 9]):
+        for seed, trial in enumerate(trials):
+            for step in steps[seed:]:
+                await protocol.log_trial_metrics(trial, step=step, loss=seed / 7 if step != 1 else math.nan)
+            await protocol.log_trial_metadata(trial, note=seed, aggregator=ts.timeseries_aggregator)
+        lengths.append(await both("metrics", "loss"))
+        await both("metadata", "note")
+        await both("metrics", "none")
+    assert lengths == [3, 5, 6]
+
+
 async def test_live_rows_and_cursors(protocol, api, trial):
     """New rows and changes come at once, and a client goes on after the event that it saw last."""
     table = (await api.get("/trials", params={"where": f'uid = "{trial.uid}"'})).json()

@@ -26,7 +26,8 @@ SERIES = st.lists(st.tuples(STEPS, VALUES), max_size=12)
 def curve_of(rows):
     """Return the curve of rows of (step, value)."""
     steps = np.array([step for step, _ in rows], dtype=np.float64)
-    return curve(plain(steps, [value for _, value in rows]))
+    history = plain(steps, [value for _, value in rows])
+    return curve(history.steps, history.values)
 
 
 def value_at(rows, step):
@@ -82,10 +83,12 @@ def test_few_steps_are_all_in_the_grid(series):
 def test_rows_without_numbers_as_steps_are_left_out():
     """Steps that are texts or missing have no place on the grid."""
     rows = [("w", 1, {"a": 1.0}), ("w", "b", {"a": 2.0}), ("w", None, {"a": 3.0}), ("w", 2.5, {"a": 4.0})]
-    steps, values = curve(histories(buckets_of(rows))["a"])
+    history = histories(buckets_of(rows))["a"]
+    steps, values = curve(history.steps, history.values)
 
     assert (steps.tolist(), values.tolist()) == ([1.0, 2.5], [1.0, 4.0])
-    assert curve(histories(buckets_of([("w", "b", {"a": 2.0})]))["a"]) is None
+    history = histories(buckets_of([("w", "b", {"a": 2.0})]))["a"]
+    assert curve(history.steps, history.values) is None
 
 
 def test_infinite_values_cause_no_warning():

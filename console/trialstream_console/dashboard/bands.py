@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from starlette.responses import Response
-from trialstream.protocol import BandKey, BandOptions, MetricBands
+from trialstream.protocol import BandKey, MetricBands
+from trialstream.reading.bands import Curve, bands_by_value, check_path, check_quantiles, curves_of
 from trialstream.sync import SyncProtocol
+from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.encoding import columns, encoded
 from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
+from trialstream_console.dashboard.histories import CurveKey, Histories, Section
 from trialstream_console.dashboard.selection import Where, selected
 from trialstream_console.dashboard.shapes import Limits
 
@@ -24,6 +26,8 @@ _MAX_POINTS = 4096
 _MAX_QUANTILES = 16
 _QUANTILES = [0.25, 0.5, 0.75]
 _BY_GROUP = "group"
+# Trials whose histories are read at once.
+_TRIALS_AT_ONCE = 64
 
 
 class BandsRequest(TypedDict):
@@ -80,22 +84,42 @@ async def bands(context: Context, body: BandsRequest) -> Response:
     query = selected(body.get("where", ""), None, None)
     if "trials" in body:
         query = {"$and": [query, {"uid": {"$in": body["trials"]}}]} if query else {"uid": {"$in": body["trials"]}}
-    answer = await context.in_thread(functools.partial(_answer, body=body, query=query))
+    answer = await context.in_thread(lambda protocol: _answer(context.histories, protocol, body, query))
     return Response(answer, media_type=COLUMNS_MEDIA)
 
 
-def _answer(protocol: SyncProtocol, body: BandsRequest, query: dict[str, Any]) -> bytes:
-    quantiles = body.get("quantiles", _QUANTILES)
-    options: BandOptions = {
-        "points": body["points"],
-        "quantiles": quantiles,
-        "section": body.get("section", "metrics"),
-    }
-    by = body.get("group_by")
-    if by is None:
-        return _encoded({None: protocol.fetch_bands(query, body["name"], **options)})
-    by = "group_id" if by == _BY_GROUP else by
-    return _encoded(protocol.fetch_bands(query, body["name"], by=by, **options))
+def _answer(histories: Histories, protocol: SyncProtocol, body: BandsRequest, query: dict[str, Any]) -> bytes:
+    quantiles = check_quantiles(body.get("quantiles", _QUANTILES))
+    given = body.get("group_by")
+    by = "group_id" if given == _BY_GROUP else given
+    check_path(by)
+    trials = protocol.fetch_trials(query, fields=["uid"] if by is None else [by])
+    curves = {}
+    for at in range(0, len(trials), _TRIALS_AT_ONCE):
+        some = trials[at : at + _TRIALS_AT_ONCE]
+        curves.update(_curves(histories, protocol, some, body.get("section", "metrics"), body["name"]))
+    return _encoded(bands_by_value(trials, curves, by, body["points"], quantiles))
+
+
+def _curves(
+    histories: Histories,
+    protocol: SyncProtocol,
+    trials: Sequence[Trial],
+    section: Section | Literal["metadata"],
+    name: str,
+) -> dict[str, Curve]:
+    """Return the mean of the values at each step of trials: from histories in memory, if steps are numbers."""
+    found: dict[str, Curve] = {}
+    if section == "metadata":
+        others = list(trials)
+    else:
+        read = histories.read(protocol, [CurveKey(each.uid, section, name) for each in trials]).curves
+        of_trial = {key.trial: by_group.get("") for key, by_group in read.items()}
+        others = [each for each in trials if (curve := of_trial[each.uid]) is not None and curve.text_steps]
+        for uid, curve in of_trial.items():
+            if curve is not None and not curve.text_steps and (means := curve.by_step()) is not None:
+                found[uid] = means
+    return found | curves_of(protocol.fetch_histories(others, name, section=section) if others else {}, name)
 
 
 def _encoded(found: Mapping[BandKey, MetricBands]) -> bytes:

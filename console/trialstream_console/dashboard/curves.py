@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from trialstream.protocol import MetricHistory
+from trialstream.reading.bands import Curve as BandCurve
+from trialstream.reading.bands import curve as band_curve
 
 from trialstream_console.dashboard.lines import NO_BLOCKS, Axis, Floats, Indices, Line, Progression, Sorted
 
@@ -229,6 +231,11 @@ class Curve:
             x, values = x[index], values[index]
         order = np.argsort(x, kind="stable")
         return line_of(x[order], values[order])
+
+    def by_step(self) -> BandCurve | None:
+        """Return the mean of the values at each step; None without any. The steps must be numbers."""
+        _, steps, values = self._columns(None)
+        return band_curve(steps, values)
 
     def joined(self, other: Curve, until: int | None) -> Line:
         """Return the line of this curve over the values of another one.

@@ -18,13 +18,25 @@ from trialstream.reading.checks import whole_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import TRIAL_FIELDS, resolve
 
-__all__ = ["Curve", "bands", "check_grid", "check_quantiles", "curve", "curves_of", "grid", "key_of"]
+__all__ = [
+    "Curve",
+    "bands",
+    "bands_by_value",
+    "check_grid",
+    "check_path",
+    "check_quantiles",
+    "curve",
+    "curves_of",
+    "grid",
+    "key_of",
+]
 
 Curve: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Distinct steps of a trial, ascending, and the value at each."""
 
 # A thousand trials then take 80 MB.
 _MAX_POINTS = 10_000
+_ANY_TRIAL = Trial(name="any")
 
 
 def check_grid(points: object) -> int:
@@ -69,6 +81,19 @@ def check_quantiles(quantiles: object) -> list[float]:
     return [float(each) for each in found]
 
 
+def check_path(by: str | None) -> None:
+    """Check the parameter `by`.
+
+    Args:
+        by: Path of a field, as in queries; None for none.
+
+    Raises:
+        QueryError: The path is malformed, or its field does not exist.
+    """
+    if by is not None:
+        key_of(_ANY_TRIAL, by)
+
+
 def key_of(trial: Trial, by: str) -> BandKey:
     """Return the value by which a trial is grouped.
 
@@ -97,23 +122,26 @@ def key_of(trial: Trial, by: str) -> BandKey:
     return found if isinstance(found, str | int | float | bool | None) else repr(found)
 
 
-def curve(history: MetricHistory) -> Curve | None:
-    """Return the curve of a history: the mean of the values at each step, without NaN and steps that are no numbers.
+def curve(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve | None:
+    """Return the curve of rows: the mean of the values at each step, without NaN and steps that are no numbers.
 
     Args:
-        history: The history.
+        steps: The step of each row.
+        values: The value of each row.
 
     Returns:
         The curve; None if there is no such row.
     """
-    steps, kept = history.steps, ~np.isnan(history.values)
+    kept = ~np.isnan(values)
     if steps.dtype.kind not in "if":
         kept &= np.array([isinstance(each, (int, float)) for each in steps.tolist()], dtype=bool)
     found = steps[kept].astype(np.float64)
     if not len(found):
         return None
+    if np.all(found[1:] > found[:-1]):  # most are, and sorting would take longer than all else
+        return found, values if kept.all() else values[kept]
     distinct, places = np.unique(found, return_inverse=True)
-    sums = np.bincount(places, weights=history.values[kept])
+    sums = np.bincount(places, weights=values[kept])
     return distinct, sums / np.bincount(places)
 
 
@@ -127,7 +155,7 @@ def curves_of(by_uid: Mapping[str, Mapping[str, MetricHistory]], name: str) -> d
     Returns:
         The curves by uid of the trial; without the trials that have none.
     """
-    found = {uid: curve(each[name]) for uid, each in by_uid.items() if name in each}
+    found = {uid: curve(each[name].steps, each[name].values) for uid, each in by_uid.items() if name in each}
     return {uid: each for uid, each in found.items() if each is not None}
 
 
@@ -142,7 +170,7 @@ def grid(curves: Sequence[Curve], points: int) -> NDArray[np.float64]:
         return np.empty(0)
     steps = np.empty(0)
     for distinct, _ in curves:
-        steps = np.union1d(steps, distinct)
+        steps = distinct if len(distinct) > points else np.union1d(steps, distinct)
         if len(steps) > points:
             ends = [(float(each[0]), float(each[-1])) for each, _ in curves]
             return np.linspace(min(first for first, _ in ends), max(last for _, last in ends), points)
@@ -185,3 +213,27 @@ def bands(
             quantiles=dict(zip(quantiles, levels, strict=True)),
             trials=list(uids),
         )
+
+
+def bands_by_value(
+    trials: Sequence[Trial], curves: Mapping[str, Curve], by: str | None, points: int, quantiles: Sequence[float]
+) -> dict[BandKey, MetricBands]:
+    """Return the statistics of trials with the same value of a field.
+
+    Args:
+        trials: The trials; partial ones have the field.
+        curves: The curves by uid of the trial.
+        by: Path of the field, as in queries; None for the statistics of all trials, with the key None.
+        points: Maximum number of steps.
+        quantiles: Numbers from 0 to 1.
+
+    Returns:
+        The statistics by value.
+    """
+    by_key: dict[BandKey, list[str]] = {}
+    for each in trials:
+        if each.uid in curves:
+            by_key.setdefault(None if by is None else key_of(each, by), []).append(each.uid)
+    steps = grid(list(curves.values()), points)
+    groups = by_key if by is not None or by_key else {None: []}
+    return {key: bands([curves[uid] for uid in uids], uids, steps, quantiles) for key, uids in groups.items()}

@@ -197,9 +197,8 @@ def _shared_columns(
 
 def _column(kind: type[np.number[Any]], parts: Sequence[Any]) -> NDArray[Any]:
     """Return the numbers of columns, which are arrays, or little-endian bytes as they are stored."""
-    joined = bytearray().join(parts)  # one copy of all, which users may change
     stored = np.dtype(kind).newbyteorder("<" if isinstance(parts[0], bytes) else "=")
-    return np.frombuffer(joined, stored).astype(kind, copy=False)
+    return np.concatenate([np.frombuffer(each, stored) for each in parts]).astype(kind, copy=False)
 
 
 def _kept(shape: Shape, since: Since, order: NDArray[np.int64], steps: NDArray[Any]) -> NDArray[np.bool_] | None:

@@ -28,7 +28,7 @@ from trialstream.protocol import (
     Sort,
     Step,
 )
-from trialstream.reading.bands import Curve, bands, check_grid, check_quantiles, curves_of, grid, key_of
+from trialstream.reading.bands import Curve, bands_by_value, check_grid, check_path, check_quantiles, curves_of
 from trialstream.reading.budget import within_timeout
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.feed import ChangeFeed
@@ -44,7 +44,6 @@ __all__ = ["ReadSession", "ReadingProtocol"]
 T = TypeVar("T")
 # Trials whose histories are held at once: of each, only one value for each step remains.
 _TRIALS_AT_ONCE = 64
-_ANY_TRIAL = Trial(name="any")
 
 
 class ReadSession(typing.Protocol):
@@ -282,8 +281,7 @@ class ReadingProtocol(Protocol):
         latest: bool = False,
     ) -> MetricBands | dict[BandKey, MetricBands]:
         points, levels = check_grid(points), check_quantiles(quantiles)
-        if by is not None:
-            key_of(_ANY_TRIAL, by)  # checks the path
+        check_path(by)
         if isinstance(trials, Mapping):
             fields = ["uid"] if by is None else [by]
             given = await self.fetch_trials(trials, fields=fields, latest=latest)
@@ -294,17 +292,8 @@ class ReadingProtocol(Protocol):
             some = given[at : at + _TRIALS_AT_ONCE]
             found = await self._views(some, [name], View(), None, None, None, section, attempts=False, latest=latest)
             curves.update(await in_caller(functools.partial(curves_of, found, name)))
-        by_key: dict[BandKey, list[str]] = {}
-        for each in given:
-            if each.uid in curves:
-                by_key.setdefault(None if by is None else key_of(each, by), []).append(each.uid)
-
-        def banded() -> dict[BandKey, MetricBands]:
-            steps = grid(list(curves.values()), points)
-            groups = by_key if by is not None or by_key else {None: []}
-            return {key: bands([curves[uid] for uid in uids], uids, steps, levels) for key, uids in groups.items()}
-
-        by_value: dict[BandKey, MetricBands] = await in_caller(banded)
+        made = functools.partial(bands_by_value, given, curves, by, points, levels)
+        by_value: dict[BandKey, MetricBands] = await in_caller(made)
         return by_value[None] if by is None else by_value
 
     async def _views(

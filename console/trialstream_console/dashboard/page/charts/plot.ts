@@ -229,7 +229,6 @@ export class Plot {
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     ctx.clip();
-    ctx.lineJoin = "round";
     const dimmed = (key: string) => (focus === null || focus === key ? 1 : 0.25);
     for (const band of bands) {
       ctx.globalAlpha = 0.18 * dimmed(band.key);
@@ -263,7 +262,9 @@ export class Plot {
     ctx.globalAlpha = alpha;
     ctx.strokeStyle = this.colours.curves[colour]!;
     ctx.lineWidth = width * devicePixelRatio;
-    ctx.setLineDash(dashed && rise < MOST_RISE * bbox.height ? dash.map((each) => each * devicePixelRatio) : []);
+    const isDense = rise > MOST_RISE * bbox.height;
+    ctx.lineJoin = isDense ? "bevel" : "round";
+    ctx.setLineDash(dashed && !isDense ? dash.map((each) => each * devicePixelRatio) : []);
     ctx.stroke(path);
     ctx.setLineDash([]);
   }

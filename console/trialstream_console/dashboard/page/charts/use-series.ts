@@ -42,7 +42,7 @@ const PAUSE = 120;
 /** The least and the longest pause between two requests for rows that came since, milliseconds; and in answers' times. */
 const CATCH_UP = { least: 250, longest: 1000, times: 10 };
 const AGAIN = 3000;
-/** The least time between two drawings of curves that come in parts, milliseconds. */
+/** The least time between two drawings of curves that come in parts, milliseconds; drawing takes a quarter of it at most. */
 const REDRAW = 250;
 
 export function useSeries(curves: readonly CurveRequest[], options: SeriesOptions): Series {
@@ -67,16 +67,23 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
   const load = (window: Window, signal: AbortSignal, take: (some: Answer) => void, end: () => void = () => undefined) => {
     setState((before) => ({ ...before, loading: true }));
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let drawn = -Infinity;
+    let next = 0;
     const draw = () => {
       timer = undefined;
-      drawn = performance.now();
-      if (!signal.aborted) changed();
+      if (signal.aborted) return;
+      const began = performance.now();
+      next = began + REDRAW;
+      changed();
+      const drawn = () => {
+        const now = performance.now();
+        next = Math.max(next, now + 3 * (now - began));
+      };
+      requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(drawn))); // the plot waits for a frame itself
     };
     const taken = (some: Answer) => {
       if (signal.aborted) return;
       take(some);
-      timer ??= setTimeout(draw, Math.max(0, drawn + REDRAW - performance.now()));
+      timer ??= setTimeout(draw, Math.max(0, next - performance.now()));
     };
     return loadSeries(curves, window, signal, taken).then(
       () => {
