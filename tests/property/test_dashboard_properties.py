@@ -120,15 +120,20 @@ def test_no_pixel_column_loses_its_extremes(drawn, width, first, span, few):
         (special == math.inf).sum(),
         (special == -math.inf).sum(),
     )
-    assert np.all(np.isfinite(found.y))
-    assert np.all(found.x[1:] >= found.x[:-1])
     assert len(found.x) <= 4 * width
-    rows = set(zip(x[inside].tolist(), values[inside].tolist(), strict=True))
-    assert set(zip(found.x.tolist(), found.y.tolist(), strict=True)) <= rows
     if found.exact:
         assert len(found.x) == (inside & np.isfinite(values)).sum()
-    edges = np.linspace(first, last, width + 1)
-    edges[-1] = np.nextafter(last, np.inf)
+    check_columns(found, x, values, np.linspace(first, last, width + 1))
+
+
+def check_columns(found, x, values, edges):
+    """Check that the points are rows, and that each column has the first, the last and the extremes of its rows."""
+    assert np.all(np.isfinite(found.y))
+    assert np.all(found.x[1:] >= found.x[:-1])
+    inside = (x >= edges[0]) & (x <= edges[-1])
+    rows = set(zip(x[inside].tolist(), values[inside].tolist(), strict=True))
+    assert set(zip(found.x.tolist(), found.y.tolist(), strict=True)) <= rows
+    edges[-1] = np.nextafter(edges[-1], np.inf)
     for left, right in itertools.pairwise(edges):
         of_column = values[(x >= left) & (x < right) & np.isfinite(values)]
         kept = found.y[(found.x >= left) & (found.x < right)]
@@ -137,6 +142,28 @@ def test_no_pixel_column_loses_its_extremes(drawn, width, first, span, few):
             assert kept.max() == of_column.max()
             assert kept[0] == of_column[0]
             assert kept[-1] == of_column[-1]
+        else:
+            assert not len(kept)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from([0, 10, 40]))
+def test_a_part_of_a_long_line_has_the_extremes_of_its_columns(seed, width, few):
+    """Columns of many rows, in a part of a line, have their extremes, at their edges and within."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(40, 6000))
+    values = [random.standard_normal(count), random.integers(0, 4, count).astype(np.float64), np.zeros(count)][seed % 3]
+    if seed % 2:
+        values[random.integers(0, count, random.integers(1, count))] = random.choice([math.nan, math.inf, -math.inf])
+    axis = [Progression(int(random.integers(-5, 5)), 3, count), Sorted(np.sort(random.standard_normal(count)))][
+        seed % 5 % 2
+    ]
+    x = axis.at(np.arange(count))
+    first, last = np.sort(random.choice(x, 2))
+    line = Line(axis, values, NO_BLOCKS.extended(values), np.flatnonzero(~np.isfinite(values)))
+    with mock.patch.object(dashboard_lines, "_FEW_ROWS", few):
+        found = points_of(line, first, last, width)
+
+    check_columns(found, x, values, np.linspace(first, last, width + 1))
 
 
 @st.composite

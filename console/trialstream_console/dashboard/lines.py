@@ -299,7 +299,7 @@ def _by_blocks(line: Line, starts: Indices, ends: Indices, *, has_specials: bool
     found: list[Indices] = []
     for blocks, reduce, bound in ((line.blocks.lows, np.minimum, np.inf), (line.blocks.highs, np.maximum, -np.inf)):
         rows = _finite(cut, bound) if has_specials else cut
-        of_parts = reduce.reduceat(blocks, parts[:-1])
+        of_parts = reduce.reduceat(blocks[: parts[-1]], parts[:-1])
         wanted = reduce(of_parts[::2], reduce.reduce(np.where(is_right, rows, bound), axis=0)[:-1])
         wanted = reduce(wanted, reduce.reduce(np.where(is_right, bound, rows), axis=0)[1:])
         of_parts[::2], of_parts[1::2] = wanted, math.nan
