@@ -38,7 +38,7 @@ export interface GridProps {
 export function Grid(props: GridProps) {
   const { count, columns, nameWidth } = props;
   const element = useRef<HTMLDivElement>(null);
-  const [place, setPlace] = useState({ top: 0, left: 0, height: 600, width: 1000 });
+  const [place, setPlace] = useState({ top: 0, left: 0, height: 0, width: 0 }); // until it is measured, nothing is in view
   const [active, setActive] = useState(0);
 
   const measure = (): void => {
@@ -58,7 +58,7 @@ export function Grid(props: GridProps) {
   }, []);
 
   const edges = useMemo(() => columns.reduce((found, each) => [...found, found.at(-1)! + each.width], [0]), [columns]);
-  const { first, shown } = windowOf(place.top, place.height - HEAD, ROW, count, MORE);
+  const { first, shown } = place.height > 0 ? windowOf(place.top, place.height - HEAD, ROW, count, MORE) : { first: 0, shown: 0 };
   const { from, to } = columnsIn(edges, place.left - 200, place.width + 440);
   const visible = columns.slice(from, to);
   const template = [nameWidth, edges[from] ?? 0, ...visible.map((each) => each.width)].map((each) => `${each}px`).join(" ");
