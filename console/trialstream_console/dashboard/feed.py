@@ -16,21 +16,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, TypeAlias
 
+import anyio.to_thread
 import structlog
 import trialstream as ts
 from trialstream.config import Config
-from trialstream.protocol import MetricHistory
 from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.dashboard.increments import rows_of
+from trialstream_console.dashboard.increments import rows_events
 from trialstream_console.dashboard.live_events import live_event, trials_event
 from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["Feed", "Subscriber"]
 
-# Rows that are read for an event; beyond this, clients ask for them.
-_MAX_ROWS = 100_000
 _MAX_QUEUE = 64
 # Batches that a client can go on from: those of three minutes at least.
 _MAX_PAST = 1200
@@ -318,19 +317,8 @@ class Feed:
         if total <= first:
             return {}
         self._sent[uid] = total
-        histories: Mapping[str, MetricHistory] = {}
-        is_read = total - first <= _MAX_ROWS
-        if is_read:
-            protocol = await self._protocol()
-            names = frozenset[str]().union(*wanted) if all(wanted) else ()
-            histories = (await protocol.fetch_histories([trial], *names, since_row=first))[uid]
-        found = {}
-        for curves in wanted:
-            some = {name: each for name, each in histories.items() if not curves or name in curves}
-            rows = rows_of(some, total) if is_read else None
-            event = {"trial": uid, "from": first, "rows_seen": total, "names": rows or {}, "more": rows is None}
-            found[curves] = live_event("rows", event, self._cursor)
-        return found
+        protocol = SyncProtocol(await self._protocol())
+        return await anyio.to_thread.run_sync(rows_events, protocol, uid, first, total, wanted, self._cursor)
 
 
 def _selected(changed: Iterable[_Changed], wanted: _Filter) -> list[_Changed]:

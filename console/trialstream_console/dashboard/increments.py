@@ -7,20 +7,72 @@ shows every spike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from trialstream.protocol import MetricHistory
+from trialstream.sync import SyncProtocol
 
+from trialstream_console.dashboard.encoding import dumps
 from trialstream_console.dashboard.lines import NO_BLOCKS, Line, Progression, points_of
-from trialstream_console.dashboard.live_events import RowsOfName, rows_of_name
+from trialstream_console.dashboard.live_events import RowsOfName, encoded_event, rows_of_name
 
-__all__ = ["rows_of"]
+__all__ = ["rows_events", "rows_of"]
+
+# Rows and values that are read for an event, and its size: what takes more is drawn faster from `/series`, and up to 64
+# events wait for a slow client.
+_MAX_ROWS, _MAX_READ, _MAX_BYTES = 100_000, 200_000, 1_000_000
+# Of a metric in the document of a trial.
+_LEAST_METRIC_BYTES = 150
 
 # Rows of an event, counted for each metric, beyond which they are thinned: 160 kB of JSON.
 _MAX_VALUES = 4096
 # The fewest parts of the rows of a metric, however many metrics an event has.
 _LEAST_PARTS = 8
+
+
+def rows_events(
+    protocol: SyncProtocol, uid: str, begin: int, end: int, wanted: Iterable[frozenset[str]], cursor: str
+) -> dict[frozenset[str], bytes]:
+    """Read and encode the new rows of a trial, in the thread of the caller.
+
+    Args:
+        protocol: The protocol that reads.
+        uid: Uid of the trial.
+        begin: Number of the first new row.
+        end: Number of its rows.
+        wanted: What clients want: names of metrics; an empty set for all.
+        cursor: The cursor after the rows.
+
+    Returns:
+        The event for each of these. One that would be too large has no rows, and `more`.
+    """
+    asked = set(wanted)
+    names = frozenset[str]().union(*asked) if all(asked) else frozenset[str]()
+    more = end - begin > _MAX_ROWS
+    texts: dict[str, bytes] = {}
+    for trial in () if more else protocol.fetch_trials({"uid": uid}, fields=["rows", "size"]):
+        more = (end - begin) * (len(names) or trial.size // _LEAST_METRIC_BYTES) > _MAX_READ
+        histories = {} if more else protocol.fetch_histories([trial], *names, since_row=begin)[uid]
+        rows = rows_of(histories, end)
+        more = more or rows is None
+        texts = {name: _encoded(name, each) for name, each in (rows or {}).items()}
+    head = {"trial": uid, "from": begin, "rows_seen": end}
+    return {each: _rows_event(head, texts, each, cursor, more=more) for each in asked}
+
+
+def _rows_event(
+    head: Mapping[str, Any], texts: Mapping[str, bytes], names: frozenset[str], cursor: str, *, more: bool
+) -> bytes:
+    some = [text for name, text in texts.items() if not names or name in names]
+    more = more or sum(map(len, some)) > _MAX_BYTES
+    begin = dumps({**head, "more": more}).removesuffix(b"}")
+    return encoded_event("rows", b'%s,"names":{%s}}' % (begin, b"" if more else b",".join(some)), cursor)
+
+
+def _encoded(name: str, rows: RowsOfName) -> bytes:
+    return dumps(name) + b":" + dumps(rows)
 
 
 def rows_of(histories: Mapping[str, MetricHistory], end: int) -> dict[str, RowsOfName] | None:

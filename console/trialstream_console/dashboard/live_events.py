@@ -13,7 +13,7 @@ from trialstream.protocol import MetricHistory
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.shapes import Limits
 
-__all__ = ["RowsEvent", "StateEvent", "TrialsEvent", "live_event", "rows_of_name", "trials_event"]
+__all__ = ["RowsEvent", "StateEvent", "TrialsEvent", "encoded_event", "live_event", "rows_of_name", "trials_event"]
 
 _MAX_UIDS = 200
 
@@ -117,5 +117,16 @@ def live_event(name: str, data: Mapping[str, Any], cursor: str) -> bytes:
         data: Its data.
         cursor: The cursor after it; empty for none.
     """
+    return encoded_event(name, dumps(data), cursor)
+
+
+def encoded_event(name: str, data: bytes, cursor: str) -> bytes:
+    """Return an event whose data is encoded, as it is sent.
+
+    Args:
+        name: Its name.
+        data: Its data as JSON.
+        cursor: The cursor after it; empty for none.
+    """
     identity = f"id: {cursor}\n".encode() if cursor else b""
-    return b"event: " + name.encode() + b"\n" + identity + b"data: " + dumps(data) + b"\n\n"
+    return b"event: " + name.encode() + b"\n" + identity + b"data: " + data + b"\n\n"
