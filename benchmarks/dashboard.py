@@ -29,6 +29,8 @@ from benchmarks.report import Mark, Row, median
 
 _TRIALS, _PARAMETERS = 10_000, 26
 _PAINT_MS, _PAINT_KB = 500.0, 350.0
+# A screen shows 60 frames a second; one of twenty may be late.
+_FRAMES_PER_SECOND, _SCROLL_FRAMES = 57.0, 300
 _FRAME_ROWS, _FRAMES = 4096, 245
 _OPEN_SECONDS, _ZOOM_MS, _ZOOMS = 1.5, 100.0, 6
 _WORKED = "processor time of the server"
@@ -41,6 +43,19 @@ _HAS_CURVES = (
     + """
     && document.querySelector('.curves[aria-busy="true"]') === null"""
 )
+# The times between frames while a table scrolls by a row and a third in each, or by nothing, milliseconds.
+_SCROLL = """([pixels, count]) => new Promise((done) => {
+  const grid = document.querySelector(".datagrid"), gaps = [];
+  let last = performance.now();
+  const frame = (now) => {
+    gaps.push(now - last);
+    last = now;
+    grid.scrollTop += pixels;
+    if (gaps.length < count) requestAnimationFrame(frame);
+    else done(gaps.slice(1));
+  };
+  requestAnimationFrame(frame);
+})"""
 # A key that zooms in, and the milliseconds until the finer points are on the screen.
 _ZOOM = """() => new Promise((done, failed) => {
   setTimeout(() => failed(new Error("a zoom step has asked for nothing, or was not answered")), 60000);
@@ -94,7 +109,7 @@ async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
         for first in range(0, _TRIALS, 5000):
             documents = [trial_to_document(_trial(n)) for n in range(first, first + 5000)]
             await client[config.database].trials.insert_many(documents)
-        taken, worked, sizes, external = [], [], [], []
+        taken, worked, sizes, external, gaps, idle = [], [], [], [], [], []
         for _ in range(4 if bench.quick else 8):
             async with browser.tab(dashboard, _HAS_ROWS) as tab:
                 before = dashboard.cpu_seconds
@@ -103,7 +118,12 @@ async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
                 await asyncio.sleep(0.5)  # what the page asks for after its first rows
                 sizes.append(tab.bytes / 1000)
                 external.append(len(tab.external))
+                if len(taken) > 2:  # the server's and the browser's caches are warm
+                    idle += await tab.page.evaluate(_SCROLL, [0, _SCROLL_FRAMES // 5])
+                    gaps += await tab.page.evaluate(_SCROLL, [40, _SCROLL_FRAMES])
         await client.drop_database(config.database)
+    gaps.sort()
+    late = [each for each in gaps if each > 1.5 * 1000 / 60]
     what = f"a table of {_TRIALS:,} trials × {len(columns)} columns"
     return [
         Row(
@@ -112,6 +132,17 @@ async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
             taken[1:],
             {"the first page of a new server": taken[:1], _WORKED: worked[1:], **peers.beside("table_ms", _RUNS)},
             [Mark.most("ms", median(taken[1:]), _PAINT_MS), *peers.ahead("table_ms", median(taken[1:]))],
+        ),
+        Row(
+            f"{what}, scrolling by 40 pixels a frame",
+            "frames/s",
+            [_rate(gaps)],
+            {
+                "not scrolling": [_rate(idle)],
+                "of a hundred frames, later than by half a frame": f"{100 * len(late) / len(gaps):.2g}",
+                "ms between frames": f"median {median(gaps):.3g}, 95th percentile {gaps[int(0.95 * len(gaps))]:.3g}",
+            },
+            [Mark.least("frames/s", _rate(gaps), _FRAMES_PER_SECOND)],
         ),
         Row(f"{what}, transferred", "kB", sizes, peers.beside("kb", _RUNS), [Mark.most("kB", max(sizes), _PAINT_KB)]),
         Row(
@@ -122,6 +153,11 @@ async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
             [Mark.most("requests", max(external), 0)],
         ),
     ]
+
+
+def _rate(gaps: Sequence[float]) -> float:
+    """Return the frames per second."""
+    return 1000 * len(gaps) / sum(gaps)
 
 
 async def _curves(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:

@@ -264,6 +264,30 @@ async def test_live_rows_and_cursors(protocol, api, trial):
     assert later[0] == "trials"
 
 
+async def test_live_events_of_many_rows_have_what_a_plot_needs(protocol, api, trial):
+    """However many rows come at once, the events have their extremes, the last one, and the counts of all."""
+    count = 9000
+    values = {7: math.nan, 2500: 1e6, 6000: -1e6, count - 1: 2.0}
+    got = []
+    with anyio.fail_after(30):
+        async with events(api, trial=trial.uid, curves=["loss", "other"]) as following:
+            await following()
+            for step in range(count):
+                await protocol.log_trial_metrics(trial, step=step, loss=values.get(step, 0.5), other=1.0)
+            while not got or got[-1]["rows_seen"] < count:
+                name, data, _ = await following()
+                if name == "rows":
+                    got.append(data)
+
+    assert [each["from"] for each in got] == [0, *(each["rows_seen"] for each in got[:-1])]
+    assert not any(each["more"] for each in got)
+    rows = [each["names"]["loss"] for each in got]
+    assert sum(each["counts"]["total"] if "counts" in each else len(each["values"]) for each in rows) == count
+    found = {step: value for each in rows for step, value in zip(each["steps"], each["values"], strict=True)}
+    assert list(found) == sorted(found)
+    assert {step: found[step] for step in values} == {**values, 7: {"$float": "NaN"}}
+
+
 async def test_counts_follow_live_changes(protocol, api, name):
     """Requests share the counts of trials, but a page that was told of a change gets the counts with it."""
     project = await protocol.new_project(ts.Project(name=name))

@@ -10,81 +10,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, TypeAlias
 
+import anyio.to_thread
 import structlog
 import trialstream as ts
 from trialstream.config import Config
-from trialstream.protocol import MetricHistory
 from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.dashboard.encoding import dumps, encoded
+from trialstream_console.dashboard.increments import rows_events
+from trialstream_console.dashboard.live_events import live_event, trials_event
 from trialstream_console.dashboard.refusals import Refusal
-from trialstream_console.dashboard.shapes import Limits
 
-__all__ = ["Feed", "RowsEvent", "StateEvent", "Subscriber", "TrialsEvent"]
+__all__ = ["Feed", "Subscriber"]
 
-_MAX_UIDS = 200
-_MAX_ROWS = 2000
 _MAX_QUEUE = 64
-# Batches that a client can go on from: five minutes of four a second.
+# Batches that a client can go on from: those of three minutes at least.
 _MAX_PAST = 1200
-_INTERVAL = 0.25
+# Least time between two looks, seconds. A process sends what it logs five times a second, so the rows of a trial that
+# one process logs are seen at once.
+_INTERVAL = 0.15
+# Clients for each second between two looks, so that those of one server get at most so many messages a second.
+_CLIENTS_PER_SECOND = 1000
 _IDLE_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _FIELDS = ["project_id", "group_id", "rows"]
 
-
-class TrialsEvent(TypedDict):
-    """Trials that changed.
-
-    Attributes:
-        uids: Their uids, at most 200.
-        more: Whether there are more than these.
-    """
-
-    uids: list[str]
-    more: bool
-
-
-class RowsOfName(TypedDict):
-    """Rows of a metric.
-
-    Attributes:
-        steps: Step of each row; null for a step that is no number.
-        times: Time of each row.
-        values: Value of each row.
-    """
-
-    steps: list[float | int | None]
-    times: list[int]
-    values: list[Any]
-
-
-RowsEvent = TypedDict(
-    "RowsEvent",
-    {
-        "trial": str,
-        "from": Annotated[int, Limits("Number of the first row of the trial that is new.")],
-        "rows_seen": Annotated[int, Limits("Number of its rows now.")],
-        "names": Annotated[dict[str, RowsOfName], Limits("The rows by name of the metric.")],
-        "more": Annotated[bool, Limits("Whether there are too many rows to send: `/series` with `since` has them.")],
-    },
-)
-RowsEvent.__doc__ = "New rows of a trial."
-
-
-class StateEvent(TypedDict):
-    """The servers: as in `About`."""
-
-    mongo: str
-    kafka: str
-    live: str
+_Filter: TypeAlias = tuple[str | None, str | None]
 
 
 class _Changed(NamedTuple):
@@ -124,7 +82,7 @@ class Subscriber:
         """Send a message; a client that is too slow gets a reset instead of what waits for it."""
         if len(self._queue) >= _MAX_QUEUE:
             self._queue.clear()
-            message = _message("reset", {}, "")
+            message = live_event("reset", {}, "")
         self._queue.append(message)
         self._filled.set()
 
@@ -191,12 +149,12 @@ class Feed:
             since: Cursor after which the client wants changes; empty for those from now on.
         """
         self._touch()
-        subscriber.put(_message("state", self._state(), ""))
+        subscriber.put(live_event("state", self._state(), ""))
         missed = self._missed(since)
         if missed is None:
-            subscriber.put(_message("reset", {}, self._cursor))
+            subscriber.put(live_event("reset", {}, self._cursor))
         elif changed := _selected(missed, subscriber.filter):
-            subscriber.put(_trials_message(changed, self._cursor))
+            subscriber.put(trials_event([each.uid for each in changed], self._cursor))
         self._subscribers.add(subscriber)
         try:
             yield
@@ -227,7 +185,7 @@ class Feed:
 
     def send_state(self) -> None:
         """Send the states of the servers to all clients."""
-        message = _message("state", self._state(), "")
+        message = live_event("state", self._state(), "")
         for each in self._subscribers:
             each.put(message)
 
@@ -271,19 +229,24 @@ class Feed:
             self._watching.set()
             self._set_trouble("")
             looks = watch.batches()
-            look: asyncio.Task[Any] = asyncio.ensure_future(anext(looks))
+            look: asyncio.Task[Any] = asyncio.ensure_future(self._next(looks))
             try:
                 while self._subscribers or time.monotonic() - self._used < _IDLE_SECONDS:
                     done, _ = await asyncio.wait([look], timeout=_IDLE_SECONDS)
                     if done:
                         found = look.result()
-                        look = asyncio.ensure_future(anext(looks))
+                        look = asyncio.ensure_future(self._next(looks))
                         await self._take(found)
             finally:
                 look.cancel()
                 await asyncio.gather(look, return_exceptions=True)
         self._past.clear()
         self._cursor = ""
+
+    async def _next(self, looks: AsyncIterator[ts.TrialChanges]) -> ts.TrialChanges:
+        """Wait for the next look; the more clients there are, the fewer looks."""
+        await asyncio.sleep(len(self._subscribers) / _CLIENTS_PER_SECOND)
+        return await anext(looks)
 
     def _restart(self, cursor: str) -> None:
         """Begin after changes that were not seen: all clients load anew."""
@@ -295,7 +258,7 @@ class Feed:
         self._sent.clear()
 
     def _reset(self) -> None:
-        message = _message("reset", {}, self._cursor)
+        message = live_event("reset", {}, self._cursor)
         for each in self._subscribers:
             each.put(message)
 
@@ -316,59 +279,49 @@ class Feed:
         )
         self._cursor = found.cursor or self._cursor
         self._past.append(_Batch(self._cursor, changed))
-        messages: dict[tuple[str | None, str | None], bytes] = {}
-        for each in self._subscribers:
-            if each.filter not in messages:
-                some = _selected(changed, each.filter)
-                messages[each.filter] = _trials_message(some, self._cursor) if some else b""
-            if messages[each.filter]:
-                each.put(messages[each.filter])
+        messages: dict[_Filter, bytes] = {}
+        for wanted in {each.filter for each in self._subscribers}:
+            if some := _selected(changed, wanted):
+                messages[wanted] = trials_event([each.uid for each in some], self._cursor)
         watched = {each.trial for each in self._subscribers}
-        for one in changed:
-            if one.uid in watched:
-                await self._send_rows_or_reset(one)
+        shown = {each.uid: each.trial for each in found.changes if each.trial is not None and each.uid in watched}
+        for each in self._subscribers:
+            if each.trial not in shown and each.filter in messages:
+                each.put(messages[each.filter])
+        for trial in shown.values():  # both messages together, since sending takes most of the time
+            await self._send_trial(trial, messages)
         for uid in self._sent.keys() - watched:
             del self._sent[uid]
 
-    async def _send_rows_or_reset(self, changed: _Changed) -> None:
-        """Send the new rows of a trial; if they cannot be read, its clients alone load anew."""
-        try:
-            await self._send_rows(changed)
-        except Exception as error:  # noqa: BLE001 (of whatever this trial is made)
-            structlog.get_logger("trialstream_dashboard").warning("rows not sent", trial=changed.uid, reason=str(error))
-            for each in self._subscribers:
-                if each.trial == changed.uid:
-                    each.put(_message("reset", {}, self._cursor))
+    async def _send_trial(self, trial: ts.Trial, messages: Mapping[_Filter, bytes]) -> None:
+        """Send to the clients that show a trial that it has changed, and its new rows.
 
-    async def _send_rows(self, changed: _Changed) -> None:
-        """Send the new rows of a trial to the clients that show it."""
-        uid, total = changed.uid, changed.rows
+        If the rows cannot be read, these clients alone load anew.
+        """
+        clients = [each for each in self._subscribers if each.trial == trial.uid]
+        try:
+            rows = await self._rows(trial, {each.curves for each in clients})
+        except Exception as error:  # noqa: BLE001 (of whatever this trial is made)
+            structlog.get_logger("trialstream_dashboard").warning("rows not sent", trial=trial.uid, reason=str(error))
+            reset = live_event("reset", {}, self._cursor)
+            rows = {each.curves: reset for each in clients}
+        for each in clients:
+            for message in (messages.get(each.filter), rows.get(each.curves)):
+                if message:
+                    each.put(message)
+
+    async def _rows(self, trial: ts.Trial, wanted: AbstractSet[frozenset[str]]) -> dict[frozenset[str], bytes]:
+        """Return the event of the new rows of a trial for each choice of metrics; none if there are no new rows."""
+        uid, total = trial.uid, trial.rows
         first = self._sent.setdefault(uid, total)
         if total <= first:
-            return
+            return {}
         self._sent[uid] = total
-        clients = [each for each in self._subscribers if each.trial == uid]
-        histories: Mapping[str, MetricHistory] = {}
-        more = total - first > _MAX_ROWS
-        if not more:
-            names = set[str]().union(*(each.curves for each in clients)) if all(each.curves for each in clients) else ()
-            protocol = await self._protocol()
-            for trial in await protocol.fetch_trials({"uid": uid}, fields=["rows"]):
-                histories = (await protocol.fetch_histories([trial], *names, since_row=first))[uid]
-        by_curves: dict[frozenset[str], bytes] = {}
-        for each in clients:
-            if each.curves not in by_curves:
-                names_of = {
-                    name: _rows(history, total)
-                    for name, history in histories.items()
-                    if not each.curves or name in each.curves
-                }
-                event = {"trial": uid, "from": first, "rows_seen": total, "names": names_of, "more": more}
-                by_curves[each.curves] = _message("rows", event, self._cursor)
-            each.put(by_curves[each.curves])
+        protocol = SyncProtocol(await self._protocol())
+        return await anyio.to_thread.run_sync(rows_events, protocol, uid, first, total, wanted, self._cursor)
 
 
-def _selected(changed: Iterable[_Changed], wanted: tuple[str | None, str | None]) -> list[_Changed]:
+def _selected(changed: Iterable[_Changed], wanted: _Filter) -> list[_Changed]:
     """Return the changes of a project and a group; None is any. A trial that does not exist any more is of each."""
     project, group = wanted
     return [
@@ -377,26 +330,3 @@ def _selected(changed: Iterable[_Changed], wanted: tuple[str | None, str | None]
         if (each.project, each.group, each.rows) == (None, None, 0)
         or ((project is None or each.project == project) and (group is None or each.group == group))
     ]
-
-
-def _trials_message(changed: Iterable[_Changed], cursor: str) -> bytes:
-    uids = [each.uid for each in changed]
-    event: TrialsEvent = {"uids": uids[:_MAX_UIDS], "more": len(uids) > _MAX_UIDS}
-    return _message("trials", event, cursor)
-
-
-def _rows(history: MetricHistory, end: int) -> RowsOfName:
-    """Return the rows before a number as JSON."""
-    some = slice(None, int(history.rows.searchsorted(end)))
-    steps = history.steps[some].tolist()
-    return {
-        "steps": [each if isinstance(each, int | float) and math.isfinite(each) else None for each in steps],
-        "times": history.times[some].astype("int64").tolist(),
-        "values": [encoded(each) for each in history.values[some].tolist()],
-    }
-
-
-def _message(event: str, data: Mapping[str, Any], cursor: str) -> bytes:
-    """Return an event; JSON has no line breaks."""
-    identity = f"id: {cursor}\n".encode() if cursor else b""
-    return b"event: " + event.encode() + b"\n" + identity + b"data: " + dumps(data) + b"\n\n"

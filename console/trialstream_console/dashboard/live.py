@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import EVENTS_MEDIA, Endpoint
-from trialstream_console.dashboard.feed import RowsEvent, StateEvent, Subscriber, TrialsEvent
+from trialstream_console.dashboard.feed import Subscriber
+from trialstream_console.dashboard.live_events import RowsEvent, StateEvent, TrialsEvent
 from trialstream_console.dashboard.selection import Group, Project
 from trialstream_console.dashboard.shapes import Limits
 

@@ -27,15 +27,12 @@ function licences(inputs) {
 
 rmSync(fresh, { recursive: true, force: true });
 mkdirSync(fresh, { recursive: true });
-const { metafile } = await build({
+const options = {
   absWorkingDir: page,
-  entryPoints: ["main.tsx"],
   outdir: fresh,
   entryNames: "[name]-[hash]",
   chunkNames: "[name]-[hash]",
   bundle: true,
-  splitting: true,
-  format: "esm",
   target: ["es2022"],
   jsx: "automatic",
   jsxImportSource: "preact",
@@ -44,13 +41,17 @@ const { metafile } = await build({
   charset: "utf8",
   metafile: true,
   logLevel: "warning",
-});
+};
+const { metafile } = await build({ ...options, entryPoints: ["main.tsx"], splitting: true, format: "esm" });
+const first = await build({ ...options, entryPoints: ["early.ts"], format: "iife" });
 
 const outputs = Object.entries(metafile.outputs);
+const [early] = Object.keys(first.metafile.outputs);
 const [script, main] = outputs.find(([, output]) => output.entryPoint === "main.tsx");
 const preloads = main.imports.filter((each) => each.kind === "import-statement").map((each) => basename(each.path));
 const head = [
   `<link rel="icon" href="/static/icon.svg" type="image/svg+xml">`,
+  `<script async src="/static/${basename(early)}"></script>`,
   `<link rel="stylesheet" href="/static/${basename(main.cssBundle)}">`,
   ...preloads.map((name) => `<link rel="modulepreload" href="/static/${name}">`),
   `<script type="module" src="/static/${basename(script)}"></script>`,

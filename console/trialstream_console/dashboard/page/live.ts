@@ -1,6 +1,6 @@
 // What changes, as it changes: one EventSource for the tab, opened anew when the view looks at something else.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { link } from "./router";
+import { link } from "./address";
 import type { Value } from "./shapes";
 
 /** What the view shows, for the server to choose the events. */
@@ -15,11 +15,13 @@ export interface Interest {
 }
 
 export interface TrialsEvent { uids: string[]; more: boolean }
+export interface RowCounts { total: number; nan: number; inf: number; neginf: number }
 export interface RowsEvent {
   trial: string;
   from: number;
   rows_seen: number;
-  names: Record<string, { steps: (number | null)[]; times: number[]; values: Value[] }>;
+  /** By name of the metric; with `counts` of all rows where only those that a plot needs are there. */
+  names: Record<string, { steps: (number | null)[]; times: number[]; values: Value[]; counts?: RowCounts }>;
   more: boolean;
 }
 export interface StateEvent { mongo: string; kafka: string; live: string }

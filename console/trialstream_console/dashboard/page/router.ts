@@ -1,5 +1,8 @@
 // The address of the page is its state: the path names the view, the query string holds all that a person has chosen.
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { append, type Params } from "./address";
+
+export { link, type Params } from "./address";
 
 export interface Place {
   path: string;
@@ -51,22 +54,6 @@ export function go(url: string, options: { replace?: boolean } = {}): void {
   else history.pushState(null, "", url);
   changed();
   if (before !== location.pathname) scrollTo(0, 0);
-}
-
-export type Params = Record<string, string | number | boolean | readonly string[] | null | undefined>;
-
-/** An address: `link("/trials", { where: "status = Running" })`. Null, false and empty values are left out. */
-export function link(path: string, params: Params = {}): string {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) append(query, name, value);
-  const text = query.toString();
-  return text ? `${path}?${text}` : path;
-}
-
-function append(query: URLSearchParams, name: string, value: Params[string]): void {
-  if (value === null || value === undefined || value === false || value === "") return;
-  if (Array.isArray(value)) for (const each of value) query.append(name, each);
-  else query.append(name, value === true ? "1" : String(value));
 }
 
 /** Change some parameters of the present place and keep the others. */

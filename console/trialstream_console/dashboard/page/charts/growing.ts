@@ -28,8 +28,10 @@ export type LiveX = "step" | "time" | "relative";
  */
 export type Outcome = "known" | "grown" | "behind" | "superseded";
 
+type Counted = Pick<Points, "total" | "counts">;
+
 /** The counts of a line and of what follows it. */
-function together(before: Points, after: Points): Pick<Points, "total" | "counts"> {
+function together(before: Counted, after: Counted): Counted {
   const counts = {
     nan: before.counts.nan + after.counts.nan,
     inf: before.counts.inf + after.counts.inf,
@@ -84,11 +86,7 @@ export class Growing {
         continue;
       }
       if (!this.curves.has(key)) this.curves.set(key, { loaded, whole: NO_POINTS, fine: null, joined: null });
-      const curve = this.curves.get(key)!;
-      const before = curve.whole;
-      this.append(key, [...x, ...marks.x], [...y, ...Array.from(marks.kind, (kind) => [NaN, Infinity, -Infinity][kind]!)]);
-      // Many rows come as fewer points and marks, so the counts are those of the answer.
-      curve.whole = { ...curve.whole, ...together(before, loaded.points), exact: curve.whole.exact && loaded.points.exact };
+      this.append(key, [...x, ...marks.x], [...y, ...Array.from(marks.kind, (kind) => [NaN, Infinity, -Infinity][kind]!)], loaded.points);
     }
     Object.assign(this.rowsSeen, answer.rowsSeen);
   }
@@ -101,7 +99,7 @@ export class Growing {
     if (x === "step" && this.goesBack(event)) return "superseded";
     this.rowsSeen[event.trial] = event.rows_seen;
     let grown = false;
-    for (const [name, { steps, times, values }] of Object.entries(event.names)) {
+    for (const [name, { steps, times, values, counts }] of Object.entries(event.names)) {
       const key = keyOf({ trial: event.trial, name });
       const curve = this.curves.get(key);
       if (curve === undefined) continue;
@@ -109,7 +107,8 @@ export class Growing {
       // Rows whose step is a text, or missing, are numbered.
       const next = end.length > 0 ? end[end.length - 1]! + 1 : 0;
       const xs = times.map((time, i) => (x === "step" ? (steps[i] ?? next + i) : x === "time" ? time : (time - started) / 1e6));
-      this.append(key, xs, values.map((value) => numeric(value) ?? NaN));
+      const some = counts && { total: counts.total, counts, exact: false };
+      this.append(key, xs, values.map((value) => numeric(value) ?? NaN), some);
       grown = true;
     }
     return grown ? "grown" : "known";
@@ -146,13 +145,19 @@ export class Growing {
     });
   }
 
-  private append(key: string, x: readonly number[], y: readonly number[]): void {
+  /** Add rows to a curve. `all`: the counts of all rows, and whether these are all of them. */
+  private append(key: string, x: readonly number[], y: readonly number[], all?: Counted & { readonly exact: boolean }): void {
     const curve = this.curves.get(key)!;
-    curve.whole = appended(curve.whole, x, y);
+    const before = curve.whole;
+    curve.whole = appended(before, x, y);
+    if (all) curve.whole = { ...curve.whole, ...together(before, all), exact: curve.whole.exact && all.exact };
     if (curve.fine === null) return;
     const { points, range } = curve.fine;
     const inside = x.map((each, i) => [each, y[i]!] as const).filter(([each]) => each >= range[0] && each <= range[1]);
-    if (inside.length > 0) curve.fine = { points: appended(points, inside.map(([each]) => each), inside.map(([, each]) => each)), range };
+    if (inside.length > 0) {
+      const more = appended(points, inside.map(([each]) => each), inside.map(([, each]) => each));
+      curve.fine = { points: { ...more, exact: more.exact && (all?.exact ?? true) }, range };
+    }
     curve.joined = null;
   }
 }

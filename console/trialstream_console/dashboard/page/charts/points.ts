@@ -3,8 +3,11 @@
 import type { Points, Range } from "./types";
 import { NO_COUNTS, NO_MARKS } from "./types";
 
-/** The most points that a growing line keeps; at twice as many it is thinned. Sixteen for each pixel of a wide screen. */
-export const MOST_POINTS = 32_768;
+/**
+ * The most points that a growing line keeps; at twice as many it is thinned. Four for each pixel of a wide screen: five
+ * charts that grow and are drawn five times a second take the page's thread most of its time with eight times as many.
+ */
+export const MOST_POINTS = 8192;
 
 export const NO_POINTS: Points = {
   x: new Float64Array(0), y: new Float64Array(0), total: 0, exact: true, counts: NO_COUNTS, marks: NO_MARKS,

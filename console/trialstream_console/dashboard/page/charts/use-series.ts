@@ -39,8 +39,8 @@ export interface Series {
 
 /** The pause after a zoom before its range is asked for, milliseconds: one request for a turn of the wheel. */
 const PAUSE = 120;
-/** The least time between two requests for rows that came since, milliseconds. */
-const CATCH_UP = 1000;
+/** The least and the longest pause between two requests for rows that came since, milliseconds; and in answers' times. */
+const CATCH_UP = { least: 250, longest: 1000, times: 10 };
 const AGAIN = 3000;
 /** The least time between two drawings of curves that come in parts, milliseconds; drawing takes a quarter of it at most. */
 const REDRAW = 250;
@@ -128,31 +128,40 @@ export function useSeries(curves: readonly CurveRequest[], options: SeriesOption
     if (rows === undefined || until !== undefined || width === 0) return;
     const control = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let last = -Infinity;
+    let next = -Infinity;
+    let busy = false;
+    let again = false;
     const byRow = typeof x === "string" && curves.every((each) => each.by === undefined && (each.section ?? "metrics") === "metrics");
     let all = typeof x !== "string"; // another metric as x pairs the rows of two names, which only the server has together
+    const ask = async (): Promise<void> => {
+      const asked = performance.now();
+      next = asked + CATCH_UP.longest;
+      const whole = all;
+      all = typeof x !== "string";
+      again = false;
+      const answer = await loadSeries(curves, { ...shared, width, ...(whole ? {} : { since: { ...its.rowsSeen } }) }, control.signal);
+      if (control.signal.aborted) return;
+      if (whole) {
+        its.beginWhole();
+        its.takeWhole(answer);
+        endWhole();
+      } else {
+        next = Math.min(next, asked + Math.max(CATCH_UP.least, CATCH_UP.times * (performance.now() - asked)));
+        its.takeLater(answer);
+      }
+      changed();
+    };
     const catchUp = () => {
-      if (timer !== undefined) return;
+      again = true;
+      if (busy) return;
+      busy = true;
       timer = setTimeout(() => {
-        timer = undefined;
-        last = performance.now();
-        const whole = all;
-        all = typeof x !== "string";
-        void loadSeries(curves, { ...shared, width, ...(whole ? {} : { since: { ...its.rowsSeen } }) }, control.signal).then(
-          (answer) => {
-            if (control.signal.aborted) return;
-            if (whole) {
-              its.beginWhole();
-              its.takeWhole(answer);
-              endWhole();
-            } else {
-              its.takeLater(answer);
-            }
-            changed();
-          },
-          () => undefined, // The next rows ask again; the connection's state is shown by the header.
-        );
-      }, Math.max(0, last + CATCH_UP - performance.now()));
+        // After an error, the next rows ask again; the connection's state is shown by the header.
+        void ask().catch(() => undefined).then(() => {
+          busy = false;
+          if (again && !control.signal.aborted) catchUp();
+        });
+      }, Math.max(0, next - performance.now()));
     };
     const unsubscribe = rows.subscribe((event) => {
       const mine = curves.some((each) => each.trial === event.trial);

@@ -1,5 +1,5 @@
 // A table of any number of lines, of which only those in view exist: fixed height of the lines, fixed widths of the columns.
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { heading, type Sort } from "./paths";
 import { columnsIn, windowOf } from "./layout";
@@ -38,7 +38,7 @@ export interface GridProps {
 export function Grid(props: GridProps) {
   const { count, columns, nameWidth } = props;
   const element = useRef<HTMLDivElement>(null);
-  const [place, setPlace] = useState({ top: 0, left: 0, height: 600, width: 1000 });
+  const [place, setPlace] = useState({ top: 0, left: 0, height: 0, width: 0 }); // until it is measured, nothing is in view
   const [active, setActive] = useState(0);
 
   const measure = (): void => {
@@ -58,7 +58,7 @@ export function Grid(props: GridProps) {
   }, []);
 
   const edges = useMemo(() => columns.reduce((found, each) => [...found, found.at(-1)! + each.width], [0]), [columns]);
-  const { first, shown } = windowOf(place.top, place.height - HEAD, ROW, count, MORE);
+  const { first, shown } = place.height > 0 ? windowOf(place.top, place.height - HEAD, ROW, count, MORE) : { first: 0, shown: 0 };
   const { from, to } = columnsIn(edges, place.left - 200, place.width + 440);
   const visible = columns.slice(from, to);
   const template = [nameWidth, edges[from] ?? 0, ...visible.map((each) => each.width)].map((each) => `${each}px`).join(" ");
@@ -86,29 +86,39 @@ export function Grid(props: GridProps) {
     }
   };
 
-  // A line that leaves the view gives its elements to one that enters it.
+  // A line that leaves the view gives its elements to one that enters it; the others are not rendered again.
   const slots = Math.ceil(place.height / ROW) + 2 + 2 * MORE;
+  const rendered = useMemo(() => new Map<number, VNode>(), [props, template, width, active, slots]);
+  for (const index of rendered.keys()) if (index < first || index >= first + shown) rendered.delete(index);
   const lines = [];
   for (let index = first; index < first + shown; index++) {
+    const known = rendered.get(index);
+    if (known) {
+      lines.push(known);
+      continue;
+    }
     const line = props.line(index);
-    lines.push(
-      <div
-        key={index % slots}
-        id={`line-${index}`}
-        role="row"
-        aria-rowindex={index + 2}
-        aria-selected={line.selected}
-        class={`line${line.heading ? " group" : ""}${line.selected ? " selected" : ""}${index === active ? " active" : ""}`}
-        style={{ transform: `translateY(${index * ROW}px)`, gridTemplateColumns: line.cell ? template : `${width}px`, width: `${width}px` }}
-        onClick={(event) => { setActive(index); props.onLine(event, index); }}
-      >
-        <div role={line.heading ? "gridcell" : "rowheader"} aria-colindex={1} class="lead">{line.lead}</div>
-        {line.cell && <div role="presentation" />}
-        {line.cell && visible.map((column, place) => (
-          <div key={column.path} role="gridcell" aria-colindex={from + place + 2} class={column.numeric ? "number" : undefined}>{line.cell!(column.path)}</div>
-        ))}
-      </div>,
+    const made = (
+      <Kept key={index % slots}>
+        <div
+          id={`line-${index}`}
+          role="row"
+          aria-rowindex={index + 2}
+          aria-selected={line.selected}
+          class={`line${line.heading ? " group" : ""}${line.selected ? " selected" : ""}${index === active ? " active" : ""}`}
+          style={{ transform: `translateY(${index * ROW}px)`, gridTemplateColumns: line.cell ? template : `${width}px`, width: `${width}px` }}
+          onClick={(event) => { setActive(index); props.onLine(event, index); }}
+        >
+          <div role={line.heading ? "gridcell" : "rowheader"} aria-colindex={1} class="lead">{line.lead}</div>
+          {line.cell && <div role="presentation" />}
+          {line.cell && visible.map((column, place) => (
+            <div key={column.path} role="gridcell" aria-colindex={from + place + 2} class={column.numeric ? "number" : undefined}>{line.cell!(column.path)}</div>
+          ))}
+        </div>
+      </Kept>
     );
+    rendered.set(index, made);
+    lines.push(made);
   }
   return (
     <div
@@ -135,6 +145,11 @@ export function Grid(props: GridProps) {
       <div class="body" role="presentation" style={{ height: `${count * ROW}px`, width: `${width}px` }}>{lines}</div>
     </div>
   );
+}
+
+/** A part that Preact leaves as it is when the same one is given again: of an element, it would look at each part. */
+function Kept({ children }: { children: ComponentChildren }) {
+  return <>{children}</>;
 }
 
 function Heading({ column, at, sort, onSort, onWidth, onMove }: { column: GridColumn; at: number } & GridProps) {

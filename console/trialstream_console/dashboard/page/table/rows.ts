@@ -2,17 +2,9 @@
 import { useCallback, useEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import { get, isAbort, type StatusInfo, type TrialTable, type Value } from "../api";
 import { passing } from "../states";
+import { WINDOW, windowAddress, type Question } from "./question";
 
-export const WINDOW = 200;
 const KEPT = 30; // windows
-
-export interface Question {
-  where: string;
-  project?: string;
-  group?: string;
-  columns: readonly string[];
-  sort: readonly string[];
-}
 
 export interface Row {
   uid: string;
@@ -66,8 +58,7 @@ export function useRows(question: Question): Rows {
     const control = new AbortController();
     loading.set(window, control);
     const { key: asked, question: its } = current.current;
-    const { columns, sort, where, project, group } = its;
-    get<TrialTable>("/trials", { where, project, group, columns, sort, limit: WINDOW, offset: window * WINDOW }, control.signal).then(
+    get<TrialTable>(windowAddress(its, window), {}, control.signal).then(
       (table) => {
         if (control.signal.aborted) return;
         loading.delete(window);
@@ -75,7 +66,7 @@ export function useRows(question: Question): Rows {
           fresh.current = asked;
           pages.clear();
           store.current.cursor = table.cursor;
-          store.current.columns = columns;
+          store.current.columns = its.columns;
         }
         store.current.error = undefined;
         store.current.total = table.total;

@@ -12,10 +12,10 @@ export interface Names {
   groups: ReadonlyMap<string, GroupRow>;
 }
 
-/** The projects and groups, for their names. */
-export function useNames(): Names {
-  const projects = useFetched("projects", (signal) => get<ProjectRow[]>("/projects", {}, signal));
-  const groups = useFetched("groups", (signal) => get<GroupRow[]>("/groups", {}, signal));
+/** The projects and groups, for their names; loaded once they are `wanted`. */
+export function useNames(wanted = true): Names {
+  const projects = useFetched(wanted ? "projects" : null, (signal) => get<ProjectRow[]>("/projects", {}, signal));
+  const groups = useFetched(wanted ? "groups" : null, (signal) => get<GroupRow[]>("/groups", {}, signal));
   return {
     projects: new Map(projects.data?.map((each) => [each.uid, each])),
     groups: new Map(groups.data?.map((each) => [each.uid, each])),

@@ -7,7 +7,7 @@ import { ExportMenu } from "../parts";
 import { link, update } from "../router";
 import { Chooser } from "./chooser";
 import { heading } from "./paths";
-import type { Question } from "./rows";
+import type { Question } from "./question";
 import type { Scope } from "./scope";
 
 const EXPORTED = 10_000; // trials of one file

@@ -70,3 +70,18 @@ test("steps that go back ask for all: a later attempt has resumed", () => {
   assert.equal(growing.takeRows(rows(3, [3, 2], [9, 9]), "step", 0), "superseded");
   assert.equal(growing.takeRows(rows(3, [1], [9]), "time", 0), "grown");
 });
+
+test("of many new rows come those that a plot needs, with the counts of all", () => {
+  const growing = new Growing();
+  growing.takeWhole(answer([0, 1], [5, 6], 2));
+  growing.takeFine(answer([0, 1], [5, 6], 2), [0, 500]);
+  const event = rows(2, [2, 400, 600], [7, NaN, 8]);
+  const counts = { total: 1000, nan: 12, inf: 3, neginf: 0 };
+  const some = { ...event, rows_seen: 1002, names: { loss: { ...event.names.loss, counts } } };
+  assert.equal(growing.takeRows(some, "step", 0), "grown");
+  const { whole, fine } = [...growing.curves.values()][0]!;
+  assert.deepEqual([[...whole.x], [...whole.y], [...whole.marks.x]], [[0, 1, 2, 600], [5, 6, 7, 8], [400]]);
+  assert.deepEqual([whole.total, whole.exact, whole.counts], [1002, false, { nan: 12, inf: 3, neginf: 0 }]);
+  assert.deepEqual([[...fine!.points.x], fine!.points.exact], [[0, 1, 2], false]);
+  assert.equal(growing.takeRows(rows(1002, [1001], [9]), "step", 0), "grown");
+});

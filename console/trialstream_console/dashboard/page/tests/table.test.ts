@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { columnsIn, groupsOf, Lines, windowOf } from "../table/layout";
 import { chosen, escaped, heading, parts, sorted, widthsOf, withWidth } from "../table/paths";
+import { firstRequest, windowAddress } from "../table/question";
 import { ranged, toggled } from "../table/selecting";
 
 test("a path has the parts that it was made of", () => {
@@ -64,4 +65,17 @@ test("a selection has what was chosen last", () => {
   assert.equal(toggled(one, "u", "name").size, 0);
   assert.equal(ranged(one, [{ uid: "u", name: "" }, { uid: "v", name: "" }], true).size, 2);
   assert.equal(ranged(one, [{ uid: "u", name: "" }], false).size, 0);
+});
+
+test("the first request of a page is that of its view", () => {
+  const question = { where: "a = 1 & b", columns: ["tags.x", "parameters.lr"], sort: ["tags.x", "-created"] };
+  const query = new URLSearchParams([["where", question.where], ["columns", "tags.x"], ["columns", "name"], ["columns", "parameters.lr"], ["by", "tags.x"]]);
+  assert.equal(firstRequest("/trials", query), windowAddress(question, 0));
+  assert.equal(firstRequest("/trials/", query), windowAddress(question, 0));
+  const all = { where: "", columns: ["created"], sort: ["name"] };
+  const none = new URLSearchParams("sort=name&x=1");
+  assert.equal(firstRequest("/projects/a%20%26", none), windowAddress({ ...all, project: "a &" }, 0));
+  assert.equal(firstRequest("/groups/g", none), windowAddress({ ...all, group: "g" }, 0));
+  assert.equal(firstRequest("/trials/a%20b_0", none), "/trials/a%20b_0");
+  for (const path of ["/", "/projects", "/groups/", "/compare", "/operations"]) assert.equal(firstRequest(path, none), null);
 });

@@ -1,5 +1,5 @@
 // The table of trials: all, or those of a project or a group.
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Failure, get, type Columns, type TrialTable } from "../api";
 import { useFetched, useThrottled } from "../fetched";
 import { counted, cut, numeric } from "../format";
@@ -13,7 +13,8 @@ import { Cell, GroupHeading } from "../table/cells";
 import { Filter } from "../table/filter";
 import { Grid, type GridColumn } from "../table/grid";
 import { groupsOf, Lines, type Group } from "../table/layout";
-import { chosen, defaults, heading, sorted, sortOf, widthsOf, withWidth } from "../table/paths";
+import { defaults, heading, sorted, sortOf, widthsOf, withWidth } from "../table/paths";
+import { firstColumns, orderOf } from "../table/question";
 import { useRows } from "../table/rows";
 import { ScopeTitle, scopeName, useNames, type Scope } from "../table/scope";
 import { ranged, toggled, type Selection } from "../table/selecting";
@@ -26,7 +27,9 @@ const AGAIN = 1000; // between loads of rows that change, milliseconds
 const NONE: Group[] = [];
 
 export function TrialsView(scope: Scope) {
-  const names = useNames();
+  // Rows come first: what else the page shows is asked for after them, since a server answers in turn.
+  const [begun, setBegun] = useState(false);
+  const names = useNames(begun);
   const [where] = useParam("where", text());
   const [asked] = useParam("columns", list);
   const [sortTexts] = useParam("sort", list);
@@ -37,16 +40,16 @@ export function TrialsView(scope: Scope) {
   const anchor = useRef<number | null>(null);
   useTitle(scopeName(scope, names));
 
-  const known = useFetched(`columns ${JSON.stringify([where, scope])}`, (signal) => get<Columns>("/columns", { where, ...scope }, signal), { keep: true });
+  const known = useFetched(begun || !asked.length ? `columns ${JSON.stringify([where, scope])}` : null, (signal) => get<Columns>("/columns", { where, ...scope }, signal), { keep: true });
   const infos = useMemo(() => new Map(known.data?.columns.map((each) => [each.path, each])), [known.data]);
   const paths = useMemo(() => {
-    if (asked.length) return chosen(asked);
-    return known.data ? defaults(known.data.columns) : ["created"];
+    return !asked.length && known.data ? defaults(known.data.columns) : firstColumns(asked);
   }, [asked, known.data]);
   const sort = useMemo(() => sortTexts.map(sortOf), [sortTexts]);
-  const order = by ? [by, ...(sortTexts.length ? sortTexts.filter((each) => sortOf(each).path !== by) : ["-created"])] : sortTexts;
+  const order = orderOf(sortTexts, by);
   const question = { where, project: scope.project, group: scope.group, columns: paths, sort: order };
   const rows = useRows(question);
+  useEffect(() => setBegun((before) => before || rows.total !== undefined || rows.error !== undefined), [rows.total, rows.error]);
 
   const grouping = useFetched(
     by ? `groups ${JSON.stringify([where, scope, order])}` : null,
