@@ -89,6 +89,7 @@ async def test_the_workers_of_a_killed_supervisor_end_and_the_next_consumer_fold
     assert (figures.lost, figures.dead) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_again_and_again_ends_the_consumer_with_the_reason(config, supervised):
     """A worker that dies again at once after every restart ends the consumer with exit code 1."""
     deaths = 0
