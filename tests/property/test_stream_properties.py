@@ -8,7 +8,6 @@ import trialstream as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import HASHES, TRIAL, logs
-from profiles import examples
 from streamed import spread, streamed, taken
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
@@ -59,7 +58,7 @@ def test_a_stream_returns_what_the_fold_takes(log, conditions, sizes, partitions
     assert [each.timestamp for each in found] == sorted(each.timestamp for each in found)
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=60)
 @given(LOGS, st.sampled_from(CONDITIONS), SIZES, st.data(), st.sampled_from(["together", "one"]))
 def test_a_stream_goes_on_where_it_was_left(log, conditions, sizes, data, rows):
     """Nothing comes twice or is lost, in events and in rows, though positions are stored as texts."""
