@@ -39,9 +39,11 @@ tests/browser/node_modules/.package-lock.json: $(VENV)/.installed tests/browser/
 	$(BIN)/python hatch_build.py packages tests/browser unpack.mjs
 	touch $@
 
-# Two workers, each with servers of its own: most tests wait for these.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
+# Two workers, each with servers of its own: most tests wait for these. tests/distribution.py distributes the files.
 test: lint page tests/browser/node_modules/.package-lock.json
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS)
 
 # The integrations with the real frameworks, as far as their wheels are small; `make test` skips what is not installed.
 test-integrations: $(VENV)/.integrations
@@ -61,8 +63,10 @@ $(VENV)/.torch: $(VENV)/.installed constraints-torch.txt
 	touch $@
 
 faults: install
-	$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests --ignore tests/faults -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/faults -m "" $(WORKERS)
+	$(BIN)/python -m pytest tests --ignore tests/faults -m slow $(WORKERS)
+	$(BIN)/python -m pytest tests/property tests/integration/test_query_on_mongodb.py \
+		tests/integration/test_memory_queries.py --hypothesis-profile whole $(WORKERS)
 
 lint: install page
 	$(BIN)/ruff check .
@@ -101,7 +105,7 @@ $(VENV)/.peers: $(VENV)/.installed constraints-peers.txt
 
 # Random faults under load for DURATION seconds; the same SEED draws the same ones.
 soak: install
-	PYTHONPATH=tests/faults:tests/integration:tests/property $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
+	PYTHONPATH=tests/faults:tests/integration:tests/property:tests $(BIN)/python tests/faults/soak.py --duration $(DURATION) --seed $(SEED)
 
 # Random bytes for everything that reads bytes from outside, for DURATION seconds in all; findings are kept as seeds.
 fuzz: install

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from distribution import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 from pymongo import MongoClient
+from service_support import WarmConsumer
 from trialstream.config import Config
 from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
@@ -123,7 +125,7 @@ def consumer(tmp_path_factory) -> Iterator[Callable[[Config], ConsumerService]]:
     started: list[ConsumerService] = []
 
     def start(config: Config) -> ConsumerService:
-        service = ConsumerService(tmp_path_factory.mktemp("consumer"), config)
+        service = WarmConsumer(tmp_path_factory.mktemp("consumer"), config)
         started.append(service)
         service.start()
         return service

@@ -67,7 +67,7 @@ class Dashboard(Server):
         return {**os.environ, **environment(self.config)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(stack: LocalStack, tmp_path_factory) -> Iterator[Config]:
     """Configuration of a log that a consumer folds while the tests run."""
     config = Config(
@@ -79,14 +79,14 @@ def served(stack: LocalStack, tmp_path_factory) -> Iterator[Config]:
     service.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def protocol(served: Config) -> Iterator[SyncProtocol]:
     """A Protocol on that log."""
     with trialstream.sync.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix) as protocol:
         yield protocol
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dashboard(served: Config, tmp_path_factory) -> Iterator[Dashboard]:
     """The dashboard of that log; it may write tags and notes."""
     server = Dashboard(tmp_path_factory.mktemp("dashboard"), served, "--allow-writes")
@@ -95,7 +95,7 @@ def dashboard(served: Config, tmp_path_factory) -> Iterator[Dashboard]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sample(served: Config) -> None:
     """Sample trials of varied kinds on that log."""
     command = [sys.executable, str(HERE / "sample.py"), "--trials", "20", "--rows", "100"]

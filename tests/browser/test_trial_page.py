@@ -23,7 +23,7 @@ def path_of(trial: ts.Trial, **query: object) -> str:
     return f"/trials/{trial.uid}?{words}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def spike(protocol: SyncProtocol) -> ts.Trial:
     """A trial of a million rows, of which one is a spike."""
     trial = protocol.new_trial(ts.Trial(name="spike"))
@@ -36,7 +36,7 @@ def spike(protocol: SyncProtocol) -> ts.Trial:
     return trial
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kinds(protocol: SyncProtocol) -> ts.Trial:
     """A trial with a tree of metrics, NaN and infinities, values at and below zero, chronos, and a note."""
     trial = protocol.new_trial(

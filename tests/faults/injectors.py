@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +13,9 @@ from anyio.to_thread import run_sync
 from proxy import Proxy
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from service_support import until
+from service_support import WarmConsumer, until
 from trialstream.config import Config
 from trialstream_console.local import LocalStack, binaries
-from trialstream_console.local.consumer import ConsumerService
 from trialstream_console.local.kafka import KafkaServer
 from trialstream_console.local.mongo import is_primary
 from trialstream_console.local.ports import HOST, Ports
@@ -94,7 +92,7 @@ class ProxiedKafka(KafkaServer):
 # --- Consumers
 
 
-class DyingConsumer(ConsumerService):
+class DyingConsumer(WarmConsumer):
     """A consumer that kills itself with SIGKILL at one of its steps: see `dying_consumer.py`.
 
     Args:
@@ -126,6 +124,3 @@ class DyingConsumer(ConsumerService):
 
     def _command(self):
         return [sys.executable, str(Path(__file__).with_name("dying_consumer.py")), *self._arguments]
-
-    def _environment(self):
-        return {**super()._environment(), "PYTHONPATH": os.pathsep.join(sys.path)}

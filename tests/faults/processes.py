@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,12 @@ TEARDOWN_ERRORS = (
     *("exception calling callback", "Unclosed", "please report", "Exception in thread"),
 )
 
+# Python reports an exception of a signal handler that runs in the callback of a weak reference, and drops it.
+DROPPED = re.compile(
+    r"Exception ignored in: <function WeakSet\.__init__\.<locals>\._remove .*\nTraceback.*\n"
+    r"(?:(?: .*)?\n)*(?:KeyboardInterrupt|SystemExit).*\n"
+)
+
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until the condition is true, and return its value.
@@ -42,7 +49,7 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
 
 @dataclass
 class Ended:
-    """Result of a process that has ended."""
+    """Result of a process that has ended; `stderr` is without the exceptions that Python drops."""
 
     code: int
     seconds: float
@@ -55,12 +62,8 @@ class Ended:
 
     @property
     def teardown_errors(self) -> list[str]:
-        """Lines of its stderr that no user should see.
-
-        Python itself reports a Ctrl-C that comes while the callback of a weak reference runs, and drops it.
-        """
-        lines = [line for line in self.stderr.splitlines() if "<function WeakSet.__init__.<locals>._remove" not in line]
-        return [line for line in lines if any(each in line for each in TEARDOWN_ERRORS)]
+        """Lines of its stderr that no user should see."""
+        return [line for line in self.stderr.splitlines() if any(each in line for each in TEARDOWN_ERRORS)]
 
     @property
     def warnings(self) -> list[str]:
@@ -91,6 +94,7 @@ class Child:
                 start_new_session=True,
             )
         self.pid = self.process.pid
+        self._sent = signal.SIGINT
 
     def go(self) -> None:
         """Send the go-ahead that the child waits for."""
@@ -114,15 +118,16 @@ class Child:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
+        self._sent = number
         self.process.send_signal(number)
 
     def _wait(self, seconds: float) -> int:
-        """Wait for the end. Python drops a KeyboardInterrupt in a callback of a weak reference; it is sent again."""
+        """Wait for the end. A signal whose exception Python has dropped is sent again."""
         try:
             return self.process.wait(seconds / 2)
         except subprocess.TimeoutExpired:
-            if "Exception ignored" in (err := self._err.read_text()) and "KeyboardInterrupt" in err:
-                self.process.send_signal(signal.SIGINT)
+            if DROPPED.search(self._err.read_text()):
+                self.process.send_signal(self._sent)
             return self.process.wait(seconds / 2)
 
     def end(self, seconds: float) -> Ended:
@@ -139,7 +144,7 @@ class Child:
             self.process.wait()
             raise AssertionError(f"the child hangs: {self._err.read_text()}") from None
         self.process.stdin.close()
-        return Ended(code, time.monotonic() - started, self.messages(""), self._err.read_text())
+        return Ended(code, time.monotonic() - started, self.messages(""), DROPPED.sub("", self._err.read_text()))
 
     def kill(self) -> None:
         """Kill the child and every process that it has started, if it still runs."""

@@ -38,7 +38,9 @@ def _jobs(view):
     return [(each["starts"], "worker" in each["metadata"], "claimed" in each["metrics"], each["rows"]) for each in jobs]
 
 
-@pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(10**6, id="until the transaction ends")])
+@pytest.mark.parametrize(
+    "times", [pytest.param(1, id="once"), pytest.param(10**6, id="until the transaction ends", marks=pytest.mark.slow)]
+)
 async def test_a_commit_whose_result_is_unknown_counts_once(config, consumer, stack, times):
     """The connection breaks between the commit and its answer: the checkpoint shows that the batch was written."""
     with mongo_through_proxy(config, stack) as (through, proxy):

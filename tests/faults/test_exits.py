@@ -44,6 +44,11 @@ SIGNALS = {
     "SIGTERM handled": signal.SIGTERM,
 }
 CASES = [f"{ending}, {api}" for ending in CODES for api in ("sync", "async") if api == "sync" or ending not in AT_EXIT]
+# `trialstream.sync` runs the asynchronous Protocol in a thread: most endings of the latter are for `make faults`.
+SLOW = [case for case in CASES if case.endswith("async") and case not in ("end of the block, async", "SIGINT, async")]
+EVERY_CASE = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+)
 # Time-outs of a child: with Kafka, long enough for a busy machine to send all events; in the outage, short, since a
 # child waits it out.
 TIMEOUT = 15.0
@@ -75,7 +80,17 @@ def ending_of(case: str) -> str:
     return case.partition(", ")[0]
 
 
-def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
+def selected(request: pytest.FixtureRequest) -> list[str]:
+    """Return the cases of this run."""
+    tests = [each for each in request.session.items if each.path == request.path]
+    return (
+        CASES
+        if any(each.get_closest_marker("slow") for each in tests)
+        else [each for each in CASES if each not in SLOW]
+    )
+
+
+def run(stack: LocalStack, folder: Path, cases: list[str], *, outage: bool) -> Cases:
     """Run a child for each case; with an outage, kill Kafka while they run, and push the spools later."""
     config = Config(
         kafka=stack.kafka.address,
@@ -104,16 +119,16 @@ def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
 
     try:
         with ThreadPoolExecutor(TOGETHER) as pool:
-            list(pool.map(begin, CASES))
+            list(pool.map(begin, cases))
             if outage:
                 stack.kafka.kill()
-            ended = list(pool.map(end, CASES))
+            ended = list(pool.map(end, cases))
         if outage:
             stack.kafka.start()
             pushed = cli(config, "push", config.spool_dir)
             assert pushed.returncode == 0, pushed.stderr
-        found = anyio.run(logged, config, CASES)
-        by_name = {case: Case(each, found[case][1]) for case, each in zip(CASES, ended, strict=True)}
+        found = anyio.run(logged, config, cases)
+        by_name = {case: Case(each, found[case][1]) for case, each in zip(cases, ended, strict=True)}
         return Cases(config, by_name, anyio.run(repeated, config))
     finally:
         stack.kafka.start()
@@ -123,15 +138,15 @@ def run(stack: LocalStack, folder: Path, *, outage: bool) -> Cases:
 
 
 @pytest.fixture(scope="module")
-def kafka_up(stack, tmp_path_factory) -> Cases:
-    """Results of all cases, with Kafka."""
-    return run(stack, tmp_path_factory.mktemp("up"), outage=False)
+def kafka_up(stack, tmp_path_factory, request) -> Cases:
+    """Results of the cases, with Kafka."""
+    return run(stack, tmp_path_factory.mktemp("up"), selected(request), outage=False)
 
 
 @pytest.fixture(scope="module")
-def kafka_down(stack, tmp_path_factory) -> Cases:
-    """Results of all cases, with a Kafka that is killed half-way."""
-    return run(stack, tmp_path_factory.mktemp("down"), outage=True)
+def kafka_down(stack, tmp_path_factory, request) -> Cases:
+    """Results of the cases, with a Kafka that is killed half-way."""
+    return run(stack, tmp_path_factory.mktemp("down"), selected(request), outage=True)
 
 
 def check(case: str, found: Case) -> None:
@@ -151,7 +166,7 @@ def check(case: str, found: Case) -> None:
         assert report["logged"] <= len(found.steps) <= report["logged"] + 1  # a signal may interrupt a call half-way
 
 
-@pytest.mark.parametrize("case", CASES)
+@EVERY_CASE
 def test_with_kafka_nothing_is_lost_and_nothing_is_printed(kafka_up, case):
     """The child ends at once with its exit code and without a warning; each event that it logged is stored once."""
     found = kafka_up.by_name[case]
@@ -160,7 +175,7 @@ def test_with_kafka_nothing_is_lost_and_nothing_is_printed(kafka_up, case):
     assert found.ended.warnings == []
 
 
-@pytest.mark.parametrize("case", CASES)
+@EVERY_CASE
 def test_without_kafka_a_child_ends_in_time_and_names_its_spool(kafka_down, case):
     """The child ends with its exit code and one warning; a later push sends the rest, each event once."""
     found = kafka_down.by_name[case]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
 import trialstream
 from processes import Child
 from trialstream.config import Config
@@ -144,9 +145,10 @@ def logged(folder: Path) -> int:
     return sum(found.values())
 
 
-def test_ctrl_c_at_random_times(tmp_path):
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_ctrl_c_at_random_times(tmp_path, count):
     """Children that log in a tight loop end at once by Ctrl-C, print nothing, and lose and repeat nothing."""
-    child = Child(Config(), tmp_path, "interrupts.py", tmp_path)
+    child = Child(Config(), tmp_path, "interrupts.py", tmp_path, count)
     try:
         ended = child.end(120)
     finally:
@@ -156,7 +158,7 @@ def test_ctrl_c_at_random_times(tmp_path):
 
     assert ended.stderr == ""
     assert ended.last("ended")["codes"] == [0] * len(children)
-    assert len(children) == 20
+    assert len(children) == count
     # The warning of an offline protocol, that events wait for a push, is the only output.
     assert [line for text in printed for line in text.splitlines() if "events wait in" not in line] == []
     for each in children:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 import trialstream as ts
+import warm
 from anyio.to_thread import run_sync
 from pymongo import MongoClient
 from service_load import connected, load
@@ -62,7 +62,7 @@ def die(config, task, place, call):
     """Run a task in a process that dies at that call."""
     command = [sys.executable, str(Path(__file__).with_name("dying.py")), task, place, str(call)]
     env = {**os.environ, **environment(config)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run(command, env=env)
 
     assert done.returncode == -signal.SIGKILL, done.stderr
 
@@ -213,6 +213,7 @@ async def test_without_a_consumer_a_killed_rebuild_continues_from_its_own_checkp
     assert differences(before, snapshot(config)) == []
 
 
+@pytest.mark.slow
 async def test_of_two_concurrent_rebuilds_one_succeeds_and_the_other_may_be_fenced(config, consumer):
     """Concurrent rebuilds fence each other like consumers: one projection is built, and it equals the log."""
     consumer(config)
@@ -281,6 +282,7 @@ async def test_a_killed_rebuild_until_and_a_killed_verify_can_be_run_again(confi
     assert projections(config) == {live(config), place(config, "then")}
 
 
+@pytest.mark.slow
 async def test_a_rebuild_survives_a_killed_mongodb_or_is_run_again(config, consumer, stack):
     """No event is lost, whether the rebuild waits for MongoDB to come back or ends with an error."""
     consumer(config)

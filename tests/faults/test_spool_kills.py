@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import anyio
 import pytest
 import trialstream as ts
+import warm
 from anyio.to_thread import run_sync
 from spooling_child import PUSH_STEPS, STEPS
 from trialstream.pipeline import spiller
@@ -39,7 +39,7 @@ def folding(stack, tmp_path_factory):
 def run_until_killed(config, step, at, *job):
     """Run the child until it kills itself; return how many rows the spool confirmed."""
     command = [sys.executable, CHILD, step, str(at), json.dumps(dataclasses.asdict(config)), *job]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    child = warm.run(command, timeout=120)
     assert child.returncode == -9, child.stderr
     return int(child.stdout.split()[-1]) if child.stdout else 0
 
@@ -67,7 +67,7 @@ async def check(folding, config, step, at, name):
     assert find_spools(config.spools) == []
 
 
-@pytest.mark.parametrize("at", [1, 6])
+@pytest.mark.parametrize("at", [1, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_kill_loses_nothing_that_the_spool_confirmed(folding, tmp_path, step, at):
     """No confirmed event is lost, whether events are sent meanwhile or wait; the push sends the rest, in order."""
@@ -95,7 +95,7 @@ async def spooled(folding, tmp_path_factory):
     return found, rows
 
 
-@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("step", PUSH_STEPS)
 async def test_a_killed_push_can_be_run_again(folding, spooled, tmp_path, step, at):
     """Events that a killed push had sent count once, and the next push sends the others."""

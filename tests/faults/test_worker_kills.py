@@ -89,6 +89,7 @@ async def test_the_workers_of_a_killed_supervisor_end_and_the_next_consumer_fold
     assert (figures.lost, figures.dead) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_again_and_again_ends_the_consumer_with_the_reason(config, supervised):
     """A worker that dies again at once after every restart ends the consumer with exit code 1."""
     deaths = 0
@@ -106,7 +107,9 @@ async def test_a_worker_that_dies_again_and_again_ends_the_consumer_with_the_rea
     assert "error: worker 1 ended 6 times in a row" in supervised.log.read_text().splitlines()[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=["SIGTERM", "SIGKILL"]
+)
 async def test_a_rebuild_that_is_ended_switches_nothing_and_can_be_run_again(config, consumer, number):
     """Its workers end with it; consumers fold on; the next run continues and gives the same documents."""
     service = await run_sync(consumer, config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import multiprocessing
 import resource
 import threading
 import time
@@ -19,6 +18,7 @@ from journal import Journal, call
 from service_support import until
 from trialstream.config import Config
 from trialstream.pipeline import sender
+from workers import CONTEXT
 
 COMMIT_SECONDS = 60.0
 
@@ -314,11 +314,6 @@ async def _protocols(config, count):
 
 
 # --- In processes of their own
-
-# A new interpreter with all imports takes a second of processor time, a fork of one takes almost none.
-CONTEXT = multiprocessing.get_context("forkserver")
-# This module cannot be preloaded: the fork server has the path of the interpreter, not that of the tests.
-CONTEXT.set_forkserver_preload(["trialstream", "aiokafka.admin", "trialstream_console.local.consumer"])
 
 
 class WriterProcess:

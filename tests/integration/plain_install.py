@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -29,6 +30,7 @@ main()
 """
 
 
+@cache
 def modules_of_extras() -> set[str]:
     """Return the installed top-level modules that no dependency of the plain install brings, directly or indirectly."""
     plain = {"trialstream"}

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import bson
+import warm
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -310,6 +311,17 @@ def drop(config: Config) -> None:
 # --- Processes
 
 
+class WarmConsumer(ConsumerService):
+    """A consumer that begins with its modules imported: see `warm.py`."""
+
+    def _spawn_process(self, command, env=None):
+        log = self._files.open_file(self.log.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            return warm.WarmProcess(command, env=env or os.environ, cwd=self.folder, stdout=log, stderr=log)
+        finally:
+            os.close(log)
+
+
 def log_lines(service: ConsumerService) -> list[dict[str, object]]:
     """Parse the log of a consumer; a line that is not JSON fails."""
     return [json.loads(line) for line in service.log.read_text().splitlines()]
@@ -333,7 +345,7 @@ def terminate(service: ConsumerService, seconds: float) -> tuple[int, float]:
 def cli(
     config: Config, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a `trialstream` command to its end."""
+    """Run a `trialstream` command to its end, with its modules imported before: see `warm.py`."""
     env = {**os.environ, **settings(config), **(environment or {})}
     command: Sequence[str] = [sys.executable, "-m", "trialstream_console.cli", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)
+    return warm.run(command, env=env, timeout=seconds)

@@ -67,7 +67,7 @@ async def shared_by_two(config, first, second):
     await until(are_shared)
 
 
-@pytest.mark.parametrize("how", ["leaves", "is killed"])
+@pytest.mark.parametrize("how", ["leaves", pytest.param("is killed", marks=pytest.mark.slow)])
 async def test_two_consumers_share_the_partitions_and_when_one_leaves_the_other_continues(config, consumer, how):
     """Nothing is lost and nothing is folded twice, whether a member shuts down or dies."""
     first = consumer(config)
@@ -159,7 +159,7 @@ async def test_a_consumer_under_load_stops_on_sigterm(config, consumer):
     [
         pytest.param(True, "killed", id="killed under load", marks=pytest.mark.slow),
         pytest.param(True, "paused", id="paused under load"),
-        pytest.param(False, "paused", id="paused, idle"),
+        pytest.param(False, "paused", id="paused, idle", marks=pytest.mark.slow),
     ],
 )
 async def test_a_consumer_stops_on_sigterm_while_mongodb_is_away(config, consumer, stack, busy, how):
@@ -201,6 +201,7 @@ async def test_a_consumer_stops_on_sigterm_while_kafka_is_away(config, consumer,
     assert log_entries(service, "stopped")
 
 
+@pytest.mark.slow
 async def test_mongodb_is_killed_and_started_again_while_a_consumer_folds(config, consumer, stack):
     """The consumer waits and continues by itself; nothing is lost or doubled."""
     service = consumer(config)

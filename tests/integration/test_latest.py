@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 
 import anyio
 import pytest
 import trialstream as ts
 import trialstream.sync
+import warm
 from anyio.to_thread import run_sync
 from contract import connected, until
 from service_support import delete_topics, drop, paused
@@ -32,7 +32,7 @@ with trialstream.sync.connect(kafka=kafka, mongo=mongo, prefix=prefix) as protoc
 """
 
 
-async def test_all_children_that_have_ended_are_seen(config, consumer):
+async def test_all_children_that_have_ended_are_seen(config, consumer, tmp_path):
     """A parent that has joined 8 children sees what all of them have logged, however late the consumer folds it."""
     service = consumer(config)
     async with connected(config) as protocol:
@@ -40,7 +40,10 @@ async def test_all_children_that_have_ended_are_seen(config, consumer):
         os.kill(service.pid, signal.SIGSTOP)
         try:
             arguments = [(config.kafka, config.mongo, config.prefix, each.uid, str(n)) for n, each in enumerate(trials)]
-            children = [subprocess.Popen([sys.executable, "-c", CHILD, *each]) for each in arguments]  # noqa: ASYNC220
+            children = [
+                warm.WarmProcess([sys.executable, "-c", CHILD, *each], env=os.environ, cwd=tmp_path, stdout=1, stderr=2)
+                for each in arguments
+            ]
             assert [await run_sync(each.wait) for each in children] == [0] * 8
             before = await protocol.fetch_trials({"tags.number": {"$gte": 0}})
             with anyio.move_on_after(0.2) as waiting:

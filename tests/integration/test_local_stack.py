@@ -325,6 +325,7 @@ def test_sigterm_during_the_start_leaves_nothing(data, ports):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_server_that_dies_later_ends_the_stack_with_its_log(data, ports):
     """The other servers are stopped, and `status` shows the reason."""
     with foreground(data, *ports) as process:

@@ -164,7 +164,8 @@ async def test_topics_that_are_recreated_while_a_consumer_is_paused_are_refused(
     assert "recreated" in await ended(service)
 
 
-@pytest.mark.parametrize("paused", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["running", "paused"])
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+@pytest.mark.slow
 async def test_a_trials_topic_that_is_recreated_alone_is_refused(config, consumer, paused):
     """The identity of the log is the same, but the folded records are missing: the message names the offsets."""
     service, partition, end = await fold_on(config, consumer)
@@ -184,6 +185,7 @@ async def _is_gone(client, topic):
     return topic not in await client.list_topics()
 
 
+@pytest.mark.slow
 async def test_a_registry_that_is_empty_under_a_running_consumer_is_refused(config, consumer):
     """Topics that were recreated by hand, or by a broker that creates topics by itself, have no identity yet."""
     service, _, _ = await fold_on(config, consumer)

@@ -116,6 +116,7 @@ async def test_murmur2_of_the_hash_gives_the_partition_of_every_event(config, co
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 async def test_kafkas_own_console_consumer_reads_the_topics(config, consumer, stack):
     """Kafka's console consumer prints single-object Avro without any deserializer."""
     consumer(config)

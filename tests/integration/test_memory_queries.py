@@ -8,6 +8,7 @@ import pytest
 import test_query_on_mongodb as on_mongodb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from trialstream.reading.fields import partial_fields
@@ -115,7 +116,7 @@ def same_as_mongodb(collection, documents, query, sort=None, limit=None, fields=
     return repr(ours) == re.sub(r"Int64\((-?\d+)\)", r"\1", repr(theirs))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(TRIALS, st.lists(st.tuples(QUERIES, SORTS, LIMITS, FIELDS), min_size=1, max_size=6))
 def test_any_query_on_any_values(collection, some, asked):
     """Queries with every operator, on nested values, have the same answer, in the same order."""
@@ -129,7 +130,7 @@ def test_any_query_on_any_values(collection, some, asked):
         assert same_as_mongodb(collection, documents, {}, sort), sort
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(on_mongodb.trials(), st.lists(on_mongodb.queries, min_size=1, max_size=5))
 def test_queries_on_trials(collection, some, several):
     """Queries of statuses, times, errors, metrics and users' keys have the same answer."""

@@ -25,24 +25,27 @@ def test_extras_are_left_out():
     assert not {"aiokafka", "motor", "bson", "numpy", "rich", "structlog", "typer", "trialstream"} & left_out
 
 
+# To show a help, the command imports the modules of all commands: `make test` shows some of them.
+HELP = [[], ["up"], ["import-from", "mlflow"]]
+MORE_HELP = [
+    [each]
+    for each in (
+        "consume",
+        "push",
+        "spool",
+        "trials",
+        "rebuild",
+        "verify",
+        "export",
+        "import",
+        "export-to",
+        "import-from",
+    )
+]
+
+
 @pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        ["consume"],
-        ["push"],
-        ["spool"],
-        ["trials"],
-        ["rebuild"],
-        ["verify"],
-        ["export"],
-        ["import"],
-        ["up"],
-        ["export-to"],
-        ["import-from"],
-        ["import-from", "mlflow"],
-    ],
-    ids=str,
+    "command", [*HELP, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE_HELP)], ids=str
 )
 def test_help(command):
     """Each command has its help."""

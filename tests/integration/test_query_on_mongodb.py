@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from pymongo import MongoClient
 from trialstream.reading.paths import TRIAL_FIELDS, path
 from trialstream.reading.query import find
@@ -320,7 +321,7 @@ def found(collection, query, sort=None, limit=None):
     return [document["revision"] for document in cursor]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(some=trials(), several=st.lists(queries, min_size=1, max_size=5))
 def test_mongodb_finds_the_trials_that_the_model_finds(collection, some, several):
     """MongoDB finds exactly the trials for which the query holds on the trials themselves."""
@@ -364,7 +365,7 @@ def is_nothing(x):
     return x is MISSING or x is None or (isinstance(x, float) and math.isnan(x))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(*[st.sampled_from([MISSING, None, math.nan, math.inf, -math.inf, -1, 0, 0.5, 2])] * 2), max_size=8

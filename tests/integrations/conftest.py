@@ -9,16 +9,16 @@ import uuid
 import pytest
 import trialstream as ts
 import trialstream.sync
-from trialstream_console.local.consumer import ConsumerService
+from service_support import WarmConsumer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(stack, tmp_path_factory):
-    """A log that a consumer folds while the tests run."""
+    """A log that a consumer folds while the tests of a file run."""
     config = ts.Config(
         kafka=stack.kafka.address, mongo=stack.mongo.uri, prefix=f"integrations-{uuid.uuid4().hex[:8]}", partitions=4
     )
-    service = ConsumerService(tmp_path_factory.mktemp("consumer"), config)
+    service = WarmConsumer(tmp_path_factory.mktemp("consumer"), config)
     service.start()
     yield config
     service.stop()

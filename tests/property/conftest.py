@@ -1,15 +1,3 @@
-"""Settings of hypothesis: the same examples in every run, within about a minute on two cores."""
+"""Settings of hypothesis, before the properties are imported: those of `profiles.py`."""
 
-from __future__ import annotations
-
-from hypothesis import HealthCheck, Phase, settings
-
-settings.register_profile(
-    "trialstream",
-    deadline=None,
-    derandomize=True,
-    max_examples=150,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # explaining a failing log takes longer than reading it
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.load_profile("trialstream")
+import profiles  # noqa: F401 - it loads them

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from trialstream.event_log.topics import Route
 from trialstream.pipeline import spiller as module
 from trialstream.pipeline.backlog import Backlog
@@ -150,7 +151,7 @@ async def live(folder, seed, mode, *, connected, flaky):
 
 
 @pytest.mark.timeout(600)  # 60 lives, each with many writes to the disk
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["overflow", "always"]), st.booleans(), st.booleans())
 def test_events_leave_in_the_order_in_which_they_came(seed, mode, connected, flaky):
     """Events leave in the order in which they came, in either mode, if the disk fails, or Kafka is late or refuses."""

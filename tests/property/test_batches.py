@@ -9,6 +9,7 @@ from dataclasses import replace
 import bson
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from strategies import exact
 from trialstream_consumer.fold import Refused, State, batch, fold, fold_groups, row_groups
 from trialstream_schemas.errors import SchemaError, UnknownSchema
@@ -90,7 +91,7 @@ EVENTS |= st.tuples(runs(), runs(), st.lists(st.just(BEAT), max_size=1)).map(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(sent=EVENTS, data=st.data())
 def test_frames_are_decoded_together_as_one_by_one(sent, data):
     """Events, or the errors of records that are damaged, are those of decoding one by one, in whatever company."""
@@ -199,7 +200,7 @@ def stored(state):
     return State(trials=trials, buckets=opened, changes=state.changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(sent=st.lists(metrics(), min_size=1, max_size=10) | runs(), seed=st.randoms(use_true_random=False))
 def test_frames_are_folded_together_as_one_by_one(sent, seed):
     """Frames of any values have the same documents, to the bit, measured together, in any cuts, or by themselves."""

@@ -12,6 +12,7 @@ import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from strategies import INT64, NAMES, VALUES, events_of, exact
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model import forms, values
@@ -47,7 +48,7 @@ def with_lists(event):
 
 
 @EVERY_EVENT
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(data=st.data())
 def test_event_comes_back(event, data):
     """Decoding an encoded event of any content restores it."""
@@ -57,7 +58,7 @@ def test_event_comes_back(event, data):
 
 
 @EVERY_EVENT
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(data=st.data())
 def test_damaged_event_is_a_schema_error(event, data):
     """Damaged bytes of an event are decoded to an event or a SchemaError, never to another error."""
@@ -89,7 +90,7 @@ def test_a_frame_has_the_bytes_that_fastavro_writes(sent):
     assert encode(sent)[HEADER_BYTES:] == out.getvalue()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_a_frame_equals_the_one_that_fastavro_reads(data):
     """Any bytes that are decoded to a frame are decoded to the same frame by fastavro."""

@@ -8,6 +8,7 @@ import bson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from strategies import DICTS, FLOATS, INT64, NAMES, TEXTS, TIMES, VALUES, exact
 from trialstream_schemas.model.aggregators import RingAggregator, StatAggregator, TimeSeriesAggregator, ValueAggregator
 from trialstream_schemas.model.attempts import FormerParticipant, Participant, TrialAttempt
@@ -144,7 +145,7 @@ OUTCOMES = st.builds(
         pytest.param(OUTCOMES, outcomes.outcome_to_document, outcomes.outcome_from_document, id="Outcome"),
     ],
 )
-@settings(max_examples=75)
+@settings(max_examples=examples(75))
 @given(data=st.data())
 def test_structure_comes_back(structures, to_document, from_document, data):
     """Any structure and its document restore each other, to the byte, through real BSON."""

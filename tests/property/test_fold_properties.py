@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import FIRST, Dice, burst, logs, several
 from model import BOUNDS, comparable, expected, meaning, reading
+from profiles import examples
 from projection import Projection, project
 from strategies import EVENTS
 from trialstream_consumer.fold import Refused, State, attempts, fold, fold_groups, history, row_groups, single_groups
@@ -37,7 +38,7 @@ def _small_buckets():
         yield
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(logs(), st.data())
 def test_fold_equals_the_model(log, data):
     """The documents equal those of a plain model, field by field and row by row."""
@@ -50,7 +51,7 @@ def test_fold_equals_the_model(log, data):
     assert comparable(reading(projection.documents, projection.dead_letters, CAPACITY)) == comparable(world)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(logs(), st.data())
 def test_fold_is_independent_of_cuts(log, data):
     """For any cuts of the log, with states from memory or from documents, every document is the same to the byte."""
@@ -62,7 +63,7 @@ def test_fold_is_independent_of_cuts(log, data):
         assert other.dead_letters == whole.dead_letters
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.builds(lambda seed: burst(Dice(seed)), st.integers(0, 2**32)), max_size=8))
 def test_rows_are_folded_together_as_one_by_one(bursts):
     """Rows give the same documents, to the byte, in row groups, one by one, and in batches of one."""
@@ -81,7 +82,7 @@ def test_rows_are_folded_together_as_one_by_one(bursts):
     assert together.dead_letters == refused == batches.dead_letters
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(logs(max_size=20), st.integers(0, 2**32))
 def test_several_updates_equal_the_updates_one_by_one(log, seed):
     """Several updates in one event make the same documents as each by itself, or nothing if one of them is refused.
@@ -122,7 +123,7 @@ def unversioned(projection):
     return comparable(trials), projection.documents["series"]
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(logs(), st.data())
 def test_folded_events_are_skipped(log, data):
     """A part of the log that is repeated, as by a resend, changes nothing.
@@ -140,7 +141,7 @@ def test_folded_events_are_skipped(log, data):
     assert again.documents == whole.documents
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(logs(max_size=25))
 def test_refused_events_change_nothing_but_the_mark(log):
     """A refused event changes nothing but its writer's mark and its outcome."""
@@ -165,7 +166,7 @@ def unmarked(stored, event):
     return comparable(given)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(logs())
 def test_size_bounds_the_document(log):
     """The accounted size of a trial is at least the size of its BSON without errors, writers and attempts."""
@@ -180,7 +181,7 @@ def test_size_bounds_the_document(log):
         assert taken <= document["size"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(EVENTS, max_size=6), logs(max_size=4), st.data())
 def test_any_event_is_folded_or_refused(wild, log, data):
     """Any event that its schema allows is folded or refused, and the documents can be stored."""

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from trialstream.protocol import MetricHistory
 from trialstream.reading.buckets import BucketSearch
 from trialstream.reading.history import downsampled, histories
@@ -57,7 +58,7 @@ def is_kept(step, row, since):
     return step is not None and isinstance(step, str) == isinstance(since.step, str) and step >= since.step
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     frames=st.lists(FRAMES, min_size=1, max_size=6),
     since=st.builds(Since, STEPS, st.none() | st.integers(0, 5000)),
@@ -84,7 +85,7 @@ def test_a_history_since_a_row_and_a_step(frames, since, data):
         assert len(history.times) == len(wanted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     frames=st.lists(FRAMES, min_size=1, max_size=9),
     row=st.integers(0, 9300),
@@ -123,7 +124,7 @@ SERIES = st.lists(st.tuples(VALUES, st.integers(1, 30)), min_size=1, max_size=40
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(values=SERIES, points=st.integers(3, 200))
 def test_downsampling_loses_no_spike(values, points):
     """The extremes of each bucket and of the whole are kept, and a row of each bucket with NaN or infinite values."""

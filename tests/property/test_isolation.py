@@ -9,6 +9,7 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import FIRST, HASHES, Dice, creation, update
+from profiles import examples
 from projection import Projection
 from trialstream_consumer.fold import State
 from trialstream_schemas.model.identity import group_uid
@@ -107,7 +108,7 @@ def alone(log):
     return projection.documents
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(part(VICTIM), part(ATTACKER), st.lists(st.integers(0, 2**32), max_size=8).map(registry), st.data())
 def test_events_of_one_trial_change_nothing_of_another(victim, attacker, names, data):
     """Trials of two hashes and the registry have the documents that each has alone, in one partition or in several.

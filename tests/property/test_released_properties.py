@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import logs
 from model import comparable, expected, meaning, reading
+from profiles import examples
 from projection import project
 from released import RELEASED, STORE, fields_of, known, read, versions, written
 from strategies import events_of, exact
@@ -19,7 +20,7 @@ from trialstream_schemas.wire.codec import encode, record_of
 from trialstream_schemas.wire.events import EVENTS
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(logs(max_size=40), st.data())
 def test_a_log_of_several_releases_is_folded(log, data):
     """A log in which each event was written by any release folds to the meaning of the events that were written."""
@@ -43,7 +44,7 @@ def test_a_log_of_several_releases_is_folded(log, data):
         for version in RELEASED[each.__name__]
     ],
 )
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(data=st.data())
 def test_an_event_is_read_by_the_readers_of_every_release(event, version, data):
     """A reader with the schema of any release reads its fields from the bytes that this version writes."""

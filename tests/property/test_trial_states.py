@@ -9,6 +9,7 @@ import trialstream as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import TRIAL, logs
+from profiles import examples
 from trialstream_consumer.fold import Refused, State, fold
 from trialstream_consumer.replay import trial_states
 from trialstream_consumer.replay.trial_log import TrialLog, TrialRecord
@@ -44,7 +45,7 @@ def _small_steps():
         yield
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(logs(max_size=30), st.lists(st.integers(0, 300), min_size=1, max_size=6))
 def test_states_are_those_of_the_fold(events, times):
     """A time that was visited before, a later one and an earlier one give the state of a fold from the beginning."""
@@ -61,7 +62,7 @@ def test_states_are_those_of_the_fold(events, times):
 
 
 @given(logs(max_size=20))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_stopped_fold_goes_on(events):
     """A fold that is stopped after each step has the same result in the end."""
     events = [each for each in events if getattr(each, "trial", "").startswith(TRIAL[:32])]

@@ -9,6 +9,7 @@ import uuid
 import trialstream as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 STATUSES = (ts.Status.Running, ts.Status.Completed, ts.Status.Broken)
 QUERY = {"status": "Running", "tags.hidden": None}
@@ -66,7 +67,7 @@ async def check(operations):
     assert {uid for uid, matches in view.items() if matches} == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(OPERATIONS)
 def test_the_view_of_a_watch_is_what_matches(operations):
     """Also after restarts with a cursor, or without one while nothing was returned yet."""

@@ -8,6 +8,7 @@ from itertools import count
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from profiles import examples
 from trialstream.event_log.topics import Route
 from trialstream.pipeline.watermark import Watermark
 
@@ -134,4 +135,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestWatermark = Model.TestCase
-TestWatermark.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestWatermark.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)

@@ -6,13 +6,15 @@ import io
 import json
 import os
 import socket
-import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 import trialstream as ts
 import trialstream.sync
+import warm
 from rich.console import Console
 from trialstream import waiting
 from trialstream.waiting import receive_notices
@@ -43,17 +45,22 @@ def first_notice(kafka, mongo, *arguments):
         "TRIALSTREAM_KAFKA": f"127.0.0.1:{kafka}",
         "TRIALSTREAM_MONGO": f"mongodb://ada:hunter2@127.0.0.1:{mongo}/?replicaSet=trialstream",
     }
-    with subprocess.Popen(
-        [sys.executable, "-m", "trialstream_console.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as command:
-        line = command.stderr.readline()
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as out, os.fdopen(reading) as err:
+        command = warm.WarmProcess(
+            [sys.executable, "-m", "trialstream_console.cli", *map(str, arguments)],
+            env=environment,
+            cwd=Path.cwd(),
+            stdout=out.fileno(),
+            stderr=writing,
+        )
+        os.close(writing)
+        line = err.readline()
         command.terminate()
-        out, rest = command.communicate(timeout=SECONDS)
-    assert (out, "hunter2" in rest) == ("", False)
+        assert "hunter2" not in err.read()
+        command.wait(SECONDS)
+        out.seek(0)
+        assert out.read() == b""
     return line
 
 

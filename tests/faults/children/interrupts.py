@@ -1,4 +1,4 @@
-"""Children that log in a tight loop, each with calls of one kind, until SIGINT ends them: `interrupts.py <folder>`."""
+"""Children that log in a tight loop, each with calls of one kind, until SIGINT ends them: `interrupts.py FOLDER N`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import trialstream as ts
 import trialstream.sync
 from telling import tell
 
-CHILDREN = 20
-# Children at a time.
+# Children at a time, one for each kind of call.
 TOGETHER = 5
-folder = Path(sys.argv[1])
+folder, children = Path(sys.argv[1]), int(sys.argv[2])
 
 
 def calls_of(protocol: trialstream.sync.SyncProtocol, trial: ts.Trial) -> dict[str, Callable[[int], Any]]:
@@ -62,7 +61,7 @@ def log_until_interrupted(number: int, ready: int) -> None:
 def main() -> None:
     """Start the children, interrupt each at some time, and report their exit codes."""
     codes = []
-    for first in range(0, CHILDREN, TOGETHER):
+    for first in range(0, children, TOGETHER):
         ready, ready_in_child = os.pipe()
         pids = []
         for number in range(first, first + TOGETHER):

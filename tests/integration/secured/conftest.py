@@ -8,9 +8,12 @@ import pytest
 from trialstream_console.local import LocalStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secured() -> Iterator[LocalStack]:
-    """Secured servers in a temporary folder, as `trialstream up --secure` starts them, with a consumer."""
+    """Secured servers in a temporary folder, as `trialstream up --secure` starts them, with a consumer.
+
+    They end with the tests of this folder.
+    """
     with LocalStack(secure=True, partitions=2) as stack:
         yield stack
         # The tests took its rights away and granted them again.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 import trialstream as ts
 from aiokafka.protocol.admin import DeleteAclsRequest, DescribeAclsRequest
 from anyio.to_thread import run_sync
@@ -44,6 +45,17 @@ def config_of(stack: LocalStack, role: str, **settings: Any) -> Config:
 def connected(config: Config, *, timeout: float = 15.0, **settings: Any) -> ts.KafkaProtocol:
     """Return a Protocol with these settings, not entered yet."""
     return ts.connect(**{**dataclasses.asdict(config), **settings}, timeout=timeout)
+
+
+def first_of_each(kind: Callable[..., Any], cases: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return cases as parameters of a test; all but the first one of each kind are slow: `make faults` runs them."""
+    seen = set()
+    parameters = []
+    for case in cases:
+        marks = [pytest.mark.slow] if kind(*case) in seen else []
+        seen.add(kind(*case))
+        parameters.append(pytest.param(*case, marks=marks))
+    return parameters
 
 
 # --- The jobs of the roles

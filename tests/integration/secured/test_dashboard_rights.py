@@ -14,12 +14,13 @@ import pytest
 import trialstream as ts
 import uvicorn
 from anyio.to_thread import run_sync
-from roles import config_of, connected, without, without_action
 from service_support import until
 from test_dashboard import events
 from trialstream_console.dashboard.app import API, make_app
 from trialstream_console.dashboard.settings import Settings
 from trialstream_console.rights import ROLES, KafkaRight
+
+from secured.roles import config_of, connected, first_of_each, without, without_action
 
 LACKS = "lacks the right "
 WRITE = {"X-Trialstream": "1"}
@@ -127,7 +128,11 @@ async def test_least_rights(secured, api, trial):
 KAFKA_RIGHTS = ROLES["dashboard"].kafka
 
 
-@pytest.mark.parametrize("right", KAFKA_RIGHTS, ids=lambda each: f"{each.operation} {each.resource}")
+@pytest.mark.parametrize(
+    "right",
+    first_of_each(lambda right: (right.operation, right.kind), ((each,) for each in KAFKA_RIGHTS)),
+    ids=lambda each: f"{each.operation} {each.resource}",
+)
 async def test_missing_right_in_kafka(secured, trial, right):
     """Without any one of its rights in Kafka, a dashboard names the right, and shows all else."""
     # A right to read includes that to describe, which is missed first.

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import pytest
 import trialstream as ts
-from secure_servers import PASSWORD, USER, secure_servers
 from service_support import cli
 from trialstream.config import Config
 from trialstream_consumer.projection.client import Connection
 from trialstream_consumer.projection.ownership import live_namespace
 
+from logins.secure_servers import PASSWORD, USER
+
 WRONG = "hunter3"
 SASL = {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_sasl_username": USER}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory):
-    """Kafka and mongod, with and without TLS and authentication."""
-    with secure_servers(tmp_path_factory.mktemp("secure")) as servers:
-        yield servers
 
 
 def kafka_settings(servers, case):

@@ -12,19 +12,13 @@ from pathlib import Path
 
 import pytest
 import trialstream as ts
-from secure_servers import PASSWORD, USER, secure_servers
 from trialstream.event_log.clients import open_client
+
+from logins.secure_servers import PASSWORD, USER
 
 KEY_PASSWORD = "swordfish"
 # A MongoDB that does not answer: these tests write to the log alone.
 NO_MONGO = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory):
-    """Kafka and mongod with authentication."""
-    with secure_servers(tmp_path_factory.mktemp("secure")) as servers:
-        yield servers
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Tests of connections on servers with encryption and logins, beside ones without."""

@@ -1,0 +1,1 @@
+"""Tests on secured servers: one user for each role."""
