@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from trialstream_console.dashboard.limits import read_body
 from trialstream_console.dashboard.refusals import Refusal
@@ -160,8 +160,6 @@ async def _json_body(request: Request) -> Any:
         raise Refusal("query", f"content-type: expected {_BODY_MEDIA}, got {media or 'none'}", place="content-type")
     try:
         return json.loads(await read_body(request), parse_constant=_refuse_constant)
-    except ClientDisconnect:
-        raise
     except (ValueError, RecursionError) as error:
         raise Refusal("query", f"body: expected JSON: {error}") from None
 

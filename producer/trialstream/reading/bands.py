@@ -18,13 +18,15 @@ from trialstream.reading.checks import whole_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import TRIAL_FIELDS, resolve
 
-__all__ = ["Curve", "bands", "check_grid", "check_quantiles", "curve", "curves_of", "grid", "key_of"]
+__all__ = ["Curve", "bands", "check_grid", "check_quantiles", "curve", "curves_of", "even_steps", "grid", "key_of"]
 
 Curve: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Distinct steps of a trial, ascending, and the value at each."""
 
 # A thousand trials then take 80 MB.
 _MAX_POINTS = 10_000
+# Beyond this, numpy's products of numbers and distances are infinite.
+_MAX_SPAN = 2.0**1022
 
 
 def check_grid(points: object) -> int:
@@ -98,7 +100,7 @@ def key_of(trial: Trial, by: str) -> BandKey:
 
 
 def curve(history: MetricHistory) -> Curve | None:
-    """Return the curve of a history: the mean of the values at each step, without NaN and steps that are no numbers.
+    """Return the curve of a history: the mean of the values at each step that is a finite number, without NaN.
 
     Args:
         history: The history.
@@ -109,11 +111,13 @@ def curve(history: MetricHistory) -> Curve | None:
     steps, kept = history.steps, ~np.isnan(history.values)
     if steps.dtype.kind not in "if":
         kept &= np.array([isinstance(each, (int, float)) for each in steps.tolist()], dtype=bool)
-    found = steps[kept].astype(np.float64)
+    found, values = steps[kept].astype(np.float64), history.values[kept]
+    if not (finite := np.isfinite(found)).all():
+        found, values = found[finite], values[finite]
     if not len(found):
         return None
     distinct, places = np.unique(found, return_inverse=True)
-    sums = np.bincount(places, weights=history.values[kept])
+    sums = np.bincount(places, weights=values)
     return distinct, sums / np.bincount(places)
 
 
@@ -145,8 +149,23 @@ def grid(curves: Sequence[Curve], points: int) -> NDArray[np.float64]:
         steps = np.union1d(steps, distinct)
         if len(steps) > points:
             ends = [(float(each[0]), float(each[-1])) for each, _ in curves]
-            return np.linspace(min(first for first, _ in ends), max(last for _, last in ends), points)
+            return even_steps(min(first for first, _ in ends), max(last for _, last in ends), points)
     return steps
+
+
+def even_steps(first: float, last: float, points: int) -> NDArray[np.float64]:
+    """Return numbers at equal distances, ascending, of which the first and the last are exact.
+
+    Args:
+        first: The first number; finite.
+        last: The last number; finite, and not smaller.
+        points: How many, 2 or more.
+    """
+    scale = 1.0 if float(last) - float(first) < _MAX_SPAN else 4.0
+    with np.errstate(over="ignore"):
+        found = np.clip(scale * np.linspace(first / scale, last / scale, points), first, last)
+    found[0], found[-1] = first, last
+    return found
 
 
 def bands(
