@@ -18,6 +18,7 @@ from trialstream_console.dashboard.static import BUNDLE
 
 TOKEN = "a token of thirty-two characters"
 NAME = "0123456789abcdef"
+COOKIE = "trialstream_dashboard"
 NOWHERE = ts.Config(kafka="127.0.0.1:1", mongo="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
 
 
@@ -124,9 +125,18 @@ async def test_the_token(headers, is_allowed):
     assert answer.status_code == (200 if is_allowed else 303)
 
 
-@pytest.mark.parametrize("other", ['prefs={"a":1}', "foo", "a=b c", "a[0]=1", "a/b=1"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *('prefs={"a":1}', "foo", "a=b c", "a[0]=1", "a/b=1", f"{COOKIE}=1", f"{COOKIE}=9999999999.{NAME}.{64 * '0'}"),
+        *(f'a="{60_000 * "_"}"', ";" * 60_000, f"{COOKIE}=1.{NAME}.{64 * '0'};" * 500),
+        # A minute each in the parser of Python 3.11.7.
+        *(each.replace("_", "\\") for each in (f'a="{60_000 * "_"}"', f'a="{30_000 * "_1"}"')),
+    ],
+    ids=lambda other: repr(other[:30]),
+)
 async def test_cookies_of_other_programs(other):
-    """A cookie that another program of this machine has set does not end a login."""
+    """A cookie that another program of this machine has set does not end a login, and takes no time."""
     own = f"trialstream_dashboard={access._signed(2_000_000_000, NAME, TOKEN)}"
     async with client(token=TOKEN, host="0.0.0.0", base="http://dashboard.example") as found:
         answer = await found.get("/trials", headers={"Cookie": f"{other}; {own}"})
@@ -138,11 +148,11 @@ def test_a_cookie_ends():
     """A cookie is as good as the token until its end, and not with another token, end or name."""
     value = access._signed(2_000_000_000, NAME, TOKEN)
 
-    assert access._login_of(value, TOKEN) == NAME
-    assert not access._login_of(value, TOKEN + "x")
-    assert not access._login_of(value.replace("2000000000", "3000000000"), TOKEN)
-    assert not access._login_of(value.replace(NAME, NAME[::-1]), TOKEN)
-    assert not access._login_of(access._signed(1_000_000_000, NAME, TOKEN), TOKEN)
+    assert access._login_of(f"{COOKIE}={value}", TOKEN) == NAME
+    assert not access._login_of(f"{COOKIE}={value}", TOKEN + "x")
+    assert not access._login_of(f"{COOKIE}={value}".replace("2000000000", "3000000000"), TOKEN)
+    assert not access._login_of(f"{COOKIE}={value}".replace(NAME, NAME[::-1]), TOKEN)
+    assert not access._login_of(f"{COOKIE}={access._signed(1_000_000_000, NAME, TOKEN)}", TOKEN)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import time
 from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request, cookie_parser
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -55,7 +55,7 @@ _MAX_FORM_BYTES = 16 * 1024
 _MAX_USER = 256  # characters: names are kept for the limits
 _OPEN_PATHS = (LOGIN_PATH, "/static/")  # the program of the page has no data
 _API = "/api/"
-_SIGNED = re.compile(r"([0-9]{1,12})\.([0-9a-f]{16})\.[0-9a-f]{64}")
+_LOGIN = re.compile(_COOKIE + r"=(([0-9]{1,12})\.([0-9a-f]{16})\.[0-9a-f]{64})")
 
 
 class Token:
@@ -126,9 +126,7 @@ class Access:
         """Identify the client of a request; return the answer if the request is refused."""
         headers, path, settings = Headers(scope=scope), scope["path"], self._settings
         user = headers.get(settings.proxy_header, "")[:_MAX_USER] if settings.proxy_header else ""
-        # Not by `http.cookies`, which ends at the first cookie of another program that is in no standard form.
-        cookie = cookie_parser(headers.get("cookie", "")).get(_COOKIE, "") if settings.token else ""
-        name = _login_of(cookie, settings.token)
+        name = _login_of(headers.get("cookie", ""), settings.token) if settings.token else ""
         address = network_of(scope["client"][0]) if scope.get("client") else "local"
         client = f"user {user}" if user else f"login {name}" if name else address
         scope.setdefault("state", {})["client"] = client
@@ -241,13 +239,19 @@ def _signed(end: int, name: str, token: str) -> str:
     return f"{end}.{name}.{signature.hexdigest()}"
 
 
-def _login_of(cookie: str, token: str) -> str:
-    """Return the name of the login with a cookie; empty if the cookie is none of this token, or has ended."""
-    parsed = _SIGNED.fullmatch(cookie)
-    if parsed is None:
-        return ""
-    end, name = int(parsed[1]), parsed[2]
-    return name if hmac.compare_digest(cookie, _signed(end, name, token)) and end > time.time() else ""
+def _login_of(cookies: str, token: str) -> str:
+    """Return the name of the login that a `Cookie` header has; empty if it has none of this token, or an old one.
+
+    Parsers of cookies take minutes for some headers (CVE-2024-7592), or end at a cookie of another program that is in
+    no standard form.
+    """
+    for cookie in cookies.split(";"):
+        parsed = _LOGIN.fullmatch(cookie.strip())
+        if parsed is not None:
+            end, name = int(parsed[2]), parsed[3]
+            if hmac.compare_digest(parsed[1], _signed(end, name, token)) and end > time.time():
+                return name
+    return ""
 
 
 def _name_of(host: str) -> str | None:
