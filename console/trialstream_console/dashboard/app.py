@@ -150,7 +150,7 @@ def _handler(endpoint: Endpoint, places: Places) -> Handler:
         if endpoint.writes:
             _check_writes(request, context)
         arguments = await endpoint.arguments(request)
-        async with places.one(request):
+        async with places.one(request) if endpoint.waits else contextlib.nullcontext():
             found = await endpoint.function(context, **arguments)
         if found is None:
             return Response(status_code=204)
