@@ -319,6 +319,11 @@ def test_every_endpoint_is_described():
             assert schema_of(kind, {}).get("description"), (each.path, name)
 
 
+def test_the_state_is_shown_at_once():
+    """What pages show the state of the servers by does not wait behind other requests of a client."""
+    assert {each.path for each in ENDPOINTS if not each.waits} == {"/about", "/live"}
+
+
 class Part(TypedDict):
     """A part.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import resource
+from collections import Counter
+from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -35,6 +37,8 @@ def raise_file_limit() -> None:
 class Connection(H11Protocol):
     """A connection of a client."""
 
+    _of_client: ClassVar[Counter[str]] = Counter()  # connections of the process by address of the client
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin, unless there are too many."""
         super().connection_made(transport)
@@ -43,12 +47,17 @@ class Connection(H11Protocol):
         # client has not taken while nothing is added to them.
         self._seen = (-1, math.inf)
         self._looking = self.loop.call_later(_LOOK_SECONDS, self._look)
+        self._address = network_of(self.client[0]) if self.client else ""
+        self._of_client[self._address] += 1
         if self._are_too_many():
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._looking.cancel()
+        self._of_client[self._address] -= 1
+        if not self._of_client[self._address]:
+            del self._of_client[self._address]
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -75,13 +84,4 @@ class Connection(H11Protocol):
 
     def _are_too_many(self) -> bool:
         most = min(_MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES)
-        if len(self.connections) <= most // 2:
-            return False
-        own = sum(_client(each) == _client(self) for each in self.connections)
-        return len(self.connections) > most or own > most // 2
-
-
-def _client(connection: object) -> str:
-    """Return the address of a client; empty for one of this machine without an address."""
-    address = getattr(connection, "client", None)
-    return network_of(address[0]) if address else ""
+        return self._of_client.total() > most or self._of_client[self._address] > most // 2
