@@ -76,20 +76,19 @@ def test_an_unknown_place_says_so(open_page: Callable[..., Page]):
 def test_requests_that_are_refused(open_page: Callable[..., Page]):
     """After the end of a login, the page leads to the form; where there were too many requests, it tries again."""
     page = open_page("/operations")
-    alert = page.get_by_role("main").get_by_role("alert")
     error = {"code": "unauthorized", "message": "expected the token"}
-    page.route(re.compile("/projects"), lambda route: route.fulfill(status=401, json={"error": error}))
+    page.route(re.compile("/api/v1/projects"), lambda route: route.fulfill(status=401, json={"error": error}))
     page.goto("/")
-    expect(alert).to_contain_text("Not allowed")
-    page.unroute(re.compile("/projects"))
+    expect(page.get_by_role("heading", name="Not allowed")).to_be_visible()
+    page.unroute(re.compile("/api/v1/projects"))
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("link", name="vision")).to_be_visible()
 
-    page.route(re.compile("/projects"), lambda route: route.fulfill(status=429, body="<html>slow down</html>"))
+    page.route(re.compile("/api/v1/projects"), lambda route: route.fulfill(status=429, body="<html>slow down</html>"))
     page.goto("/")
-    expect(alert).to_contain_text("Too many requests")
-    expect(alert).to_contain_text("tries again by itself")
-    page.unroute(re.compile("/projects"))
+    expect(page.get_by_role("heading", name="Too many requests")).to_be_visible()
+    expect(page.get_by_text("tries again by itself")).to_be_visible()
+    page.unroute(re.compile("/api/v1/projects"))
     expect(page.get_by_role("link", name="vision")).to_be_visible()
 
 
