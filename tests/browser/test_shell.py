@@ -73,6 +73,25 @@ def test_an_unknown_place_says_so(open_page: Callable[..., Page]):
     assert findings(page) == []
 
 
+def test_requests_that_are_refused(open_page: Callable[..., Page]):
+    """After the end of a login, the page leads to the form; where there were too many requests, it tries again."""
+    page = open_page("/operations")
+    error = {"code": "unauthorized", "message": "expected the token"}
+    page.route(re.compile("/api/v1/projects"), lambda route: route.fulfill(status=401, json={"error": error}))
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Not allowed")).to_be_visible()
+    page.unroute(re.compile("/api/v1/projects"))
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("link", name="vision")).to_be_visible()
+
+    page.route(re.compile("/api/v1/projects"), lambda route: route.fulfill(status=429, body="<html>slow down</html>"))
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Too many requests")).to_be_visible()
+    expect(page.get_by_text("tries again by itself")).to_be_visible()
+    page.unroute(re.compile("/api/v1/projects"))
+    expect(page.get_by_role("link", name="vision")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_projects_have_no_serious_findings(open_page: Callable[..., Page], scheme: str):
     """axe-core finds nothing serious among the projects, with their groups, in light and dark, on a phone."""

@@ -104,10 +104,14 @@ async def test_alerts_run_until_a_signal_and_go_on_after_a_kill(served, files, n
 
 
 async def test_an_error_of_the_rules_is_one_line(served, files):
-    """The exit code is 1; --check needs no servers."""
+    """The exit code is 1; --check needs no servers, and the first run says that it is the first."""
     rules, _ = files(a='when = "failed"')
     checked = await run_sync(lambda: cli(served, "alerts", rules, "--check", environment={"TRIALSTREAM_MONGO": ""}))
-    assert (checked.returncode, checked.stdout) == (0, f"{rules}: 1 rules\n")
+    assert (checked.returncode, checked.stdout) == (0, f"{rules}: 1 rule\n")
+    runs = [await run_sync(cli, served, "alerts", rules, "--once") for _ in range(2)]
+    assert [each.returncode for each in runs] == [0, 0]
+    assert runs[0].stdout.startswith("1 rule: watching from now on; ")
+    assert runs[1].stdout == ""
     rules, _ = files(a='when = "never"')
     wrong = await run_sync(cli, served, "alerts", rules)
     assert wrong.returncode == 1

@@ -219,8 +219,8 @@ async def log_high(protocol, trial):
     ("text", "happens", "message"),
     [
         (rule("failed"), fail, "failed with status Exception: ValueError: no data"),
-        (rule("nan"), log_nan, "metric loss has 1 times nan"),
-        (rule("nan", 'metric = "loss"'), log_nan, "metric loss has 1 times nan"),
+        (rule("nan"), log_nan, "metric loss was nan once"),
+        (rule("nan", 'metric = "loss"'), log_nan, "metric loss was nan once"),
         (rule("metric", 'metric = "loss"\nvalue = "max"\nover = 10'), log_high, "max of metric loss is 50, over 10"),
         (rule("metric", 'metric = "loss"\nunder = 0.2'), log_high, "last of metric loss is 0.1, under 0.2"),
     ],

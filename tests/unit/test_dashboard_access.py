@@ -6,19 +6,19 @@ import inspect
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-import anyio
 import httpx
 import pytest
 import trialstream as ts
 from trialstream_console.dashboard import access
 from trialstream_console.dashboard.app import ENDPOINTS, make_app
-from trialstream_console.dashboard.limits import Expensive, LiveConnections, Rate
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.settings import Settings
 from trialstream_console.dashboard.shapes import Limits, checked, schema_of
 from trialstream_console.dashboard.static import BUNDLE
 
 TOKEN = "a token of thirty-two characters"
+NAME = "0123456789abcdef"
+COOKIE = "trialstream_dashboard"
 NOWHERE = ts.Config(kafka="127.0.0.1:1", mongo="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
 
 
@@ -69,7 +69,7 @@ def test_settings_go_through_the_environment(monkeypatch, tmp_path):
         ("evil.example:8790", 421),
         ("127.0.0.1.evil.example", 421),
         ("", 421),
-        ("[::1", 421),
+        ("[::1", 400),
     ],
 )
 async def test_the_host_header_on_loopback(host, status):
@@ -111,7 +111,8 @@ async def test_requests_of_other_sites():
         ({"Authorization": f"Bearer {TOKEN}x"}, False),
         ({"Cookie": f"trialstream_dashboard={TOKEN}"}, False),
         ({"Cookie": "trialstream_dashboard=9999999999.00"}, False),
-        ({"Cookie": "trialstream_dashboard=\u0661.00".encode()}, False),
+        ({"Cookie": f"trialstream_dashboard=9999999999.{16 * 'a'}.{64 * '0'}"}, False),
+        ({"Cookie": f"trialstream_dashboard=\u0661.{16 * 'a'}.{64 * '0'}".encode()}, False),
         ({"X-User": "mallory"}, False),
     ],
     ids=str,
@@ -124,24 +125,34 @@ async def test_the_token(headers, is_allowed):
     assert answer.status_code == (200 if is_allowed else 303)
 
 
-@pytest.mark.parametrize("other", ['prefs={"a":1}', "foo", "a=b c", "a[0]=1", "a/b=1"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *('prefs={"a":1}', "foo", "a=b c", "a[0]=1", "a/b=1", f"{COOKIE}=1", f"{COOKIE}=9999999999.{NAME}.{64 * '0'}"),
+        *(f'a="{60_000 * "_"}"', ";" * 60_000, f"{COOKIE}=1.{NAME}.{64 * '0'};" * 500),
+        # A minute each in the parser of Python 3.11.7.
+        *(each.replace("_", "\\") for each in (f'a="{60_000 * "_"}"', f'a="{30_000 * "_1"}"')),
+    ],
+    ids=lambda other: repr(other[:30]),
+)
 async def test_cookies_of_other_programs(other):
-    """A cookie that another program of this machine has set does not end a login."""
-    own = f"trialstream_dashboard={access._signed(2_000_000_000, TOKEN)}"
+    """A cookie that another program of this machine has set does not end a login, and takes no time."""
+    own = f"trialstream_dashboard={access._signed(2_000_000_000, NAME, TOKEN)}"
     async with client(token=TOKEN, host="0.0.0.0", base="http://dashboard.example") as found:
         answer = await found.get("/trials", headers={"Cookie": f"{other}; {own}"})
 
     assert answer.status_code == 200
 
 
-async def test_a_cookie_ends(monkeypatch):
-    """A cookie is as good as the token until its end, and not with another token."""
-    value = access._signed(2_000_000_000, TOKEN)
+def test_a_cookie_ends():
+    """A cookie is as good as the token until its end, and not with another token, end or name."""
+    value = access._signed(2_000_000_000, NAME, TOKEN)
 
-    assert access._is_signed(value, TOKEN)
-    assert not access._is_signed(value, TOKEN + "x")
-    assert not access._is_signed(value.replace("2000000000", "3000000000"), TOKEN)
-    assert not access._is_signed(access._signed(1_000_000_000, TOKEN), TOKEN)
+    assert access._login_of(f"{COOKIE}={value}", TOKEN) == NAME
+    assert not access._login_of(f"{COOKIE}={value}", TOKEN + "x")
+    assert not access._login_of(f"{COOKIE}={value}".replace("2000000000", "3000000000"), TOKEN)
+    assert not access._login_of(f"{COOKIE}={value}".replace(NAME, NAME[::-1]), TOKEN)
+    assert not access._login_of(f"{COOKIE}={access._signed(1_000_000_000, NAME, TOKEN)}", TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -157,21 +168,86 @@ async def test_a_login_leads_to_this_server_only(target):
     assert "<script>" not in form.text
 
 
-async def test_logins_are_limited():
-    """After some wrong tokens, a client has to wait."""
-    async with client(token=TOKEN) as found:
-        statuses = [(await found.post("/login", data={"token": "wrong"})).status_code for _ in range(12)]
+async def wrong(found, count, *, bearer):
+    """Send wrong tokens; return the statuses of the answers."""
+    if bearer:
+        headers = {"Authorization": "Bearer wrong"}
+        return [(await found.get("/api/v1/openapi.json", headers=headers)).status_code for _ in range(count)]
+    return [(await found.post("/login", data={"token": "wrong"})).status_code for _ in range(count)]
 
-    assert statuses[:10] == [403] * 10
-    assert statuses[10:] == [429] * 2
+
+async def test_wrong_tokens_are_limited():
+    """After some wrong tokens of programs and of the form together, a client has to wait with the right one, too."""
+    async with client(token=TOKEN) as found:
+        statuses = await wrong(found, 6, bearer=True) + await wrong(found, 6, bearer=False)
+        right = await found.get("/api/v1/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
+        login = await found.post("/login", data={"token": TOKEN})
+        more = await wrong(found, 1, bearer=True)
+
+    assert statuses == [401] * 6 + [403] * 4 + [429] * 2
+    assert (right.status_code, login.status_code, more) == (429, 429, [429])
+    assert right.json()["error"]["code"] == "too_many"
+    assert 1 <= int(right.headers["retry-after"]) <= 10
+
+
+async def test_right_tokens_and_logins_are_not_limited():
+    """Only wrong tokens count, and those of others do not end a login."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with client(token=TOKEN) as found:
+        right = [(await found.get("/api/v1/openapi.json", headers=headers)).status_code for _ in range(15)]
+        logins = [(await found.post("/login", data={"token": TOKEN})).status_code for _ in range(15)]
+        await wrong(found, 20, bearer=True)
+        own = await found.get("/api/v1/openapi.json")  # with the cookie of the login
+
+    assert (right, logins, own.status_code) == ([200] * 15, [303] * 15, 200)
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "second"),
+    [
+        ({"proxy_header": "X-User"}, {"X-User": "ada"}, {"X-User": "grace"}),
+        (
+            {"token": TOKEN},
+            {"Cookie": f"trialstream_dashboard={access._signed(2_000_000_000, 'a' * 16, TOKEN)}"},
+            {"Cookie": f"trialstream_dashboard={access._signed(2_000_000_000, 'b' * 16, TOKEN)}"},
+        ),
+    ],
+    ids=["users of a proxy", "logins"],
+)
+async def test_the_rate_is_of_a_user(settings, first, second, monkeypatch):
+    """Users behind one proxy have the same address; each has limits of their own."""
+    monkeypatch.setattr("trialstream_console.dashboard.app._BURST", 3.0)
+    monkeypatch.setattr("trialstream_console.dashboard.app._RATE", 0.001)
+    async with client(host="0.0.0.0", base="http://dashboard.example", **settings) as found:
+        ada = [(await found.get("/api/v1/openapi.json", headers=first)).status_code for _ in range(5)]
+        grace = await found.get("/api/v1/openapi.json", headers=second)
+
+    assert ada == [200] * 3 + [429] * 2
+    assert grace.status_code == 200
 
 
 async def test_a_proxy_names_the_user():
-    """Behind a proxy that checks logins, its header lets a request in."""
+    """Behind a proxy that checks logins, its header lets a request in; there is no form without a token."""
     async with client(proxy_header="X-User", host="0.0.0.0", base="http://dashboard.example") as found:
         without, named = await found.get("/trials"), await found.get("/trials", headers={"X-User": "ada"})
+        form = await found.post("/login", data={"token": ""})
 
-    assert (without.status_code, named.status_code) == (303, 200)
+    assert (without.status_code, named.status_code, form.status_code) == (401, 200, 403)
+    assert "X-User" in without.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b", "\u2100".encode(), "a/b", "a?b", "a b", "x" * 60_000])
+async def test_hostile_hosts(host):
+    """Whatever the Host header is, the answer is one of the server and no error of it."""
+    async with client(token=TOKEN, host="0.0.0.0") as found:
+        headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
+        answers = [
+            await found.get(path, headers=headers) for path in ("/trials/a?b=c", "/api/v1/openapi.json", "/login")
+        ]
+        answers.append(await found.post("/login", data={"token": TOKEN}, headers=headers))
+        answers.append(await found.delete("/api/v1/about", headers=headers))
+
+    assert {each.status_code for each in answers} <= {200, 303, 400, 404}
 
 
 async def test_large_bodies():
@@ -243,6 +319,11 @@ def test_every_endpoint_is_described():
             assert schema_of(kind, {}).get("description"), (each.path, name)
 
 
+def test_the_state_is_shown_at_once():
+    """What pages show the state of the servers by does not wait behind other requests of a client."""
+    assert {each.path for each in ENDPOINTS if not each.waits} == {"/about", "/live"}
+
+
 class Part(TypedDict):
     """A part.
 
@@ -282,53 +363,3 @@ def test_a_body_that_fits():
     found = checked({"name": "x", "size": 3, "kind": None}, Part, "")
 
     assert (found, type(found["size"])) == ({"name": "x", "size": 3.0, "kind": None}, float)
-
-
-def test_the_rate_of_a_client():
-    """A client may send some requests at once, then as many as are added; others are not concerned."""
-    now = 0.0
-    rate = Rate(2, 3, lambda: now)
-    for _ in range(3):
-        rate.take("a")
-    with pytest.raises(Refusal) as caught:
-        rate.take("a")
-    rate.take("b")
-    now = 0.5
-
-    rate.take("a")
-
-    assert caught.value.retry_after == 0.5
-    with pytest.raises(Refusal):
-        rate.take("a")
-
-
-async def test_expensive_requests():
-    """Some run, some wait, and the others are refused at once."""
-    expensive, running = Expensive(1, 1), []
-
-    async def request():
-        async with expensive.one():
-            running.append(1)
-            await anyio.sleep_forever()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(request)
-        tasks.start_soon(request)
-        await anyio.wait_all_tasks_blocked()
-        with pytest.raises(Refusal):
-            await request()
-        tasks.cancel_scope.cancel()
-
-    assert running == [1]
-
-
-def test_live_connections():
-    """They are bounded in all and per client, and counted down at their end."""
-    live = LiveConnections(3, 2)
-    with live.one("a"), live.one("a"):
-        with pytest.raises(Refusal), live.one("a"):
-            pass
-        with live.one("b"), pytest.raises(Refusal), live.one("c"):
-            pass
-    with live.one("c"), live.one("b"), live.one("a"):
-        pass

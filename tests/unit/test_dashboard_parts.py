@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
-from trialstream_console.dashboard import importance
+from trialstream_console.dashboard import importance, sampling
 from trialstream_console.dashboard.caches import Recent
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.event_fields import event_fields, summary
 from trialstream_console.dashboard.lines import NO_BLOCKS
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.writes import _decoded
+from trialstream_console.queries.errors import WhereError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
 
@@ -39,6 +41,54 @@ async def test_a_recent_result_is_made_once():
     assert await recent.get("a", make) == 0
     assert await recent.get("b", make) == 3
     assert await Recent(0.0, 1).get("a", make) == 4
+
+
+async def test_a_slow_result_holds_up_no_other_key():
+    """Requests for its key wait; those for others do not. A failed one is made again by the next that waits."""
+    recent, go_on, made = Recent(60.0, 8), anyio.Event(), []
+
+    async def slow():
+        made.append("slow")
+        await go_on.wait()
+        if len(made) < 3:
+            raise ValueError
+        return "slow"
+
+    async def fast():
+        made.append("fast")
+        return "fast"
+
+    async def get():
+        with contextlib.suppress(ValueError):
+            assert await recent.get("a", slow) == "slow"
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(get)
+        await anyio.wait_all_tasks_blocked()
+        assert await recent.get("b", fast) == "fast"
+        go_on.set()
+    assert made == ["slow", "fast", "slow"]
+    assert not recent._making
+
+
+async def test_a_sample_of_a_relative_time_is_shared():
+    """The key is the text: what it is parsed to has the time of the request."""
+    made = []
+
+    class Context:
+        async def in_thread(self, function):
+            """Count the call."""
+            made.append(function)
+            return sampling.Sample([], [], 0)
+
+    context = Context()
+    for where in ("created > 2h ago", " created > 2h ago ", "created > 3h ago"):
+        await sampling.sample_of(context, where, None, None)
+    with pytest.raises(WhereError):
+        await sampling.sample_of(context, "created >", None, None)
+
+    assert len(made) == 2
 
 
 class Trials:

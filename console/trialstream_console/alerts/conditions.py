@@ -84,7 +84,7 @@ class NotFinite(Condition):
         """See `Condition`."""
         for name, aggregator in trial.metrics.items():
             if self.metric in ("", name) and (found := _special(aggregator)):
-                return f"metric {name} has {found}"
+                return f"metric {name} was {found}"
         return None
 
 
@@ -216,9 +216,9 @@ def _special(aggregator: Aggregator) -> str:
     """Describe the values that are NaN or infinite; empty if there are none."""
     counts = {name: getattr(aggregator, name, 0) for name in _SPECIALS}
     found = ", ".join(
-        f"{count} times {'-inf' if name == 'neginf' else name}" for name, count in counts.items() if count
+        f"{_SPECIALS[name]} {'once' if count == 1 else f'{count} times'}" for name, count in counts.items() if count
     )
     last = _summary(aggregator).get("last")
     if not found and isinstance(last, float) and not math.isfinite(last):
-        return f"the last value {last}"
+        return f"{last} at last"
     return found

@@ -38,10 +38,13 @@ def alerts(
     restart; an action that was running when the process was killed is repeated.
     """
     found = read_rules(rules)
+    count = f"{len(found.rules)} rule{'' if len(found.rules) == 1 else 's'}"
     if check:
-        say(f"{rules}: {len(found.rules)} rules")
+        say(f"{rules}: {count}")
         return
     path = state or rules.with_name(f"{rules.name}.state")
+    if not path.exists():
+        say(f"{count}: watching from now on; {path} remembers which alerts were given")
     if run(_alerts, Config.from_env(), found, path, once):
         raise typer.Exit(1)
 

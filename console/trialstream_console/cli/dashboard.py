@@ -52,6 +52,7 @@ def dashboard(
     try:
         import uvicorn  # noqa: PLC0415 - an optional dependency
 
+        from trialstream_console.dashboard.connections import Connection, raise_file_limit  # noqa: PLC0415
         from trialstream_console.dashboard.settings import Settings  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ConfigError("the dashboard is not installed: pip install 'trialstream[dashboard]'") from None
@@ -60,6 +61,7 @@ def dashboard(
     settings = Settings.from_env(host=host, port=port, token_file=token_file, writes=allow_writes)
     connect(read_only=True)  # checks the settings, once for all workers
     os.environ.update(settings.environment())
+    raise_file_limit()
     say(f"Dashboard at {settings.address}")
     uvicorn.run(
         _APP,
@@ -67,7 +69,8 @@ def dashboard(
         host=settings.host,
         port=settings.port,
         workers=workers,
-        log_level="warning",
+        http=Connection,
+        log_level="error",  # its warnings are about what clients send, each time
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -13,7 +13,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from trialstream.config import Config
@@ -35,11 +35,11 @@ from trialstream_console.dashboard import (
     trials,
     writes,
 )
-from trialstream_console.dashboard.access import LOGIN_PATH, Access, login
+from trialstream_console.dashboard.access import LOGIN_PATH, Access, Token, login
 from trialstream_console.dashboard.answers import json_answer, refused
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
-from trialstream_console.dashboard.limits import Expensive, Rate
+from trialstream_console.dashboard.limits import Places, Rate
 from trialstream_console.dashboard.openapi import document
 from trialstream_console.dashboard.refusals import Refusal, refusal_of
 from trialstream_console.dashboard.settings import Settings
@@ -72,8 +72,10 @@ ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in gr
 # A page sends some ten requests when it is opened, and one for each of its live changes: see performance.md for what
 # a process answers.
 _RATE, _BURST = 200.0, 2000.0
-_LOGINS_PER_SECOND, _LOGIN_BURST = 0.1, 10.0
-_EXPENSIVE_AT_ONCE, _EXPENSIVE_WAITING = 4, 64
+# Requests at once: in all and of one client; and as many that wait. One client leaves places for others: expensive
+# requests take threads of their own, and the others the event loop, which all share.
+_EXPENSIVE = (4, 3, 256, 64)
+_OTHERS = (32, 8, 8000, 2000)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -96,8 +98,8 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
         ConfigError: A setting of the environment is invalid.
     """
     chosen, servers = settings or Settings.from_env(), config or Config.from_env()
-    rate, logins = Rate(_RATE, _BURST), Rate(_LOGINS_PER_SECOND, _LOGIN_BURST)
-    expensive = Expensive(_EXPENSIVE_AT_ONCE, _EXPENSIVE_WAITING)
+    rate, token = Rate(_RATE, _BURST), Token(chosen.token)
+    expensive, others = Places(*_EXPENSIVE), Places(*_OTHERS)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[_State]:
@@ -111,9 +113,10 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
         return json_answer(request, described, etag=True)
 
     async def log_in(request: Request) -> Response:
-        if request.method == "POST":
-            logins.take(request.state.client)
-        return await login(request, chosen)
+        return await login(request, chosen, token)
+
+    def handler(endpoint: Endpoint) -> Handler:
+        return limited(_handler(endpoint, expensive if endpoint.expensive else others))
 
     def limited(handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
@@ -127,30 +130,27 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
 
     return Starlette(
         routes=[
-            *[Route(API + each.path, limited(_handler(each, expensive)), methods=[each.method]) for each in ENDPOINTS],
+            *[Route(API + each.path, handler(each), methods=[each.method]) for each in ENDPOINTS],
             Route(f"{API}/openapi.json", limited(openapi)),
             Route("/api/{path:path}", _no_such_path, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route(LOGIN_PATH, limited(log_in), methods=["GET", "POST"]),
             Route("/static/{name}", limited(static_file)),
             Route("/{path:path}", limited(page)),
         ],
-        middleware=[Middleware(Access, settings=chosen)],
+        middleware=[Middleware(Access, settings=chosen, token=token)],
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
 
 
-def _handler(endpoint: Endpoint, expensive: Expensive) -> Handler:
+def _handler(endpoint: Endpoint, places: Places) -> Handler:
     """Return the handler of an endpoint."""
 
     async def answer(request: Request, context: Context) -> Response:
         if endpoint.writes:
             _check_writes(request, context)
         arguments = await endpoint.arguments(request)
-        if endpoint.expensive:
-            async with expensive.one():
-                found = await endpoint.function(context, **arguments)
-        else:
+        async with places.one(request) if endpoint.waits else contextlib.nullcontext():
             found = await endpoint.function(context, **arguments)
         if found is None:
             return Response(status_code=204)
@@ -160,14 +160,14 @@ def _handler(endpoint: Endpoint, expensive: Expensive) -> Handler:
         context: Context = request.state.context
         try:
             return await answer(request, context)
-        except (Refusal, ClientDisconnect):
+        except Refusal:
             raise
         except TrialStreamError as error:
             if isinstance(error, MongoUnavailable):
                 context.suspect_mongo()
             raise refusal_of(error) from error
         except Exception as error:
-            structlog.get_logger("trialstream_dashboard").exception("request failed", path=request.url.path)
+            structlog.get_logger("trialstream_dashboard").exception("request failed", path=request.scope["path"])
             raise Refusal("internal", "the request failed: the log of the dashboard has more") from error
 
     return handle
@@ -181,12 +181,14 @@ def _check_writes(request: Request, context: Context) -> None:
 
 
 async def _no_such_path(request: Request) -> Response:
-    return refused(request, Refusal("not_found", f"{request.url.path}: no such path of the API", place="path"))
+    return refused(request, Refusal("not_found", f"{request.scope['path']}: no such path of the API", place="path"))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """Answer a request with a method that its path does not take."""
     assert isinstance(error, HTTPException)
-    answer = refused(request, Refusal("not_found", f"{request.url.path}: not with {request.method}", place="method"))
+    answer = refused(
+        request, Refusal("not_found", f"{request.scope['path']}: not with {request.method}", place="method")
+    )
     answer.headers.update(error.headers or {})
     return answer

@@ -16,6 +16,7 @@ from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.encoding import columns, encoded
 from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
 from trialstream_console.dashboard.histories import CurveKey, Histories, Section
+from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.selection import Where, selected
 from trialstream_console.dashboard.shapes import Limits
 
@@ -24,6 +25,11 @@ __all__ = ["ENDPOINTS"]
 _MAX_TRIALS = 2000
 _MAX_POINTS = 4096
 _MAX_QUANTILES = 16
+# Rows are in memory as two doubles each while their statistics are computed, and the answer is as a whole.
+_MAX_ROWS = 50_000_000
+_MAX_NUMBERS = 4_000_000
+# Columns of each band, beside the quantiles.
+_COLUMNS = 6
 _QUANTILES = [0.25, 0.5, 0.75]
 _BY_GROUP = "group"
 # Trials whose histories are read at once.
@@ -79,7 +85,8 @@ class BandsHeader(TypedDict):
 async def bands(context: Context, body: BandsRequest) -> Response:
     """Statistics of a metric over many trials, by step.
 
-    Each trial is interpolated linearly between its first and its last step. Superseded rows are left out.
+    Each trial is interpolated linearly between its first and its last step. Superseded rows are left out. More than
+    2,000 trials, 50 million rows, or 4 million numbers of all values of `group_by` are refused.
     """
     query = selected(body.get("where", ""), None, None)
     if "trials" in body:
@@ -93,6 +100,7 @@ def _answer(histories: Histories, protocol: SyncProtocol, body: BandsRequest, qu
     given = body.get("group_by")
     by = "group_id" if given == _BY_GROUP else given
     check_path(by)
+    _check_size(protocol, query, by, body["points"] * (_COLUMNS + len(quantiles)))
     trials = protocol.fetch_trials(query, fields=["uid"] if by is None else [by])
     curves = {}
     for at in range(0, len(trials), _TRIALS_AT_ONCE):
@@ -120,6 +128,29 @@ def _curves(
             if curve is not None and not curve.text_steps and (means := curve.by_step()) is not None:
                 found[uid] = means
     return found | curves_of(protocol.fetch_histories(others, name, section=section) if others else {}, name)
+
+
+def _check_size(protocol: SyncProtocol, query: dict[str, Any], by: str | None, numbers: int) -> None:
+    """Raise `Refusal` if the statistics would take too much memory.
+
+    Args:
+        protocol: Reads the sizes of the trials.
+        query: Query for the trials.
+        by: Path of the field with the values; None for statistics of all trials.
+        numbers: Maximum number of numbers for each value.
+    """
+    found = protocol.fetch_values(["rows", by or "uid"], query, limit=_MAX_TRIALS + 1)
+    if len(found) > _MAX_TRIALS:
+        raise _too_large("where", f"{_MAX_TRIALS:,} trials, got more: add a condition to the query")
+    if (rows := sum(each or 0 for each, _ in found)) > _MAX_ROWS:
+        raise _too_large("where", f"trials with {_MAX_ROWS:,} rows in all, got {rows:,}: add a condition to the query")
+    values = 1 if by is None else len({repr(each) for _, each in found})
+    if values > (most := max(1, _MAX_NUMBERS // numbers)):
+        raise _too_large("group_by", f"{most:,} values at this number of points, got {values:,}")
+
+
+def _too_large(place: str, most: str) -> Refusal:
+    return Refusal("too_large", f"{place}: expected at most {most}", place=place)
 
 
 def _encoded(found: Mapping[BandKey, MetricBands]) -> bytes:

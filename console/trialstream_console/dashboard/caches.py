@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
 
@@ -20,6 +20,9 @@ T = TypeVar("T")
 class Recent(Generic[T]):
     """The latest results by key; one that is being made is waited for, not made twice.
 
+    A key has to be what clients send, such as the text of a query: a query with a relative time differs each time it is
+    parsed.
+
     Args:
         seconds: How long a result is used, seconds.
         most: Maximum number of results; the longest unused one is dropped.
@@ -29,7 +32,8 @@ class Recent(Generic[T]):
         self._seconds = seconds
         self._most = most
         self._found: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
-        self._making = anyio.Lock()
+        # By key, the lock of those that wait for its result.
+        self._making: WeakValueDictionary[Hashable, anyio.Lock] = WeakValueDictionary()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
         """Return a result, made if there is none that is new enough.
@@ -38,7 +42,7 @@ class Recent(Generic[T]):
             key: Key of the result.
             make: Makes it.
         """
-        async with self._making:
+        async with self._making.setdefault(key, anyio.Lock()):
             made, found = self._found.get(key, (float("-inf"), None))
             if found is None or time.monotonic() - made > self._seconds:
                 found = await make()

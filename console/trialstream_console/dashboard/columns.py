@@ -10,7 +10,7 @@ from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.sampling import sample_of
-from trialstream_console.dashboard.selection import Group, Project, Where, selected
+from trialstream_console.dashboard.selection import Group, Project, Where
 from trialstream_console.dashboard.shapes import Limits
 from trialstream_console.queries import complete, parse_where
 from trialstream_console.queries.completion import operators
@@ -80,7 +80,7 @@ Completed.__doc__ = """What can stand at a place.
 
 async def columns(context: Context, where: Where = "", project: Project = None, group: Group = None) -> Columns:
     """The paths that the latest trials of a view have."""
-    found = await sample_of(context, selected(where, project, group))
+    found = await sample_of(context, where, project, group)
     return {
         "columns": [
             {
@@ -111,7 +111,7 @@ async def complete_where(
 ) -> Completed:
     """Completions at a place of a query; while MongoDB is away, fields and operators only."""
     try:
-        known = (await sample_of(context, selected("", project, group))).columns
+        known = (await sample_of(context, "", project, group)).columns
     except (TrialStreamError, Refusal):
         known = []
     found = complete(text, at, known)
@@ -121,5 +121,5 @@ async def complete_where(
 ENDPOINTS = (
     Endpoint("GET", "/columns", columns, etag=True, expensive=True),
     Endpoint("GET", "/where/check", check_where),
-    Endpoint("GET", "/where/complete", complete_where),
+    Endpoint("GET", "/where/complete", complete_where, expensive=True),
 )

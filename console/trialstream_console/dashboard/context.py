@@ -33,7 +33,7 @@ _KAFKA_PROBE_SECONDS = 10.0
 # Histories are decoded in threads beside the event loop; more of them would only take the interpreter from each other.
 _THREADS = 4
 # Live connections of a process, and of one client: a browser and a test of 200 pages are one.
-_LIVE, _LIVE_PER_CLIENT = 1000, 500
+_LIVE, _LIVE_PER_CLIENT = 1000, 250
 
 
 class Context:

@@ -15,7 +15,7 @@ from trialstream.protocol import MetricHistory
 from trialstream.reading.bands import Curve as BandCurve
 from trialstream.reading.bands import curve as band_curve
 
-from trialstream_console.dashboard.lines import NO_BLOCKS, Axis, Floats, Indices, Line, Progression, Sorted
+from trialstream_console.dashboard.lines import MAX_EXACT, NO_BLOCKS, Axis, Floats, Indices, Line, Progression, Sorted
 
 __all__ = ["AxisName", "Curve"]
 
@@ -23,8 +23,6 @@ AxisName: TypeAlias = Literal["step", "time", "relative"]
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 
 _MICROS = 1e6
-# Beyond this, doubles do not hold each integer, and the difference of two steps may not fit 64 bits.
-_MAX_EXACT = 2**53
 # Differences that are computed together, so that they stay in the cache of the processor.
 _AT_ONCE = 2**15
 
@@ -61,7 +59,7 @@ class _Growing:
 
 
 class _Column:
-    """Numbers of rows: a progression as long as they are one, then an array."""
+    """Numbers of rows: a progression as long as they are one, then an array, whose numbers doubles hold."""
 
     def __init__(self) -> None:
         self._progression: Progression | None = Progression(0, 1, 0)
@@ -83,6 +81,8 @@ class _Column:
             if len(self._progression):
                 self._array.extend(_numbers(self._progression))
             self._progression = None
+        if more.dtype.kind == "i" and max(-int(more.min()), int(more.max())) > MAX_EXACT:
+            more = more.astype(np.float64)
         before = self._array.array[-1:]
         self.is_ascending &= bool(np.all(more[1:] >= more[:-1])) and not np.any(more[:1] < before)
         self._array.extend(more)
@@ -115,7 +115,7 @@ def _longer(found: Progression, more: Numbers) -> Progression | None:
     # As the ends are those of the progression, differences of the numbers between them do not overflow unseen.
     if stride < 1 or int(more[0]) != first + stride * found.count or int(more[-1]) != last:
         return None
-    if max(-first, last) > _MAX_EXACT:
+    if max(-first, last) > MAX_EXACT:
         return None
     for at in range(0, len(more) - 1, _AT_ONCE):
         part = more[at : at + _AT_ONCE + 1]
@@ -140,7 +140,7 @@ class Curve:
         self._times_ascend = True
         # Lines whose order is not that of the log, by axis, with the number of rows that they have.
         self._sorted: dict[AxisName, tuple[int, Line]] = {}
-        self.text_steps = False
+        self.text_steps = False  # also of steps that are NaN or infinite, which have no place on an axis
 
     def __len__(self) -> int:
         return len(self._values.array)
@@ -161,7 +161,8 @@ class Curve:
             times = history.times.view(np.int64)
             last = self._times.array[-1:]
             self._times_ascend &= bool(np.all(times[1:] >= times[:-1])) and not np.any(times[:1] < last)
-            if history.steps.dtype.kind not in "if":
+            kind = history.steps.dtype.kind
+            if kind not in "if" or (kind == "f" and not np.isfinite(history.steps).all()):
                 self.text_steps = True
             if not self.text_steps:
                 self._steps.extend(history.steps)

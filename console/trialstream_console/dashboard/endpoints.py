@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from trialstream_console.dashboard.limits import read_body
 from trialstream_console.dashboard.refusals import Refusal
@@ -52,6 +52,7 @@ class Endpoint:
         header: Type of the header of an answer with columns; None for other answers.
         media: Media type of the answer.
         expensive: Whether the endpoint takes long: only a few such requests run at once.
+        waits: Whether a request waits for a place if the client has many running; not of what pages show the state by.
         etag: Whether the answer has an ETag, so that an unchanged one is not sent again.
         writes: Whether the endpoint writes; it is refused unless the dashboard may write, and needs the header
             `X-Trialstream: 1`, which pages of other sites cannot send.
@@ -63,6 +64,7 @@ class Endpoint:
     header: Any = None
     media: str = _BODY_MEDIA
     expensive: bool = False
+    waits: bool = True
     etag: bool = False
     writes: bool = False
 
@@ -160,8 +162,6 @@ async def _json_body(request: Request) -> Any:
         raise Refusal("query", f"content-type: expected {_BODY_MEDIA}, got {media or 'none'}", place="content-type")
     try:
         return json.loads(await read_body(request), parse_constant=_refuse_constant)
-    except ClientDisconnect:
-        raise
     except (ValueError, RecursionError) as error:
         raise Refusal("query", f"body: expected JSON: {error}") from None
 

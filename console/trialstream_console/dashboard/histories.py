@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 from trialstream.protocol import MetricHistory
@@ -30,7 +31,6 @@ Section: TypeAlias = Literal["metrics", "chronos"]
 
 _FIELDS = ["created", "started", "rows", "attempts"]
 _PARTICIPANTS = ["participants", "former_participants"]
-_LOCKS = 64
 # Rows and trials of one request to MongoDB: beside the curves, their buckets and histories are in memory.
 _ROWS_AT_ONCE = 1_000_000
 _TRIALS_AT_ONCE = 64
@@ -103,7 +103,7 @@ class Histories:
         self._lock = threading.Lock()  # of the entries and their size
         self._entries: OrderedDict[CurveKey, _Entry] = OrderedDict()
         self._nbytes = 0
-        self._reading = [threading.Lock() for _ in range(_LOCKS)]
+        self._reading: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()  # by uid
 
     @property
     def nbytes(self) -> int:
@@ -136,8 +136,20 @@ class Histories:
             query = {"uid": {"$in": list(with_participants)}}
             for each in protocol.fetch_trials(query, fields=[*_FIELDS, *_PARTICIPANTS]):
                 trials[each.uid] = each
-        with self._reading_of(uids):
+        # What is in memory is not held up by reads of other requests.
+        with contextlib.nullcontext() if self._is_current(wanted, trials) else self._reading_of(uids):
             return self._read(protocol, wanted, trials)
+
+    def _is_current(self, keys: Iterable[CurveKey], trials: Mapping[str, Trial]) -> bool:
+        """Whether the curves of all keys are in memory, with all rows of their trials."""
+        with self._lock:
+            known = [(self._entries.get(key), key) for key in keys]
+        return all(
+            entry is not None
+            and entry.rows >= trials[key.trial].rows
+            and entry.signature == _signature(key, trials[key.trial])
+            for entry, key in known
+        )
 
     def _read(self, protocol: SyncProtocol, wanted: Sequence[CurveKey], trials: Mapping[str, Trial]) -> Read:
         entries = {key: self._entry(key, trials[key.trial]) for key in wanted}
@@ -159,9 +171,11 @@ class Histories:
     @contextlib.contextmanager
     def _reading_of(self, uids: Iterable[str]) -> Iterator[None]:
         """Let no other thread read the same trials while the block runs."""
-        with contextlib.ExitStack() as locks:
-            for number in sorted({hash(uid) % _LOCKS for uid in uids}):
-                locks.enter_context(self._reading[number])
+        with self._lock:
+            locks = [self._reading.setdefault(uid, threading.Lock()) for uid in sorted(uids)]
+        with contextlib.ExitStack() as held:
+            for each in locks:
+                held.enter_context(each)
             yield
 
     def _entry(self, key: CurveKey, trial: Trial) -> _Entry:

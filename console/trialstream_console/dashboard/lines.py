@@ -16,8 +16,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from trialstream.reading.bands import even_steps
 
 __all__ = [
+    "MAX_EXACT",
     "NO_BLOCKS",
     "Axis",
     "Blocks",
@@ -33,6 +35,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+MAX_EXACT = 2**53
+"""Integers of at most this size are doubles, each one."""
 
 # Rows of a block: smaller ones take longer to go through, larger ones leave more rows at the edges of columns.
 _BLOCK = 16
@@ -92,13 +97,13 @@ class Sorted:
     """An x that is an array of numbers, ascending.
 
     Attributes:
-        values: The numbers, of any type.
-        origin: Number that is subtracted from them.
+        values: The numbers: doubles that are finite, steps of which doubles hold each, or times in microseconds.
+        origin: Time that is subtracted from times.
         unit: Number by which the difference is divided.
     """
 
     values: NDArray[np.float64] | NDArray[np.int64]
-    origin: float = 0.0
+    origin: int = 0
     unit: float = 1.0
 
     def __len__(self) -> int:
@@ -109,22 +114,24 @@ class Sorted:
         found = self.values[index]
         if not self.origin and self.unit == 1.0:
             return found.astype(np.float64)
-        return (found - found.dtype.type(self.origin)).astype(np.float64) / self.unit
+        return (found - np.int64(self.origin)).astype(np.float64) / self.unit
 
     def find(self, x: Floats) -> Indices:
         """See `Axis`."""
-        wanted = x * self.unit
-        if self.values.dtype.kind == "i":  # otherwise numpy would make doubles of all values
-            wanted = np.ceil(np.clip(wanted, -_INT64, _INT64)).astype(np.int64)
-        guess: Indices = np.searchsorted(self.values, wanted + wanted.dtype.type(self.origin))
-        if self.unit == 1.0 or not len(self):
+        values = self.values
+        if values.dtype.kind == "f":
+            return np.searchsorted(values, x)
+        with np.errstate(over="ignore"):
+            wanted = np.ceil(np.clip(x * self.unit, -_INT64, _INT64)).astype(np.int64)
+        guess: Indices = np.searchsorted(values, wanted + np.int64(self.origin))
+        if not len(self) or (self.unit == 1.0 and max(-values[0], values[-1]) <= MAX_EXACT):
             return guess
-        # The product is rounded, so that the guess may be off by the rows of a few times.
+        # The product and the x of rows are rounded, so the guess may be off by a few numbers, of many rows each.
         last = len(self) - 1
         while (later := (guess > 0) & (self.at(np.maximum(guess - 1, 0)) >= x)).any():
-            guess -= later
+            guess[later] = np.searchsorted(values, values[guess[later] - 1])
         while (earlier := (guess <= last) & (self.at(np.minimum(guess, last)) < x)).any():
-            guess += earlier
+            guess[earlier] = np.searchsorted(values, values[guess[earlier]], "right")
         return guess
 
 
@@ -230,9 +237,7 @@ def points_of(line: Line, first: float, last: float, width: int, rows: tuple[int
         width: Number of pixel columns.
         rows: Rows of the line that are in the plot, as far as their x is; None for all.
     """
-    edges = np.linspace(first, last, width + 1)
-    edges[-1] = np.nextafter(last, np.inf)
-    bounds = line.x.find(edges)
+    bounds = line.x.find(_edges(first, last, width))
     if rows is not None:
         bounds = np.clip(bounds, *rows)
     begin, end = int(bounds[0]), int(bounds[-1])
@@ -246,6 +251,13 @@ def points_of(line: Line, first: float, last: float, width: int, rows: tuple[int
         chosen = _chosen(line, bounds, has_specials=bool(len(special)))
     marked = _specials(line, special)
     return Points(line.x.at(chosen), line.values[chosen], end - begin, exact, marked)
+
+
+def _edges(first: float, last: float, width: int) -> Floats:
+    """Return the edges of pixel columns, ascending; rows whose x is the last one are in the last column."""
+    edges = even_steps(first, last, width + 1)
+    edges[-1] = math.nextafter(last, math.inf)
+    return edges
 
 
 def _chosen(line: Line, bounds: Indices, *, has_specials: bool) -> Indices:

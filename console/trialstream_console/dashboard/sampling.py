@@ -14,6 +14,7 @@ from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context
+from trialstream_console.dashboard.selection import selected
 from trialstream_console.queries import Column
 
 __all__ = ["Sample", "sample_of"]
@@ -24,7 +25,7 @@ _MAX_BYTES = 16 * 1024 * 1024
 _MAX_COLUMNS = 20_000
 _MAX_DEPTH = 4
 _MAX_TEXTS, _MAX_TEXT = 20, 64
-_SECONDS, _MOST = 10.0, 64
+_SECONDS, _MOST = 10.0, 16
 _TEXT_FIELDS = frozenset({"uid", "hash", "name", "version", "description", "project_id", "group_id"})
 _NUMBER_FIELDS = ("revision", "state_version", "lost_events", "starts", "rows", "size", "errors_dropped")
 _SUMMARIES = {
@@ -51,14 +52,23 @@ class Sample(NamedTuple):
 _RECENT = PerContext[Recent[Sample]](lambda _: Recent(_SECONDS, _MOST))
 
 
-async def sample_of(context: Context, query: dict[str, Any]) -> Sample:
-    """Return the columns of trials that match a query, at most ten seconds old.
+async def sample_of(context: Context, where: str, project: str | None, group: str | None) -> Sample:
+    """Return the columns of the trials of a view, at most ten seconds old.
 
     Args:
         context: The context.
-        query: The query.
+        where: Query as text; empty for all trials.
+        project: Uid of a project; None or empty for all.
+        group: Uid of a group; None or empty for all.
+
+    Raises:
+        WhereError: The text is no query; `column` is where.
     """
-    return await _RECENT.of(context).get(repr(query), lambda: context.in_thread(partial(_sampled, query)))
+
+    async def sample() -> Sample:
+        return await context.in_thread(partial(_sampled, selected(where, project, group)))
+
+    return await _RECENT.of(context).get((where.strip(), project or "", group or ""), sample)
 
 
 def _sampled(query: dict[str, Any], protocol: SyncProtocol) -> Sample:

@@ -16,6 +16,7 @@ from trialstream_console.dashboard.encoding import columns
 from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
 from trialstream_console.dashboard.histories import CurveKey, Histories, Read
 from trialstream_console.dashboard.lines import Line, Points, points_of
+from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.shapes import Limits
 
 __all__ = ["ENDPOINTS"]
@@ -23,9 +24,11 @@ __all__ = ["ENDPOINTS"]
 _MAX_CURVES = 200
 _MAX_WIDTH = 4096
 _MAX_ROW = 2**53  # a double
-_MAX_GROUPS = 2048
 # Threads of a request; several requests run at once.
 _PARTS = 2
+_MAX_MICROS = 253_402_300_800_000_000  # the year 10000
+# Pixel columns of all curves, as each rank or writer may have one: of four points, they take 128 MiB.
+_MAX_COLUMNS = 2**21
 
 
 class CurveRequest(TypedDict):
@@ -63,10 +66,15 @@ SeriesRequest = TypedDict(
         "width": Annotated[int, Limits("Number of pixel columns.", 1, _MAX_WIDTH)],
         "attempts": NotRequired[Annotated[bool, Limits("Whether superseded rows are there, too.")]],
         "until": NotRequired[
-            Annotated[int, Limits("Only rows logged up to this time; which rows are superseded is as of now.")]
+            Annotated[
+                int, Limits("Only rows logged up to this time; which rows are superseded is as of now.", 0, _MAX_MICROS)
+            ]
         ],
         "since": NotRequired[
-            Annotated[dict[str, int], Limits("`rows_seen` of an earlier answer: only later rows of these trials.")]
+            Annotated[
+                dict[str, int],
+                Limits("`rows_seen` of an earlier answer: only later rows of these trials.", most=_MAX_CURVES),
+            ]
         ],
     },
 )
@@ -164,6 +172,8 @@ def _answer(histories: Histories, protocol: SyncProtocol, body: Any) -> bytes:
     reset = [uid for uid in read.rows if uid in given and read.reread[uid] > given[uid]]
     since = {uid: row for uid, row in given.items() if uid not in reset}
     drawn = _lines(list(dict.fromkeys(keys)), read, axis, since, body.get("until"))
+    if len(drawn) > (most := _MAX_COLUMNS // body["width"]):
+        raise Refusal("too_large", f"curves: expected at most {most} of this width, got {len(drawn)}", place="curves")
     first, last = _range(drawn, body.get("from"), body.get("to"))
     with ThreadPoolExecutor(_PARTS) as pool:  # numpy goes through the rows without the interpreter's lock
         shares = pool.map(

@@ -75,15 +75,14 @@ async def page(request: Request) -> Response:
     `t.url` of a tracker may have the address of a trial whose revision was not decided when it was created: it leads to
     the page of the trial.
     """
-    if (address := _UNDECIDED.fullmatch(request.url.path)) is not None:
+    path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+    if (address := _UNDECIDED.fullmatch(path)) is not None:
         context: Context = request.state.context
         with contextlib.suppress(TrialStreamError, Refusal):
             uid = await (await context.protocol()).created_uid(address[1])
-            return RedirectResponse(
-                f"/trials/{quote(uid)}" + (f"?{request.url.query}" if request.url.query else ""), 307
-            )
+            return RedirectResponse(f"/trials/{quote(uid)}" + (f"?{query}" if query else ""), 307)
     found = _find("index.html")
-    status = 200 if _PAGES.fullmatch(request.url.path) else 404
+    status = 200 if _PAGES.fullmatch(path) else 404
     if found is None:
         return content(request, _NOT_BUILT, "text/html", etag=False, status=status)
     answer = content(request, found.body, "text/html", etag=status == 200, status=status)

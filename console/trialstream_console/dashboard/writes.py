@@ -7,7 +7,6 @@ import binascii
 import math
 import re
 from typing import Annotated, Any, TypedDict
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from trialstream.connect import protocol_of
@@ -66,8 +65,10 @@ async def add_note(context: Context, uid: str, body: NoteBody, request: Request)
 
 def _check_origin(request: Request) -> None:
     """Raise `Refusal` for a request of a page that this server has not sent."""
+    if request.headers.get("sec-fetch-site") == "same-origin":
+        return  # behind a proxy, the server may have another name than the page
     origin, host = request.headers.get("origin"), request.headers.get("host")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin.partition("://")[2] != host:
         raise Refusal("unauthorized", f"origin: expected this server, {host}, got {origin}", place="origin")
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "check_quantiles",
     "curve",
     "curves_of",
+    "even_steps",
     "grid",
     "key_of",
 ]
@@ -37,6 +38,8 @@ Curve: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 # A thousand trials then take 80 MB.
 _MAX_POINTS = 10_000
 _ANY_TRIAL = Trial(name="any")
+# Beyond this, numpy's products of numbers and distances are infinite.
+_MAX_SPAN = 2.0**1022
 
 
 def check_grid(points: object) -> int:
@@ -123,7 +126,7 @@ def key_of(trial: Trial, by: str) -> BandKey:
 
 
 def curve(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve | None:
-    """Return the curve of rows: the mean of the values at each step, without NaN and steps that are no numbers.
+    """Return the curve of rows: the mean of the values at each step that is a finite number, without NaN.
 
     Args:
         steps: The step of each row.
@@ -135,13 +138,15 @@ def curve(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve | None:
     kept = ~np.isnan(values)
     if steps.dtype.kind not in "if":
         kept &= np.array([isinstance(each, (int, float)) for each in steps.tolist()], dtype=bool)
-    found = steps[kept].astype(np.float64)
+    found, values = steps[kept].astype(np.float64), values[kept]
+    if not (finite := np.isfinite(found)).all():
+        found, values = found[finite], values[finite]
     if not len(found):
         return None
     if np.all(found[1:] > found[:-1]):  # most are, and sorting would take longer than all else
-        return found, values if kept.all() else values[kept]
+        return found, values
     distinct, places = np.unique(found, return_inverse=True)
-    sums = np.bincount(places, weights=values[kept])
+    sums = np.bincount(places, weights=values)
     return distinct, sums / np.bincount(places)
 
 
@@ -173,8 +178,23 @@ def grid(curves: Sequence[Curve], points: int) -> NDArray[np.float64]:
         steps = distinct if len(distinct) > points else np.union1d(steps, distinct)
         if len(steps) > points:
             ends = [(float(each[0]), float(each[-1])) for each, _ in curves]
-            return np.linspace(min(first for first, _ in ends), max(last for _, last in ends), points)
+            return even_steps(min(first for first, _ in ends), max(last for _, last in ends), points)
     return steps
+
+
+def even_steps(first: float, last: float, points: int) -> NDArray[np.float64]:
+    """Return numbers at equal distances, ascending, of which the first and the last are exact.
+
+    Args:
+        first: The first number; finite.
+        last: The last number; finite, and not smaller.
+        points: How many, 2 or more.
+    """
+    scale = 1.0 if float(last) - float(first) < _MAX_SPAN else 4.0
+    with np.errstate(over="ignore"):
+        found = np.clip(scale * np.linspace(first / scale, last / scale, points), first, last)
+    found[0], found[-1] = first, last
+    return found
 
 
 def bands(

@@ -49,16 +49,20 @@ async function request(path: string, init: RequestInit, sent?: Promise<Response>
   throw await failure(response);
 }
 
-async function failure(response: Response): Promise<Failure> {
+export async function failure(response: Response): Promise<Failure> {
   try {
     const { error } = (await response.json()) as ApiError;
     if (typeof error.code === "string") return new Failure(error.code, error.message, error.place, error.column);
   } catch {
     // Not an answer of the API: a proxy's page, or nothing.
   }
-  const away = response.status === 502 || response.status === 503 || response.status === 504;
-  return new Failure(away ? "away" : "internal", `HTTP ${response.status} ${response.statusText}`.trim());
+  return new Failure(STATUSES[response.status] ?? "internal", `HTTP ${response.status} ${response.statusText}`.trim());
 }
+
+/** The kinds of errors that proxies answer, and the server to requests that it does not take. */
+const STATUSES: Record<number, FailureCode> = {
+  401: "unauthorized", 403: "unauthorized", 413: "too_large", 429: "too_many", 502: "away", 503: "away", 504: "away",
+};
 
 /** The latest answers by address: a 304 takes its body from here. The oldest go first. */
 const kept = new Map<string, { etag: string; body: unknown }>();

@@ -49,9 +49,18 @@ export function ErrorState({ error, retry }: { error: unknown; retry?: () => voi
       <h2>{TITLES[code] ?? "An error"}</h2>
       <p class="message">{message}</p>
       {passing(error) && <p>The page tries again by itself.</p>}
-      {retry && <button type="button" onClick={retry}>Try again</button>}
+      <Again error={error} retry={retry} />
     </div>
   );
+}
+
+/** A button that tries again; after a login has ended, it loads the page anew, which leads to the form for the login. */
+function Again({ error, retry, plain }: { error: unknown; retry?: () => void; plain?: boolean }) {
+  const look = plain ? "plain" : undefined;
+  if (error instanceof Failure && error.code === "unauthorized" && error.place === undefined) {
+    return <button type="button" class={look} onClick={() => location.reload()}>Log in</button>;
+  }
+  return retry ? <button type="button" class={look} onClick={retry}>Try again</button> : null;
 }
 
 /** Whether an error passes by itself: what is away comes back. */
@@ -77,7 +86,7 @@ export function Stale({ error, retry }: { error: unknown; retry: () => void }) {
   const message = error instanceof Error ? error.message : String(error);
   return (
     <p class="stale" role="alert">
-      Not up to date: {message} <button type="button" class="plain" onClick={retry}>Try again</button>
+      Not up to date: {message} <Again error={error} retry={retry} plain />
     </p>
   );
 }

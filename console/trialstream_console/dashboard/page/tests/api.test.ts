@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decode, Failure } from "../api";
+import { decode, failure, Failure } from "../api";
 
 function answer(header: unknown, doubles: number[]): ArrayBuffer {
   const json = new TextEncoder().encode(JSON.stringify(header));
@@ -24,4 +24,13 @@ test("a binary answer has its header and its doubles, whatever the length of the
 test("a binary answer that is cut is an error", () => {
   assert.throws(() => decode(new ArrayBuffer(2)), Failure);
   assert.throws(() => decode(answer({ name: "abc" }, []).slice(0, 8)), Failure);
+});
+
+test("an answer with an error has its code, and one of a proxy that of its status", async () => {
+  const body = JSON.stringify({ error: { code: "too_many", message: "wait", place: "x" } });
+  const own = await failure(new Response(body, { status: 503 }));
+  assert.deepEqual([own.code, own.message, own.place], ["too_many", "wait", "x"]);
+  for (const [status, code] of [[401, "unauthorized"], [413, "too_large"], [429, "too_many"], [503, "away"], [500, "internal"]] as const) {
+    assert.equal((await failure(new Response("<html>", { status }))).code, code);
+  }
 });
