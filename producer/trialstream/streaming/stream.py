@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from operator import length_hint
 from types import TracebackType
 from typing import Literal, Self
 
@@ -13,7 +14,7 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent
-from trialstream.streaming.merging import Merging, Partition
+from trialstream.streaming.merging import Chunk, Merging, Partition
 from trialstream.streaming.positions import Bound, Position
 from trialstream.streaming.rows import Rows
 from trialstream.streaming.scan import RegistryScan, TrialScan
@@ -62,9 +63,10 @@ class Stream:
         self._one_by_one = rows == "one"
         self._timeout = timeout
         self._state: Literal["new", "open", "closed"] = "new"
-        self._queue: deque[tuple[int, Partition, LogEvent]] = deque()
-        # The rows of an event that are returned one by one: its partition, its item, and the rows that follow.
-        self._rows: tuple[Partition, LogEvent, Iterator[LogEvent]] | None = None
+        # Events that are there already: those of `_returning` first.
+        self._chunks: deque[Chunk] = deque()
+        self._returning: _Returning | None = None
+        self._items: Iterator[LogEvent] = iter(())
         self._log: LogCreated
         self._start: dict[Route, tuple[int, int]] = {}
         self._partitions: dict[Route, Partition] = {}
@@ -173,10 +175,9 @@ class Stream:
         return self
 
     async def __anext__(self) -> LogEvent:
-        event = self.take()
-        if event is None and (event := await self.next_event()) is None:
+        if (item := next(self._items, None)) is None and (item := await self.next_event()) is None:
             raise StopAsyncIteration
-        return event
+        return item
 
     async def next_event(self) -> LogEvent | None:
         """Return the next event.
@@ -201,22 +202,11 @@ class Stream:
         Returns:
             The event, or None: then call `fill`.
         """
-        if self._rows is None:
-            if not self._queue:
-                return None
-            _, partition, item = self._queue.popleft()
-            if not self._one_by_one or not isinstance(item.event, Rows):
-                self._delivered(partition, item)
-                return item
-            partition.delivered = item.offset, partition.rows_before(item)
-            self._rows = partition, item, map(item.with_event, item.event.one_by_one())
-        partition, item, rows = self._rows
-        if (found := next(rows, None)) is not None:
-            partition.delivered = item.offset, partition.delivered[1] + 1
-            return found
-        self._delivered(partition, item)
-        self._rows = None
-        return self.take()
+        while (item := next(self._items, None)) is None and self._chunks:
+            self._settle()
+            self._returning = _Returning(self._chunks.popleft())
+            self._items = self._returning.rows() if self._one_by_one else self._returning.events
+        return item
 
     async def fill(self) -> bool:
         """Wait for events, once `take` returns none.
@@ -230,15 +220,16 @@ class Stream:
         if self._state == "closed" and self._partitions:
             return False
         await self.open()
-        self._queue.extend(await self._merging.next_events())
-        if not self._queue:
+        self._settle()
+        self._chunks.extend(await self._merging.next_events())
+        if not self._chunks:
             await self.aclose()
-        return bool(self._queue)
+        return bool(self._chunks)
 
-    def _delivered(self, partition: Partition, item: LogEvent) -> None:
-        offset = item.offset
-        partition.delivered = (offset, partition.end_rows) if offset == partition.end else (offset + 1, 0)
-        partition.waiting -= 1
+    def _settle(self) -> None:
+        """Move the place of the partition behind what was returned."""
+        if self._returning is not None:
+            self._returning.settle()
 
     @property
     def position(self) -> Position:
@@ -249,6 +240,7 @@ class Stream:
         """
         if not self._start:
             raise InvalidValue("position: expected an opened stream; enter its block, or wait for an event first")
+        self._settle()
         places = self._start | {route: each.place for route, each in self._partitions.items()}
         trials = [places[Route(self._source.trials_topic, number)] for number in range(self._log.partitions)]
         rows = {number: count for number, (_, count) in enumerate(trials) if count}
@@ -258,9 +250,8 @@ class Stream:
     @property
     def is_behind(self) -> bool:
         """Whether events may still come that the log held when the stream was opened."""
-        return bool(self._queue or self._rows) or any(
-            [each.is_behind or each.waiting for each in self._partitions.values()]
-        )
+        self._settle()
+        return any([each.is_behind or each.waiting for each in self._partitions.values()])
 
     @property
     def skipped(self) -> int:
@@ -270,3 +261,47 @@ class Stream:
         they are dead letters.
         """
         return sum([each.scan.skipped for each in self._partitions.values()])
+
+
+class _Returning:
+    """Events of a chunk that are being returned.
+
+    Args:
+        chunk: The chunk.
+
+    Attributes:
+        events: The events that are not returned yet.
+    """
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        # The hint of its length tells how many events were returned, so nothing has to be counted for each.
+        self._turns = iter(chunk.numbers)
+        self.events = chunk.decoded.events(chunk.numbers, self._turns)
+        self._settled = 0
+        # Number of rows of the last event that were returned; 0 if the event is returned whole.
+        self._rows = 0
+
+    def rows(self) -> Iterator[LogEvent]:
+        """Return the events that are not returned yet, and their rows one by one."""
+        for item in self.events:
+            if isinstance(item.event, Rows):
+                for self._rows in range(1, len(item.event)):
+                    yield item.with_event(item.event.row(self._rows - 1))
+                self._rows = 0
+                yield item.with_event(item.event.row(len(item.event) - 1))
+            else:
+                yield item
+
+    def settle(self) -> None:
+        """Move the place of the partition behind what was returned."""
+        partition, offsets = self._chunk.partition, self._chunk.decoded.offsets
+        count = len(self._chunk.numbers) - length_hint(self._turns)
+        last = self._chunk.numbers.start + count - 1
+        if self._rows:
+            partition.has_returned(offsets[last], self._rows)
+            count -= 1
+        elif count > self._settled:
+            partition.has_returned(offsets[last])
+        partition.waiting -= count - self._settled
+        self._settled = count

@@ -1,0 +1,149 @@
+"""Decoding of the events that a scan has taken: those of consecutive records at once.
+
+The result is columns, from which a `LogEvent`, and the `Rows` of a frame of one row, are made when they are returned:
+most do not outlive the turn of the reader's loop, so no collection of garbage looks at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import compress
+from typing import Any, NamedTuple, TypeAlias
+
+from trialstream_schemas.errors import SchemaError, UnknownSchema
+from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC, SchemaStore
+from trialstream_schemas.wire.envelope import envelope_fault
+from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent
+from trialstream_schemas.wire.long_frames import check_long_frame
+from trialstream_schemas.wire.rows import RowKey, decode_tables, row_key
+from trialstream_schemas.wire.schemas import FINGERPRINTS
+
+from trialstream.event_log.records import Records
+from trialstream.event_log.topics import Route
+from trialstream.streaming.decisions import Place
+from trialstream.streaming.items import LogEvent, StreamEvent, made
+from trialstream.streaming.rows import Columns, Rows, columns_of_table, rows_of
+from trialstream.streaming.scan import Taken
+
+__all__ = ["Decoded", "decode"]
+
+# Fewer bytes are not those of a long frame.
+_LONG_BYTES = 512
+_FRAME_PREFIX = MAGIC + FINGERPRINTS[MetricsLogged]
+
+_Body: TypeAlias = StreamEvent | Columns
+"""An event, or the columns that its row is in."""
+
+
+class Decoded(NamedTuple):
+    """Events of a partition, in columns.
+
+    Attributes:
+        route: The partition.
+        offsets: The offset of each.
+        times: When each was appended, milliseconds since 1970 UTC.
+        places: Where each belongs.
+        writers: The writer of each.
+        bodies: What each is.
+        rows: The index of the row of those that are in columns.
+    """
+
+    route: Route
+    offsets: list[int]
+    times: list[int]
+    places: list[Place]
+    writers: list[str]
+    bodies: list[_Body]
+    rows: list[int]
+
+    def events(self, numbers: Sequence[int], turns: Iterator[int]) -> Iterator[LogEvent]:
+        """Make events.
+
+        Args:
+            numbers: Consecutive indices.
+            turns: An iterator over them, which is moved on with each event.
+
+        Yields:
+            The events.
+        """
+        topic, number = self.route
+        columns = [column[numbers[0] : numbers[-1] + 1] for column in self[1:]]
+        for _, offset, time, (trial, project, group), writer, body, row in zip(turns, *columns, strict=True):
+            event = Rows(writer, body, row, row + 1) if type(body) is Columns else body
+            yield made((topic, number, offset, time, trial, project, group, event))
+
+    def cut(self, i: int, start: int, stop: int | None) -> None:
+        """Leave out rows of an event: those before the index `start`, and those from the index `stop` on."""
+        [event] = [each.event for each in self.events([i], iter([i]))]
+        if isinstance(event, Rows):
+            rows = event.part(start, stop)
+            self.bodies[i] = rows
+            if not rows:
+                for column in self[1:]:
+                    del column[i]
+
+
+def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Decoded, bool]:
+    """Decode events.
+
+    Args:
+        records: The records.
+        taken: Their events.
+        schemas: Schemas of the log.
+        route: The partition.
+
+    Returns:
+        Those events that can be decoded, and whether all schemas are known that are needed.
+    """
+    positions, places, writers, known = taken
+    values = [records.values[position] for position in positions]
+    bodies: list[_Body | None] = [known.get(i) for i in range(len(values))] if known else [None] * len(values)
+    rows = _decode_frames(values, bodies)
+    is_complete = True
+    for i, body in enumerate(bodies):
+        if body is None:
+            try:
+                bodies[i] = _returned(schemas.decode(values[i]))
+            except UnknownSchema:  # that of an update in a claim
+                is_complete = False
+            except SchemaError:
+                pass
+    offsets = [records.offsets[position] for position in positions]
+    times = [records.times[position] for position in positions]
+    columns: list[list[Any]] = [offsets, times, places, writers, bodies, rows]
+    kept = [body is not None for body in bodies]
+    if not all(kept):
+        columns = [[*compress(column, kept)] for column in columns]
+    return Decoded(route, *columns), is_complete
+
+
+def _decode_frames(values: Sequence[bytes], bodies: list[_Body | None]) -> list[int]:
+    """Decode the frames that need not be decoded one by one: long ones, and many of one row; return their rows."""
+    groups: dict[RowKey, list[int]] = {}
+    for i, value in enumerate(values):
+        if not value.startswith(_FRAME_PREFIX) or bodies[i] is not None:
+            continue
+        if len(value) >= _LONG_BYTES and (frame := check_long_frame(value, HEADER_BYTES)) is not None:
+            bodies[i] = Rows.of(frame, value)
+            continue
+        try:
+            key = row_key(value, HEADER_BYTES)
+        except IndexError:  # a text whose length is not written as usual
+            continue
+        if (group := groups.get(key)) is None:
+            groups[key] = [i]
+        else:
+            group.append(i)
+    rows = [0] * len(values)
+    for table in decode_tables(values, HEADER_BYTES, groups):
+        for i, (columns, row) in zip(table.positions, columns_of_table(table), strict=True):
+            bodies[i] = columns
+            rows[i] = row
+    return rows
+
+
+def _returned(event: object) -> StreamEvent | None:
+    """Return an event as a stream returns it; None if the fold refuses it."""
+    if isinstance(event, MetricsLogged):
+        return rows_of(event)
+    return event if isinstance(event, SubjectEvent) and not envelope_fault(event) else None
