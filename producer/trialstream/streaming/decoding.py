@@ -63,14 +63,16 @@ class Decoded(NamedTuple):
             numbers: Consecutive indices.
             turns: An iterator over them, which is moved on with each event.
 
-        Yields:
-            The events.
+        Returns:
+            An iterator over the events. An interrupt ends no iterator of this kind, as it would end a generator.
         """
         topic, number = self.route
-        columns = [column[numbers[0] : numbers[-1] + 1] for column in self[1:]]
-        for _, offset, time, (trial, project, group), writer, body, row in zip(turns, *columns, strict=True):
-            event = Rows(writer, body, row, row + 1) if type(body) is Columns else body
-            yield made((topic, number, offset, time, trial, project, group, event))
+
+        def event(_: int, offset: int, time: int, place: Place, writer: str, body: _Body, row: int) -> LogEvent:
+            found = Rows(writer, body, row, row + 1) if type(body) is Columns else body
+            return made((topic, number, offset, time, *place, found))
+
+        return map(event, turns, *[column[numbers[0] : numbers[-1] + 1] for column in self[1:]])
 
     def cut(self, i: int, start: int, stop: int | None) -> None:
         """Leave out rows of an event: those before the index `start`, and those from the index `stop` on."""

@@ -205,7 +205,7 @@ class Stream:
         while (item := next(self._items, None)) is None and self._chunks:
             self._settle()
             self._returning = _Returning(self._chunks.popleft())
-            self._items = self._returning.rows() if self._one_by_one else self._returning.events
+            self._items = iter(self._returning.next_row, None) if self._one_by_one else self._returning.events
         return item
 
     async def fill(self) -> bool:
@@ -279,29 +279,30 @@ class _Returning:
         self._turns = iter(chunk.numbers)
         self.events = chunk.decoded.events(chunk.numbers, self._turns)
         self._settled = 0
-        # Number of rows of the last event that were returned; 0 if the event is returned whole.
+        # The event whose rows are being returned, and how many of them were.
+        self._item: tuple[LogEvent, Rows] | None = None
         self._rows = 0
 
-    def rows(self) -> Iterator[LogEvent]:
-        """Return the events that are not returned yet, and their rows one by one."""
-        for item in self.events:
-            if isinstance(item.event, Rows):
-                for self._rows in range(1, len(item.event)):
-                    yield item.with_event(item.event.row(self._rows - 1))
-                self._rows = 0
-                yield item.with_event(item.event.row(len(item.event) - 1))
-            else:
-                yield item
+    def next_row(self) -> LogEvent | None:
+        """Return the next row, or the next event that has no rows; None at the end."""
+        if self._item is None:
+            found = next(self.events, None)
+            if found is None or not isinstance(found.event, Rows):
+                return found
+            self._item = found, found.event
+        item, rows = self._item
+        row = item.with_event(rows.row(self._rows))
+        is_last = self._rows + 1 == len(rows)
+        self._item, self._rows = (None, 0) if is_last else (self._item, self._rows + 1)
+        return row
 
     def settle(self) -> None:
         """Move the place of the partition behind what was returned."""
-        partition, offsets = self._chunk.partition, self._chunk.decoded.offsets
-        count = len(self._chunk.numbers) - length_hint(self._turns)
-        last = self._chunk.numbers.start + count - 1
+        partition, offsets, first = self._chunk.partition, self._chunk.decoded.offsets, self._chunk.numbers.start
+        count = len(self._chunk.numbers) - length_hint(self._turns) - (self._item is not None)
         if self._rows:
-            partition.has_returned(offsets[last], self._rows)
-            count -= 1
+            partition.has_returned(offsets[first + count], self._rows)
         elif count > self._settled:
-            partition.has_returned(offsets[last])
+            partition.has_returned(offsets[first + count - 1])
         partition.waiting -= count - self._settled
         self._settled = count
