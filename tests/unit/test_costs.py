@@ -286,9 +286,8 @@ def test_streaming_a_row_that_was_logged_alone():
 
         def one():
             records = next(batches)
-            decoded, _ = decode(records, scan.scan(records, 0), store, route)
-            numbers = range(rows)
-            assert len([*decoded.events(numbers, iter(numbers))]) == rows
+            events, _ = decode(records, scan.scan(records, 0), store, route)
+            assert len([*events.items(iter(range(rows)))]) == rows
 
         return steps(one)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import NamedTuple, cast
 
 from trialstream_schemas.errors import ConfigError, SchemaError
@@ -119,8 +118,8 @@ async def _copy(
     sent = 0
     async with open_producer(to) as producer:
         waiting = []
-        while chunks := await merging.next_events():
-            for item in chain.from_iterable([chunk.events for chunk in chunks]):
+        while (events := await merging.next_events()) is not None:
+            for item in events.items(iter(range(len(events.offsets)))):
                 await pace.wait(item.timestamp)
                 key, value = cast("_Raw", item.event)
                 if item.topic == source.registry_topic:

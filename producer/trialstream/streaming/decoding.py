@@ -25,7 +25,7 @@ from trialstream.streaming.items import LogEvent, StreamEvent, made
 from trialstream.streaming.rows import Columns, Rows, columns_of_table, rows_of
 from trialstream.streaming.scan import Taken
 
-__all__ = ["Decoded", "decode"]
+__all__ = ["Events", "decode"]
 
 # Fewer bytes are not those of a long frame.
 _LONG_BYTES = 512
@@ -35,11 +35,11 @@ _Body: TypeAlias = StreamEvent | Columns
 """An event, or the columns that its row is in."""
 
 
-class Decoded(NamedTuple):
-    """Events of a partition, in columns.
+class Events(NamedTuple):
+    """Events in columns.
 
     Attributes:
-        route: The partition.
+        routes: The partition of each.
         offsets: The offset of each.
         times: When each was appended, milliseconds since 1970 UTC.
         places: Where each belongs.
@@ -48,44 +48,50 @@ class Decoded(NamedTuple):
         rows: The index of the row of those that are in columns.
     """
 
-    route: Route
-    offsets: list[int]
-    times: list[int]
-    places: list[Place]
-    writers: list[str]
-    bodies: list[_Body]
-    rows: list[int]
+    routes: Sequence[Route]
+    offsets: Sequence[int]
+    times: Sequence[int]
+    places: Sequence[Place]
+    writers: Sequence[str]
+    bodies: Sequence[_Body]
+    rows: Sequence[int]
 
-    def events(self, numbers: Sequence[int], turns: Iterator[int]) -> Iterator[LogEvent]:
-        """Make events.
+    def items(self, turns: Iterator[int]) -> Iterator[LogEvent]:
+        """Make the events.
 
         Args:
-            numbers: Consecutive indices.
-            turns: An iterator over them, which is moved on with each event.
+            turns: An iterator over as many numbers, which is moved on with each event.
 
         Returns:
             An iterator over the events. An interrupt ends no iterator of this kind, as it would end a generator.
         """
-        topic, number = self.route
+        return map(_item, turns, *self)
 
-        def event(_: int, offset: int, time: int, place: Place, writer: str, body: _Body, row: int) -> LogEvent:
-            found = Rows(writer, body, row, row + 1) if type(body) is Columns else body
-            return made((topic, number, offset, time, *place, found))
+    def part(self, start: int, stop: int) -> Events:
+        """Return the events from index `start` up to index `stop`, which is not included."""
+        columns: list[Any] = [column[start:stop] for column in self]
+        return Events(*columns)
 
-        return map(event, turns, *[column[numbers[0] : numbers[-1] + 1] for column in self[1:]])
-
-    def cut(self, i: int, start: int, stop: int | None) -> None:
+    def with_rows_of(self, i: int, start: int, stop: int | None) -> Events:
         """Leave out rows of an event: those before the index `start`, and those from the index `stop` on."""
-        [event] = [each.event for each in self.events([i], iter([i]))]
-        if isinstance(event, Rows):
-            rows = event.part(start, stop)
-            self.bodies[i] = rows
-            if not rows:
-                for column in self[1:]:
-                    del column[i]
+        [item] = self.part(i, i + 1).items(iter(range(1)))
+        if not isinstance(item.event, Rows):
+            return self
+        columns: list[Any] = [[*column] for column in self]
+        rows = item.event.part(start, stop)
+        columns[-2][i] = rows
+        if not rows:
+            for column in columns:
+                del column[i]
+        return Events(*columns)
 
 
-def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Decoded, bool]:
+def _item(_: int, route: Route, offset: int, time: int, place: Place, writer: str, body: _Body, row: int) -> LogEvent:
+    event = Rows(writer, body, row, row + 1) if type(body) is Columns else body
+    return made((*route, offset, time, *place, event))
+
+
+def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Events, bool]:
     """Decode events.
 
     Args:
@@ -112,11 +118,11 @@ def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -
                 pass
     offsets = [records.offsets[position] for position in positions]
     times = [records.times[position] for position in positions]
-    columns: list[list[Any]] = [offsets, times, places, writers, bodies, rows]
+    columns: list[list[Any]] = [[route] * len(values), offsets, times, places, writers, bodies, rows]
     kept = [body is not None for body in bodies]
     if not all(kept):
         columns = [[*compress(column, kept)] for column in columns]
-    return Decoded(route, *columns), is_complete
+    return Events(*columns), is_complete
 
 
 def _decode_frames(values: Sequence[bytes], bodies: list[_Body | None]) -> list[int]:

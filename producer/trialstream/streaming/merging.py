@@ -14,23 +14,22 @@ import logging
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, groupby
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 from trialstream_schemas.errors import KafkaUnavailable
 
 from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
-from trialstream.streaming.decoding import Decoded, decode
-from trialstream.streaming.items import LogEvent
+from trialstream.streaming.decoding import Events, decode
 from trialstream.streaming.scan import Scan, Taken
 from trialstream.streaming.source import LogSource
 from trialstream.waiting import waiting_for
 
-__all__ = ["Chunk", "Merging", "Partition"]
+__all__ = ["Merging", "Partition"]
 
 logger = logging.getLogger("trialstream")
 
@@ -72,7 +71,7 @@ class Partition:
         caught_up: Offset up to which events are merged by time.
         following: Offset of the next record to scan.
         delivered: Offset of the next event to return, and the number of its rows that were returned.
-        waiting: Number of events that are scanned and not yet returned.
+        kept: The same, once all events that are decoded are returned.
     """
 
     def __init__(self, route: Route, scan: Scan, start: int, rows: int) -> None:
@@ -83,15 +82,14 @@ class Partition:
         self.end_rows = 0
         self.caught_up = 0
         self.following = 0
-        self.delivered = start, rows
-        self.waiting = 0
+        self.delivered = self.kept = start, rows
         self._rows = rows
         # The latest append time of a scanned record, which orders the events of different partitions.
         self.time = -1
         self.fetched: deque[Records] = deque()
         self.scanned: _Scanned | None = None
         # Events that wait for those of other partitions.
-        self.ready: list[Chunk] = []
+        self.ready: list[_Ready] = []
 
     @property
     def last(self) -> int | None:
@@ -109,9 +107,14 @@ class Partition:
         return self.following < self.caught_up and not self.is_done
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether events are decoded and not yet returned."""
+        return self.delivered < self.kept
+
+    @property
     def place(self) -> tuple[int, int]:
         """Offset of the next event to return or to scan, and the number of its rows that were returned."""
-        if self.waiting or self.following <= self.start:
+        if self.is_waiting or self.following <= self.start:
             return self.delivered
         return (self.following, 0) if self.last is None else self._before_the_end()
 
@@ -146,31 +149,34 @@ class Partition:
             records, following = records.cut(0, records.position_of(last)), last
         self.scanned = _Scanned(records, self.scan.scan(records, self.start), following, timestamp)
 
-    def keep(self, decoded: Decoded) -> None:
+    def keep(self, events: Events) -> None:
         """Keep the decoded events of the scanned part until they are returned."""
         assert self.scanned is not None
         *_, self.following, timestamp = self.scanned
         self.scanned = None
-        if self.end_rows and decoded.offsets[-1:] == [self.end]:
-            decoded.cut(len(decoded.offsets) - 1, 0, self.end_rows)
-        if self._rows and decoded.offsets[:1] == [self.start]:
-            decoded.cut(0, self._rows, None)
-        begin = 0
-        for appended, same in groupby(decoded.times):
-            self.time = max(self.time, appended)
-            numbers = range(begin, begin + len([*same]))
-            self.ready.append(Chunk(self.time, self, decoded, numbers))
-            begin = numbers.stop
-        self.waiting += begin
+        if self.end_rows and events.offsets[-1:] == [self.end]:
+            events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows)
+        if self._rows and events.offsets[:1] == [self.start]:
+            events = events.with_rows_of(0, self._rows, None)
+        if events.offsets:
+            _, *keys = accumulate(events.times, max, initial=self.time)
+            self.ready.append(_Ready(keys, events))
+            self.kept = self._after(events.offsets[-1])
+            self.time = keys[-1]
         self.time = max(self.time, timestamp)
 
-    def take(self, limit: int | None) -> list[Chunk]:
+    def take(self, limit: int | None) -> list[_Ready]:
         """Take the events up to a time; None for all."""
         if limit is None:
             found, self.ready = self.ready, []
             return found
-        count = bisect_right(self.ready, limit, key=_TIME)
-        found, self.ready = self.ready[:count], self.ready[count:]
+        found = []
+        while self.ready and self.ready[0].keys[0] <= limit:
+            keys, events = self.ready.pop(0)
+            stop = bisect_right(keys, limit)
+            found.append(_Ready(keys[:stop], events.part(0, stop)))
+            if stop < len(keys):
+                self.ready.insert(0, _Ready(keys[stop:], events.part(stop, len(keys))))
         return found
 
     def has_returned(self, offset: int, rows: int = 0) -> None:
@@ -183,31 +189,32 @@ class Partition:
         if rows:
             self.delivered = offset, rows + (self._rows if offset == self.start else 0)
         else:
-            self.delivered = (offset, self.end_rows) if offset == self.end else (offset + 1, 0)
+            self.delivered = self._after(offset)
+
+    def _after(self, offset: int) -> tuple[int, int]:
+        return (offset, self.end_rows) if offset == self.end else (offset + 1, 0)
 
 
-class Chunk(NamedTuple):
-    """Consecutive events of a partition with one time.
+class _Ready(NamedTuple):
+    """Decoded events of a partition.
 
     Attributes:
-        time: The append time that orders them among those of other partitions.
-        partition: The partition.
-        decoded: The events, among others.
-        numbers: Their indices.
+        keys: The times that order them among those of other partitions, ascending.
+        events: The events; at least one.
     """
 
-    time: int
-    partition: Partition
-    decoded: Decoded
-    numbers: range
-
-    @property
-    def events(self) -> Iterator[LogEvent]:
-        """The events."""
-        return self.decoded.events(self.numbers, iter(self.numbers))
+    keys: list[int]
+    events: Events
 
 
-_TIME = itemgetter(0)
+def _merged(parts: Sequence[_Ready]) -> Events:
+    """Merge events of partitions by their keys; those with the same key stay in their order."""
+    if len(parts) == 1:
+        return parts[0].events
+    keys = [*chain.from_iterable([each.keys for each in parts])]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    columns: list[Any] = [[*chain.from_iterable(each)] for each in zip(*[each.events for each in parts], strict=True)]
+    return Events(*map(itemgetter(*order), columns))
 
 
 class Merging:
@@ -231,8 +238,8 @@ class Merging:
         self._progressed = time.monotonic()
         self._warned = False
 
-    async def next_events(self) -> list[Chunk]:
-        """Return the next events; empty at the end. A cancelled call loses none.
+    async def next_events(self) -> Events | None:
+        """Return the next events; None at the end. A cancelled call loses none.
 
         Raises:
             KafkaUnavailable: Records are expected, and no broker has sent one for the time of `patience`.
@@ -249,12 +256,11 @@ class Merging:
                 await self._advance(wanted, behind)
             behind = [each for each in behind if each.is_behind]
             limit = min([each.time for each in behind]) if behind else None
-            found = [chunk for each in self._partitions.values() for chunk in each.take(limit)]
+            found = [part for each in self._partitions.values() for part in each.take(limit)]
             if found:
-                found.sort(key=_TIME)
-                return found
+                return _merged(found)
             if not wanted:
-                return []
+                return None
 
     async def _advance(self, wanted: Sequence[Partition], behind: Sequence[Partition]) -> None:
         """Scan and decode the next part of each partition, and fetch before that if there is none.
@@ -320,12 +326,12 @@ class Merging:
             partition.scan_next(self._until)
         assert partition.scanned is not None
         records, taken, *_ = partition.scanned
-        decoded, is_complete = decode(records, taken, schemas, partition.route)
+        events, is_complete = decode(records, taken, schemas, partition.route)
         if not is_complete:
             await self._refresh()
-            decoded, _ = decode(records, taken, schemas, partition.route)
-        partition.scan.skipped += len(taken.positions) - len(decoded.offsets)
-        partition.keep(decoded)
+            events, _ = decode(records, taken, schemas, partition.route)
+        partition.scan.skipped += len(taken.positions) - len(events.offsets)
+        partition.keep(events)
 
     async def _refresh(self) -> None:
         while True:

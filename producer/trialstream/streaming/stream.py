@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
 from operator import length_hint
 from types import TracebackType
 from typing import Literal, Self
@@ -12,9 +12,10 @@ from trialstream_schemas.errors import InvalidValue, LogMismatch, ProtocolClosed
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.event_log.topics import Route, partition_of
+from trialstream.streaming.decoding import Events
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent
-from trialstream.streaming.merging import Chunk, Merging, Partition
+from trialstream.streaming.merging import Merging, Partition
 from trialstream.streaming.positions import Bound, Position
 from trialstream.streaming.rows import Rows
 from trialstream.streaming.scan import RegistryScan, TrialScan
@@ -23,6 +24,8 @@ from trialstream.streaming.source import LogSource
 __all__ = ["Delivery", "Stream"]
 
 Delivery = Literal["together", "one"]
+
+_NONE = Events((), (), (), (), (), (), ())
 
 
 class Stream:
@@ -63,10 +66,16 @@ class Stream:
         self._one_by_one = rows == "one"
         self._timeout = timeout
         self._state: Literal["new", "open", "closed"] = "new"
-        # Events that are there already: those of `_returning` first.
-        self._chunks: deque[Chunk] = deque()
-        self._returning: _Returning | None = None
+        # The events that are there already, and an iterator over them. How many were returned is seen from the hint of
+        # the length of `_turns`, so nothing has to be counted for each.
+        self._events = _NONE
+        self._turns: Iterator[int] = iter(())
         self._items: Iterator[LogEvent] = iter(())
+        # Number of events behind which the places of the partitions are.
+        self._settled = 0
+        # The event whose rows are being returned, and how many of them were.
+        self._item: tuple[LogEvent, Rows] | None = None
+        self._rows = 0
         self._log: LogCreated
         self._start: dict[Route, tuple[int, int]] = {}
         self._partitions: dict[Route, Partition] = {}
@@ -202,11 +211,20 @@ class Stream:
         Returns:
             The event, or None: then call `fill`.
         """
-        while (item := next(self._items, None)) is None and self._chunks:
-            self._settle()
-            self._returning = _Returning(self._chunks.popleft())
-            self._items = iter(self._returning.next_row, None) if self._one_by_one else self._returning.events
-        return item
+        return next(self._items, None)
+
+    def _next_row(self, items: Iterator[LogEvent]) -> LogEvent | None:
+        """Return the next row, or the next event that has no rows; None at the end."""
+        if self._item is None:
+            found = next(items, None)
+            if found is None or not isinstance(found.event, Rows):
+                return found
+            self._item = found, found.event
+        item, rows = self._item
+        row = item.with_event(rows.row(self._rows))
+        is_last = self._rows + 1 == len(rows)
+        self._item, self._rows = (None, 0) if is_last else (self._item, self._rows + 1)
+        return row
 
     async def fill(self) -> bool:
         """Wait for events, once `take` returns none.
@@ -221,15 +239,27 @@ class Stream:
             return False
         await self.open()
         self._settle()
-        self._chunks.extend(await self._merging.next_events())
-        if not self._chunks:
+        self._events, self._settled = _NONE, 0  # not in memory while others are awaited
+        events = await self._merging.next_events()
+        if events is None:
             await self.aclose()
-        return bool(self._chunks)
+            return False
+        self._events = events
+        self._turns = iter(range(len(events.offsets)))
+        items = events.items(self._turns)
+        self._items = iter(partial(self._next_row, items), None) if self._one_by_one else items
+        return True
 
     def _settle(self) -> None:
-        """Move the place of the partition behind what was returned."""
-        if self._returning is not None:
-            self._returning.settle()
+        """Move the places of the partitions behind what was returned."""
+        routes, offsets, *_ = self._events
+        count = len(offsets) - length_hint(self._turns) - (self._item is not None)
+        returned = slice(self._settled, count)
+        for route, last in dict(zip(routes[returned], offsets[returned], strict=True)).items():
+            self._partitions[route].has_returned(last)
+        if self._rows:
+            self._partitions[routes[count]].has_returned(offsets[count], self._rows)
+        self._settled = count
 
     @property
     def position(self) -> Position:
@@ -251,7 +281,7 @@ class Stream:
     def is_behind(self) -> bool:
         """Whether events may still come that the log held when the stream was opened."""
         self._settle()
-        return any([each.is_behind or each.waiting for each in self._partitions.values()])
+        return any([each.is_behind or each.is_waiting for each in self._partitions.values()])
 
     @property
     def skipped(self) -> int:
@@ -261,48 +291,3 @@ class Stream:
         they are dead letters.
         """
         return sum([each.scan.skipped for each in self._partitions.values()])
-
-
-class _Returning:
-    """Events of a chunk that are being returned.
-
-    Args:
-        chunk: The chunk.
-
-    Attributes:
-        events: The events that are not returned yet.
-    """
-
-    def __init__(self, chunk: Chunk) -> None:
-        self._chunk = chunk
-        # The hint of its length tells how many events were returned, so nothing has to be counted for each.
-        self._turns = iter(chunk.numbers)
-        self.events = chunk.decoded.events(chunk.numbers, self._turns)
-        self._settled = 0
-        # The event whose rows are being returned, and how many of them were.
-        self._item: tuple[LogEvent, Rows] | None = None
-        self._rows = 0
-
-    def next_row(self) -> LogEvent | None:
-        """Return the next row, or the next event that has no rows; None at the end."""
-        if self._item is None:
-            found = next(self.events, None)
-            if found is None or not isinstance(found.event, Rows):
-                return found
-            self._item = found, found.event
-        item, rows = self._item
-        row = item.with_event(rows.row(self._rows))
-        is_last = self._rows + 1 == len(rows)
-        self._item, self._rows = (None, 0) if is_last else (self._item, self._rows + 1)
-        return row
-
-    def settle(self) -> None:
-        """Move the place of the partition behind what was returned."""
-        partition, offsets, first = self._chunk.partition, self._chunk.decoded.offsets, self._chunk.numbers.start
-        count = len(self._chunk.numbers) - length_hint(self._turns) - (self._item is not None)
-        if self._rows:
-            partition.has_returned(offsets[first + count], self._rows)
-        elif count > self._settled:
-            partition.has_returned(offsets[first + count - 1])
-        partition.waiting -= count - self._settled
-        self._settled = count
