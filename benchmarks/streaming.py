@@ -25,7 +25,7 @@ from trialstream_schemas.wire.events import (
     TrialEvent,
 )
 
-from benchmarks.bench import NAMES, Bench, read_bare, writing
+from benchmarks.bench import NAMES, Bench, Reading, read_bare, writing
 from benchmarks.report import Mark, Row, ratio
 
 _TRIALS = 64
@@ -34,28 +34,28 @@ _ROWS, _QUICK_ROWS = 400_000, 100_000
 _MIXED, _QUICK_MIXED = 200_000, 50_000
 
 
-async def _read(config: Config, **conditions: str) -> tuple[float, float, int]:
-    """Read a log by a stream; return the seconds of its opening and of the rest, and the number of events."""
+async def _read(config: Config, **conditions: str) -> tuple[float, Reading, int]:
+    """Read a log by a stream; return the seconds of its opening, how long the rest took, and the number of events."""
     began = time.perf_counter()
     async with ts.stream(config=config, follow=False, **conditions) as stream:
-        opened = time.perf_counter()
+        opening, opened = time.perf_counter() - began, Reading.since()
         count = 0
         async for _ in stream:
             count += 1
-        return opened - began, time.perf_counter() - opened, count
+        return opening, Reading.since(opened), count
 
 
-async def _read_plainly(config: Config) -> tuple[float, float, int]:
+async def _read_plainly(config: Config) -> tuple[float, Reading, int]:
     """Read a log as `_read` does, by the stream of code that is not async."""
 
-    def read() -> tuple[float, float, int]:
+    def read() -> tuple[float, Reading, int]:
         began = time.perf_counter()
         with trialstream.sync.stream(config=config, follow=False) as stream:
-            opened = time.perf_counter()
+            opening, opened = time.perf_counter() - began, Reading.since()
             count = 0
             for _ in stream:
                 count += 1
-            return opened - began, time.perf_counter() - opened, count
+            return opening, Reading.since(opened), count
 
     return await asyncio.to_thread(read)
 
@@ -113,20 +113,29 @@ async def run(bench: Bench) -> list[Row]:
         config = bench.config()
         trials = await bench.trials(config, _TRIALS)
         events = await fill(config, trials) + len(trials)
-        bare: list[float] = []
-        rates: dict[str, list[float]] = {}
+        bare: list[Reading] = []
+        readings: dict[str, list[Reading]] = {}
         for _ in range(1 if bench.quick else 3):
-            bare.append(events / await read_bare(config))
+            bare.append(await read_bare(config))
             for how, reading, expected in (
                 (f"stream of {what}", _read(config), events),
                 ("the same, by `trialstream.sync.stream`", _read_plainly(config), events),
                 ("the same, of a project without any of them", _read(config, project="another"), 0),
             ):
-                opening, seconds, count = await reading
+                opening, took, count = await reading
                 assert count == expected
                 openings.append(1000 * opening)
-                rates.setdefault(how, []).append(events / seconds)
-        for how, figures in rates.items():
-            mark = Mark.least("of the bare consumer's rate", ratio(figures, bare), 1 / 2)
-            found.append(Row(how, "events/s", figures, {"a bare consumer": bare}, [mark]))
+                readings.setdefault(how, []).append(took)
+        beside = {"a bare consumer": [events / each.seconds for each in bare]}
+        for how, each in readings.items():
+            marks = [
+                Mark.least("of the bare consumer's rate", _ratio(bare, each, "seconds"), 1 / 2),
+                Mark.least("of it by processor time", _ratio(bare, each, "processor"), 1 / 2),
+            ]
+            found.append(Row(how, "events/s", [events / took.seconds for took in each], beside, marks))
     return [*found, Row("opening of a stream", "ms", openings)]
+
+
+def _ratio(bare: Sequence[Reading], ours: Sequence[Reading], clock: str) -> float:
+    """Return the ratio of our rate to that of the bare consumer, by one of the clocks."""
+    return ratio([getattr(each, clock) for each in bare], [getattr(each, clock) for each in ours])
