@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import trialstream as ts
@@ -27,7 +28,7 @@ from trialstream_schemas.wire.events import MetricsLogged
 
 from benchmarks.peers.measuring import METRICS
 
-__all__ = ["NAMES", "Bench", "Fold", "Log", "read_bare", "writing"]
+__all__ = ["NAMES", "Bench", "Fold", "Log", "Reading", "read_bare", "writing"]
 
 # The metrics of a row by default: 4, as in all figures of other trackers.
 NAMES = METRICS
@@ -223,14 +224,32 @@ async def writing(config: Config):
         await producer.stop()
 
 
-async def read_bare(config: Config) -> float:
-    """Read the whole trials topic with a consumer like ours that does nothing else; return the seconds."""
+class Reading(NamedTuple):
+    """How long something took that reads a log.
+
+    Attributes:
+        seconds: By the clock.
+        processor: Processor time of this process, seconds.
+    """
+
+    seconds: float
+    processor: float
+
+    @classmethod
+    def since(cls, began: Reading | None = None) -> Reading:
+        """Return the time since a reading; since any moment if there is none."""
+        seconds, processor = time.perf_counter(), time.process_time()
+        return cls(seconds, processor) if began is None else cls(seconds - began.seconds, processor - began.processor)
+
+
+async def read_bare(config: Config) -> Reading:
+    """Read the whole trials topic with a consumer like ours that does nothing else."""
     async with open_consumer(config, **FETCH_SETTINGS, auto_offset_reset="earliest") as consumer:
         places = [TopicPartition(config.trials_topic, number) for number in range(config.partitions)]
         consumer.assign(places)
         left = sum((await consumer.end_offsets(places)).values())
-        began = time.perf_counter()
+        began = Reading.since()
         while left > 0:
             found = await consumer.getmany(timeout_ms=1000, max_records=4000)
             left -= sum(map(len, found.values()))
-        return time.perf_counter() - began
+        return Reading.since(began)

@@ -20,7 +20,7 @@ async def run(bench: Bench) -> list[Row]:
     log = await bench.fill(config, trials, (_QUICK_POINTS if bench.quick else _POINTS) // 1024)
     bare, rebuilt, shared = [], [], []
     for _ in range(1 if bench.quick else 3):
-        bare.append(log.points / await read_bare(config))
+        bare.append(log.points / (await read_bare(config)).seconds)
         for workers, rates in ((1, rebuilt), (2, shared)):
             began = time.perf_counter()
             await rebuild(config, lambda *_: None, workers)

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from array import array
 from contextlib import AsyncExitStack
 
 import anyio
@@ -24,6 +25,9 @@ from service_support import admin, cli, records_of, send
 from test_kafka_transactions import Place, transactions
 from trialstream.event_log.topics import partition_of
 from trialstream_console.local.consumer import environment
+from trialstream_schemas.model.aggregators import timeseries_aggregator
+from trialstream_schemas.wire.codec import encode
+from trialstream_schemas.wire.events import MetricsLogged
 
 
 def logging(config):
@@ -99,6 +103,34 @@ def interrupted_tail(config, kind):
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=30)
     assert (running.returncode, "Traceback" in errors) == (128 + signal.SIGINT, False)
+
+
+async def test_a_log_of_many_fetches(config):
+    """All of it comes, in order, while it is fetched ahead; a position in the middle of a fetch goes on there."""
+    async with logging(config) as protocol:
+        trials = [await protocol.new_trial(ts.Trial(name=name)) for name in "ab"]
+        await protocol.commit()
+    partitions = [partition_of(each.hash.encode(), config.partitions) for each in trials]
+    columns = [array("d", range(256))] * 256
+    for trial, partition in zip(trials, partitions, strict=True):
+        frames = [
+            MetricsLogged(
+                trial=trial.uid, writer="w", seq=seq, time=1_700_000_000_000_000, aggregator=timeseries_aggregator,
+                names=[f"m{n}" for n in range(256)], steps=range(seq, seq + 256), times=range(256), columns=columns,
+            )
+            for seq in range(1, 13)
+        ]  # fmt: skip
+        await send(config, [encode(each) for each in frames], partition=partition)  # half a MiB each
+    async with ts.stream(config=config, kinds=["Rows"], follow=False) as stream:
+        found = [await anext(stream) for _ in range(7)]
+        rest, _ = await read(config, kinds=["Rows"], since=stream.position)
+        found += [item async for item in stream]
+    firsts = collections.defaultdict(list)
+    for each in found:
+        firsts[each.trial].append(int(each.event.steps[0]))
+
+    assert [*firsts.values()] == [[*range(1, 13)]] * 2
+    assert sorted(places(rest)) == sorted(places(found[7:]))
 
 
 async def test_a_stream_follows_across_a_restart_of_the_broker(config, stack):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.rows import rows_of
-from trialstream.streaming.source import Fetch, StoredRecord
 from trialstream.streaming.stream import Stream
 from trialstream_consumer.fold import Refused, State, fold, resolve
 from trialstream_schemas.model.identity import hash_of
@@ -58,8 +58,9 @@ class ListLog:
             first = self._following[route]
             some = self._records[route][first : first + self._sizes[self._turns % len(self._sizes)]]
             if some:
-                self._following[route] = first + len(some)
-                found[route] = Fetch([StoredRecord(first + i, at, None, x) for i, (at, x) in enumerate(some)], {})
+                self._following[route] = end = first + len(some)
+                times, values = zip(*some, strict=True)
+                found[route] = Records(range(first, end), times, [None] * len(some), values, {})
         return found
 
     async def refresh(self):

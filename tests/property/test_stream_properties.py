@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import HASHES, TRIAL, logs
 from streamed import spread, streamed, taken
+from trialstream_schemas.model.aggregators import timeseries_aggregator
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
 from trialstream_schemas.wire.codec import encode
@@ -28,6 +29,39 @@ LOGS = logs().map(
     lambda log: [each for each in log if not isinstance(each, e.TrialAttached) or each.if_version is None]
 )
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+ADDRESSES = [f"{each}_0" for each in HASHES[:2]]
+
+
+@st.composite
+def many_rows(draw):
+    """Two trials, and frames of few rows of several writers, of any form: enough to be decoded at once."""
+    created = [
+        e.TrialCreated(
+            trial=f"{each[:-2]}~r", writer="w", request="r", time=1, name="t", parameters={}, auto_increment=False
+        )
+        for each in ADDRESSES
+    ]
+    usual = st.sampled_from([1_700_000_000_000_000] * 9 + [-(2**62)])
+    found = []
+    for n in range(draw(st.integers(20, 60))):
+        rows = draw(st.sampled_from([1] * 9 + [2]))
+        steps = draw(st.sampled_from(["steps", "steps", "none", "float_steps"]))
+        found.append(
+            e.MetricsLogged(
+                trial=draw(st.sampled_from([*ADDRESSES, created[0].trial])),
+                writer=draw(st.sampled_from(["v", "w"])),
+                seq=n + draw(st.sampled_from([1] * 9 + [-3])),
+                time=draw(usual) + n,
+                aggregator=timeseries_aggregator,
+                names=["a", "b"][: draw(st.sampled_from([1, 1, 2]))],
+                times=[0] * rows,
+                columns=[[n / 2] * rows] * draw(st.sampled_from([1, 1, 2])),
+                **({} if steps == "none" else {steps: [draw(st.sampled_from([n, 2**40]))] * rows}),
+            )
+        )
+    return [*created, *found]
 
 
 async def read(stream, most=None):
@@ -56,6 +90,18 @@ def test_a_stream_returns_what_the_fold_takes(log, conditions, sizes, partitions
 
     assert sorted(places) == sorted(taken(records, partitions, **conditions))
     assert [each.timestamp for each in found] == sorted(each.timestamp for each in found)
+
+
+@settings(max_examples=60)
+@given(many_rows(), st.integers(1, 7))
+def test_rows_that_are_decoded_together_are_those_of_each_frame(log, size):
+    """It does not matter how many records come at once; a frame that is refused leaves out no other one."""
+    records = spread(log, 2, encode)
+    found, _ = asyncio.run(read(streamed(records, 2, (1000,), since=ts.BEGIN)))
+    ones, _ = asyncio.run(read(streamed(records, 2, (size,), since=ts.BEGIN)))
+
+    assert sorted(map(values, found)) == sorted(map(values, ones))
+    assert sorted((each[:2], each.offset) for each in found) == sorted(taken(records, 2))
 
 
 @settings(max_examples=60)

@@ -16,6 +16,7 @@ import pytest
 import trialstream as ts
 import trialstream.sync
 from tracing import each_instruction
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
@@ -23,11 +24,14 @@ from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FRAME_ROWS
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
+from trialstream.streaming.decoding import decode
+from trialstream.streaming.filters import Filter
+from trialstream.streaming.scan import TrialScan
 from trialstream_consumer.fold import Changes, State, fold, fold_groups, needs, row_groups
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.codec import SchemaStore, encode
-from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.events import MetricsLogged, TrialCreated
 
 SERIES = TimeSeriesAggregator.lazy()
 # Rows of a long frame; a longer one is folded into several buckets.
@@ -45,6 +49,7 @@ DECODE_STEPS = {1: 1000, LONG: 2280}  # 798, 1826: likewise
 FOLD_STEPS = {1: 2510, LONG: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
 GROUP_ROW_STEPS = 560  # 445: compare the row with the previous one, four aggregators
 RUN_ROW_STEPS = 480  # 384: find the trial in the record, four aggregators; numpy does the rest
+STREAM_ROW_STEPS = 450  # 361: the head, the decision, the table of the record, the item
 ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
 ROWS = {
     "floats": (1, ROW),
@@ -262,3 +267,33 @@ def test_decoding_and_folding_rows_together():
         return steps(one)
 
     assert folding(200) - folding(100) <= 100 * RUN_ROW_STEPS
+
+
+def test_streaming_a_row_that_was_logged_alone():
+    """A stream looks up its head, leaves its values to numpy, and makes one item of it."""
+    store = SchemaStore()
+    trial = Trial(name="t")
+    route = Route("trials", 0)
+
+    def streaming(rows):
+        scan = TrialScan(route, 1, Filter(None, None, None, None), store)
+        created = TrialCreated(
+            trial=f"{trial.hash}~r", writer="w", request="r", time=1, name="t", parameters={}, auto_increment=False
+        )
+        scan.scan(in_columns([encode(created)]), 0)
+        seqs = iter(range(1, 1 + 2 * rows))
+        batches = iter([in_columns([encode(frame(trial, next(seqs), 1)) for _ in range(rows)]) for _ in range(2)])
+
+        def one():
+            records = next(batches)
+            events, _ = decode(records, scan.scan(records, 0), store, route)
+            assert len([*events.items(iter(range(rows)))]) == rows
+
+        return steps(one)
+
+    assert streaming(200) - streaming(100) <= 100 * STREAM_ROW_STEPS
+
+
+def in_columns(values):
+    """Return records with these values."""
+    return Records(range(len(values)), [0] * len(values), [None] * len(values), values, {})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import trialstream as ts
 import trialstream.sync
-from trialstream.streaming import filters
+from trialstream.streaming import decoding, filters
 from trialstream.streaming.stream import Stream
 from trialstream_console.cli.event_text import event_record, event_text
 from trialstream_consumer.archive import ArchiveLog
@@ -127,6 +127,26 @@ async def test_a_stream_waits_for_events(request):
     with pytest.raises(ts.ProtocolClosed):
         async with stream:
             pass
+
+
+def test_an_interrupt_ends_no_loop_for_good(log, monkeypatch):
+    """A loop that is left while an event is made goes on after it, also in the middle of rows."""
+    url, *_ = log
+    for rows, count in (("together", 7), ("one", 11)):
+        found = []
+        with trialstream.sync.stream(url=url, follow=False, rows=rows) as stream:
+            found.append(next(stream))
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(decoding, "made", interrupted)
+                next(stream)
+            found += [*stream]
+
+        assert len(found) == count - 1
+
+
+def interrupted(_fields):
+    """Raise what a signal raises."""
+    raise KeyboardInterrupt
 
 
 def test_times(log):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
-from trialstream.streaming.source import Fetch, StoredRecord
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import LogCreated
@@ -35,7 +36,7 @@ class ArchiveLog:
         self._file = file
         self._archive: Archive
         self._schemas: SchemaStore
-        self._readers: dict[Route, Iterator[StoredRecord]] = {}
+        self._readers: dict[Route, Iterator[Mapping[str, Any]]] = {}
 
     @property
     def schemas(self) -> SchemaStore:
@@ -57,19 +58,19 @@ class ArchiveLog:
         self._schemas = SchemaStore.of(self._archive.schemas)
         first = next(self._records(Route("registry", 0), 0), None)
         try:
-            identity = None if first is None else self._schemas.decode(first.value or b"")
+            identity = None if first is None else self._schemas.decode(first["value"] or b"")
         except SchemaError:
             identity = None
         if not isinstance(identity, LogCreated):
             raise ArchiveError(f"{self._file}: expected the identity of a log as the first record, got another one")
         return identity
 
-    def _records(self, route: Route, start: int) -> Iterator[StoredRecord]:
+    def _records(self, route: Route, start: int) -> Iterator[Mapping[str, Any]]:
         """Read the records of a partition; a file has the registry first, then the partitions in their order."""
         for each in self._archive.logged_records():
             found = Route(each["topic"], each["partition"])
             if found == route and each["offset"] >= start:
-                yield StoredRecord(each["offset"], each["timestamp"], each["key"], each["value"])
+                yield each
             elif found.topic == "trials" and (route.topic == "registry" or found.partition > route.partition):
                 return
 
@@ -103,10 +104,10 @@ class ArchiveLog:
 
         return await asyncio.to_thread(read)
 
-    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Fetch]:
+    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Records]:
         """See `LogSource.fetch`."""
-        found = {route: Fetch([*islice(self._readers[route], _FETCHED_RECORDS)], {}) for route in routes}
-        if not (some := {route: fetched for route, fetched in found.items() if fetched.records}):
+        found = {route: _in_columns([*islice(self._readers[route], _FETCHED_RECORDS)]) for route in routes}
+        if not (some := {route: records for route, records in found.items() if records.offsets}):
             await asyncio.sleep(seconds)
         return some
 
@@ -116,3 +117,10 @@ class ArchiveLog:
     async def close(self) -> None:
         """See `LogSource.close`."""
         self._readers = {}
+
+
+def _in_columns(records: Sequence[Mapping[str, Any]]) -> Records:
+    offsets, times, keys, values = [
+        [each[name] for each in records] for name in ("offset", "timestamp", "key", "value")
+    ]
+    return Records(offsets, times, keys, [value or b"" for value in values], {})

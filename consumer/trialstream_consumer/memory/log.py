@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
-from trialstream.streaming.source import Fetch, StoredRecord
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import LogCreated
 
@@ -69,7 +69,7 @@ class MemoryLog:
         found = {route: self._store.offset_at(route, time) for route in self._following}
         return {route: offset for route, offset in found.items() if offset < ends.get(route, 0)}
 
-    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Fetch]:
+    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Records]:
         """See `LogSource.fetch`."""
         self._appended.clear()
         if not (found := self._found(routes)):
@@ -81,15 +81,15 @@ class MemoryLog:
             found = self._found(routes)
         return found
 
-    def _found(self, routes: Collection[Route]) -> dict[Route, Fetch]:
-        found: dict[Route, Fetch] = {}
+    def _found(self, routes: Collection[Route]) -> dict[Route, Records]:
+        found: dict[Route, Records] = {}
         for route in routes:
             first = self._following[route]
             stored = self._store.records(route, first, _FETCHED_RECORDS)
             if stored:
-                records = [StoredRecord(first + i, time, None, value) for i, (time, value) in enumerate(stored)]
-                self._following[route] = first + len(records)
-                found[route] = Fetch(records, {})
+                self._following[route] = end = first + len(stored)
+                times, values = zip(*stored, strict=True)
+                found[route] = Records(range(first, end), times, [None] * len(stored), values, {})
         return found
 
     async def refresh(self) -> None:

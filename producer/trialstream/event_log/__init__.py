@@ -10,6 +10,7 @@
 | `fetch` | single fetches over the connections of any client |
 | `screening`, `batches` | fetched batches: unpacked within limits; markers, aborted and unreadable ones become notes |
 | `notes` | records that stand for offsets without a readable event |
+| `records` | records in columns |
 | `unpacking` | Kafka's codecs, into a buffer of a fixed size |
 | `checksums` | CRC-32C |
 | `fetching` | the records of several partitions, one fetch after the other |

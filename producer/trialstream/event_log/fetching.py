@@ -2,8 +2,7 @@
 
 A consumer of aiokafka makes a Python object for each record, which takes as long as the rest of reading it, and a
 partition of which all fetched records were taken waits until the fetch in flight returns, also where that one waits for
-new records of other partitions. Here the records are those that the batches are parsed to, and only the partitions that
-are wanted are fetched.
+new records of other partitions. Here batches are parsed to columns, and only partitions that are wanted are fetched.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, cast
+from itertools import chain, islice
+from typing import Any, NamedTuple, cast
 
 import anyio
 from aiokafka import TopicPartition
@@ -20,12 +20,15 @@ from aiokafka.errors import CorruptRecordException, KafkaError, TopicAuthorizati
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from trialstream.event_log.notes import Header, Note, notes_of
+from trialstream.event_log.notes import Note, notes_of
+from trialstream.event_log.records import Records
 from trialstream.event_log.screening import screen_fetches
 
-__all__ = ["FetchedRecord", "FetchedRecords", "Fetcher"]
+__all__ = ["FetchedRecords", "Fetcher"]
 
 _PARTITION_BYTES = 1024 * 1024
+# Records that are objects at once: fewer than those after which Python collects garbage.
+_PARSED_RECORDS = 256
 _RESPONSE_BYTES = 16 * 1024 * 1024
 # Time that a broker waits for new records before it answers, milliseconds.
 _WAIT_MS = 100
@@ -33,46 +36,24 @@ _RETRY_SECONDS = 0.1
 _READ_COMMITTED = 1
 
 
-class FetchedRecord(Protocol):
-    """A record of a fetch."""
-
-    @property
-    def offset(self) -> int:
-        """Its offset."""
-
-    @property
-    def timestamp(self) -> int:
-        """When it was appended, milliseconds since 1970 UTC."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Its value."""
-
-    @property
-    def headers(self) -> Sequence[Header]:
-        """Its headers."""
-
-
 class FetchedRecords(NamedTuple):
     """The next records of a partition.
 
     Attributes:
         first: The offset that was requested.
-        records: The records, in the order of their offsets; at least one.
-        notes: The notes of those that stand for other offsets, by position.
+        records: The records; at least one.
+        has_more: Whether the broker has records after them.
     """
 
     first: int
-    records: Sequence[FetchedRecord]
-    notes: Mapping[int, Note]
+    records: Records
+    has_more: bool
 
 
 class Fetcher:
     """Fetches the records of partitions in the order of their offsets, with one request in flight to each broker.
+
+    While a caller handles the records of partitions, the next ones of these are requested, if the broker has some.
 
     Args:
         client: A started client.
@@ -119,9 +100,8 @@ class Fetcher:
         """
         deadline = time.monotonic() + seconds
         while True:
-            for broker, places in self._by_broker(set(partitions)).items():
-                if broker not in self._running:
-                    self._running[broker] = asyncio.create_task(self._requested(broker, places))
+            self._check_leaders(partitions)
+            self._request(partitions)
             left = max(0.0, deadline - time.monotonic())
             if self._running:
                 await asyncio.wait(self._running.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -129,22 +109,31 @@ class Fetcher:
                 await asyncio.sleep(min(_RETRY_SECONDS, left))
             found = self._taken()
             if found or time.monotonic() >= deadline:
+                self._request([each for each in partitions if each in found and found[each].has_more])
                 return found
 
-    def _by_broker(self, wanted: Collection[TopicPartition]) -> dict[int, list[TopicPartition]]:
-        """Group partitions by their leaders; those that have none now are left out."""
-        found: dict[int, list[TopicPartition]] = {}
+    def _leader(self, partition: TopicPartition) -> int | None:
+        leader = self._client.cluster.leader_for_partition(partition)
+        return None if leader is None or leader < 0 else leader
+
+    def _check_leaders(self, partitions: Collection[TopicPartition]) -> None:
+        """Look for the leaders of partitions that have none now."""
+        for each in partitions:
+            if self._leader(each) is None:
+                self._client.add_topic(each.topic)
+                self._client.force_metadata_update()
+                if each.topic in self._client.cluster.unauthorized_topics:
+                    raise TopicAuthorizationFailedError(each.topic)
+
+    def _request(self, partitions: Collection[TopicPartition]) -> None:
+        """Request partitions from their leaders, unless a request to the leader is in flight."""
+        wanted = set(partitions)
+        places: dict[int, list[TopicPartition]] = {}
         for each in self._following:
-            if each in wanted:
-                broker = self._client.cluster.leader_for_partition(each)
-                if broker is None or broker < 0:
-                    self._client.add_topic(each.topic)
-                    self._client.force_metadata_update()
-                    if each.topic in self._client.cluster.unauthorized_topics:
-                        raise TopicAuthorizationFailedError(each.topic)
-                else:
-                    found.setdefault(broker, []).append(each)
-        return found
+            if each in wanted and (broker := self._leader(each)) is not None and broker not in self._running:
+                places.setdefault(broker, []).append(each)
+        for broker, some in places.items():
+            self._running[broker] = asyncio.create_task(self._requested(broker, some))
 
     async def _requested(
         self, broker: int, partitions: Sequence[TopicPartition]
@@ -163,16 +152,19 @@ class Fetcher:
         has_failed = False
         found: dict[TopicPartition, FetchedRecords] = {}
         for topic, answers in response.topics:
-            for number, code, *_, data in answers:
+            for number, code, end, stable, *_, data in answers:
                 place = TopicPartition(topic, number)
                 if code:
                     kind = for_code(code)
                     if not kind.retriable:
                         raise kind(topic if kind is TopicAuthorizationFailedError else {place: self._following[place]})
                     has_failed = True
-                elif records := _records(data or b"", self._following[place]):
-                    notes = notes_of(records, self._following[place], place)
-                    found[place] = FetchedRecords(self._following[place], records, notes)
+                else:
+                    first = self._following[place]
+                    records = _records(data or b"", first, place)
+                    if records.offsets:
+                        has_more = records.offsets[-1] + 1 < min(end, stable)
+                        found[place] = FetchedRecords(first, records, has_more)
         if has_failed:
             await self._fail(pause=not found)
         return found
@@ -194,22 +186,38 @@ class Fetcher:
                 # Another broker may have answered, too, if the leader has changed.
                 if self._following[place] == each.first:
                     del self._following[place]
-                    self._following[place] = each.records[-1].offset + 1
+                    self._following[place] = each.records.offsets[-1] + 1
                     found[place] = each
         return found
 
 
-def _records(data: bytes, first: int) -> list[FetchedRecord]:
+def _records(data: bytes, first: int, partition: TopicPartition) -> Records:
     """Parse batches to their records from an offset on."""
-    found: list[FetchedRecord] = []
+    offsets: list[int] = []
+    times: list[int] = []
+    keys: list[bytes | None] = []
+    values: list[bytes] = []
+    notes: dict[int, Note] = {}
     batches = MemoryRecords(data)
+    following = first
     try:
         while batches.has_next() and (batch := batches.next_batch()) is not None:
-            records = [*cast("Iterable[FetchedRecord]", batch)]
-            if not found:  # a batch is stored whole, so the first ones may begin before the offset
-                records = [each for each in records if each.offset >= first]
-            found += records
+            records = chain(cast("Iterable[Any]", batch))
+            while some := [*islice(records, _PARSED_RECORDS)]:
+                if some[0].offset < first:  # a batch is stored whole, so it may begin before the offset
+                    some = [each for each in some if each.offset >= first]
+                    if not some:
+                        continue
+                found = notes_of(some, following, partition)
+                following = some[-1].offset + 1
+                keys += [each.key for each in some]
+                values += [each.value or b"" for each in some]
+                for position, note in found.items():
+                    notes[len(offsets) + position] = note
+                    values[len(offsets) + position] = b""
+                offsets += [each.offset for each in some]
+                times += [each.timestamp for each in some]
     except CorruptRecordException:
-        if not found:
+        if not offsets:
             raise
-    return found
+    return Records(offsets, times, keys, values, notes)

@@ -7,7 +7,8 @@
 | `replaying`, `copying` | the past at a pace (`pacing`): to a function, or to another prefix |
 | `stream` | the iterator and its position |
 | `merging` | the partitions of a stream in one order, within bounds of memory |
-| `scan` | from the records of a partition to its events |
+| `scan` | which records of a partition are events that the stream returns |
+| `decoding` | from these to what it returns |
 | `decisions` | what the log has decided about trials and groups |
 | `filters`, `positions` | which events, from where on |
 | `items`, `rows` | what a stream returns |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from trialstream_schemas.errors import ConfigError, SchemaError
@@ -11,12 +11,12 @@ from trialstream_schemas.wire.events import LogCreated, SubjectEvent
 
 from trialstream.config import Config
 from trialstream.event_log.clients import open_producer
-from trialstream.event_log.notes import Note
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route, ensure_topics, partition_of, publish_schemas
 from trialstream.streaming.merging import Merging, Partition
 from trialstream.streaming.pacing import Pace
 from trialstream.streaming.scan import Taken
-from trialstream.streaming.source import LogRecord, LogSource
+from trialstream.streaming.source import LogSource
 
 __all__ = ["copy_log"]
 
@@ -38,16 +38,16 @@ class _RawScan:
         self.skipped = 0
         self._schemas = schemas
 
-    def scan(self, records: Sequence[LogRecord], notes: Mapping[int, Note], start: int) -> list[Taken]:
+    def scan(self, records: Records, start: int) -> Taken:
         """See `trialstream.streaming.scan.Scan`."""
-        taken: list[Taken] = []
-        for position, record in enumerate(records):
-            if position in notes:
-                self.skipped += notes[position].reason is not None
-            elif record.offset >= start and not self._is_identity(record.value or b""):
+        taken = Taken([], [], [], {})
+        first = records.position_of(start)
+        for position, (key, value) in enumerate(zip(records.keys, records.values, strict=True)):
+            if position in records.notes:
+                self.skipped += records.notes[position].reason is not None
+            elif position >= first and not self._is_identity(value):
                 # The event of the item, which nothing but `copy_log` looks at.
-                raw = cast("SubjectEvent", _Raw(record.key, record.value or b""))
-                taken.append((record, None, None, None, raw))
+                taken.add(position, (None, None, None), "", cast("SubjectEvent", _Raw(key, value)))
         return taken
 
     def _is_identity(self, value: bytes) -> bool:
@@ -118,8 +118,8 @@ async def _copy(
     sent = 0
     async with open_producer(to) as producer:
         waiting = []
-        while items := await merging.next_events():
-            for _, partition, item in items:
+        while (events := await merging.next_events()) is not None:
+            for item in events.items(iter(range(len(events.offsets)))):
                 await pace.wait(item.timestamp)
                 key, value = cast("_Raw", item.event)
                 if item.topic == source.registry_topic:
@@ -129,7 +129,6 @@ async def _copy(
                     known = key is not None and len(key) <= _KEY_BYTES
                     number = partition_of(key or b"", partitions) if known else item.partition % partitions
                 waiting.append(await producer.send(topic, value=value, key=key, partition=number))
-                partition.waiting -= 1
                 sent += 1
                 if len(waiting) >= _UNACKED_RECORDS:
                     for each in waiting:

@@ -14,6 +14,7 @@ moves by the head of an event, so the decisions are the same whether the rest of
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypeAlias
 
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.identity import hash_of
@@ -31,7 +32,7 @@ from trialstream_schemas.wire.events import (
 )
 from trialstream_schemas.wire.limits import MAX_ADDRESS, MAX_ID, MAX_WRITERS
 
-__all__ = ["Left", "RegistryDecisions", "TrialDecisions", "TrialState", "attach"]
+__all__ = ["Left", "Mark", "Place", "RegistryDecisions", "TrialDecisions", "TrialState", "attach"]
 
 
 class Left(Enum):
@@ -41,13 +42,26 @@ class Left(Enum):
     REFUSED = "it is a dead letter of the fold"
 
 
+class Mark:
+    """Mark of a writer.
+
+    Attributes:
+        seq: The `seq` of its last event.
+    """
+
+    __slots__ = ("seq",)
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+
+
 class _Marked:
     """Something with marks of writers: a trial or a group."""
 
     __slots__ = ("marks",)
 
     def __init__(self) -> None:
-        self.marks: dict[str, int] = {}
+        self.marks: dict[str, Mark] = {}
 
     def take(self, writer: str, seq: int) -> Left | None:
         """Move the mark of a writer to a `seq`; return why the event is left out, None if it is taken."""
@@ -55,12 +69,18 @@ class _Marked:
         if mark is None:
             if not 1 <= seq <= INT64_MAX or len(self.marks) >= MAX_WRITERS or not WRITER.fullmatch(writer):
                 return Left.REFUSED
-        elif seq <= mark:
+            self.marks[writer] = Mark(seq)
+        elif seq <= mark.seq:
             return Left.REPEATED if seq >= 1 else Left.REFUSED
         elif seq > INT64_MAX:
             return Left.REFUSED
-        self.marks[writer] = seq
+        else:
+            mark.seq = seq
         return None
+
+
+Place: TypeAlias = tuple[str | None, str | None, str | None]
+"""Where an event belongs: the uids of its trial, project and group."""
 
 
 class TrialState(_Marked):
@@ -68,19 +88,17 @@ class TrialState(_Marked):
 
     Attributes:
         uid: Uid of the trial.
-        project: Uid of its project, or None.
-        group: Uid of its group, or None.
+        place: The uids of the trial, of its project and of its group.
         wanted: Whether the reader wants the events of the trial; set by the reader.
-        marks: By writer, the `seq` of its last event.
+        marks: By writer, its mark.
     """
 
-    __slots__ = ("group", "project", "uid", "wanted")
+    __slots__ = ("place", "uid", "wanted")
 
     def __init__(self, uid: str, project: str | None, group: str | None) -> None:
         super().__init__()
         self.uid = uid
-        self.project = project
-        self.group = group
+        self.place: Place = uid, project, group
         self.wanted = False
 
 
@@ -158,11 +176,12 @@ def attach(trial: TrialState, event: TrialAttached) -> bool:
     """
     try:
         check_micros(event.time)
-        project = trial.project if event.project_id is None else check_name(event.project_id, "project_id")
-        group = trial.group if event.group_id is None else check_name(event.group_id, "group_id")
+        _, project, group = trial.place
+        project = project if event.project_id is None else check_name(event.project_id, "project_id")
+        group = group if event.group_id is None else check_name(event.group_id, "group_id")
     except TrialStreamError:
         return False
-    trial.project, trial.group = project, group
+    trial.place = trial.uid, project, group
     return True
 
 
@@ -182,14 +201,14 @@ class RegistryDecisions:
         self._groups: dict[str, _GroupState] = {}
         self._decided: set[str] = set()
 
-    def take(self, event: SubjectEvent) -> tuple[str | None, str | None] | Left:
+    def take(self, event: SubjectEvent) -> Place | Left:
         """Decide an event.
 
         Args:
             event: An event of a project or a group.
 
         Returns:
-            The project and the group that the event is about, or why it is left out.
+            Where the event belongs, or why it is left out.
         """
         if envelope_fault(event):
             return Left.REFUSED
@@ -205,22 +224,22 @@ class RegistryDecisions:
                     return self._create_group(event)
                 case GroupMetadataSet() if (group := self._groups.get(event.group)) is not None:
                     left = group.take(event.writer, event.seq) if event.request is None else None
-                    return left or (group.project, event.group)
+                    return left or (None, group.project, event.group)
         except TrialStreamError:
             pass
         return Left.REFUSED
 
-    def _create_project(self, event: ProjectCreated) -> tuple[str | None, str | None] | Left:
+    def _create_project(self, event: ProjectCreated) -> Place | Left:
         if event.project in self._projects:
             return Left.REPEATED
         self._projects.add(project_of(event).uid)
-        return event.project, None
+        return None, event.project, None
 
-    def _create_group(self, event: GroupCreated) -> tuple[str | None, str | None] | Left:
+    def _create_group(self, event: GroupCreated) -> Place | Left:
         if event.group in self._groups:
             return Left.REPEATED
         if event.project_id is not None and event.project_id not in self._projects:
             return Left.REFUSED
         group = group_of(event)
         self._groups[group.uid] = _GroupState(group.project_id)
-        return group.project_id, group.uid
+        return None, group.project_id, group.uid

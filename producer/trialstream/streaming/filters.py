@@ -85,7 +85,8 @@ class Filter:
         """
         if self.trial is not None and self.trial != self.hash and trial.uid != decisions.resolve(self.trial):
             return False
-        return self.wants(trial.project, trial.group)
+        _, project, group = trial.place
+        return self.wants(project, group)
 
 
 def _uid(given: object, kind: type[Project | TrialGroup | Trial], name: str) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeAlias
+from functools import partial
+from typing import NamedTuple, TypeAlias, cast
 
 from trialstream_schemas.wire.events import SubjectEvent
 
 from trialstream.streaming.rows import Row, Rows
 
-__all__ = ["LogEvent", "StreamEvent"]
+__all__ = ["LogEvent", "StreamEvent", "made"]
 
 StreamEvent: TypeAlias = SubjectEvent | Rows | Row
 """An event of a stream: one of the classes of `trialstream.events`, or rows of metrics."""
@@ -59,3 +61,7 @@ class LogEvent(NamedTuple):
     def kind(self) -> str:
         """Name of the event's class, such as `StatusSet` or `Rows`."""
         return type(self.event).__name__
+
+
+made = cast("Callable[[Sequence[object]], LogEvent]", partial(tuple.__new__, LogEvent))
+"""Makes a `LogEvent` of its fields in half the time of `LogEvent(*fields)`, without a look at their number."""

@@ -17,9 +17,9 @@ from trialstream.event_log.clients import kafka_errors, open_client, open_consum
 from trialstream.event_log.ends import readable_ends
 from trialstream.event_log.fetching import Fetcher
 from trialstream.event_log.identity import check_identity, read_identity, way_on
+from trialstream.event_log.records import Records
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import Route, find_partitions
-from trialstream.streaming.source import Fetch
 
 __all__ = ["KafkaLog"]
 
@@ -113,7 +113,7 @@ class KafkaLog:
             found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, time))
         return {Route(each.topic, each.partition): at.offset for each, at in found.items() if at is not None}
 
-    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Fetch]:
+    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Records]:
         """See `LogSource.fetch`."""
         await self._check()
         try:
@@ -125,9 +125,7 @@ class KafkaLog:
                     f"a part of the log of {self.place} is lost, or its topics were recreated: {error.__cause__}"
                 ) from error
             raise
-        return {
-            Route(each.topic, each.partition): Fetch(records, notes) for each, (_, records, notes) in fetched.items()
-        }
+        return {Route(each.topic, each.partition): found.records for each, found in fetched.items()}
 
     async def _check(self) -> None:
         """Check now and then that the topics still belong to this log."""

@@ -3,28 +3,30 @@
 Within a partition, events come in the order of the log. What the log holds when the stream is opened comes in the order
 of the append times, over all partitions; later events come as they are fetched.
 
-Memory: a partition holds what one fetch returned, and the events of at most `_DECODED_BYTES`, or of one record. Nothing
-is fetched while there are events that the reader has not taken.
+Memory: a partition holds what one fetch returned, what the next one returns meanwhile, and the events of at most
+`_DECODED_BYTES`, or of one record. No further fetch begins while there are events that the reader has not taken.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
-from trialstream_schemas.errors import KafkaUnavailable, UnknownSchema
+from trialstream_schemas.errors import KafkaUnavailable
 
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
-from trialstream.streaming.items import LogEvent
-from trialstream.streaming.rows import Rows
-from trialstream.streaming.scan import Scan, Taken, decoded
-from trialstream.streaming.source import Fetch, LogSource
+from trialstream.streaming.decoding import Events, decode
+from trialstream.streaming.scan import Scan, Taken
+from trialstream.streaming.source import LogSource
 from trialstream.waiting import waiting_for
 
 __all__ = ["Merging", "Partition"]
@@ -33,18 +35,21 @@ logger = logging.getLogger("trialstream")
 
 _DECODED_BYTES = 1024 * 1024
 _WAIT_SECONDS = 1.0
+_FINGERPRINT = itemgetter(slice(2, 10))
 
 
 class _Scanned(NamedTuple):
     """Events of a part that are not decoded yet.
 
     Attributes:
-        taken: The events.
+        records: The records of the part.
+        taken: Its events.
         following: Offset of the record after the part.
         timestamp: Append time of the last record of the part.
     """
 
-    taken: Sequence[Taken]
+    records: Records
+    taken: Taken
     following: int
     timestamp: int
 
@@ -66,7 +71,7 @@ class Partition:
         caught_up: Offset up to which events are merged by time.
         following: Offset of the next record to scan.
         delivered: Offset of the next event to return, and the number of its rows that were returned.
-        waiting: Number of events that are scanned and not yet returned.
+        kept: The same, once all events that are decoded are returned.
     """
 
     def __init__(self, route: Route, scan: Scan, start: int, rows: int) -> None:
@@ -77,15 +82,14 @@ class Partition:
         self.end_rows = 0
         self.caught_up = 0
         self.following = 0
-        self.delivered = start, rows
-        self.waiting = 0
+        self.delivered = self.kept = start, rows
         self._rows = rows
         # The latest append time of a scanned record, which orders the events of different partitions.
         self.time = -1
-        self.fetched: deque[Fetch] = deque()
+        self.fetched: deque[Records] = deque()
         self.scanned: _Scanned | None = None
-        # Events that wait for those of other partitions, with the time that orders them.
-        self.ready: list[tuple[int, Partition, LogEvent]] = []
+        # Events that wait for those of other partitions.
+        self.ready: list[_Ready] = []
 
     @property
     def last(self) -> int | None:
@@ -103,9 +107,14 @@ class Partition:
         return self.following < self.caught_up and not self.is_done
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether events are decoded and not yet returned."""
+        return self.delivered < self.kept
+
+    @property
     def place(self) -> tuple[int, int]:
         """Offset of the next event to return or to scan, and the number of its rows that were returned."""
-        if self.waiting or self.following <= self.start:
+        if self.is_waiting or self.following <= self.start:
             return self.delivered
         return (self.following, 0) if self.last is None else self._before_the_end()
 
@@ -113,16 +122,15 @@ class Partition:
         assert self.end is not None
         return (self.end, self.end_rows) if self.following > self.end else (self.following, 0)
 
-    def add(self, fetched: Fetch) -> None:
-        """Keep fetched records, in parts that are decoded at once."""
-        begin, size = 0, 0
-        for i, record in enumerate(fetched.records):
-            length = len(record.value or b"")
-            if size and size + length > _DECODED_BYTES:
-                self.fetched.append(_part(fetched, begin, i))
-                begin, size = i, 0
-            size += length
-        self.fetched.append(_part(fetched, begin, len(fetched.records)))
+    def add(self, fetched: Records) -> None:
+        """Keep fetched records, in parts that are scanned and decoded at once."""
+        ends = [*accumulate(map(len, fetched.values))]
+        begin = 0
+        while begin < len(ends):
+            before = ends[begin - 1] if begin else 0
+            stop = max(begin + 1, bisect_right(ends, before + _DECODED_BYTES))
+            self.fetched.append(fetched.cut(begin, stop))
+            begin = stop
 
     def scan_next(self, until: int | None) -> None:
         """Scan the next part of the fetched records, up to the end; its events are then `scanned`.
@@ -130,63 +138,83 @@ class Partition:
         Args:
             until: Append time at which the stream ends, milliseconds since 1970 UTC; None for none.
         """
-        records, _ = part = self.fetched.popleft()
+        records = self.fetched.popleft()
         if until is not None and self.end is None:
-            late = next((i for i, each in enumerate(records) if each.timestamp >= until), None)
+            late = next((i for i, appended in enumerate(records.times) if appended >= until), None)
             if late is not None:
-                self.end = records[late].offset
-        following, timestamp = records[-1].offset + 1, records[-1].timestamp
+                self.end = records.offsets[late]
+        following, timestamp = records.offsets[-1] + 1, records.times[-1]
         if (last := self.last) is not None and following > last:
-            count = bisect_left(records, last, key=lambda record: record.offset)
             self.fetched.clear()
-            part, following = _part(part, 0, count), last
-        taken = self.scan.scan(part.records, part.notes, self.start)
-        self.scanned = _Scanned(taken, following, timestamp)
+            records, following = records.cut(0, records.position_of(last)), last
+        self.scanned = _Scanned(records, self.scan.scan(records, self.start), following, timestamp)
 
-    def keep(self, found: Sequence[LogEvent]) -> None:
+    def keep(self, events: Events) -> None:
         """Keep the decoded events of the scanned part until they are returned."""
         assert self.scanned is not None
-        _, self.following, timestamp = self.scanned
+        *_, self.following, timestamp = self.scanned
         self.scanned = None
-        if self._rows or self.end_rows:
-            found = [item for each in found if (item := self._cut(each)) is not None]
-        latest = self.time
-        for each in found:
-            latest = max(latest, each.timestamp)
-            self.ready.append((latest, self, each))
-        self.waiting += len(found)
-        self.time = max(latest, timestamp)
+        if self.end_rows and events.offsets[-1:] == [self.end]:
+            events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows)
+        if self._rows and events.offsets[:1] == [self.start]:
+            events = events.with_rows_of(0, self._rows, None)
+        if events.offsets:
+            _, *keys = accumulate(events.times, max, initial=self.time)
+            self.ready.append(_Ready(keys, events))
+            self.kept = self._after(events.offsets[-1])
+            self.time = keys[-1]
+        self.time = max(self.time, timestamp)
 
-    def _cut(self, item: LogEvent) -> LogEvent | None:
-        """Leave out the rows that were returned before, and those beyond the end."""
-        start = self._rows if item.offset == self.start else 0
-        stop = self.end_rows if item.offset == self.end else None
-        if not start and stop is None:
-            return item
-        if not isinstance(item.event, Rows):
-            return item
-        rows = item.event.part(start, stop)
-        return item._replace(event=rows) if len(rows) else None
-
-    def rows_before(self, item: LogEvent) -> int:
-        """Number of rows of an event that were returned before it was cut."""
-        return self._rows if item.offset == self.start else 0
-
-    def take(self, limit: int | None) -> list[tuple[int, Partition, LogEvent]]:
+    def take(self, limit: int | None) -> list[_Ready]:
         """Take the events up to a time; None for all."""
         if limit is None:
             found, self.ready = self.ready, []
             return found
-        count = bisect_right(self.ready, limit, key=itemgetter(0))
-        found, self.ready = self.ready[:count], self.ready[count:]
+        found = []
+        while self.ready and self.ready[0].keys[0] <= limit:
+            keys, events = self.ready.pop(0)
+            stop = bisect_right(keys, limit)
+            found.append(_Ready(keys[:stop], events.part(0, stop)))
+            if stop < len(keys):
+                self.ready.insert(0, _Ready(keys[stop:], events.part(stop, len(keys))))
         return found
 
+    def has_returned(self, offset: int, rows: int = 0) -> None:
+        """Move the place behind an event.
 
-def _part(fetched: Fetch, start: int, stop: int) -> Fetch:
-    records, notes = fetched
-    if start == 0 and stop == len(records):
-        return fetched
-    return Fetch(records[start:stop], {i - start: each for i, each in notes.items() if start <= i < stop})
+        Args:
+            offset: Offset of the event.
+            rows: Number of its rows that were returned, if that is not all of them.
+        """
+        if rows:
+            self.delivered = offset, rows + (self._rows if offset == self.start else 0)
+        else:
+            self.delivered = self._after(offset)
+
+    def _after(self, offset: int) -> tuple[int, int]:
+        return (offset, self.end_rows) if offset == self.end else (offset + 1, 0)
+
+
+class _Ready(NamedTuple):
+    """Decoded events of a partition.
+
+    Attributes:
+        keys: The times that order them among those of other partitions, ascending.
+        events: The events; at least one.
+    """
+
+    keys: list[int]
+    events: Events
+
+
+def _merged(parts: Sequence[_Ready]) -> Events:
+    """Merge events of partitions by their keys; those with the same key stay in their order."""
+    if len(parts) == 1:
+        return parts[0].events
+    keys = [*chain.from_iterable([each.keys for each in parts])]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    columns: list[Any] = [[*chain.from_iterable(each)] for each in zip(*[each.events for each in parts], strict=True)]
+    return Events(*map(itemgetter(*order), columns))
 
 
 class Merging:
@@ -210,8 +238,8 @@ class Merging:
         self._progressed = time.monotonic()
         self._warned = False
 
-    async def next_events(self) -> list[tuple[int, Partition, LogEvent]]:
-        """Return the next events, each with its partition; empty at the end. A cancelled call loses none.
+    async def next_events(self) -> Events | None:
+        """Return the next events; None at the end. A cancelled call loses none.
 
         Raises:
             KafkaUnavailable: Records are expected, and no broker has sent one for the time of `patience`.
@@ -228,12 +256,11 @@ class Merging:
                 await self._advance(wanted, behind)
             behind = [each for each in behind if each.is_behind]
             limit = min([each.time for each in behind]) if behind else None
-            found = [item for each in self._partitions.values() for item in each.take(limit)]
+            found = [part for each in self._partitions.values() for part in each.take(limit)]
             if found:
-                found.sort(key=itemgetter(0))
-                return found
+                return _merged(found)
             if not wanted:
-                return []
+                return None
 
     async def _advance(self, wanted: Sequence[Partition], behind: Sequence[Partition]) -> None:
         """Scan and decode the next part of each partition, and fetch before that if there is none.
@@ -248,9 +275,10 @@ class Merging:
         for each in wanted:
             if each.fetched or each.scanned:
                 await self._scan(each)
+                await asyncio.sleep(0)  # a part takes up to 50 ms, and the next fetch goes on meanwhile
 
     async def _fetch(self, routes: Sequence[Route], *, expected: bool) -> None:
-        found: Mapping[Route, Fetch] = {}
+        found: Mapping[Route, Records] = {}
         try:
             if expected:
                 with waiting_for(f"records from {self._source.place}"):
@@ -291,19 +319,19 @@ class Merging:
         await anyio.sleep(_WAIT_SECONDS)
 
     async def _scan(self, partition: Partition) -> None:
+        schemas = self._source.schemas
         if partition.scanned is None:  # else the last call was cancelled here
-            used = {(each.value or b"")[2:10] for each in partition.fetched[0].records}
-            if any([key not in self._source.schemas for key in used]):
+            if any([key not in schemas for key in set(map(_FINGERPRINT, partition.fetched[0].values))]):
                 await self._refresh()
             partition.scan_next(self._until)
         assert partition.scanned is not None
-        taken = partition.scanned.taken
-        found, errors = decoded(taken, self._source.schemas, *partition.route)
-        if any([isinstance(each, UnknownSchema) for each in errors]):  # that of an update in a claim
+        records, taken, *_ = partition.scanned
+        events, is_complete = decode(records, taken, schemas, partition.route)
+        if not is_complete:
             await self._refresh()
-            found, errors = decoded(taken, self._source.schemas, *partition.route)
-        partition.scan.skipped += len(errors)
-        partition.keep(found)
+            events, _ = decode(records, taken, schemas, partition.route)
+        partition.scan.skipped += len(taken.positions) - len(events.offsets)
+        partition.keep(events)
 
     async def _refresh(self) -> None:
         while True:

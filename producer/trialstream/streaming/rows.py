@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,14 +16,17 @@ from trialstream_schemas.wire.codec import HEADER_BYTES
 from trialstream_schemas.wire.events import MetricsLogged
 from trialstream_schemas.wire.frames import decode_frame
 from trialstream_schemas.wire.long_frames import LongFrame
-from trialstream_schemas.wire.rows import RowRun
+from trialstream_schemas.wire.rows import RowTable
 
 from trialstream.protocol import Step
 
-__all__ = ["Row", "Rows", "Steps", "rows_of", "rows_of_run"]
+__all__ = ["Columns", "Row", "Rows", "Steps", "columns_of_table", "rows_of"]
 
 Steps: TypeAlias = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.object_]
 """Steps of rows: int64 or float64; object if they are text, or None where rows have no step."""
+
+# Rows that share their columns, which stay in memory as long as one of them.
+_ROWS_TOGETHER = 64
 
 
 class Row(NamedTuple):
@@ -43,11 +45,10 @@ class Row(NamedTuple):
     values: dict[str, float]
 
 
-class _Columns:
-    """Columns of metrics, which rows are parts of.
+class Columns:
+    """Columns of metrics, which `Rows` are parts of.
 
     Args:
-        writer: Id of the writer.
         aggregator: Specification of the aggregator.
         names: Names of the metrics.
         steps: Steps, or none.
@@ -57,11 +58,10 @@ class _Columns:
         data: The frame that has steps, times and values, if it is not decoded yet: it is, when they are asked for.
     """
 
-    __slots__ = ("aggregator", "base", "columns", "data", "names", "steps", "times", "writer")
+    __slots__ = ("aggregator", "base", "columns", "data", "names", "steps", "times")
 
     def __init__(
         self,
-        writer: str,
         aggregator: AggregatorSpec,
         names: Sequence[str],
         steps: Sequence[int] | Sequence[float] | Sequence[str],
@@ -70,7 +70,6 @@ class _Columns:
         base: int,
         data: bytes = b"",
     ) -> None:
-        self.writer = writer
         self.aggregator = aggregator
         self.names = names
         self.steps = steps
@@ -90,16 +89,18 @@ class _Columns:
 class Rows:
     """Rows of the same metrics, which a writer logged one after the other, in columns."""
 
-    __slots__ = ("_of", "_start", "_stop")
+    __slots__ = ("_of", "_start", "_stop", "_writer")
 
-    def __init__(self, of: _Columns, start: int, stop: int) -> None:
+    def __init__(self, writer: str, of: Columns, start: int, stop: int) -> None:
         """Make rows of a part of columns, which are not copied.
 
         Args:
+            writer: Id of the writer.
             of: The columns.
             start: Index of the first row.
             stop: Index after the last row.
         """
+        self._writer = writer
         self._of = of
         self._start = start
         self._stop = stop
@@ -121,13 +122,12 @@ class Rows:
         Returns:
             The rows.
         """
-        columns = _Columns(frame.writer, frame.aggregator, frame.names, (), (), (), 0, data)
-        return cls(columns, 0, frame.rows)
+        return cls(frame.writer, Columns(frame.aggregator, frame.names, (), (), (), 0, data), 0, frame.rows)
 
     @property
     def writer(self) -> str:
         """Id of the writer."""
-        return self._of.writer
+        return self._writer
 
     @property
     def aggregator(self) -> AggregatorSpec:
@@ -166,19 +166,20 @@ class Rows:
         columns = [np.asarray(column[self._start : self._stop], np.float64) for column in self._of.columns]
         return dict(zip(self.names, columns, strict=True))
 
-    def one_by_one(self) -> Iterator[Row]:
-        """Return the rows, one after the other.
+    def row(self, i: int) -> Row:
+        """Return one of the rows.
+
+        Args:
+            i: Its index.
 
         Returns:
-            An iterator over the rows.
+            The row.
         """
-        self._of.decode()
-        return map(self._row, range(self._start, self._stop))
-
-    def _row(self, i: int) -> Row:
-        step = self._of.steps[i] if self._of.steps else None
-        values = {name: column[i] for name, column in zip(self.names, self._of.columns, strict=True)}
-        return Row(self.writer, step, from_micros(self._of.base + self._of.times[i]), values)
+        of, at = self._of, self._start + i
+        of.decode()
+        step = of.steps[at] if of.steps else None
+        values = {name: column[at] for name, column in zip(of.names, of.columns, strict=True)}
+        return Row(self._writer, step, from_micros(of.base + of.times[at]), values)
 
     def part(self, start: int, stop: int | None = None) -> Rows:
         """Return some of the rows.
@@ -191,7 +192,8 @@ class Rows:
             These rows.
         """
         begin = min(self._start + start, self._stop)
-        return Rows(self._of, begin, self._stop if stop is None else min(self._start + stop, self._stop))
+        end = self._stop if stop is None else min(self._start + stop, self._stop)
+        return Rows(self._writer, self._of, begin, end)
 
 
 def rows_of(event: MetricsLogged) -> Rows | None:
@@ -208,15 +210,25 @@ def rows_of(event: MetricsLogged) -> Rows | None:
     )
     if not is_consistent or not _are_times(times, event.time):
         return None
-    return Rows(_Columns(event.writer, event.aggregator, names, steps, times, columns, event.time), 0, count)
+    return Rows(event.writer, Columns(event.aggregator, names, steps, times, columns, event.time), 0, count)
 
 
-def rows_of_run(run: RowRun) -> Iterator[Rows | None]:
-    """Return each row of a run; None in place of each if not all times are those of a calendar."""
-    if not _are_times(run.times, 0):
-        return repeat(None)
-    columns = _Columns(run.writer, run.aggregator, run.names, run.steps, run.times, run.columns, 0)
-    return iter([Rows(columns, row, row + 1) for row in range(len(run))])
+def columns_of_table(table: RowTable) -> Iterator[tuple[Columns | None, int]]:
+    """Return the columns that each row of a table is in, and its index there.
+
+    Args:
+        table: The table.
+
+    Yields:
+        The columns, or None if the time of the row is not one of a calendar; and the index.
+    """
+    is_regular = _are_times(table.times, 0)
+    for start in range(0, len(table.positions), _ROWS_TOGETHER):
+        stop = start + _ROWS_TOGETHER
+        times, columns = table.times[start:stop], [column[start:stop] for column in table.columns]
+        part = Columns(table.shape.aggregator, table.shape.names, table.steps[start:stop], times, columns, 0)
+        for row, time in enumerate(times):
+            yield (part if is_regular or _is_time(time) else None), row
 
 
 def _are_times(times: Sequence[int], base: int) -> bool:

@@ -8,36 +8,53 @@ only the heads are read; creations are decoded.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 from trialstream_schemas.errors import SchemaError
-from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC, SchemaStore
+from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
-from trialstream_schemas.wire.events import Event, MetricsLogged, SubjectEvent, TrialAttached, TrialCreated, TrialEvent
-from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, read_head
-from trialstream_schemas.wire.long_frames import LongFrame, check_long_frame
-from trialstream_schemas.wire.rows import RowRun
-from trialstream_schemas.wire.schemas import FINGERPRINTS
+from trialstream_schemas.wire.events import Event, SubjectEvent, TrialAttached, TrialCreated, TrialEvent
+from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, plain_heads, read_head, subject_bytes
 
 from trialstream.event_log.notes import Note
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route, partition_of
-from trialstream.streaming.decisions import Left, RegistryDecisions, TrialDecisions, TrialState, attach
+from trialstream.streaming.decisions import Left, Mark, Place, RegistryDecisions, TrialDecisions, TrialState, attach
 from trialstream.streaming.filters import Filter
-from trialstream.streaming.items import LogEvent, StreamEvent
-from trialstream.streaming.rows import Rows, rows_of, rows_of_run
-from trialstream.streaming.source import LogRecord
 
-__all__ = ["RegistryScan", "Scan", "Taken", "TrialScan", "decoded"]
+__all__ = ["RegistryScan", "Scan", "Taken", "TrialScan"]
 
-# Fewer bytes are decoded faster together with others.
-_LONG_BYTES = 512
-_FRAME_PREFIX = MAGIC + FINGERPRINTS[MetricsLogged]
+# Entries of a cache of 300 bytes each.
+_MAX_HEADS = 16_384
 
 
-Taken: TypeAlias = tuple[LogRecord, str | None, str | None, str | None, SubjectEvent | None]
-"""An event that the stream returns once it is decoded: its record; the uids of its trial, project and group; and the
-event, if it is decoded already."""
+class Taken(NamedTuple):
+    """Events that the stream returns once they are decoded, in columns.
+
+    Attributes:
+        positions: The positions of their records.
+        places: Where each belongs.
+        writers: The writer of each.
+        events: Those that are decoded already, by index.
+    """
+
+    positions: list[int]
+    places: list[Place]
+    writers: list[str]
+    events: dict[int, SubjectEvent]
+
+    def add(self, position: int, place: Place, writer: str, event: SubjectEvent | None) -> None:
+        """Add an event; None if it is not decoded yet."""
+        if event is not None:
+            self.events[len(self.positions)] = event
+        self.positions.append(position)
+        self.places.append(place)
+        self.writers.append(writer)
+
+
+_Decided: TypeAlias = tuple[Place, str, SubjectEvent | None] | Left | None
+"""Place, writer, and the event if it is decoded; or why it is left out; None for no event, and for one not wanted."""
 
 
 class Scan(typing.Protocol):
@@ -50,12 +67,11 @@ class Scan(typing.Protocol):
 
     skipped: int
 
-    def scan(self, records: Sequence[LogRecord], notes: Mapping[int, Note], start: int) -> list[Taken]:
+    def scan(self, records: Records, start: int) -> Taken:
         """Take the events of records.
 
         Args:
             records: The next records of the partition.
-            notes: The notes of the records that have one, by position.
             start: Offset of the first event that is returned.
 
         Returns:
@@ -64,8 +80,9 @@ class Scan(typing.Protocol):
         ...
 
 
-class _Decoding:
+class _Deciding:
     def __init__(self, schemas: SchemaStore) -> None:
+        self.skipped = 0
         self._schemas = schemas
 
     def _decoded(self, value: bytes) -> Event | None:
@@ -74,8 +91,15 @@ class _Decoding:
         except SchemaError:
             return None
 
+    def _add(self, taken: Taken, position: int, decided: _Decided) -> None:
+        """Add an event if it is taken."""
+        if isinstance(decided, tuple):
+            taken.add(position, *decided)
+        elif decided is Left.REFUSED:
+            self.skipped += 1
 
-class TrialScan(_Decoding):
+
+class TrialScan(_Deciding):
     """Scans a partition of the trials topic; see `Scan`.
 
     Args:
@@ -87,7 +111,6 @@ class TrialScan(_Decoding):
 
     def __init__(self, route: Route, partitions: int, conditions: Filter, schemas: SchemaStore) -> None:
         super().__init__(schemas)
-        self.skipped = 0
         self._route = route
         self._partitions = partitions
         self._filter = conditions
@@ -99,42 +122,60 @@ class TrialScan(_Decoding):
             for prefix, kind in KINDS.items()
             if issubclass(kind, TrialEvent) and kind not in (TrialCreated, TrialAttached)
         }
+        # Bytes of kind, trial and writer → the writer's mark, the trial, the writer, and whether the kind is wanted.
+        # What an address means never changes once it means something, and mark and trial are those of the decisions.
+        self._heads: dict[bytes, tuple[Mark, TrialState, str, bool]] = {}
 
-    def scan(self, records: Sequence[LogRecord], notes: Mapping[int, Note], start: int) -> list[Taken]:
+    def scan(self, records: Records, start: int) -> Taken:
         """See `Scan`."""
-        taken: list[Taken] = []
-        take, wanted, hash_ = self._decisions.take, self._wanted, self._hash
-        for position, record in enumerate(records):
-            value = record.value or b""
-            is_wanted = wanted.get(value[:PREFIX_BYTES])
-            found: Taken | Left | None
-            if notes and position in notes:
-                found = None if notes[position].reason is None else Left.REFUSED
-            elif is_wanted is None:
-                found = self._decide(record, value)
-            elif hash_ is not None and not _is_of(value, hash_):
-                continue
+        taken = Taken([], [], [], {})
+        add_position, add_place, add_writer = taken.positions.append, taken.places.append, taken.writers.append
+        known = self._heads.get
+        first, values = records.position_of(start), records.values
+        positions: Sequence[int] = range(len(values))
+        if (hash_ := self._hash) is not None:
+            kinds = self._wanted
+            positions = [
+                i for i, value in enumerate(values) if value[:PREFIX_BYTES] not in kinds or _is_of(value, hash_)
+            ]
+            values = [values[i] for i in positions]
+        for position, value, head in zip(positions, values, plain_heads(values), strict=True):
+            # Nearly all events are the next ones of a known writer.
+            if head is not None and (found := known(head[0])) is not None and head[1] > found[0].seq:
+                mark, trial, writer, is_wanted = found
+                mark.seq = head[1]
+                if is_wanted and trial.wanted and position >= first:
+                    add_position(position)
+                    add_place(trial.place)
+                    add_writer(writer)
             else:
-                try:
-                    trial = take(*read_head(value))
-                except SchemaError:
-                    trial = Left.REFUSED
-                if isinstance(trial, TrialState):
-                    if is_wanted and trial.wanted and record.offset >= start:
-                        taken.append((record, trial.uid, trial.project, trial.group, None))
-                    continue
-                found = trial
-            if record.offset < start or found is None:
-                continue
-            if found is Left.REFUSED:
-                self.skipped += 1
-            elif isinstance(found, tuple):
-                taken.append(found)
+                decided = self._decide(value, records.notes.get(position))
+                if position >= first:
+                    self._add(taken, position, decided)
         return taken
 
-    def _decide(self, record: LogRecord, value: bytes) -> Taken | Left | None:
-        """Decode an event and decide it."""
-        event = self._decoded(value)
+    def _decide(self, value: bytes, note: Note | None) -> _Decided:
+        """Decide any record."""
+        if note is not None:
+            return None if note.reason is None else Left.REFUSED
+        is_wanted = self._wanted.get(value[:PREFIX_BYTES])
+        if is_wanted is None:
+            return self._decide_decoded(self._decoded(value))
+        try:
+            address, writer, seq, request = read_head(value)
+        except SchemaError:
+            return Left.REFUSED
+        trial = self._decisions.take(address, writer, seq, request)
+        if isinstance(trial, Left):
+            return trial
+        if request is None and (key := subject_bytes(value)) is not None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            self._heads[key] = trial.marks[writer], trial, writer, is_wanted
+        return (trial.place, writer, None) if is_wanted and trial.wanted else None
+
+    def _decide_decoded(self, event: Event | None) -> _Decided:
+        """Decide an event of any kind."""
         if not isinstance(event, TrialEvent) or envelope_fault(event):
             return Left.REFUSED
         if self._filter.hash is not None and event.hash != self._filter.hash:
@@ -158,7 +199,7 @@ class TrialScan(_Decoding):
             trial.wanted = self._filter.wants_trial(trial, self._decisions)
         if not (before or trial.wanted) or not self._filter.wants_kind(type(event)):
             return None
-        return record, trial.uid, trial.project, trial.group, event
+        return trial.place, event.writer, event
 
 
 def _is_of(value: bytes, hash_: bytes) -> bool:
@@ -167,7 +208,7 @@ def _is_of(value: bytes, hash_: bytes) -> bool:
     return value.startswith(hash_, at)
 
 
-class RegistryScan(_Decoding):
+class RegistryScan(_Deciding):
     """Scans the registry; see `Scan`.
 
     Args:
@@ -177,90 +218,30 @@ class RegistryScan(_Decoding):
 
     def __init__(self, conditions: Filter, schemas: SchemaStore) -> None:
         super().__init__(schemas)
-        self.skipped = 0
         self._filter = conditions
         self._decisions = RegistryDecisions()
 
-    def scan(self, records: Sequence[LogRecord], notes: Mapping[int, Note], start: int) -> list[Taken]:
+    def scan(self, records: Records, start: int) -> Taken:
         """See `Scan`."""
-        taken: list[Taken] = []
-        for position, record in enumerate(records):
-            found: tuple[str | None, str | None] | Left | None
-            event = None
-            if position in notes:
-                found = None if notes[position].reason is None else Left.REFUSED
-            else:
-                event = self._decoded(record.value or b"")
-                found = Left.REFUSED
-                if isinstance(event, SubjectEvent) and not isinstance(event, TrialEvent):
-                    found = self._decisions.take(event)
-                elif event is not None and not isinstance(event, SubjectEvent):
-                    found = None  # the identity of the log
-            if record.offset < start or found is None:
-                continue
-            if found is Left.REFUSED:
-                self.skipped += 1
-            elif isinstance(found, tuple) and isinstance(event, SubjectEvent) and self._wants(event, *found):
-                taken.append((record, None, *found, event))
+        taken = Taken([], [], [], {})
+        first = records.position_of(start)
+        for position, value in enumerate(records.values):
+            decided = self._decide(value, records.notes.get(position))
+            if position >= first:
+                self._add(taken, position, decided)
         return taken
 
-    def _wants(self, event: SubjectEvent, project: str | None, group: str | None) -> bool:
-        return self._filter.wants(project, group) and self._filter.wants_kind(type(event))
-
-
-def decoded(
-    taken: Sequence[Taken], schemas: SchemaStore, topic: str, partition: int
-) -> tuple[list[LogEvent], list[SchemaError]]:
-    """Decode the events of a partition.
-
-    Args:
-        taken: The events.
-        schemas: Schemas of the log.
-        topic: Name of the topic.
-        partition: Number of the partition.
-
-    Returns:
-        The events as the stream returns them, and why the others cannot be decoded.
-    """
-    rest: list[bytes] = []
-    frames: dict[int, LongFrame] = {}  # by position in `taken`
-    for i, (record, *_, known) in enumerate(taken):
-        if known is None:
-            value = record.value or b""
-            if len(value) >= _LONG_BYTES and value.startswith(_FRAME_PREFIX):
-                frame = check_long_frame(value, HEADER_BYTES)
-                if frame is not None:
-                    frames[i] = frame
-                    continue
-            rest.append(value)
-    bodies = schemas.decode_all(rest)
-    following = iter(bodies)
-    found: list[LogEvent] = []
-    errors: list[SchemaError] = []
-    runs: dict[int, Iterator[Rows | None]] = {}  # by `id` of the run
-    event: StreamEvent | SchemaError | None
-    for i, (record, trial, project, group, known) in enumerate(taken):
-        if known is not None:
-            event = known
-        elif i in frames:
-            event = Rows.of(frames[i], record.value or b"")
-        else:
-            body = next(following)
-            if type(body) is RowRun:
-                rows = runs.get(id(body))
-                if rows is None:
-                    rows = runs[id(body)] = rows_of_run(body)
-                event = next(rows)
-            elif type(body) is MetricsLogged:
-                event = rows_of(body)
-            elif isinstance(body, SubjectEvent):
-                event = None if envelope_fault(body) else body
-            else:
-                event = body if isinstance(body, SchemaError) else None
-        if event is None:
-            errors.append(SchemaError("the event is inconsistent"))
-        elif isinstance(event, SchemaError):
-            errors.append(event)
-        else:
-            found.append(LogEvent(topic, partition, record.offset, record.timestamp, trial, project, group, event))
-    return found, errors
+    def _decide(self, value: bytes, note: Note | None) -> _Decided:
+        if note is not None:
+            return None if note.reason is None else Left.REFUSED
+        event = self._decoded(value)
+        if not isinstance(event, SubjectEvent):
+            return Left.REFUSED if event is None else None  # None for the identity of the log
+        if isinstance(event, TrialEvent):
+            return Left.REFUSED
+        place = self._decisions.take(event)
+        if isinstance(place, Left):
+            return place
+        _, project, group = place
+        is_wanted = self._filter.wants(project, group) and self._filter.wants_kind(type(event))
+        return (place, event.writer, event) if is_wanted else None

@@ -3,60 +3,15 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
 
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import LogCreated
 
-from trialstream.event_log.notes import Note
+from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
 
-__all__ = ["Fetch", "HasLog", "LogRecord", "LogSource", "StoredRecord"]
-
-
-class LogRecord(typing.Protocol):
-    """A record of the log."""
-
-    @property
-    def offset(self) -> int:
-        """Its offset."""
-
-    @property
-    def timestamp(self) -> int:
-        """When it was appended, milliseconds since 1970 UTC."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The event in single-object encoding."""
-
-
-class StoredRecord:
-    """A `LogRecord` of a log without Kafka."""
-
-    __slots__ = ("key", "offset", "timestamp", "value")
-
-    def __init__(self, offset: int, timestamp: int, key: bytes | None, value: bytes | None) -> None:
-        self.offset = offset
-        self.timestamp = timestamp
-        self.key = key
-        self.value = value
-
-
-class Fetch(NamedTuple):
-    """Records of one partition.
-
-    Attributes:
-        records: The records, in the order of their offsets; at least one.
-        notes: The notes of those that stand for other offsets, by position.
-    """
-
-    records: Sequence[LogRecord]
-    notes: Mapping[int, Note]
+__all__ = ["HasLog", "LogSource"]
 
 
 class LogSource(typing.Protocol):
@@ -116,7 +71,7 @@ class LogSource(typing.Protocol):
         """
         ...
 
-    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Fetch]:
+    async def fetch(self, routes: Collection[Route], seconds: float) -> Mapping[Route, Records]:
         """Return the next records of some partitions.
 
         Args:

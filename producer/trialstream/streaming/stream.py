@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
+from operator import length_hint
 from types import TracebackType
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from trialstream_schemas.errors import InvalidValue, LogMismatch, ProtocolClosed
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.event_log.topics import Route, partition_of
+from trialstream.streaming.decoding import Events
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.items import LogEvent
 from trialstream.streaming.merging import Merging, Partition
@@ -22,6 +24,8 @@ from trialstream.streaming.source import LogSource
 __all__ = ["Delivery", "Stream"]
 
 Delivery = Literal["together", "one"]
+
+_NONE = Events((), (), (), (), (), (), ())
 
 
 class Stream:
@@ -62,9 +66,16 @@ class Stream:
         self._one_by_one = rows == "one"
         self._timeout = timeout
         self._state: Literal["new", "open", "closed"] = "new"
-        self._queue: deque[tuple[int, Partition, LogEvent]] = deque()
-        # The rows of an event that are returned one by one: its partition, its item, and the rows that follow.
-        self._rows: tuple[Partition, LogEvent, Iterator[LogEvent]] | None = None
+        # The events that are there already, and an iterator over them. How many were returned is seen from the hint of
+        # the length of `_turns`, so nothing has to be counted for each.
+        self._events = _NONE
+        self._turns: Iterator[int] = iter(())
+        self._items: Iterator[LogEvent] = iter(())
+        # Number of events behind which the places of the partitions are.
+        self._settled = 0
+        # The event whose rows are being returned, and how many of them were.
+        self._item: tuple[LogEvent, Rows] | None = None
+        self._rows = 0
         self._log: LogCreated
         self._start: dict[Route, tuple[int, int]] = {}
         self._partitions: dict[Route, Partition] = {}
@@ -173,10 +184,9 @@ class Stream:
         return self
 
     async def __anext__(self) -> LogEvent:
-        event = self.take()
-        if event is None and (event := await self.next_event()) is None:
+        if (item := next(self._items, None)) is None and (item := await self.next_event()) is None:
             raise StopAsyncIteration
-        return event
+        return item
 
     async def next_event(self) -> LogEvent | None:
         """Return the next event.
@@ -201,22 +211,20 @@ class Stream:
         Returns:
             The event, or None: then call `fill`.
         """
-        if self._rows is None:
-            if not self._queue:
-                return None
-            _, partition, item = self._queue.popleft()
-            if not self._one_by_one or not isinstance(item.event, Rows):
-                self._delivered(partition, item)
-                return item
-            partition.delivered = item.offset, partition.rows_before(item)
-            self._rows = partition, item, map(item.with_event, item.event.one_by_one())
-        partition, item, rows = self._rows
-        if (found := next(rows, None)) is not None:
-            partition.delivered = item.offset, partition.delivered[1] + 1
-            return found
-        self._delivered(partition, item)
-        self._rows = None
-        return self.take()
+        return next(self._items, None)
+
+    def _next_row(self, items: Iterator[LogEvent]) -> LogEvent | None:
+        """Return the next row, or the next event that has no rows; None at the end."""
+        if self._item is None:
+            found = next(items, None)
+            if found is None or not isinstance(found.event, Rows):
+                return found
+            self._item = found, found.event
+        item, rows = self._item
+        row = item.with_event(rows.row(self._rows))
+        is_last = self._rows + 1 == len(rows)
+        self._item, self._rows = (None, 0) if is_last else (self._item, self._rows + 1)
+        return row
 
     async def fill(self) -> bool:
         """Wait for events, once `take` returns none.
@@ -230,15 +238,28 @@ class Stream:
         if self._state == "closed" and self._partitions:
             return False
         await self.open()
-        self._queue.extend(await self._merging.next_events())
-        if not self._queue:
+        self._settle()
+        self._events, self._settled = _NONE, 0  # not in memory while others are awaited
+        events = await self._merging.next_events()
+        if events is None:
             await self.aclose()
-        return bool(self._queue)
+            return False
+        self._events = events
+        self._turns = iter(range(len(events.offsets)))
+        items = events.items(self._turns)
+        self._items = iter(partial(self._next_row, items), None) if self._one_by_one else items
+        return True
 
-    def _delivered(self, partition: Partition, item: LogEvent) -> None:
-        offset = item.offset
-        partition.delivered = (offset, partition.end_rows) if offset == partition.end else (offset + 1, 0)
-        partition.waiting -= 1
+    def _settle(self) -> None:
+        """Move the places of the partitions behind what was returned."""
+        routes, offsets, *_ = self._events
+        count = len(offsets) - length_hint(self._turns) - (self._item is not None)
+        returned = slice(self._settled, count)
+        for route, last in dict(zip(routes[returned], offsets[returned], strict=True)).items():
+            self._partitions[route].has_returned(last)
+        if self._rows:
+            self._partitions[routes[count]].has_returned(offsets[count], self._rows)
+        self._settled = count
 
     @property
     def position(self) -> Position:
@@ -249,6 +270,7 @@ class Stream:
         """
         if not self._start:
             raise InvalidValue("position: expected an opened stream; enter its block, or wait for an event first")
+        self._settle()
         places = self._start | {route: each.place for route, each in self._partitions.items()}
         trials = [places[Route(self._source.trials_topic, number)] for number in range(self._log.partitions)]
         rows = {number: count for number, (_, count) in enumerate(trials) if count}
@@ -258,9 +280,8 @@ class Stream:
     @property
     def is_behind(self) -> bool:
         """Whether events may still come that the log held when the stream was opened."""
-        return bool(self._queue or self._rows) or any(
-            [each.is_behind or each.waiting for each in self._partitions.values()]
-        )
+        self._settle()
+        return any([each.is_behind or each.is_waiting for each in self._partitions.values()])
 
     @property
     def skipped(self) -> int:

@@ -7,6 +7,8 @@ fraction of the time.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 from trialstream_schemas.errors import SchemaError
@@ -16,7 +18,7 @@ from trialstream_schemas.wire.frames import read_subject
 from trialstream_schemas.wire.schemas import FINGERPRINTS, PARSED
 from trialstream_schemas.wire.varint import read_long
 
-__all__ = ["KINDS", "PREFIX_BYTES", "Head", "read_head"]
+__all__ = ["KINDS", "PREFIX_BYTES", "Head", "plain_heads", "read_head", "subject_bytes"]
 
 _FIELDS = ("writer", "seq", "time", "if_version", "request")
 PREFIX_BYTES = HEADER_BYTES
@@ -32,11 +34,13 @@ KINDS: dict[bytes, type[Event]] = {
 }
 """The first `PREFIX_BYTES` of an event whose head `read_head` reads → the class of the event."""
 
-# The bytes of a `time` of eight bytes, as all times from 1988 to 3111 take, and of null for `if_version` and `request`:
-# the bits that tell the length of an integer, and all bits of the last two bytes.
-_PLAIN_MASK = int.from_bytes(b"\x80" * 8 + b"\xff\xff", "little")
-_PLAIN = int.from_bytes(b"\x80" * 7 + b"\0\0\0", "little")
-_PLAIN_BYTES = 10
+# A `time` of eight bytes, as all times from 1988 to 3111 take, and null for `if_version` and `request`: two zeros.
+_PLAIN = struct.Struct("<QH")
+# The bits of such a time that tell its length, and their values: each byte but the last has another after it.
+_LENGTH_BITS = int.from_bytes(b"\x80" * 8, "little")
+_EIGHT_BYTES = int.from_bytes(b"\x80" * 7 + b"\0", "little")
+# Bits that the bytes of a plain `seq` hold at most.
+_PLAIN_BITS = 63
 
 
 Head: TypeAlias = tuple[str, str, int, str | None]
@@ -55,8 +59,6 @@ def read_head(data: bytes) -> Head:
     try:
         subject, at = read_subject(data, PREFIX_BYTES)
         seq, at = read_long(data, at)
-        if int.from_bytes(data[at : at + _PLAIN_BYTES], "little") & _PLAIN_MASK == _PLAIN:
-            return subject.trial, subject.writer, seq, None
         _, at = read_long(data, at)
         branch, at = read_long(data, at)
         if branch:
@@ -71,3 +73,49 @@ def read_head(data: bytes) -> Head:
     except (IndexError, UnicodeError) as error:
         raise SchemaError(f"expected the head of an event, got {error}") from error
     return subject.trial, subject.writer, seq, request
+
+
+def plain_heads(records: Iterable[bytes]) -> Iterator[tuple[bytes, int] | None]:
+    """Read the heads of many events that are not requests, without their texts.
+
+    Args:
+        records: Encoded events, or any other bytes.
+
+    Yields:
+        For each record the bytes before its `seq`, which are those of kind, subject and writer if they are the
+        `subject_bytes` of an event, and the `seq`; None if `read_head` must read it.
+    """
+    unpack = _PLAIN.unpack_from
+    for data in records:
+        try:
+            writer_at = PREFIX_BYTES + 1 + (data[PREFIX_BYTES] >> 1)
+            seq_at = writer_at + 1 + (data[writer_at] >> 1)
+            seq = byte = data[seq_at]
+            at, bits = seq_at + 1, 7
+            while byte >= 0x80 and bits < _PLAIN_BITS:
+                byte = data[at]
+                seq += (byte - 1) << bits  # - 1 removes the continuation bit of the previous byte
+                at, bits = at + 1, bits + 7
+            time, nulls = unpack(data, at)
+        except (IndexError, struct.error):
+            yield None
+        else:
+            if time & _LENGTH_BITS == _EIGHT_BYTES and not nulls and byte < 0x80 and not seq & 1:
+                yield data[:seq_at], seq >> 1
+            else:
+                yield None
+
+
+def subject_bytes(data: bytes) -> bytes | None:
+    """Return the bytes of an event up to its `seq`, as `plain_heads` does, if the texts in them are short.
+
+    Args:
+        data: An event with a head.
+
+    Returns:
+        The bytes, which are those of kind, subject and writer; None if a text has more than 63 bytes.
+    """
+    writer_at = PREFIX_BYTES + 1 + (data[PREFIX_BYTES] >> 1)
+    if data[PREFIX_BYTES] >= 0x80 or data[writer_at] >= 0x80:
+        return None
+    return data[: writer_at + 1 + (data[writer_at] >> 1)]

@@ -122,7 +122,7 @@ def _are_columns(data: bytes, at: int, names: int, count: bytes, rows: int) -> b
     if not data.startswith(head, at) or data[-1]:
         return False
     stride = len(count) + rows * _DOUBLE_BYTES + 1
-    begin = at + len(head)
-    return all(
-        [data.startswith(count, each) and not data[each + stride - 1] for each in range(begin, len(data) - 1, stride)]
-    )
+    begin, end = at + len(head), len(data) - 1
+    if data[begin + stride - 1 : end : stride] != bytes(names):
+        return False
+    return all([data[begin + i : end : stride] == count[i : i + 1] * names for i in range(len(count))])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -34,12 +34,14 @@ from trialstream_schemas.wire.frames import (
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.varint import read_long
 
-__all__ = ["RowRun", "apart", "decode_rows"]
+__all__ = ["RowKey", "RowRun", "RowTable", "apart", "decode_rows", "decode_tables", "row_key"]
 
 T = TypeVar("T")
 
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Span: TypeAlias = tuple[int, int]
+RowKey: TypeAlias = tuple[int, int, int]
+"""What frames of one row in a table have in common: offset of the writer, offset of `seq`, and length of the record."""
 
 # Fewer rows are decoded faster one by one (measured).
 _LEAST_ROWS = 12
@@ -155,6 +157,28 @@ def apart(decoded: Sequence[Event | RowRun | T], first: int = 0) -> list[Event |
     return [each.frame_at(i) if isinstance(each, RowRun) else each for i, each in enumerate(decoded, first)]
 
 
+class RowTable(NamedTuple):
+    """Frames of one row with the same names, aggregator and type of step, of any trials and writers.
+
+    Attributes:
+        shape: Aggregator and names.
+        subjects: Bytes of trial and writer of each frame.
+        seqs: The `seq` of each frame.
+        times: Time of each row, microseconds since 1970 UTC.
+        steps: Step of each row; empty if the rows have no steps.
+        columns: For each name, the value of each row.
+        positions: Positions of the frames among the records that were decoded together.
+    """
+
+    shape: Shape
+    subjects: _Bytes
+    seqs: NDArray[np.int64]
+    times: array[int]
+    steps: array[int]
+    columns: list[array[float]]
+    positions: list[int]
+
+
 class _Layout(NamedTuple):
     """Where the parts of a frame of one row are in its record, with what is the same in all records of the layout."""
 
@@ -164,6 +188,20 @@ class _Layout(NamedTuple):
     step: _Span | None
     columns_at: int
     mask: _Bytes
+
+
+def row_key(record: bytes, at: int) -> RowKey:
+    """The key of the table that a record belongs to if it is a frame of one row.
+
+    Args:
+        record: The record of a frame.
+        at: Offset of the body.
+
+    Raises:
+        IndexError: The bytes end before the writer.
+    """
+    writer_at = at + 1 + (record[at] >> 1)  # if trial and writer have up to 63 bytes each
+    return writer_at, writer_at + 1 + (record[writer_at] >> 1), len(record)
 
 
 def decode_rows(records: Sequence[bytes], prefix: bytes) -> list[RowRun | None]:
@@ -192,17 +230,63 @@ def decode_rows(records: Sequence[bytes], prefix: bytes) -> list[RowRun | None]:
                 by_subject[key] = [position]
             else:
                 held.append(position)
-    tables: dict[tuple[int, int, int], list[list[int]]] = {}
-    for (subject, size), positions in by_subject.items():
-        if size <= MAX_RECORD_BYTES:
-            tables.setdefault((subject[0], len(subject), size), []).append(positions)
-    for (_, length, _), subjects in tables.items():
-        rows = list(chain.from_iterable(subjects))  # those of a subject are neighbours
-        for _ in range(_MAX_TABLES):
-            if len(rows) < _LEAST_ROWS:
-                break
-            rows = _decode_table(records, rows, at, at + length, found)
+    tables: dict[RowKey, list[list[int]]] = {}
+    for positions in by_subject.values():
+        tables.setdefault(row_key(records[positions[0]], at), []).append(positions)
+    # Those of a subject are neighbours.
+    for table in decode_tables(records, at, {key: [*chain.from_iterable(each)] for key, each in tables.items()}):
+        for run in _runs(records, at, table):
+            for position in run.positions:
+                found[position] = run
     return found
+
+
+def decode_tables(records: Sequence[bytes], at: int, groups: Mapping[RowKey, list[int]]) -> Iterator[RowTable]:
+    """Decode frames of one row.
+
+    Args:
+        records: Encoded events of any type.
+        at: Offset of the body of a frame.
+        groups: By key, the positions of frames.
+
+    Yields:
+        Tables of frames. Those that are in none must be decoded by themselves.
+    """
+    for (_, seq_at, size), rows in groups.items():
+        left = rows if size <= MAX_RECORD_BYTES else []
+        for _ in range(_MAX_TABLES):
+            if len(left) < _LEAST_ROWS:
+                break
+            layout = _layout(records[left[0]], at, seq_at)
+            if layout is None:
+                left = left[1:]
+            else:
+                table, left = _decode_table(records, left, at, layout)
+                yield table
+
+
+def _runs(records: Sequence[bytes], at: int, table: RowTable) -> Iterator[RowRun]:
+    """Cut a table, in which those of a trial and writer are neighbours, into runs."""
+    _, subjects, seqs, times, steps, columns, positions = table
+    ends = (np.diff(seqs) != 1) | (subjects[1:] != subjects[:-1]).any(axis=1)
+    for start, stop in pairwise([0, *(np.flatnonzero(ends) + 1).tolist(), len(positions)]):
+        try:
+            subject, _ = read_subject(records[positions[start]], at)
+        except UnicodeError:  # `decode_frame` raises the error of these records
+            continue
+        if "~" in subject.trial:
+            continue
+        yield RowRun(
+            subject.trial,
+            subject.writer,
+            int(seqs[start]),
+            table.shape.aggregator,
+            table.shape.names,
+            times[start:stop],
+            steps[start:stop],
+            [column[start:stop] for column in columns],
+            positions[start:stop],
+        )
 
 
 def _layout(record: bytes, at: int, seq_at: int) -> _Layout | None:
@@ -272,21 +356,15 @@ def _made_mask(size: int, texts: Sequence[_Span], integers: Sequence[_Span], val
     return mask
 
 
-def _decode_table(
-    records: Sequence[bytes], rows: list[int], at: int, seq_at: int, found: list[RowRun | None]
-) -> list[int]:
-    """Decode the records of one length that have the layout of the first, and return the positions of the others.
+def _decode_table(records: Sequence[bytes], rows: list[int], at: int, layout: _Layout) -> tuple[RowTable, list[int]]:
+    """Decode the records of one length that have a layout, and return the positions of the others.
 
     Args:
         records: The records.
-        rows: Positions of those of the table; those with the same trial and writer are neighbours, in their order.
+        rows: Positions of those of the table; the layout is that of the first.
         at: Offset of the body.
-        seq_at: Offset of `seq`.
-        found: The runs, by position.
+        layout: The layout.
     """
-    layout = _layout(records[rows[0]], at, seq_at)
-    if layout is None:
-        return rows[1:]
     table = np.frombuffer(b"".join([records[position] for position in rows]), np.uint8).reshape(len(rows), -1)
     differs = table ^ table[0]
     differs &= layout.mask
@@ -297,35 +375,13 @@ def _decode_table(
         usual = alike.tolist()
         others = [position for position, is_alike in zip(rows, usual, strict=True) if not is_alike]
         rows = [position for position, is_alike in zip(rows, usual, strict=True) if is_alike]
-    seqs = _integers(table, layout.seq)
     times = array("q", _integers(table, layout.time).tobytes())
     steps = array("q", b"" if layout.step is None else _integers(table, layout.step).tobytes())
     values = table[:, layout.columns_at : -1].reshape(len(rows), -1, _COLUMN_BYTES)[:, :, 1:-1]
     packed = np.ascontiguousarray(values.transpose(1, 0, 2)).reshape(len(layout.shape.names), -1)
     columns = [unpack("d", each.tobytes()) for each in packed]
-    subjects = table[:, at:seq_at]
-    ends = (np.diff(seqs) != 1) | (subjects[1:] != subjects[:-1]).any(axis=1)
-    for start, stop in pairwise([0, *(np.flatnonzero(ends) + 1).tolist(), len(rows)]):
-        try:
-            subject, _ = read_subject(records[rows[start]], at)
-        except UnicodeError:  # `decode_frame` raises the error of these records
-            continue
-        if "~" in subject.trial:
-            continue
-        run = RowRun(
-            subject.trial,
-            subject.writer,
-            int(seqs[start]),
-            layout.shape.aggregator,
-            layout.shape.names,
-            times[start:stop],
-            steps[start:stop],
-            [column[start:stop] for column in columns],
-            rows[start:stop],
-        )
-        for position in run.positions:
-            found[position] = run
-    return others
+    subjects = table[:, at : layout.seq[0]]
+    return RowTable(layout.shape, subjects, _integers(table, layout.seq), times, steps, columns, rows), others
 
 
 def _integers(table: _Bytes, span: _Span) -> Any:
