@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -14,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-__all__ = ["METRICS", "entry", "figures", "private_home", "serve", "time_calls"]
+__all__ = ["METRICS", "entry", "figures", "noisy_rows", "private_home", "serve", "time_calls"]
 
 T = TypeVar("T")
 
@@ -49,6 +51,13 @@ def time_calls(
         if ended - started > seconds:
             break
     return started, taken
+
+
+def noisy_rows(run: int, rows: int) -> Iterator[dict[str, float]]:
+    """Yield the rows of a run that descends with noise; each run has its own, the same at each call."""
+    chance = random.Random(run)
+    for step in range(rows):
+        yield {name: math.exp(-step / 300) + chance.gauss(0.0, 0.02) for name in METRICS}
 
 
 def figures(started: float, taken: list[float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks.peers.measuring import METRICS, private_home, serve
+from benchmarks.peers.measuring import noisy_rows, private_home, serve
 
 
 @contextmanager
@@ -29,8 +29,8 @@ def trackio(runs: int, parameters: Sequence[str], curves: int, points: int) -> I
     for project, count, rows in (("table", runs, 1), ("curves", curves, points)):
         for n in range(count):
             peer.init(project=project, name=f"run-{n:05}", config=_values(n, parameters), embed=False)
-            for step in range(rows):
-                peer.log(_row(step), step=step)
+            for step, row in enumerate(noisy_rows(n, rows)):
+                peer.log(row, step=step)
             peer.finish()
     app, url, *_ = peer.show(block_thread=False, open_browser=False)
     try:
@@ -62,8 +62,10 @@ def mlflow(runs: int, parameters: Sequence[str], curves: int, points: int) -> It
     experiments = {}
     for experiment, count, rows in (("table", runs, 1), ("curves", curves, points)):
         experiments[experiment] = made = client.create_experiment(experiment)
-        metrics = [Metric(name, y, 0, step) for step in range(rows) for name, y in _row(step).items()]
         for n in range(count):
+            metrics = [
+                Metric(name, y, 0, step) for step, row in enumerate(noisy_rows(n, rows)) for name, y in row.items()
+            ]
             run = client.create_run(made, run_name=f"run-{n:05}").info.run_id
             client.log_batch(run, metrics[:1000], [Param(*each) for each in _values(n, parameters).items()])
             for first in range(1000, len(metrics), 1000):
@@ -103,10 +105,6 @@ def _server(module: str, *arguments: str) -> Iterator[int]:
 
 def _values(n: int, parameters: Sequence[str]) -> dict[str, float]:
     return {name: (n * (p + 1)) % 9973 / 7 for p, name in enumerate(parameters)}
-
-
-def _row(step: int) -> dict[str, float]:
-    return dict.fromkeys(METRICS, 0.5 + step / 7)
 
 
 if __name__ == "__main__":
