@@ -1,6 +1,6 @@
 """The dashboard in a real browser: a large table, long curves, live rows, many readers, and a tab that stays open.
 
-Times in the page end with the frame that shows the result. Rows of other trackers are those of their own local pages.
+Times in the page end with the frame that shows the result. `pages.py` compares it with the pages of other trackers.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -23,11 +21,15 @@ from trialstream_schemas.storage.documents import trial_to_document
 
 from benchmarks import live
 from benchmarks.bench import NAMES, Bench
-from benchmarks.browsing import CHROMIUM, Browsing, Served, browsing, served
-from benchmarks.peers import run_peer
+from benchmarks.browsing import Browsing, Served, browsing, served
 from benchmarks.report import Mark, Row, median
 
-_TRIALS, _PARAMETERS = 10_000, 26
+__all__ = ["HAS_ROWS", "PARAMETERS", "add_trials", "run", "table_path"]
+
+PARAMETERS = 26
+HAS_ROWS = "document.querySelector('.datagrid .line .lead a') !== null"
+_COLUMNS = [f"parameters.parameter_{p:02}" for p in range(PARAMETERS)] + [f"metrics.{name}.last" for name in NAMES]
+_TRIALS = 10_000
 _PAINT_MS, _PAINT_KB = 500.0, 350.0
 # A screen shows 60 frames a second; one of twenty may be late.
 _FRAMES_PER_SECOND, _SCROLL_FRAMES = 57.0, 300
@@ -35,8 +37,6 @@ _FRAME_ROWS, _FRAMES = 4096, 245
 _OPEN_SECONDS, _ZOOM_MS, _ZOOMS = 1.5, 100.0, 6
 _WORKED = "processor time of the server"
 _FIRST = "the first curves shown"
-_RUNS = "{runs:,} runs"
-_HAS_ROWS = "document.querySelector('.datagrid .line .lead a') !== null"
 _HAS_A_CURVE = "document.querySelector('.compare .chart .notes')?.textContent.includes('rows') === true"
 _HAS_CURVES = (
     _HAS_A_CURVE
@@ -78,18 +78,17 @@ _ZOOM = """() => new Promise((done, failed) => {
 
 async def run(bench: Bench) -> list[Row]:
     """Return the rows of this benchmark."""
-    peers = await _Peers.measured(bench)
     async with browsing() as browser:
         return [
-            *await _table(bench, browser, peers),
+            *await _table(bench, browser),
             *await live.run(bench, browser),
-            *await _curves(bench, browser, peers),
+            *await _curves(bench, browser),
         ]
 
 
 def _trial(n: int) -> ts.Trial:
     trial = ts.Trial(
-        name=f"run {n:05}", parameters={f"parameter_{p:02}": (n * (p + 1)) % 9973 / 7 for p in range(_PARAMETERS)}
+        name=f"run {n:05}", parameters={f"parameter_{p:02}": (n * (p + 1)) % 9973 / 7 for p in range(PARAMETERS)}
     )
     for m, name in enumerate(NAMES):
         trial.metrics[name] = each = TimeSeriesAggregator()
@@ -100,18 +99,28 @@ def _trial(n: int) -> ts.Trial:
     return trial
 
 
-async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
+async def add_trials(bench: Bench, config: Config, count: int) -> None:
+    """Write trials of `PARAMETERS` parameters and one row of metrics, as the consumer would."""
+    async with bench.mongo() as client:
+        for first in range(0, count, 5000):
+            documents = [trial_to_document(_trial(n)) for n in range(first, min(count, first + 5000))]
+            await client[config.database].trials.insert_many(documents)
+
+
+def table_path() -> str:
+    """Return the path of the page with a table of these trials, all values in columns of their own."""
+    return "/trials?" + urlencode([("columns", each) for each in _COLUMNS])
+
+
+async def _table(bench: Bench, browser: Browsing) -> list[Row]:
     config = bench.config()
     await ensure_indexes(config)
-    columns = [f"parameters.parameter_{p:02}" for p in range(_PARAMETERS)] + [f"metrics.{name}.last" for name in NAMES]
-    path = "/trials?" + urlencode([("columns", each) for each in columns])
+    path = table_path()
     async with bench.mongo() as client, bench.consumer(config), served(bench, config) as dashboard:
-        for first in range(0, _TRIALS, 5000):
-            documents = [trial_to_document(_trial(n)) for n in range(first, first + 5000)]
-            await client[config.database].trials.insert_many(documents)
+        await add_trials(bench, config, _TRIALS)
         taken, worked, sizes, external, gaps, idle = [], [], [], [], [], []
         for _ in range(4 if bench.quick else 8):
-            async with browser.tab(dashboard, _HAS_ROWS) as tab:
+            async with browser.tab(dashboard, HAS_ROWS) as tab:
                 before = dashboard.cpu_seconds
                 taken.append(await tab.open(dashboard.address + path))
                 worked.append(1000 * (dashboard.cpu_seconds - before))
@@ -124,14 +133,14 @@ async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
         await client.drop_database(config.database)
     gaps.sort()
     late = [each for each in gaps if each > 1.5 * 1000 / 60]
-    what = f"a table of {_TRIALS:,} trials × {len(columns)} columns"
+    what = f"a table of {_TRIALS:,} trials × {len(_COLUMNS)} columns"
     return [
         Row(
             f"{what}, first rows shown, nothing cached in the browser",
             "ms",
             taken[1:],
-            {"the first page of a new server": taken[:1], _WORKED: worked[1:], **peers.beside("table_ms", _RUNS)},
-            [Mark.most("ms", median(taken[1:]), _PAINT_MS), *peers.ahead("table_ms", median(taken[1:]))],
+            {"the first page of a new server": taken[:1], _WORKED: worked[1:]},
+            [Mark.most("ms", median(taken[1:]), _PAINT_MS)],
         ),
         Row(
             f"{what}, scrolling by 40 pixels a frame",
@@ -144,12 +153,12 @@ async def _table(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
             },
             [Mark.least("frames/s", _rate(gaps), _FRAMES_PER_SECOND)],
         ),
-        Row(f"{what}, transferred", "kB", sizes, peers.beside("kb", _RUNS), [Mark.most("kB", max(sizes), _PAINT_KB)]),
+        Row(f"{what}, transferred", "kB", sizes, {}, [Mark.most("kB", max(sizes), _PAINT_KB)]),
         Row(
             f"{what}, requests to other servers",
             "requests",
             external,
-            peers.beside("external", _RUNS),
+            {},
             [Mark.most("requests", max(external), 0)],
         ),
     ]
@@ -160,7 +169,7 @@ def _rate(gaps: Sequence[float]) -> float:
     return 1000 * len(gaps) / sum(gaps)
 
 
-async def _curves(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
+async def _curves(bench: Bench, browser: Browsing) -> list[Row]:
     config = bench.config()
     count, frames = (10, 25) if bench.quick else (50, _FRAMES)
     trials = await bench.trials(config, count)
@@ -195,12 +204,8 @@ async def _curves(bench: Bench, browser: Browsing, peers: _Peers) -> list[Row]:
             f"{what}, open again",
             "s",
             opened[1:],
-            {
-                _FIRST: first[1:],
-                _WORKED: worked[1:],
-                **peers.beside("curves_ms", "{curves} curves of {points:,} points", 1000),
-            },
-            [Mark.most("s", median(opened[1:]), _OPEN_SECONDS), *peers.ahead("curves_ms", 1000 * median(opened[1:]))],
+            {_FIRST: first[1:], _WORKED: worked[1:]},
+            [Mark.most("s", median(opened[1:]), _OPEN_SECONDS)],
         ),
         Row(
             f"{what}, a zoom step at the server",
@@ -246,41 +251,3 @@ def _zooms(dashboard: Served, uids: Sequence[str], rows: int) -> list[float]:
             answer.read()
         taken.append(1000 * (time.perf_counter() - began))
     return taken
-
-
-@dataclass(frozen=True)
-class _Peers:
-    """Other trackers' own pages: what was measured by name, or the reason why there is nothing."""
-
-    found: Mapping[str, dict[str, Any] | str]
-
-    @classmethod
-    async def measured(cls, bench: Bench) -> _Peers:
-        """Measure them, one after the other."""
-        found: dict[str, dict[str, Any] | str] = {}
-        for name in ("trackio", "mlflow"):
-            if bench.quick:
-                found[name] = "not measured by --quick"
-                continue
-            found[name] = each = await asyncio.to_thread(run_peer, "pages", name, timeout=600, chromium=str(CHROMIUM))
-            if name == "mlflow" and isinstance(each, str) and each.startswith("not installed"):
-                found[name] = "not installed: the mlflow-skinny of make peers has no page"
-        return cls(found)
-
-    def beside(self, key: str, what: str, divisor: float = 1.0) -> dict[str, Sequence[float] | str]:
-        """Return a figure of each.
-
-        Args:
-            key: Name of the figure.
-            what: What the page showed, with the names of figures in braces.
-            divisor: What to divide the figure by.
-        """
-        return {
-            f"{name}'s page": each if isinstance(each, str) else [each[key] / divisor]
-            for name, each in self.found.items()
-        } | {f"{name} shows": what.format(**each) for name, each in self.found.items() if not isinstance(each, str)}
-
-    def ahead(self, key: str, ours: float) -> list[Mark]:
-        """Return a mark: ours takes less than the least of theirs; none if none was measured."""
-        theirs = [each[key] for each in self.found.values() if not isinstance(each, str)]
-        return [Mark.most("× the best other page", ours / min(theirs), 1.0, "×")] if theirs else []

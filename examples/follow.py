@@ -33,6 +33,8 @@ async def show(project: str, since: ts.Since, store: Callable[[str], object], *,
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     file = Path(sys.argv[2])
     stored = file.read_text() if file.exists() else ts.BEGIN
     asyncio.run(show(sys.argv[1], stored, file.write_text, follow="--once" not in sys.argv))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
-__all__ = ["METRICS", "entry", "figures", "private_home", "time_calls"]
+__all__ = ["METRICS", "entry", "figures", "noisy_rows", "private_home", "serve", "time_calls"]
+
+T = TypeVar("T")
 
 METRICS = ("loss", "accuracy", "lr", "norm")
 
@@ -46,6 +51,13 @@ def time_calls(
         if ended - started > seconds:
             break
     return started, taken
+
+
+def noisy_rows(run: int, rows: int) -> Iterator[dict[str, float]]:
+    """Yield the rows of a run that descends with noise; each run has its own, the same at each call."""
+    chance = random.Random(run)
+    for step in range(rows):
+        yield {name: math.exp(-step / 300) + chance.gauss(0.0, 0.02) for name in METRICS}
 
 
 def figures(started: float, taken: list[float]) -> dict[str, float]:
@@ -87,11 +99,27 @@ def entry(version: str, **functions: Callable[..., dict[str, Any]]) -> None:
         version: Version of the measured package.
         **functions: Measurements by name.
     """
+    with _called(functions) as (function, arguments, out):
+        measured = function(**arguments)
+        print(json.dumps({"version": version} | measured), file=out)
+
+
+def serve(**functions: Callable[..., AbstractContextManager[dict[str, Any]]]) -> None:
+    """Run the same command line for peers that serve something: from the JSON line on until their input ends.
+
+    Args:
+        **functions: Context managers by name; each yields the content of the line.
+    """
+    with _called(functions) as (function, arguments, out), function(**arguments) as found:
+        print(json.dumps(found), file=out, flush=True)
+        sys.stdin.read()
+
+
+@contextmanager
+def _called(functions: dict[str, Callable[..., T]]) -> Iterator[tuple[Callable[..., T], dict[str, Any], TextIO]]:
     function = functions[sys.argv[1]]
     arguments = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.chdir(folder):
-        measured = function(**arguments)
-    with out:
-        print(json.dumps({"version": version} | measured), file=out)
+    with out, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.chdir(folder):
+        yield function, arguments, out

@@ -306,8 +306,9 @@ def test_overview_and_difference(open_page: Callable[..., Page], kinds: ts.Trial
 
 
 def test_a_failed_trial_shows_its_traceback(open_page: Callable[..., Page], sample: None, protocol: SyncProtocol):
-    """The error is in the head of each tab, and opens to the traceback."""
+    """The error is in the head of each tab, and opens to the traceback; the head leads to the project by its name."""
     page = open_page(path_of(named(protocol, "failed"), tab="overview"))
+    expect(page.get_by_role("link", name="vision")).to_be_visible()
     errors = page.get_by_role("region", name="Errors")
     errors.get_by_text("ValueError").first.click()
     expect(errors.locator("pre").first).to_contain_text("Traceback")
@@ -315,10 +316,11 @@ def test_a_failed_trial_shows_its_traceback(open_page: Callable[..., Page], samp
 
 @pytest.mark.parametrize("tab", TABS)
 def test_each_tab_fits_a_phone_in_the_dark(open_page: Callable[..., Page], kinds: ts.Trial, tab: str):
-    """No tab is wider than 390 pixels, and its text is light on dark."""
+    """No tab is wider than 390 pixels, its name is in view among the tabs, and its text is light on dark."""
     page = open_page(path_of(kinds, tab=tab), viewport={"width": 390, "height": 844}, color_scheme="dark")
     expect(page.get_by_role("heading", level=1)).to_have_text("kinds <b>")
     page.wait_for_load_state("networkidle") if tab != "curves" else expect(page.locator("canvas").first).to_be_visible()
+    expect(page.get_by_label("Parts of the trial").locator("[aria-current]")).to_be_in_viewport(ratio=0.9)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
 

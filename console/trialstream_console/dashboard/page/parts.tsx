@@ -87,8 +87,14 @@ export function Tabs<T extends string>({ label, tabs, shown, address }: {
   shown: T;
   address: (tab: T) => string;
 }) {
+  const row = useRef<HTMLElement>(null);
+  // On a narrow screen the row of tabs scrolls; the page itself stays where it is.
+  useEffect(() => {
+    const here = row.current?.querySelector<HTMLElement>("[aria-current]");
+    if (here) row.current!.scrollLeft = here.offsetLeft + here.offsetWidth / 2 - row.current!.clientWidth / 2;
+  }, [shown]);
   return (
-    <nav class="tabs" aria-label={label}>
+    <nav class="tabs" aria-label={label} ref={row}>
       {tabs.map(([tab, name]) => (
         <a key={tab} href={address(tab)} aria-current={tab === shown ? "page" : undefined}>{name}</a>
       ))}

@@ -61,7 +61,7 @@ export function Curves(props: CurvesProps) {
       return {
         ...series.growing.points(curve, view),
         key,
-        label: group === undefined ? label : many ? `${label} · ${group}` : group,
+        label: group === undefined ? label : many ? `${label} · ${group}` : curves[0]?.by === "rank" ? `rank ${group}` : group,
         colour: looks.current.of(key),
         textSteps,
       };

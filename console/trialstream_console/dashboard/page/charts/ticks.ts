@@ -95,10 +95,11 @@ export function numberLabel(value: number, gap: number): string {
   return String(Number(value.toPrecision(Math.min(digits + 1, 15))));
 }
 
-/** Seconds as an axis shows them: 90 is 1:30, 5400 is 1h30. */
+/** Seconds as an axis shows them: 90 is 1:30, 5400 is 1h30, 0.002 is 2ms. */
 export function durationLabel(seconds: number): string {
   const size = Math.abs(seconds);
   const sign = seconds < 0 ? "-" : "";
+  if (size > 0 && size < 0.01) return `${sign}${Number((size * (size < 1e-3 ? 1e6 : 1e3)).toPrecision(4))}${size < 1e-3 ? "µs" : "ms"}`;
   if (size < 60) return `${sign}${Number(size.toPrecision(4))}s`;
   const whole = Math.round(size);
   const two = (value: number) => String(value).padStart(2, "0");

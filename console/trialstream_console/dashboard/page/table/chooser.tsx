@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import type { ColumnInfo } from "../api";
 import { counted, cut } from "../format";
 import { Dialog } from "../parts";
-import { heading } from "./paths";
+import { heading, ordered } from "./paths";
 
 const SHOWN = 150; // of each search: trials may have 10,000 columns
 
@@ -16,7 +16,7 @@ export function Chooser({ known, chosen, onChosen, close, reset }: {
 }) {
   const [words, setWords] = useState("");
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = known.filter((each) => wanted.every((word) => each.path.toLowerCase().includes(word)));
+  const found = ordered(known).filter((each) => wanted.every((word) => each.path.toLowerCase().includes(word)));
   const on = new Set(chosen);
   const toggle = (path: string): void => onChosen(on.has(path) ? chosen.filter((each) => each !== path) : [...chosen, path]);
   const move = (path: string, by: number): void => onChosen(moved(chosen, path, by));

@@ -42,6 +42,14 @@ export function heading(path: string): { over: string; label: string } {
   return { over: kind, label: rest.join(".") };
 }
 
+const ORDER = ["parameter", "metric", "tag", "metadata", "chrono"];
+
+/** The columns in the order in which a reader looks for them: named fields, logged values, then the fields that hold these. */
+export function ordered(columns: readonly ColumnInfo[]): ColumnInfo[] {
+  const place = ({ kind, path }: ColumnInfo): number => (kind !== "field" ? ORDER.indexOf(kind) + 1 : path in FIELDS ? 0 : ORDER.length + 1);
+  return [...columns].sort((a, b) => place(a) - place(b));
+}
+
 const TIMES = new Set(["created", "started", "finished", "last_seen"]);
 
 export function isTime(path: string, info?: ColumnInfo): boolean {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { columnsIn, groupsOf, Lines, windowOf } from "../table/layout";
-import { chosen, escaped, heading, parts, sorted, widthsOf, withWidth } from "../table/paths";
+import { chosen, escaped, heading, ordered, parts, sorted, widthsOf, withWidth } from "../table/paths";
 import { firstRequest, windowAddress } from "../table/question";
+import type { ColumnInfo } from "../shapes";
 import { ranged, toggled } from "../table/selecting";
 
 test("a path has the parts that it was made of", () => {
@@ -15,6 +16,12 @@ test("a heading shows the name, and above it what it is a value of", () => {
   assert.deepEqual(heading("metrics.train/loss.last"), { over: "last", label: "train/loss" });
   assert.deepEqual(heading("parameters.model.dropout"), { over: "parameter", label: "model.dropout" });
   assert.deepEqual(heading("created"), { over: "", label: "Created" });
+});
+
+test("columns to choose: fields with a name, logged values, and the fields that hold these", () => {
+  const column = (kind: ColumnInfo["kind"], path: string): ColumnInfo => ({ path, kind, type: "mixed", count: 1, operators: [] });
+  const found = [column("field", "parameters"), column("metric", "metrics.loss.last"), column("field", "created"), column("parameter", "parameters.lr")];
+  assert.deepEqual(ordered(found).map((each) => each.path), ["created", "parameters.lr", "metrics.loss.last", "parameters"]);
 });
 
 test("a heading sorts up, down, and not at all", () => {

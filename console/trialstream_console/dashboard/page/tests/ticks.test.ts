@@ -41,7 +41,7 @@ test("time ticks of milliseconds have their fractions", () => {
 
 test("durations have the steps of a clock", () => {
   assert.deepEqual(durationTicks(0, 3600, 6), [0, 600, 1200, 1800, 2400, 3000, 3600]);
-  assert.deepEqual([0, 5.5, 90, 5400, 86400 * 3, 86400 * 2.5].map(durationLabel), ["0s", "5.5s", "1:30", "1h30", "3d", "2d12h"]);
+  assert.deepEqual([0, 0.0002, -0.004, 0.25, 5.5, 90, 5400, 86400 * 3, 86400 * 2.5].map(durationLabel), ["0s", "200µs", "-4ms", "0.25s", "5.5s", "1:30", "1h30", "3d", "2d12h"]);
 });
 
 test("labels are short and tell neighbours apart", () => {

@@ -12,7 +12,7 @@ import { counted } from "../format";
 import { useShortcuts } from "../keyboard";
 import { Tabs, useTitle } from "../parts";
 import { choice, go, link, update, useParam } from "../router";
-import { Shown } from "../states";
+import { Empty, Shown } from "../states";
 import { Filter } from "../table/filter";
 import { scopeName, useNames } from "../table/scope";
 import { Name } from "../values";
@@ -57,7 +57,9 @@ export function CompareView() {
       </div>
       {subject.trials.length === 0 && <Filter where={subject.where} error={wrong && { message: wrong.message }} scope={scope} onWhere={(where) => update({ where })} />}
       <Tabs label="Ways of comparison" tabs={VIEWS.map((each) => [each, NAMES[each]] as const)} shown={view} address={address} />
-      {!wrong && <Shown answer={known} what="columns">{(data) => <Shape key={view} query={query} known={data.columns} />}</Shown>}
+      {!wrong && <Shown answer={known} what="columns">{(data) => (data.columns.some((each) => each.count > 0)
+        ? <Shape key={view} query={query} known={data.columns} />
+        : <Empty title="No trials">{subject.trials.length ? "The chosen trials do not exist." : "No trial matches the filter."}</Empty>)}</Shown>}
     </div>
   );
 }

@@ -67,7 +67,7 @@ export function TrialsView(scope: Scope) {
   useLive(rows.cursor === undefined ? null : { ...scope, since: rows.cursor }, { trials: change, reset: change });
 
   const widths = useMemo(() => widthsOf(widthTexts), [widthTexts]);
-  const columns: GridColumn[] = [{ path: "status", width: widths.get("status") ?? 124, numeric: false }];
+  const columns: GridColumn[] = [{ path: "status", width: widths.get("status") ?? 132, numeric: false }];
   for (const path of paths) {
     const number = infos.get(path)?.type === "number" || (!infos.has(path) && numeric(rows.value(0, path)) !== null);
     columns.push({ path, width: widths.get(path) ?? usualWidth(path, number), numeric: number });

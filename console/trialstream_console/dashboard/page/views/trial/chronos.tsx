@@ -16,7 +16,7 @@ export function ChronosTab({ trial, turn }: TabProps) {
   const [chosen, setChosen] = useParam("chrono", text());
   const chronos = useMemo(() => [...trial.chronos].sort((a, b) => (b.sum ?? 0) - (a.sum ?? 0)), [trial.chronos]);
   if (chronos.length === 0) {
-    return <Empty title="No chronos">They appear here with the first <code>async with trial.chrono("step")</code>.</Empty>;
+    return <Empty title="No chronos">They appear here with the first <code>with t.chrono("step")</code>.</Empty>;
   }
   const name = chronos.some((each) => each.name === chosen) ? chosen : "";
   return (

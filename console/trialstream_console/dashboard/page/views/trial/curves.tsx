@@ -34,7 +34,7 @@ export function CurvesTab({ trial, rows }: TabProps) {
     return [{ path: "", leaves: root.leaves }, ...root.folders.map((each) => ({ path: each.path, leaves: below(each) }))].filter((each) => each.leaves.length > 0);
   }, [found]);
   if (trial.metrics.length === 0) {
-    return <Empty title="No metrics yet">They appear here with the first <code>log_trial_metrics(trial, step=0, loss=0.3)</code>.</Empty>;
+    return <Empty title="No metrics yet">They appear here with the first <code>{"t.log({\"loss\": 0.3}, step=0)"}</code>.</Empty>;
   }
   return (
     <div class="with-side">

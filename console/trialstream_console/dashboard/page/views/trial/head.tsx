@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import type { TrialDetail } from "../../api";
 import { cut, duration } from "../../format";
 import { link } from "../../router";
+import { scopeName, useNames } from "../../table/scope";
 import { phase, Duration, Name, Num, Status, Time } from "../../values";
 
 export function Head({ trial }: { trial: TrialDetail }) {
@@ -11,11 +12,12 @@ export function Head({ trial }: { trial: TrialDetail }) {
   const end = finished ?? last_seen;
   const ranks = useMemo(() => new Set(trial.participants.map((each) => each.rank).filter((each) => each !== null)).size, [trial.participants]);
   const running = phase(trial.status) === "running";
+  const names = useNames();
   return (
     <header class="trial-head">
       <p class="crumbs">
-        {trial.project && <a href={`/projects/${encodeURIComponent(trial.project)}`}>Project</a>}
-        {trial.group && <a href={`/groups/${encodeURIComponent(trial.group)}`}>Group</a>}
+        {trial.project && <a href={`/projects/${encodeURIComponent(trial.project)}`}><Name text={scopeName({ project: trial.project }, names)} limit={60} /></a>}
+        {trial.group && <a href={`/groups/${encodeURIComponent(trial.group)}`}><Name text={scopeName({ group: trial.group }, names)} limit={60} /></a>}
         <a href={link("/trials", { where: `name = ${JSON.stringify(trial.name)}` })}>Trials of this name</a>
         <code title={trial.uid}>{cut(trial.uid, 24)}</code>
       </p>

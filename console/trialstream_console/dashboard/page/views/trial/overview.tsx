@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { useAbout } from "../../about";
 import { post, type TrialDetail } from "../../api";
 import { cut } from "../../format";
-import { Duration, Name, Num, Time, Val } from "../../values";
+import { Name, Num, Time, Val } from "../../values";
 import type { TabProps } from "../trial";
 import { Difference } from "./difference";
 import { Fields } from "./fields";
@@ -54,7 +54,7 @@ function Metrics({ trial }: { trial: TrialDetail }) {
 }
 
 function Attempts({ trial }: { trial: TrialDetail }) {
-  if (trial.attempts.length === 0) return <p class="muted">None: the trial has not been started</p>;
+  if (trial.attempts.length === 0) return <p class="muted">{trial.started === null ? "None: the trial has not been started" : "None: the trial was started without one"}</p>;
   return (
     <div class="scroll" tabIndex={0}>
       <table class="plain">
@@ -87,7 +87,7 @@ function Writers({ trial }: { trial: TrialDetail }) {
           ))}
         </tbody>
       </table></div>
-      <p class="muted">{trial.lost_events === 0 ? "No event was lost. " : ""}Running time: <Duration seconds={trial.started !== null && trial.last_seen !== null ? (trial.last_seen - trial.started) / 1e6 : null} /></p>
+      {trial.lost_events === 0 && <p class="muted">No event was lost.</p>}
     </>
   );
 }

@@ -76,7 +76,7 @@ function States({ participants, trial }: { participants: readonly Participant[];
               <tr key={`${each.attempt} ${each.writer}`}>
                 <th scope="row" class="number">{each.rank ?? "–"}</th>
                 <td><span class={`status ${state}`}><span class={`square ${state}`} aria-hidden="true" />{state === "lost" ? "silent" : <Name text={each.status || state} limit={24} />}</span></td>
-                <td><Name text={each.host} limit={40} /></td>
+                <td class="nowrap"><Name text={each.host} limit={40} /></td>
                 <td><Time micros={each.joined} /></td>
                 <td><Time micros={each.last_seen} relative={state === "running" || state === "lost"} /></td>
                 <td class="number">{each.attempt}</td>
