@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypedDict
 
 import structlog
@@ -154,7 +155,9 @@ def _handler(endpoint: Endpoint, expensive: Expensive) -> Handler:
             found = await endpoint.function(context, **arguments)
         if found is None:
             return Response(status_code=204)
-        return found if isinstance(found, Response) else json_answer(request, found, etag=endpoint.etag)
+        if isinstance(found, Response):
+            return found
+        return await context.compute(partial(json_answer, request, found, etag=endpoint.etag))
 
     async def handle(request: Request) -> Response:
         context: Context = request.state.context

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import numpy as np
 from starlette.responses import Response
 from trialstream.protocol import BandKey, BandOptions, MetricBands
+from trialstream.reading.paths import path
+from trialstream.reading.values import LongValue
 from trialstream.sync import SyncProtocol
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.encoding import columns, encoded
 from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
+from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.selection import Where, selected
 from trialstream_console.dashboard.shapes import Limits
 
@@ -24,6 +27,11 @@ _MAX_POINTS = 4096
 _MAX_QUANTILES = 16
 _QUANTILES = [0.25, 0.5, 0.75]
 _BY_GROUP = "group"
+# Fifty curves of a million rows take some ten seconds of the processor.
+_MAX_ROWS = 50_000_000
+_MAX_KEY_BYTES = 1024
+_MAX_BYTES = 64_000_000
+_STATISTICS = 6
 
 
 class BandsRequest(TypedDict):
@@ -73,28 +81,65 @@ class BandsHeader(TypedDict):
 
 
 async def bands(context: Context, body: BandsRequest) -> Response:
-    """Statistics of a metric over many trials, by step.
+    """Statistics of a metric over the latest 2,000 trials of a view, by step.
 
     Each trial is interpolated linearly between its first and its last step. Superseded rows are left out.
     """
-    query = selected(body.get("where", ""), None, None)
+    query = await selected(context, body.get("where", ""), None, None)
     if "trials" in body:
         query = {"$and": [query, {"uid": {"$in": body["trials"]}}]} if query else {"uid": {"$in": body["trials"]}}
-    answer = await context.in_thread(functools.partial(_answer, body=body, query=query))
+    uids = await _bounded(context, body, query)
+    answer = await context.in_thread(functools.partial(_answer, body=body, uids=uids))
     return Response(answer, media_type=COLUMNS_MEDIA)
 
 
-def _answer(protocol: SyncProtocol, body: BandsRequest, query: dict[str, Any]) -> bytes:
-    quantiles = body.get("quantiles", _QUANTILES)
+async def _bounded(context: Context, body: BandsRequest, query: dict[str, Any]) -> list[str]:
+    """Return the uids of the trials.
+
+    Raises:
+        Refusal: They have too many rows to read, or too many or too large values to be grouped by.
+    """
+    fields = ["uid", path(body.get("section", "metrics"), body["name"], "count"), _by(body) or "uid"]
+    protocol = await context.protocol()
+    found = await protocol.fetch_cells(fields, query, max_bytes=_MAX_KEY_BYTES, sort="-created", limit=_MAX_TRIALS)
+    rows = sum(count for _, count, _ in found if isinstance(count, int))
+    if rows > _MAX_ROWS:
+        raise Refusal(
+            "too_large", f"trials: expected at most {_MAX_ROWS} rows of {body['name']!r}, got {rows}: narrow the query"
+        )
+    if (by := _by(body)) is not None:
+        keys = {repr(key) for _, _, key in found}
+        if any(isinstance(key, LongValue) for _, _, key in found):
+            raise Refusal(
+                "too_large",
+                f"{by}: expected values of at most {_MAX_KEY_BYTES} bytes, got a larger one",
+                place="group_by",
+            )
+        size = 8 * len(keys) * body["points"] * (_STATISTICS + len(body.get("quantiles", _QUANTILES)))
+        if size > _MAX_BYTES:
+            raise Refusal(
+                "too_large",
+                f"{by}: expected bands of at most {_MAX_BYTES // 10**6} MB, got {len(keys)} values with up to "
+                f"{size // 10**6} MB: choose a field with fewer values, or fewer points",
+                place="group_by",
+            )
+    return [uid for uid, _, _ in found]
+
+
+def _by(body: BandsRequest) -> str | None:
+    by = body.get("group_by")
+    return "group_id" if by == _BY_GROUP else by
+
+
+def _answer(protocol: SyncProtocol, body: BandsRequest, uids: list[str]) -> bytes:
     options: BandOptions = {
         "points": body["points"],
-        "quantiles": quantiles,
+        "quantiles": body.get("quantiles", _QUANTILES),
         "section": body.get("section", "metrics"),
     }
-    by = body.get("group_by")
-    if by is None:
+    query = {"uid": {"$in": uids}}
+    if (by := _by(body)) is None:
         return _encoded({None: protocol.fetch_bands(query, body["name"], **options)})
-    by = "group_id" if by == _BY_GROUP else by
     return _encoded(protocol.fetch_bands(query, body["name"], by=by, **options))
 
 

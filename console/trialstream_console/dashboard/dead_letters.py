@@ -78,7 +78,7 @@ async def dead_letters(
     schemas = await _schemas(context)
     shown = found[:limit]
     return {
-        "letters": [_info(each, schemas) for each in shown],
+        "letters": await context.compute(_infos, shown, schemas),
         "cursor": _cursor(shown[-1]) if len(found) > limit else None,
     }
 
@@ -96,6 +96,10 @@ async def _schemas(context: Context) -> SchemaStore:
         except KafkaUnavailable:
             pass
     return SchemaStore()
+
+
+def _infos(letters: list[DeadLetter], schemas: SchemaStore) -> list[DeadLetterInfo]:
+    return [_info(each, schemas) for each in letters]
 
 
 def _info(letter: DeadLetter, schemas: SchemaStore) -> DeadLetterInfo:

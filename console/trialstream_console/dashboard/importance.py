@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from trialstream.reading.paths import path
-from trialstream.sync import SyncProtocol
+from trialstream.reading.values import LongValue
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
@@ -22,6 +21,8 @@ __all__ = ["ENDPOINTS"]
 Columns = NDArray[np.float64]
 _MAX_TRIALS = 2000
 _MAX_PARAMETERS = 100
+# The parameters of 2,000 trials may take 16 KiB each: some hundreds of them.
+_MAX_BYTES = 32 * 1024 * 1024
 _MAX_DEPTH = 4
 # Values of a categorical parameter that are told apart; the rarer ones count as one.
 _MAX_CATEGORIES = 20
@@ -49,7 +50,7 @@ class Importance(TypedDict):
     """Importance of each parameter.
 
     Attributes:
-        trials: Number of trials with a finite target.
+        trials: Number of trials with a finite target, whose parameters are not too large.
         method: `forest` if scikit-learn is installed.
         parameters: The parameters with several values, the most important ones first.
     """
@@ -73,13 +74,30 @@ async def importance(
     project: Project = None,
     group: Group = None,
 ) -> Importance:
-    """Importance of each parameter for a number of the latest 2,000 trials of a view."""
-    return await context.in_thread(partial(_importance, target, selected(where, project, group)))
+    """Importance of each parameter for a number of the latest 2,000 trials of a view.
+
+    Parameters may take 32 MiB of all trials together: a trial that has more than its share of it is left out.
+    """
+    query = await selected(context, where, project, group)
+    protocol = await context.protocol()
+    count = min(_MAX_TRIALS, await protocol.count_trials(query))
+    most = _MAX_BYTES // max(1, count)
+    rows = await protocol.fetch_cells(["parameters", target], query, max_bytes=most, sort="-created", limit=_MAX_TRIALS)
+    return await context.in_thread(lambda _: weighed(rows))
 
 
-def _importance(target: str, query: dict[str, Any], protocol: SyncProtocol) -> Importance:
-    rows = protocol.fetch_values(["parameters", target], query, sort="-created", limit=_MAX_TRIALS)
-    kept = [(parameters or {}, float(value)) for parameters, value in rows if _is_finite(value)]
+def weighed(rows: Sequence[tuple[Any, Any]]) -> Importance:
+    """Return the importance of each parameter.
+
+    Args:
+        rows: For each trial, its parameters and the target; a trial without a finite target, or with parameters that
+            are too large, is left out.
+    """
+    kept = [
+        (parameters or {}, float(value))
+        for parameters, value in rows
+        if _is_finite(value) and not isinstance(parameters, LongValue)
+    ]
     ys = np.array([value for _, value in kept])
     features = _features([parameters for parameters, _ in kept]) if len(kept) >= _LEAST_TRIALS else []
     correlations = [_correlation(each, ys) for each in features]
