@@ -15,19 +15,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import anyio.to_thread
 import structlog
 import trialstream as ts
 from trialstream.config import Config
-from trialstream.protocol import MetricHistory
 from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import TrialStreamError
 
-from trialstream_console.dashboard.live_events import live_event, rows_of_name, trials_event
+from trialstream_console.dashboard.live_events import live_event, rows_events, trials_event
 from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["Feed", "Subscriber"]
 
-_MAX_ROWS = 2000
 _MAX_QUEUE = 64
 # Batches that a client can go on from: five minutes of four a second.
 _MAX_PAST = 1200
@@ -298,24 +298,11 @@ class Feed:
             return
         self._sent[uid] = total
         clients = [each for each in self._subscribers if each.trial == uid]
-        histories: Mapping[str, MetricHistory] = {}
-        more = total - first > _MAX_ROWS
-        if not more:
-            names = set[str]().union(*(each.curves for each in clients)) if all(each.curves for each in clients) else ()
-            protocol = await self._protocol()
-            for trial in await protocol.fetch_trials({"uid": uid}, fields=["rows"]):
-                histories = (await protocol.fetch_histories([trial], *names, since_row=first))[uid]
-        by_curves: dict[frozenset[str], bytes] = {}
+        wanted = {each.curves for each in clients}
+        protocol = SyncProtocol(await self._protocol())
+        events = await anyio.to_thread.run_sync(rows_events, protocol, uid, first, total, wanted, self._cursor)
         for each in clients:
-            if each.curves not in by_curves:
-                names_of = {
-                    name: rows_of_name(history, total)
-                    for name, history in histories.items()
-                    if not each.curves or name in each.curves
-                }
-                event = {"trial": uid, "from": first, "rows_seen": total, "names": names_of, "more": more}
-                by_curves[each.curves] = live_event("rows", event, self._cursor)
-            each.put(by_curves[each.curves])
+            each.put(events[each.curves])
 
 
 def _selected(changed: Iterable[_Changed], wanted: tuple[str | None, str | None]) -> list[_Changed]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from trialstream.protocol import MetricHistory
+from trialstream.sync import SyncProtocol
 
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.shapes import Limits
 
-__all__ = ["RowsEvent", "StateEvent", "TrialsEvent", "live_event", "rows_of_name", "trials_event"]
+__all__ = ["RowsEvent", "StateEvent", "TrialsEvent", "live_event", "rows_events", "trials_event"]
 
 _MAX_UIDS = 200
+# What takes more is drawn faster from `/series`; up to 64 events wait for a slow client.
+_MAX_ROWS, _MAX_VALUES, _MAX_BYTES = 2000, 200_000, 1_000_000
+# Of a metric in the document of a trial.
+_LEAST_METRIC_BYTES = 150
 
 
 class TrialsEvent(TypedDict):
@@ -74,13 +79,8 @@ def trials_event(uids: Sequence[str], cursor: str) -> bytes:
     return live_event("trials", event, cursor)
 
 
-def rows_of_name(history: MetricHistory, end: int) -> RowsOfName:
-    """Return the rows before a number as JSON.
-
-    Args:
-        history: Rows of a metric.
-        end: Number of a row of the trial.
-    """
+def _rows_of_name(history: MetricHistory, end: int) -> RowsOfName:
+    """Return the rows before a number as JSON."""
     some = slice(None, int(history.rows.searchsorted(end)))
     steps = history.steps[some].tolist()
     return {
@@ -88,6 +88,47 @@ def rows_of_name(history: MetricHistory, end: int) -> RowsOfName:
         "times": history.times[some].astype("int64").tolist(),
         "values": [encoded(each) for each in history.values[some].tolist()],
     }
+
+
+def rows_events(
+    protocol: SyncProtocol, uid: str, begin: int, end: int, wanted: Iterable[frozenset[str]], cursor: str
+) -> dict[frozenset[str], bytes]:
+    """Read and encode the new rows of a trial, in the thread of the caller.
+
+    Args:
+        protocol: The protocol that reads.
+        uid: Uid of the trial.
+        begin: Number of the first new row.
+        end: Number of its rows.
+        wanted: What clients want: names of metrics; an empty set for all.
+        cursor: The cursor after the rows.
+
+    Returns:
+        The event for each of these. One that would be too large has no rows, and `more`.
+    """
+    asked = set(wanted)
+    names = frozenset().union(*asked) if all(asked) else frozenset[str]()
+    more = end - begin > _MAX_ROWS
+    texts: dict[str, bytes] = {}
+    for trial in () if more else protocol.fetch_trials({"uid": uid}, fields=["rows", "size"]):
+        more = (end - begin) * (len(names) or trial.size // _LEAST_METRIC_BYTES) > _MAX_VALUES
+        histories = {} if more else protocol.fetch_histories([trial], *names, since_row=begin)[uid]
+        texts = {name: _encoded(name, history, end) for name, history in histories.items()}
+    head = {"trial": uid, "from": begin, "rows_seen": end}
+    return {each: _rows_event(head, texts, each, cursor, more=more) for each in asked}
+
+
+def _rows_event(
+    head: Mapping[str, Any], texts: Mapping[str, bytes], names: frozenset[str], cursor: str, *, more: bool
+) -> bytes:
+    some = [text for name, text in texts.items() if not names or name in names]
+    more = more or sum(map(len, some)) > _MAX_BYTES
+    begin = dumps({**head, "more": more}).removesuffix(b"}")
+    return _sent("rows", b'%s,"names":{%s}}' % (begin, b"" if more else b",".join(some)), cursor)
+
+
+def _encoded(name: str, history: MetricHistory, end: int) -> bytes:
+    return dumps(name) + b":" + dumps(_rows_of_name(history, end))
 
 
 def live_event(name: str, data: Mapping[str, Any], cursor: str) -> bytes:
@@ -98,5 +139,9 @@ def live_event(name: str, data: Mapping[str, Any], cursor: str) -> bytes:
         data: Its data.
         cursor: The cursor after it; empty for none.
     """
+    return _sent(name, dumps(data), cursor)
+
+
+def _sent(name: str, data: bytes, cursor: str) -> bytes:
     identity = f"id: {cursor}\n".encode() if cursor else b""
-    return b"event: " + name.encode() + b"\n" + identity + b"data: " + dumps(data) + b"\n\n"
+    return b"event: " + name.encode() + b"\n" + identity + b"data: " + data + b"\n\n"

@@ -63,7 +63,10 @@ SeriesRequest = TypedDict(
             Annotated[int, Limits("Only rows logged up to this time; which rows are superseded is as of now.")]
         ],
         "since": NotRequired[
-            Annotated[dict[str, int], Limits("`rows_seen` of an earlier answer: only later rows of these trials.")]
+            Annotated[
+                dict[str, int],
+                Limits("`rows_seen` of an earlier answer: only later rows of these trials.", most=_MAX_CURVES),
+            ]
         ],
     },
 )

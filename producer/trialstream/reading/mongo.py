@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -32,6 +32,7 @@ from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.pieces import pieces
 from trialstream.reading.query import Find, find, translate
+from trialstream.reading.raw_documents import documents
 from trialstream.reading.reader import (
     HEADING_TEXT,
     Candidate,
@@ -205,11 +206,13 @@ class MongoReader(Reader):
         """Find trials, in a thread of the driver."""
         limit = self._live.max_time_ms
         if asked.order.computed:
-            return trials.aggregate(asked.stages(projection), maxTimeMS=limit).batch_size(_BATCH_TRIALS)
-        found = trials.find(
-            asked.filter, projection, asked.offset, asked.limit, sort=asked.order.keys, max_time_ms=limit
-        )
-        return found.batch_size(_BATCH_TRIALS)
+            found = trials.aggregate_raw_batches(asked.stages(projection), maxTimeMS=limit)
+        else:
+            found = trials.find_raw_batches(
+                asked.filter, projection, asked.offset, asked.limit, sort=asked.order.keys, max_time_ms=limit
+            )
+        batches: Iterator[Any] = found.batch_size(_BATCH_TRIALS)  # of bytes, whatever the driver's annotations say
+        return documents(batches)
 
     def groups(
         self,

@@ -3,6 +3,8 @@ import { test } from "node:test";
 import { columnsIn, groupsOf, Lines, windowOf } from "../table/layout";
 import { chosen, escaped, heading, parts, sorted, widthsOf, withWidth } from "../table/paths";
 import { ranged, toggled } from "../table/selecting";
+import { joined } from "../table/toolbar";
+import type { TrialTable } from "../shapes";
 
 test("a path has the parts that it was made of", () => {
   for (const each of [["parameters", "lr"], ["metrics", "a.b\\c", "last"], ["tags", ""]]) {
@@ -64,4 +66,10 @@ test("a selection has what was chosen last", () => {
   assert.equal(toggled(one, "u", "name").size, 0);
   assert.equal(ranged(one, [{ uid: "u", name: "" }, { uid: "v", name: "" }], true).size, 2);
   assert.equal(ranged(one, [{ uid: "u", name: "" }], false).size, 0);
+});
+
+test("the parts of an exported table are one table", () => {
+  const part = (uids: string[], values: number[][]) => ({ columns: ["a", "b"], uids, names: uids, statuses: [], values, total: 3 }) as unknown as TrialTable;
+  const found = joined([part(["x", "y"], [[1, 2], [3, 4]]), part(["z"], [[5], [6]])]);
+  assert.deepEqual([found.uids, found.values], [["x", "y", "z"], [[1, 2, 5], [3, 4, 6]]]);
 });
