@@ -20,6 +20,11 @@ LONG = 500_000
 TRIALS = 30
 
 
+def group(n):
+    """The group of a trial."""
+    return ts.TrialGroup(name=f"g{n}", project_id=f"p{n % 3}")
+
+
 def trial(n):
     """A trial with a parameter of each kind that is huge."""
     huge = {
@@ -29,7 +34,9 @@ def trial(n):
         "bytes": bytes(LONG),
         "short": "x" * 4000,
     }
-    found = ts.Trial(name=f"trial {n}", parameters={"lr": float(n), **huge}, project_id=f"p{n % 3}", group_id=f"g{n}")
+    place = {"project_id": f"p{n % 3}", "group_id": group(n).uid}
+    found = ts.Trial(name=f"trial {n}", parameters={"lr": float(n), **huge}, **place)
+    found.size = 2_000_000
     found.metrics["loss"] = aggregator = TimeSeriesAggregator()
     aggregator.extend([float(n)], 1)
     found.status = [ts.Status.Running, ts.Status.Exception, ts.Status.Completed][n % 3]
@@ -46,8 +53,7 @@ def config(stack):
             database.trials.insert_one(trial_to_document(trial(n)))
         projects = [ts.Project(name=f"p{n}", description="ö" * 30_000) for n in range(4)]
         database.projects.insert_many(map(project_to_document, projects))
-        groups = [ts.TrialGroup(name=f"g{n}", project_id=f"p{n % 3}") for n in range(TRIALS)]
-        database.groups.insert_many(map(group_to_document, groups))
+        database.groups.insert_many(group_to_document(group(n)) for n in range(TRIALS))
         yield config
         mongo.drop_database(config.database)
 
@@ -118,14 +124,14 @@ def test_importance_beside_huge_parameters(client):
 def test_lists_of_projects_and_groups(client, monkeypatch):
     """Lists have the numbers of their trials, the beginnings of descriptions, and the latest ones if they are many."""
     rows = get(client, "/projects")
-    [group] = [each for each in get(client, "/groups", project="p1") if each["name"] == "g4"]
+    [fourth] = [each for each in get(client, "/groups", project="p1") if each["name"] == "g4"]
 
     assert [each["name"] for each in rows] == ["p0", "p1", "p2", "p3"]
     assert [(each["trials"], each["running"], each["failed"]) for each in rows] == [
         *((10, 10, 0), (10, 0, 10), (10, 0, 0), (0, 0, 0))
     ]
     assert {each["description"] for each in rows} == {"ö" * 1000}
-    assert (group["trials"], group["failed"], group["project"]) == (1, 1, "p1")
+    assert (fourth["trials"], fourth["failed"], fourth["project"]) == (1, 1, "p1")
     assert len(get(client, "/groups")) == TRIALS
     monkeypatch.setattr(trial_views, "_MAX_LISTED", 7)
     assert len(get(client, "/groups")) == 7

@@ -42,11 +42,11 @@ async def test_cells(protocol, name, most):
             return value
         return LongValue(types[type(value)], value[: most // 4] if isinstance(value, str) else "", stored(value))
 
-    assert row[:3] == (trial.uid, name, ts.Status.CreatedTrial)
+    assert row[:2] == (trial.uid, name)
     assert row[4:] == (*map(cell, ["d" * 300, *VALUES.values()]), None)
 
 
-@pytest.mark.parametrize("most", [100, 1_000_000])
+@pytest.mark.parametrize("most", [40, 1_000_000])
 async def test_cells_of_whole_fields(protocol, name, most):
     """Fields of many values, of which each is an object, are cut as well."""
     trial = await protocol.new_trial(ts.Trial(name=name))
@@ -58,7 +58,7 @@ async def test_cells_of_whole_fields(protocol, name, most):
     [cells] = await protocol.fetch_cells(fields, {"uid": trial.uid}, max_bytes=most)
     [values] = await protocol.fetch_values(fields, {"uid": trial.uid})
 
-    if most > 100:
+    if most > 40:
         assert repr(cells) == repr(values)
     else:
         assert [each.type for each in cells[:5]] == ["object", "object", "array", "array", "object"]
