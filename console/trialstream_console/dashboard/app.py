@@ -148,16 +148,16 @@ def _handler(endpoint: Endpoint, expensive: Expensive) -> Handler:
         if endpoint.writes:
             _check_writes(request, context)
         arguments = await endpoint.arguments(request)
-        if endpoint.expensive:
-            async with expensive.one():
-                found = await endpoint.function(context, **arguments)
-        else:
+        places = (
+            expensive.one() if endpoint.expensive else context.large if endpoint.large else contextlib.nullcontext()
+        )
+        async with places:  # what was read is in memory until it is encoded
             found = await endpoint.function(context, **arguments)
-        if found is None:
-            return Response(status_code=204)
-        if isinstance(found, Response):
-            return found
-        return await context.compute(partial(json_answer, request, found, etag=endpoint.etag))
+            if found is None:
+                return Response(status_code=204)
+            if isinstance(found, Response):
+                return found
+            return await context.compute(partial(json_answer, request, found, etag=endpoint.etag))
 
     async def handle(request: Request) -> Response:
         context: Context = request.state.context

@@ -34,6 +34,8 @@ _KAFKA_PROBE_SECONDS = 10.0
 _THREADS = 4
 # Threads that make answers of what was read: they wait for nothing, so a short answer is not behind a long read.
 _ANSWERS = 4
+# The largest trial takes some 100 MB while it is read and encoded.
+_LARGE = 4
 # Live connections of a process, and of one client: a browser and a test of 200 pages are one.
 _LIVE, _LIVE_PER_CLIENT = 1000, 500
 
@@ -53,6 +55,7 @@ class Context:
         live: Counts the connections of `/live`.
         histories: The histories that were read last.
         kafka: State of Kafka: `ok`, `off` if the dashboard does not use it, or a message.
+        large: Places for large answers that are read and encoded at once.
         resources: What is closed when the server ends, beside the protocol that reads.
     """
 
@@ -64,6 +67,7 @@ class Context:
         self.live = LiveConnections(_LIVE, _LIVE_PER_CLIENT)
         self.mongo = "ok"
         self.kafka = "off" if config.read_only else "ok"
+        self.large = anyio.CapacityLimiter(_LARGE)
         self.resources = contextlib.AsyncExitStack()
         self._protocol: ReadOnlyProtocol | None = None
         self._opening = asyncio.Lock()

@@ -52,6 +52,7 @@ class Endpoint:
         header: Type of the header of an answer with columns; None for other answers.
         media: Media type of the answer.
         expensive: Whether the endpoint takes long: only a few such requests run at once.
+        large: Whether the answer may be large: only a few such are in memory at once.
         etag: Whether the answer has an ETag, so that an unchanged one is not sent again.
         writes: Whether the endpoint writes; it is refused unless the dashboard may write, and needs the header
             `X-Trialstream: 1`, which pages of other sites cannot send.
@@ -63,6 +64,7 @@ class Endpoint:
     header: Any = None
     media: str = _BODY_MEDIA
     expensive: bool = False
+    large: bool = False
     etag: bool = False
     writes: bool = False
 

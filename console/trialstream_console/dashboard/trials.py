@@ -221,8 +221,8 @@ async def trial(context: Context, uid: str) -> TrialDetail:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/projects", projects, etag=True),
-    Endpoint("GET", "/groups", groups, etag=True),
-    Endpoint("GET", "/trials", trials, etag=True),
-    Endpoint("GET", "/trials/{uid}", trial, etag=True),
+    Endpoint("GET", "/projects", projects, large=True, etag=True),
+    Endpoint("GET", "/groups", groups, large=True, etag=True),
+    Endpoint("GET", "/trials", trials, large=True, etag=True),
+    Endpoint("GET", "/trials/{uid}", trial, large=True, etag=True),
 )
