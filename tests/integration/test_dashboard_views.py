@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
-from contextlib import contextmanager
 from dataclasses import replace
 
 import anyio
-import httpx
 import pytest
 import trialstream as ts
-from anyio.from_thread import start_blocking_portal
+from dashboard_client import client_of, get
 from service_support import cli, send
 from trialstream import sync
 from trialstream.event_log.topics import partition_of
-from trialstream_console.dashboard.app import make_app
+from trialstream_console.dashboard import (
+    answers,
+    columns,
+    dead_letters,
+    importance,
+    increments,
+    output,
+    selection,
+    timeline,
+    travel,
+    writes,
+)
+from trialstream_console.dashboard import trials as trial_views
+from trialstream_console.dashboard.feed import Subscriber, _Changed
 from trialstream_console.dashboard.settings import Settings
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_schemas.wire.codec import encode
 
 WRITE = {"X-Trialstream": "1"}
-BASE = "http://localhost/api/v1"
 
 
 @pytest.fixture(scope="module")
@@ -75,53 +86,11 @@ async def _spoil(log: ts.Config) -> None:
     await send(log, [b"\xffno event", stray], partition=partition_of(b"0" * 32, 2))
 
 
-class Client:
-    """Sends requests to an application that runs in another thread."""
-
-    def __init__(self, portal, client):
-        self._portal = portal
-        self._client = client
-
-    def get(self, path, params):
-        """Send a GET request."""
-        return self._portal.call(lambda: self._client.get(path, params=params))
-
-    def post(self, path, json, headers):
-        """Send a POST request."""
-        return self._portal.call(lambda: self._client.post(path, json=json, headers=headers))
-
-
-@contextmanager
-def client_of(settings, config):
-    """Run an application, and return its client."""
-    app = make_app(settings, config)
-
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.router.lifespan_context(app)) as state,
-    ):
-
-        async def with_state(scope, receive, send):
-            await app({**scope, "state": dict(state)}, receive, send)
-
-        transport = httpx.ASGITransport(app=with_state)
-        client = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=30)
-        with portal.wrap_async_context_manager(client):
-            yield Client(portal, client)
-
-
 @pytest.fixture(scope="module")
 def client(log, trials):
     """A client of the application, which may write."""
     with client_of(Settings(writes=True), log) as client:
         yield client
-
-
-def get(client, path, status=200, **params):
-    """Return the JSON of an answer."""
-    answer = client.get(path, params=params)
-    assert answer.status_code == status, answer.text
-    return answer.json()
 
 
 def until(condition):
@@ -165,6 +134,54 @@ def test_queries(client, trials):
     assert completed == {"from": 13, "items": [{"text": 'tags."best so far"', "kind": "tag"}]}
     values = get(client, "/where/complete", text="parameters.opt = ", at=17)["items"]
     assert [each["text"] for each in values] == ['"adam"', '"sgd"']
+
+
+async def follow(feed, uid):
+    """Let a client of a feed take all rows of a trial as new ones."""
+    subscriber = Subscriber(None, None, uid, [])
+    feed._subscribers.add(subscriber)
+    feed._sent[uid] = 0
+    await feed._send_rows(_Changed(uid, None, None, 101))
+    feed._subscribers.discard(subscriber)
+    return subscriber
+
+
+def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
+    """What takes long for a large trial runs in a thread: parsing, conversion, encoding, and the rows of `/live`."""
+    threads = {}
+
+    def watch(module, name):
+        function = getattr(module, name)
+
+        def watched(*args, **kwargs):
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for module, *names in (
+        *((answers, "dumps"), (selection, "parse_where"), (trial_views, "_table", "_project_rows", "_group_rows")),
+        *((trial_views, "detail_of"), (columns, "complete", "_columns", "parse_where"), (importance, "weighed")),
+        *((dead_letters, "_infos"), (travel, "_times"), (timeline, "_timeline"), (output, "_output")),
+        *((increments, "_encoded"), (writes, "_tags")),
+    ):
+        for name in names:
+            watch(module, name)
+    path = f"/trials/{trials[0].uid}"
+    parts = [f"{path}/{each}" for each in ("output", "times", "timeline", "events")]
+    for each in ("/projects", "/groups", "/columns", "/dead-letters", path, *parts):
+        get(client, each)
+    get(client, "/trials", where="rows > 0", columns=["parameters.lr"])
+    get(client, "/where/check", text="rows > 3")
+    get(client, "/where/complete", text="rows", at=4)
+    get(client, "/importance", target="metrics.loss.last")
+    assert client.post(f"/trials/{trials[2].uid}/tags", json={"tags": {"a": 1}}, headers=WRITE).status_code == 204
+    subscriber = client.call(follow, client.context.feed, trials[0].uid)
+
+    assert b'"loss"' in client.call(subscriber.take, 1.0)
+    loop = client.call(threading.get_ident)
+    assert {name for name, found in threads.items() if loop in found} == set()
+    assert len(threads) == 15
 
 
 def test_output(client, trials):
@@ -315,6 +332,7 @@ def test_writes(client, trials):
         deep = [deep]
     for value in ({"$float": "1"}, {"$bytes": "?"}, {"$other": 1}, {"$int": "--5"}, deep):
         assert client.post(f"{path}/tags", json={"tags": {"x": value}}, headers=WRITE).status_code == 400
+    assert client.post(f"{path}/tags", json={"tags": {"x": [0] * 10_000}}, headers=WRITE).status_code == 413
     assert client.post("/trials/nope/tags", json={"tags": {"x": 1}}, headers=WRITE).status_code == 404
 
 

@@ -10,12 +10,14 @@ import struct
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trialstream.protocol import MetricHistory
+from trialstream_console.dashboard import encoding
 from trialstream_console.dashboard import lines as dashboard_lines
 from trialstream_console.dashboard.curves import Curve
-from trialstream_console.dashboard.encoding import columns, dumps, encoded, encoded_column
+from trialstream_console.dashboard.encoding import TooLong, columns, dumps, encoded, encoded_column
 from trialstream_console.dashboard.lines import NO_BLOCKS, Line, Progression, Sorted, points_of
 
 SCALARS = (
@@ -71,6 +73,18 @@ def test_every_value_is_read_back_from_strict_json(value):
 
     assert repr(decoded(json.loads(text, parse_constant=None))) == repr(expected(value))
     assert repr(encoded_column([value, value])) == repr([encoded(value)] * 2)
+
+
+@given(VALUES, st.integers(1, 100))
+def test_json_is_made_in_parts(value, part):
+    """JSON made in parts is that made at once, whatever the size of the parts; with a bound, it is that or an error."""
+    plain = encoded({"values": [[value] * 3, [], value], "one": value, "none": {}})
+    expected = json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+    with mock.patch.object(encoding, "_PART_BYTES", part):
+        assert dumps(plain) == dumps(plain, len(expected)) == expected
+        with pytest.raises(TooLong):
+            dumps(plain, len(expected) - 1)
 
 
 @given(st.dictionaries(st.text(max_size=20), st.integers()), st.lists(st.lists(st.floats(), max_size=5), max_size=4))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Annotated
 
 import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
-from trialstream_console.dashboard import importance, sampling
+import trialstream as ts
+from trialstream_console.dashboard import dead_letters, importance, sampling
 from trialstream_console.dashboard.caches import Recent
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.event_fields import event_fields, summary
 from trialstream_console.dashboard.lines import NO_BLOCKS
 from trialstream_console.dashboard.refusals import Refusal
+from trialstream_console.dashboard.shapes import Limits, checked
 from trialstream_console.dashboard.writes import _decoded
 from trialstream_console.queries.errors import WhereError
+from trialstream_consumer.projection.dead_letters import DeadLetter
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
 
@@ -82,6 +86,10 @@ async def test_a_sample_of_a_relative_time_is_shared():
             made.append(function)
             return sampling.Sample([], [], 0)
 
+        async def compute(self, function, *args):
+            """Compute."""
+            return function(*args)
+
     context = Context()
     for where in ("created > 2h ago", " created > 2h ago ", "created > 3h ago"):
         await sampling.sample_of(context, where, None, None)
@@ -91,22 +99,13 @@ async def test_a_sample_of_a_relative_time_is_shared():
     assert len(made) == 2
 
 
-class Trials:
-    """A protocol that returns rows of values."""
-
-    def __init__(self, rows):
-        self._rows = rows
-
-    def fetch_values(self, *_, **__):
-        """Return the rows."""
-        return self._rows
-
-
 def important(rows, monkeypatch, *, forest):
-    """Return the importance of the parameters of rows."""
+    """Return the importance of the parameters of rows: those of a trial, and the target."""
     if not forest:
         monkeypatch.setattr(importance, "_forest", lambda: None)
-    return importance._importance("metrics.loss.last", {}, Trials(rows))
+    names = list(dict.fromkeys(name for parameters, _ in rows for name in parameters or {}))
+    paths = [f"parameters.{each}" for each in names]
+    return importance.weighed(paths, [(y, *((given or {}).get(each) for each in names)) for given, y in rows])
 
 
 @pytest.mark.parametrize("forest", [False, True])
@@ -125,7 +124,7 @@ def test_what_determines_the_target_is_most_important(forest, monkeypatch):
                     "noise": float(rng.random()),
                     "same": 1,
                     "odd": None if i % 2 else [1],
-                    "deep": {"x": i},
+                    "deep.x": i,
                 },
                 {"a": 1.0, "b": 5.0, "c": 9.0}[kind],
             )
@@ -216,3 +215,37 @@ def test_long_events_are_cut():
     assert summary(rows).startswith("m0, m1, m2, m3, m4 and 295 more: 500 rows, steps 0 to 499")
     assert summary(updated) == "StatusSet Running"
     assert event_fields(updated)["updates"][0]["kind"] == "StatusSet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (Annotated[list[str], Limits(most=3)], [1] * 100_000),
+        (Annotated[dict[str, int], Limits(most=3)], dict.fromkeys(map(str, range(100_000)))),
+    ],
+    ids=["list", "dict"],
+)
+def test_lengths_are_checked_before_items(kind, given):
+    """A list or dict that is too long is refused before any of its items is looked at."""
+    with pytest.raises(Refusal, match="x: expected at most 3 items, got 100000"):
+        checked(given, kind, "x")
+
+
+def test_paths_of_a_sample_are_bounded():
+    """Long keys of dicts are repeated in many paths, which take a bounded size together."""
+    deep = {"k" * 1000: {"l" * 1000: {f"n{i}": i for i in range(5000)}}}
+    found = sampling._counted([ts.Trial(name="deep", parameters=deep)])
+
+    assert len(found.columns) == len(found.counts) > 1000
+    assert sum(len(each.path) for each in found.columns) < sampling._MAX_PATHS + 3000
+
+
+def test_dead_letters_of_a_page_are_bounded():
+    """A page has the first records that take little together, and at least one."""
+
+    def letter(mebibytes):
+        return DeadLetter("t", 0, 1, "why", 1, bytes(mebibytes * 1024 * 1024))
+
+    assert len(dead_letters._within([letter(1)] * 10)) == 4
+    assert len(dead_letters._within([letter(10), letter(1)])) == 1
+    assert dead_letters._within([]) == []

@@ -10,11 +10,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trialstream_console.dashboard.encoding import dumps
+from trialstream_console.dashboard.encoding import TooLong, dumps
 from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["content", "json_answer", "refused"]
 
+# A browser holds the text and what it reads from it. A trial of 12 MiB, the largest that there is, takes some 20 MB.
+_MAX_BYTES = 64_000_000
 # Below this, the header of gzip and its time cost more than the bytes.
 _LEAST_COMPRESSED = 1024
 # Level 4 takes half of the time of 6 for 3% more bytes of a table of trials (measured).
@@ -22,15 +24,26 @@ _LEVEL = 4
 
 
 def json_answer(request: Request, payload: Any, *, etag: bool = False, status: int = 200) -> Response:
-    """Return plain values as an answer.
+    """Return plain values as an answer. A large one takes long: `Context.compute` runs this in a thread.
 
     Args:
         request: The request.
         payload: Plain values, as `encoding.encoded` makes them.
         etag: Whether an answer that the client has is not sent again.
         status: Status of the answer.
+
+    Raises:
+        Refusal: The answer would be too large.
     """
-    answer = content(request, dumps(payload), "application/json", etag=etag, status=status)
+    try:
+        body = dumps(payload, _MAX_BYTES)
+    except TooLong:
+        raise Refusal(
+            "too_large",
+            f"the answer: expected at most {_MAX_BYTES // 10**6} MB, got more: ask for fewer rows or columns; "
+            "the fetch_* methods of trialstream.connect() read values of any size",
+        ) from None
+    answer = content(request, body, "application/json", etag=etag, status=status)
     answer.headers.setdefault("cache-control", "no-cache" if etag else "no-store")
     return answer
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypedDict
 
 import structlog
@@ -73,8 +74,10 @@ ENDPOINTS: tuple[Endpoint, ...] = tuple(each for group in _GROUPS for each in gr
 # a process answers.
 _RATE, _BURST = 200.0, 2000.0
 # Requests at once: in all and of one client; and as many that wait. One client leaves places for others: expensive
-# requests take threads of their own, and the others the event loop, which all share.
+# requests take threads of their own, large ones memory (of the largest trial some 100 MB while it is read and encoded),
+# and the others the event loop, which all share.
 _EXPENSIVE = (4, 3, 256, 64)
+_LARGE = (4, 3, 8000, 2000)
 _OTHERS = (32, 8, 8000, 2000)
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -99,7 +102,7 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
     """
     chosen, servers = settings or Settings.from_env(), config or Config.from_env()
     rate, token = Rate(_RATE, _BURST), Token(chosen.token)
-    expensive, others = Places(*_EXPENSIVE), Places(*_OTHERS)
+    expensive, large, others = Places(*_EXPENSIVE), Places(*_LARGE), Places(*_OTHERS)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[_State]:
@@ -116,7 +119,8 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
         return await login(request, chosen, token)
 
     def handler(endpoint: Endpoint) -> Handler:
-        return limited(_handler(endpoint, expensive if endpoint.expensive else others))
+        places = expensive if endpoint.expensive else large if endpoint.large else others
+        return limited(_handler(endpoint, places))
 
     def limited(handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
@@ -150,11 +154,14 @@ def _handler(endpoint: Endpoint, places: Places) -> Handler:
         if endpoint.writes:
             _check_writes(request, context)
         arguments = await endpoint.arguments(request)
+        # What was read is in memory until it is encoded.
         async with places.one(request) if endpoint.waits else contextlib.nullcontext():
             found = await endpoint.function(context, **arguments)
-        if found is None:
-            return Response(status_code=204)
-        return found if isinstance(found, Response) else json_answer(request, found, etag=endpoint.etag)
+            if found is None:
+                return Response(status_code=204)
+            if isinstance(found, Response):
+                return found
+            return await context.compute(partial(json_answer, request, found, etag=endpoint.etag))
 
     async def handle(request: Request) -> Response:
         context: Context = request.state.context

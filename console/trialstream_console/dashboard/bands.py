@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import numpy as np
 from starlette.responses import Response
 from trialstream.protocol import BandKey, MetricBands
-from trialstream.reading.bands import Curve, bands_by_value, check_path, check_quantiles, curves_of
+from trialstream.reading.bands import Curve, bands_by_value, check_quantiles, curves_of
+from trialstream.reading.paths import path
+from trialstream.reading.values import LongValue
 from trialstream.sync import SyncProtocol
 from trialstream_schemas.model.trial import Trial
 
@@ -25,15 +27,15 @@ __all__ = ["ENDPOINTS"]
 _MAX_TRIALS = 2000
 _MAX_POINTS = 4096
 _MAX_QUANTILES = 16
-# Rows are in memory as two doubles each while their statistics are computed, and the answer is as a whole.
-_MAX_ROWS = 50_000_000
-_MAX_NUMBERS = 4_000_000
-# Columns of each band, beside the quantiles.
-_COLUMNS = 6
 _QUANTILES = [0.25, 0.5, 0.75]
 _BY_GROUP = "group"
 # Trials whose histories are read at once.
 _TRIALS_AT_ONCE = 64
+# Fifty curves of a million rows take some ten seconds of the processor.
+_MAX_ROWS = 50_000_000
+_MAX_KEY_BYTES = 1024
+_MAX_BYTES = 64_000_000
+_STATISTICS = 6
 
 
 class BandsRequest(TypedDict):
@@ -86,22 +88,62 @@ async def bands(context: Context, body: BandsRequest) -> Response:
     """Statistics of a metric over many trials, by step.
 
     Each trial is interpolated linearly between its first and its last step. Superseded rows are left out. More than
-    2,000 trials, 50 million rows, or 4 million numbers of all values of `group_by` are refused.
+    2,000 trials, 50 million rows of the metric, or 64 MB of statistics for all values of `group_by` are refused.
     """
-    query = selected(body.get("where", ""), None, None)
+    query = await selected(context, body.get("where", ""), None, None)
     if "trials" in body:
         query = {"$and": [query, {"uid": {"$in": body["trials"]}}]} if query else {"uid": {"$in": body["trials"]}}
-    answer = await context.in_thread(lambda protocol: _answer(context.histories, protocol, body, query))
+    uids = await _bounded(context, body, query)
+    answer = await context.in_thread(lambda protocol: _answer(context.histories, protocol, body, uids))
     return Response(answer, media_type=COLUMNS_MEDIA)
 
 
-def _answer(histories: Histories, protocol: SyncProtocol, body: BandsRequest, query: dict[str, Any]) -> bytes:
+async def _bounded(context: Context, body: BandsRequest, query: dict[str, Any]) -> list[str]:
+    """Return the uids of the trials.
+
+    Raises:
+        Refusal: They are too many, or have too many rows to read, or too many or too large values to be grouped by.
+    """
+    fields = ["uid", path(body.get("section", "metrics"), body["name"], "count"), _by(body) or "uid"]
+    protocol = await context.protocol()
+    found = await protocol.fetch_cells(fields, query, max_bytes=_MAX_KEY_BYTES, limit=_MAX_TRIALS + 1)
+    if len(found) > _MAX_TRIALS:
+        raise Refusal(
+            "too_large", f"where: expected at most {_MAX_TRIALS} trials, got more: narrow the query", place="where"
+        )
+    rows = sum(count for _, count, _ in found if isinstance(count, int))
+    if rows > _MAX_ROWS:
+        raise Refusal(
+            "too_large", f"trials: expected at most {_MAX_ROWS} rows of {body['name']!r}, got {rows}: narrow the query"
+        )
+    if (by := _by(body)) is not None:
+        keys = {repr(key) for _, _, key in found}
+        if any(isinstance(key, LongValue) for _, _, key in found):
+            raise Refusal(
+                "too_large",
+                f"{by}: expected values of at most {_MAX_KEY_BYTES} bytes, got a larger one",
+                place="group_by",
+            )
+        size = 8 * len(keys) * body["points"] * (_STATISTICS + len(body.get("quantiles", _QUANTILES)))
+        if size > _MAX_BYTES:
+            raise Refusal(
+                "too_large",
+                f"{by}: expected bands of at most {_MAX_BYTES // 10**6} MB, got {len(keys)} values with up to "
+                f"{size // 10**6} MB: choose a field with fewer values, or fewer points",
+                place="group_by",
+            )
+    return [uid for uid, _, _ in found]
+
+
+def _by(body: BandsRequest) -> str | None:
+    by = body.get("group_by")
+    return "group_id" if by == _BY_GROUP else by
+
+
+def _answer(histories: Histories, protocol: SyncProtocol, body: BandsRequest, uids: list[str]) -> bytes:
     quantiles = check_quantiles(body.get("quantiles", _QUANTILES))
-    given = body.get("group_by")
-    by = "group_id" if given == _BY_GROUP else given
-    check_path(by)
-    _check_size(protocol, query, by, body["points"] * (_COLUMNS + len(quantiles)))
-    trials = protocol.fetch_trials(query, fields=["uid"] if by is None else [by])
+    by = _by(body)
+    trials = protocol.fetch_trials({"uid": {"$in": uids}}, fields=["uid"] if by is None else [by])
     curves = {}
     for at in range(0, len(trials), _TRIALS_AT_ONCE):
         some = trials[at : at + _TRIALS_AT_ONCE]
@@ -128,29 +170,6 @@ def _curves(
             if curve is not None and not curve.text_steps and (means := curve.by_step()) is not None:
                 found[uid] = means
     return found | curves_of(protocol.fetch_histories(others, name, section=section) if others else {}, name)
-
-
-def _check_size(protocol: SyncProtocol, query: dict[str, Any], by: str | None, numbers: int) -> None:
-    """Raise `Refusal` if the statistics would take too much memory.
-
-    Args:
-        protocol: Reads the sizes of the trials.
-        query: Query for the trials.
-        by: Path of the field with the values; None for statistics of all trials.
-        numbers: Maximum number of numbers for each value.
-    """
-    found = protocol.fetch_values(["rows", by or "uid"], query, limit=_MAX_TRIALS + 1)
-    if len(found) > _MAX_TRIALS:
-        raise _too_large("where", f"{_MAX_TRIALS:,} trials, got more: add a condition to the query")
-    if (rows := sum(each or 0 for each, _ in found)) > _MAX_ROWS:
-        raise _too_large("where", f"trials with {_MAX_ROWS:,} rows in all, got {rows:,}: add a condition to the query")
-    values = 1 if by is None else len({repr(each) for _, each in found})
-    if values > (most := max(1, _MAX_NUMBERS // numbers)):
-        raise _too_large("group_by", f"{most:,} values at this number of points, got {values:,}")
-
-
-def _too_large(place: str, most: str) -> Refusal:
-    return Refusal("too_large", f"{place}: expected at most {most}", place=place)
 
 
 def _encoded(found: Mapping[BandKey, MetricBands]) -> bytes:

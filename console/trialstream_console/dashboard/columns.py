@@ -9,7 +9,7 @@ from trialstream_schemas.errors import TrialStreamError
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
 from trialstream_console.dashboard.refusals import Refusal
-from trialstream_console.dashboard.sampling import sample_of
+from trialstream_console.dashboard.sampling import Sample, sample_of
 from trialstream_console.dashboard.selection import Group, Project, Where
 from trialstream_console.dashboard.shapes import Limits
 from trialstream_console.queries import complete, parse_where
@@ -80,7 +80,10 @@ Completed.__doc__ = """What can stand at a place.
 
 async def columns(context: Context, where: Where = "", project: Project = None, group: Group = None) -> Columns:
     """The paths that the latest trials of a view have."""
-    found = await sample_of(context, where, project, group)
+    return await context.compute(_columns, await sample_of(context, where, project, group))
+
+
+def _columns(found: Sample) -> Columns:
     return {
         "columns": [
             {
@@ -96,9 +99,9 @@ async def columns(context: Context, where: Where = "", project: Project = None, 
     }
 
 
-async def check_where(context: Context, text: Text = "") -> Checked:  # noqa: ARG001 (each endpoint has a context)
+async def check_where(context: Context, text: Text = "") -> Checked:
     """Whether a text is a query; if not, the error has its column."""
-    parse_where(text)
+    await context.compute(parse_where, text)
     return {"ok": True}
 
 
@@ -114,7 +117,7 @@ async def complete_where(
         known = (await sample_of(context, "", project, group)).columns
     except (TrialStreamError, Refusal):
         known = []
-    found = complete(text, at, known)
+    found = await context.compute(complete, text, at, known)
     return {"from": found.begin, "items": [{"text": each.text, "kind": each.kind} for each in found.items]}
 
 

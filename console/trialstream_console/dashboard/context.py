@@ -32,6 +32,8 @@ _PROBE_SECONDS = 2.0
 _KAFKA_PROBE_SECONDS = 10.0
 # Histories are decoded in threads beside the event loop; more of them would only take the interpreter from each other.
 _THREADS = 4
+# Threads that make answers of what was read: they wait for nothing, so a short answer is not behind a long read.
+_ANSWERS = 4
 # Live connections of a process, and of one client: a browser and a test of 200 pages are one.
 _LIVE, _LIVE_PER_CLIENT = 1000, 250
 
@@ -66,6 +68,7 @@ class Context:
         self._protocol: ReadOnlyProtocol | None = None
         self._opening = asyncio.Lock()
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._answers = anyio.CapacityLimiter(_ANSWERS)
         self._probe_now = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -131,6 +134,20 @@ class Context:
         """
         protocol = SyncProtocol(await self.protocol())
         return await anyio.to_thread.run_sync(function, protocol, limiter=self._threads)
+
+    async def compute(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a function that only computes in one of a few threads, so that the event loop goes on meanwhile.
+
+        What takes longer than a few milliseconds for some trials of a user belongs here: parsing, conversion, encoding.
+
+        Args:
+            function: The function.
+            *args: Its arguments.
+
+        Returns:
+            Its result.
+        """
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._answers)
 
     def suspect_mongo(self) -> None:
         """Look at MongoDB at once, since a request has failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 import re
 from typing import Annotated, Any, TypedDict
@@ -24,6 +25,8 @@ from trialstream_console.operations import dead_letters as shared
 __all__ = ["ENDPOINTS"]
 
 _MAX_BYTES = 1024
+# Of one answer; larger records are decoded one at a time.
+_MAX_DECODED = 4 * 1024 * 1024
 _SCHEMAS_SECONDS = 60.0
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 _SCHEMAS = PerContext[Recent[SchemaStore]](lambda _: Recent(_SCHEMAS_SECONDS, 1))
@@ -70,16 +73,16 @@ class DeadLetters(TypedDict):
 async def dead_letters(
     context: Context,
     cursor: Annotated[str, Limits("Place of the first one, as an earlier answer has it.", most=1024)] = "",
-    limit: Annotated[int, Limits("Maximum number of records.", 1, 200)] = 50,
+    limit: Annotated[int, Limits("Maximum number of records; large ones are fewer.", 1, 200)] = 50,
 ) -> DeadLetters:
     """The records that could not be folded, the latest first; those of the live projection."""
     await context.protocol()  # while MongoDB is away, this says so at once
     found = await shared.dead_letters(context.config, limit + 1, _before(cursor) if cursor else None)
     schemas = await _schemas(context)
-    shown = found[:limit]
+    shown = _within(found[:limit])
     return {
-        "letters": [_info(each, schemas) for each in shown],
-        "cursor": _cursor(shown[-1]) if len(found) > limit else None,
+        "letters": await context.compute(_infos, shown, schemas),
+        "cursor": _cursor(shown[-1]) if len(found) > len(shown) else None,
     }
 
 
@@ -96,6 +99,16 @@ async def _schemas(context: Context) -> SchemaStore:
         except KafkaUnavailable:
             pass
     return SchemaStore()
+
+
+def _within(letters: list[DeadLetter]) -> list[DeadLetter]:
+    """Return the first letters that take little together, at least one."""
+    sizes = itertools.accumulate(len(each.value) for each in letters)
+    return letters[: max(1, sum(size <= _MAX_DECODED for size in sizes))]
+
+
+def _infos(letters: list[DeadLetter], schemas: SchemaStore) -> list[DeadLetterInfo]:
+    return [_info(each, schemas) for each in letters]
 
 
 def _info(letter: DeadLetter, schemas: SchemaStore) -> DeadLetterInfo:
@@ -135,4 +148,4 @@ def _no_cursor(cursor: str) -> Refusal:
     return Refusal("query", f"cursor: expected one of an earlier answer, got {cursor[:40]!r}", place="cursor")
 
 
-ENDPOINTS = (Endpoint("GET", "/dead-letters", dead_letters),)
+ENDPOINTS = (Endpoint("GET", "/dead-letters", dead_letters, large=True),)

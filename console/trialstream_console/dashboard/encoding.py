@@ -10,7 +10,8 @@ objects whose keys begin with `$`:
 | bytes | `{"$bytes": base64 of the first 1,024 bytes, "size": number of all bytes}` |
 | a dict with a key that begins with `$` | `{"$dict": {…}}` |
 
-Times are microseconds since 1970 UTC, a status is its name, and an aggregator is its summary.
+Times are microseconds since 1970 UTC, a status is its name, and an aggregator is its summary. A value that is too large
+for a table is `{"$long": its type, "start": the beginning of a text, "size": bytes}`.
 """
 
 from __future__ import annotations
@@ -20,21 +21,29 @@ import dataclasses
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from trialstream.reading.values import LongValue
 from trialstream_schemas.model.aggregators import Aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.times import to_micros
 
-__all__ = ["columns", "dumps", "encoded", "encoded_column", "micros"]
+__all__ = ["TooLong", "columns", "dumps", "encoded", "encoded_column", "micros"]
 
 _MAX_INT = 2**53
 _SHOWN_BYTES = 1024
 _PLAIN = frozenset({str, bool, type(None)})
+# The deepest logged values of an answer are those of an event in a page of events, and a column of a table.
+_DEPTH = 3
+_PART_BYTES, _MAX_ITEMS = 64 * 1024, 256
+
+
+class TooLong(Exception):
+    """A text has more bytes than it may have."""
 
 
 def encoded(x: Any) -> Any:
@@ -53,6 +62,8 @@ def encoded(x: Any) -> Any:
         return x if math.isfinite(x) else _special(x)
     if isinstance(x, bool):
         return bool(x)
+    if isinstance(x, LongValue):
+        return {"$long": x.type, "start": x.start, "size": x.size}
     if isinstance(x, int):
         return int(x) if -_MAX_INT <= x <= _MAX_INT else {"$int": str(int(x))}
     if isinstance(x, list | tuple):
@@ -102,13 +113,55 @@ def micros(time: datetime | None) -> int | None:
     return None if time is None else to_micros(time)
 
 
-def dumps(x: Any) -> bytes:
-    """Return plain values as strict JSON in UTF-8.
+def dumps(x: Any, most: float = math.inf) -> bytes:
+    """Return plain values as strict JSON in UTF-8, made in parts: a thread that makes it lets others run.
+
+    Args:
+        x: The values.
+        most: Maximum number of bytes.
 
     Raises:
+        TooLong: The text has more bytes.
         ValueError: A float is NaN or infinite: `encoded` converts it.
     """
-    return json.dumps(x, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    found, size = [], 0
+    for part in _parts(x, _DEPTH):
+        found.append(part.encode())
+        size += len(found[-1])
+        if size > most:
+            raise TooLong
+    return b"".join(found)
+
+
+def _parts(x: Any, depth: int) -> Iterator[str]:
+    """Yield the JSON of values in parts of some ten kilobytes, or of one logged value."""
+    if depth and type(x) is dict and x:
+        before = "{"
+        for key, each in x.items():
+            yield f"{before}{_json(key)}:"
+            yield from _parts(each, depth - 1)
+            before = ","
+        yield "}"
+    elif depth and type(x) is list and x and type(x[0]) is list:  # columns
+        before = "["
+        for each in x:
+            yield before
+            yield from _parts(each, depth - 1)
+            before = ","
+        yield "]"
+    elif depth and type(x) is list and len(x) > 1:
+        at, count, before = 0, 1, "["
+        while at < len(x):
+            text = _json(x[at : at + count])
+            yield before + text[1:-1]
+            at, before = at + count, ","
+            count = max(1, min(2 * count, _MAX_ITEMS, count * _PART_BYTES // len(text)))
+        yield "]"
+    else:
+        yield _json(x)
+
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def columns(header: Mapping[str, Any], blocks: Sequence[NDArray[np.float64]]) -> bytes:

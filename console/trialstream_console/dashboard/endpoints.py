@@ -52,6 +52,7 @@ class Endpoint:
         header: Type of the header of an answer with columns; None for other answers.
         media: Media type of the answer.
         expensive: Whether the endpoint takes long: only a few such requests run at once.
+        large: Whether the answer may be large: only a few such are in memory at once.
         waits: Whether a request waits for a place if the client has many running; not of what pages show the state by.
         etag: Whether the answer has an ETag, so that an unchanged one is not sent again.
         writes: Whether the endpoint writes; it is refused unless the dashboard may write, and needs the header
@@ -64,6 +65,7 @@ class Endpoint:
     header: Any = None
     media: str = _BODY_MEDIA
     expensive: bool = False
+    large: bool = False
     waits: bool = True
     etag: bool = False
     writes: bool = False

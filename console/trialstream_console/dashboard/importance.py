@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from trialstream.reading.paths import path
-from trialstream.sync import SyncProtocol
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.endpoints import Endpoint
+from trialstream_console.dashboard.sampling import sample_of
 from trialstream_console.dashboard.selection import Group, Project, Where, selected
 from trialstream_console.dashboard.shapes import Limits
 
@@ -22,10 +20,13 @@ __all__ = ["ENDPOINTS"]
 Columns = NDArray[np.float64]
 _MAX_TRIALS = 2000
 _MAX_PARAMETERS = 100
-_MAX_DEPTH = 4
+# Most of a hundred parameters may be the same in all trials. Longer values count as equal if they begin alike.
+_MAX_PATHS, _MAX_BYTES = 500, 64
 # Values of a categorical parameter that are told apart; the rarer ones count as one.
 _MAX_CATEGORIES = 20
 _TREES = 100
+# Columns that are tried for a split: 2,000 columns of 2,000 trials then take some seconds, not a minute.
+_MAX_TRIED = 100
 _LEAST_TRIALS = 3
 
 
@@ -50,7 +51,7 @@ class Importance(TypedDict):
 
     Attributes:
         trials: Number of trials with a finite target.
-        method: `forest` if scikit-learn is installed.
+        method: `forest` if scikit-learn has weighed the parameters.
         parameters: The parameters with several values, the most important ones first.
     """
 
@@ -73,20 +74,31 @@ async def importance(
     project: Project = None,
     group: Group = None,
 ) -> Importance:
-    """Importance of each parameter for a number of the latest 2,000 trials of a view."""
-    return await context.in_thread(partial(_importance, target, selected(where, project, group)))
+    """Importance of each parameter for a number of the latest 2,000 trials of a view.
+
+    The parameters are those that most trials of a sample have (`/columns`).
+    """
+    query = await selected(context, where, project, group)
+    sample = await sample_of(context, where, project, group)
+    paths = [each.path for each in sample.columns if each.kind == "parameter"][:_MAX_PATHS]
+    protocol = await context.protocol()
+    rows = await protocol.fetch_cells([target, *paths], query, max_bytes=_MAX_BYTES, sort="-created", limit=_MAX_TRIALS)
+    return await context.in_thread(lambda _: weighed(paths, rows))
 
 
-def _importance(target: str, query: dict[str, Any], protocol: SyncProtocol) -> Importance:
-    rows = protocol.fetch_values(["parameters", target], query, sort="-created", limit=_MAX_TRIALS)
-    kept = [(parameters or {}, float(value)) for parameters, value in rows if _is_finite(value)]
-    ys = np.array([value for _, value in kept])
-    features = _features([parameters for parameters, _ in kept]) if len(kept) >= _LEAST_TRIALS else []
+def weighed(paths: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Importance:
+    """Return the importance of parameters.
+
+    Args:
+        paths: Their paths.
+        rows: For each trial, the target and the values of the parameters; a trial without a finite target is left out.
+    """
+    kept = [row for row in rows if _is_finite(row[0])]
+    ys = np.array([float(row[0]) for row in kept])
+    features = _features(paths, kept) if len(kept) >= _LEAST_TRIALS else []
     correlations = [_correlation(each, ys) for each in features]
-    forest = _forest()
-    weights: Sequence[float] = [abs(each) for each in correlations]
-    if forest is not None and features and ys.std() > 0:
-        weights = forest(features, ys)
+    forest = _forest() if features and ys.std() > 0 else None
+    weights: Sequence[float] = [abs(each) for each in correlations] if forest is None else forest(features, ys)
     found: list[Parameter] = [
         {
             "path": each.path,
@@ -104,39 +116,24 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _features(parameters: Sequence[Mapping[str, Any]]) -> list[_Feature]:
-    """Return the parameters that have several values, the most frequent ones first."""
-    columns: dict[tuple[str, ...], dict[int, Any]] = {}
-    for row, each in enumerate(parameters):
-        for keys, value in _leaves(("parameters",), each):
-            columns.setdefault(keys, {})[row] = value
+def _features(paths: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[_Feature]:
+    """Return the parameters that have several values, in the order of the paths."""
     found = []
-    for keys, values in sorted(columns.items(), key=lambda each: -len(each[1])):
-        if feature := _feature(path(*keys), values, len(parameters)):
+    for name, column in zip(paths, list(zip(*rows, strict=True))[1:], strict=True):
+        if feature := _feature(name, column):
             found.append(feature)
         if len(found) == _MAX_PARAMETERS:
             break
     return found
 
 
-def _leaves(keys: tuple[str, ...], values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
-    found: list[tuple[tuple[str, ...], Any]] = []
-    for name, value in values.items():
-        inner = (*keys, name)
-        if isinstance(value, Mapping) and len(inner) < _MAX_DEPTH:
-            found += _leaves(inner, value)
-        else:
-            found.append((inner, value))
-    return found
-
-
-def _feature(name: str, values: Mapping[int, Any], rows: int) -> _Feature | None:
+def _feature(name: str, values: Sequence[Any]) -> _Feature | None:
     """Return a parameter as columns of numbers; None if all trials have the same value."""
-    if len(values) == rows and all(map(_is_finite, values.values())):
-        column = np.array([float(values[row]) for row in range(rows)])
+    if all(map(_is_finite, values)):
+        column = np.array(values, dtype=float)
         different = len(np.unique(column))
         return _Feature(name, column[:, None], True, different) if different > 1 else None
-    texts = [repr(values[row]) if row in values else "" for row in range(rows)]
+    texts = ["" if value is None else repr(value) for value in values]
     categories, codes, counts = np.unique(texts, return_inverse=True, return_counts=True)
     if len(categories) < 2:
         return None
@@ -176,8 +173,10 @@ def _forest() -> Callable[[list[_Feature], Columns], list[float]] | None:
         return None
 
     def weigh(features: list[_Feature], ys: Columns) -> list[float]:
-        forest = RandomForestRegressor(_TREES, random_state=0, min_samples_leaf=2, n_jobs=1)
-        forest.fit(np.hstack([each.columns for each in features]), ys)
+        columns = np.hstack([each.columns for each in features])
+        most = min(_MAX_TRIED, columns.shape[1])
+        forest = RandomForestRegressor(_TREES, random_state=0, min_samples_leaf=2, n_jobs=1, max_features=most)
+        forest.fit(columns, ys)
         ends = np.cumsum([each.columns.shape[1] for each in features])
         return [float(each.sum()) for each in np.split(forest.feature_importances_, ends[:-1])]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from trialstream_schemas.model.aggregators import RingAggregator
 
@@ -41,8 +41,12 @@ async def output(
 ) -> Output:
     """The last part of what a process of the trial has printed, as the trial keeps it."""
     trial = await context.trial(uid, ["metadata"])
+    return await context.compute(_output, trial.metadata, stream, rank)
+
+
+def _output(metadata: dict[str, Any], stream: str, rank: int | None) -> Output:
     streams: dict[tuple[int | None, str], RingAggregator] = {}
-    for key, value in trial.metadata.items():
+    for key, value in metadata.items():
         if isinstance(value, RingAggregator) and (parts := _KEY.fullmatch(key)):
             streams[None if parts[1] is None else int(parts[1]), parts[2]] = value
     pieces = streams.get((rank, stream))
@@ -54,4 +58,4 @@ async def output(
     }
 
 
-ENDPOINTS = (Endpoint("GET", "/trials/{uid}/output", output, etag=True),)
+ENDPOINTS = (Endpoint("GET", "/trials/{uid}/output", output, large=True, etag=True),)

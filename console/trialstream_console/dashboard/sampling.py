@@ -22,7 +22,8 @@ __all__ = ["Sample", "sample_of"]
 # The latest trials, as far as their documents take no more memory than that.
 _MAX_TRIALS = 500
 _MAX_BYTES = 16 * 1024 * 1024
-_MAX_COLUMNS = 20_000
+# Keys of dicts are repeated in the paths of all that is in them.
+_MAX_COLUMNS, _MAX_PATHS = 20_000, 4_000_000
 _MAX_DEPTH = 4
 _MAX_TEXTS, _MAX_TEXT = 20, 64
 _SECONDS, _MOST = 10.0, 16
@@ -66,7 +67,8 @@ async def sample_of(context: Context, where: str, project: str | None, group: st
     """
 
     async def sample() -> Sample:
-        return await context.in_thread(partial(_sampled, selected(where, project, group)))
+        query = await selected(context, where, project, group)
+        return await context.in_thread(partial(_sampled, query))
 
     return await _RECENT.of(context).get((where.strip(), project or "", group or ""), sample)
 
@@ -96,12 +98,14 @@ def _counted(trials: list[Trial]) -> Sample:
                 if isinstance(value, str) and len(value) <= _MAX_TEXT and len(texts[column]) < _MAX_TEXTS:
                     texts[column].add(value)
     columns, numbers = list(_field_columns()), [len(trials)] * len(TRIAL_FIELDS)
-    for (kind, keys), count in counts.most_common():
+    left = _MAX_PATHS
+    for (kind, keys), count in counts.most_common(_MAX_COLUMNS - len(columns)):
         kinds = types[kind, keys]
         type_ = kinds.pop() if len(kinds) == 1 else "mixed"
         columns.append(Column(path(*keys), kind, type_, tuple(sorted(texts[kind, keys]))))
         numbers.append(count)
-        if len(columns) == _MAX_COLUMNS:
+        left -= len(columns[-1].path)
+        if left < 0:
             break
     return Sample(columns, numbers, len(trials))
 

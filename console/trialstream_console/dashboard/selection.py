@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
+from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.shapes import Limits
 from trialstream_console.queries import parse_where
 
@@ -14,10 +15,11 @@ Project: TypeAlias = Annotated[str | None, Limits("Uid of the project of the tri
 Group: TypeAlias = Annotated[str | None, Limits("Uid of the group of the trials.", most=1024)]
 
 
-def selected(where: str, project: str | None, group: str | None) -> dict[str, Any]:
+async def selected(context: Context, where: str, project: str | None, group: str | None) -> dict[str, Any]:
     """Return the query for the trials of a view, in the form of `fetch_trials`.
 
     Args:
+        context: The context.
         where: Query as text; empty for all trials.
         project: Uid of a project; None or empty for all.
         group: Uid of a group; None or empty for all.
@@ -27,7 +29,7 @@ def selected(where: str, project: str | None, group: str | None) -> dict[str, An
     """
     parts: list[dict[str, Any]] = []
     if where.strip():
-        parts.append(parse_where(where))
+        parts.append(await context.compute(parse_where, where))
     if project:
         parts.append({"project_id": project})
     if group:

@@ -10,6 +10,7 @@ import math
 import re
 import types
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import (
     Annotated,
     Any,
@@ -127,6 +128,8 @@ def checked(given: Any, kind: Any, place: str) -> Any:
         Refusal: The value is not of the type, or out of its limits.
     """
     kind, limits = _unwrapped(kind)
+    if limits is not None and isinstance(given, list | dict) and get_origin(kind) is type(given):
+        _check_limits(given, limits, place)  # before each item is checked, of which there may be many
     value = _checked(given, kind, place)
     if limits is not None and value is not None:
         _check_limits(value, limits, place)
@@ -208,10 +211,12 @@ def _unwrapped(kind: Any) -> tuple[Any, Limits | None]:
     return kind, limits
 
 
+@lru_cache(maxsize=256)
 def _fields(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
+@lru_cache(maxsize=256)
 def _required(kind: Any) -> set[str]:
     """Return the keys that a `TypedDict` must have; `__required_keys__` does not see annotations that are texts."""
     return {name for name, each in _fields(kind).items() if get_origin(each) is not NotRequired}

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict
 
 import anyio.to_thread
 import numpy as np
-from trialstream.reading.read_only import ReadOnlyProtocol
+from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import ChronosFinished, TrialUpdated
@@ -74,7 +74,11 @@ async def timeline(context: Context, uid: str) -> Timeline:
         past = await past_of(context, uid)
         chronos = await anyio.to_thread.run_sync(partial(_logged, past))
     else:
-        chronos = await _of_history(await context.protocol(), trial)
+        chronos = await context.in_thread(partial(_of_history, trial))
+    return await context.compute(_timeline, trial, chronos)
+
+
+def _timeline(trial: Trial, chronos: dict[str, list[_Chrono]]) -> Timeline:
     ranks = {writer: each.rank for writer, each in trial.former_participants.items()}
     ranks |= {writer: each.rank for writer, each in trial.participants.items()}
     kept = [each for of_name in chronos.values() for each in _ends(of_name, _MAX_SPANS // len(chronos))]
@@ -130,8 +134,8 @@ def _of_frame(event: ChronosFinished) -> Iterator[_Chrono]:
             yield _Chrono(event.names[i], event.writer, event.time + time, elapsed, event.failed[i] == counts[i])
 
 
-async def _of_history(protocol: ReadOnlyProtocol, trial: Trial) -> dict[str, list[_Chrono]]:
-    histories = (await protocol.fetch_histories([trial], section="chronos", max_points=_MAX_SPANS)).get(trial.uid, {})
+def _of_history(trial: Trial, protocol: SyncProtocol) -> dict[str, list[_Chrono]]:
+    histories = protocol.fetch_histories([trial], section="chronos", max_points=_MAX_SPANS).get(trial.uid, {})
     return {
         name: [
             _Chrono(name, str(writer), int(time), float(seconds), False)

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import threading
 import time as clock
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Annotated, TypedDict
 
 import anyio.to_thread
 from starlette.requests import Request
+from trialstream_consumer.replay.trial_log import TrialRecord
 from trialstream_consumer.replay.trial_states import Stopped
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import Heartbeat, MetricsLogged
@@ -61,7 +62,10 @@ class Times(TypedDict):
 async def times(context: Context, uid: str) -> Times:
     """The times between which a trial can be looked at, and the events between them that change most."""
     past = await past_of(context, uid)
-    records = past.log.records
+    return await context.compute(_times, past.log.records)
+
+
+def _times(records: Sequence[TrialRecord]) -> Times:
     kinds = [(each.timestamp * 1000, kind_of(each.value)) for each in records]
     marks: list[Mark] = [{"time": at, "kind": kind} for at, kind in kinds if kind and kind not in _UNMARKED]
     if len(marks) > _MAX_MARKS:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+from typing import Annotated, Any, TypeAlias, TypedDict
 
-from trialstream_schemas.model import trial as model
+from trialstream.reading.reader import Heading, Owner, TrialCounts
 from trialstream_schemas.model.status import CustomStatus, Status
-from trialstream_schemas.model.times import to_micros
 
 from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.details import TrialDetail, detail_of
-from trialstream_console.dashboard.encoding import encoded_column, micros
+from trialstream_console.dashboard.encoding import encoded_column
 from trialstream_console.dashboard.endpoints import Endpoint
+from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.selection import Group, Project, Where, selected
 from trialstream_console.dashboard.shapes import Limits
 from trialstream_console.dashboard.statuses import StatusInfo, status_info
@@ -24,10 +24,15 @@ __all__ = ["ENDPOINTS"]
 
 _MAX_ROWS = 10_000
 _MAX_COLUMNS = 200
+# A table of 10,000 trials has 100 columns.
+_MAX_CELLS = 1_000_000
+# More than a page shows of a value; and what the values of an answer take together, in BSON.
+_MAX_CELL_BYTES, _MAX_BYTES = 4096, 64 * 1024 * 1024
+_MAX_LISTED = 10_000
 _COUNTS_SECONDS = 2.0
 _MAX_COUNTS = 16
 
-Counts: TypeAlias = dict[str, list[int]]
+Counts: TypeAlias = dict[str, TrialCounts]
 
 _COUNTS = PerContext[Recent[Counts]](lambda _: Recent(_COUNTS_SECONDS, _MAX_COUNTS))
 
@@ -38,7 +43,7 @@ class ProjectRow(TypedDict):
     Attributes:
         uid: Uid of the project.
         name: Its name.
-        description: Its description.
+        description: The first 1,000 characters of its description.
         trials: Number of its trials.
         running: Number of those that run.
         failed: Number of those that failed.
@@ -62,7 +67,7 @@ class GroupRow(ProjectRow):
     Attributes:
         uid: Uid of the group.
         name: Its name.
-        description: Its description.
+        description: The first 1,000 characters of its description.
         trials: Number of its trials.
         running: Number of those that run.
         failed: Number of those that failed.
@@ -82,7 +87,8 @@ class TrialTable(TypedDict):
         uids: Uid of each trial.
         names: Name of each trial.
         statuses: Status of each trial.
-        values: For each column, the value of each trial; null for a trial that has none.
+        values: For each column, the value of each trial; null for a trial that has none. One that is too large for a
+            table is `{"$long": type, "start": the beginning of a text, "size": bytes}`.
         total: Number of trials that match.
         offset: Number of trials before these.
         cursor: Place in the changes of trials, for `/live`.
@@ -99,23 +105,22 @@ class TrialTable(TypedDict):
 
 
 async def projects(context: Context) -> list[ProjectRow]:
-    """The projects, with the numbers of their trials."""
+    """The latest 10,000 projects by name, with the numbers of their trials."""
     protocol = await context.protocol()
-    found = await protocol.fetch_projects(fields=["description"], sort=["name"])
+    found = await protocol.headings("projects", limit=_MAX_LISTED)
     counts = await _counts(context, "project_id", None)
-    return [_row(each, counts) for each in found]
+    return await context.compute(_project_rows, found, counts)
 
 
 async def groups(context: Context, project: Project = None) -> list[GroupRow]:
-    """The groups, of a project or all, with the numbers of their trials."""
+    """The latest 10,000 groups by name, of a project or all, with the numbers of their trials."""
     protocol = await context.protocol()
-    query = {"project_id": project} if project else {}
-    found = await protocol.fetch_groups(query, fields=["description"], sort=["name"])
-    counts = await _counts(context, "group_id", project)
-    return [{**_row(each, counts), "project": each.project_id} for each in found]
+    found = await protocol.headings("groups", project or None, limit=_MAX_LISTED)
+    counts = await _counts(context, "group_id", project or None)
+    return await context.compute(_group_rows, found, counts)
 
 
-async def _counts(context: Context, by: Literal["project_id", "group_id"], project: str | None) -> Counts:
+async def _counts(context: Context, by: Owner, project: str | None) -> Counts:
     """Count the trials of each project or group, once for all requests between two changes of trials.
 
     A page that was told of a change gets counts with it: the cursor is another one then. While changes are not seen,
@@ -125,15 +130,25 @@ async def _counts(context: Context, by: Literal["project_id", "group_id"], proje
 
     async def count() -> Counts:
         protocol = await context.protocol()
-        return _counted(
-            await protocol.fetch_values([by, "status.code", "last_seen"], {"project_id": project} if project else {})
-        )
+        return {each.uid: each for each in await protocol.trial_counts(by, project)}
 
     return await _COUNTS.of(context).get((by, project, cursor), count)
 
 
-def _row(found: model.Project | model.TrialGroup, counts: Counts) -> ProjectRow:
-    trials, running, failed, latest = counts.get(found.uid, (0, 0, 0, -1))
+def _project_rows(found: list[Heading], counts: Counts) -> list[ProjectRow]:
+    return [_row(each, counts) for each in _by_name(found)]
+
+
+def _group_rows(found: list[Heading], counts: Counts) -> list[GroupRow]:
+    return [{**_row(each, counts), "project": each.project_id} for each in _by_name(found)]
+
+
+def _by_name(found: list[Heading]) -> list[Heading]:
+    return sorted(found, key=lambda each: (each.name, each.uid))
+
+
+def _row(found: Heading, counts: Counts) -> ProjectRow:
+    _, trials, running, failed, last_seen = counts.get(found.uid) or TrialCounts(found.uid, 0, 0, 0, None)
     return {
         "uid": found.uid,
         "name": found.name,
@@ -141,23 +156,9 @@ def _row(found: model.Project | model.TrialGroup, counts: Counts) -> ProjectRow:
         "trials": trials,
         "running": running,
         "failed": failed,
-        "created": micros(found.created),
-        "latest": None if latest < 0 else latest,
+        "created": found.created,
+        "latest": last_seen,
     }
-
-
-def _counted(rows: Iterable[tuple[Any, ...]]) -> Counts:
-    """Count trials by the first of their values: all, running, failed, and the time when the last was seen."""
-    found: Counts = {}
-    for key, code, last_seen in rows:
-        if key is None:
-            continue
-        counts = found.setdefault(key, [0, 0, 0, -1])
-        counts[0] += 1
-        counts[1] += 100 <= (code or 0) < 200
-        counts[2] += 200 <= (code or 0) < 300
-        counts[3] = max(counts[3], -1 if last_seen is None else to_micros(last_seen))
-    return found
 
 
 async def trials(
@@ -170,16 +171,33 @@ async def trials(
     limit: Annotated[int, Limits("Maximum number of rows.", 1, _MAX_ROWS)] = 200,
     offset: Annotated[int, Limits("Number of trials to skip.", 0, 10_000_000)] = 0,
 ) -> TrialTable:
-    """Rows of the table of trials, the latest first."""
-    query = selected(where, project, group)
+    """Rows of the table of trials, the latest first.
+
+    A value may take 4 KiB, and less where many are asked for: 64 MiB for all of them. A larger one is cut: see
+    `GET /trials/{uid}`.
+    """
+    cells = limit * len(columns)
+    if cells > _MAX_CELLS:
+        raise Refusal(
+            "too_large",
+            f"columns: expected at most {_MAX_CELLS} values, got {limit} rows of {len(columns)}: "
+            "ask for fewer rows or columns",
+            place="limit",
+        )
+    query = await selected(context, where, project, group)
     cursor = await context.feed.cursor()  # before the rows, so that no change is between them
     protocol = await context.protocol()
     fields = ["uid", "name", "status", "last_seen", *columns]
     order = [*sort, "uid"] if sort else ["-created", "-uid"]  # the latter is the order of an index
-    rows = await protocol.fetch_values(fields, query, sort=order, limit=limit, offset=offset)
+    most = min(_MAX_CELL_BYTES, _MAX_BYTES // max(1, cells))
+    rows = await protocol.fetch_cells(fields, query, max_bytes=most, sort=order, limit=limit, offset=offset)
     is_end = len(rows) < limit and (rows or not offset)
     total = offset + len(rows) if is_end else await protocol.count_trials(query)
-    uids, names, statuses, seen, *values = zip(*rows, strict=True) if rows else [()] * len(fields)
+    return await context.compute(_table, columns, rows, total, offset, cursor)
+
+
+def _table(columns: Sequence[str], rows: list[tuple[Any, ...]], total: int, offset: int, cursor: str) -> TrialTable:
+    uids, names, statuses, seen, *values = zip(*rows, strict=True) if rows else [()] * (4 + len(columns))
     return {
         "columns": list(columns),
         "uids": list(uids),
@@ -199,12 +217,12 @@ def _statuses(statuses: Sequence[Status | CustomStatus | None], seen: Sequence[d
 
 async def trial(context: Context, uid: str) -> TrialDetail:
     """A trial with all of its fields."""
-    return detail_of(await context.trial(uid))
+    return await context.compute(detail_of, await context.trial(uid))
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/projects", projects, etag=True),
-    Endpoint("GET", "/groups", groups, etag=True),
-    Endpoint("GET", "/trials", trials, etag=True),
-    Endpoint("GET", "/trials/{uid}", trial, etag=True),
+    Endpoint("GET", "/projects", projects, large=True, etag=True),
+    Endpoint("GET", "/groups", groups, large=True, etag=True),
+    Endpoint("GET", "/trials", trials, large=True, etag=True),
+    Endpoint("GET", "/trials/{uid}", trial, large=True, etag=True),
 )

@@ -13,6 +13,7 @@ from trialstream.connect import protocol_of
 from trialstream.kafka.protocol import KafkaProtocol
 from trialstream_schemas.errors import CommitTimeout
 from trialstream_schemas.model.aggregators import RingAggregator
+from trialstream_schemas.model.values import size
 
 from trialstream_console.dashboard.caches import PerContext, Recent
 from trialstream_console.dashboard.context import Context
@@ -23,7 +24,7 @@ from trialstream_console.dashboard.shapes import Limits
 __all__ = ["ENDPOINTS"]
 
 _NOTES = RingAggregator.lazy(100)  # as `Tracker.note`
-_MAX_TAGS, _MAX_NOTE = 100, 10_000
+_MAX_TAGS, _MAX_TAG_BYTES, _MAX_NOTE = 100, 64 * 1024, 10_000
 _SECONDS = 10.0
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MAX_DEPTH = 100  # far more than the Protocol takes, and far less than Python's recursion
@@ -49,7 +50,7 @@ class NoteBody(TypedDict):
 async def add_tags(context: Context, uid: str, body: TagsBody, request: Request) -> None:
     """Set tags of a trial; the answer comes once Kafka has acknowledged them."""
     _check_origin(request)
-    tags = {name: _decoded(value, f"tags.{name}") for name, value in body["tags"].items()}
+    tags = await context.compute(_tags, body["tags"])
     protocol, trial = await _writer(context), await context.trial(uid, [])
     await protocol.add_trial_tags(trial, tags)
     await _acknowledged(protocol)
@@ -61,6 +62,13 @@ async def add_note(context: Context, uid: str, body: NoteBody, request: Request)
     protocol, trial = await _writer(context), await context.trial(uid, [])
     await protocol.log_trial_metadata(trial, {"notes": body["text"]}, aggregator=_NOTES)
     await _acknowledged(protocol)
+
+
+def _tags(given: dict[str, Any]) -> dict[str, Any]:
+    tags = {name: _decoded(value, f"tags.{name}") for name, value in given.items()}
+    if size(tags) <= _MAX_TAG_BYTES:
+        return tags
+    raise Refusal("too_large", f"tags: expected at most {_MAX_TAG_BYTES} bytes, got more", place="tags")
 
 
 def _check_origin(request: Request) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 from trialstream.event_log.topics import Route
@@ -16,19 +16,23 @@ from trialstream.reading.fields import ATTEMPT_FIELDS, partial_fields
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.query import find, translate
 from trialstream.reading.reader import (
+    HEADING_TEXT,
     Candidate,
     CandidateQuery,
     Collection,
     Decision,
+    Heading,
+    Owner,
     Read,
     Reader,
     Section,
     Since,
     StoredHistories,
+    TrialCounts,
     WithAttempts,
 )
 from trialstream.reading.sorting import OLDEST_FIRST, sort_keys
-from trialstream.reading.values import value_fields
+from trialstream.reading.values import cut, value_fields
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
@@ -104,17 +108,54 @@ class MemoryReader(Reader):
         sort: Sort = None,
         limit: int | None = None,
         offset: int = 0,
+        max_bytes: int | None = None,
     ) -> Read[list[tuple[Any, ...]]]:
         """See `Reader.values`."""
         asked, keys = find(query, TRIAL_FIELDS, sort, limit, offset), sort_keys(sort, TRIAL_FIELDS)
-        wanted = value_fields(fields)
-        [expressions] = [x for x in wanted.projection.values() if isinstance(x, list)]
-        paths = [expression.removeprefix("$").split(".") for expression in expressions]
+        wanted = value_fields(fields, max_bytes)
 
         async def read() -> list[tuple[Any, ...]]:
             found = self._find("trials", asked.filter, keys, asked.limit, offset=asked.offset)
-            values = [[field_value(each, path) for path in paths] for each in found]
+            values = [[cut(field_value(each, path), most) for path, most in wanted.paths] for each in found]
             return wanted.rows({"r": [None if x is MISSING else x for x in row]} for row in values)
+
+        return read
+
+    def trial_counts(self, by: Owner, project: str | None) -> Read[list[TrialCounts]]:
+        """See `Reader.trial_counts`."""
+        filter_: Mapping[str, Any] = {by: {"$ne": None}} if project is None else {"project_id": project}
+
+        async def read() -> list[TrialCounts]:
+            found: dict[str, TrialCounts] = {}
+            for each in self._find("trials", filter_, OLDEST_FIRST, projection={by: 1, "status": 1, "last_seen": 1}):
+                if (uid := each.get(by)) is not None:
+                    code = (each.get("status") or {}).get("code", 0)
+                    _, trials, running, failed, seen = found.get(uid, TrialCounts(uid, 0, 0, 0, None))
+                    last_seen = max((x for x in (seen, each.get("last_seen")) if x is not None), default=None)
+                    running, failed = running + (100 <= code < 200), failed + (200 <= code < 300)
+                    found[uid] = TrialCounts(uid, trials + 1, running, failed, last_seen)
+            return list(found.values())
+
+        return read
+
+    def headings(
+        self, collection: Literal["groups", "projects"], project: str | None, limit: int
+    ) -> Read[list[Heading]]:
+        """See `Reader.headings`."""
+        filter_ = {} if project is None else {"project_id": project}
+
+        async def read() -> list[Heading]:
+            found = self._find(collection, filter_, [("created", -1), ("_id", -1)], limit)
+            return [
+                Heading(
+                    each["_id"],
+                    each["name"],
+                    (each.get("description") or "")[:HEADING_TEXT],
+                    each.get("project_id"),
+                    each.get("created"),
+                )
+                for each in found
+            ]
 
         return read
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
@@ -32,16 +32,21 @@ from trialstream.reading.outcomes import DecisionPoller
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.pieces import pieces
 from trialstream.reading.query import Find, find, translate
+from trialstream.reading.raw_documents import documents
 from trialstream.reading.reader import (
+    HEADING_TEXT,
     Candidate,
     CandidateQuery,
     Collection,
     Decision,
+    Heading,
+    Owner,
     Read,
     Reader,
     Section,
     Since,
     StoredHistories,
+    TrialCounts,
     WithAttempts,
 )
 from trialstream.reading.sorting import OLDEST_FIRST
@@ -64,6 +69,25 @@ _WITH_ATTEMPTS: dict[str, Document] = {
 # Trials in one answer of MongoDB. The driver decodes an answer as a whole, and the garbage collector takes a third less
 # time if the documents of 10,000 trials are not all held beside what is made from them (measured).
 _BATCH_TRIALS = 1000
+
+
+_HEADING: Document = {
+    "name": 1,
+    "project_id": 1,
+    "created": 1,
+    "description": {"$substrCP": [{"$ifNull": ["$description", ""]}, 0, HEADING_TEXT]},
+}
+
+
+def _counted(by: Owner) -> Document:
+    """Return the stage that makes the documents of `TrialCounts`."""
+
+    def number(least: int) -> Document:
+        code = "$status.code"
+        return {"$sum": {"$cond": [{"$and": [{"$gte": [code, least]}, {"$lt": [code, least + 100]}]}, 1, 0]}}
+
+    numbers = {"trials": {"$sum": 1}, "running": number(100), "failed": number(200)}
+    return {"$group": {"_id": f"${by}", **numbers, "last_seen": {"$max": "$last_seen"}}}
 
 
 class MongoReader(Reader):
@@ -130,10 +154,11 @@ class MongoReader(Reader):
         sort: Sort = None,
         limit: int | None = None,
         offset: int = 0,
+        max_bytes: int | None = None,
     ) -> Read[list[tuple[Any, ...]]]:
         """See `Reader.values`."""
         asked = find(query, TRIAL_FIELDS, sort, limit, offset)
-        wanted = value_fields(fields)
+        wanted = value_fields(fields, max_bytes)
         return lambda: self._live.documents(
             "trials", lambda trials: wanted.rows(self._found(trials, asked, wanted.projection))
         )
@@ -148,17 +173,46 @@ class MongoReader(Reader):
 
         return lambda: self._live.read(read_from)
 
+    def trial_counts(self, by: Owner, project: str | None) -> Read[list[TrialCounts]]:
+        """See `Reader.trial_counts`."""
+        stages = [{"$match": {by: {"$ne": None}} if project is None else {"project_id": project}}, _counted(by)]
+
+        def read(trials: SyncCollection[Document]) -> list[TrialCounts]:
+            found = trials.aggregate(stages, maxTimeMS=self._live.max_time_ms)
+            return [TrialCounts(each.pop("_id"), **each) for each in found if each["_id"] is not None]
+
+        return lambda: self._live.documents("trials", read)
+
+    def headings(
+        self, collection: Literal["groups", "projects"], project: str | None, limit: int
+    ) -> Read[list[Heading]]:
+        """See `Reader.headings`."""
+        filter_ = {} if project is None else {"project_id": project}
+
+        def read(documents: SyncCollection[Document]) -> list[Heading]:
+            found = documents.find(
+                filter_, _HEADING, sort=[("created", -1), ("_id", -1)], limit=limit, max_time_ms=self._live.max_time_ms
+            )
+            return [
+                Heading(each["_id"], each["name"], each["description"], each.get("project_id"), each.get("created"))
+                for each in found
+            ]
+
+        return lambda: self._live.documents(collection, read)
+
     def _found(
         self, trials: SyncCollection[Document], asked: Find, projection: dict[str, Any] | None
     ) -> Iterable[Document]:
         """Find trials, in a thread of the driver."""
         limit = self._live.max_time_ms
         if asked.order.computed:
-            return trials.aggregate(asked.stages(projection), maxTimeMS=limit).batch_size(_BATCH_TRIALS)
-        found = trials.find(
-            asked.filter, projection, asked.offset, asked.limit, sort=asked.order.keys, max_time_ms=limit
-        )
-        return found.batch_size(_BATCH_TRIALS)
+            found = trials.aggregate_raw_batches(asked.stages(projection), maxTimeMS=limit)
+        else:
+            found = trials.find_raw_batches(
+                asked.filter, projection, asked.offset, asked.limit, sort=asked.order.keys, max_time_ms=limit
+            )
+        batches: Iterator[Any] = found.batch_size(_BATCH_TRIALS)  # of bytes, whatever the driver's annotations say
+        return documents(batches)
 
     def groups(
         self,

@@ -23,7 +23,7 @@ class OfflineReader(Reader):
         """
         raise Offline("the protocol works offline: nothing can be read")
 
-    values = count = groups = projects = candidates = changes = trials
+    values = count = trial_counts = headings = groups = projects = candidates = changes = trials
 
     async def existing(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse to read: see `trials`."""

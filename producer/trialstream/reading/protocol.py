@@ -33,7 +33,17 @@ from trialstream.reading.budget import within_timeout
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.feed import ChangeFeed
 from trialstream.reading.history import check_points, check_row, downsampled, histories
-from trialstream.reading.reader import Collection, Read, Reader, Section, Since, WithAttempts
+from trialstream.reading.reader import (
+    Collection,
+    Heading,
+    Owner,
+    Read,
+    Reader,
+    Section,
+    Since,
+    TrialCounts,
+    WithAttempts,
+)
 from trialstream.reading.rewinds import Rewinds
 from trialstream.reading.views import View
 from trialstream.runtime.caller import in_caller
@@ -169,6 +179,31 @@ class ReadingProtocol(Protocol):
         session = self._session
         read = session.reader.values(fields, query, sort=sort, limit=limit, offset=offset)
         return await session.read(read, latest=latest)
+
+    async def fetch_cells(
+        self,
+        fields: Sequence[str],
+        query: Query | None = None,
+        *,
+        max_bytes: int,
+        sort: Sort = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[Any, ...]]:
+        """Read values as `fetch_values`, in which a value of more than `max_bytes` is a `LongValue`."""
+        session = self._session
+        read = session.reader.values(fields, query, sort=sort, limit=limit, offset=offset, max_bytes=max_bytes)
+        return await session.read(read)
+
+    async def trial_counts(self, by: Owner, project: str | None = None) -> list[TrialCounts]:
+        """Count the trials of each project or group: see `Reader.trial_counts`."""
+        return await self._session.read(self._session.reader.trial_counts(by, project))
+
+    async def headings(
+        self, collection: Literal["groups", "projects"], project: str | None = None, *, limit: int
+    ) -> list[Heading]:
+        """Read the latest projects or groups, with little of each: see `Reader.headings`."""
+        return await self._session.read(self._session.reader.headings(collection, project, limit))
 
     async def count_trials(self, query: Query | None = None, *, latest: bool = False) -> int:
         session = self._session

@@ -20,15 +20,19 @@ from trialstream.protocol import Query, Sort, Step
 from trialstream.reading.feed import ChangeFeed
 
 __all__ = [
+    "HEADING_TEXT",
     "Candidate",
     "CandidateQuery",
     "Collection",
     "Decision",
+    "Heading",
+    "Owner",
     "Read",
     "Reader",
     "Section",
     "Since",
     "StoredHistories",
+    "TrialCounts",
     "WithAttempts",
 ]
 
@@ -37,6 +41,10 @@ Read: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
 Collection: TypeAlias = Literal["trials", "groups", "projects"]
 Section: TypeAlias = Literal["metrics", "chronos", "metadata"]
 WithAttempts: TypeAlias = Literal["none", "rewound", "all"]
+Owner: TypeAlias = Literal["project_id", "group_id"]
+
+HEADING_TEXT = 1000
+"""Number of characters of the description of a `Heading`."""
 
 
 class Candidate(NamedTuple):
@@ -87,6 +95,42 @@ class Since(NamedTuple):
 
     step: Step | None = None
     row: int | None = None
+
+
+class TrialCounts(NamedTuple):
+    """Numbers of the trials of a project or a group.
+
+    Attributes:
+        uid: Uid of the project or the group.
+        trials: Number of its trials.
+        running: Number of those that run.
+        failed: Number of those that failed.
+        last_seen: When one of them was last seen, microseconds since 1970 UTC; None if none was.
+    """
+
+    uid: str
+    trials: int
+    running: int
+    failed: int
+    last_seen: int | None
+
+
+class Heading(NamedTuple):
+    """What a list shows of a project or a group.
+
+    Attributes:
+        uid: Its uid.
+        name: Its name.
+        description: The first `HEADING_TEXT` characters of its description.
+        project_id: Uid of the project of a group.
+        created: When it was created, microseconds since 1970 UTC.
+    """
+
+    uid: str
+    name: str
+    description: str
+    project_id: str | None
+    created: int | None
 
 
 class StoredHistories(NamedTuple):
@@ -144,6 +188,7 @@ class Reader(ABC):
         sort: Sort = None,
         limit: int | None = None,
         offset: int = 0,
+        max_bytes: int | None = None,
     ) -> Read[list[tuple[Any, ...]]]:
         """Read values of single fields of the trials that match; parameters as for `Protocol.fetch_values`.
 
@@ -153,12 +198,40 @@ class Reader(ABC):
             sort: As for `trials`.
             limit: As for `trials`.
             offset: As for `trials`.
+            max_bytes: Maximum size of a value in BSON; a larger one is a `LongValue`. None for values of any size.
 
         Returns:
             The read.
 
         Raises:
             QueryError: The fields, the query, the sort keys, the limit or the offset are not supported.
+        """
+
+    @abstractmethod
+    def trial_counts(self, by: Owner, project: str | None) -> Read[list[TrialCounts]]:
+        """Count the trials of each project or group.
+
+        Args:
+            by: Field by which they are counted.
+            project: Uid of the project of the trials; None for all.
+
+        Returns:
+            The read; without the projects or groups that have no trial.
+        """
+
+    @abstractmethod
+    def headings(
+        self, collection: Literal["groups", "projects"], project: str | None, limit: int
+    ) -> Read[list[Heading]]:
+        """Read the latest projects or groups, with little of each.
+
+        Args:
+            collection: `projects` or `groups`.
+            project: Uid of the project of the groups; None for all.
+            limit: Maximum number.
+
+        Returns:
+            The read; the latest one first.
         """
 
     @abstractmethod

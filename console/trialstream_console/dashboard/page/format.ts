@@ -129,7 +129,20 @@ export function full(value: Value | undefined): string {
   if ("$float" in value) return String(value["$float"]).replace("Infinity", "inf");
   if ("$int" in value) return String(value["$int"]);
   if ("$bytes" in value) return `${bytes(Number(value["size"]))} of bytes: ${String(value["$bytes"])}`;
+  if ("$long" in value) return long(value);
   return JSON.stringify(plain(value));
+}
+
+/** Whether a value of a table was too large for it: the trial's own page has all of it. */
+export function isLong(value: Value | undefined): boolean {
+  return value !== undefined && value !== null && isObject(value) && "$long" in value;
+}
+
+const LONG: Record<string, string> = { object: "{…}", array: "[…]", binData: "bytes" };
+
+function long(value: { [key: string]: Value }): string {
+  const size = bytes(Number(value["size"]));
+  return value["$long"] === "string" ? `${String(value["start"])}… (${size})` : `${LONG[String(value["$long"])] ?? "…"} (${size})`;
 }
 
 /** A value without the forms that stand for what JSON lacks, for texts. */

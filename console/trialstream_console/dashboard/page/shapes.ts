@@ -6,7 +6,8 @@ export type Value =
   | { [key: string]: Value }          // a dict whose keys may be anything: {"$dict": {...}} if one of its keys begins with "$"
   | { $float: "NaN" | "Infinity" | "-Infinity" }
   | { $int: string }                  // beyond 2^53
-  | { $bytes: string; size: number }; // base64 of the first 1,024 bytes
+  | { $bytes: string; size: number } // base64 of the first 1,024 bytes
+  | { $long: string; start: string; size: number }; // of a table only: too large for a cell; its type, the beginning of a text
 
 /** An error answer, of any endpoint. `place`: parameter or path; `column`: 0-based place in the text of a query. */
 export interface ApiError { error: { code: "query" | "not_found" | "unauthorized" | "too_many" | "too_large" | "mongo_away" | "kafka_away" | "read_only" | "internal"; message: string; place?: string; column?: number } }

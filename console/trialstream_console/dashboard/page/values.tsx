@@ -1,5 +1,5 @@
 // Small pieces of text: numbers, times, values and statuses, each with its full form as title.
-import { ago, brief, cut, duration, full, numeric, short, utc, when } from "./format";
+import { ago, brief, cut, duration, full, isLong, numeric, short, utc, when } from "./format";
 import type { StatusInfo, Value } from "./shapes";
 
 /** A number in short, in full on hover; a dash for null. */
@@ -13,7 +13,8 @@ export function Num({ value }: { value: Value | undefined }) {
 export function Val({ value, limit = 80 }: { value: Value | undefined; limit?: number }) {
   if (value === null || value === undefined) return <span class="none" aria-label="none">–</span>;
   if (numeric(value) !== null) return <Num value={value} />;
-  return <bdi title={cut(full(value), 2000)}>{brief(value, limit)}</bdi>;
+  const title = isLong(value) ? `${cut(full(value), 1900)}\nAll of it is on the page of the trial.` : cut(full(value), 2000);
+  return <bdi title={title}>{brief(value, limit)}</bdi>;
 }
 
 /** A text of a user, cut for the eye: names may have 10,000 characters, or another direction of writing. */

@@ -2,7 +2,7 @@
 import { useMemo } from "preact/hooks";
 import type { ColumnInfo, TrialTable } from "../api";
 import { downloadCsv, downloadJson } from "../exporting";
-import { counted, cut, full } from "../format";
+import { counted, cut, full, isLong } from "../format";
 import { ExportMenu } from "../parts";
 import { flag, link, update, useParam } from "../router";
 import { Empty, Shown } from "../states";
@@ -30,12 +30,12 @@ function compared(known: readonly ColumnInfo[]): string[] {
   return [...of("parameter"), ...of("tag"), ...of("metadata"), ...of("metric", (path) => parts(path).at(-1) === "last"), "created", "started", "finished"].slice(0, ROWS);
 }
 
-/** The columns of a table in which not all trials have the same value. */
+/** The columns of a table in which not all trials have the same value; long values are not compared to their ends. */
 export function differing(data: TrialTable): number[] {
   return data.columns.flatMap((_, index) => {
     const values = data.values[index]!;
     const first = full(values[0]);
-    return values.some((each) => full(each) !== first || typeof each !== typeof values[0]) ? [index] : [];
+    return values.some((each) => isLong(each) || full(each) !== first || typeof each !== typeof values[0]) ? [index] : [];
   });
 }
 

@@ -4,13 +4,34 @@ import { get, type ColumnInfo, type TrialTable } from "../api";
 import { downloadCsv, downloadJson } from "../exporting";
 import { cut } from "../format";
 import { ExportMenu } from "../parts";
-import { link, update } from "../router";
+import { link, update, type Params } from "../router";
 import { Chooser } from "./chooser";
 import { heading } from "./paths";
 import type { Question } from "./question";
 import type { Scope } from "./scope";
 
 const EXPORTED = 10_000; // trials of one file
+const PART = 1000; // trials of one answer: the fewer values it has, the longer each may be
+
+/** The first trials of a question, in parts. */
+async function exported(params: Params): Promise<TrialTable> {
+  const parts: TrialTable[] = [];
+  do parts.push(await get<TrialTable>("/trials", { ...params, limit: PART, offset: parts.length * PART }));
+  while (parts.length * PART < Math.min(parts[0]!.total, EXPORTED));
+  return joined(parts);
+}
+
+/** Tables of the same columns as one. */
+export function joined(parts: readonly TrialTable[]): TrialTable {
+  const [first] = parts;
+  return {
+    ...first!,
+    uids: parts.flatMap((each) => each.uids),
+    names: parts.flatMap((each) => each.names),
+    statuses: parts.flatMap((each) => each.statuses),
+    values: first!.columns.map((_, index) => parts.flatMap((each) => each.values[index]!)),
+  };
+}
 
 export function Toolbar({ scope, question, by, paths, known, total, name }: {
   scope: Scope;
@@ -27,7 +48,7 @@ export function Toolbar({ scope, question, by, paths, known, total, name }: {
     setTrouble("");
     try {
       const { where, columns, sort } = question;
-      use(await get<TrialTable>("/trials", { where, ...scope, columns, sort, limit: EXPORTED }));
+      use(await exported({ where, ...scope, columns, sort }));
     } catch (failed) {
       setTrouble(failed instanceof Error ? failed.message : String(failed));
     }

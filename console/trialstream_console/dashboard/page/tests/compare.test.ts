@@ -47,6 +47,11 @@ test("differences are of value or of type", () => {
   assert.deepEqual(differing(data), [1, 2]);
 });
 
+test("values that were too large to be read are never taken for equal", () => {
+  const long = { $long: "string", start: "same", size: 500_000 };
+  assert.deepEqual(differing({ columns: ["a"], values: [[long, { ...long }]] } as unknown as TrialTable), [0]);
+});
+
 test("a comparison begins with a loss, and names come from paths", () => {
   assert.equal(firstMetric(["acc", "train/loss", "val/loss"]), "val/loss");
   assert.equal(firstMetric([]), undefined);

@@ -49,6 +49,8 @@ test("values that JSON lacks are shown as what they are", () => {
   assert.equal(full({ $int: "9223372036854775807" }), "9223372036854775807");
   assert.equal(full({ $bytes: "AAA=", size: 2 }), "2 B of bytes: AAA=");
   assert.equal(full({ a: [1, { $int: "5" }] }), '{"a":[1,"5"]}');
+  assert.equal(full({ $long: "string", start: "a long", size: 512_000 }), "a long… (500 KiB)");
+  assert.equal(full({ $long: "object", start: "", size: 2048 }), "{…} (2 KiB)");
   assert.equal(brief("x".repeat(100), 10), "xxxxxxxxx…");
   assert.equal(brief(true), "true");
   assert.deepEqual(unwrapped({ $dict: { $float: "NaN" } }), { $float: "NaN" });

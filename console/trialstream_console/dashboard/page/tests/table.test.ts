@@ -5,6 +5,8 @@ import { chosen, escaped, heading, ordered, parts, sorted, widthsOf, withWidth }
 import { firstRequest, windowAddress } from "../table/question";
 import type { ColumnInfo } from "../shapes";
 import { ranged, toggled } from "../table/selecting";
+import { joined } from "../table/toolbar";
+import type { TrialTable } from "../shapes";
 
 test("a path has the parts that it was made of", () => {
   for (const each of [["parameters", "lr"], ["metrics", "a.b\\c", "last"], ["tags", ""]]) {
@@ -85,4 +87,10 @@ test("the first request of a page is that of its view", () => {
   assert.equal(firstRequest("/groups/g", none), windowAddress({ ...all, group: "g" }, 0));
   assert.equal(firstRequest("/trials/a%20b_0", none), "/trials/a%20b_0");
   for (const path of ["/", "/projects", "/groups/", "/compare", "/operations"]) assert.equal(firstRequest(path, none), null);
+});
+
+test("the parts of an exported table are one table", () => {
+  const part = (uids: string[], values: number[][]) => ({ columns: ["a", "b"], uids, names: uids, statuses: [], values, total: 3 }) as unknown as TrialTable;
+  const found = joined([part(["x", "y"], [[1, 2], [3, 4]]), part(["z"], [[5], [6]])]);
+  assert.deepEqual([found.uids, found.values], [["x", "y", "z"], [[1, 2, 5], [3, 4, 6]]]);
 });

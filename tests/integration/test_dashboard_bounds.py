@@ -1,0 +1,184 @@
+"""The bounds of the dashboard's answers in bytes, on trials with huge values, on a real MongoDB."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+import trialstream as ts
+from dashboard_client import client_of, get
+from pymongo import MongoClient
+from trialstream import sync
+from trialstream_console.dashboard import answers, bands, increments
+from trialstream_console.dashboard import trials as trial_views
+from trialstream_console.dashboard.settings import Settings
+from trialstream_schemas.model.aggregators import TimeSeriesAggregator
+from trialstream_schemas.storage.documents import group_to_document, project_to_document, trial_to_document
+
+LONG = 500_000
+TRIALS = 30
+
+
+def group(n):
+    """The group of a trial."""
+    return ts.TrialGroup(name=f"g{n}", project_id=f"p{n % 3}")
+
+
+def trial(n):
+    """A trial with a parameter of each kind that is huge."""
+    huge = {
+        "prompt": f"{n:02}" + "ü" * (LONG // 2),
+        "config": {f"key {i}": i for i in range(20_000)},
+        "list": [0] * 30_000,
+        "bytes": bytes(LONG),
+        "short": "x" * 4000,
+    }
+    place = {"project_id": f"p{n % 3}", "group_id": group(n).uid}
+    found = ts.Trial(name=f"trial {n}", parameters={"lr": float(n), **huge}, **place)
+    found.size = 2_000_000
+    found.metrics["loss"] = aggregator = TimeSeriesAggregator()
+    aggregator.extend([float(n)], 1)
+    found.status = [ts.Status.Running, ts.Status.Exception, ts.Status.Completed][n % 3]
+    return found
+
+
+@pytest.fixture(scope="module")
+def config(stack):
+    """A projection with these trials."""
+    config = ts.Config(mongo=stack.mongo.uri, prefix=f"bounds-{uuid.uuid4().hex[:8]}", read_only=True)
+    with MongoClient(config.mongo) as mongo:
+        database = mongo[config.database]
+        for n in range(TRIALS):
+            database.trials.insert_one(trial_to_document(trial(n)))
+        projects = [ts.Project(name=f"p{n}", description="ö" * 30_000) for n in range(4)]
+        database.projects.insert_many(map(project_to_document, projects))
+        database.groups.insert_many(group_to_document(group(n)) for n in range(TRIALS))
+        yield config
+        mongo.drop_database(config.database)
+
+
+@pytest.fixture(scope="module")
+def client(config):
+    """A client of a dashboard of this projection."""
+    with client_of(Settings(), config) as client:
+        yield client
+
+
+def test_long_values_of_a_table_are_cut(client):
+    """A table has the beginning and the size of a long value; the page of the trial has all of it."""
+    names = ["lr", "prompt", "config", "list", "bytes", "short"]
+    answer = client.get("/trials", {"columns": [f"parameters.{each}" for each in names], "sort": "parameters.lr"})
+    lr, prompt, config, items, content, short = answer.json()["values"]
+    [uid, *_] = answer.json()["uids"]
+    whole = get(client, f"/trials/{uid}")["parameters"]
+
+    assert len(answer.content) < 1_000_000
+    assert lr == [float(n) for n in range(TRIALS)]
+    assert short == ["x" * 4000] * TRIALS
+    assert prompt[1] == {"$long": "string", "start": "01" + "ü" * 1022, "size": LONG + 2 + 13}
+    assert [each[0]["$long"] for each in (config, items, content)] == ["object", "array", "binData"]
+    assert content[0]["size"] == LONG + 13
+    assert whole["prompt"] == "00" + "ü" * (LONG // 2)
+    assert len(whole["config"]) == 20_000
+
+
+def test_the_more_values_the_less_each_may_take(client):
+    """The values of an answer are bounded together, and so is their number."""
+    columns = ["parameters.short"] * 100
+    some = get(client, "/trials", columns=columns, limit=10_000)["values"]
+
+    assert some[0][0]["$long"] == "string"
+    assert len(some[0][0]["start"]) <= 64 * 1024 * 1024 / 1_000_000
+    error = get(client, "/trials", 413, columns=[*columns, "uid"], limit=10_000)["error"]
+    assert (error["code"], error["place"]) == ("too_large", "limit")
+
+
+@pytest.mark.parametrize("column", ["metrics", "parameters", "errors", "status", "attempts", "participants"])
+def test_a_whole_field_is_a_column(client, column):
+    """A field with all of its values is a column too, cut like any other."""
+    [values] = get(client, "/trials", columns=[column])["values"]
+
+    assert len(values) == TRIALS
+    assert ("$long" in values[0]) == (column == "parameters")
+
+
+def test_an_answer_that_would_be_too_large_is_an_error(client, monkeypatch):
+    """An answer beyond the bound of all answers is refused, with what to do."""
+    monkeypatch.setattr(answers, "_MAX_BYTES", 100_000)
+    [uid] = get(client, "/trials", limit=1)["uids"]
+    error = get(client, f"/trials/{uid}", 413)["error"]
+
+    assert error["code"] == "too_large"
+    assert "fetch_" in error["message"]
+
+
+def test_importance_beside_huge_parameters(client):
+    """Huge parameters of all trials do not hide the others."""
+    found = get(client, "/importance", target="metrics.loss.last")
+
+    assert found["trials"] == TRIALS
+    assert {"parameters.lr", "parameters.prompt"} <= {each["path"] for each in found["parameters"]}
+
+
+def test_lists_of_projects_and_groups(client, monkeypatch):
+    """Lists have the numbers of their trials, the beginnings of descriptions, and the latest ones if they are many."""
+    rows = get(client, "/projects")
+    [fourth] = [each for each in get(client, "/groups", project="p1") if each["name"] == "g4"]
+
+    assert [each["name"] for each in rows] == ["p0", "p1", "p2", "p3"]
+    assert [(each["trials"], each["running"], each["failed"]) for each in rows] == [
+        *((10, 10, 0), (10, 0, 10), (10, 0, 0), (0, 0, 0))
+    ]
+    assert {each["description"] for each in rows} == {"ö" * 1000}
+    assert (fourth["trials"], fourth["failed"], fourth["project"]) == (1, 1, "p1")
+    assert len(get(client, "/groups")) == TRIALS
+    monkeypatch.setattr(trial_views, "_MAX_LISTED", 7)
+    assert len(get(client, "/groups")) == 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "body", "place"),
+    [
+        ({}, {"group_by": "parameters.prompt"}, "group_by"),
+        ({"_MAX_BYTES": 100_000}, {"group_by": "parameters.lr", "points": 1000}, "group_by"),
+        ({"_MAX_ROWS": 20}, {}, None),
+        ({"_MAX_TRIALS": 3}, {}, "where"),
+    ],
+    ids=["large keys", "many keys", "many rows", "many trials"],
+)
+def test_bands_are_bounded(client, monkeypatch, changed, body, place):
+    """Bands of too many trials or rows, or of too many or too large values, are refused before any row is read."""
+    for name, value in changed.items():
+        monkeypatch.setattr(bands, name, value)
+    answer = client.post("/bands", json={"name": "loss", "points": 10, **body}, headers={})
+
+    assert answer.status_code == 413
+    assert answer.json()["error"].get("place") == place
+
+
+@pytest.mark.parametrize("where", ["name = a", " or ".join(f"parameters.p{n} > {n}" for n in range(100))], ids=len)
+def test_bands_of_a_query(client, where):
+    """A query without trials has bands without trials."""
+    answer = client.post("/bands", json={"name": "loss", "points": 10, "where": where}, headers={})
+
+    assert answer.status_code == 200
+
+
+def test_rows_of_live_events_are_bounded(config, monkeypatch):
+    """An event of too many rows, values or bytes has none of them, and says that there are more."""
+    with sync.connect(mongo=config.mongo, prefix=config.prefix, read_only=True) as protocol:
+        [uid] = [each.uid for each in protocol.fetch_trials({"name": "trial 0"}, fields=["name"])]
+
+        def event(end, *names):
+            [found] = increments.rows_events(protocol, uid, 0, end, [frozenset(names)], "c").values()
+            head, _, data = found.partition(b"data: ")
+            assert head == b"event: rows\nid: c\n"
+            return json.loads(data)
+
+        expected = {"trial": uid, "from": 0, "rows_seen": 1, "more": False, "names": {}}
+        assert event(1, "loss") == expected
+        assert event(100_001, "loss") == {**expected, "rows_seen": 100_001, "more": True}
+        assert event(1000)["more"]  # of all metrics, of which a document of that size may have many
+        monkeypatch.setattr(increments, "_MAX_READ", 1)
+        assert event(2, "loss")["more"]
