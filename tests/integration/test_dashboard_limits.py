@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 
 import anyio
 import httpx
 import pytest
-import trialstream as ts
 from service_support import send, until
 from test_dashboard import TOKEN, dashboard, series
 from trialstream.event_log.topics import partition_of
@@ -77,23 +74,6 @@ async def test_curves_of_extreme_steps(served, protocol, api, trial):
             assert sorted(points[name, None][1].tolist()) == [-1e308, 0.0, 1e308]
             if x == "step":
                 assert points[name, None][0].tolist() == (sorted(map(float, steps)) if is_ordered else [0.0, 1.0, 2.0])
-
-
-async def test_bands_are_bounded(protocol, api, name):
-    """Statistics by a value that differs in many trials are refused before they are computed; fewer points fit."""
-    for n in range(46):
-        trial = await protocol.new_trial(ts.Trial(name=name, parameters={"n": n}))
-        await protocol.log_trial_metrics(trial, step=1, loss=float(n))
-    await protocol.commit("folded")
-    body = {"where": f'name = "{name}"', "name": "loss", "group_by": "uid", "quantiles": [i / 15 for i in range(16)]}
-    answers = [await api.post("/bands", json={**body, "points": points}) for points in (4096, 1000)]
-
-    assert [each.status_code for each in answers] == [413, 200]
-    error = answers[0].json()["error"]
-    assert (error["code"], error["place"]) == ("too_large", "group_by")
-    assert error["message"].startswith("uid: expected bands of at most 64 MB, got 46 values with up to 66 MB: ")
-    [length] = struct.unpack_from("<I", answers[1].content)
-    assert len(json.loads(answers[1].content[4 : 4 + length])["bands"]) == 46
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from trialstream_console.dashboard import (
     writes,
 )
 from trialstream_console.dashboard import trials as trial_views
-from trialstream_console.dashboard.feed import Subscriber, _Changed
+from trialstream_console.dashboard.feed import Subscriber
 from trialstream_console.dashboard.settings import Settings
 from trialstream_console.local.consumer import ConsumerService
 from trialstream_schemas.wire.codec import encode
@@ -136,12 +136,12 @@ def test_queries(client, trials):
     assert [each["text"] for each in values] == ['"adam"', '"sgd"']
 
 
-async def follow(feed, uid):
+async def follow(feed, trial):
     """Let a client of a feed take all rows of a trial as new ones."""
-    subscriber = Subscriber(None, None, uid, [])
+    subscriber = Subscriber(None, None, trial.uid, [])
     feed._subscribers.add(subscriber)
-    feed._sent[uid] = 0
-    await feed._send_rows(_Changed(uid, None, None, 101))
+    feed._sent[trial.uid] = 0
+    await feed._send_trial(trial, {})
     feed._subscribers.discard(subscriber)
     return subscriber
 
@@ -176,7 +176,7 @@ def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
     get(client, "/where/complete", text="rows", at=4)
     get(client, "/importance", target="metrics.loss.last")
     assert client.post(f"/trials/{trials[2].uid}/tags", json={"tags": {"a": 1}}, headers=WRITE).status_code == 204
-    subscriber = client.call(follow, client.context.feed, trials[0].uid)
+    subscriber = client.call(follow, client.context.feed, trials[0])
 
     assert b'"loss"' in client.call(subscriber.take, 1.0)
     loop = client.call(threading.get_ident)

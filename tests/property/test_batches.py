@@ -7,6 +7,7 @@ from array import array
 from dataclasses import replace
 
 import bson
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from profiles import examples
@@ -198,6 +199,24 @@ def stored(state):
     trials = {uid: trial_from_document(loaded(trial_to_document(each))) for uid, each in state.trials.items()}
     opened = {key: Bucket.from_document(loaded(each.to_document(full=False))) for key, each in state.buckets.items()}
     return State(trials=trials, buckets=opened, changes=state.changes)
+
+
+@pytest.mark.parametrize("rows", [3, 30], ids=["few", "many"])
+@pytest.mark.parametrize("steps", [True, False], ids=["steps", "no steps"])
+def test_usual_frames_of_one_row_are_folded_together(monkeypatch, rows, steps):
+    """After the first frame, which makes the names known, none is folded by itself; also into a loaded bucket."""
+    alone = []
+    monkeypatch.setattr(batch, "fold", lambda state, event: alone.append(event.seq) or fold(state, event))
+    state = State(trials={TRIALS[0].uid: Trial(name="a")})
+    for first in (1, 1 + rows):
+        sent = [frame(seq, 1, **({} if steps else {"steps": ()})) for seq in range(first, first + rows)]
+        decoded = STORE.decode_all(list(map(encode, sent)))
+        assert fold_groups(state, decoded, row_groups(decoded)) == []
+        [bucket] = state.buckets.values()
+        assert len(bucket) == len(bucket.times) == first + rows - 1
+        state = stored(state)
+
+    assert alone == [1]
 
 
 @settings(max_examples=examples(200), deadline=None)

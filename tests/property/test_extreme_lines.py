@@ -134,7 +134,7 @@ def test_many_rows_of_one_time():
 @given(st.lists(histories(), min_size=1, max_size=3), st.integers(2, 9))
 def test_the_steps_of_bands_are_finite(given_histories, points):
     """Bands leave out steps that are not finite, and their steps ascend."""
-    curves = [each for each in map(curve, given_histories) if each is not None]
+    curves = [each for given in given_histories if (each := curve(given.steps, given.values)) is not None]
     steps = grid(curves, points)
     found = bands(curves, [str(i) for i in range(len(curves))], steps, [0.5])
 

@@ -152,7 +152,7 @@ class Bucket:
             self.columns = [array("d") for _ in self.shape.names]
 
     def __len__(self) -> int:
-        return len(self.times)
+        return sum([each.rows for each in self.spans])
 
     @property
     def open_id(self) -> str:
@@ -194,7 +194,8 @@ class Bucket:
             last.rows += count
         else:
             self.spans.append(WriterSpan(rows.first, count, rows.writer))
-        self.steps.extend(rows.steps)
+        if self.shape.steps != "none":
+            self.steps.extend(rows.steps)
         self.times.extend(rows.times)
         for column, more in zip(self.columns, rows.columns, strict=True):
             column.extend(more)
