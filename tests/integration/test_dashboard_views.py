@@ -136,11 +136,12 @@ def test_queries(client, trials):
     assert [each["text"] for each in values] == ['"adam"', '"sgd"']
 
 
-async def follow(feed, trial):
+async def follow(feed, uid):
     """Let a client of a feed take all rows of a trial as new ones."""
-    subscriber = Subscriber(None, None, trial.uid, [])
+    subscriber = Subscriber(None, None, uid, [])
     feed._subscribers.add(subscriber)
-    feed._sent[trial.uid] = 0
+    feed._sent[uid] = 0
+    [trial] = await (await feed._protocol()).fetch_trials({"uid": uid})
     await feed._send_trial(trial, {})
     feed._subscribers.discard(subscriber)
     return subscriber
@@ -176,7 +177,7 @@ def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
     get(client, "/where/complete", text="rows", at=4)
     get(client, "/importance", target="metrics.loss.last")
     assert client.post(f"/trials/{trials[2].uid}/tags", json={"tags": {"a": 1}}, headers=WRITE).status_code == 204
-    subscriber = client.call(follow, client.context.feed, trials[0])
+    subscriber = client.call(follow, client.context.feed, trials[0].uid)
 
     assert b'"loss"' in client.call(subscriber.take, 1.0)
     loop = client.call(threading.get_ident)
