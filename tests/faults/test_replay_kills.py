@@ -43,7 +43,7 @@ STEPS = {
     "before it is described": ("trialstream_consumer.projection.catalog:Catalog._begin", 1),
     "before the indexes": ("trialstream_consumer.replay.opening:ensure_indexes", 1),
     "before the first batch": (f"{STORE}.write", 1),
-    "between batches": (f"{STORE}.write", 8),
+    "between batches": (f"{STORE}.write", 4),
     "before the consumers are held": (f"{OWNERSHIP}.hold", 1),
     "while the consumers are being held": (f"{OWNERSHIP}.acquire", 8),
     "before the switch": (f"{OWNERSHIP}.switch", 1),
@@ -172,7 +172,7 @@ async def test_a_rebuild_killed_at_each_of_its_steps_continues_when_it_is_run_ag
     """After each kill, consumers fold on at once, no reader sees less, and the next run succeeds."""
     service = consumer(config)
     async with load(config, writers=1) as writing:
-        await writing.grow(50)
+        await writing.grow(150)
         async with watching(config) as polls:
             for step, (place, call) in STEPS.items():
                 before = live(config), polls()
