@@ -225,7 +225,7 @@ async def writing(config: Config):
 
 
 class Reading(NamedTuple):
-    """How long something took that reads a log.
+    """Durations of something that reads a log.
 
     Attributes:
         seconds: By the clock.

@@ -1,4 +1,4 @@
-"""What tables and lists of the dashboard read: bounded values, headings, and counts, on MongoDB and in memory."""
+"""Reads for tables and lists of the dashboard: bounded values, headings, and counts, on MongoDB and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client of the dashboard may send, and how clients share the server."""
+"""Limits of what a client of the dashboard may send, and the places that clients share."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class CompletionItem(TypedDict):
 
 # `from` is a keyword of Python.
 Completed = TypedDict("Completed", {"from": int, "items": list[CompletionItem]})
-Completed.__doc__ = """What can stand at a place.
+Completed.__doc__ = """Completions at a place of a text.
 
     Attributes:
         from: Index of the character from which an item replaces the text up to the place.

@@ -1,4 +1,4 @@
-"""How far the live projection has folded the log."""
+"""Progress of the live projection: the part of the log that it has folded."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class TrialCounts(NamedTuple):
 
 
 class Heading(NamedTuple):
-    """What a list shows of a project or a group.
+    """A project or a group as a list shows it.
 
     Attributes:
         uid: Its uid.

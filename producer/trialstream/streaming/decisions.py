@@ -36,7 +36,7 @@ __all__ = ["Left", "Mark", "Place", "RegistryDecisions", "TrialDecisions", "Tria
 
 
 class Left(Enum):
-    """Why an event is left out."""
+    """Reason for which an event is left out."""
 
     REPEATED = "the log has it before, or it creates nothing"
     REFUSED = "it is a dead letter of the fold"
@@ -80,7 +80,7 @@ class _Marked:
 
 
 Place: TypeAlias = tuple[str | None, str | None, str | None]
-"""Where an event belongs: the uids of its trial, project and group."""
+"""Uids of the trial, the project and the group that an event belongs to."""
 
 
 class TrialState(_Marked):

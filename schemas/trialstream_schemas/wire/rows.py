@@ -41,7 +41,7 @@ T = TypeVar("T")
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Span: TypeAlias = tuple[int, int]
 RowKey: TypeAlias = tuple[int, int, int]
-"""What frames of one row in a table have in common: offset of the writer, offset of `seq`, and length of the record."""
+"""Key of the frames of one row in a table: offset of the writer, offset of `seq`, and length of the record."""
 
 # Fewer rows are decoded faster one by one (measured).
 _LEAST_ROWS = 12
@@ -180,7 +180,7 @@ class RowTable(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Where the parts of a frame of one row are in its record, with what is the same in all records of the layout."""
+    """Places of the parts of a frame of one row in its record, with what is the same in all records of the layout."""
 
     shape: Shape
     seq: _Span
