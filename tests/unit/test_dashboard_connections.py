@@ -145,7 +145,7 @@ async def test_one_client_leaves_connections_for_others(port, monkeypatch):
     ids=lambda sent: repr(sent[:40]),
 )
 async def test_clients_that_go_away(port, sent, caplog):
-    """Whatever a client has sent when it goes, nothing is logged, and the server goes on."""
+    """A client that goes at any point of a request causes no line in the log, and the server goes on."""
     async with connected(port, sent):
         await asyncio.sleep(0.05)
     async with connected(port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n") as (reader, _):

@@ -154,7 +154,7 @@ def _handler(endpoint: Endpoint, places: Places) -> Handler:
         if endpoint.writes:
             _check_writes(request, context)
         arguments = await endpoint.arguments(request)
-        # What was read is in memory until it is encoded.
+        # The place is held until the answer is encoded, since what was read is in memory until then.
         async with places.one(request) if endpoint.waits else contextlib.nullcontext():
             found = await endpoint.function(context, **arguments)
             if found is None:

@@ -136,7 +136,7 @@ class Histories:
             query = {"uid": {"$in": list(with_participants)}}
             for each in protocol.fetch_trials(query, fields=[*_FIELDS, *_PARTICIPANTS]):
                 trials[each.uid] = each
-        # What is in memory is not held up by reads of other requests.
+        # Reads of other requests do not hold up curves that are in memory.
         with contextlib.nullcontext() if self._is_current(wanted, trials) else self._reading_of(uids):
             return self._read(protocol, wanted, trials)
 
