@@ -157,6 +157,15 @@ def test_bands_are_bounded(client, monkeypatch, changed, body, place):
     assert answer.json()["error"].get("place") == place
 
 
+def test_bands_of_fewer_points_fit(client, monkeypatch):
+    """The bound counts the points that are asked for: with fewer of them, the bands of all values are there."""
+    monkeypatch.setattr(bands, "_MAX_BYTES", 100_000)
+    body = {"name": "loss", "group_by": "parameters.lr"}
+    answers = [client.post("/bands", json={**body, "points": points}, headers={}) for points in (1000, 10)]
+
+    assert [each.status_code for each in answers] == [413, 200]
+
+
 @pytest.mark.parametrize("where", ["name = a", " or ".join(f"parameters.p{n} > {n}" for n in range(100))], ids=len)
 def test_bands_of_a_query(client, where):
     """A query without trials has bands without trials."""

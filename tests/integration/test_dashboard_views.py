@@ -148,7 +148,7 @@ async def follow(feed, uid):
 
 
 def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
-    """Work that takes long for a large trial runs in a thread: parsing, conversion, encoding, and the rows of `/live`."""
+    """Work that takes long for a large trial runs in a thread: parsing, conversion, encoding, rows of `/live`."""
     threads = {}
 
     def watch(module, name):
