@@ -25,6 +25,8 @@ from trialstream.protocol import (
 from trialstream.reading.checks import checked_trials
 
 if TYPE_CHECKING:
+    from trialstream_schemas.model.outline import Outline
+
     from trialstream.kafka.protocol import LoggingProtocol
     from trialstream.reading.read_only import ReadOnlyProtocol
 
@@ -171,6 +173,10 @@ class BlockingReader:
             attempts=attempts,
             latest=latest,
         )
+
+    def outlines(self, uids: Sequence[str], *names: str) -> dict[str, dict[str, Outline]]:
+        """Read the outlines of metrics: see `Reader.outlines`."""
+        return self._run(self._protocol.outlines, uids, *names)
 
     @overload
     def fetch_bands(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trialstream.protocol import MetricHistory
 from trialstream.reading.bands import Curve as BandCurve
 from trialstream.reading.bands import curve as band_curve
+from trialstream_schemas.model.outline import Outline
 
 from trialstream_console.dashboard.lines import MAX_EXACT, NO_BLOCKS, Axis, Floats, Indices, Line, Progression, Sorted
 
@@ -152,9 +153,9 @@ class Curve:
         columns = self._values.nbytes + self._times.nbytes + self._steps.nbytes + self._rows.nbytes
         return columns + self._blocks.nbytes + self._specials.nbytes + lines
 
-    def extend(self, history: MetricHistory) -> None:
+    def extend(self, history: MetricHistory | Outline) -> None:
         """Add rows, which come after those of the curve."""
-        if not len(history):
+        if not len(history.rows):
             return
         with self._lock:
             before = len(self)

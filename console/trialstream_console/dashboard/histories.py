@@ -1,7 +1,8 @@
 """Histories in memory: the curves that were read last, to which only later rows are added at the next read.
 
 A curve is read again as a whole when rows that it has may be superseded: when an attempt of its trial has resumed from
-a checkpoint since. All functions block, and run in threads beside the event loop.
+a checkpoint since. `glance` does not wait for long curves, and returns their outlines. All functions block, and run in
+threads beside the event loop.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from weakref import WeakValueDictionary
 import numpy as np
 from trialstream.protocol import MetricHistory
 from trialstream.sync import SyncProtocol
+from trialstream_schemas.model.outline import Outline
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.curves import Curve
 from trialstream_console.dashboard.refusals import Refusal
 
-__all__ = ["CurveKey", "Histories", "Read", "Section"]
+__all__ = ["CurveKey", "Glance", "Histories", "Read", "Section"]
 
 Section: TypeAlias = Literal["metrics", "chronos"]
 
@@ -35,6 +37,8 @@ _PARTICIPANTS = ["participants", "former_participants"]
 _ROWS_AT_ONCE = 1_000_000
 _TRIALS_AT_ONCE = 64
 _PARTS_AT_ONCE = 2
+# Rows of all trials that `glance` reads, a tenth of a second; and rows of curves whose outlines it reads, 35 MB.
+_GLANCE_ROWS, _OUTLINED_ROWS = 200_000, 100_000_000
 
 
 class CurveKey(NamedTuple):
@@ -70,6 +74,20 @@ class Read(NamedTuple):
     rows: dict[str, int]
     started: dict[str, int]
     reread: dict[str, int]
+
+
+class Glance(NamedTuple):
+    """The curves that can be had at once.
+
+    Attributes:
+        read: Those with all of their rows.
+        outlines: Those of which there are outlines, with the rows of these.
+        pending: Uids of the trials of these, and of those that are in neither.
+    """
+
+    read: Read
+    outlines: dict[CurveKey, Outline]
+    pending: list[str]
 
 
 @dataclass
@@ -125,31 +143,64 @@ class Histories:
             MongoUnavailable: MongoDB does not answer.
         """
         wanted = list(dict.fromkeys(keys))
-        uids = list(dict.fromkeys(each.trial for each in wanted))
-        trials = {each.uid: each for each in protocol.fetch_trials({"uid": {"$in": uids}}, fields=_FIELDS)}
-        if missing := [uid for uid in uids if uid not in trials]:
-            raise Refusal("not_found", f"there is no trial {missing[0]}", place="curves")
-        with_participants = {
-            each.trial for each in wanted if each.by == "rank" or (not each.attempts and _resumes(trials[each.trial]))
-        }
-        if with_participants:
-            query = {"uid": {"$in": list(with_participants)}}
-            for each in protocol.fetch_trials(query, fields=[*_FIELDS, *_PARTICIPANTS]):
-                trials[each.uid] = each
-        # Reads of other requests do not hold up curves that are in memory.
-        with contextlib.nullcontext() if self._is_current(wanted, trials) else self._reading_of(uids):
-            return self._read(protocol, wanted, trials)
+        trials = _trials(protocol, wanted)
+        return self._read_current(protocol, wanted, trials)
 
-    def _is_current(self, keys: Iterable[CurveKey], trials: Mapping[str, Trial]) -> bool:
-        """Whether the curves of all keys are in memory, with all rows of their trials."""
+    def glance(self, protocol: SyncProtocol, keys: Iterable[CurveKey]) -> Glance:
+        """Return curves as they are now, without waiting for those of many rows that are not in memory.
+
+        Args:
+            protocol: Reads what is missing.
+            keys: What to read; a name without a history gives no curves.
+
+        Returns:
+            The curves, and outlines in place of some.
+
+        Raises:
+            Refusal: There is no such trial.
+            MongoUnavailable: MongoDB does not answer.
+        """
+        wanted = list(dict.fromkeys(keys))
+        trials = _trials(protocol, wanted)
+        at_hand: list[CurveKey] = []
+        outlined: list[CurveKey] = []
+        pending: list[str] = []
+        left, left_outlined = _GLANCE_ROWS, _OUTLINED_ROWS
+        for uid, trial in trials.items():
+            some = [key for key in wanted if key.trial == uid]
+            missing = self._missing_rows(some, trial)
+            if missing <= left:
+                left -= missing
+                at_hand += some
+                continue
+            pending.append(uid)
+            with_outlines = [key for key in some if _may_have_outline(key, trial)]
+            if trial.rows * len(with_outlines) <= left_outlined:
+                left_outlined -= trial.rows * len(with_outlines)
+                outlined += with_outlines
+        outlines: dict[CurveKey, Outline] = {}
+        if outlined:
+            found = protocol.outlines([key.trial for key in outlined], *{key.name for key in outlined})
+            for key in outlined:
+                if outline := found.get(key.trial, {}).get(key.name):
+                    outlines[key] = outline.until(trials[key.trial].rows)
+        read = self._read_current(protocol, at_hand, {key.trial: trials[key.trial] for key in at_hand})
+        for uid in pending:
+            read.rows[uid], read.started[uid], read.reread[uid] = trials[uid].rows, _started(trials[uid]), 0
+        return Glance(read, outlines, pending)
+
+    def _missing_rows(self, keys: Iterable[CurveKey], trial: Trial) -> int:
+        """Number of the rows of a trial that the curves of some key in memory do not have."""
         with self._lock:
-            known = [(self._entries.get(key), key) for key in keys]
-        return all(
-            entry is not None
-            and entry.rows >= trials[key.trial].rows
-            and entry.signature == _signature(key, trials[key.trial])
-            for entry, key in known
-        )
+            known = [(self._entries.get(key), _signature(key, trial)) for key in keys]
+        rows = [entry.rows if entry is not None and entry.signature == its else 0 for entry, its in known]
+        return trial.rows - min(rows)
+
+    def _read_current(self, protocol: SyncProtocol, wanted: Sequence[CurveKey], trials: Mapping[str, Trial]) -> Read:
+        # Reads of other requests do not hold up curves that are in memory.
+        is_current = all(self._missing_rows([key], trials[key.trial]) <= 0 for key in wanted)
+        with contextlib.nullcontext() if is_current else self._reading_of(trials):
+            return self._read(protocol, wanted, trials)
 
     def _read(self, protocol: SyncProtocol, wanted: Sequence[CurveKey], trials: Mapping[str, Trial]) -> Read:
         entries = {key: self._entry(key, trials[key.trial]) for key in wanted}
@@ -247,6 +298,27 @@ def _parts(
             part += some
             size, count = size + more, count + 1
         yield part
+
+
+def _trials(protocol: SyncProtocol, keys: Sequence[CurveKey]) -> dict[str, Trial]:
+    """Read the fields that are needed of the trials of keys, by uid, in the order of the keys."""
+    uids = list(dict.fromkeys(each.trial for each in keys))
+    found = {each.uid: each for each in protocol.fetch_trials({"uid": {"$in": uids}}, fields=_FIELDS)}
+    if missing := [uid for uid in uids if uid not in found]:
+        raise Refusal("not_found", f"there is no trial {missing[0]}", place="curves")
+    with_participants = {
+        each.trial for each in keys if each.by == "rank" or (not each.attempts and _resumes(found[each.trial]))
+    }
+    if with_participants:
+        query = {"uid": {"$in": list(with_participants)}}
+        for each in protocol.fetch_trials(query, fields=[*_FIELDS, *_PARTICIPANTS]):
+            found[each.uid] = each
+    return {uid: found[uid] for uid in uids}
+
+
+def _may_have_outline(key: CurveKey, trial: Trial) -> bool:
+    """Whether the curve of a key has all rows of a metric, as outlines do."""
+    return key.section == "metrics" and key.by is None and (key.attempts or not _resumes(trial))
 
 
 def _resumes(trial: Trial) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from starlette.responses import Response
 from trialstream.sync import SyncProtocol
+from trialstream_schemas.model.outline import Outline
 
 from trialstream_console.dashboard.context import Context
 from trialstream_console.dashboard.curves import AxisName, Curve
@@ -76,6 +77,12 @@ SeriesRequest = TypedDict(
                 Limits("`rows_seen` of an earlier answer: only later rows of these trials.", most=_MAX_CURVES),
             ]
         ],
+        "outline": NotRequired[
+            Annotated[
+                bool,
+                Limits("Answer at once: of long curves that are not in memory, only what their outlines have."),
+            ]
+        ],
     },
 )
 SeriesRequest.__doc__ = "Curves, and the plot that they are for."
@@ -132,21 +139,33 @@ class SeriesHeader(TypedDict):
         curves: The curves that have a history.
         rows_seen: By uid of the trial, the number of its rows that this answer is made of.
         reset: Uids of trials for which `since` was left aside, since rows before it may have been superseded.
+        pending: With `outline`, uids of trials of which curves are missing, or have the rows of their outlines only.
     """
 
     curves: list[CurveInfo]
     rows_seen: dict[str, int]
     reset: list[str]
+    pending: list[str]
 
 
 class _Drawn(NamedTuple):
-    """A curve to draw: its key, its rank or writer, its line, and which rows of the line are wanted."""
+    """A curve to draw: its key, its rank or writer, its line, which rows of the line are wanted, and its outline."""
 
     key: CurveKey
     group: str
     line: Line
     rows: tuple[int, int] | None
     text_steps: bool
+    outline: Outline | None = None
+
+    def points(self, first: float, last: float, width: int) -> Points:
+        """Return the points of a plot; see `points_of`."""
+        found = points_of(self.line, first, last, width, self.rows)
+        if self.outline is None:
+            return found
+        nan, inf, neginf = self.outline.specials
+        specials = found.specials._replace(nan=nan, inf=inf, neginf=neginf)
+        return found._replace(total=self.outline.total, exact=False, specials=specials)
 
 
 async def series(context: Context, body: SeriesRequest) -> Response:
@@ -167,21 +186,33 @@ def _answer(histories: Histories, protocol: SyncProtocol, body: Any) -> bytes:
     ]
     axis = body["x"]
     more = [] if isinstance(axis, str) else [key._replace(section="metrics", name=axis["metric"]) for key in keys]
-    read = histories.read(protocol, [*keys, *more])
+    outlines: Mapping[CurveKey, Outline] = {}
+    pending: Sequence[str] = ()
+    if body.get("outline", False):
+        if more or any(each in body for each in ("from", "to", "until", "since")):
+            raise Refusal("query", "outline: expected whole curves over step or time", place="outline")
+        read, outlines, pending = histories.glance(protocol, keys)
+    else:
+        read = histories.read(protocol, [*keys, *more])
     given = {uid: min(max(row, 0), _MAX_ROW) for uid, row in body.get("since", {}).items()}
     reset = [uid for uid in read.rows if uid in given and read.reread[uid] > given[uid]]
     since = {uid: row for uid, row in given.items() if uid not in reset}
-    drawn = _lines(list(dict.fromkeys(keys)), read, axis, since, body.get("until"))
+    drawn = _lines([key for key in dict.fromkeys(keys) if key in read.curves], read, axis, since, body.get("until"))
+    for key, outline in outlines.items():
+        curve = Curve()
+        curve.extend(outline)
+        line, _ = curve.line(axis, read.started[key.trial])
+        drawn.append(_Drawn(key, "", line, None, curve.text_steps, outline))
     if len(drawn) > (most := _MAX_COLUMNS // body["width"]):
         raise Refusal("too_large", f"curves: expected at most {most} of this width, got {len(drawn)}", place="curves")
     first, last = _range(drawn, body.get("from"), body.get("to"))
     with ThreadPoolExecutor(_PARTS) as pool:  # numpy goes through the rows without the interpreter's lock
         shares = pool.map(
-            lambda share: [points_of(each.line, first, last, body["width"], each.rows) for each in share],
+            lambda share: [each.points(first, last, body["width"]) for each in share],
             (drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]),
         )
         points = [each for share in shares for each in share]
-    return _encoded(list(zip(drawn, points, strict=True)), read, reset)
+    return _encoded(list(zip(drawn, points, strict=True)), read, reset, pending)
 
 
 def _lines(
@@ -217,7 +248,7 @@ def _range(drawn: Sequence[_Drawn], first: float | None, last: float | None) -> 
     return low, max(low, high)
 
 
-def _encoded(drawn: Sequence[tuple[_Drawn, Points]], read: Read, reset: list[str]) -> bytes:
+def _encoded(drawn: Sequence[tuple[_Drawn, Points]], read: Read, reset: list[str], pending: Sequence[str]) -> bytes:
     infos: list[CurveInfo] = []
     blocks = []
     offset = 0
@@ -244,7 +275,7 @@ def _encoded(drawn: Sequence[tuple[_Drawn, Points]], read: Read, reset: list[str
         infos.append(info)
         blocks += [points.x, points.y, special.x, special.kinds]
         offset += 2 * (len(points.x) + len(special.x))
-    return columns({"curves": infos, "rows_seen": read.rows, "reset": reset}, blocks)
+    return columns({"curves": infos, "rows_seen": read.rows, "reset": reset, "pending": list(pending)}, blocks)
 
 
 ENDPOINTS = (Endpoint("POST", "/series", series, header=SeriesHeader, media=COLUMNS_MEDIA, expensive=True),)

@@ -32,6 +32,7 @@ _INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     "groups": [[("project_id", ASCENDING)]],
     "projects": [],
     "series": [[("trial", ASCENDING), ("section", ASCENDING), ("names", ASCENDING)]],
+    "outlines": [],
     "outcomes": [],
     "checkpoints": [],
     "dead_letters": [[("time", ASCENDING), ("_id", ASCENDING)]],

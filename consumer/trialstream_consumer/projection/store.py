@@ -5,7 +5,7 @@ Each batch is one transaction with these steps:
 1. Compare-and-set the checkpoint: unless the checkpoint has the owner's epoch and the offset at which the batch begins,
    the owner is fenced (`ownership.py`).
 2. Replace the documents that the batch changed.
-3. Write the history buckets that the batch filled, its outcomes and its dead letters.
+3. Write the history buckets that the batch filled, their outlines, its outcomes and its dead letters.
 
 So the documents contain a batch if and only if the checkpoint is past the batch.
 """
@@ -22,6 +22,7 @@ from pymongo import ReplaceOne, timeout
 from trialstream.reading.live import run_driver
 from trialstream.reading.pieces import pieces
 from trialstream_schemas.model.history import Bucket
+from trialstream_schemas.model.outline import outline_documents
 from trialstream_schemas.model.values import size
 from trialstream_schemas.storage.collections import Namespace
 from trialstream_schemas.storage.documents import (
@@ -264,6 +265,7 @@ def _writes(state: State, dead_letters: list[DeadLetter]) -> dict[str, list[Repl
             *(each.to_document(full=True) for each in changes.filled),
             *(each.to_document(full=False) for each in opened if each is not None),
         ],
+        "outlines": [*outline_documents(changes.filled)],
         "outcomes": [
             *map(outcome_to_document, changes.outcomes),
             *filter(None, map(outcome_copy, changes.outcomes)),

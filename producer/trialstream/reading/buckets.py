@@ -9,7 +9,7 @@ open buckets; each full bucket is read only if it is needed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClientSession
@@ -21,7 +21,7 @@ from trialstream.reading.live import Collections, Document
 from trialstream.reading.pieces import pieces
 from trialstream.reading.reader import Section, Since
 
-__all__ = ["BucketSearch", "read_buckets"]
+__all__ = ["BucketSearch", "columns_of", "open_ids", "read_buckets"]
 
 # Number of ids in one request. Each has about 70 bytes, and a request at most 16 MB.
 _MAX_IDS = 10_000
@@ -57,8 +57,7 @@ async def read_buckets(
     fields = None
     if names:
         wanted["names"] = {"$in": list(names)}
-        plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
-        fields = dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
+        fields = columns_of(names)
 
     async def read(filter_: Document, **options: Any) -> None:
         async for each in series.find(filter_, fields, session=session, max_time_ms=max_time_ms, **options):
@@ -70,12 +69,22 @@ async def read_buckets(
             await read({"trial": {"$in": trials}, **wanted, **_of_steps(since.step)})
     else:
         for trials in pieces(distinct):
-            opened = [re.compile(f"^{re.escape(uid)}/.*{_OPEN}") for uid in trials]
             # MongoDB would choose the index of trials as well, and read each of their buckets.
-            await read({"_id": {"$in": opened}, **wanted}, hint="_id_")
+            await read({"_id": {"$in": open_ids(trials)}, **wanted}, hint="_id_")
         while ids := search.take_missing():
             await read({"_id": {"$in": ids}})
     return search.buckets
+
+
+def columns_of(names: Iterable[str]) -> Document:
+    """Return the projection of buckets to the columns of some names."""
+    plain = ("trial", "section", "names", "step_type", "number", "rows", "segments", "steps", "times")
+    return dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
+
+
+def open_ids(uids: Iterable[str]) -> list[re.Pattern[str]]:
+    """Return the patterns of the ids of the open buckets of trials; MongoDB scans the ids of their buckets for them."""
+    return [re.compile(f"^{re.escape(uid)}/.*{_OPEN}") for uid in uids]
 
 
 class BucketSearch:

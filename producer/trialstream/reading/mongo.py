@@ -8,6 +8,7 @@ from typing import Any, Literal
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import timeout as driver_timeout
 from trialstream_schemas.model.outcome import Outcome
+from trialstream_schemas.model.outline import Outline
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.storage.documents import (
     group_from_document,
@@ -29,6 +30,7 @@ from trialstream.reading.folded import FoldedOffsets
 from trialstream.reading.live import Collections, Document, LiveProjection, SyncCollection
 from trialstream.reading.mongo_feed import MongoFeed
 from trialstream.reading.outcomes import DecisionPoller
+from trialstream.reading.outlines import read_outlines
 from trialstream.reading.paths import FIELDS, GROUP_FIELDS, PROJECT_FIELDS, TRIAL_FIELDS
 from trialstream.reading.pieces import pieces
 from trialstream.reading.query import Find, find, translate
@@ -360,6 +362,10 @@ class MongoReader(Reader):
                 return StoredHistories(buckets, trials)
 
         return await self._live.read(read)
+
+    async def outlines(self, uids: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Outline]]:
+        """See `Reader.outlines`."""
+        return await self._live.read(lambda found: read_outlines(found, uids, names, self._live.max_time_ms))
 
     # --- Waiting for the fold
 

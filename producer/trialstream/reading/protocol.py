@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from trialstream_schemas.errors import InvalidValue, ItemNotFound
+from trialstream_schemas.model.outline import Outline
 from trialstream_schemas.model.steps import check_step
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 from trialstream_schemas.model.values import check_name
@@ -292,6 +293,11 @@ class ReadingProtocol(Protocol):
         return await self._views(
             given, names, View(), since_step, since_row, max_points, section, attempts=attempts, latest=latest
         )
+
+    @within_timeout
+    async def outlines(self, uids: Sequence[str], *names: str) -> dict[str, dict[str, Outline]]:
+        """Read the outlines of metrics: see `Reader.outlines`."""
+        return await self._session.read(lambda: self._session.reader.outlines(uids, names))
 
     @overload
     async def fetch_bands(

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.outcome import Outcome
+from trialstream_schemas.model.outline import Outline
 from trialstream_schemas.model.trial import Project, Trial, TrialGroup
 
 from trialstream.event_log.topics import Route
@@ -347,6 +348,22 @@ class Reader(ABC):
             The buckets that can have such rows, and others too, at least one for each shape of the names; without the
             trials that have no bucket of the names. And the trials with attempts.
         """
+
+    async def outlines(
+        self,
+        uids: Sequence[str],  # noqa: ARG002 (most readers have no outlines)
+        names: Sequence[str],  # noqa: ARG002
+    ) -> dict[str, dict[str, Outline]]:
+        """Read the outlines of metrics: of long histories, the rows that a plot of all of it needs.
+
+        Args:
+            uids: Uids of the trials.
+            names: Names of the metrics, at least one.
+
+        Returns:
+            By uid and name, the outlines that there are; those of superseded rows, too. Without one, read the history.
+        """
+        return {}
 
     @abstractmethod
     async def outcome(self, id_: str) -> Outcome | None:

@@ -9,6 +9,7 @@
 | `forms`, `keys` | values and keys as events, documents and JSON store them |
 | `aggregators` | what is kept of a stream of observations |
 | `history`, `columns` | rows in bounded buckets of packed columns |
+| `outline` | of a full bucket, the rows that a plot of whole curves needs |
 | `outcome` | the outcome of a request |
 | `caches` | caches that are bounded in bytes |
 | `times` | `datetime` and microseconds |

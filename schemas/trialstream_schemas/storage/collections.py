@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 __all__ = ["ABOUT", "CATALOG", "COLLECTIONS", "LIVE", "LOG_ID", "Namespace"]
 
-COLLECTIONS = ("trials", "groups", "projects", "series", "outcomes", "checkpoints", "dead_letters")
+COLLECTIONS = ("trials", "groups", "projects", "series", "outlines", "outcomes", "checkpoints", "dead_letters")
 """The collections of a projection, by their names without the suffix of the projection."""
 
 LOG_ID = "log"

@@ -1,0 +1,88 @@
+"""Reading the outlines of histories from MongoDB, in place of their full buckets.
+
+The open buckets are read first. The outlines of all full buckets before them are there then, if they were ever written,
+so both queries need no common snapshot, and the outlines of buckets that fill up meanwhile are left aside.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trialstream_schemas.model.history import Bucket, Shape
+from trialstream_schemas.model.keys import escape_key
+from trialstream_schemas.model.outline import Outline, has_outlines, outline_ids, outline_of, together
+
+from trialstream.reading.buckets import columns_of, open_ids
+from trialstream.reading.live import Collections, Document, SyncCollection, run_driver
+from trialstream.reading.pieces import pieces
+from trialstream.reading.raw_documents import documents
+
+__all__ = ["read_outlines"]
+
+# Ranges of ids in one query: MongoDB merges the results of each.
+_RANGES = 64
+
+
+async def read_outlines(
+    collections: Collections, uids: Sequence[str], names: Sequence[str], max_time_ms: int
+) -> dict[str, dict[str, Outline]]:
+    """Read the outlines of metrics, in a thread of the driver.
+
+    Args:
+        collections: The collections of the projection.
+        uids: Uids of the trials.
+        names: Names of the metrics, at least one.
+        max_time_ms: Maximum time of each request in MongoDB, milliseconds.
+
+    Returns:
+        By uid and name, the outlines of those whose steps are numbers and whose full buckets all have outlines.
+    """
+    series, stored = collections["series"].delegate, collections["outlines"].delegate
+    return await run_driver(lambda: _read(series, stored, list(dict.fromkeys(uids)), names, max_time_ms))
+
+
+def _read(
+    series: SyncCollection[Document],
+    stored: SyncCollection[Document],
+    uids: Sequence[str],
+    names: Sequence[str],
+    max_time_ms: int,
+) -> dict[str, dict[str, Outline]]:
+    shapes = list(_shapes(series, uids, names, max_time_ms))
+    fields = dict.fromkeys((f"{part}.{escape_key(name)}" for part in ("rows", "specials") for name in names), 1)
+    by_prefix: defaultdict[str, list[Document]] = defaultdict(list)
+    ranges = [outline_ids(opened.trial, shape) for shape, opened in shapes if has_outlines(shape) and opened.number]
+    for at in range(0, len(ranges), _RANGES):
+        filter_ = {"$or": [{"_id": {"$gte": first, "$lt": end}} for first, end in ranges[at : at + _RANGES]]}
+        batches: Any = stored.find_raw_batches(filter_, fields, max_time_ms=max_time_ms)
+        for each in documents(batches):
+            by_prefix[each["_id"].rpartition("/")[0]].append(each)
+    parts: defaultdict[tuple[str, str], list[Outline | None]] = defaultdict(list)
+    for shape, opened in shapes:
+        before = [
+            each
+            for each in by_prefix[f"{opened.trial}/{shape.uid}"]
+            if int(each["_id"].rpartition("/")[2]) < opened.number
+        ]
+        is_whole = shape.steps in ("int", "float") and len(before) == opened.number
+        for name in opened.shape.names:
+            parts[opened.trial, name].append(outline_of(name, before, opened) if is_whole else None)
+    found: dict[str, dict[str, Outline]] = {}
+    for (uid, name), outlines in parts.items():
+        whole = [each for each in outlines if each is not None]
+        if len(whole) == len(outlines):
+            found.setdefault(uid, {})[name] = together(whole)
+    return found
+
+
+def _shapes(
+    series: SyncCollection[Document], uids: Sequence[str], names: Sequence[str], max_time_ms: int
+) -> Iterator[tuple[Shape, Bucket]]:
+    """Read the open bucket of each shape that has one of the names, with the columns of these names only."""
+    for some in pieces(uids):
+        filter_ = {"_id": {"$in": open_ids(some)}, "section": "metrics", "names": {"$in": list(names)}}
+        for each in series.find(filter_, columns_of(names), hint="_id_", max_time_ms=max_time_ms):
+            shape = Shape(each["section"], tuple(each["names"]), each["step_type"])
+            yield shape, Bucket.from_document(each | {"names": [name for name in each["names"] if name in names]})
