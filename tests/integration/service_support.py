@@ -30,7 +30,7 @@ from trialstream_console.local.consumer import environment as settings
 from trialstream_console.local.server import Server
 from trialstream_schemas.storage.collections import COLLECTIONS, Namespace
 
-_FOLDED = ("trials", "groups", "projects", "series", "outcomes", "dead_letters")
+_FOLDED = ("trials", "groups", "projects", "series", "outlines", "outcomes", "dead_letters")
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = 30.0) -> None:

@@ -104,7 +104,7 @@ async def test_a_rebuild_until_a_time_equals_an_import_of_the_export_until_then(
     del ours["checkpoints"], theirs["checkpoints"], ours["dead_letters"], theirs["dead_letters"]
 
     assert differences(theirs, ours) == []
-    assert all(each for name, each in ours.items())
+    assert all(each for name, each in ours.items() if name != "outlines")  # no bucket is full by then
     assert ours != {name: each for name, each in snapshot(config).items() if name in ours}
     assert live(config) == place(config)
 

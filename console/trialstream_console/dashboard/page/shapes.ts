@@ -63,6 +63,7 @@ export interface SeriesRequest {
   attempts?: boolean;               // superseded rows too
   until?: number;                   // rows logged up to this time only (time travel)
   since?: Record<string, number>;   // trial uid → rows_seen of an earlier answer: only later rows, raw if they are few
+  outline?: boolean;                // answer at once: of long curves that are not in memory, only what their outlines have
 }
 // The answer: application/vnd.trialstream.columns: u32 little-endian length of the header, the header as JSON, zero to seven bytes
 // of padding up to a multiple of 8, then blocks of float64, little-endian; `offset` counts doubles from the first block.
@@ -77,6 +78,7 @@ export interface SeriesHeader {
   }[];
   rows_seen: Record<string, number>;                   // by trial, for since
   reset: string[];                                     // trials for which since was left aside: their points are whole
+  pending: string[];                                   // with outline: trials of which curves are missing, or outlines
 }
 
 // POST /bands { where?, trials?: string[], group_by?: "group" | "parameters.lr", name, section?, points, quantiles?: [0.25, 0.5, 0.75] }

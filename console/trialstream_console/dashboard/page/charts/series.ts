@@ -1,4 +1,7 @@
-/** Requests for series: those of several charts go together, those of many long curves in parts; answers become points. */
+/**
+ * Requests for series: those of several charts go together; answers become points. Of whole curves the outlines of long
+ * ones are asked for first, and then all of their rows, in parts.
+ */
 
 import { columns, type SeriesHeader, type SeriesRequest } from "../api";
 import type { Points } from "./types";
@@ -39,6 +42,8 @@ let pace = 2;
 interface Waiting {
   readonly signal: AbortSignal;
   readonly take: (some: Answer) => void;
+  /** Takes outlines, whose curves will come. */
+  readonly show: (some: Answer) => void;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
   /** Requests that are not answered. */
@@ -57,7 +62,7 @@ const waiting = new Map<string, Part[]>();
 /**
  * The series of curves within a window. Requests for the same window at nearly the same time are sent together.
  *
- * @param take is called with each part of the answer as it comes
+ * @param take is called with each part of the answer as it comes, and with outlines of curves before these
  */
 export async function loadSeries(curves: readonly CurveRequest[], window: Window, signal: AbortSignal, take: (some: Answer) => void = () => undefined): Promise<Answer> {
   const all: { curves: Loaded[]; rowsSeen: Record<string, number>; reset: string[] } = { curves: [], rowsSeen: {}, reset: [] };
@@ -70,7 +75,7 @@ export async function loadSeries(curves: readonly CurveRequest[], window: Window
   const trials = new Map<string, CurveRequest[]>();
   for (const each of curves) trials.set(each.trial, [...(trials.get(each.trial) ?? []), each]);
   if (trials.size > 0) await new Promise<void>((resolve, reject) => {
-    const of: Waiting = { signal, take: taken, resolve, reject, left: trials.size, failed: false };
+    const of: Waiting = { signal, take: taken, show: take, resolve, reject, left: trials.size, failed: false };
     const key = JSON.stringify(window);
     let parts = waiting.get(key);
     if (parts === undefined) {
@@ -79,7 +84,7 @@ export async function loadSeries(curves: readonly CurveRequest[], window: Window
       setTimeout(() => {
         const queue = waiting.get(key)!;
         waiting.delete(key);
-        for (let i = 0; i < AT_ONCE; i++) void work(window, queue);
+        void answer(window, queue);
       }, TOGETHER);
     }
     for (const each of trials.values()) parts.push({ curves: each, of });
@@ -87,19 +92,42 @@ export async function loadSeries(curves: readonly CurveRequest[], window: Window
   return all;
 }
 
+/** Send requests for all parts of a queue: whole curves of few rows, or in memory, come at once, others as outlines first. */
+async function answer(window: Window, queue: Part[]): Promise<void> {
+  if (isWhole(window)) {
+    const first = queue;
+    queue = [];
+    for (let some = next(first, MOST_CURVES); some.length > 0; some = next(first, MOST_CURVES)) {
+      queue.push(...(await request({ ...window, outline: true }, some)));
+    }
+  }
+  for (let i = 0; i < AT_ONCE; i++) void work(window, queue);
+}
+
+function isWhole({ x, from, to, until, since }: Window): boolean {
+  return typeof x === "string" && [from, to, until, since].every((each) => each === undefined);
+}
+
+/** Take the next parts of a queue: one, or several of so many curves together. */
+function next(queue: Part[], most: number): Part[] {
+  const some: Part[] = [];
+  let count = 0;
+  while (queue.length > 0 && (count === 0 || count + queue[0]!.curves.length <= most)) {
+    const part = queue.shift()!;
+    if (part.of.signal.aborted) fail(part.of, part.of.signal.reason);
+    if (part.of.failed) continue;
+    some.push(part);
+    count += part.curves.length;
+  }
+  return some;
+}
+
 /** Send requests for the parts of a queue, one after the other, until it is empty. */
 async function work(window: Window, queue: Part[]): Promise<void> {
   for (;;) {
-    const some: Part[] = [];
-    let count = 0;
-    while (queue.length > 0 && (count === 0 || count + queue[0]!.curves.length <= pace)) {
-      const part = queue.shift()!;
-      if (part.of.signal.aborted) fail(part.of, part.of.signal.reason);
-      if (part.of.failed) continue;
-      some.push(part);
-      count += part.curves.length;
-    }
-    if (count === 0) return;
+    const some = next(queue, pace);
+    if (some.length === 0) return;
+    const count = some.reduce((sum, part) => sum + part.curves.length, 0);
     const began = performance.now();
     await request(window, some);
     const taken = performance.now() - began;
@@ -107,7 +135,8 @@ async function work(window: Window, queue: Part[]): Promise<void> {
   }
 }
 
-async function request(window: Window, parts: readonly Part[]): Promise<void> {
+/** Ask for parts, and return those whose rows are still to come. */
+async function request(window: Window, parts: readonly Part[]): Promise<readonly Part[]> {
   const control = new AbortController();
   // The request ends early only when nobody waits for it any more.
   const check = () => parts.every((part) => part.of.signal.aborted) && control.abort();
@@ -116,19 +145,27 @@ async function request(window: Window, parts: readonly Part[]): Promise<void> {
     const curves = parts.flatMap((part) => part.curves);
     const { header, doubles } = await columns<SeriesHeader>("/series", { ...window, curves }, control.signal);
     const loaded = header.curves.map((curve) => loadedOf(curve, doubles));
+    const pending = new Set(header.pending);
     for (const { curves: asked, of } of parts) {
       const wanted = new Set(asked.map((each) => nameOf(each, each.by !== undefined)));
       const { trial } = asked[0]!;
-      of.take({
+      const some = {
         curves: loaded.filter((each) => wanted.has(nameOf(each, each.group !== undefined))),
         rowsSeen: { [trial]: header.rows_seen[trial]! },
         reset: header.reset.filter((each) => each === trial),
-      });
+      };
+      if (pending.has(trial)) {
+        if (some.curves.length > 0) of.show(some);
+        continue;
+      }
+      of.take(some);
       of.left--;
       if (of.left === 0) of.resolve();
     }
+    return parts.filter(({ curves }) => pending.has(curves[0]!.trial));
   } catch (error) {
     for (const part of parts) fail(part.of, error);
+    return [];
   } finally {
     for (const part of parts) part.of.signal.removeEventListener("abort", check);
   }

@@ -5,16 +5,21 @@ import { loadSeries, type Answer } from "../charts/series";
 
 const asked: SeriesRequest[] = [];
 let refuse: (body: SeriesRequest) => boolean;
+/** Whether a trial is long, so that an answer at once has its outline only, or not even this. */
+let long: (trial: string) => boolean;
+let outlined: (trial: string) => boolean;
 
 /** An answer of the server: one point for each curve, or one for each of two ranks. */
 function answerOf(body: SeriesRequest): Response {
-  const of = body.curves.flatMap((each) => (each.by ? ["0", "1"].map((group) => ({ ...each, group })) : [each]));
+  const pending = body.outline ? [...new Set(body.curves.map((each) => each.trial).filter(long))] : [];
+  const there = body.curves.filter(({ trial }) => !pending.includes(trial) || outlined(trial));
+  const of = there.flatMap((each) => (each.by ? ["0", "1"].map((group) => ({ ...each, group })) : [each]));
   const specials = { nan: 0, inf: 0, neginf: 0, offset: 0, marks: 0 };
   const curves = of.map(({ trial, name, ...more }, i) => ({
-    trial, name, ...("group" in more ? { group: more.group } : {}), points: 1, offset: 2 * i, total: 1, exact: true, specials, text_steps: false,
+    trial, name, ...("group" in more ? { group: more.group } : {}), points: 1, offset: 2 * i, total: pending.includes(trial) ? 9 : 1, exact: true, specials, text_steps: false,
   }));
   const trials = [...new Set(body.curves.map((each) => each.trial))];
-  const header = JSON.stringify({ curves, rows_seen: Object.fromEntries(trials.map((each) => [each, 7])), reset: [] });
+  const header = JSON.stringify({ curves, rows_seen: Object.fromEntries(trials.map((each) => [each, 7])), reset: [], pending });
   const length = new TextEncoder().encode(header).length;
   const buffer = new ArrayBuffer(Math.ceil((4 + length) / 8) * 8 + 16 * curves.length);
   new DataView(buffer).setUint32(0, length, true);
@@ -25,6 +30,8 @@ function answerOf(body: SeriesRequest): Response {
 beforeEach(() => {
   asked.length = 0;
   refuse = () => false;
+  long = () => true;
+  outlined = () => false;
   globalThis.fetch = async (_, init) => {
     const body = JSON.parse(init!.body as string) as SeriesRequest;
     asked.push(body);
@@ -42,11 +49,34 @@ test("many curves come in parts, the first ones first, each once", async () => {
   const curves = many(120);
   const answer = await loadSeries(curves, { x: "step", width: 100 }, new AbortController().signal, (some) => parts.push(names(some)));
   assert.ok(parts.length > 1);
-  assert.ok(asked[0]!.curves.length < 10);
-  assert.deepEqual(asked[0]!.curves, curves.slice(0, asked[0]!.curves.length));
+  assert.deepEqual(asked[0]!.curves, curves);
+  assert.equal(asked[0]!.outline, true);
+  assert.ok(asked[1]!.curves.length < 10);
+  assert.deepEqual(asked[1]!.curves, curves.slice(0, asked[1]!.curves.length));
   assert.deepEqual(names(answer).sort(), curves.map((each) => each.trial).sort());
   assert.deepEqual(parts.flat(), names(answer));
   assert.equal(Object.keys(answer.rowsSeen).length, 120);
+});
+
+test("curves of few rows come at once, and the outlines of others before these", async () => {
+  long = (trial) => trial !== "t0" && trial !== "t3";
+  outlined = (trial) => trial === "t1";
+  const parts: [string, number][][] = [];
+  const take = (some: Answer) => parts.push(some.curves.map(({ trial, points }) => [trial, points.total]));
+  const answer = await loadSeries(many(4), { x: "step", width: 100 }, new AbortController().signal, take);
+  assert.deepEqual(parts.slice(0, 3), [[["t0", 1]], [["t1", 9]], [["t3", 1]]]);
+  assert.deepEqual(parts.slice(3).flat().sort(), [["t1", 1], ["t2", 1]]);
+  assert.deepEqual(names(answer).sort(), ["t0", "t1", "t2", "t3"]);
+  assert.ok(answer.curves.every(({ points }) => points.total === 1));
+  assert.deepEqual(asked.slice(1).flatMap((each) => each.curves.map(({ trial }) => trial)).sort(), ["t1", "t2"]);
+});
+
+test("no outlines are asked for a part of the curves, or for another metric as x", async () => {
+  const { signal } = new AbortController();
+  await loadSeries(many(1), { x: { metric: "acc" }, width: 100 }, signal);
+  for (const part of [{ from: 0 }, { to: 0 }, { until: 0 }, { since: {} }]) await loadSeries(many(1), { x: "step", width: 100, ...part }, signal);
+  assert.equal(asked.length, 5);
+  assert.ok(asked.every((each) => each.outline === undefined));
 });
 
 test("the curves of a trial in a chart come together, so they have the same rows", async () => {
@@ -88,6 +118,6 @@ test("a chart that has gone asks for nothing more, and one whose request fails f
   assert.equal(left.status, "rejected");
   assert.equal(failed.status, "rejected");
   assert.equal(other.status, "fulfilled");
-  const counts = asked.filter((each) => each.width === 200).map((each) => each.curves.length);
+  const counts = asked.filter((each) => each.width === 200 && !each.outline).map((each) => each.curves.length);
   assert.ok(counts.reduce((sum, each) => sum + each, 0) < 900);
 });
