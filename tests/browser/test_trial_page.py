@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import trialstream as ts
 from accessibility import findings
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from trialstream.sync import SyncProtocol
 
 ROWS = 1_000_000
@@ -104,6 +104,32 @@ def has_ink(chart: Locator, x: float, y: float) -> bool:
         }""",
         [x, y],
     )
+
+
+def test_an_outline_is_there_before_the_rows(open_page: Callable[..., Page], spike: ts.Trial):
+    """Of a long curve that was not read before, the spike and the number of rows are shown at once, then the rows."""
+    page = open_page("/projects")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.post_data_json.get("outline"):
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/api/v1/series", hold)
+    page.goto(page.url.replace("/projects", path_of(spike, metric="signal")))
+    chart = large(page)
+    expect(chart.locator(".notes")).to_contain_text("1\u202f000\u202f000 rows, of each pixel")
+    page.wait_for_timeout(100)  # one frame of the screen, on a busy machine
+    assert has_ink(chart, SPIKE / (ROWS - 1), 0.1)
+    expect(chart.locator(".curves")).to_have_attribute("aria-busy", "true")
+    page.unroute("**/api/v1/series")
+    for each in held:
+        each.continue_()
+    expect(chart.locator(".curves")).to_have_attribute("aria-busy", "false")
+    expect(chart.locator(".notes")).to_contain_text("1\u202f000\u202f000 rows, of each pixel")
+    assert has_ink(chart, SPIKE / (ROWS - 1), 0.1)
 
 
 def test_a_spike_of_one_row_in_a_million_is_visible_at_every_zoom(open_page: Callable[..., Page], spike: ts.Trial):

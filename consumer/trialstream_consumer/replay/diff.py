@@ -36,8 +36,6 @@ _FILTERS: dict[str, Document] = {
     "checkpoints": {"offset": {"$ne": 0}},
     "outcomes": {COPY_OF: {"$exists": False}},
 }
-# Consumers of earlier versions wrote none for the buckets that they filled.
-_MAY_LACK = "outlines"
 _FIELDS_LEFT_OUT: dict[str, dict[str, int]] = {"checkpoints": {"epoch": 0, "session": 0}}
 
 
@@ -118,8 +116,6 @@ class Comparison:
                     if difference := _compare(name, each, folded.get(each["_id"])):
                         yield difference
                 self.compared += len(batch)
-            if name == _MAY_LACK:
-                continue
             async for batch, session in self._batches(name, of_live=False):
                 live = await self._documents(self._live, name, [each["_id"] for each in batch], session)
                 for each in batch:
