@@ -82,6 +82,7 @@ async def test_a_batch_and_its_checkpoint_are_written_together(config, stores):
     assert {name: len(each) for name, each in found.items()} == {
         "trials": 1,
         "series": 1,
+        "outlines": 0,
         "outcomes": 1,
         "dead_letters": 1,
         "groups": 0,
