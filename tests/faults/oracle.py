@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import anyio
+import bson
 from aiokafka.partitioner import murmur2
 from anyio.to_thread import run_sync
 from bson.raw_bson import RawBSONDocument
@@ -29,11 +30,12 @@ from service_support import caught_up, collections, live, records_of
 from trialstream.config import Config
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model import history as series
+from trialstream_schemas.model.outline import outline_documents
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event, LogCreated, ProjectCreated, SubjectEvent, TrialCreated, TrialEvent
 
-KINDS = ("trials", "groups", "projects", "series", "outcomes")
+KINDS = ("trials", "groups", "projects", "series", "outlines", "outcomes")
 # All documents but the copies of outcomes, which the log does not determine.
 OWN = {"copy_of": {"$exists": False}}
 _SHOWN = 5
@@ -206,6 +208,9 @@ def check_documents(log: list[Record], view: View) -> None:
     if wanted != found:
         shown = "\n".join(map(str, list(_differences(wanted, found, ""))[:_SHOWN]))
         raise AssertionError(f"at {view.checkpoints} the documents differ from the log:\n{shown}")
+    stored = {id_: bson.decode(raw) for id_, raw in view.documents["series"].items() if not id_.endswith("/open")}
+    outlines = {each["_id"]: each for each in outline_documents(map(series.Bucket.from_document, stored.values()))}
+    assert outlines == {id_: bson.decode(raw) for id_, raw in view.documents["outlines"].items()}
 
 
 def _differences(wanted: Any, found: Any, path: str) -> Iterator[str]:
