@@ -6,6 +6,8 @@ so both queries need no common snapshot, and the outlines of buckets that fill u
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +23,8 @@ __all__ = ["read_outlines"]
 
 # Ranges of ids in one query: MongoDB merges the results of each.
 _RANGES = 64
+# MongoDB reads the outlines of some trials while those of others are decoded.
+_SHARES = 2
 # Documents that the driver decodes in one call, which holds the interpreter: a megabyte of outlines of one name, 5 ms.
 _AT_ONCE = 2000
 
@@ -28,7 +32,7 @@ _AT_ONCE = 2000
 async def read_outlines(
     collections: Collections, uids: Sequence[str], names: Sequence[str], max_time_ms: int
 ) -> dict[str, dict[str, Outline]]:
-    """Read the outlines of metrics, in a thread of the driver.
+    """Read the outlines of metrics, in threads of the driver.
 
     Args:
         collections: The collections of the projection.
@@ -40,7 +44,11 @@ async def read_outlines(
         By uid and name, the outlines of those whose steps are numbers and whose full buckets all have outlines.
     """
     series, stored = collections["series"].delegate, collections["outlines"].delegate
-    return await run_driver(lambda: _read(series, stored, list(dict.fromkeys(uids)), names, max_time_ms))
+    distinct = list(dict.fromkeys(uids))
+    shares = [some for i in range(_SHARES) if (some := distinct[i::_SHARES])]
+    reads = [functools.partial(_read, series, stored, some, names, max_time_ms) for some in shares]
+    found = await asyncio.gather(*map(run_driver, reads))
+    return {uid: each for some in found for uid, each in some.items()}
 
 
 def _read(
