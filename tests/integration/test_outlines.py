@@ -13,12 +13,17 @@ from pymongo import MongoClient
 from service_support import collections, live
 from trialstream import sync
 from trialstream_console.dashboard import histories, series
-from trialstream_console.dashboard.histories import CurveKey, Histories
+from trialstream_console.dashboard.histories import CurveKey, Glance, Histories
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_consumer.replay.verify import verify
 
 ROWS = 5000  # four full buckets, and an open one
 SPIKE, HOLE = 2345, 1500
+
+
+def too_late(*_):
+    """Take longer than the call may."""
+    raise ts.MongoUnavailable("too late")
 
 
 def value(i):
@@ -85,6 +90,8 @@ def test_curves_at_once(reader, trials, monkeypatch):
     second = known.glance(reader, keys)
     monkeypatch.setattr(histories, "_OUTLINED_ROWS", 2 * ROWS)
     bounded = Histories(2**30).glance(reader, keys)
+    monkeypatch.setattr(reader, "outlines", too_late)
+    slow = Histories(2**30).glance(reader, keys)
 
     assert first.pending == [long.uid, resumed.uid, texts.uid]
     assert set(first.read.curves) == {keys[3]}
@@ -94,6 +101,7 @@ def test_curves_at_once(reader, trials, monkeypatch):
     assert second.outlines == {}
     assert [len(second.read.curves[key].get("", ())) for key in keys] == [ROWS, 102, ROWS, 0, 0, ROWS + 1, 0]
     assert set(bounded.outlines) == {keys[0]}
+    assert slow._replace(read=None) == Glance(None, {}, first.pending)
     with pytest.raises(Refusal, match="no trial nobody"):
         known.glance(reader, [CurveKey("nobody", "metrics", "loss")])
 

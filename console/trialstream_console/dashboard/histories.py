@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from trialstream.protocol import MetricHistory
 from trialstream.sync import SyncProtocol
+from trialstream_schemas.errors import MongoUnavailable
 from trialstream_schemas.model.outline import Outline
 from trialstream_schemas.model.times import to_micros
 from trialstream_schemas.model.trial import Trial
@@ -180,7 +181,9 @@ class Histories:
                 outlined += with_outlines
         outlines: dict[CurveKey, Outline] = {}
         if outlined:
-            found = protocol.outlines([key.trial for key in outlined], *{key.name for key in outlined})
+            found: dict[str, dict[str, Outline]] = {}
+            with contextlib.suppress(MongoUnavailable):  # it may only be slow, and the rows are read without a hurry
+                found = protocol.outlines([key.trial for key in outlined], *{key.name for key in outlined})
             for key in outlined:
                 if outline := found.get(key.trial, {}).get(key.name):
                     outlines[key] = outline.until(trials[key.trial].rows)

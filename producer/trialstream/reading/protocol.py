@@ -30,7 +30,7 @@ from trialstream.protocol import (
     Step,
 )
 from trialstream.reading.bands import Curve, bands_by_value, check_grid, check_path, check_quantiles, curves_of
-from trialstream.reading.budget import within_timeout
+from trialstream.reading.budget import within, within_timeout
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.feed import ChangeFeed
 from trialstream.reading.history import check_points, check_row, downsampled, histories
@@ -53,6 +53,7 @@ from trialstream.runtime.lifecycle import Lifecycle
 __all__ = ["ReadSession", "ReadingProtocol"]
 
 T = TypeVar("T")
+_OUTLINES_SECONDS = 5.0
 # Trials whose histories are held at once: of each, only one value for each step remains.
 _TRIALS_AT_ONCE = 64
 
@@ -294,10 +295,14 @@ class ReadingProtocol(Protocol):
             given, names, View(), since_step, since_row, max_points, section, attempts=attempts, latest=latest
         )
 
-    @within_timeout
     async def outlines(self, uids: Sequence[str], *names: str) -> dict[str, dict[str, Outline]]:
-        """Read the outlines of metrics: see `Reader.outlines`."""
-        return await self._session.read(lambda: self._session.reader.outlines(uids, names))
+        """Read the outlines of metrics: see `Reader.outlines`.
+
+        Raises:
+            MongoUnavailable: MongoDB does not answer, or not within 5 s: what is to be shown at once waits no longer.
+        """
+        with within(_OUTLINES_SECONDS):
+            return await self._session.read(lambda: self._session.reader.outlines(uids, names))
 
     @overload
     async def fetch_bands(
