@@ -81,14 +81,14 @@ async def test_an_outline_has_rows_of_its_history(protocol, served, trials):
 def test_curves_at_once(reader, trials, monkeypatch):
     """A curve of few rows, or in memory, is whole; a long one has its outline, unless rows of it may be superseded."""
     long, resumed, texts, empty = trials
-    monkeypatch.setattr(histories, "_GLANCE_ROWS", ROWS - 1)
+    monkeypatch.setattr(histories, "_GLANCE_VALUES", ROWS - 1)
     known = Histories(2**30)
     keys = [CurveKey(each.uid, "metrics", "loss") for each in trials]
     keys += [keys[0]._replace(by="writer"), keys[1]._replace(attempts=True), keys[0]._replace(name="none")]
     first = known.glance(reader, keys)
     known.read(reader, keys)
     second = known.glance(reader, keys)
-    monkeypatch.setattr(histories, "_OUTLINED_ROWS", 2 * ROWS)
+    monkeypatch.setattr(histories, "_OUTLINED_VALUES", 2 * ROWS)
     bounded = Histories(2**30).glance(reader, keys)
     monkeypatch.setattr(reader, "outlines", too_late)
     slow = Histories(2**30).glance(reader, keys)
@@ -108,7 +108,7 @@ def test_curves_at_once(reader, trials, monkeypatch):
 
 def test_the_points_of_outlines(reader, trials, monkeypatch):
     """The points of an outline are no exact ones, and the counts are of all rows."""
-    monkeypatch.setattr(histories, "_GLANCE_ROWS", 0)
+    monkeypatch.setattr(histories, "_GLANCE_VALUES", 0)
     drawn = []
     monkeypatch.setattr(series, "_encoded", lambda found, *more: drawn.append((found, more)))
     body = {"curves": [{"trial": trials[0].uid, "name": "loss"}], "x": "step", "width": 4000, "outline": True}
