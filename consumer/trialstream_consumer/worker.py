@@ -55,8 +55,8 @@ __all__ = ["FETCH_SETTINGS", "RETRY_SECONDS", "PartitionWorker", "check_range", 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 # Settings of a Kafka consumer that folds. aiokafka has one fetch in flight per broker, and new records of a partition
-# that was just drained wait until that fetch returns, here 25 ms at most. At 10 ms an idle broker used a quarter of a
-# core.
+# whose records are being folded wait until that fetch returns, here 25 ms at most. At 10 ms an idle broker used a
+# quarter of a core. The fetches of an idle consumer service are longer (`trialstream.event_log.idling`).
 FETCH_SETTINGS = {"fetch_max_wait_ms": 25, "max_partition_fetch_bytes": 3 * 1024 * 1024}
 RETRY_SECONDS = 1.0
 # Maximum number of records of a batch, which is one transaction. Rows of few trials are folded in few groups, and the
@@ -143,7 +143,8 @@ class PartitionWorker:
     """Folds one partition that this process has taken over.
 
     Args:
-        consumer: Kafka consumer that has the partition assigned, made with `FETCH_SETTINGS`.
+        consumer: Kafka consumer that has the partition assigned, made with `FETCH_SETTINGS`. Only this worker reads the
+            partition, and if a wait for records ends without any, it waits again at the same offset or ends.
         schemas: Schemas of the log.
         store: Store of the projection.
         checkpoint: Checkpoint from which to continue, as `Ownership.acquire` returned it.

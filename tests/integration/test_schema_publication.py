@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 
 import anyio
 import trialstream as ts
 from aiokafka.admin import NewTopic, RecordsToDelete
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 from anyio.to_thread import run_sync
 from service_support import admin, caught_up, cli, records_of, send, until
+from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import ensure_topics, publish_schemas
 from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
@@ -114,3 +117,39 @@ async def test_a_push_publishes_the_schemas_of_its_spool(config, consumer, tmp_p
 
     found = await published(config)
     assert found == dict.fromkeys([*SCHEMAS, *foreign], 1)
+
+
+async def test_a_reader_of_the_schemas_fetches_only_while_it_reads(config):
+    """Between two reads no fetch is sent, and a schema that is published later is read all the same."""
+    await ensure_topics(config)
+    async with SchemaTopic(config) as topic:
+        client = topic._consumer._client
+        send_first, in_flight, total = client.send, 0, 0
+
+        async def counting(node_id, request, **settings):
+            nonlocal in_flight, total
+            is_fetch = isinstance(request, FetchRequest)
+            in_flight, total = in_flight + is_fetch, total + is_fetch
+            try:
+                return await send_first(node_id, request, **settings)
+            finally:
+                in_flight -= is_fetch
+
+        client.send = counting
+        await topic.refresh()
+        before = total
+        await topic.refresh()
+
+        assert total == before
+
+        later = {"type": "record", "name": "Later", "fields": [{"name": "x", "type": "long"}]}
+        text = json.dumps(later).encode()
+        await send(config, [text], topic=config.schemas_topic, key=fingerprint(later))
+        await topic.refresh()
+
+        assert text in topic.texts.values()
+        await until(lambda: not in_flight)
+        before = total
+        await topic.refresh()
+
+        assert total == before

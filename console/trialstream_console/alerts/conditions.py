@@ -36,7 +36,7 @@ _SPECIALS = {"nan": "nan", "inf": "inf", "neginf": "-inf"}
 
 @dataclass(frozen=True)
 class Condition(ABC):
-    """When a rule holds for a trial, by what the trial is."""
+    """A condition of a trial, by what the trial is."""
 
     fields: ClassVar[tuple[str, ...]] = ()
 
@@ -126,7 +126,7 @@ class MetricBeyond(Condition):
 
 @dataclass(frozen=True)
 class SilentCondition(ABC):
-    """When a rule holds for a running trial, by what it has not logged.
+    """A condition of a running trial, by what it has not logged.
 
     Attributes:
         seconds: How long nothing has come.

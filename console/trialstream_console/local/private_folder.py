@@ -221,17 +221,12 @@ class PrivateFolder:
             return False
         return True
 
-    def is_at(self, path: str) -> bool:
-        """Whether a path is that of this folder."""
-        return _same(path, os.fstat(self.descriptor))
-
     def is_file_at(self, name: str, path: str) -> bool:
         """Whether a path is that of a file in the folder, without links."""
         try:
-            found = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            return os.path.samestat(Path(path).stat(), os.stat(name, dir_fd=self.descriptor, follow_symlinks=False))
         except OSError:
             return False
-        return _same(path, found)
 
 
 def _check(path: Path, found: os.stat_result, remedy: str) -> None:
@@ -249,10 +244,3 @@ def _check(path: Path, found: os.stat_result, remedy: str) -> None:
             f"{path}: expected a mode with which no other user can write to it, got {stat.S_IMODE(found.st_mode):04o}: "
             f"if you trust what is in it, run `chmod -R go-rwx` on it; otherwise, {remedy}"
         )
-
-
-def _same(path: str, found: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(Path(path).stat(), found)
-    except OSError:
-        return False

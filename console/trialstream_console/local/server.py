@@ -63,7 +63,7 @@ class Server(ABC):
 
     @property
     def failure(self) -> str:
-        """How the server ended unexpectedly, with the end of its log; empty while it runs and after `stop`."""
+        """Message about an unexpected end of the server, with that of its log; empty while it runs and after `stop`."""
         if self._process is None or self._process.poll() is None:
             return ""
         return f"{self.title} died ({process.exit_reason(self._process.returncode)}). {self._log_end()}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import lark
 from trialstream.reading.paths import TRIAL_FIELDS, is_time, keys_of, path, resolve
@@ -17,6 +17,8 @@ from trialstream_console.queries.literals import keys_of_word
 from trialstream_console.queries.parsing import MAX_TEXT, accepted_after, tokens_of
 
 __all__ = ["Column", "Completion", "Item", "complete", "operators"]
+
+T = TypeVar("T")
 
 _MAX_ITEMS = 50
 _QUOTES = str.maketrans("", "", "\"'\\")
@@ -32,6 +34,10 @@ _OPERATORS = {
 }
 _BEFORE = ("not", "has", "lost", "(")
 _TIMES = ("now", "1h ago", "24h ago", "7d ago", "30d ago")
+# Tokens of which no other one begins with the same characters.
+_COMPLETE = frozenset({"LPAR", "RPAR", "COMMA", "QUOTED"})
+# Tokens before which a path is, and after which a value is.
+_AFTER_PATH = frozenset({"COMPARE", "MATCH", "IN", "NOT_IN", "CONTAINS"})
 
 
 class Column(NamedTuple):
@@ -119,10 +125,6 @@ def _tokens(before: str) -> tuple[list[lark.Token], int]:
     return tokens, begin
 
 
-# Tokens of which no other one begins with the same characters.
-_COMPLETE = frozenset({"LPAR", "RPAR", "COMMA", "QUOTED"})
-
-
 def _candidates(accepted: set[str], tokens: list[lark.Token], known: dict[str, Column], wanted: str) -> Iterator[Item]:
     last = tokens[-1] if tokens else None
     if "COMPARE" in accepted and last is not None:
@@ -145,15 +147,9 @@ def _candidates(accepted: set[str], tokens: list[lark.Token], known: dict[str, C
         yield from (Item(each, "value") for each in _values(_column_of(paths[-1], known)))
 
 
-_AFTER_PATH = frozenset({"COMPARE", "MATCH", "IN", "NOT_IN", "CONTAINS"})
-
-
 def _paths(known: dict[str, Column], wanted: str) -> Iterator[Item]:
-    """Return paths that have a text in them, first those that begin with it; of ten thousands, few are written."""
-    plain = [(_plain(each.path), each) for each in known.values()]
-    first = (each for text, each in plain if text.startswith(wanted))
-    others = (each for text, each in plain if wanted in text and not text.startswith(wanted))
-    for each in itertools.islice(itertools.chain(first, others), _MAX_ITEMS - len(_BEFORE)):
+    """Return paths that have a text in them; of ten thousands, few are written."""
+    for each in itertools.islice(_ranked(wanted, known.values(), lambda each: each.path), _MAX_ITEMS - len(_BEFORE)):
         yield Item(write_path(keys_of(each.path)), each.kind)
 
 
@@ -180,10 +176,15 @@ def _values(column: Column) -> Iterable[str]:
 
 
 def _matching(wanted: str, items: Iterable[Item]) -> list[Item]:
-    """Return the items that have a text in them; first those that begin with it."""
-    found = [(_plain(each.text), each) for each in dict.fromkeys(items)]
-    first = [item for text, item in found if text.startswith(wanted)]
-    return [*first, *(item for text, item in found if wanted in text and not text.startswith(wanted))][:_MAX_ITEMS]
+    """Return the items that have a text in them, each once."""
+    return [*itertools.islice(_ranked(wanted, dict.fromkeys(items), lambda each: each.text), _MAX_ITEMS)]
+
+
+def _ranked(wanted: str, things: Iterable[T], text_of: Callable[[T], str]) -> Iterator[T]:
+    """Return the things whose text has another in it; first those whose text begins with it."""
+    plain = [(_plain(text_of(each)), each) for each in things]
+    yield from (each for text, each in plain if text.startswith(wanted))
+    yield from (each for text, each in plain if wanted in text and not text.startswith(wanted))
 
 
 def _plain(text: str) -> str:

@@ -62,7 +62,7 @@ async def check_deployment(config: Config) -> None:
 
 
 def problem(address: str, hello: Hello, replica_set: str | None) -> TrialStreamError | None:
-    """Why consumers cannot use a server, with what to do; None if they can, or could if it were the primary.
+    """Return the reason for which consumers cannot use a server; None if they can, or could if it were the primary.
 
     Args:
         address: `host:port` of the server.

@@ -3,6 +3,7 @@
 | module | job |
 |---|---|
 | `clients` | how consumers, producers and admin clients are made and stopped, and their errors |
+| `idling` | the consumer of the service: long fetches while it is idle |
 | `topics` | creating and checking the topics; which partition an event belongs to |
 | `ends` | the offset after the last event of each partition |
 | `identity` | the first record of the registry, which identifies the log |

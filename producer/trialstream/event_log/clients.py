@@ -28,6 +28,7 @@ from trialstream_schemas.errors import KafkaUnavailable, TrialStreamError
 
 from trialstream.config import Config
 from trialstream.event_log.diagnosis import Operation, kafka_trouble
+from trialstream.event_log.idling import IdlingConsumer
 from trialstream.event_log.screening import screen_fetches
 from trialstream.kafka_security import check_token
 from trialstream.waiting import waiting_for
@@ -208,10 +209,7 @@ def lone_consumer(config: Config, **settings: Any) -> AIOKafkaConsumer:
         config: Where Kafka is.
         **settings: Further settings of the consumer.
     """
-    return _screened(AIOKafkaConsumer(**config.kafka_client(), **{**_READING, **settings}))
-
-
-def _screened(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    consumer = AIOKafkaConsumer(**config.kafka_client(), **{**_READING, **settings})
     screen_fetches(consumer._client)  # noqa: SLF001 (it has no public name)
     return consumer
 
@@ -257,16 +255,14 @@ def group_consumer(config: Config, instance: str | None = None, **settings: Any)
             partitions at once, without a rebalance. None for a member whose partitions go to others.
         **settings: Further settings of the consumer.
     """
-    return _screened(
-        AIOKafkaConsumer(
-            **config.kafka_client(),
-            group_id=config.consumer_group,
-            group_instance_id=instance,
-            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
-            metadata_max_age_ms=_METADATA_AGE_MS,
-            **_READING,
-            **settings,
-        )
+    return IdlingConsumer(
+        **config.kafka_client(),
+        group_id=config.consumer_group,
+        group_instance_id=instance,
+        max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+        metadata_max_age_ms=_METADATA_AGE_MS,
+        **_READING,
+        **settings,
     )
 
 

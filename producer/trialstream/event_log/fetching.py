@@ -30,8 +30,9 @@ _PARTITION_BYTES = 1024 * 1024
 # Records that are objects at once: fewer than those after which Python collects garbage.
 _PARSED_RECORDS = 256
 _RESPONSE_BYTES = 16 * 1024 * 1024
-# Time that a broker waits for new records before it answers, milliseconds.
-_WAIT_MS = 100
+# Time for which a broker waits for new records before it answers, milliseconds: while the caller waits for records of
+# these partitions, and while it handles others, as other partitions of the broker are requested only after the answer.
+_WAIT_MS, _AHEAD_MS = 500, 100
 _RETRY_SECONDS = 0.1
 _READ_COMMITTED = 1
 
@@ -101,7 +102,7 @@ class Fetcher:
         deadline = time.monotonic() + seconds
         while True:
             self._check_leaders(partitions)
-            self._request(partitions)
+            self._request(partitions, _WAIT_MS)
             left = max(0.0, deadline - time.monotonic())
             if self._running:
                 await asyncio.wait(self._running.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -109,7 +110,7 @@ class Fetcher:
                 await asyncio.sleep(min(_RETRY_SECONDS, left))
             found = self._taken()
             if found or time.monotonic() >= deadline:
-                self._request([each for each in partitions if each in found and found[each].has_more])
+                self._request([each for each in partitions if each in found and found[each].has_more], _AHEAD_MS)
                 return found
 
     def _leader(self, partition: TopicPartition) -> int | None:
@@ -125,7 +126,7 @@ class Fetcher:
                 if each.topic in self._client.cluster.unauthorized_topics:
                     raise TopicAuthorizationFailedError(each.topic)
 
-    def _request(self, partitions: Collection[TopicPartition]) -> None:
+    def _request(self, partitions: Collection[TopicPartition], wait_ms: int) -> None:
         """Request partitions from their leaders, unless a request to the leader is in flight."""
         wanted = set(partitions)
         places: dict[int, list[TopicPartition]] = {}
@@ -133,15 +134,15 @@ class Fetcher:
             if each in wanted and (broker := self._leader(each)) is not None and broker not in self._running:
                 places.setdefault(broker, []).append(each)
         for broker, some in places.items():
-            self._running[broker] = asyncio.create_task(self._requested(broker, some))
+            self._running[broker] = asyncio.create_task(self._requested(broker, some, wait_ms))
 
     async def _requested(
-        self, broker: int, partitions: Sequence[TopicPartition]
+        self, broker: int, partitions: Sequence[TopicPartition], wait_ms: int
     ) -> dict[TopicPartition, FetchedRecords]:
         places: dict[str, list[tuple[int, int, int]]] = {}
         for each in partitions:
             places.setdefault(each.topic, []).append((each.partition, self._following[each], _PARTITION_BYTES))
-        request = FetchRequest(_WAIT_MS, 1, _RESPONSE_BYTES, _READ_COMMITTED, [*places.items()])
+        request = FetchRequest(wait_ms, 1, _RESPONSE_BYTES, _READ_COMMITTED, [*places.items()])
         try:
             response = await self._client.send(broker, request)
         except KafkaError as error:

@@ -136,20 +136,28 @@ class SchemaTopic:
                 self._consumer.seek(self._partition, 0)
                 self._position = 0
             refused: Counter[str] = Counter()
-            while self._position < end:
-                for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
-                    for record in records:
-                        if (note := note_of(record)) is not None:
-                            if note.reason is not None:
-                                _refuse(refused, record.offset, note.reason)
-                        elif record.value is not None:  # None is a tombstone
-                            self._add(record.key, record.value, record.offset, refused)
-                        await anyio.lowlevel.checkpoint()  # a record takes up to 50 ms
-                # The position shows the progress; the number of records does not, since compaction removes records.
-                self._position = await self._consumer.position(self._partition)
+            self._consumer.resume(self._partition)
+            try:
+                await self._read_to(end, refused)
+            finally:
+                # A consumer fetches ahead, again and again, and the next request for the end would wait for that fetch.
+                self._consumer.pause(self._partition)
             if refused:
                 topic, count = self._config.schemas_topic, refused.total()
                 logger.warning("refused schemas of %s, %d in all: %s", topic, count, "; ".join(filter(None, refused)))
+
+    async def _read_to(self, end: int, refused: Counter[str]) -> None:
+        while self._position < end:
+            for records in (await self._consumer.getmany(self._partition, timeout_ms=1000)).values():
+                for record in records:
+                    if (note := note_of(record)) is not None:
+                        if note.reason is not None:
+                            _refuse(refused, record.offset, note.reason)
+                    elif record.value is not None:  # None is a tombstone
+                        self._add(record.key, record.value, record.offset, refused)
+                    await anyio.lowlevel.checkpoint()  # a record takes up to 50 ms
+            # The position shows the progress; the number of records does not, since compaction removes records.
+            self._position = await self._consumer.position(self._partition)
 
     def _add(self, key: bytes | None, text: bytes, offset: int, refused: Counter[str]) -> None:
         try:

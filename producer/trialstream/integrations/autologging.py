@@ -23,7 +23,7 @@ logger = logging.getLogger("trialstream")
 
 
 class _Framework(NamedTuple):
-    """Where a framework takes callbacks.
+    """The functions of a framework that take callbacks, and our callback.
 
     Attributes:
         functions: The functions that train, as paths of attributes of modules: some modules have them by another name.

@@ -215,7 +215,7 @@ class Pipeline:
 
     @property
     def refused(self) -> str:
-        """Why a broker has refused the last batch, other than for its size; empty if it has not."""
+        """Reason for which a broker has refused the last batch, other than its size; empty if it has not."""
         return self._sender.refused
 
     def statistics(self) -> Statistics:

@@ -108,12 +108,12 @@ class Sender:
 
     @property
     def last_error(self) -> str:
-        """Why the last attempt to send to a partition failed; empty if no attempt failed."""
+        """Reason for which the last attempt to send to a partition failed; empty if no attempt failed."""
         return next(reversed(self._errors.values()), "")
 
     @property
     def refused(self) -> str:
-        """Why a broker refuses a batch, other than for its size, whatever time passes; empty if none does."""
+        """Reason for which a broker refuses a batch at each attempt, other than its size; empty if none does."""
         return next(iter(self._refused.values()), "")
 
     @property
@@ -335,7 +335,7 @@ class Sender:
 
 
 def _reason(error: BaseException) -> str:
-    """Why an attempt to send has failed, for messages."""
+    """Return the reason for which an attempt to send has failed, for messages."""
     if isinstance(error, (TimeoutError, RequestTimedOutError)):
         return "no answer"
     if right := missing_right(error, "Write"):

@@ -14,7 +14,7 @@ from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_to_document
 
 from trialstream.protocol import BandKey, MetricBands, MetricHistory
-from trialstream.reading.checks import whole_number
+from trialstream.reading.checks import checked_number
 from trialstream.reading.operands import query_errors
 from trialstream.reading.paths import TRIAL_FIELDS, resolve
 
@@ -55,12 +55,7 @@ def check_grid(points: object) -> int:
         InvalidType: The number is not an integer.
         InvalidValue: The number is out of range.
     """
-    number = whole_number(points)
-    if number is None:
-        raise InvalidType(f"points: expected an int, got {type(points).__name__}")
-    if not 2 <= number <= _MAX_POINTS:
-        raise InvalidValue(f"points: expected 2 to {_MAX_POINTS}, got {shown(number)}")
-    return number
+    return checked_number(points, "points", 2, _MAX_POINTS)
 
 
 def check_quantiles(quantiles: object) -> list[float]:

@@ -12,7 +12,7 @@ from trialstream_schemas.messages import shown
 from trialstream_schemas.model.outcome import Outcome
 from trialstream_schemas.model.trial import OwnHash, Project, Trial, TrialGroup, check_identity
 
-__all__ = ["checked", "checked_trials", "decided_uid", "definition", "is_new", "whole_number"]
+__all__ = ["checked", "checked_number", "checked_trials", "decided_uid", "definition", "is_new", "whole_number"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,31 @@ def whole_number(given: object) -> int | None:
         return operator.index(given)  # type: ignore[arg-type]  # checked by the call
     except TypeError:
         return None
+
+
+def checked_number(given: object, path: str, least: int, most: int | None = None) -> int:
+    """Return an argument as an int, checked for its type and its range.
+
+    Args:
+        given: The argument, an integer of any type.
+        path: Name of the parameter, for the message.
+        least: The smallest valid number.
+        most: The largest one; None for no limit.
+
+    Returns:
+        The int.
+
+    Raises:
+        InvalidType: The argument is not an integer.
+        InvalidValue: It is out of range.
+    """
+    number = whole_number(given)
+    if number is None:
+        raise InvalidType(f"{path}: expected an int, got {type(given).__name__}")
+    if number < least or (most is not None and number > most):
+        expected = f"at least {least}" if most is None else f"{least} to {most}"
+        raise InvalidValue(f"{path}: expected {expected}, got {shown(number)}")
+    return number
 
 
 def is_new(trial: Trial) -> bool:

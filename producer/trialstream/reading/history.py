@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from trialstream_schemas.errors import InvalidType, InvalidValue
-from trialstream_schemas.messages import shown
 from trialstream_schemas.model.history import Bucket, Shape, WriterSpan
 from trialstream_schemas.model.values import INT64_MAX, INT64_MIN
 
 from trialstream.protocol import MetricHistory, Step
-from trialstream.reading.checks import whole_number
+from trialstream.reading.checks import checked_number
 from trialstream.reading.reader import Since
 from trialstream.reading.rewinds import Rewinds
 
@@ -38,14 +36,7 @@ def check_points(max_points: int | None) -> int | None:
         InvalidType: The number is not an integer.
         InvalidValue: The number is less than 3.
     """
-    if max_points is None:
-        return None
-    number = whole_number(max_points)
-    if number is None:
-        raise InvalidType(f"max_points: expected an int, got {type(max_points).__name__}")
-    if number < _LEAST_POINTS:
-        raise InvalidValue(f"max_points: expected at least {_LEAST_POINTS}, got {shown(number)}")
-    return number
+    return None if max_points is None else checked_number(max_points, "max_points", _LEAST_POINTS)
 
 
 def check_row(since_row: int | None) -> int | None:
@@ -61,14 +52,7 @@ def check_row(since_row: int | None) -> int | None:
         InvalidType: The number is not an integer.
         InvalidValue: The number is negative, or does not fit 64 bits.
     """
-    if since_row is None:
-        return None
-    number = whole_number(since_row)
-    if number is None:
-        raise InvalidType(f"since_row: expected an int, got {type(since_row).__name__}")
-    if not 0 <= number <= INT64_MAX:
-        raise InvalidValue(f"since_row: expected 0 to {INT64_MAX}, got {shown(number)}")
-    return number
+    return None if since_row is None else checked_number(since_row, "since_row", 0, INT64_MAX)
 
 
 def histories(

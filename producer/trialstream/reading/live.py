@@ -28,6 +28,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -323,21 +324,12 @@ class LiveProjection:
             LogMismatch: The live projection was folded from another log.
             MongoUnavailable: MongoDB does not answer, or not within `max_time_ms`.
         """
-        async with self.errors():
-            while True:
-                collections = self.collections
-                try:
-                    query_once = partial(query, collections[name].delegate)
-                    found, changed = await asyncio.gather(run_driver(query_once), self.refresh())
-                except ServerSelectionTimeoutError:
-                    raise
-                except PyMongoError as error:  # the projection may have been dropped during the read
-                    if is_refusal(error):
-                        raise
-                    if not await self.refresh() and collections is self.collections:
-                        raise
-                else:
-                    if not found:
-                        changed = await self.refresh()
-                    if not changed and collections is self.collections:
-                        return found
+
+        async def query_beside(collections: Collections) -> tuple[list[T], bool]:
+            """Return the result, and whether it is known to be valid."""
+            query_once = partial(query, collections[name].delegate)
+            found, changed = await asyncio.gather(run_driver(query_once), self.refresh())
+            return found, bool(found) and not changed and collections is self.collections
+
+        found, _ = await self.read(query_beside, is_final=itemgetter(1))
+        return found

@@ -43,7 +43,7 @@ class LogEvent(NamedTuple):
 
     @property
     def appended(self) -> datetime:
-        """When the broker appended the record, UTC."""
+        """Time at which the broker appended the record, UTC."""
         return datetime.fromtimestamp(self.timestamp / 1000, UTC)
 
     def with_event(self, event: StreamEvent) -> LogEvent:

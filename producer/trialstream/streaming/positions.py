@@ -95,7 +95,7 @@ class Position:
 
 
 Since: TypeAlias = Bound | Position | datetime | str
-"""Where a stream begins: `BEGIN`, `NOW`, a position or its text, or a time, as a `datetime` or in ISO 8601."""
+"""Place where a stream begins: `BEGIN`, `NOW`, a position or its text, or a time, as a `datetime` or in ISO 8601."""
 
 
 def checked_since(given: Since, name: str) -> Bound | Position | int:

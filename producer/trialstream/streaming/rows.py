@@ -154,7 +154,7 @@ class Rows:
 
     @property
     def times(self) -> NDArray[np.datetime64]:
-        """When each row was logged, by the writer's clock: datetime64[us] in UTC."""
+        """Time at which each row was logged, by the writer's clock: datetime64[us] in UTC."""
         self._of.decode()
         micros = np.asarray(self._of.times[self._start : self._stop], np.int64) + self._of.base
         return micros.astype("datetime64[us]")

@@ -30,7 +30,7 @@ _RATE_SECONDS = 1.0
 
 
 class Loop(Protocol):
-    """What a timed loop needs of a tracker; `Tracker` documents it."""
+    """The part of a tracker that a timed loop needs; `Tracker` documents it."""
 
     step: int
 

@@ -1,4 +1,4 @@
-"""What users define about metrics: which metric is their step, and how they are aggregated."""
+"""Definitions of metrics by users: the metric that is their step, and their aggregator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_REMEMBERED = 1000
 
 @dataclass(frozen=True)
 class Definition:
-    """What is defined about the metrics whose names match a pattern.
+    """The step and the aggregator of the metrics whose names match a pattern.
 
     Attributes:
         pattern: Pattern of names, as `fnmatch` has it: `val/*`.

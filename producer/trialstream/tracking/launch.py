@@ -26,7 +26,7 @@ _INTERACTIVE = frozenset({"bash", "interactive", "sh", "zsh"})
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launcher has told this process.
+    """The place of this process in a run, as its launcher has set it.
 
     Attributes:
         run: Id of the run that all ranks and all restarts share; None if the launcher has none.

@@ -136,7 +136,7 @@ class Participant:
 
 
 class FormerParticipant(NamedTuple):
-    """What is kept of a participant of an earlier attempt when there are too many participants.
+    """A participant of an earlier attempt, of which less is kept when there are too many participants.
 
     Attributes:
         attempt: Number of the attempt.

@@ -33,7 +33,7 @@ _DOUBLE_BYTES = 8
 
 
 class LongFrame(NamedTuple):
-    """What is known of a frame that is not decoded.
+    """The head of a frame that is not decoded.
 
     Attributes:
         writer: Id of the writer.

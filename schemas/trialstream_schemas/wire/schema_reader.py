@@ -144,7 +144,7 @@ _ONE = _Expansion(1, takes_bytes=True)
 
 
 class Expansions:
-    """How many values the types of a schema expand to.
+    """The number of values to which each type of a schema expands.
 
     Args:
         schema: A schema as `fastavro.parse_schema` returns it.

@@ -1,4 +1,4 @@
-"""What the tracker captures beside the log calls, each kind by a switch of `track(capture=…)`.
+"""The captures of a tracker beside the log calls, each kind with a switch of `track(capture=…)`.
 
 - captures: the kinds, and the thread in which they work;
 - output: what the process prints, in bounded pieces;

@@ -1,4 +1,4 @@
-"""What the process prints: a copy of the last pieces, which are logged every few seconds."""
+"""The output of the process: a copy of the last pieces, which are logged every few seconds."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["BEST_ARGUMENTS", "BEST_KIND", "TimeSeriesAggregator", "extend_column
 BEST_KIND = "best"
 """Kind of the time series that keeps its best observation, `BestAggregator`."""
 BEST_ARGUMENTS: dict[Literal["max", "min"], int] = {"max": 1, "min": 2}
-"""Which observation is the best → argument of that kind."""
+"""The observation that is the best → argument of that kind."""
 
 
 class TimeSeriesAggregator(StatAggregator):
