@@ -372,5 +372,5 @@ def test_the_command_has_the_query_language(log, trials, tmp_path):
     assert json.loads(found.stdout.splitlines()[0])["parameters.lr"] == 0.01
     assert table.stdout.split()[:4] == ["uid", "parameters.model.width", "finished", trials[0].uid]
     assert (bad.returncode, bad.stdout) == (1, "")
-    assert bad.stderr == "error: where, column 6: expected a word, a quoted text, got the end of the text\n"
+    assert bad.stderr == "error: where, column 6: expected a word or a quoted text, got the end of the text\n"
     assert exported.stdout.startswith("exported 1 trials with 101 values"), exported.stderr
