@@ -256,6 +256,31 @@ def test_chronos_are_bars_and_a_timeline(open_page: Callable[..., Page], kinds: 
     expect(page.get_by_role("region", name="Timeline").locator("rect.span")).to_have_count(4)
 
 
+def test_charts_of_extreme_numbers_are_drawn(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """Values at the ends of the doubles, and of which no tick lies between two, are drawn on both scales."""
+    trial = protocol.new_trial(ts.Trial(name="extremes"))
+    assert trial is not None
+    for step in range(20):
+        odd = step % 2
+        protocol.log_trial_metrics(
+            trial,
+            step=step,
+            neighbours=1e16 + 2 * odd,
+            largest=1.7e308 * (1 if odd else -1),
+            constant=1.7976931348623157e308,
+            least=5e-324 * (1 + odd),
+        )
+    protocol.commit("folded")
+    for scale in ("0", "1"):
+        page = open_page(path_of(trial, ylog=scale))
+        for name in ("neighbours", "largest", "constant", "least"):
+            chart = page.get_by_role("article", name=name)
+            expect(chart.locator(".curves")).to_have_attribute("aria-busy", "false")
+            page.wait_for_timeout(100)  # one frame of the screen, on a busy machine
+            if (name, scale) != ("largest", "1"):  # whose neighbours at or below 0 have no place
+                assert any(has_ink(chart, x / 20, y / 20) for x in (5, 10, 15) for y in range(21)), (name, scale)
+
+
 def test_output_is_searched(open_page: Callable[..., Page], sample: None, protocol: SyncProtocol):
     """The captured lines are there, and a search leaves those with its words."""
     page = open_page(path_of(named(protocol, "with output"), tab="output"))
