@@ -100,7 +100,7 @@ export interface Importance { trials: number; method: "forest" | "correlation"; 
 // GET /operations
 export interface Operations {
   partitions: { topic: string; partition: number; begin: number; end: number; folded: number | null; lag: number | null; lag_seconds: number | null; rate: number | null; owner: string | null }[];  // rate: events/s since the last look
-  projections: { name: string; live: boolean; size: number; trials: number; created: number | null; state: string }[];
+  projections: { name: string; live: boolean; size: number; trials: number; until: number | null; state: string }[];  // until: append time, null for the whole log
   topics: { name: string; partitions: number; replication: number; bytes: number | null; retention: string; cleanup: string }[];
   consumers: { id: string; host: string; partitions: string[] }[];
   spool: { path: string; events: number; bytes: number; writers: number }[] | null;   // null: not local
