@@ -281,6 +281,23 @@ def test_charts_of_extreme_numbers_are_drawn(open_page: Callable[..., Page], pro
                 assert any(has_ink(chart, x / 20, y / 20) for x in (5, 10, 15) for y in range(21)), (name, scale)
 
 
+def test_a_chrono_that_ends_after_its_trial_counts(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """Its only time is counted and summed, though the statistics leave the first one out."""
+    trial = protocol.new_trial(ts.Trial(name="outlived"))
+    assert trial is not None
+    protocol.log_trial_start(trial)
+    protocol.log_trial_chrono_start(trial, "saving")
+    protocol.log_trial_finish(trial)
+    protocol.log_trial_chrono_finish(trial, "saving")
+    protocol.commit("folded")
+    page = open_page(path_of(trial, tab="chronos"))
+    times = page.get_by_role("region", name="Times by name")
+    row = times.get_by_role("row", name=re.compile("saving"))
+    expect(row.get_by_role("cell").nth(2)).to_have_text("1")
+    expect(row.get_by_role("cell").nth(0)).to_have_text(re.compile(r"[1-9].* (µs|ms|s)"))
+    expect(times).to_contain_text("leave out the first time")
+
+
 def test_output_is_searched(open_page: Callable[..., Page], sample: None, protocol: SyncProtocol):
     """The captured lines are there, and a search leaves those with its words."""
     page = open_page(path_of(named(protocol, "with output"), tab="output"))

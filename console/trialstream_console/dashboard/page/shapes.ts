@@ -51,8 +51,8 @@ export interface TrialDetail {
   writers: { writer: string; events: number }[];
   starts: number; lost_events: number; rows: number; size: number; state_version: number;
 }
-export interface MetricInfo { name: string; count: number; nan: number; inf: number; neginf: number; last: Value; last_step: Value; min: number | null; max: number | null; avg: number | null; sd: number | null; best?: Value; best_step?: Value }
-export interface ChronoInfo { name: string; count: number; sum: number | null; avg: number | null; sd: number | null; min: number | null; max: number | null; last: number | null; open: number; failed: number }
+export interface MetricInfo { name: string; count: number; nan: number; inf: number; neginf: number; skipped: number; last: Value; last_step: Value; min: number | null; max: number | null; avg: number | null; sd: number | null; best?: Value; best_step?: Value }
+export interface ChronoInfo { name: string; count: number; skipped: number; sum: number | null; avg: number | null; sd: number | null; min: number | null; max: number | null; last: number | null; open: number; failed: number }
 
 // POST /series     binary answer, see below. One request for all curves of a page.
 export interface SeriesRequest {
