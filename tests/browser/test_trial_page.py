@@ -298,6 +298,25 @@ def test_a_chrono_that_ends_after_its_trial_counts(open_page: Callable[..., Page
     expect(times).to_contain_text("leave out the first time")
 
 
+def test_the_output_of_ranks_is_found(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """The first rank's output is shown without a choice; another rank's streams are its own."""
+    trial = protocol.new_trial(ts.Trial(name="printing ranks"))
+    assert trial is not None
+    for key, text in {
+        "rank0/output/stdout": "from 0",
+        "rank0/output/stderr": "fault 0",
+        "rank3/output/stderr": "from 3",
+    }.items():
+        protocol.log_trial_metadata(trial, {key: text}, aggregator=ts.RingAggregator.lazy(5))
+    protocol.commit("folded")
+    page = open_page(path_of(trial, tab="output"))
+    expect(page.locator("pre.output")).to_have_text("from 0")
+    expect(page.get_by_role("button", name="stdout")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Rank").select_option("3")
+    expect(page.locator("pre.output")).to_have_text("from 3")
+    expect(page.get_by_role("button", name="stderr")).to_have_attribute("aria-pressed", "true")
+
+
 def test_output_is_searched(open_page: Callable[..., Page], sample: None, protocol: SyncProtocol):
     """The captured lines are there, and a search leaves those with its words."""
     page = open_page(path_of(named(protocol, "with output"), tab="output"))

@@ -83,7 +83,7 @@ export interface SeriesHeader {
 //   same binary form; header { bands: { key: Value, trials: number, points, offset, columns: ["step","count","mean","sd","min","max","q0.25",…] }[] }
 
 // GET /trials/UID/output?stream=stdout|stderr|logging|warnings&rank=   the last part, as the trial keeps it
-export interface Output { streams: string[]; ranks: number[]; text: string; truncated: boolean }
+export interface Output { stream: string; rank: number | null; streams: string[]; ranks: (number | null)[]; text: string; truncated: boolean }
 
 // GET /trials/UID/events?cursor=&limit=100&kinds=a,b&order=oldest|newest     raw events of the log, by the stream (needs Kafka)
 export interface EventPage { events: EventRow[]; cursor: string | null }
