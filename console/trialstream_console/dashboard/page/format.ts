@@ -74,14 +74,16 @@ function two(large: number, unit: string, small: number, smallUnit: string): str
   return small ? `${large} ${unit} ${small} ${smallUnit}` : `${large} ${unit}`;
 }
 
-/** A time in the reader's zone: "14:03:21" today, "27 Nov 14:03" this year, "27 Nov 2026" otherwise. */
-export function when(micros: number, now = Date.now()): string {
+/** A time in the reader's zone: "14:03:21" today, "27 Nov 14:03" this year, "27 Nov 2026" otherwise; with `seconds`, always these. */
+export function when(micros: number, now = Date.now(), seconds = false): string {
   const time = new Date(micros / 1000);
   if (Number.isNaN(time.getTime())) return "–";
   const present = new Date(now);
-  const clock = `${pad(time.getHours())}:${pad(time.getMinutes())}`;
-  if (time.toDateString() === present.toDateString()) return `${clock}:${pad(time.getSeconds())}`;
+  const isToday = time.toDateString() === present.toDateString();
+  const clock = `${pad(time.getHours())}:${pad(time.getMinutes())}${isToday || seconds ? `:${pad(time.getSeconds())}` : ""}`;
+  if (isToday) return clock;
   const day = `${time.getDate()} ${MONTHS[time.getMonth()]}`;
+  if (seconds && time.getFullYear() !== present.getFullYear()) return `${day} ${time.getFullYear()} ${clock}`;
   return time.getFullYear() === present.getFullYear() ? `${day} ${clock}` : `${day} ${time.getFullYear()}`;
 }
 

@@ -22,12 +22,12 @@ export function Name({ text, limit = 120 }: { text: string; limit?: number }) {
   return text === "" ? <span class="none">(no name)</span> : <bdi title={cut(text, 2000)}>{cut(text, limit)}</bdi>;
 }
 
-/** A time in the reader's zone, in UTC on hover. `relative`: as an age. */
-export function Time({ micros, relative }: { micros: number | null; relative?: boolean }) {
+/** A time in the reader's zone, in UTC on hover. `relative`: as an age; `seconds`: to the second, however old it is. */
+export function Time({ micros, relative, seconds = false }: { micros: number | null; relative?: boolean; seconds?: boolean }) {
   if (micros === null) return <span class="none" aria-label="none">–</span>;
   return (
     <time dateTime={new Date(micros / 1000).toISOString()} title={utc(micros)}>
-      {relative ? ago(micros) : when(micros)}
+      {relative ? ago(micros) : when(micros, Date.now(), seconds)}
     </time>
   );
 }

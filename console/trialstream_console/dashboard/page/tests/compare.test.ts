@@ -54,6 +54,8 @@ test("values that were too large to be read are never taken for equal", () => {
 
 test("a comparison begins with a loss, and names come from paths", () => {
   assert.equal(firstMetric(["acc", "train/loss", "val/loss"]), "val/loss");
+  assert.equal(firstMetric(["system/cpu", "reward"]), "reward");
+  assert.equal(firstMetric(["system/cpu"]), "system/cpu");
   assert.equal(firstMetric([]), undefined);
   assert.equal(metricName("metrics.a\\.b.last"), "a.b");
   assert.equal(blend("#000000", "#ffffff", 0.5), "rgb(128 128 128)");

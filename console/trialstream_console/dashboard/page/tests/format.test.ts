@@ -39,6 +39,8 @@ test("times are local, and in UTC to the microsecond", () => {
   assert.match(when(micros, micros / 1000), /^\d\d:\d\d:\d\d$/);
   assert.match(when(micros, Date.UTC(2026, 5, 1)), /^\d+ Nov \d\d:\d\d$/);
   assert.match(when(micros, Date.UTC(2030, 5, 1)), /^\d+ Nov 2026$/);
+  assert.match(when(micros, Date.UTC(2026, 5, 1), true), /^\d+ Nov \d\d:\d\d:\d\d$/);
+  assert.match(when(micros, Date.UTC(2030, 5, 1), true), /^\d+ Nov 2026 \d\d:\d\d:\d\d$/);
   assert.equal(ago(micros, micros / 1000 + 61_000), "1 min ago");
   assert.equal(ago(micros, micros / 1000), "now");
 });
