@@ -174,3 +174,11 @@ export function cut(text: string, limit = 80): string {
   const end = text.charCodeAt(limit - 2);
   return `${text.slice(0, end >= 0xd800 && end < 0xdc00 ? limit - 2 : limit - 1)}…`;
 }
+
+/** A text of at most about `limit` characters, cut in its middle: of names with a common beginning, the ends differ. */
+export function cutMiddle(text: string, limit: number): string {
+  const parts = [...text];
+  if (parts.length <= limit) return text;
+  const end = Math.ceil((limit - 1) * 0.6);
+  return `${parts.slice(0, limit - 1 - end).join("")}…${parts.slice(-end).join("")}`;
+}

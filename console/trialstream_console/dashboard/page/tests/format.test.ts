@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, brief, bytes, count, cut, duration, full, numeric, short, unwrapped, utc, when } from "../format";
+import { ago, brief, bytes, count, cut, cutMiddle, duration, full, numeric, short, unwrapped, utc, when } from "../format";
 
 test("numbers are short, and never a wrong size", () => {
   const cases: [number, string][] = [
@@ -30,6 +30,12 @@ test("sizes and lengths of time have a unit that fits", () => {
   assert.equal(duration(7800), "2 h 10 min");
   assert.equal(duration(3 * 86400 + 4 * 3600), "3 d 4 h");
   assert.equal(duration(-5), "−5 s");
+});
+
+test("names with a long common beginning are told apart by their ends", () => {
+  assert.equal(cutMiddle("dev.trials", 32), "dev.trials");
+  assert.equal(cutMiddle("my-research-team-experiments-production.trials", 32), "my-research-…s-production.trials");
+  assert.equal(cutMiddle("\u{1f680}".repeat(9), 4), "\u{1f680}…\u{1f680}\u{1f680}");
 });
 
 test("times are local, and in UTC to the microsecond", () => {

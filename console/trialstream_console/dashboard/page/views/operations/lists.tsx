@@ -1,7 +1,7 @@
 // Projections, consumers, topics and the spool: what each consists of.
 import type { ComponentChildren } from "preact";
 import type { Operations } from "../../api";
-import { bytes, cut } from "../../format";
+import { bytes, cut, cutMiddle } from "../../format";
 import { Name, Num, Time } from "../../values";
 
 interface Props { operations: Operations }
@@ -23,7 +23,7 @@ export function Projections({ operations: { projections } }: Props) {
         <tbody>
           {projections.map((each) => (
             <tr key={each.name}>
-              <th scope="row"><Name text={each.name} limit={40} /></th>
+              <th scope="row"><Name text={each.name} limit={24} ends /></th>
               <td class="nowrap">{each.live ? <span class="badge good">{each.state}</span> : <Name text={each.state} limit={40} />}</td>
               <td class="number"><Num value={each.trials} /></td>
               <td class="number"><Size value={each.size} /></td>
@@ -46,7 +46,7 @@ export function Consumers({ operations: { consumers } }: Props) {
             <tr key={each.id}>
               <th scope="row"><code title={each.id}>{cut(each.id, 36)}</code></th>
               <td><Name text={each.host} limit={40} /></td>
-              <td>{each.partitions.length === 0 ? <span class="muted">none</span> : <span title={each.partitions.join(", ")}>{cut(inRuns(each.partitions), 160)}</span>}</td>
+              <td class="roomy">{each.partitions.length === 0 ? <span class="muted">none</span> : <span title={each.partitions.join(", ")}>{cut(inRuns(each.partitions), 200)}</span>}</td>
             </tr>
           ))}
         </tbody>
@@ -64,7 +64,7 @@ export function inRuns(partitions: readonly string[]): string {
     if (last?.topic === topic && last.to + 1 === number) last.to = number;
     else runs.push({ topic, from: number, to: number });
   }
-  return runs.map(({ topic, from, to }) => `${topic}/${from === to ? from : `${from}–${to}`}`).join(", ");
+  return runs.map(({ topic, from, to }) => `${cutMiddle(topic, 32)}/${from === to ? from : `${from}–${to}`}`).join(", ");
 }
 
 export function Topics({ operations: { topics } }: Props) {
@@ -75,7 +75,7 @@ export function Topics({ operations: { topics } }: Props) {
         <tbody>
           {topics.map((each) => (
             <tr key={each.name}>
-              <th scope="row"><Name text={each.name} limit={50} /></th>
+              <th scope="row"><Name text={each.name} limit={32} ends /></th>
               <td class="number">{each.partitions}</td>
               <td class="number">{each.replication}</td>
               <td class="number"><Size value={each.bytes} /></td>
