@@ -40,7 +40,11 @@ def test_operations_show_the_log_and_its_consumers(open_page: Callable[..., Page
     expect(partitions.locator("tbody tr", has_text=served.trials_topic)).to_have_count(4)
     expect(page.get_by_role("region", name="Consumers").locator("tbody tr")).to_have_count(1)
     expect(page.get_by_role("region", name="Topics")).to_contain_text(served.registry_topic)
-    expect(page.get_by_role("region", name="Projections")).to_contain_text("live")
+    expect(page.get_by_role("region", name="Projections").get_by_text("live", exact=True)).to_have_count(1)
+    expect(page.get_by_role("region", name="Consumers")).to_contain_text(f"{served.trials_topic}/0\u20133")
+    for name in ("Partitions", "Topics", "Projections", "Consumers"):
+        names = page.get_by_role("region", name=name).locator("th[scope=row] :is(bdi, code)")
+        assert all(names.evaluate_all("all => all.map(each => each.getClientRects().length === 1)")), name
     letters = page.get_by_role("region", name="Dead letters")
     letters.locator("tbody button").first.click()
     expect(letters.locator("pre.hex")).to_contain_text(letter[:16].hex(" "))

@@ -65,12 +65,15 @@ def test_hostile_names_are_text(open_page: Callable[..., Page]):
 
 
 def test_an_unknown_place_says_so(open_page: Callable[..., Page]):
-    """A path without a view, and a project without trials, are shown as what they are."""
+    """A path without a view, and unknown projects and groups, are shown as what they are, with a way back."""
     page = open_page("/nowhere")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
-    page = open_page("/projects/none")
-    expect(page.get_by_role("heading", name="No trials yet")).to_be_visible()
-    assert findings(page) == []
+    for kind in ("project", "group"):
+        page = open_page(f"/{kind}s/none")
+        expect(page.get_by_role("heading", name=f"There is no such {kind}")).to_be_visible()
+        assert findings(page) == []
+        page.get_by_role("main").get_by_role("link", name="all trials").click()
+        expect(page.get_by_role("heading", name="All trials")).to_be_visible()
 
 
 def test_requests_that_are_refused(open_page: Callable[..., Page]):

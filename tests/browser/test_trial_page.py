@@ -283,6 +283,67 @@ def test_chronos_are_bars_and_a_timeline(open_page: Callable[..., Page], kinds: 
     expect(page.get_by_role("region", name="Timeline").locator("rect.span")).to_have_count(4)
 
 
+def test_a_chrono_that_ends_after_its_trial_counts(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """Its only time is counted and summed, though the statistics leave the first one out."""
+    trial = protocol.new_trial(ts.Trial(name="outlived"))
+    assert trial is not None
+    protocol.log_trial_start(trial)
+    protocol.log_trial_chrono_start(trial, "saving")
+    protocol.log_trial_finish(trial)
+    protocol.log_trial_chrono_finish(trial, "saving")
+    protocol.commit("folded")
+    page = open_page(path_of(trial, tab="chronos"))
+    times = page.get_by_role("region", name="Times by name")
+    row = times.get_by_role("row", name=re.compile("saving"))
+    expect(row.get_by_role("cell").nth(2)).to_have_text("1")
+    expect(row.get_by_role("cell").nth(0)).to_have_text(re.compile(r"[1-9].* (µs|ms|s)"))
+    expect(times).to_contain_text("leave out the first time")
+
+
+def test_charts_of_extreme_numbers_are_drawn(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """Values at the ends of the doubles, and of which no tick lies between two, are drawn on both scales."""
+    trial = protocol.new_trial(ts.Trial(name="extremes"))
+    assert trial is not None
+    for step in range(20):
+        odd = step % 2
+        protocol.log_trial_metrics(
+            trial,
+            step=step,
+            neighbours=1e16 + 2 * odd,
+            largest=1.7e308 * (1 if odd else -1),
+            constant=1.7976931348623157e308,
+            least=5e-324 * (1 + odd),
+        )
+    protocol.commit("folded")
+    for scale in ("0", "1"):
+        page = open_page(path_of(trial, ylog=scale))
+        for name in ("neighbours", "largest", "constant", "least"):
+            chart = page.get_by_role("article", name=name)
+            expect(chart.locator(".curves")).to_have_attribute("aria-busy", "false")
+            page.wait_for_timeout(100)  # one frame of the screen, on a busy machine
+            if (name, scale) != ("largest", "1"):  # whose neighbours at or below 0 have no place
+                assert any(has_ink(chart, x / 20, y / 20) for x in (5, 10, 15) for y in range(21)), (name, scale)
+
+
+def test_the_output_of_ranks_is_found(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """The first rank's output is shown without a choice; another rank's streams are its own."""
+    trial = protocol.new_trial(ts.Trial(name="printing ranks"))
+    assert trial is not None
+    for key, text in {
+        "rank0/output/stdout": "from 0",
+        "rank0/output/stderr": "fault 0",
+        "rank3/output/stderr": "from 3",
+    }.items():
+        protocol.log_trial_metadata(trial, {key: text}, aggregator=ts.RingAggregator.lazy(5))
+    protocol.commit("folded")
+    page = open_page(path_of(trial, tab="output"))
+    expect(page.locator("pre.output")).to_have_text("from 0")
+    expect(page.get_by_role("button", name="stdout")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Rank").select_option("3")
+    expect(page.locator("pre.output")).to_have_text("from 3")
+    expect(page.get_by_role("button", name="stderr")).to_have_attribute("aria-pressed", "true")
+
+
 def test_output_is_searched(open_page: Callable[..., Page], sample: None, protocol: SyncProtocol):
     """The captured lines are there, and a search leaves those with its words."""
     page = open_page(path_of(named(protocol, "with output"), tab="output"))
@@ -353,9 +414,11 @@ def test_each_tab_fits_a_phone_in_the_dark(open_page: Callable[..., Page], kinds
 
 
 def test_a_trial_that_is_not_there(open_page: Callable[..., Page]):
-    """The page says so."""
+    """The page says so, and leads to those that are."""
     page = open_page("/trials/0123456789abcdef0123456789abcdef")
     expect(page.get_by_role("main").get_by_role("alert")).to_contain_text("Not found")
+    page.get_by_role("main").get_by_role("link", name="all trials").click()
+    expect(page.get_by_role("heading", name="All trials")).to_be_visible()
 
 
 @pytest.mark.parametrize(

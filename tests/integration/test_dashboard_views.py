@@ -189,11 +189,31 @@ def test_output(client, trials):
     """The captured output is that of a stream and a rank."""
     path = f"/trials/{trials[0].uid}/output"
 
-    assert get(client, path) == {"streams": ["stdout"], "ranks": [1], "text": "one\ntwo\n", "truncated": True}
-    of_rank = get(client, path, stream="stderr", rank=1)
+    assert get(client, path) == {
+        "stream": "stdout",
+        "rank": None,
+        "streams": ["stdout"],
+        "ranks": [None, 1],
+        "text": "one\ntwo\n",
+        "truncated": True,
+    }
+    of_rank = get(client, path, rank=1)
+    assert of_rank["stream"] == "stderr"
     assert (of_rank["streams"], of_rank["text"], of_rank["truncated"]) == (["stderr"], "<b>", False)
     assert get(client, path, stream="stderr")["text"] == ""
     assert get(client, "/trials/nope/output", 404)["error"]["place"] == "uid"
+
+
+def test_output_of_ranks_alone():
+    """Of a trial whose processes all have ranks, the first rank's output is there without being asked for."""
+    printed = ts.RingAggregator(2)
+    printed.extend(["by rank 10\n"])
+    quiet = ts.RingAggregator(2)
+    found = output._output({"rank10/output/stdout": printed, "rank2/output/stderr": quiet}, "", None)
+
+    assert (found["ranks"], found["rank"], found["stream"], found["text"]) == ([2, 10], 2, "stderr", "")
+    assert output._output({"rank10/output/stdout": printed}, "", None)["text"] == "by rank 10\n"
+    assert output._output({}, "", None)["ranks"] == []
 
 
 def test_importance(client):
@@ -372,5 +392,5 @@ def test_the_command_has_the_query_language(log, trials, tmp_path):
     assert json.loads(found.stdout.splitlines()[0])["parameters.lr"] == 0.01
     assert table.stdout.split()[:4] == ["uid", "parameters.model.width", "finished", trials[0].uid]
     assert (bad.returncode, bad.stdout) == (1, "")
-    assert bad.stderr == "error: where, column 6: expected a word, a quoted text, got the end of the text\n"
+    assert bad.stderr == "error: where, column 6: expected a word or a quoted text, got the end of the text\n"
     assert exported.stdout.startswith("exported 1 trials with 101 values"), exported.stderr

@@ -17,7 +17,9 @@ from unittest.mock import AsyncMock, Mock
 import psutil
 import pytest
 import trialstream as ts
+import trialstream.sync
 
+PAGE = Path(__file__).parents[2] / "docs" / "demo.md"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OK = r"demo ok: 8 trials \(7 completed, 1 failed\), (\d+) points logged, \1 folded, 0 dead letters"
 
@@ -73,6 +75,45 @@ def test_a_stopped_demo_leaves_no_process(demo):
     assert output.splitlines()[-1] == "demo failed: interrupted"
     assert demo.returncode == 130
     assert left_behind(demo) == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_script_of_the_page_reads_the_latest_search(tmp_path):
+    """The script of docs/demo.md reads the demo's trials, whatever other projects have logged since."""
+    with trialstream.sync.connect() as protocol:
+        for name in ("digits", "another"):
+            project = ts.Project(name=name)
+            group = ts.TrialGroup(name=f"search of {name}", project_id=project.uid)
+            protocol.new_project(project)
+            protocol.new_trial_group(group)
+            for rate in (0.1, 3.0):
+                trial = ts.Trial(
+                    name=name, parameters={"learning_rate": rate}, project_id=project.uid, group_id=group.uid
+                )
+                protocol.new_trial(trial)
+                protocol.log_trial_start(trial)
+                if name == "digits":
+                    protocol.log_trial_metrics(trial, step=1, loss=1.0, test_accuracy=1.0 - rate / 10)
+                    protocol.log_trial_chrono_start(trial, "batch")
+                    protocol.log_trial_chrono_finish(trial, "batch")
+                try:
+                    if rate > 1:
+                        raise FloatingPointError(f"{name} diverged")
+                except FloatingPointError as error:
+                    protocol.log_trial_finish(trial, type(error), error, error.__traceback__)
+                else:
+                    protocol.log_trial_finish(trial)
+        protocol.commit("folded")
+    [script] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "look.py").write_text(script, encoding="utf-8")
+    command = [sys.executable, "-W", "error", tmp_path / "look.py"]
+
+    ran = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("{'learning_rate': 0.1} {}")
+    assert "digits diverged" in ran.stdout
+    assert "another diverged" not in ran.stdout
 
 
 @pytest.fixture

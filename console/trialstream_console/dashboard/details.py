@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any, NotRequired, TypedDict
 
-from trialstream_schemas.model.aggregators import Aggregator, RingAggregator
+from trialstream_schemas.model.aggregators import Aggregator, RingAggregator, StatAggregator
 from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.encoding import encoded, micros
@@ -32,6 +32,7 @@ class MetricInfo(TypedDict):
         nan: Number of values that are NaN.
         inf: Number of values that are +inf.
         neginf: Number of values that are -inf.
+        skipped: Number of the first values, which the statistics leave out.
         last: Last value.
         last_step: Step of the last value.
         min: Minimum.
@@ -47,6 +48,7 @@ class MetricInfo(TypedDict):
     nan: int
     inf: int
     neginf: int
+    skipped: int
     last: Any
     last_step: Any
     min: float | None
@@ -62,10 +64,11 @@ class ChronoInfo(TypedDict):
 
     Attributes:
         name: Name of the chrono.
-        count: Number of durations.
-        sum: Their sum.
-        avg: Their mean.
-        sd: Their standard deviation.
+        count: Number of all durations.
+        skipped: Number of the first ones, which `avg`, `sd`, `min` and `max` leave out: by default one.
+        sum: Sum of all.
+        avg: Mean.
+        sd: Standard deviation.
         min: The shortest.
         max: The longest.
         last: The last.
@@ -75,6 +78,7 @@ class ChronoInfo(TypedDict):
 
     name: str
     count: int
+    skipped: int
     sum: float | None
     avg: float | None
     sd: float | None
@@ -281,6 +285,7 @@ def _metric(name: str, found: Aggregator) -> MetricInfo:
         "nan": _count(found, "nan"),
         "inf": _count(found, "inf"),
         "neginf": _count(found, "neginf"),
+        "skipped": len(_skipped(found)),
         "last": encoded(getattr(found, "last", None)),
         "last_step": encoded(getattr(found, "last_step", None)),
         "min": _finite(found, "min"),
@@ -294,10 +299,12 @@ def _metric(name: str, found: Aggregator) -> MetricInfo:
 
 
 def _chrono(name: str, found: Aggregator | None, trial: Trial) -> ChronoInfo:
+    skipped = _skipped(found)
     return {
         "name": name,
-        "count": _count(found, "count"),
-        "sum": _finite(found, "sum"),
+        "count": _count(found, "count") + len(skipped),
+        "skipped": len(skipped),
+        "sum": None if found is None else _finite_or_none(sum(skipped, _finite(found, "sum") or 0.0)),
         "avg": _finite(found, "avg"),
         "sd": _finite(found, "sd"),
         "min": _finite(found, "min"),
@@ -312,6 +319,13 @@ def _count(found: Aggregator | None, field: str) -> int:
     return int(getattr(found, field, 0) or 0)
 
 
+def _skipped(found: Aggregator | None) -> list[float]:
+    return found.skipped_values if isinstance(found, StatAggregator) else []
+
+
 def _finite(found: Aggregator | None, field: str) -> float | None:
-    value = getattr(found, field, None)
+    return _finite_or_none(getattr(found, field, None))
+
+
+def _finite_or_none(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

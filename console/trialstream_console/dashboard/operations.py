@@ -64,7 +64,7 @@ class ProjectionInfo(TypedDict):
         live: Whether it is the live one.
         size: Size on disk, bytes.
         trials: Number of its trials, about.
-        created: Append time until which the log was folded into it; null for the whole log.
+        until: Append time until which the log was folded into it; null for the whole log.
         state: `live`, `ready`, `unfinished` or `left over`.
     """
 
@@ -72,7 +72,7 @@ class ProjectionInfo(TypedDict):
     live: bool
     size: int
     trials: int
-    created: int | None
+    until: int | None
     state: str
 
 
@@ -225,7 +225,7 @@ class _Looks:
                     "live": each.state == "live",
                     "size": each.size,
                     "trials": each.trials,
-                    "created": None if each.until is None else each.until * 1000,
+                    "until": None if each.until is None else each.until * 1000,
                     "state": each.state,
                 }
                 for each in projections

@@ -71,8 +71,8 @@ def parse(text: str) -> Condition:
         found = "the end of the text" if error.token.type == "$END" else shown(str(error.token))
         at = len(text) if error.token.type == "$END" else error.token.start_pos
         assert at is not None
-        names = ", ".join(name for token, name in NAMES.items() if token in _accepted(parser))
-        raise WhereError(f"expected {names}, got {found}", at) from None
+        names = [name for token, name in NAMES.items() if token in _accepted(parser)]
+        raise WhereError(f"expected {_listed(names)}, got {found}", at) from None
     except lark.UnexpectedCharacters as error:
         raise _unexpected_character(text, error.pos_in_stream or 0) from None
     return condition
@@ -129,6 +129,11 @@ def _feed(parser: InteractiveParser, tokens: Iterable[lark.Token]) -> None:
 def _accepted(parser: InteractiveParser) -> set[str]:
     accepted: set[str] = parser.accepts()  # type: ignore[no-untyped-call]
     return accepted
+
+
+def _listed(names: list[str]) -> str:
+    """Return the names as a list of alternatives: "a", "a or b", "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _unexpected_character(text: str, at: int) -> WhereError:

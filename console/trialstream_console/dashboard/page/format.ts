@@ -74,14 +74,16 @@ function two(large: number, unit: string, small: number, smallUnit: string): str
   return small ? `${large} ${unit} ${small} ${smallUnit}` : `${large} ${unit}`;
 }
 
-/** A time in the reader's zone: "14:03:21" today, "27 Nov 14:03" this year, "27 Nov 2026" otherwise. */
-export function when(micros: number, now = Date.now()): string {
+/** A time in the reader's zone: "14:03:21" today, "27 Nov 14:03" this year, "27 Nov 2026" otherwise; with `seconds`, always these. */
+export function when(micros: number, now = Date.now(), seconds = false): string {
   const time = new Date(micros / 1000);
   if (Number.isNaN(time.getTime())) return "–";
   const present = new Date(now);
-  const clock = `${pad(time.getHours())}:${pad(time.getMinutes())}`;
-  if (time.toDateString() === present.toDateString()) return `${clock}:${pad(time.getSeconds())}`;
+  const isToday = time.toDateString() === present.toDateString();
+  const clock = `${pad(time.getHours())}:${pad(time.getMinutes())}${isToday || seconds ? `:${pad(time.getSeconds())}` : ""}`;
+  if (isToday) return clock;
   const day = `${time.getDate()} ${MONTHS[time.getMonth()]}`;
+  if (seconds && time.getFullYear() !== present.getFullYear()) return `${day} ${time.getFullYear()} ${clock}`;
   return time.getFullYear() === present.getFullYear() ? `${day} ${clock}` : `${day} ${time.getFullYear()}`;
 }
 
@@ -171,4 +173,12 @@ export function cut(text: string, limit = 80): string {
   if (text.length <= limit) return text;
   const end = text.charCodeAt(limit - 2);
   return `${text.slice(0, end >= 0xd800 && end < 0xdc00 ? limit - 2 : limit - 1)}…`;
+}
+
+/** A text of at most about `limit` characters, cut in its middle: of names with a common beginning, the ends differ. */
+export function cutMiddle(text: string, limit: number): string {
+  const parts = [...text];
+  if (parts.length <= limit) return text;
+  const end = Math.ceil((limit - 1) * 0.6);
+  return `${parts.slice(0, limit - 1 - end).join("")}…${parts.slice(-end).join("")}`;
 }

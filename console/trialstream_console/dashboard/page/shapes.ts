@@ -51,8 +51,8 @@ export interface TrialDetail {
   writers: { writer: string; events: number }[];
   starts: number; lost_events: number; rows: number; size: number; state_version: number;
 }
-export interface MetricInfo { name: string; count: number; nan: number; inf: number; neginf: number; last: Value; last_step: Value; min: number | null; max: number | null; avg: number | null; sd: number | null; best?: Value; best_step?: Value }
-export interface ChronoInfo { name: string; count: number; sum: number | null; avg: number | null; sd: number | null; min: number | null; max: number | null; last: number | null; open: number; failed: number }
+export interface MetricInfo { name: string; count: number; nan: number; inf: number; neginf: number; skipped: number; last: Value; last_step: Value; min: number | null; max: number | null; avg: number | null; sd: number | null; best?: Value; best_step?: Value }
+export interface ChronoInfo { name: string; count: number; skipped: number; sum: number | null; avg: number | null; sd: number | null; min: number | null; max: number | null; last: number | null; open: number; failed: number }
 
 // POST /series     binary answer, see below. One request for all curves of a page.
 export interface SeriesRequest {
@@ -85,7 +85,7 @@ export interface SeriesHeader {
 //   same binary form; header { bands: { key: Value, trials: number, points, offset, columns: ["step","count","mean","sd","min","max","q0.25",…] }[] }
 
 // GET /trials/UID/output?stream=stdout|stderr|logging|warnings&rank=   the last part, as the trial keeps it
-export interface Output { streams: string[]; ranks: number[]; text: string; truncated: boolean }
+export interface Output { stream: string; rank: number | null; streams: string[]; ranks: (number | null)[]; text: string; truncated: boolean }
 
 // GET /trials/UID/events?cursor=&limit=100&kinds=a,b&order=oldest|newest     raw events of the log, by the stream (needs Kafka)
 export interface EventPage { events: EventRow[]; cursor: string | null }
@@ -102,7 +102,7 @@ export interface Importance { trials: number; method: "forest" | "correlation"; 
 // GET /operations
 export interface Operations {
   partitions: { topic: string; partition: number; begin: number; end: number; folded: number | null; lag: number | null; lag_seconds: number | null; rate: number | null; owner: string | null }[];  // rate: events/s since the last look
-  projections: { name: string; live: boolean; size: number; trials: number; created: number | null; state: string }[];
+  projections: { name: string; live: boolean; size: number; trials: number; until: number | null; state: string }[];  // until: append time, null for the whole log
   topics: { name: string; partitions: number; replication: number; bytes: number | null; retention: string; cleanup: string }[];
   consumers: { id: string; host: string; partitions: string[] }[];
   spool: { path: string; events: number; bytes: number; writers: number }[] | null;   // null: not local

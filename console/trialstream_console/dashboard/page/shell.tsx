@@ -128,6 +128,7 @@ function Help({ close }: { close: () => void }) {
           </div>
         ))}
         <div><dt><kbd>Tab</kbd></dt><dd>Go to the next control</dd></div>
+        <div><dt><kbd>+</kbd><kbd>0</kbd></dt><dd>In a chart: zoom in, show all; − zooms out, arrows move</dd></div>
         <div><dt><kbd>Esc</kbd></dt><dd>Close what is open</dd></div>
       </dl>
     </Dialog>

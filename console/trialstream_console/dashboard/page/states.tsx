@@ -49,6 +49,7 @@ export function ErrorState({ error, retry }: { error: unknown; retry?: () => voi
       <h2>{TITLES[code] ?? "An error"}</h2>
       <p class="message">{message}</p>
       {passing(error) && <p>The page tries again by itself.</p>}
+      {code === "not_found" && <p>Go to <a href="/trials">all trials</a> or to the <a href="/">projects</a>.</p>}
       <Again error={error} retry={retry} />
     </div>
   );

@@ -1,5 +1,5 @@
 // Small pieces of text: numbers, times, values and statuses, each with its full form as title.
-import { ago, brief, cut, duration, full, isLong, numeric, short, utc, when } from "./format";
+import { ago, brief, cut, cutMiddle, duration, full, isLong, numeric, short, utc, when } from "./format";
 import type { StatusInfo, Value } from "./shapes";
 
 /** A number in short, in full on hover; a dash for null. */
@@ -17,17 +17,20 @@ export function Val({ value, limit = 80 }: { value: Value | undefined; limit?: n
   return <bdi title={title}>{brief(value, limit)}</bdi>;
 }
 
-/** A text of a user, cut for the eye: names may have 10,000 characters, or another direction of writing. */
-export function Name({ text, limit = 120 }: { text: string; limit?: number }) {
-  return text === "" ? <span class="none">(no name)</span> : <bdi title={cut(text, 2000)}>{cut(text, limit)}</bdi>;
+/**
+ * A text of a user, cut for the eye: names may have 10,000 characters, or another direction of writing. `ends`: cut in its
+ * middle, for names whose ends tell them apart.
+ */
+export function Name({ text, limit = 120, ends = false }: { text: string; limit?: number; ends?: boolean }) {
+  return text === "" ? <span class="none">(no name)</span> : <bdi title={cut(text, 2000)}>{(ends ? cutMiddle : cut)(text, limit)}</bdi>;
 }
 
-/** A time in the reader's zone, in UTC on hover. `relative`: as an age. */
-export function Time({ micros, relative }: { micros: number | null; relative?: boolean }) {
+/** A time in the reader's zone, in UTC on hover. `relative`: as an age; `seconds`: to the second, however old it is. */
+export function Time({ micros, relative, seconds = false }: { micros: number | null; relative?: boolean; seconds?: boolean }) {
   if (micros === null) return <span class="none" aria-label="none">–</span>;
   return (
     <time dateTime={new Date(micros / 1000).toISOString()} title={utc(micros)}>
-      {relative ? ago(micros) : when(micros)}
+      {relative ? ago(micros) : when(micros, Date.now(), seconds)}
     </time>
   );
 }

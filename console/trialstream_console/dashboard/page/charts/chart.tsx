@@ -2,7 +2,7 @@
  * A chart: curves and bands with axes, crosshair, legend and export.
  *
  * It shows what it is given. The part of x in view belongs to its parent, which keeps it in the address and loads what
- * it needs; charts.tsx of this folder is such a parent.
+ * it needs; curves.tsx of this folder is such a parent.
  */
 
 import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -57,7 +57,7 @@ export function Chart(props: ChartProps) {
 
   const shownLines = useMemo(() => lines.filter((each) => !hidden.has(each.key)), [lines, hidden]);
   const shownBands = useMemo(() => bands.filter((each) => !hidden.has(each.key)), [bands, hidden]);
-  const all = useMemo(() => wholeX(lines, bands, xLog), [lines, bands, xLog]);
+  const all = useMemo(() => wholeX(lines, bands, xKind, xLog), [lines, bands, xKind, xLog]);
   const x = (xLog && view && view[0] <= 0 ? null : view) ?? all ?? UNIT;
   const y = useMemo(() => wholeY(shownLines, shownBands, x, yLog) ?? (yLog ? ([0.1, 10] as const) : UNIT), [shownLines, shownBands, x[0], x[1], yLog]);
   const log = xLog && x[0] > 0;

@@ -1,10 +1,16 @@
-/** The canvas of a chart: uPlot draws axes and grid, this file the curves, bands and marks on it. */
+/**
+ * The canvas of a chart: uPlot draws axes and grid, this file the curves, bands and marks on it.
+ *
+ * uPlot's scales are always from 0 to 1, the places within the ranges that are shown: its own arithmetic would fail on ranges
+ * beyond a double or below its digits.
+ */
 
 import uPlot from "uplot";
 import { ema } from "./ema";
 import type { Frame, Polyline } from "./frame";
 import { outline, pixelX, polyline } from "./frame";
 import { COLOURS, look } from "./palette";
+import { placeOf } from "./ranges";
 import { linearTicks, logTicks, tickLabels, xTicks } from "./ticks";
 import type { Band, Line, Range, XKind } from "./types";
 import { NO_MARKS } from "./types";
@@ -129,20 +135,7 @@ export class Plot {
 
   private draw(): void {
     this.pending = 0;
-    const [x, y] = this.limits();
-    this.uplot.batch(() => {
-      this.uplot.setScale("x", x);
-      this.uplot.setScale("y", y);
-    });
-    // A batch without changed limits draws nothing by itself, and ticks may have changed with the kind of x.
     this.uplot.redraw(false, true);
-  }
-
-  /** The limits of uPlot's axes, which are linear: a logarithmic axis has the logarithms of its values. */
-  private limits(): [{ min: number; max: number }, { min: number; max: number }] {
-    const { x, y, xLog, yLog } = this.scene;
-    const of = ([from, to]: Range, log: boolean) => (log ? { min: Math.log10(from), max: Math.log10(to) } : { min: from, max: to });
-    return [of(x, xLog), of(y, yLog)];
   }
 
   private frameOf(left: number, top: number, width: number, height: number): Frame {
@@ -151,7 +144,6 @@ export class Plot {
   }
 
   private options(width: number, height: number): uPlot.Options {
-    const [x, y] = this.limits();
     const font = `${this.compact ? 10.5 : 11.5}px ${getComputedStyle(this.host).fontFamily}`;
     const axis = (more: uPlot.Axis): uPlot.Axis => ({
       stroke: () => this.colours.muted,
@@ -169,8 +161,8 @@ export class Plot {
       cursor: { show: false },
       padding: [8, 14, 0, 0],
       scales: {
-        x: { time: false, range: (_, min, max) => (Number.isFinite(min) ? [min, max] : [x.min, x.max]) },
-        y: { auto: false, range: (_, min, max) => (Number.isFinite(min) ? [min, max] : [y.min, y.max]) },
+        x: { time: false, range: [0, 1] },
+        y: { auto: false, range: [0, 1] },
       },
       axes: [
         axis({ size: this.compact ? 22 : 28, gap: 4, splits: (u) => this.xSplits(u), values: () => tickLabels(this.scene.xKind, this.xTicks) }),
@@ -184,7 +176,7 @@ export class Plot {
       ],
       hooks: {
         draw: [() => this.drawCurves()],
-        ready: [(u) => { u.setScale("x", x); u.setScale("y", y); }],
+        ready: [(u) => u.setScale("y", { min: 0, max: 1 })],
       },
     };
   }
@@ -193,14 +185,14 @@ export class Plot {
     const { x, xKind, xLog } = this.scene;
     const room = u.over.offsetWidth || u.width - 50;
     this.xTicks = xTicks(xKind, x[0], x[1], Math.max(2, Math.floor(room / (xKind === "time" ? 110 : 80))), xLog);
-    return xLog ? this.xTicks.map(Math.log10) : this.xTicks;
+    return this.xTicks.map((tick) => placeOf(x, tick, xLog));
   }
 
   private ySplits(u: uPlot): number[] {
     const { y, yLog } = this.scene;
     const count = Math.max(2, Math.floor((u.over.offsetHeight || u.height - 30) / 36));
     this.yTicks = yLog ? logTicks(y[0], y[1], count) : linearTicks(y[0], y[1], count);
-    return yLog ? this.yTicks.map(Math.log10) : this.yTicks;
+    return this.yTicks.map((tick) => placeOf(y, tick, yLog));
   }
 
   /** The width of the labels of y. A chart in a grid has at least 44 pixels, so that neighbours align. */

@@ -1,6 +1,6 @@
 /** Ranges of an axis: zoom, pan, and the range that holds all points. */
 
-import type { Band, Line, Range } from "./types";
+import type { Band, Line, Range, XKind } from "./types";
 
 /**
  * A range that is smaller (factor below 1) or larger, with the place `at` (0 to 1 of the range) where it was.
@@ -14,7 +14,9 @@ export function zoom(range: Range, factor: number, at = 0.5, log = false): Range
   const next: Range = [centre + (from - centre) * factor, centre + (to - centre) * factor];
   const width = next[1] - next[0];
   if (!(width > 1e-12 * Math.max(Math.abs(next[0]), Math.abs(next[1]))) || !Number.isFinite(width)) return range;
-  return log ? [Math.exp(next[0]), Math.exp(next[1])] : next;
+  if (!log) return next;
+  const back: Range = [Math.exp(next[0]), Math.exp(next[1])];
+  return back[0] > 0 && Number.isFinite(back[1]) ? back : range;
 }
 
 /** A range moved by a share of its width: 0.5 is half a width to the right. */
@@ -32,13 +34,19 @@ export function valueAt(range: Range, place: number, log = false): number {
 
 /** The place (0 to 1 inside the range) of a value; NaN if it has none, as 0 on a logarithmic axis. */
 export function placeOf(range: Range, value: number, log = false): number {
-  if (!log) return (value - range[0]) / (range[1] - range[0]);
-  if (!(value > 0)) return NaN;
-  return (Math.log(value) - Math.log(range[0])) / (Math.log(range[1]) - Math.log(range[0]));
+  if (log && !(value > 0)) return NaN;
+  // Logarithms do not tell the numbers of a very narrow range apart, where both scales are the same.
+  if (log && range[1] / range[0] > 1 + 1e-9) return (Math.log(value) - Math.log(range[0])) / (Math.log(range[1]) - Math.log(range[0]));
+  const width = range[1] - range[0];
+  // The width may be beyond a double; its half is not.
+  return Number.isFinite(width) ? (value - range[0]) / width : (value / 2 - range[0] / 2) / (range[1] / 2 - range[0] / 2);
 }
 
+/** Half the range of x around a single point: a little more than one step or second, whose labels then have room. */
+const ALONE: Record<XKind, number | undefined> = { step: 1.25, relative: 1.25, time: 1.25e6, value: undefined };
+
 /** The smallest and the largest x of the lines and bands, or null if there is no point; above 0 only if `log`. */
-export function wholeX(lines: readonly Line[], bands: readonly Band[], log = false): Range | null {
+export function wholeX(lines: readonly Line[], bands: readonly Band[], kind: XKind, log = false): Range | null {
   let from = Infinity;
   let to = -Infinity;
   for (const { x } of [...lines, ...bands]) {
@@ -55,7 +63,7 @@ export function wholeX(lines: readonly Line[], bands: readonly Band[], log = fal
       if (each > to) to = each;
     }
   }
-  return widened(from, to, log);
+  return widened(from, to, log, ALONE[kind]);
 }
 
 /** The range of y of what lies within a range of x, with some room; or null if nothing does. */
@@ -79,10 +87,11 @@ export function wholeY(lines: readonly Line[], bands: readonly Band[], x: Range,
   return range && zoom(range, 1.08, 0.5, log);
 }
 
-function widened(from: number, to: number, log: boolean): Range | null {
+/** The range, wider if it is a single value: by `room` on each side, or in proportion to the value. */
+function widened(from: number, to: number, log: boolean, room?: number): Range | null {
   if (!(from <= to)) return null;
   if (from < to) return [from, to];
-  if (log) return [from / 2, from * 2];
-  const room = Math.abs(from) * 0.05 || 1;
-  return [from - room, from + room];
+  if (log) return [Math.max(from / 2, Number.MIN_VALUE), Math.min(from * 2, Number.MAX_VALUE)];
+  const side = room ?? (Math.abs(from) * 0.05 || 1);
+  return [Math.max(from - side, -Number.MAX_VALUE), Math.min(from + side, Number.MAX_VALUE)];
 }

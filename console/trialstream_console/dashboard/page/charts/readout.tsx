@@ -33,7 +33,7 @@ export function Readout({ readings, xKind, xLabel, x }: { readings: readonly Rea
 
 /** A place on the horizontal axis as text. */
 export function xText(kind: XKind, label: string, x: number): string {
-  if (kind === "time") return when(x);
+  if (kind === "time") return when(x, Date.now(), true);
   if (kind === "relative") return duration(x);
   return `${label} ${Number.isInteger(x) ? x.toLocaleString("en-US").replaceAll(",", "\u202f") : short(x)}`;
 }

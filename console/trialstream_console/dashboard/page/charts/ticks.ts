@@ -18,19 +18,19 @@ const TIME_STEPS = [
 /** The steps of a duration axis, seconds: decimal below a minute, then those of a clock. */
 const DURATION_STEPS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 
-/** Ticks at 1, 2 or 5 times a power of ten: at most `count` of them between `from` and `to`. */
+/**
+ * Ticks at 1, 2 or 5 times a power of ten: about `count` of them between `from` and `to`, and at least two. Where doubles
+ * have no two such numbers in the range, they are its ends.
+ */
 export function linearTicks(from: number, to: number, count: number): number[] {
-  const span = to - from;
-  if (!(span > 0) || !Number.isFinite(span)) return Number.isFinite(from) ? [from] : [];
-  const rough = span / Math.max(1, count);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const factor = [1, 2, 5, 10].find((each) => each * power >= rough * (1 - 1e-9)) ?? 10;
-  return multiples(from, to, factor * power);
+  if (!(from < to) || !Number.isFinite(from) || !Number.isFinite(to)) return Number.isFinite(from) ? [from] : [];
+  const rough = to / Math.max(1, count) - from / Math.max(1, count); // their difference may be beyond a double
+  return firstWithTwo(decimals(from, to, rough), 2 * count) ?? [from, to];
 }
 
 /**
- * Ticks of a logarithmic axis: powers of ten, thinned to at most `count`; with fewer than two powers in the range the
- * digits 2 and 5 too, and below a factor of five those of a linear axis.
+ * Ticks of a logarithmic axis: powers of ten, thinned to about `count`; with fewer than two powers in the range the
+ * digits 2 and 5 too, and below a factor of five those of a linear axis. They are at least two.
  */
 export function logTicks(from: number, to: number, count: number): number[] {
   if (!(from > 0) || !(to > from)) return from > 0 ? [from] : [];
@@ -39,9 +39,13 @@ export function logTicks(from: number, to: number, count: number): number[] {
   if (last - first >= 1) {
     const powers = last - first + 1;
     if (powers * 3 <= count) return digits(from, to, [1, 2, 5]);
+    const every = (each: number) => {
+      const start = Math.ceil(first / each) * each;
+      return Array.from({ length: Math.floor((last - start) / each) + 1 }, (_, i) => Number(`1e${start + i * each}`));
+    };
     const each = Math.ceil(powers / Math.max(1, count));
-    const start = Math.ceil(first / each) * each;
-    return Array.from({ length: Math.floor((last - start) / each) + 1 }, (_, i) => Number(`1e${start + i * each}`));
+    const thinned = every(each);
+    return thinned.length >= 2 ? thinned : every(each - 1);
   }
   return to / from >= 5 ? digits(from, to, [1, 2, 5]) : linearTicks(from, to, count);
 }
@@ -50,19 +54,20 @@ export function logTicks(from: number, to: number, count: number): number[] {
 export function timeTicks(from: number, to: number, count: number): number[] {
   const rough = (to - from) / Math.max(1, count);
   if (!(rough > 0)) return [from];
-  const step = TIME_STEPS.find((each) => each >= rough);
-  if (step === undefined) return calendarTicks(from, to, rough);
+  const at = TIME_STEPS.findIndex((each) => each >= rough);
   // Local midnight differs from that of UTC: ticks are multiples of the step in local time.
   const shift = -new Date(from / 1000).getTimezoneOffset() * MINUTE;
-  return multiples(from + shift, to + shift, step).map((each) => each - shift);
+  const local = (steps: readonly number[]) => firstWithTwo(clocks(from + shift, to + shift, steps), count + 1)?.map((each) => each - shift);
+  return (at < 0 ? firstWithTwo(calendars(from, to, rough), count + 1) ?? local(TIME_STEPS) : local(TIME_STEPS.slice(0, at + 1))) ?? [from];
 }
 
 /** Ticks of an axis of seconds since the start. */
 export function durationTicks(from: number, to: number, count: number): number[] {
   const rough = (to - from) / Math.max(1, count);
   if (!(rough > 30)) return linearTicks(from, to, count);
-  const step = DURATION_STEPS.find((each) => each >= rough);
-  return step === undefined ? linearTicks(from / 86400, to / 86400, count).map((each) => each * 86400) : multiples(from, to, step);
+  const at = DURATION_STEPS.findIndex((each) => each >= rough);
+  if (at < 0) return linearTicks(from / 86400, to / 86400, count).map((each) => each * 86400);
+  return firstWithTwo(clocks(from, to, [10, 30, ...DURATION_STEPS.slice(0, at + 1)]), 2 * count) ?? [];
 }
 
 /** The ticks of a horizontal axis. */
@@ -72,41 +77,55 @@ export function xTicks(kind: XKind, from: number, to: number, count: number, log
   return kind === "relative" ? durationTicks(from, to, count) : linearTicks(from, to, count);
 }
 
-/** The labels of ticks: as many digits as tell neighbours apart, and no more. */
+/** The labels of ticks: as many digits as tell neighbours apart, and no more; durations all in one unit. */
 export function tickLabels(kind: XKind, ticks: readonly number[]): string[] {
   if (kind === "time") return timeLabels(ticks);
-  if (kind === "relative") return ticks.map(durationLabel);
-  const gap = smallestGap(ticks);
-  return ticks.map((tick) => numberLabel(tick, gap));
+  if (kind === "relative") {
+    const largest = Math.max(...ticks.map(Math.abs));
+    return ticks.map((tick) => durationLabel(tick, smallestGap(ticks) || Infinity, largest));
+  }
+  // The ticks of a logarithmic axis are at different distances.
+  return ticks.map((tick, i) => numberLabel(tick, smallestGap(ticks.slice(Math.max(0, i - 1), i + 2))));
 }
 
-/** A number as an axis shows it: 12000 is 12k, 0.00001 is 1e-5. `gap` is the distance to the next tick. */
+/** A number as an axis shows it: 12000 is 12k, 0.00001 is 1e−5. `gap` is the distance to the next tick. */
 export function numberLabel(value: number, gap: number): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
   const digits = gap > 0 ? Math.max(0, Math.floor(Math.log10(size)) - Math.floor(Math.log10(gap) + 1e-9)) : 5;
-  if (size < 1e-4 || size >= 1e15) return value.toExponential(Math.min(digits, 15)).replace("e+", "e");
+  if (digits >= 15) return minus(String(value).replace("e+", "e")); // all digits that the number has
+  if (size < 1e-4 || size >= 1e15) return minus(value.toExponential(digits).replace(/\.?0+e/, "e").replace("e+", "e"));
   for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]] as const) {
     if (size < unit || (unit === 1e3 && size < 1e4)) continue;
-    // Ticks such as 1000000 and 1000002 are clearer in full than as 1M and 1.000002M.
-    if (gap > 0 && gap < unit / 1000) return String(value);
-    return `${Number((value / unit).toPrecision(Math.min(digits + 1, 15)))}${letter}`;
+    // Ticks such as 1000000 and 1000002 are clearer in full than as 1M and 1.000002M, and 19999 than 19.999k.
+    if (gap > 0 && gap < unit / (unit === 1e3 ? 100 : 1000)) return minus(String(value));
+    return minus(`${Number((value / unit).toPrecision(digits + 1))}${letter}`);
   }
-  return String(Number(value.toPrecision(Math.min(digits + 1, 15))));
+  return minus(String(Number(value.toPrecision(digits + 1))));
 }
 
-/** Seconds as an axis shows them: 90 is 1:30, 5400 is 1h30, 0.002 is 2ms. */
-export function durationLabel(seconds: number): string {
+/**
+ * Seconds as an axis shows them: 90 is 1:30, 5400 is 1h30, 0.002 is 2ms.
+ *
+ * @param gap the distance to the next tick
+ * @param largest the largest tick, which decides on the unit of all
+ */
+export function durationLabel(seconds: number, gap = Infinity, largest = Math.abs(seconds)): string {
   const size = Math.abs(seconds);
-  const sign = seconds < 0 ? "-" : "";
-  if (size > 0 && size < 0.01) return `${sign}${Number((size * (size < 1e-3 ? 1e6 : 1e3)).toPrecision(4))}${size < 1e-3 ? "µs" : "ms"}`;
-  if (size < 60) return `${sign}${Number(size.toPrecision(4))}s`;
-  const whole = Math.round(size);
+  const sign = seconds < 0 ? "−" : "";
+  const [unit, name] = largest >= 1 || largest === 0 ? [1, "s"] : largest >= 1e-3 ? [1e-3, "ms"] : [1e-6, "µs"];
+  if (largest < 60) return `${sign}${minus(String(Number((size / unit).toPrecision(12))))}${name}`;
   const two = (value: number) => String(value).padStart(2, "0");
-  if (whole < 3600) return `${sign}${Math.floor(whole / 60)}:${two(whole % 60)}`;
-  const hours = Math.floor(whole / 3600);
-  const minutes = Math.floor((whole % 3600) / 60);
-  if (hours < 48) return `${sign}${hours}h${two(minutes)}`;
+  if (largest < 3600 || gap < 60) {
+    const places = gap < 1 ? Math.min(6, Math.ceil(-Math.log10(gap) - 1e-9)) : 0;
+    const clock = Number(size.toFixed(places));
+    const minutes = Math.floor(clock / 60);
+    const rest = (clock - minutes * 60).toFixed(places).padStart(places ? places + 3 : 2, "0");
+    return minutes < 60 ? `${sign}${minutes}:${rest}` : `${sign}${Math.floor(minutes / 60)}:${two(minutes % 60)}:${rest}`;
+  }
+  const minutes = Math.round(size / 60);
+  const hours = Math.floor(minutes / 60);
+  if (largest < 48 * 3600 || gap < 3600) return `${sign}${hours}h${two(minutes % 60)}`;
   return hours % 24 === 0 ? `${sign}${hours / 24}d` : `${sign}${Math.floor(hours / 24)}d${hours % 24}h`;
 }
 
@@ -128,29 +147,48 @@ function timeLabels(ticks: readonly number[]): string[] {
   });
 }
 
-function calendarTicks(from: number, to: number, rough: number): number[] {
-  const months = Math.max(1, Math.ceil(rough / (30.5 * DAY)));
-  const step = [1, 2, 3, 6].find((each) => each >= months) ?? 12 * Math.ceil(months / 12);
-  const out: number[] = [];
-  const date = new Date(from / 1000);
-  for (let month = date.getFullYear() * 12; ; month += step) {
-    const tick = new Date(Math.floor(month / 12), month % 12, 1).getTime() * 1000;
-    if (tick > to) return out;
-    if (tick >= from) out.push(tick);
+/** The first of some lists of ticks, coarse ones first, that has two; every second of its ticks if they are more than `most`. */
+function firstWithTwo(lists: Iterable<number[]>, most: number): number[] | undefined {
+  for (const ticks of lists) {
+    if (ticks.length >= 2) return ticks.length > most ? ticks.filter((_, i) => i % 2 === 0) : ticks;
+  }
+  return undefined;
+}
+
+/** Ticks at multiples of 1, 2 or 5 times a power of ten, of the step above `rough` and of finer ones. */
+function* decimals(from: number, to: number, rough: number): Generator<number[]> {
+  const power = Math.floor(Math.log10(rough));
+  const steps = [power - 1, power, power + 1].flatMap((exponent) => [1, 2, 5].map((digit) => ({ digit, exponent, step: Number(`${digit}e${exponent}`) })));
+  for (let at = steps.findIndex((each) => each.step >= rough * (1 - 1e-9)); at >= 0; at--) {
+    const { digit, exponent, step } = steps[at]!;
+    const [first, last] = [Math.ceil(from / step - 1e-9), Math.floor(to / step + 1e-9)];
+    // Beyond the whole numbers of doubles, or below the least of them, no two multiples can be told apart.
+    if (!(Math.max(Math.abs(first), Math.abs(last)) < 1e15)) return;
+    // Each tick is read from its decimal digits: products of 0.1 drift off the round values.
+    yield Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => Number(`${(first + i) * digit}e${exponent}`));
   }
 }
 
-function multiples(from: number, to: number, step: number): number[] {
-  const out: number[] = [];
-  // Each tick is a product, not a sum: sums of 0.1 drift off the round values.
-  for (let i = Math.ceil(from / step - 1e-9); i * step <= to + step * 1e-9; i++) out.push(rounded(i * step, step));
-  return out;
+/** Ticks at multiples of whole steps, of the last one and of those before it. */
+function* clocks(from: number, to: number, steps: readonly number[]): Generator<number[]> {
+  for (const step of [...steps].reverse()) {
+    const [first, last] = [Math.ceil(from / step - 1e-9), Math.floor(to / step + 1e-9)];
+    yield Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => (first + i) * step + 0); // never -0
+  }
 }
 
-function rounded(value: number, step: number): number {
-  if (step >= 1) return Math.round(value) + 0; // never -0
-  const places = Math.min(100, Math.max(0, -Math.floor(Math.log10(step))));
-  return Number(value.toFixed(places)) + 0;
+/** Ticks at the starts of months or years. */
+function* calendars(from: number, to: number, rough: number): Generator<number[]> {
+  for (let months = Math.max(1, Math.ceil(rough / (30.5 * DAY))); months >= 1; months = Math.floor(months / 2)) {
+    const step = [1, 2, 3, 6].find((each) => each >= months) ?? 12 * Math.ceil(months / 12);
+    const ticks: number[] = [];
+    for (let month = new Date(from / 1000).getFullYear() * 12; ; month += step) {
+      const tick = new Date(Math.floor(month / 12), month % 12, 1).getTime() * 1000;
+      if (!(tick <= to)) break;
+      if (tick >= from) ticks.push(tick);
+    }
+    yield ticks;
+  }
 }
 
 function digits(from: number, to: number, which: readonly number[]): number[] {
@@ -168,4 +206,8 @@ function smallestGap(ticks: readonly number[]): number {
   let gap = Infinity;
   for (let i = 1; i < ticks.length; i++) gap = Math.min(gap, Math.abs(ticks[i]! - ticks[i - 1]!));
   return Number.isFinite(gap) ? gap : 0;
+}
+
+function minus(text: string): string {
+  return text.replaceAll("-", "−");
 }

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { get, type ColumnInfo, type Columns, type TrialTable } from "../api";
 import { useFetched, type Fetched } from "../fetched";
 import { list, text, useParam } from "../router";
-import { escaped, parts } from "../table/paths";
+import { escaped, isCaptured, parts } from "../table/paths";
 
 export interface Subject {
   trials: readonly string[];
@@ -58,9 +58,9 @@ export function lastOf(metric: string): string {
   return `metrics.${escaped(metric)}.last`;
 }
 
-/** The metric that a comparison begins with: a loss of a validation, a loss, or the first. */
+/** The metric that a comparison begins with: a loss of a validation, a loss, or the first that is not of the machine. */
 export function firstMetric(names: readonly string[]): string | undefined {
-  return names.find((each) => /val.*loss/i.test(each)) ?? names.find((each) => /loss/i.test(each)) ?? names[0];
+  return names.find((each) => /val.*loss/i.test(each)) ?? names.find((each) => /loss/i.test(each)) ?? names.find((each) => !isCaptured(each)) ?? names[0];
 }
 
 /** Numbers and texts by which trials can be told apart: parameters first, then metrics, tags. */

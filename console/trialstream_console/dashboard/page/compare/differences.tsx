@@ -49,7 +49,7 @@ function Rows({ data, known }: { data: TrialTable; known: readonly ColumnInfo[] 
   return (
     <section aria-label="Differences">
       <div class="bar">
-        <label><input type="checkbox" checked={all} onChange={() => update({ all: !all })} /> also the {counted(equal, "row")} in which all are equal</label>
+        {equal > 0 && <label><input type="checkbox" checked={all} onChange={() => update({ all: !all })} /> also the {counted(equal, "row")} in which all are equal</label>}
         <ExportMenu
           of="the table"
           formats={{
@@ -81,7 +81,7 @@ function Rows({ data, known }: { data: TrialTable; known: readonly ColumnInfo[] 
                   <tr key={path} class={all && !differ.includes(index) ? "equal" : undefined}>
                     <th scope="row" title={cut(path, 500)}><bdi>{cut(label, 50)}</bdi> {over && <span class="muted">{over}</span>}</th>
                     {data.values[index]!.map((value, row) => (
-                      <td key={data.uids[row]}>{typeof value === "number" && isTime(path, infos.get(path)) ? <Time micros={value} /> : <Val value={value} limit={40} />}</td>
+                      <td key={data.uids[row]}>{typeof value === "number" && isTime(path, infos.get(path)) ? <Time micros={value} seconds /> : <Val value={value} limit={40} />}</td>
                     ))}
                   </tr>
                 );

@@ -1,4 +1,6 @@
 // Scales of axes and colours: from values of any kind to places between 0 and 1.
+import { placeOf } from "../charts/ranges";
+import { linearTicks } from "../charts/ticks";
 import { brief, full, numeric, short } from "../format";
 import type { Value } from "../shapes";
 
@@ -60,27 +62,17 @@ function categories(present: readonly (Value | undefined)[]): Scale {
 }
 
 function linear(low: number, high: number): Scale {
-  const span = high - low;
+  const at = (value: number): number => (low === high ? 0.5 : placeOf([low, high], value));
+  const ticks = low === high ? [low] : linearTicks(low, high, 5);
   return {
     kind: "linear",
-    ticks: span === 0 ? [{ at: 0.5, label: short(low) }] : steps(low, high).map((each) => ({ at: (each - low) / span, label: short(each) })),
+    ticks: ticks.map((each) => ({ at: at(each), label: short(each) })),
     category: () => null,
     place: (value) => {
       const number = finite(value);
-      return number === null ? null : span === 0 ? 0.5 : (number - low) / span;
+      return number === null ? null : at(number);
     },
   };
-}
-
-/** Round numbers from `low` to `high`: at most seven. */
-export function steps(low: number, high: number): number[] {
-  const rough = (high - low) / 5;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough * 0.999) ?? 10 * power;
-  if (!Number.isFinite(step) || step <= 0 || (high - low) / step > 20) return [low, high];
-  const found: number[] = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) found.push(Number((at * step).toPrecision(15)));
-  return found;
 }
 
 function logarithmic(low: number, high: number): Scale {

@@ -157,7 +157,7 @@ function Mark({ id, text, trouble }: { id: string; text: string; trouble: Troubl
           <bdi>{text.slice(Math.max(0, column - 60), column)}</bdi><mark>{text.slice(column, end) || "\u00a0\u00a0\u00a0"}</mark><bdi>{text.slice(end, end + 40)}</bdi>
         </p>
       )}
-      <p>{trouble.message}</p>
+      <p>{trouble.message.replace(/^where, column \d+: /, "")}</p>
     </div>
   );
 }

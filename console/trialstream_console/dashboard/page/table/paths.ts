@@ -56,13 +56,18 @@ export function isTime(path: string, info?: ColumnInfo): boolean {
   return info ? info.type === "time" : TIMES.has(path);
 }
 
+/** Whether a metric is one of the machine, which the tracker captures by itself. */
+export function isCaptured(metric: string): boolean {
+  return /^(system|event_loop)\//.test(metric);
+}
+
 /** The columns of a table whose reader has chosen none: times, then what most trials have. */
 export function defaults(columns: readonly ColumnInfo[]): string[] {
   const most = (kind: ColumnInfo["kind"], count: number, fits: (path: string) => boolean = () => true): string[] =>
     columns.filter((each) => each.kind === kind && fits(each.path)).slice(0, count).map((each) => each.path);
   return [
     "created",
-    ...most("metric", 4, (path) => parts(path).at(-1) === "last"),
+    ...most("metric", 4, (path) => parts(path).at(-1) === "last" && !isCaptured(path.slice("metrics.".length))),
     ...most("parameter", 6),
     ...most("tag", 2),
   ];

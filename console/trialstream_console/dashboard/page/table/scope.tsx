@@ -10,6 +10,8 @@ export interface Scope { project?: string; group?: string }
 export interface Names {
   projects: ReadonlyMap<string, ProjectRow>;
   groups: ReadonlyMap<string, GroupRow>;
+  /** Whether both are there. */
+  loaded: boolean;
 }
 
 /** The projects and groups, for their names; loaded once they are `wanted`. */
@@ -19,6 +21,7 @@ export function useNames(wanted = true): Names {
   return {
     projects: new Map(projects.data?.map((each) => [each.uid, each])),
     groups: new Map(groups.data?.map((each) => [each.uid, each])),
+    loaded: projects.data !== undefined && groups.data !== undefined,
   };
 }
 
@@ -26,6 +29,11 @@ export function scopeName(scope: Scope, names: Names): string {
   if (scope.group) return names.groups.get(scope.group)?.name ?? scope.group;
   if (scope.project) return names.projects.get(scope.project)?.name ?? scope.project;
   return "All trials";
+}
+
+/** Whether the log is known to have no such project or group. */
+export function isUnknown(scope: Scope, { projects, groups, loaded }: Names): boolean {
+  return loaded && ((scope.project !== undefined && !projects.has(scope.project)) || (scope.group !== undefined && !groups.has(scope.group)));
 }
 
 /** The title of a table: its place among projects and groups. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, brief, bytes, count, cut, duration, full, numeric, short, unwrapped, utc, when } from "../format";
+import { ago, brief, bytes, count, cut, cutMiddle, duration, full, numeric, short, unwrapped, utc, when } from "../format";
 
 test("numbers are short, and never a wrong size", () => {
   const cases: [number, string][] = [
@@ -32,6 +32,12 @@ test("sizes and lengths of time have a unit that fits", () => {
   assert.equal(duration(-5), "−5 s");
 });
 
+test("names with a long common beginning are told apart by their ends", () => {
+  assert.equal(cutMiddle("dev.trials", 32), "dev.trials");
+  assert.equal(cutMiddle("my-research-team-experiments-production.trials", 32), "my-research-…s-production.trials");
+  assert.equal(cutMiddle("\u{1f680}".repeat(9), 4), "\u{1f680}…\u{1f680}\u{1f680}");
+});
+
 test("times are local, and in UTC to the microsecond", () => {
   const micros = Date.UTC(2026, 10, 27, 14, 3, 21) * 1000 + 42;
   assert.equal(utc(micros), "2026-11-27 14:03:21.000042 UTC");
@@ -39,6 +45,8 @@ test("times are local, and in UTC to the microsecond", () => {
   assert.match(when(micros, micros / 1000), /^\d\d:\d\d:\d\d$/);
   assert.match(when(micros, Date.UTC(2026, 5, 1)), /^\d+ Nov \d\d:\d\d$/);
   assert.match(when(micros, Date.UTC(2030, 5, 1)), /^\d+ Nov 2026$/);
+  assert.match(when(micros, Date.UTC(2026, 5, 1), true), /^\d+ Nov \d\d:\d\d:\d\d$/);
+  assert.match(when(micros, Date.UTC(2030, 5, 1), true), /^\d+ Nov 2026 \d\d:\d\d:\d\d$/);
   assert.equal(ago(micros, micros / 1000 + 61_000), "1 min ago");
   assert.equal(ago(micros, micros / 1000), "now");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { outline, polyline, type Frame } from "../charts/frame";
-import { pan, placeOf, valueAt, wholeY, zoom } from "../charts/ranges";
+import { pan, placeOf, valueAt, wholeX, wholeY, zoom } from "../charts/ranges";
 import { svgOf, escaped, type Figure } from "../charts/svg";
 import { NO_POINTS } from "../charts/points";
 import { NO_MARKS, type Line } from "../charts/types";
@@ -48,6 +48,26 @@ test("the range of y leaves out what is not in view and what is not finite", () 
   const [low, high] = wholeY([line], [], [0, 2])!;
   assert.ok(low < 1 && low > 0.8 && high > 3 && high < 3.2);
   assert.equal(wholeY([line], [], [10, 20]), null);
+});
+
+test("ranges at the ends of the doubles stay ranges", () => {
+  const of = (...y: number[]): Line => ({ ...NO_POINTS, x: f(0, 1), y: f(...y), key: "a", label: "a", colour: 0, textSteps: false });
+  const largest = Number.MAX_VALUE;
+  for (const [first, second] of [[largest, largest], [-1.7e308, 1.7e308], [5e-324, 5e-324], [0, 5e-324], [-largest, -largest], [1e16, 1e16 + 2]] as const) {
+    for (const log of first > 0 ? [false, true] : [false]) {
+      const range = wholeY([of(first, second)], [], [0, 1], log)!;
+      assert.ok(range.every(Number.isFinite) && range[0] < range[1], `${first}, ${second}, ${log}: ${range}`);
+      for (const each of [first, second]) assert.ok(placeOf(range, each, log) >= 0 && placeOf(range, each, log) <= 1, `${first}, ${second}, ${log}: ${range}`);
+    }
+  }
+});
+
+test("a single point has about one step, or one second, on each side", () => {
+  const line: Line = { ...NO_POINTS, x: f(1234), y: f(0.7), key: "a", label: "a", colour: 0, textSteps: false };
+  assert.deepEqual(wholeX([line], [], "step"), [1232.75, 1235.25]);
+  assert.deepEqual(wholeX([line], [], "time"), [1234 - 1.25e6, 1234 + 1.25e6]);
+  assert.deepEqual(wholeX([line], [], "value"), [1234 * 0.95, 1234 * 1.05]);
+  assert.deepEqual(wholeX([line], [], "step", true), [617, 2468]);
 });
 
 test("an SVG file has the curves, and hostile names as text", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { columnsIn, groupsOf, Lines, windowOf } from "../table/layout";
-import { chosen, escaped, heading, ordered, parts, sorted, widthsOf, withWidth } from "../table/paths";
+import { chosen, defaults, escaped, heading, ordered, parts, sorted, widthsOf, withWidth } from "../table/paths";
 import { firstRequest, windowAddress } from "../table/question";
 import type { ColumnInfo } from "../shapes";
 import { ranged, toggled } from "../table/selecting";
@@ -12,6 +12,12 @@ test("a path has the parts that it was made of", () => {
   for (const each of [["parameters", "lr"], ["metrics", "a.b\\c", "last"], ["tags", ""]]) {
     assert.deepEqual(parts(each.map(escaped).join(".")), each);
   }
+});
+
+test("the default columns leave out the metrics that the tracker captures by itself", () => {
+  const of = (path: string): ColumnInfo => ({ path, kind: "metric", type: "number", count: 1, operators: [] });
+  const columns = ["metrics.system/cpu.last", "metrics.event_loop/lag.last", "metrics.systematic.last", "metrics.loss.last", "metrics.loss.min"].map(of);
+  assert.deepEqual(defaults(columns), ["created", "metrics.systematic.last", "metrics.loss.last"]);
 });
 
 test("a heading shows the name, and above it what it is a value of", () => {

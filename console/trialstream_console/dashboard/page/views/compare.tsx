@@ -59,7 +59,7 @@ export function CompareView() {
       <Tabs label="Ways of comparison" tabs={VIEWS.map((each) => [each, NAMES[each]] as const)} shown={view} address={address} />
       {!wrong && <Shown answer={known} what="columns">{(data) => (data.columns.some((each) => each.count > 0)
         ? <Shape key={view} query={query} known={data.columns} />
-        : <Empty title="No trials">{subject.trials.length ? "The chosen trials do not exist." : "No trial matches the filter."}</Empty>)}</Shown>}
+        : <Empty title="No trials">{subject.trials.length ? "The chosen trials do not exist." : subject.where ? "No trial matches the filter." : "None has been logged yet."}</Empty>)}</Shown>}
     </div>
   );
 }

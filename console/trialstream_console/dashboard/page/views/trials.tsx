@@ -16,7 +16,7 @@ import { groupsOf, Lines, type Group } from "../table/layout";
 import { defaults, heading, sorted, sortOf, widthsOf, withWidth } from "../table/paths";
 import { firstColumns, orderOf } from "../table/question";
 import { useRows } from "../table/rows";
-import { ScopeTitle, scopeName, useNames, type Scope } from "../table/scope";
+import { isUnknown, ScopeTitle, scopeName, useNames, type Scope } from "../table/scope";
 import { ranged, toggled, type Selection } from "../table/selecting";
 import { COMPARED, SelectionBar } from "../table/selection";
 import { Toolbar } from "../table/toolbar";
@@ -131,7 +131,7 @@ export function TrialsView(scope: Scope) {
       {rows.total === undefined ? (
         rows.error === undefined ? <Loading what="trials" /> : !wrong && <ErrorState error={rows.error} retry={rows.reload} />
       ) : rows.total === 0 ? (
-        <NoTrials filtered={where !== ""} />
+        <NoTrials filtered={where !== ""} unknown={isUnknown(scope, names) ? (scope.group ? "group" : "project") : null} />
       ) : (
         <Grid
           label={`Trials: ${scopeName(scope, names).slice(0, 200)}`}
@@ -181,15 +181,17 @@ export function TrialsView(scope: Scope) {
 /** Enough for the heading, within bounds. */
 function usualWidth(path: string, number: boolean): number {
   const { label } = heading(path);
-  return Math.max(number ? 96 : 124, Math.min(190, 36 + Math.round(label.length * 7.2)));
+  return Math.max(number ? 104 : 124, Math.min(190, 36 + Math.round(label.length * 7.2)));
 }
 
 function arrow(sort: { descending: boolean } | undefined): string {
   return sort ? (sort.descending ? " ↓" : " ↑") : "";
 }
 
-function NoTrials({ filtered }: { filtered: boolean }) {
-  return filtered ? (
+function NoTrials({ filtered, unknown }: { filtered: boolean; unknown: string | null }) {
+  return unknown ? (
+    <Empty title={`There is no such ${unknown}`}>Go to the <a href="/">projects</a> or to <a href="/trials">all trials</a>.</Empty>
+  ) : filtered ? (
     <Empty title="No trial matches the filter"><button type="button" onClick={() => update({ where: null })}>Clear the filter</button></Empty>
   ) : (
     <Empty title="No trials yet">A trial appears here as soon as it is logged: <code>ts.track("first", project="digits")</code>.</Empty>

@@ -53,9 +53,9 @@ function Row({ letter }: { letter: Letter }) {
   return (
     <>
       <tr>
-        <td><button type="button" class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "▾" : "▸"} <Name text={letter.reason} limit={140} /></button></td>
+        <td class="roomy"><button type="button" class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "▾" : "▸"} <Name text={letter.reason} limit={140} /></button></td>
         <td class="nowrap"><Time micros={letter.time} /></td>
-        <td><Name text={letter.topic} limit={40} /></td>
+        <td class="nowrap"><Name text={letter.topic} limit={32} ends /></td>
         <td class="number">{letter.partition}</td>
         <td class="number"><Num value={letter.offset} /></td>
       </tr>

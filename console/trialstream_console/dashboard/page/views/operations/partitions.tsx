@@ -57,7 +57,7 @@ export function Partitions({ operations, history }: { operations: Operations; hi
             <tbody>
               {partitions.map((each) => (
                 <tr key={`${each.topic} ${each.partition}`} class={(each.lag_seconds ?? 0) > LATE ? "late" : undefined}>
-                  <th scope="row"><Name text={each.topic} limit={40} /></th>
+                  <th scope="row"><Name text={each.topic} limit={32} ends /></th>
                   <td class="number">{each.partition}</td>
                   <td class="number"><Num value={each.begin} /></td>
                   <td class="number"><Num value={each.end} /></td>

@@ -27,6 +27,9 @@ export function ChronosTab({ trial, turn }: TabProps) {
           <ExportMenu of="the chronos" formats={{ CSV: () => exported(trial, chronos) }} />
         </header>
         <Bars chronos={chronos} chosen={name} choose={setChosen} total={totalOf(trial)} />
+        {chronos.some((each) => each.skipped > 0) && (
+          <p class="muted">Mean, least and greatest leave out the first time of a name, which may be a warm-up, unless it was logged with another aggregator.</p>
+        )}
       </section>
       {name && <OneChrono trial={trial} name={name} />}
       <TimelineCard trial={trial} turn={turn} />
@@ -78,11 +81,12 @@ function OneChrono({ trial, name }: { trial: TrialDetail; name: string }) {
 }
 
 /** Seconds in which the trial ran: with chronos of several ranks, their sums may be more. */
-function totalOf(trial: TrialDetail): number {
-  return trial.started !== null && trial.last_seen !== null ? (trial.last_seen - trial.started) / 1e6 : 0;
+function totalOf({ started, finished, last_seen }: TrialDetail): number {
+  const end = finished ?? last_seen;
+  return started !== null && end !== null ? (end - started) / 1e6 : 0;
 }
 
 function exported(trial: TrialDetail, chronos: readonly ChronoInfo[]): void {
-  const fields = ["name", "count", "sum", "avg", "sd", "min", "max", "last", "open", "failed"] as const;
+  const fields = ["name", "count", "skipped", "sum", "avg", "sd", "min", "max", "last", "open", "failed"] as const;
   downloadCsv(`${trial.name}-chronos`, fields.map((field) => ({ name: field, values: chronos.map((each) => each[field]) })));
 }

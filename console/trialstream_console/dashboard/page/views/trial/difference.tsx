@@ -32,7 +32,7 @@ function Choice({ trial }: { trial: TrialDetail }) {
       <Shown answer={answer} what="trials">
         {(table) => {
           const found = table.uids.map((uid, i) => ({ uid, name: table.names[i]!, status: table.statuses[i]! })).filter((each) => each.uid !== trial.uid);
-          return found.length === 0 ? <p class="muted">No other trial</p> : (
+          return found.length === 0 ? <p class="muted">{where ? "No other trial has such a name or uid." : "No other trial is near it: search for one."}</p> : (
             <ul class="choices">
               {found.slice(0, 8).map((each) => (
                 <li key={each.uid}>

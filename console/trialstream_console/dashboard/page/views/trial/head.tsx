@@ -30,7 +30,7 @@ export function Head({ trial }: { trial: TrialDetail }) {
       {trial.description && <p class="description"><Name text={trial.description} limit={400} /></p>}
       <dl class="facts">
         <Fact name={started === null ? "Created" : "Started"}><Time micros={started ?? created} /></Fact>
-        {started !== null && end !== null && <Fact name={finished === null ? "Running for" : "Took"}><Duration seconds={(end - started) / 1e6} /></Fact>}
+        {started !== null && end !== null && <Fact name={finished !== null ? "Took" : trial.status.lost ? "Ran at least" : "Running for"}><Duration seconds={(end - started) / 1e6} /></Fact>}
         {finished !== null ? <Fact name="Finished"><Time micros={finished} /></Fact> : <Fact name="Last event"><Time micros={last_seen} relative={running || trial.status.lost} /></Fact>}
         <Fact name="Rows"><Num value={rows} /></Fact>
         {attempts.length > 1 && <Fact name="Attempts">{attempts.length}</Fact>}

@@ -95,7 +95,7 @@ function Row({ event }: { event: EventRow }) {
   return (
     <>
       <tr>
-        <td class="nowrap"><Time micros={event.time} /></td>
+        <td class="nowrap"><Time micros={event.time} seconds /></td>
         <td><button type="button" class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "▾" : "▸"} {cut(event.kind, 40)}</button></td>
         <td class="content"><Name text={event.summary || "–"} limit={160} /></td>
         <td><code title={event.writer}>{cut(event.writer, 10)}</code></td>
@@ -105,7 +105,7 @@ function Row({ event }: { event: EventRow }) {
       {open && (
         <tr class="opened">
           <td colSpan={6}>
-            <p class="muted">In the log {duration(Math.max(0, delay))} after it was made, at <Time micros={event.appended} />. Writer <code>{event.writer}</code>.</p>
+            <p class="muted">In the log {duration(Math.max(0, delay))} after it was made, at <Time micros={event.appended} seconds />. Writer <code>{event.writer}</code>.</p>
             <Fields values={event.fields} empty="No fields" />
             <button type="button" class="plain" onClick={() => void navigator.clipboard?.writeText(full(event.fields))}>Copy as JSON</button>
           </td>

@@ -24,28 +24,27 @@ export function OutputTab({ trial, turn }: TabProps) {
   }, [turn]);
   return (
     <Shown answer={answer} what="the output">
-      {(output) => (output.streams.length === 0 && output.text === "" ? (
+      {(output) => (output.ranks.length === 0 ? (
         <Empty title="No output captured">Start the trial with <code>capture=True</code>, and what its processes print appears here.</Empty>
       ) : (
         <section aria-label="Output">
           <div class="bar">
             <span class="segments" role="group" aria-label="Stream">
-              {output.streams.map((each, i) => (
-                <button type="button" key={each} aria-pressed={stream ? each === stream : i === 0} onClick={() => setStream(each)}>{each}</button>
+              {output.streams.map((each) => (
+                <button type="button" key={each} aria-pressed={each === output.stream} onClick={() => setStream(each)}>{each}</button>
               ))}
             </span>
             {output.ranks.length > 1 && (
               <label>
                 Rank
-                <select value={rank} onChange={(event) => setRank(event.currentTarget.value)}>
-                  <option value="">all</option>
-                  {output.ranks.map((each) => <option key={each} value={String(each)}>{each}</option>)}
+                <select value={String(output.rank ?? "")} onChange={(event) => setRank(event.currentTarget.value)}>
+                  {output.ranks.map((each) => <option key={each} value={String(each ?? "")}>{each ?? "none"}</option>)}
                 </select>
               </label>
             )}
             <input type="search" class="grow" value={find} placeholder="Search the lines" aria-label="Search the lines" onInput={(event) => setFind(event.currentTarget.value, { replace: true })} />
             <label><input type="checkbox" checked={!still} onChange={() => setStill(!still)} /> follow the end</label>
-            <button type="button" onClick={() => download(`${trial.name}-${stream || output.streams[0]}.txt`, output.text)}>Export text</button>
+            <button type="button" onClick={() => download(`${trial.name}-${output.rank === null ? "" : `rank${output.rank}-`}${output.stream}.txt`, output.text)}>Export text</button>
           </div>
           {output.truncated && <p class="muted">The trial keeps the last part of its output; earlier lines are gone.</p>}
           <Lines text={output.text} find={find} follow={!still} />

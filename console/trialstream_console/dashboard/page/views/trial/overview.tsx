@@ -43,7 +43,7 @@ function Metrics({ trial }: { trial: TrialDetail }) {
               <td class="number"><Num value={each.min} /></td>
               <td class="number"><Num value={each.max} /></td>
               <td class="number"><Num value={each.avg} /></td>
-              <td class="number"><Num value={each.count} /></td>
+              <td class="number"><Num value={each.count + each.skipped + each.nan + each.inf + each.neginf} /></td>
               <td class="number">{each.nan + each.inf + each.neginf || ""}</td>
             </tr>
           ))}
@@ -58,7 +58,7 @@ function Attempts({ trial }: { trial: TrialDetail }) {
   return (
     <div class="scroll" tabIndex={0}>
       <table class="plain">
-        <thead><tr><th scope="col">Attempt</th><th scope="col">Started</th><th scope="col" class="number">Resumed at step</th><th scope="col" class="number">World size</th></tr></thead>
+        <thead><tr><th scope="col">Attempt</th><th scope="col">Started</th><th scope="col" class="number">From step</th><th scope="col" class="number">World size</th></tr></thead>
         <tbody>
           {trial.attempts.map((each, i) => (
             <tr key={i}>

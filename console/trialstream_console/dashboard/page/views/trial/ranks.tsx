@@ -77,8 +77,8 @@ function States({ participants, trial }: { participants: readonly Participant[];
                 <th scope="row" class="number">{each.rank ?? "–"}</th>
                 <td><span class={`status ${state}`}><span class={`square ${state}`} aria-hidden="true" />{state === "lost" ? "silent" : <Name text={each.status || state} limit={24} />}</span></td>
                 <td class="nowrap"><Name text={each.host} limit={40} /></td>
-                <td><Time micros={each.joined} /></td>
-                <td><Time micros={each.last_seen} relative={state === "running" || state === "lost"} /></td>
+                <td><Time micros={each.joined} seconds /></td>
+                <td><Time micros={each.last_seen} seconds relative={state === "running" || state === "lost"} /></td>
                 <td class="number">{each.attempt}</td>
                 <td>{each.error ? <details><summary><Name text={each.error.split("\n").filter(Boolean).pop() ?? ""} limit={80} /></summary><pre><bdi>{each.error}</bdi></pre></details> : ""}</td>
               </tr>

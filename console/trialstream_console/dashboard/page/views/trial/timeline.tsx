@@ -113,7 +113,7 @@ function Lanes({ spans, start, svg }: { spans: readonly Span[]; start: number; s
     <div class="timeline" ref={box} tabIndex={0} role="group" aria-roledescription="chart" aria-label={`Timeline of ${shown.length} lanes and ${spans.length} intervals. Arrows move, plus and minus zoom, 0 shows all.`} onKeyDown={keys}>
       <svg ref={svg} width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-hidden="true">
         {ticks.map((tick, i) => (
-          <g key={tick} class="tick"><path d={`M${at(tick)} ${TOP}V${height - BOTTOM}`} /><text x={at(tick)} y={height - 7} text-anchor="middle">{labels[i]}</text></g>
+          <g key={tick} class="tick"><path d={`M${at(tick)} ${TOP}V${height - BOTTOM}`} /><text x={at(tick)} y={height - 7} text-anchor={at(tick) > width - 26 ? "end" : "middle"}>{labels[i]}</text></g>
         ))}
         <svg x={left} y="0" width={inner} height={height}>
           {shown.map((lane, i) => lanes.get(lane)!.map((each, j) => {
@@ -128,7 +128,7 @@ function Lanes({ spans, start, svg }: { spans: readonly Span[]; start: number; s
       </svg>
       <div class="catch" ref={plot} style={{ left: `${left}px`, top: `${TOP}px`, width: `${inner}px`, height: `${shown.length * LANE}px` }} />
       <p class="muted named" title={named ? utc(named.start) : undefined}>
-        {named ? `${cut(named.name, 80)}${named.rank === null ? "" : `, rank ${named.rank}`}: ${duration(named.seconds)}${named.failed ? ", failed" : ""}, ${duration((named.start - start) / 1e6)} after the start` : `${shown.length} of ${lanes.size} lanes; point at an interval for its length`}
+        {named ? `${cut(named.name, 80)}${named.rank === null ? "" : `, rank ${named.rank}`}: ${duration(named.seconds)}${named.failed ? ", failed" : ""}, ${duration((named.start - start) / 1e6)} after the start` : `${shown.length < lanes.size ? `The first ${shown.length} of ${lanes.size} lanes; point` : "Point"} at an interval for its length`}
       </p>
     </div>
   );

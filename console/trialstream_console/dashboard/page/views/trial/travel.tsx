@@ -77,12 +77,12 @@ function Travel({ trial, path, first, last, marks }: { trial: TrialDetail; path:
             </select>
           </label>
           <span class="grow" />
-          <strong class="now" title={utc(at)}>{when(at)}</strong>
+          <strong class="now" title={utc(at)}>{when(at, Date.now(), true)}</strong>
           <span class="muted">{duration((at - first) / 1e6)} of {duration((last - first) / 1e6)}</span>
         </div>
         <input
           type="range" class="slider" min={first} max={last} step={Math.max(1, Math.floor((last - first) / 1000))} value={at}
-          aria-label="Time" aria-valuetext={`${when(at)}, ${duration((at - first) / 1e6)} after the first event`}
+          aria-label="Time" aria-valuetext={`${when(at, Date.now(), true)}, ${duration((at - first) / 1e6)} after the first event`}
           onInput={(event) => { setPlaying(false); setAt(Number(event.currentTarget.value)); }}
         />
         <Marks marks={marks} first={first} last={last} onChoose={setAt} />
@@ -106,7 +106,7 @@ function Marks({ marks, first, last, onChoose }: { marks: Times["marks"]; first:
         <summary>{marks.length} events other than rows</summary>
         <ul>
           {marks.slice(0, 500).map((each, i) => (
-            <li key={i}><button type="button" class="plain" onClick={() => onChoose(each.time)}><Time micros={each.time} /> {cut(each.kind, 40)}</button></li>
+            <li key={i}><button type="button" class="plain" onClick={() => onChoose(each.time)}><Time micros={each.time} seconds /> {cut(each.kind, 40)}</button></li>
           ))}
         </ul>
       </details>
