@@ -10,7 +10,7 @@ import trialstream as ts
 from dashboard_client import client_of, get
 from pymongo import MongoClient
 from trialstream import sync
-from trialstream_console.dashboard import answers, bands, increments
+from trialstream_console.dashboard import answers, bands, context, increments
 from trialstream_console.dashboard import trials as trial_views
 from trialstream_console.dashboard.settings import Settings
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
@@ -172,6 +172,23 @@ def test_bands_of_a_query(client, where):
     answer = client.post("/bands", json={"name": "loss", "points": 10, "where": where}, headers={})
 
     assert answer.status_code == 200
+
+
+def test_a_read_that_takes_too_long(config, monkeypatch):
+    """It is an error of its own, with what to do: MongoDB is there, and other requests are answered."""
+    monkeypatch.setattr(context, "_TIMEOUT", 0.5)
+    slow = trial_to_document(ts.Trial(name="slow", description="a" * 20 + "b"))
+    with MongoClient(config.mongo) as mongo, client_of(Settings(), config) as client:
+        trials = mongo[config.database].trials
+        trials.insert_many(slow | {"_id": f"slow {i}"} for i in range(20_000))
+        try:
+            error = get(client, "/trials", 504, where='description ~ "^(a|aa)+$"')["error"]
+            about, found = get(client, "/about"), get(client, "/trials", where='name = "trial 1"')
+        finally:
+            trials.delete_many({"name": "slow"})
+
+    assert (error["code"], about["mongo"], found["total"]) == ("too_slow", "ok", 1)
+    assert "the query took longer than 0.5 s and was ended" in error["message"]
 
 
 def test_rows_of_live_events_are_bounded(config, monkeypatch):
