@@ -17,6 +17,7 @@ from trialstream import sync
 from trialstream.event_log.topics import partition_of
 from trialstream_console.dashboard import (
     answers,
+    app,
     columns,
     dead_letters,
     importance,
@@ -161,7 +162,12 @@ def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
         monkeypatch.setattr(module, name, watched)
 
     for module, *names in (
-        *((answers, "dumps"), (selection, "parse_where"), (trial_views, "_table", "_project_rows", "_group_rows")),
+        *(
+            (answers, "dumps", "content"),
+            (app, "content"),
+            (selection, "parse_where"),
+            (trial_views, "_table", "_project_rows", "_group_rows"),
+        ),
         *((trial_views, "detail_of"), (columns, "complete", "_columns", "parse_where"), (importance, "weighed")),
         *((dead_letters, "_infos"), (travel, "_times"), (timeline, "_timeline"), (output, "_output")),
         *((increments, "_encoded"), (writes, "_tags")),
@@ -176,13 +182,29 @@ def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
     get(client, "/where/check", text="rows > 3")
     get(client, "/where/complete", text="rows", at=4)
     get(client, "/importance", target="metrics.loss.last")
+    assert client.post("/bands", json={"trials": [], "name": "loss", "points": 9}, headers={}).status_code == 200
     assert client.post(f"/trials/{trials[2].uid}/tags", json={"tags": {"a": 1}}, headers=WRITE).status_code == 204
     subscriber = client.call(follow, client.context.feed, trials[0].uid)
 
     assert b'"loss"' in client.call(subscriber.take, 1.0)
     loop = client.call(threading.get_ident)
     assert {name for name, found in threads.items() if loop in found} == set()
-    assert len(threads) == 15
+    assert len(threads) == 16
+
+
+def test_columns_are_compressed(client, trials):
+    """Answers of doubles are the same, whichever compression the client takes."""
+    curves = [{"trial": trials[0].uid, "name": "loss"}]
+    for path, body in (
+        ("/series", {"curves": curves, "x": "step", "width": 100}),
+        ("/bands", {"trials": [trials[0].uid], "name": "loss", "points": 100}),
+    ):
+        plain, packed = (client.post(path, body, {"accept-encoding": each}) for each in ("identity", "gzip"))
+
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+        assert packed.content == plain.content
 
 
 def test_output(client, trials):

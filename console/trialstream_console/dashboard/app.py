@@ -37,9 +37,9 @@ from trialstream_console.dashboard import (
     writes,
 )
 from trialstream_console.dashboard.access import LOGIN_PATH, Access, Token, login
-from trialstream_console.dashboard.answers import json_answer, refused
+from trialstream_console.dashboard.answers import content, json_answer, refused
 from trialstream_console.dashboard.context import Context
-from trialstream_console.dashboard.endpoints import Endpoint
+from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
 from trialstream_console.dashboard.limits import Places, Rate
 from trialstream_console.dashboard.openapi import document
 from trialstream_console.dashboard.refusals import Refusal, refusal_of
@@ -159,6 +159,8 @@ def _handler(endpoint: Endpoint, places: Places) -> Handler:
             found = await endpoint.function(context, **arguments)
             if found is None:
                 return Response(status_code=204)
+            if endpoint.media == COLUMNS_MEDIA:
+                return await context.compute(partial(content, request, found.body, COLUMNS_MEDIA, etag=False))
             if isinstance(found, Response):
                 return found
             return await context.compute(partial(json_answer, request, found, etag=endpoint.etag))
