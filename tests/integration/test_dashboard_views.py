@@ -23,6 +23,7 @@ from trialstream_console.dashboard import (
     importance,
     increments,
     output,
+    pasts,
     selection,
     timeline,
     travel,
@@ -334,6 +335,26 @@ def test_time_travel(client, trials):
     assert (back["finished"] is None) == (tagged < ended)  # events of one batch have one time
     assert get(client, f"{path}/at", 404, time=times["first"] - 10_000_000)["error"]["place"] == "time"
     assert get(client, f"{path}/at", 400, time="soon")["error"]["place"] == "time"
+
+
+def test_events_are_kept_within_a_bound(client, trials, monkeypatch):
+    """The events of trials that were looked at are kept, up to a bound; those that are looked at now always are."""
+    kept = pasts._PASTS.of(client.context)
+    for each in (*trials[1:], trials[0]):
+        get(client, f"/trials/{each.uid}/at", time=time.time_ns() // 1000)
+    known = dict(kept._pasts)
+    size = sum(each.nbytes for each in known.values())
+    monkeypatch.setattr(pasts, "_MAX_BYTES", size - 1)
+    first = get(client, f"/trials/{trials[5].uid}/times")
+    some = list(kept._pasts)
+    monkeypatch.setattr(pasts, "_MAX_BYTES", 1)
+    again = get(client, f"/trials/{trials[5].uid}/times")
+
+    assert set(known) == {each.uid for each in trials}
+    assert size > sum(len(record.value) for each in known.values() for record in each.log.records) > 0
+    assert some == [each.uid for each in (*trials[2:5], *trials[6:], trials[0], trials[5])]
+    assert list(kept._pasts) == [trials[5].uid]
+    assert first == again
 
 
 def test_writes(client, trials):
