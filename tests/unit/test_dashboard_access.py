@@ -14,7 +14,7 @@ from trialstream_console.dashboard.app import ENDPOINTS, make_app
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.settings import Settings
 from trialstream_console.dashboard.shapes import Limits, checked, schema_of
-from trialstream_console.dashboard.static import BUNDLE
+from trialstream_console.dashboard.static import BUNDLE, _compressed
 
 TOKEN = "a token of thirty-two characters"
 NAME = "0123456789abcdef"
@@ -265,6 +265,22 @@ async def test_files_outside_of_the_bundle(name):
         answer = await found.get(f"/static/{name}")
 
     assert answer.status_code == 404
+
+
+async def test_a_file_is_compressed_once(monkeypatch, tmp_path):
+    """Each request gets the same bytes; a file that has changed is another one."""
+    monkeypatch.setattr("trialstream_console.dashboard.static.BUNDLE", tmp_path)
+    file = tmp_path / "main.js"
+    file.write_text(f"{tmp_path};" * 2000)
+    before = _compressed.cache_info().misses
+    async with client() as found:
+        texts = [(await found.get("/static/main.js")).text for _ in range(3)]
+        file.write_text("2;" * 2001)
+        changed = (await found.get("/static/main.js")).text
+
+    assert texts == [f"{tmp_path};" * 2000] * 3
+    assert changed == "2;" * 2001
+    assert _compressed.cache_info().misses == before + 2
 
 
 async def test_files_of_the_bundle(monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from trialstream_console.dashboard.encoding import TooLong, dumps
 from trialstream_console.dashboard.refusals import Refusal
 
-__all__ = ["content", "json_answer", "refused"]
+__all__ = ["compressed", "content", "json_answer", "refused"]
 
 # A browser holds the text and what it reads from it. A trial of 12 MiB, the largest that there is, takes some 20 MB.
 _MAX_BYTES = 64_000_000
@@ -56,7 +56,26 @@ def json_answer(request: Request, payload: Any, *, etag: bool = False, status: i
     return answer
 
 
-def content(request: Request, body: bytes, media: str, *, etag: bool, status: int = 200) -> Response:
+def compressed(body: bytes, name: str, level: int = _LEVEL) -> bytes:
+    """Return compressed bytes.
+
+    Args:
+        body: The bytes.
+        name: Name of the compression.
+        level: Its level; a higher one takes longer and makes less.
+    """
+    return bytes(_COMPRESSIONS[name](body, level))
+
+
+def content(
+    request: Request,
+    body: bytes,
+    media: str,
+    *,
+    etag: bool,
+    status: int = 200,
+    compress: Callable[[bytes, str], bytes] = compressed,
+) -> Response:
     """Return bytes as an answer, compressed if the client takes that: for large ones, in a thread.
 
     Args:
@@ -65,6 +84,7 @@ def content(request: Request, body: bytes, media: str, *, etag: bool, status: in
         media: Their media type.
         etag: Whether an answer that the client has is not sent again.
         status: Status of the answer.
+        compress: Returns the bytes compressed, by the name of the compression.
     """
     headers = {"vary": "accept-encoding"}
     if etag:
@@ -73,7 +93,7 @@ def content(request: Request, body: bytes, media: str, *, etag: bool, status: in
         if headers["etag"] in _etags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
     if len(body) >= _LEAST_COMPRESSED and (name := _compression(request)):
-        body = bytes(_COMPRESSIONS[name](body, _LEVEL))
+        body = compress(body, name)
         headers["content-encoding"] = name
     return Response(body, status, headers, media)
 
