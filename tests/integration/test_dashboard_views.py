@@ -11,10 +11,11 @@ from dataclasses import replace
 import anyio
 import pytest
 import trialstream as ts
-from dashboard_client import client_of, get
+from dashboard_client import client_of, get, until
 from service_support import cli, send
 from trialstream import sync
 from trialstream.event_log.topics import partition_of
+from trialstream.reading.mongo_feed import parts_of
 from trialstream_console.dashboard import (
     answers,
     app,
@@ -93,15 +94,6 @@ def client(log, trials):
     """A client of the application, which may write."""
     with client_of(Settings(writes=True), log) as client:
         yield client
-
-
-def until(condition):
-    """Wait until a condition holds, and return its value."""
-    deadline = time.monotonic() + 20
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def test_columns(client):
@@ -206,6 +198,36 @@ def test_columns_are_compressed(client, trials):
         assert packed.headers["content-encoding"] == "gzip"
         assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
         assert packed.content == plain.content
+
+
+async def first_event(context, since, uid):
+    """The first event that a client gets after the states, if it goes on after a cursor."""
+    subscriber = Subscriber(None, None, None, ())
+    await context.feed.cursor()
+    with context.feed.subscribed(subscriber, since), anyio.fail_after(20):
+        found = b""
+        while uid.encode() not in found and b"event: reset" not in found:
+            found += await subscriber.take(1.0)
+    return found
+
+
+def test_cursors_of_another_process(client, log, trials):
+    """A client may go on at another worker of the server: changes after its cursor come, and nothing is loaded anew."""
+    with (
+        client_of(Settings(), log) as other,
+        sync.connect(kafka=log.kafka, mongo=log.mongo, prefix=log.prefix) as protocol,
+    ):
+        begin = other.call(other.context.feed.cursor)
+        protocol.add_trial_tags(trials[3], {"seen": 0})
+        until(lambda: parts_of(client.call(client.context.feed.cursor)) > parts_of(begin))
+        for first, second in ((client, other), (other, client)):
+            cursor = get(first, "/trials", where=f'uid = "{trials[3].uid}"')["cursor"]
+            protocol.add_trial_tags(trials[3], {"seen": time.time()})
+            protocol.commit("folded", 30.0)
+            found = second.call(first_event, second.context, cursor, trials[3].uid)
+
+            assert b"event: trials" in found
+            assert b"event: reset" not in found
 
 
 def test_output(client, trials):

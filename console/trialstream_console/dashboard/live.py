@@ -87,6 +87,7 @@ async def live(
     """
     client: str = request.state.client
     context.live.check(client)
+    await context.feed.cursor()  # once the watch has begun, the client misses nothing
     if trial:
         await context.feed.begin_rows(trial)
     subscriber = Subscriber(project or None, group or None, trial or None, curves)
