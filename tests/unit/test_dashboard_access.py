@@ -337,7 +337,7 @@ def test_every_endpoint_is_described():
 
 def test_the_state_is_shown_at_once():
     """The request by which pages show the state of the servers does not wait behind other requests of a client."""
-    assert {each.path for each in ENDPOINTS if not each.waits} == {"/about", "/live"}
+    assert {each.path for each in ENDPOINTS if each.places is None} == {"/about", "/live"}
 
 
 class Part(TypedDict):

@@ -94,4 +94,4 @@ async def live(
     return _EventStream(context, subscriber, request.headers.get("last-event-id") or since, client)
 
 
-ENDPOINTS = (Endpoint("GET", "/live", live, header=LiveEvents, media=EVENTS_MEDIA, waits=False),)
+ENDPOINTS = (Endpoint("GET", "/live", live, header=LiveEvents, media=EVENTS_MEDIA, places=None),)
