@@ -701,7 +701,8 @@ class Protocol(ABC):
         Raises:
             QueryError: The query, the sort keys, the limit, the offset or a field are not supported; the message names
                 the part.
-            MongoUnavailable: MongoDB does not answer, or the query took longer than the timeout of the protocol.
+            MongoUnavailable: MongoDB does not answer.
+            QueryTimeout: The call took longer than the timeout of the protocol; it is a `MongoUnavailable`, too.
             KafkaUnavailable: With `latest`, Kafka has not returned the end of the log in time.
             ProjectionBehind: The consumer has not folded the events in time.
             ProjectionIsReadOnly: With `latest`, the protocol has no connection to Kafka.

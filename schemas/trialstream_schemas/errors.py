@@ -12,6 +12,7 @@ TrialStreamError
 ├── ServerUnavailable       a server did not answer, or refuses this client
 │   ├── KafkaUnavailable    Kafka did not answer
 │   └── MongoUnavailable    MongoDB did not answer
+│       └── QueryTimeout    a read took longer than its time limit (also a TimeoutError)
 ├── Offline                 the call needs a server that the protocol does without (also a RuntimeError)
 ├── SpoolError              the spool on disk cannot be written, read or sent
 │   ├── SpoolBusy           another process uses the spool
@@ -49,6 +50,7 @@ __all__ = [
     "ProjectionIsReadOnly",
     "ProtocolClosed",
     "QueryError",
+    "QueryTimeout",
     "SchemaError",
     "ServerUnavailable",
     "SpoolBusy",
@@ -111,7 +113,11 @@ class KafkaUnavailable(ServerUnavailable):
 
 
 class MongoUnavailable(ServerUnavailable):
-    """MongoDB did not answer, or ended a request that took longer than its time limit."""
+    """MongoDB did not answer, or a read took longer than its time limit."""
+
+
+class QueryTimeout(MongoUnavailable, TimeoutError):
+    """A read took longer than its time limit, and was ended; MongoDB answers, as far as is known."""
 
 
 class Offline(TrialStreamError, RuntimeError):

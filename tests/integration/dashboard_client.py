@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -57,3 +58,12 @@ def get(client, path, status=200, **params):
     answer = client.get(path, params=params)
     assert answer.status_code == status, answer.text
     return answer.json()
+
+
+def until(condition):
+    """Wait until a condition holds, and return its value."""
+    deadline = time.monotonic() + 20
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found

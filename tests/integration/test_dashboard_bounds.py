@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import uuid
 
+import anyio
+import anyio.to_thread
 import pytest
 import trialstream as ts
-from dashboard_client import client_of, get
+from dashboard_client import client_of, get, until
 from pymongo import MongoClient
+from service_support import paused
 from trialstream import sync
-from trialstream_console.dashboard import answers, bands, increments
+from trialstream_console.dashboard import answers, bands, context, increments
 from trialstream_console.dashboard import trials as trial_views
+from trialstream_console.dashboard.feed import Subscriber
 from trialstream_console.dashboard.settings import Settings
 from trialstream_schemas.model.aggregators import TimeSeriesAggregator
 from trialstream_schemas.storage.documents import group_to_document, project_to_document, trial_to_document
@@ -172,6 +176,70 @@ def test_bands_of_a_query(client, where):
     answer = client.post("/bands", json={"name": "loss", "points": 10, "where": where}, headers={})
 
     assert answer.status_code == 200
+
+
+def test_a_read_that_takes_too_long(config, monkeypatch):
+    """It is an error of its own, with what to do: MongoDB is there, and other requests are answered."""
+    monkeypatch.setattr(context, "_TIMEOUT", 0.5)
+    slow = trial_to_document(ts.Trial(name="slow", description="a" * 20 + "b"))
+    with MongoClient(config.mongo) as mongo, client_of(Settings(), config) as client:
+        trials = mongo[config.database].trials
+        trials.insert_many(slow | {"_id": f"slow {i}"} for i in range(20_000))
+        try:
+            error = get(client, "/trials", 504, where='description ~ "^(a|aa)+$"')["error"]
+            about, found = get(client, "/about"), get(client, "/trials", where='name = "trial 1"')
+        finally:
+            trials.delete_many({"name": "slow"})
+
+    assert (error["code"], about["mongo"], found["total"]) == ("too_slow", "ok", 1)
+    assert "the query took longer than 0.5 s and was ended" in error["message"]
+
+
+def test_mongodb_that_hangs(config, stack, monkeypatch):
+    """The first reads take too long; then the server says that MongoDB does not answer, until it does."""
+    monkeypatch.setattr(context, "_TIMEOUT", 0.5)
+
+    with client_of(Settings(), config) as client:
+        assert get(client, "/trials")["total"] == TRIALS
+        with paused(stack.mongo):
+            slow = get(client, "/trials", 504)
+            until(lambda: get(client, "/about")["mongo"] != "ok")
+            away = get(client, "/trials", 503)
+        until(lambda: get(client, "/about")["mongo"] == "ok")
+        assert get(client, "/trials")["total"] == TRIALS
+
+    assert slow["error"]["code"] == "too_slow"
+    assert away["error"] == {"code": "mongo_away", "message": "MongoDB has not answered for 0.5 s"}
+
+
+def test_after_missed_changes_a_watch_begins_anew(stack):
+    """Clients are told to load anew, and the server does not read all trials for that."""
+    config = ts.Config(mongo=stack.mongo.uri, prefix=f"missed-{uuid.uuid4().hex[:8]}", read_only=True)
+    documents = [trial_to_document(ts.Trial(name=f"trial {n}")) for n in range(3)]
+
+    async def follow(feed, trials):
+        subscriber = Subscriber(None, None, None, ())
+        with feed.subscribed(subscriber, await feed.cursor()), anyio.fail_after(30):
+            found = await subscriber.take(1.0)
+            await anyio.to_thread.run_sync(trials.rename, "others")
+            while b"event: reset" not in found:
+                found += await subscriber.take(1.0)
+            await feed.cursor()
+            await anyio.to_thread.run_sync(trials.insert_one, documents[2])
+            while documents[2]["_id"].encode() not in found:
+                found += await subscriber.take(1.0)
+        return found
+
+    with MongoClient(config.mongo) as mongo:
+        trials = mongo[config.database].trials
+        trials.insert_many(documents[:2])
+        with client_of(Settings(), config) as client:
+            found = client.call(follow, client.context.feed, trials)
+        mongo.drop_database(config.database)
+
+    assert found.count(b"event: reset") == 1
+    assert found.count(b"event: trials") == 1
+    assert not any(each["_id"].encode() in found for each in documents[:2])
 
 
 def test_rows_of_live_events_are_bounded(config, monkeypatch):

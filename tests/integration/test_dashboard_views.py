@@ -11,17 +11,20 @@ from dataclasses import replace
 import anyio
 import pytest
 import trialstream as ts
-from dashboard_client import client_of, get
+from dashboard_client import client_of, get, until
 from service_support import cli, send
 from trialstream import sync
 from trialstream.event_log.topics import partition_of
+from trialstream.reading.mongo_feed import parts_of
 from trialstream_console.dashboard import (
     answers,
+    app,
     columns,
     dead_letters,
     importance,
     increments,
     output,
+    pasts,
     selection,
     timeline,
     travel,
@@ -93,15 +96,6 @@ def client(log, trials):
         yield client
 
 
-def until(condition):
-    """Wait until a condition holds, and return its value."""
-    deadline = time.monotonic() + 20
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
 def test_columns(client):
     """The columns have all paths of the trials, with their types, and the query language reads each."""
     found = get(client, "/columns")
@@ -161,7 +155,12 @@ def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
         monkeypatch.setattr(module, name, watched)
 
     for module, *names in (
-        *((answers, "dumps"), (selection, "parse_where"), (trial_views, "_table", "_project_rows", "_group_rows")),
+        *(
+            (answers, "dumps", "content"),
+            (app, "content"),
+            (selection, "parse_where"),
+            (trial_views, "_table", "_project_rows", "_group_rows"),
+        ),
         *((trial_views, "detail_of"), (columns, "complete", "_columns", "parse_where"), (importance, "weighed")),
         *((dead_letters, "_infos"), (travel, "_times"), (timeline, "_timeline"), (output, "_output")),
         *((increments, "_encoded"), (writes, "_tags")),
@@ -176,13 +175,59 @@ def test_nothing_is_computed_in_the_event_loop(client, trials, monkeypatch):
     get(client, "/where/check", text="rows > 3")
     get(client, "/where/complete", text="rows", at=4)
     get(client, "/importance", target="metrics.loss.last")
+    assert client.post("/bands", json={"trials": [], "name": "loss", "points": 9}, headers={}).status_code == 200
     assert client.post(f"/trials/{trials[2].uid}/tags", json={"tags": {"a": 1}}, headers=WRITE).status_code == 204
     subscriber = client.call(follow, client.context.feed, trials[0].uid)
 
     assert b'"loss"' in client.call(subscriber.take, 1.0)
     loop = client.call(threading.get_ident)
     assert {name for name, found in threads.items() if loop in found} == set()
-    assert len(threads) == 15
+    assert len(threads) == 16
+
+
+def test_columns_are_compressed(client, trials):
+    """Answers of doubles are the same, whichever compression the client takes."""
+    curves = [{"trial": trials[0].uid, "name": "loss"}]
+    for path, body in (
+        ("/series", {"curves": curves, "x": "step", "width": 100}),
+        ("/bands", {"trials": [trials[0].uid], "name": "loss", "points": 100}),
+    ):
+        plain, packed = (client.post(path, body, {"accept-encoding": each}) for each in ("identity", "gzip"))
+
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+        assert packed.content == plain.content
+
+
+async def first_event(context, since, uid):
+    """The first event that a client gets after the states, if it goes on after a cursor."""
+    subscriber = Subscriber(None, None, None, ())
+    await context.feed.cursor()
+    with context.feed.subscribed(subscriber, since), anyio.fail_after(20):
+        found = b""
+        while uid.encode() not in found and b"event: reset" not in found:
+            found += await subscriber.take(1.0)
+    return found
+
+
+def test_cursors_of_another_process(client, log, trials):
+    """A client may go on at another worker of the server: changes after its cursor come, and nothing is loaded anew."""
+    with (
+        client_of(Settings(), log) as other,
+        sync.connect(kafka=log.kafka, mongo=log.mongo, prefix=log.prefix) as protocol,
+    ):
+        begin = other.call(other.context.feed.cursor)
+        protocol.add_trial_tags(trials[3], {"seen": 0})
+        until(lambda: parts_of(client.call(client.context.feed.cursor)) > parts_of(begin))
+        for first, second in ((client, other), (other, client)):
+            cursor = get(first, "/trials", where=f'uid = "{trials[3].uid}"')["cursor"]
+            protocol.add_trial_tags(trials[3], {"seen": time.time()})
+            protocol.commit("folded", 30.0)
+            found = second.call(first_event, second.context, cursor, trials[3].uid)
+
+            assert b"event: trials" in found
+            assert b"event: reset" not in found
 
 
 def test_output(client, trials):
@@ -332,6 +377,26 @@ def test_time_travel(client, trials):
     assert (back["finished"] is None) == (tagged < ended)  # events of one batch have one time
     assert get(client, f"{path}/at", 404, time=times["first"] - 10_000_000)["error"]["place"] == "time"
     assert get(client, f"{path}/at", 400, time="soon")["error"]["place"] == "time"
+
+
+def test_events_are_kept_within_a_bound(client, trials, monkeypatch):
+    """The events of trials that were looked at are kept, up to a bound; those that are looked at now always are."""
+    kept = pasts._PASTS.of(client.context)
+    for each in (*trials[1:], trials[0]):
+        get(client, f"/trials/{each.uid}/at", time=time.time_ns() // 1000)
+    known = dict(kept._pasts)
+    size = sum(each.nbytes for each in known.values())
+    monkeypatch.setattr(pasts, "_MAX_BYTES", size - 1)
+    first = get(client, f"/trials/{trials[5].uid}/times")
+    some = list(kept._pasts)
+    monkeypatch.setattr(pasts, "_MAX_BYTES", 1)
+    again = get(client, f"/trials/{trials[5].uid}/times")
+
+    assert set(known) == {each.uid for each in trials}
+    assert size > sum(len(record.value) for each in known.values() for record in each.log.records) > 0
+    assert some == [each.uid for each in (*trials[2:5], *trials[6:], trials[0], trials[5])]
+    assert list(kept._pasts) == [trials[5].uid]
+    assert first == again
 
 
 def test_writes(client, trials):

@@ -12,6 +12,8 @@ import trialstream.sync
 from anyio.to_thread import run_sync
 from contract import again, connected
 from trialstream.pipeline.push import push_spool
+from trialstream.reading import bands
+from trialstream.reading import protocol as reading_protocol
 from trialstream.spool.finding import find_spools
 
 
@@ -337,3 +339,24 @@ async def test_bands_of_the_seeds_of_a_group(served, protocol):
             return reader.fetch_bands((each for each in found if reader.get_trial(each)), "loss", by="status")
 
     assert [each.count.tolist() for each in (await run_sync(read_by)).values()] == [[3, 3, 3, 3, 2, 1]]
+
+
+async def test_bands_read_a_bounded_number_of_rows_at_once(protocol, monkeypatch):
+    """Histories of many trials are not in memory together: as many as have a number of rows, but at least one."""
+    read = []
+
+    def curves_of(found, name):
+        read.append([len(found[uid][name]) for uid in found])
+        return bands.curves_of(found, name)
+
+    monkeypatch.setattr(reading_protocol, "curves_of", curves_of)
+    monkeypatch.setattr(reading_protocol, "_ROWS_AT_ONCE", 10)
+    trials = []
+    for rows in (3, 7, 1, 12, 4, 4, 4):
+        trials.append(await protocol.new_trial(named()))
+        for step in range(rows):
+            await protocol.log_trial_metrics(trials[-1], step=step, loss=float(rows))
+    found = await protocol.fetch_bands(trials, "loss")
+
+    assert read == [[3, 7], [1], [12], [4, 4], [4]]
+    assert found.count.tolist() == [7, 6, 6, 5, 2, 2, 2, 1, 1, 1, 1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import uuid
 
 import anyio
@@ -105,6 +106,22 @@ async def test_changes_from_now_on(place, name):
         assert (change.uid, change.matches) == (trial.uid, False)
         await protocol.add_trial_tags(other, x=1)
         assert [(each.uid, each.matches) for each in await following(watch)] == [(other.uid, True)]
+
+
+async def test_the_ids_of_all_trials_are_read_without_the_trials(served):
+    """A watch of all trials begins quickly, however large they are."""
+    config = dataclasses.replace(served, prefix=f"watch-{uuid.uuid4().hex[:8]}")
+    with MongoClient(config.mongo) as mongo:
+        database = mongo[config.database]
+        database.trials.insert_many(trial_to_document(ts.Trial(name=f"{n}")) for n in range(10))
+        database.command("profile", 2)
+        async with ts.watch(since="now", mongo=config.mongo, prefix=config.prefix):
+            pass
+        database.command("profile", 0)
+        [read] = database.system.profile.find({"op": "query", "command.find": "trials"})
+        mongo.drop_database(config.database)
+
+    assert (read["nreturned"], read["docsExamined"]) == (10, 0)
 
 
 async def test_a_cursor_continues_where_a_watch_ended(place, name):

@@ -76,3 +76,14 @@ def test_a_stopped_fold_goes_on(events):
         break
 
     assert found == whole.at(1000, document, never)
+
+
+@given(logs(max_size=30))
+def test_the_memory_of_states_is_counted(events):
+    """It is that of the states that are kept, and of the trial that was folded last, whose size is that of the fold."""
+    states = TrialStates(log_of([each for each in events if getattr(each, "trial", "").startswith(TRIAL[:32])]))
+    assert states.nbytes == 0
+    size = states.at(300, lambda trial: 0 if trial is None else trial.size, never)
+
+    assert states.nbytes == sum(map(len, states._snapshots)) + trial_states._SIZE_FACTOR * size
+    assert (states.nbytes > 0) >= (size > 0)

@@ -14,7 +14,7 @@ from trialstream_console.dashboard.app import ENDPOINTS, make_app
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.settings import Settings
 from trialstream_console.dashboard.shapes import Limits, checked, schema_of
-from trialstream_console.dashboard.static import BUNDLE
+from trialstream_console.dashboard.static import BUNDLE, _compressed
 
 TOKEN = "a token of thirty-two characters"
 NAME = "0123456789abcdef"
@@ -267,6 +267,22 @@ async def test_files_outside_of_the_bundle(name):
     assert answer.status_code == 404
 
 
+async def test_a_file_is_compressed_once(monkeypatch, tmp_path):
+    """Each request gets the same bytes; a file that has changed is another one."""
+    monkeypatch.setattr("trialstream_console.dashboard.static.BUNDLE", tmp_path)
+    file = tmp_path / "main.js"
+    file.write_text(f"{tmp_path};" * 2000)
+    before = _compressed.cache_info().misses
+    async with client() as found:
+        texts = [(await found.get("/static/main.js")).text for _ in range(3)]
+        file.write_text("2;" * 2001)
+        changed = (await found.get("/static/main.js")).text
+
+    assert texts == [f"{tmp_path};" * 2000] * 3
+    assert changed == "2;" * 2001
+    assert _compressed.cache_info().misses == before + 2
+
+
 async def test_files_of_the_bundle(monkeypatch, tmp_path):
     """A file with a hash in its name never changes; others are checked by their ETag; the page is that of all paths."""
     monkeypatch.setattr("trialstream_console.dashboard.static.BUNDLE", tmp_path)
@@ -321,7 +337,7 @@ def test_every_endpoint_is_described():
 
 def test_the_state_is_shown_at_once():
     """The request by which pages show the state of the servers does not wait behind other requests of a client."""
-    assert {each.path for each in ENDPOINTS if not each.waits} == {"/about", "/live"}
+    assert {each.path for each in ENDPOINTS if each.places is None} == {"/about", "/live"}
 
 
 class Part(TypedDict):

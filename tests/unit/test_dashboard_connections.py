@@ -22,8 +22,8 @@ SIZE = 32 * 1024 * 1024
 
 
 @pytest.fixture
-async def port(monkeypatch, tmp_path):
-    """A server with a large file and short waits; yields its port."""
+async def server(monkeypatch, tmp_path):
+    """A server with a large file and short waits."""
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr("trialstream_console.dashboard.static.BUNDLE", tmp_path)
     (tmp_path / "index.html").write_text("<!doctype html>")
@@ -34,9 +34,15 @@ async def port(monkeypatch, tmp_path):
     with anyio.fail_after(20):
         while not server.started:  # noqa: ASYNC110 (uvicorn has no event)
             await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     server.should_exit = True
     await serving
+
+
+@pytest.fixture
+def port(server):
+    """The port of the server."""
+    return server.servers[0].sockets[0].getsockname()[1]
 
 
 @asynccontextmanager
@@ -98,6 +104,20 @@ async def test_live_connections_stay_open(port):
         for _ in range(5):
             await asyncio.sleep(connections._LOOK_SECONDS)
         assert not reader.at_eof()
+
+
+async def test_a_live_client_that_takes_nothing(server, port):
+    """Its connection is ended, and nothing waits for it any more."""
+    context = server.lifespan.state["context"]
+    async with connected(port, GET % b"/api/v1/live", limit=1024) as (reader, _):
+        await reader.readuntil(b"event: state")
+        [subscriber] = context.feed._subscribers
+        subscriber.put(bytes(SIZE))
+        with anyio.fail_after(20):
+            while context.feed._subscribers:  # noqa: ASYNC110 (the connection has no event)
+                await asyncio.sleep(0.01)
+
+    assert context.live._open == {}
 
 
 async def test_one_client_leaves_connections_for_others(port, monkeypatch):

@@ -9,7 +9,7 @@
 | `openapi` | the description of the API |
 | `about`, `trials`, `series`, `bands`, `live` | groups of endpoints: each has a tuple `ENDPOINTS` |
 | `details`, `statuses`, `selection` | one trial as JSON; its status; the query of a view |
-| `feed` | what `/live` sends: one feed for all clients |
+| `feed`, `recent_changes` | what `/live` sends: one feed for all clients; what they have missed |
 | `histories`, `curves`, `lines` | curves in memory; their rows; the points that a plot needs |
 | `answers` | JSON answers, compressed and with an ETag |
 | `endpoints` | the declaration of an endpoint, from its function's signature |

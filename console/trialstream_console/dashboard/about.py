@@ -42,4 +42,4 @@ async def about(context: Context) -> About:
     return {"version": VERSION, **context.about()}  # type: ignore[typeddict-item]
 
 
-ENDPOINTS = (Endpoint("GET", "/about", about, waits=False),)
+ENDPOINTS = (Endpoint("GET", "/about", about, places=None),)

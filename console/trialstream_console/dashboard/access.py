@@ -132,7 +132,7 @@ class Access:
         scope.setdefault("state", {})["client"] = client
         host = _name_of(headers.get("host", ""))
         if host is None:
-            return Response("The Host header is none.\n", 400, media_type="text/plain")
+            return Response("Expected a name or an address in the Host header.\n", 400, media_type="text/plain")
         if settings.is_loopback and not _is_this_machine(host, settings.host):
             return Response("The Host header names another machine.\n", 421, media_type="text/plain")
         if path.startswith(_API) and headers.get("sec-fetch-site") == "cross-site":

@@ -6,7 +6,7 @@ A group of endpoints is a module with a tuple `ENDPOINTS`, listed in `_GROUPS`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import TypedDict
 
@@ -37,9 +37,9 @@ from trialstream_console.dashboard import (
     writes,
 )
 from trialstream_console.dashboard.access import LOGIN_PATH, Access, Token, login
-from trialstream_console.dashboard.answers import json_answer, refused
+from trialstream_console.dashboard.answers import content, json_answer, refused
 from trialstream_console.dashboard.context import Context
-from trialstream_console.dashboard.endpoints import Endpoint
+from trialstream_console.dashboard.endpoints import COLUMNS_MEDIA, Endpoint
 from trialstream_console.dashboard.limits import Places, Rate
 from trialstream_console.dashboard.openapi import document
 from trialstream_console.dashboard.refusals import Refusal, refusal_of
@@ -76,9 +76,7 @@ _RATE, _BURST = 200.0, 2000.0
 # Requests at once: in all and of one client; and as many that wait. One client leaves places for others: expensive
 # requests take threads of their own, large ones memory (of the largest trial some 100 MB while it is read and encoded),
 # and the others the event loop, which all share.
-_EXPENSIVE = (4, 3, 256, 64)
-_LARGE = (4, 3, 8000, 2000)
-_OTHERS = (32, 8, 8000, 2000)
+_PLACES = {"expensive": (4, 3, 256, 64), "large": (4, 3, 8000, 2000), "other": (32, 8, 8000, 2000)}
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -102,7 +100,7 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
     """
     chosen, servers = settings or Settings.from_env(), config or Config.from_env()
     rate, token = Rate(_RATE, _BURST), Token(chosen.token)
-    expensive, large, others = Places(*_EXPENSIVE), Places(*_LARGE), Places(*_OTHERS)
+    places = {kind: Places(*numbers) for kind, numbers in _PLACES.items()}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[_State]:
@@ -118,10 +116,6 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
     async def log_in(request: Request) -> Response:
         return await login(request, chosen, token)
 
-    def handler(endpoint: Endpoint) -> Handler:
-        places = expensive if endpoint.expensive else large if endpoint.large else others
-        return limited(_handler(endpoint, places))
-
     def limited(handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
             try:
@@ -134,7 +128,7 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
 
     return Starlette(
         routes=[
-            *[Route(API + each.path, handler(each), methods=[each.method]) for each in ENDPOINTS],
+            *[Route(API + each.path, limited(_handler(each, places)), methods=[each.method]) for each in ENDPOINTS],
             Route(f"{API}/openapi.json", limited(openapi)),
             Route("/api/{path:path}", _no_such_path, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route(LOGIN_PATH, limited(log_in), methods=["GET", "POST"]),
@@ -147,7 +141,7 @@ def make_app(settings: Settings | None = None, config: Config | None = None) -> 
     )
 
 
-def _handler(endpoint: Endpoint, places: Places) -> Handler:
+def _handler(endpoint: Endpoint, places: Mapping[str, Places]) -> Handler:
     """Return the handler of an endpoint."""
 
     async def answer(request: Request, context: Context) -> Response:
@@ -155,10 +149,12 @@ def _handler(endpoint: Endpoint, places: Places) -> Handler:
             _check_writes(request, context)
         arguments = await endpoint.arguments(request)
         # The place is held until the answer is encoded, since what was read is in memory until then.
-        async with places.one(request) if endpoint.waits else contextlib.nullcontext():
+        async with places[endpoint.places].one(request) if endpoint.places else contextlib.nullcontext():
             found = await endpoint.function(context, **arguments)
             if found is None:
                 return Response(status_code=204)
+            if endpoint.media == COLUMNS_MEDIA:
+                return await context.compute(partial(content, request, found.body, COLUMNS_MEDIA, etag=False))
             if isinstance(found, Response):
                 return found
             return await context.compute(partial(json_answer, request, found, etag=endpoint.etag))

@@ -194,4 +194,4 @@ def _encoded(found: Mapping[BandKey, MetricBands]) -> bytes:
     return columns({"bands": infos}, blocks)
 
 
-ENDPOINTS = (Endpoint("POST", "/bands", bands, header=BandsHeader, media=COLUMNS_MEDIA, expensive=True),)
+ENDPOINTS = (Endpoint("POST", "/bands", bands, header=BandsHeader, media=COLUMNS_MEDIA, places="expensive"),)

@@ -122,7 +122,7 @@ async def complete_where(
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/columns", columns, etag=True, expensive=True),
+    Endpoint("GET", "/columns", columns, etag=True, places="expensive"),
     Endpoint("GET", "/where/check", check_where),
-    Endpoint("GET", "/where/complete", complete_where, expensive=True),
+    Endpoint("GET", "/where/complete", complete_where, places="expensive"),
 )

@@ -14,7 +14,7 @@ from trialstream.config import Config
 from trialstream.event_log.topics import trial_ends
 from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream.sync import SyncProtocol
-from trialstream_schemas.errors import KafkaUnavailable, MongoUnavailable, TrialStreamError
+from trialstream_schemas.errors import KafkaUnavailable, MongoUnavailable, QueryTimeout, TrialStreamError
 from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.dashboard.feed import Feed
@@ -177,6 +177,8 @@ class Context:
                         self._protocol = await self._opened()
                 await self._protocol.fetch_values(["uid"], {"uid": ""}, limit=1)
                 self._set_state(mongo="ok")
+            except QueryTimeout:  # of a read that takes no time: MongoDB hangs
+                self._set_state(mongo=f"MongoDB has not answered for {_TIMEOUT:g} s")
             except MongoUnavailable as error:
                 self._set_state(mongo=str(error))
             except TrialStreamError as error:  # a projection that does not exist: its error is that of each request

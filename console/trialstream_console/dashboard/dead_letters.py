@@ -148,4 +148,4 @@ def _no_cursor(cursor: str) -> Refusal:
     return Refusal("query", f"cursor: expected one of an earlier answer, got {cursor[:40]!r}", place="cursor")
 
 
-ENDPOINTS = (Endpoint("GET", "/dead-letters", dead_letters, large=True),)
+ENDPOINTS = (Endpoint("GET", "/dead-letters", dead_letters, places="large"),)

@@ -51,9 +51,9 @@ class Endpoint:
         function: The function: see the module's docstring.
         header: Type of the header of an answer with columns; None for other answers.
         media: Media type of the answer.
-        expensive: Whether the endpoint takes long: only a few such requests run at once.
-        large: Whether the answer may be large: only a few such are in memory at once.
-        waits: Whether a request waits for a place if the client has many running; not of what pages show the state by.
+        places: Places of which a request takes one: `expensive` for what takes long, so that few such run at once;
+            `large` for answers that may be large, so that few are in memory at once; `other`; None for what pages show
+            the state by, which does not wait.
         etag: Whether the answer has an ETag, so that an unchanged one is not sent again.
         writes: Whether the endpoint writes; it is refused unless the dashboard may write, and needs the header
             `X-Trialstream: 1`, which pages of other sites cannot send.
@@ -64,9 +64,7 @@ class Endpoint:
     function: Callable[..., Awaitable[Any]]
     header: Any = None
     media: str = _BODY_MEDIA
-    expensive: bool = False
-    large: bool = False
-    waits: bool = True
+    places: Literal["expensive", "large", "other"] | None = "other"
     etag: bool = False
     writes: bool = False
 

@@ -125,4 +125,4 @@ def _row(past: Past, record: TrialRecord) -> EventRow | None:
     return row
 
 
-ENDPOINTS = (Endpoint("GET", "/trials/{uid}/events", events, expensive=True),)
+ENDPOINTS = (Endpoint("GET", "/trials/{uid}/events", events, places="expensive"),)

@@ -1,5 +1,7 @@
 """The feed of `/live`: one for a process, shared by its clients, over one watch of all trials.
 
+The event loop handles a look at a time, of some hundred trials at most (`trialstream.watch`).
+
 Each change is encoded once for all clients with the same filter. A client has a queue of a bounded size: one that reads
 too slowly loses what is in it, and gets a `reset` instead, after which it loads anew. The feed runs while there are
 clients, and for a minute after the last one.
@@ -14,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import anyio.to_thread
 import structlog
@@ -25,14 +27,13 @@ from trialstream.sync import SyncProtocol
 from trialstream_schemas.errors import TrialStreamError
 
 from trialstream_console.dashboard.increments import rows_events
-from trialstream_console.dashboard.live_events import live_event, trials_event
+from trialstream_console.dashboard.live_events import MAX_UIDS, live_event, trials_event
+from trialstream_console.dashboard.recent_changes import Changed, Filter, RecentChanges, by_filter
 from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["Feed", "Subscriber"]
 
 _MAX_QUEUE = 64
-# Batches that a client can go on from: those of three minutes at least.
-_MAX_PAST = 1200
 # Least time between two looks, seconds. A process sends what it logs five times a second, so the rows of a trial that
 # one process logs are seen at once.
 _INTERVAL = 0.15
@@ -41,24 +42,6 @@ _CLIENTS_PER_SECOND = 1000
 _IDLE_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _FIELDS = ["project_id", "group_id", "rows"]
-
-_Filter: TypeAlias = tuple[str | None, str | None]
-
-
-class _Changed(NamedTuple):
-    """A trial that changed."""
-
-    uid: str
-    project: str | None
-    group: str | None
-    rows: int
-
-
-class _Batch(NamedTuple):
-    """The trials that changed in a look, and the cursor after it."""
-
-    cursor: str
-    changed: tuple[_Changed, ...]
 
 
 class Subscriber:
@@ -119,7 +102,7 @@ class Feed:
         self._protocol = protocol
         self._state = state
         self._subscribers: set[Subscriber] = set()
-        self._past: deque[_Batch] = deque(maxlen=_MAX_PAST)
+        self._recent = RecentChanges()
         self.trouble = ""
         self._cursor = ""
         self._used = 0.0
@@ -150,27 +133,17 @@ class Feed:
         """
         self._touch()
         subscriber.put(live_event("state", self._state(), ""))
-        missed = self._missed(since)
+        missed = self._recent.after(since, subscriber.filter, MAX_UIDS + 1) if since else []
         if missed is None:
             subscriber.put(live_event("reset", {}, self._cursor))
-        elif changed := _selected(missed, subscriber.filter):
-            subscriber.put(trials_event([each.uid for each in changed], self._cursor))
+        elif missed:
+            subscriber.put(trials_event(missed, self._cursor))
         self._subscribers.add(subscriber)
         try:
             yield
         finally:
             self._touch()
             self._subscribers.discard(subscriber)
-
-    def _missed(self, since: str) -> list[_Changed] | None:
-        """Return the changes after a cursor; None if they are not known."""
-        if not since or since == self._cursor:
-            return []
-        cursors = [each.cursor for each in self._past]
-        if since not in cursors:
-            return None
-        latest = {each.uid: each for batch in list(self._past)[cursors.index(since) + 1 :] for each in batch.changed}
-        return list(latest.values())
 
     async def begin_rows(self, uid: str) -> None:
         """Begin to send the rows of a trial that come from now on, unless other clients get them already.
@@ -235,12 +208,16 @@ class Feed:
                     done, _ = await asyncio.wait([look], timeout=_IDLE_SECONDS)
                     if done:
                         found = look.result()
+                        if found.reset:
+                            # Another watch begins now: this one would read all trials, which pages do not need.
+                            self._wanted.set()
+                            return
                         look = asyncio.ensure_future(self._next(looks))
                         await self._take(found)
             finally:
                 look.cancel()
                 await asyncio.gather(look, return_exceptions=True)
-        self._past.clear()
+        self._recent.restart("")
         self._cursor = ""
 
     async def _next(self, looks: AsyncIterator[ts.TrialChanges]) -> ts.TrialChanges:
@@ -249,40 +226,26 @@ class Feed:
         return await anext(looks)
 
     def _restart(self, cursor: str) -> None:
-        """Begin after changes that were not seen: all clients load anew."""
-        if self._cursor:
-            self._reset()
+        """Begin after changes that were not seen: the clients that are there load anew."""
         self._cursor = cursor
-        self._past.clear()
-        self._past.append(_Batch(cursor, ()))
+        self._recent.restart(cursor)
         self._sent.clear()
-
-    def _reset(self) -> None:
-        message = live_event("reset", {}, self._cursor)
+        message = live_event("reset", {}, cursor)
         for each in self._subscribers:
             each.put(message)
 
     async def _take(self, found: ts.TrialChanges) -> None:
         """Send the changes of a look."""
-        if found.reset:
-            self._cursor = found.cursor or self._cursor
-            self._past.clear()
-            self._past.append(_Batch(self._cursor, ()))
-            self._sent.clear()
-            self._reset()
-            return
-        changed = tuple(
-            _Changed(each.uid, None, None, 0)
+        changed = [
+            Changed(each.uid, None, None, is_gone=True)
             if each.trial is None
-            else _Changed(each.uid, each.trial.project_id, each.trial.group_id, each.trial.rows)
+            else Changed(each.uid, each.trial.project_id, each.trial.group_id, is_gone=False)
             for each in found.changes
-        )
+        ]
         self._cursor = found.cursor or self._cursor
-        self._past.append(_Batch(self._cursor, changed))
-        messages: dict[_Filter, bytes] = {}
-        for wanted in {each.filter for each in self._subscribers}:
-            if some := _selected(changed, wanted):
-                messages[wanted] = trials_event([each.uid for each in some], self._cursor)
+        self._recent.add(self._cursor, changed)
+        uids = by_filter(changed, {each.filter for each in self._subscribers})
+        messages = {wanted: trials_event(some, self._cursor) for wanted, some in uids.items()}
         watched = {each.trial for each in self._subscribers}
         shown = {each.uid: each.trial for each in found.changes if each.trial is not None and each.uid in watched}
         for each in self._subscribers:
@@ -293,7 +256,7 @@ class Feed:
         for uid in self._sent.keys() - watched:
             del self._sent[uid]
 
-    async def _send_trial(self, trial: ts.Trial, messages: Mapping[_Filter, bytes]) -> None:
+    async def _send_trial(self, trial: ts.Trial, messages: Mapping[Filter, bytes]) -> None:
         """Send to the clients that show a trial that it has changed, and its new rows.
 
         If the rows cannot be read, these clients alone load anew.
@@ -319,14 +282,3 @@ class Feed:
         self._sent[uid] = total
         protocol = SyncProtocol(await self._protocol())
         return await anyio.to_thread.run_sync(rows_events, protocol, uid, first, total, wanted, self._cursor)
-
-
-def _selected(changed: Iterable[_Changed], wanted: _Filter) -> list[_Changed]:
-    """Return the changes of a project and a group; None is any. A trial that does not exist any more is of each."""
-    project, group = wanted
-    return [
-        each
-        for each in changed
-        if (each.project, each.group, each.rows) == (None, None, 0)
-        or ((project is None or each.project == project) and (group is None or each.group == group))
-    ]

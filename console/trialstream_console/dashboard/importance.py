@@ -183,4 +183,4 @@ def _forest() -> Callable[[list[_Feature], Columns], list[float]] | None:
     return weigh
 
 
-ENDPOINTS = (Endpoint("GET", "/importance", importance, expensive=True, etag=True),)
+ENDPOINTS = (Endpoint("GET", "/importance", importance, places="expensive", etag=True),)

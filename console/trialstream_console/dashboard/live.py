@@ -19,8 +19,6 @@ from trialstream_console.dashboard.shapes import Limits
 __all__ = ["ENDPOINTS"]
 
 _COMMENT_SECONDS = 15.0
-# A client that takes nothing for so long is gone, or will load anew.
-_STALLED_SECONDS = 60.0
 _MAX_CURVES = 1000
 
 
@@ -41,7 +39,10 @@ class LiveEvents(TypedDict):
 
 
 class _EventStream(Response):
-    """The events of a subscriber, until the client has gone."""
+    """The events of a subscriber, until the client has gone.
+
+    `connections.py` ends a connection whose client takes nothing.
+    """
 
     def __init__(self, context: Context, subscriber: Subscriber, since: str, client: str) -> None:
         super().__init__(media_type=EVENTS_MEDIA, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -58,17 +59,9 @@ class _EventStream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_end_with_client, receive, tasks.cancel_scope)
-                await self._send(send)
-                tasks.cancel_scope.cancel()
-
-    async def _send(self, send: Send) -> None:
-        """Send what comes, until the client takes nothing any more."""
-        is_stalled = False
-        while not is_stalled:
-            waiting = await self._subscriber.take(_COMMENT_SECONDS) or b": open\n\n"
-            with anyio.move_on_after(_STALLED_SECONDS) as scope:
-                await send({"type": "http.response.body", "body": waiting, "more_body": True})
-            is_stalled = scope.cancelled_caught
+                while True:
+                    waiting = await self._subscriber.take(_COMMENT_SECONDS) or b": open\n\n"
+                    await send({"type": "http.response.body", "body": waiting, "more_body": True})
 
 
 async def _end_with_client(receive: Receive, scope: anyio.CancelScope) -> None:
@@ -94,10 +87,11 @@ async def live(
     """
     client: str = request.state.client
     context.live.check(client)
+    await context.feed.cursor()  # once the watch has begun, the client misses nothing
     if trial:
         await context.feed.begin_rows(trial)
     subscriber = Subscriber(project or None, group or None, trial or None, curves)
     return _EventStream(context, subscriber, request.headers.get("last-event-id") or since, client)
 
 
-ENDPOINTS = (Endpoint("GET", "/live", live, header=LiveEvents, media=EVENTS_MEDIA, waits=False),)
+ENDPOINTS = (Endpoint("GET", "/live", live, header=LiveEvents, media=EVENTS_MEDIA, places=None),)

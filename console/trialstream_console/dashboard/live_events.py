@@ -13,9 +13,19 @@ from trialstream.protocol import MetricHistory
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.shapes import Limits
 
-__all__ = ["RowsEvent", "StateEvent", "TrialsEvent", "encoded_event", "live_event", "rows_of_name", "trials_event"]
+__all__ = [
+    "MAX_UIDS",
+    "RowsEvent",
+    "StateEvent",
+    "TrialsEvent",
+    "encoded_event",
+    "live_event",
+    "rows_of_name",
+    "trials_event",
+]
 
-_MAX_UIDS = 200
+MAX_UIDS = 200
+"""Maximum number of trials in an event."""
 
 
 class TrialsEvent(TypedDict):
@@ -90,7 +100,7 @@ def trials_event(uids: Sequence[str], cursor: str) -> bytes:
         uids: Their uids.
         cursor: The cursor after the changes.
     """
-    event: TrialsEvent = {"uids": list(uids[:_MAX_UIDS]), "more": len(uids) > _MAX_UIDS}
+    event: TrialsEvent = {"uids": list(uids[:MAX_UIDS]), "more": len(uids) > MAX_UIDS}
     return live_event("trials", event, cursor)
 
 

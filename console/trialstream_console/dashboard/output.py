@@ -70,4 +70,4 @@ def _output(metadata: dict[str, Any], stream: str, rank: int | None) -> Output:
     }
 
 
-ENDPOINTS = (Endpoint("GET", "/trials/{uid}/output", output, large=True, etag=True),)
+ENDPOINTS = (Endpoint("GET", "/trials/{uid}/output", output, places="large", etag=True),)

@@ -1,4 +1,4 @@
-"""The records and the states of the trials that pages look at: a few of them, kept between requests."""
+"""The records and the states of the trials that pages look at, kept between requests within a bound of memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from trialstream_console.dashboard.refusals import Refusal
 
 __all__ = ["Past", "kind_of", "past_of"]
 
-_MAX_PASTS = 3
+# Memory of all. The largest trial takes some 300 MiB, and one of a thousand events less than 1 MiB.
+_MAX_BYTES = 512 * 1024 * 1024
+# Memory of a past that has nothing yet, bytes.
+_PAST_BYTES = 16 * 1024
 _READ_SECONDS = 10.0
 # Several requests of a page share a read of the log.
 _FRESH_SECONDS = 1.0
@@ -38,6 +41,11 @@ class Past(NamedTuple):
     log: TrialLog
     states: TrialStates
     is_alone: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the records and the states, bytes."""
+        return _PAST_BYTES + self.log.nbytes + self.states.nbytes
 
     def has(self, event: Event) -> bool:
         """Whether an event is about the trial, as far as the records are folded."""
@@ -87,8 +95,11 @@ class _Pasts:
             past = Past(log, TrialStates(log) if past is None else past.states, len(rows) == 1)
         self._pasts[uid] = past
         self._pasts.move_to_end(uid)
-        while len(self._pasts) > _MAX_PASTS:
-            self._read.pop(self._pasts.popitem(last=False)[0], None)
+        size = sum(each.nbytes for each in self._pasts.values())
+        while size > _MAX_BYTES and len(self._pasts) > 1:
+            dropped, oldest = self._pasts.popitem(last=False)
+            self._read.pop(dropped, None)
+            size -= oldest.nbytes
         return past
 
 

@@ -13,6 +13,7 @@ from trialstream_schemas.errors import (
     Offline,
     ProjectionIsReadOnly,
     QueryError,
+    QueryTimeout,
     TrialStreamError,
 )
 
@@ -24,6 +25,7 @@ Code: TypeAlias = Literal[
     "unauthorized",
     "too_many",
     "too_large",
+    "too_slow",
     "mongo_away",
     "kafka_away",
     "read_only",
@@ -40,12 +42,14 @@ _STATUS: dict[Code, int] = {
     "internal": 500,
     "mongo_away": 503,
     "kafka_away": 503,
+    "too_slow": 504,
 }
 _CODES: tuple[tuple[type[TrialStreamError], Code], ...] = (
     (QueryError, "query"),
     (InvalidValue, "query"),
     (InvalidType, "query"),
     (ItemNotFound, "not_found"),
+    (QueryTimeout, "too_slow"),  # before its base class
     (MongoUnavailable, "mongo_away"),
     (KafkaUnavailable, "kafka_away"),
     (Offline, "kafka_away"),

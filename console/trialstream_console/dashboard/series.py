@@ -278,4 +278,4 @@ def _encoded(drawn: Sequence[tuple[_Drawn, Points]], read: Read, reset: list[str
     return columns({"curves": infos, "rows_seen": read.rows, "reset": reset, "pending": list(pending)}, blocks)
 
 
-ENDPOINTS = (Endpoint("POST", "/series", series, header=SeriesHeader, media=COLUMNS_MEDIA, expensive=True),)
+ENDPOINTS = (Endpoint("POST", "/series", series, header=SeriesHeader, media=COLUMNS_MEDIA, places="expensive"),)

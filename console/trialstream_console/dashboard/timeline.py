@@ -148,4 +148,4 @@ def _of_history(trial: Trial, protocol: SyncProtocol) -> dict[str, list[_Chrono]
     }
 
 
-ENDPOINTS = (Endpoint("GET", "/trials/{uid}/timeline", timeline, expensive=True),)
+ENDPOINTS = (Endpoint("GET", "/trials/{uid}/timeline", timeline, places="expensive"),)

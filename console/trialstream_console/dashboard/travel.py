@@ -125,6 +125,6 @@ async def _while_connected(request: Request, stop: threading.Event) -> AsyncIter
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/trials/{uid}/at", at, expensive=True),
-    Endpoint("GET", "/trials/{uid}/times", times, expensive=True),
+    Endpoint("GET", "/trials/{uid}/at", at, places="expensive"),
+    Endpoint("GET", "/trials/{uid}/times", times, places="expensive"),
 )

@@ -221,8 +221,8 @@ async def trial(context: Context, uid: str) -> TrialDetail:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/projects", projects, large=True, etag=True),
-    Endpoint("GET", "/groups", groups, large=True, etag=True),
-    Endpoint("GET", "/trials", trials, large=True, etag=True),
-    Endpoint("GET", "/trials/{uid}", trial, large=True, etag=True),
+    Endpoint("GET", "/projects", projects, places="large", etag=True),
+    Endpoint("GET", "/groups", groups, places="large", etag=True),
+    Endpoint("GET", "/trials", trials, places="large", etag=True),
+    Endpoint("GET", "/trials/{uid}", trial, places="large", etag=True),
 )

@@ -36,7 +36,7 @@ def found_documents(
         Copies of the documents.
 
     Raises:
-        MongoUnavailable: The call took longer than its timeout.
+        QueryTimeout: The call took longer than its timeout.
     """
     matches = matcher(filter_)
     found = [each for each in in_time(documents) if matches(each)]

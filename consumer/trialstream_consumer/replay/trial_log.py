@@ -26,6 +26,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """Maximum size of the records of a trial, bytes: some hundred thousand of its events."""
 # Difference of the clocks of a writer and of the broker up to which no record is missed.
 _CLOCK_DIFFERENCE = timedelta(hours=1)
+# Memory of a record beside its value, bytes (measured).
+_RECORD_BYTES = 215
 _FETCHED_RECORDS = 4000
 _WAIT_MS = 200
 
@@ -83,6 +85,11 @@ class TrialLog:
         self._log = ""  # id of the log, once it is read
         self._next: int | None = None
         self._reading = anyio.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the records, bytes."""
+        return self._bytes + _RECORD_BYTES * len(self.records) if self.records else 0
 
     async def read(self, seconds: float) -> None:
         """Read the records that the log has got since the last call.

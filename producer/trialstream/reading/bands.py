@@ -23,7 +23,6 @@ __all__ = [
     "bands",
     "bands_by_value",
     "check_grid",
-    "check_path",
     "check_quantiles",
     "curve",
     "curves_of",
@@ -37,7 +36,6 @@ Curve: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 # A thousand trials then take 80 MB.
 _MAX_POINTS = 10_000
-_ANY_TRIAL = Trial(name="any")
 # Beyond this, numpy's products of numbers and distances are infinite.
 _MAX_SPAN = 2.0**1022
 
@@ -77,19 +75,6 @@ def check_quantiles(quantiles: object) -> list[float]:
     if not all(0 <= each <= 1 for each in found):
         raise InvalidValue(f"quantiles: expected numbers from 0 to 1, got {shown(quantiles)}")
     return [float(each) for each in found]
-
-
-def check_path(by: str | None) -> None:
-    """Check the parameter `by`.
-
-    Args:
-        by: Path of a field, as in queries; None for none.
-
-    Raises:
-        QueryError: The path is malformed, or its field does not exist.
-    """
-    if by is not None:
-        key_of(_ANY_TRIAL, by)
 
 
 def key_of(trial: Trial, by: str) -> BandKey:

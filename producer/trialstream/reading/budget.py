@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
-from trialstream_schemas.errors import MongoUnavailable
+from trialstream_schemas.errors import QueryTimeout
 
 __all__ = ["in_time", "remaining", "timed_out", "within", "within_timeout"]
 
@@ -82,7 +82,7 @@ def in_time(documents: Iterable[T]) -> Iterator[T]:
         documents: The documents.
 
     Raises:
-        MongoUnavailable: The budget has ended.
+        QueryTimeout: The budget has ended.
     """
     budget = _budget.get()
     for each in documents:
@@ -91,7 +91,7 @@ def in_time(documents: Iterable[T]) -> Iterator[T]:
         yield each
 
 
-def timed_out(timeout: float) -> MongoUnavailable:
+def timed_out(timeout: float) -> QueryTimeout:
     """Return the error of a query that took too long.
 
     Args:
@@ -99,7 +99,7 @@ def timed_out(timeout: float) -> MongoUnavailable:
     """
     budget = _budget.get()
     seconds = timeout if budget is None else budget.timeout
-    return MongoUnavailable(
+    return QueryTimeout(
         f"the query took longer than {seconds:g} s and was ended: narrow the query, limit its result, or connect with "
         "a longer timeout"
     )

@@ -76,8 +76,9 @@ async def _reading_errors(timeout: float, client: AsyncIOMotorClient[Document]) 
 
     Raises:
         QueryError: MongoDB refused the query.
-        MongoUnavailable: MongoDB did not answer, or the query took longer than the time limit; the message has the
-            addresses and the step that failed (DNS, connection, TLS or authentication).
+        QueryTimeout: The request took longer than the time limit.
+        MongoUnavailable: MongoDB did not answer; the message has the addresses and the step that failed (DNS,
+            connection, TLS or authentication).
     """
     try:
         if refusal := known_refusal(client):

@@ -29,7 +29,7 @@ from trialstream.reading.feed import ChangeFeed, PositionLost, bad_position
 from trialstream.reading.live import Document, LiveProjection, SyncCollection
 from trialstream.reading.pieces import pieces
 
-__all__ = ["MongoFeed"]
+__all__ = ["MongoFeed", "parts_of"]
 
 # How long MongoDB waits for a change before it answers. It occupies a thread of the driver, and closing waits for it.
 _AWAIT_SECONDS = 0.25
@@ -95,7 +95,7 @@ class MongoFeed(ChangeFeed):
 
     async def open(self, position: str | None) -> None:
         """See `ChangeFeed.open`."""
-        name, token = _parts(position)
+        name, token = parts_of(position) if position is not None else ("", "")
         await self.close()
         async with self._live.errors():
             await self._live.refresh()
@@ -198,7 +198,9 @@ class MongoFeed(ChangeFeed):
 
         def query(trials: SyncCollection[Document]) -> list[str]:
             primary = trials.with_options(read_preference=ReadPreference.PRIMARY)
-            found = primary.find(self._filter, {"_id": 1}, max_time_ms=self._live.max_time_ms)
+            # MongoDB would read all documents for all ids.
+            hint = None if self._filter else "_id_"
+            found = primary.find(self._filter, {"_id": 1}, hint=hint, max_time_ms=self._live.max_time_ms)
             return [each["_id"] for each in found]
 
         return set(await self._live.documents("trials", query))
@@ -220,14 +222,17 @@ class MongoFeed(ChangeFeed):
             await stream.session.end_session()
 
 
-def _parts(position: str | None) -> tuple[str, str]:
+def parts_of(position: str) -> tuple[str, str]:
     """Return the projection and the resume token of a position.
+
+    MongoDB encodes tokens so that the order of their texts is that of the changes.
+
+    Args:
+        position: The position.
 
     Raises:
         InvalidValue: The text is no position.
     """
-    if position is None:
-        return "", ""
     name, _, text = position.rpartition("/")
     try:
         token = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

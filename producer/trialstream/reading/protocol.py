@@ -29,11 +29,14 @@ from trialstream.protocol import (
     Sort,
     Step,
 )
-from trialstream.reading.bands import Curve, bands_by_value, check_grid, check_path, check_quantiles, curves_of
+from trialstream.reading.bands import Curve, bands_by_value, check_grid, check_quantiles, curves_of
 from trialstream.reading.budget import within, within_timeout
 from trialstream.reading.checks import checked, checked_trials, definition
 from trialstream.reading.feed import ChangeFeed
 from trialstream.reading.history import check_points, check_row, downsampled, histories
+from trialstream.reading.operands import query_errors
+from trialstream.reading.paths import TRIAL_FIELDS, resolve
+from trialstream.reading.pieces import cut
 from trialstream.reading.reader import (
     Collection,
     Heading,
@@ -54,8 +57,8 @@ __all__ = ["ReadSession", "ReadingProtocol"]
 
 T = TypeVar("T")
 _OUTLINES_SECONDS = 5.0
-# Trials whose histories are held at once: of each, only one value for each step remains.
-_TRIALS_AT_ONCE = 64
+# Trials, and their rows, whose histories are held at once, 65 bytes a row: of each, one value for each step remains.
+_TRIALS_AT_ONCE, _ROWS_AT_ONCE = 64, 1_000_000
 
 
 class ReadSession(typing.Protocol):
@@ -327,7 +330,9 @@ class ReadingProtocol(Protocol):
         latest: bool = False,
     ) -> MetricBands | dict[BandKey, MetricBands]:
         points, levels = check_grid(points), check_quantiles(quantiles)
-        check_path(by)
+        if by is not None:
+            with query_errors():
+                resolve(by, TRIAL_FIELDS)
         if isinstance(trials, Mapping):
             fields = ["uid"] if by is None else [by]
             given = await self.fetch_trials(trials, fields=fields, latest=latest)
@@ -336,8 +341,11 @@ class ReadingProtocol(Protocol):
         curves: dict[str, Curve] = {}
         for at in range(0, len(given), _TRIALS_AT_ONCE):
             some = given[at : at + _TRIALS_AT_ONCE]
-            found = await self._views(some, [name], View(), None, None, None, section, attempts=False, latest=latest)
-            curves.update(await in_caller(functools.partial(curves_of, found, name)))
+            uids = {"uid": {"$in": [each.uid for each in some]}}
+            rows = dict(await self.fetch_values(["uid", "rows"], uids, latest=latest))
+            for part in cut(some, [rows.get(each.uid, 0) for each in some], _ROWS_AT_ONCE):
+                read = await self._views(part, [name], View(), None, None, None, section, attempts=False, latest=latest)
+                curves.update(await in_caller(functools.partial(curves_of, read, name)))
         made = functools.partial(bands_by_value, given, curves, by, points, levels)
         by_value: dict[BandKey, MetricBands] = await in_caller(made)
         return by_value[None] if by is None else by_value

@@ -10,7 +10,7 @@ export type Value =
   | { $long: string; start: string; size: number }; // of a table only: too large for a cell; its type, the beginning of a text
 
 /** An error answer, of any endpoint. `place`: parameter or path; `column`: 0-based place in the text of a query. */
-export interface ApiError { error: { code: "query" | "not_found" | "unauthorized" | "too_many" | "too_large" | "mongo_away" | "kafka_away" | "read_only" | "internal"; message: string; place?: string; column?: number } }
+export interface ApiError { error: { code: "query" | "not_found" | "unauthorized" | "too_many" | "too_large" | "too_slow" | "mongo_away" | "kafka_away" | "read_only" | "internal"; message: string; place?: string; column?: number } }
 
 // GET /about  (never fails: says what is away)
 export interface About { version: string; prefix: string; projection: string | null; writes: boolean; mongo: "ok" | string; kafka: "ok" | "off" | string; live: "ok" | string; time: number }

@@ -33,6 +33,7 @@ const TITLES: Record<string, string> = {
   unauthorized: "Not allowed",
   too_many: "Too many requests",
   too_large: "Too much at once",
+  too_slow: "The read took too long",
   mongo_away: "MongoDB is away",
   kafka_away: "Kafka is away",
   read_only: "Read only",
