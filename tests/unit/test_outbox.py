@@ -19,7 +19,7 @@ from trialstream.kafka.rows import RowChecks
 from trialstream.pipeline import inbox as inboxes
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import CHRONO_ROWS, FRAME_BYTES, FRAME_ROWS, FinishedChrono
+from trialstream.pipeline.frames import CHRONO_ROWS, FRAME_BYTES, FRAME_ROWS
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
@@ -89,7 +89,7 @@ class Box:
     def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
         """Log a chrono."""
         chrono = OpenChrono(uid, name, StatAggregator.lazy(1), None, announced=announced)
-        self.outbox.add_chrono(FinishedChrono(chrono, 1000, elapsed, failed))
+        self.outbox.add_chrono((chrono, 1_000_000, elapsed, failed))
 
     def put(self, event):
         """Queue an event."""

@@ -34,8 +34,12 @@ class WakeUp:
 
     async def wait(self, seconds: float = math.inf) -> None:
         """Wait until the flag is set, but at most this number of seconds."""
-        with anyio.move_on_after(seconds):
+        timer = None if seconds == math.inf else self._loop.call_later(seconds, self._event.set)
+        try:
             await self._event.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
 
 class ProgressSignal:
@@ -47,14 +51,18 @@ class ProgressSignal:
 
     def __init__(self) -> None:
         self.last = 0.0
-        self._event = anyio.Event()
+        # Of the tasks that wait; None if none does.
+        self._event: anyio.Event | None = None
 
     def notify(self) -> None:
         """Record progress, and wake all tasks that wait for it."""
         self.last = time.monotonic()
-        self._event.set()
-        self._event = anyio.Event()
+        if self._event is not None:
+            self._event.set()
+            self._event = None
 
     async def wait(self) -> None:
         """Return at the next progress."""
+        if self._event is None:
+            self._event = anyio.Event()
         await self._event.wait()
