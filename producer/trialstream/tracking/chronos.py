@@ -347,9 +347,9 @@ class Timed(Generic[T]):
 
 def _first_dimension(batch: object) -> int:
     """Number of rows of a batch: the first dimension of its first array, or 1."""
-    if isinstance(batch, Mapping):
+    if isinstance(batch, (tuple, list)):
+        batch = batch[0] if batch else None
+    elif isinstance(batch, Mapping):
         batch = next(iter(batch.values()), None)
-    elif isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
     shape = getattr(batch, "shape", None)
     return int(shape[0]) if shape else 1
