@@ -34,6 +34,7 @@ from trialstream.pipeline.frames import CHRONO_BYTES, EVENT_BYTES, ChronosFrame,
 from trialstream.pipeline.held import Held
 from trialstream.pipeline.inbox import Inbox, Item
 from trialstream.pipeline.late import LateRow
+from trialstream.pipeline.signals import until_tick
 from trialstream.statistics import Statistics
 
 __all__ = ["Outbox"]
@@ -178,7 +179,7 @@ class Outbox:
                 return self._looked + self._linger
             if self.inbox.sleep():
                 self._sleeps = True
-                return time.monotonic() + _SLEEP_SECONDS
+                return time.monotonic() + until_tick(_SLEEP_SECONDS)
 
     def close(self) -> None:
         """Refuse all that is logged from now on; from any thread."""

@@ -1,4 +1,4 @@
-"""Signals between the parts of the pipeline: a wake-up for one task, and a broadcast that entries were processed."""
+"""Signals between the parts of the pipeline: a wake-up for one task, a broadcast of progress, and ticks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import time
 
 import anyio
 
-__all__ = ["ProgressSignal", "WakeUp"]
+__all__ = ["ProgressSignal", "WakeUp", "until_tick"]
+
+
+def until_tick(seconds: float) -> float:
+    """Return the seconds until the next tick: a multiple of a period on the monotonic clock.
+
+    Tasks do at ticks what they do regularly, so that they wake the I/O thread together. A wake-up costs more than their
+    work: 0.1 to 0.3 ms of processor time on a busy machine, in which training waits for the interpreter.
+
+    Args:
+        seconds: The period.
+    """
+    return seconds - time.monotonic() % seconds
 
 
 class WakeUp:
