@@ -178,14 +178,13 @@ class Chrono:
         self._name = name
         self._aggregator = aggregator
         self._synchronize = synchronize
-        # The chrono of the innermost open block, and those around it in the same form; None if no block is open.
-        self._open: tuple[HeldChrono, Any] | None = None
+        self._open: list[HeldChrono] = []
         self.elapsed = 0.0
 
     def __enter__(self) -> Self:
         if self._synchronize is not None:
             self._log.faults.call("chrono", self._synchronize)
-        self._open = self._log.start(self._name, self._aggregator, time.perf_counter()), self._open
+        self._open.append(self._log.start(self._name, self._aggregator, time.perf_counter()))
         return self
 
     def __exit__(
@@ -197,7 +196,7 @@ class Chrono:
 
     async def __aenter__(self) -> Self:
         await self._await_synchronize()
-        self._open = self._log.start(self._name, self._aggregator, time.perf_counter()), self._open
+        self._open.append(self._log.start(self._name, self._aggregator, time.perf_counter()))
         return self
 
     async def __aexit__(
@@ -218,8 +217,7 @@ class Chrono:
         return wrapped(function, lambda: Chrono(self._log, self._name, self._aggregator, self._synchronize))
 
     def _finish(self, exc_type: type[BaseException] | None, exc_val: BaseException | None) -> None:
-        assert self._open is not None
-        chrono, self._open = self._open
+        chrono = self._open.pop()
         self.elapsed = elapsed = time.perf_counter() - chrono.started
         if exc_type is None:
             self._log.finish(chrono, elapsed)
@@ -282,18 +280,19 @@ class Timed(Generic[T]):
         if not isinstance(self._batches, Iterable):
             raise TypeError(f"timed: expected an iterable, got {type(self._batches).__name__}; use `async for`")
         batches = iter(self._batches)
-        self._since = ended = time.perf_counter()
+        self._since = time.perf_counter()
         try:
             while True:
+                started = time.perf_counter()
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
-                body = self._begin(batch, ended)
+                body = self._begin(batch, started)
                 try:
                     yield batch
                 finally:
-                    ended = self._end(body)
+                    self._end(body)
         finally:
             self._log_rate()
 
@@ -301,25 +300,26 @@ class Timed(Generic[T]):
         if not isinstance(self._batches, AsyncIterable):
             raise TypeError(f"timed: expected an asynchronous iterable, got {type(self._batches).__name__}; use `for`")
         batches = aiter(self._batches)
-        self._since = ended = time.perf_counter()
+        self._since = time.perf_counter()
         try:
             while True:
+                started = time.perf_counter()
                 try:
                     batch = await anext(batches)
                 except StopAsyncIteration:
                     return
-                body = self._begin(batch, ended)
+                body = self._begin(batch, started)
                 try:
                     yield batch
                 finally:
-                    ended = self._end(body)
+                    self._end(body)
         finally:
             self._log_rate()
 
-    def _begin(self, batch: T, ended: float) -> HeldChrono:
-        """Log the time in which a batch was loaded, since the last body ended, and start the chrono of its body."""
+    def _begin(self, batch: T, started: float) -> HeldChrono:
+        """Log the time in which a batch was loaded, and start the chrono of its body."""
         chronos = self._chronos
-        chronos.finish(self._load, time.perf_counter() - ended)
+        chronos.finish(self._load, time.perf_counter() - started)
         if self._steps:
             self._loop.step += 1
         try:
@@ -329,13 +329,11 @@ class Timed(Generic[T]):
             chronos.faults.report("timed", error)
         return chronos.start(self._name, None, time.perf_counter())
 
-    def _end(self, body: HeldChrono) -> float:
-        """Log the time of a body, and return when it ended."""
-        ended = time.perf_counter()
-        self._chronos.finish(body, ended - body.started)
-        if ended - self._since >= _RATE_SECONDS:
+    def _end(self, body: HeldChrono) -> None:
+        now = time.perf_counter()
+        self._chronos.finish(body, now - body.started)
+        if now - self._since >= _RATE_SECONDS:
             self._log_rate()
-        return ended
 
     def _log_rate(self) -> None:
         now = time.perf_counter()
