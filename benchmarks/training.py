@@ -24,11 +24,25 @@ _MOST_PERCENT = 1.0
 
 
 class Training:
-    """Steps that take about a millisecond of one processor each: small products of matrices."""
+    """Steps that take about a millisecond of one processor each.
 
-    def __init__(self) -> None:
-        self._a = np.random.default_rng(1).random((64, 64))
-        self._products = grown(self._time_of, 1, 200 / _ROWS_PER_SECOND)
+    Args:
+        one_call: Whether a step is one product of a large matrix: a call that leaves the interpreter to other threads
+            for its whole time, as calls of compiled code and waits for a device do. Otherwise it is many small
+            products, and each needs the interpreter again, after some 10 µs: all that other threads do delays it.
+    """
+
+    def __init__(self, *, one_call: bool = False) -> None:
+        self._a = self._b = np.random.default_rng(1).random((64, 64))
+        self._products = 1
+        if one_call:
+            grown(self._time_of_rows, 64, 200 / _ROWS_PER_SECOND)
+        else:
+            self._products = grown(self._time_of, 1, 200 / _ROWS_PER_SECOND)
+
+    def _time_of_rows(self, rows: int) -> float:
+        self._a = np.resize(self._b, (rows, 64))
+        return seconds(self.step, 200)
 
     def _time_of(self, products: int) -> float:
         self._products = products
@@ -37,7 +51,7 @@ class Training:
     def step(self, _: int = 0) -> float:
         """Perform one step, and return its loss."""
         for _product in range(self._products):
-            x = self._a @ self._a
+            x = self._a @ self._b
         return float(x[0, 0])
 
 

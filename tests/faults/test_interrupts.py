@@ -21,7 +21,6 @@ from trialstream.kafka.chronos import OpenChrono
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.pipeline.backlog import Backlog
-from trialstream.pipeline.frames import FinishedChrono
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
 from trialstream.spool.segment import read_segment
@@ -65,9 +64,7 @@ def calls(outbox: Outbox) -> list[Callable[[], None]]:
             rows.prepare(HELD, HELD.uid, i, None, row)()
 
     def chrono(i: int) -> None:
-        outbox.add_chrono(
-            FinishedChrono(OpenChrono(HELD.uid, "step", StatAggregator.lazy(0), None), i, float(i), False)
-        )
+        outbox.add_chrono((OpenChrono(HELD.uid, "step", StatAggregator.lazy(0), None), 1000 * i, float(i), False))
 
     def tags(i: int) -> None:
         outbox.put(TagsAdded(trial=HELD.uid, writer="w", time=i, values={"i": i}))

@@ -18,6 +18,7 @@ import trialstream.sync
 from tracing import each_instruction
 from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
+from trialstream.kafka.chronos import HeldChrono
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.pipeline.backlog import Backlog
@@ -41,7 +42,10 @@ LONG = 256
 CALL_STEPS = {"floats": 215, "ints": 285, "no step": 215, "a text": 240, "numpy": 215, "arrays": 450}
 # 820, 723, 706, 466, 706: check the value, estimate its size, make the event and append it
 KEY_STEPS = {"metadata": 1015, "arguments": 885, "tags": 890, "status": 580, "chrono": 880}
+# 242, 330: read the clock, hold the chrono, append it; a body has two chronos and counts its rows
+BLOCK_STEPS = {"chrono": 305, "timed": 415}
 TAKE_STEPS = 34  # 28: rows of one frame are taken together
+TAKE_BESIDE_STEPS = 92  # 73: a row and a chrono
 SEAL_STEPS = 260  # 209: a column at a time
 ROW_BYTES = 120  # 92: 48 packed, 33 for a bytes object, 8 for its place in a list
 ENCODE_STEPS = {1: 1075, LONG: 1800}  # 858, 1435: the fields, and one call for each column
@@ -153,6 +157,24 @@ def test_calls_of_one_key(tmp_path, monkeypatch):
     assert {name: count for name, count in found.items() if count > KEY_STEPS[name]} == {}
 
 
+def test_blocks_of_the_tracker(monkeypatch):
+    """A chrono of the tracker, and a body of a timed loop with its two chronos, stay within their bounds."""
+    monkeypatch.setattr("trialstream.kafka.session._LINGER_SECONDS", 3600.0)
+
+    def chrono():
+        with t.chrono("step"):
+            pass
+
+    def timed(bodies):
+        for _ in t.timed(range(bodies), "batch"):
+            pass
+
+    with ts.track("t", url="memory:costs", capture=False) as t:
+        found = {"chrono": steps(chrono), "timed": (steps(lambda: timed(110)) - steps(lambda: timed(10))) / 100}
+
+    assert {name: count for name, count in found.items() if count > BLOCK_STEPS[name]} == {}
+
+
 def test_memory_of_a_row(outbox):
     """A row of four doubles, a step and a time is packed in 48 bytes; as a tuple, list and floats it takes 300."""
     trial, rows = Trial(name="t"), RowLog(outbox, RowChecks(pytest.fail))
@@ -184,6 +206,20 @@ def test_taking_a_row(outbox):
         return steps_once(outbox.take)
 
     assert taking(200) - taking(100) <= 100 * TAKE_STEPS
+
+
+def test_taking_rows_and_chronos_in_turn(outbox):
+    """Chronos between rows do not part the rows: each is taken in few steps, and both make one event."""
+    trial, rows = Trial(name="t"), RowLog(outbox, RowChecks(pytest.fail))
+
+    def taking(count):
+        for step in range(count):
+            rows.prepare(trial, trial.uid, step, None, ROW)()
+            outbox.add_chrono((HeldChrono(trial.uid, "step", SERIES, 0.0), 1000 * step, 0.5, False))
+        return steps_once(outbox.take)
+
+    assert taking(200) - taking(100) <= 100 * TAKE_BESIDE_STEPS
+    assert [len(each.rows) for each in outbox._open[trial.uid]] == [300, 300]
 
 
 def test_sealing_a_frame(outbox):

@@ -22,7 +22,6 @@ from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.waits import Waits
 from trialstream.pipeline.backlog import Backlog
-from trialstream.pipeline.frames import FinishedChrono
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
 from trialstream_schemas.errors import CommitTimeout, InvalidType
@@ -344,7 +343,7 @@ def test_what_waits_and_what_does_not(box, device):
     box.row(2, loss=Tensor(device, 0.25))
     box.row(3, loss=0.125)
     box.outbox.put(tags())
-    box.outbox.add_chrono(FinishedChrono(OpenChrono(TRIAL.uid, "step", StatAggregator.lazy(1), None), 1000, 0.5, False))
+    box.outbox.add_chrono((OpenChrono(TRIAL.uid, "step", StatAggregator.lazy(1), None), 1000, 0.5, False))
     box.outbox.put(Heartbeat(trial=TRIAL.uid, writer="w", time=1))
     box.row(1, TRIALS[1], loss=1.0)
     box.outbox.drop(TRIAL.uid)
@@ -382,7 +381,7 @@ def test_the_order_is_kept(calls):
                     box.row(i, trial, loss=Tensor(device, float(i)))
                 case "chrono":
                     chrono = OpenChrono(trial.uid, "step", StatAggregator.lazy(1), None)
-                    box.outbox.add_chrono(FinishedChrono(chrono, 1000, 0.5, False))
+                    box.outbox.add_chrono((chrono, 1000, 0.5, False))
                 case "tags":
                     box.outbox.put(tags(trial))
                 case "take":

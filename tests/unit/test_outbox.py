@@ -19,13 +19,14 @@ from trialstream.kafka.rows import RowChecks
 from trialstream.pipeline import inbox as inboxes
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import CHRONO_ROWS, FRAME_BYTES, FRAME_ROWS, FinishedChrono
+from trialstream.pipeline.frames import CHRONO_ROWS, FRAME_BYTES, FRAME_ROWS
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
 from trialstream_schemas.errors import InvalidType, ProtocolClosed
 from trialstream_schemas.model.aggregators import StatAggregator, TimeSeriesAggregator
 from trialstream_schemas.model.trial import Trial
+from trialstream_schemas.model.values import MAX_NAME_BYTES
 from trialstream_schemas.wire.codec import encode
 from trialstream_schemas.wire.events import (
     ArgumentsLogged,
@@ -37,6 +38,7 @@ from trialstream_schemas.wire.events import (
     TagsAdded,
     TrialCreated,
 )
+from trialstream_schemas.wire.limits import MAX_EVENT_BYTES
 
 SERIES = TimeSeriesAggregator.lazy()
 LONG = 3600.0  # a linger longer than any test
@@ -89,7 +91,7 @@ class Box:
     def chrono(self, name="step", uid="0_0", elapsed=0.5, *, announced=False, failed=False):
         """Log a chrono."""
         chrono = OpenChrono(uid, name, StatAggregator.lazy(1), None, announced=announced)
-        self.outbox.add_chrono(FinishedChrono(chrono, 1000, elapsed, failed))
+        self.outbox.add_chrono((chrono, 1_000_000, elapsed, failed))
 
     def put(self, event):
         """Queue an event."""
@@ -266,6 +268,16 @@ def test_a_frame_of_chronos_has_a_largest_number_of_rows(box):
         box.chrono()
 
     assert [len(each.chronos) for each in box.events(seal=False)] == [CHRONO_ROWS]
+
+
+def test_a_frame_of_chronos_has_room_for_long_names(box):
+    """A frame of chronos fits an event, whatever names they have."""
+    for number in range(CHRONO_ROWS):
+        box.chrono(str(number).ljust(MAX_NAME_BYTES))
+    [frame] = box.events()
+    frame.seq = 2**60
+
+    assert len(encode(frame)) <= MAX_EVENT_BYTES
 
 
 def test_metrics_and_chronos_do_not_seal_each_other(box):
@@ -466,6 +478,39 @@ def test_rows_wait_for_one_linger_at_most():
     loss, accuracy = box.outbox._open["0_0"]
     assert loss.due == first
     assert loss.due <= accuracy.due <= first + 5
+
+
+def test_frames_are_due_together_whatever_is_taken_between_two_looks():
+    """A take between two looks does not part the frames of a trial: all are due one linger after the look before."""
+    box = Box(linger=10)
+    box.chrono()
+    box.outbox.seal(0)
+    box.metrics(loss=1.0)
+    box.outbox.take()
+    box.metrics(lr=1.0)
+    box.outbox.seal(0)
+    _, taken, found = [frame.due for frame in box.outbox._lingering]
+
+    assert taken == found
+
+
+def test_an_awake_sender_is_not_woken():
+    """A sender that is about to ask for the partitions is woken only for what is queued after it has asked."""
+    woken = []
+    backlog = Backlog(Watermark(), lambda: woken.append(True), lambda: None, spill_bytes=2**63)
+    backlog.connect(Box.route)
+    backlog.stop_spilling()
+
+    def put():
+        backlog.put(Entry.of(TagsAdded(trial="0_0", writer="w", seq=1, time=0, values={}), 100))
+
+    backlog.expect_sender()
+    put()
+    assert not woken
+    assert backlog.routes() == [Route("topic", 0)]
+    put()
+    put()
+    assert len(woken) == 1
 
 
 def test_frames_of_thousands_of_trials_linger_longer():

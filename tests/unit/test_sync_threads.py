@@ -57,11 +57,9 @@ def chronos_of(protocol, trial):
     """Return the number of finished chronos that wait in the open frame of a trial, and the failed ones."""
     inner = getattr(protocol, "_protocol", protocol)
     outbox = inner._session.outbox
-    rows = [argument for function, argument in list(outbox.inbox.items) if function == outbox._add_chrono]
-    if (frame := outbox._chronos.get(trial.uid)) is not None:
-        rows += frame.rows
-    rows = [each for each in rows if each.chrono.trial == trial.uid]
-    return len(rows), sum(each.failed for each in rows)
+    frame = outbox.chronos(trial.uid)
+    rows = [argument for target, argument in list(outbox.inbox.items) if target is frame] + frame.rows
+    return len(rows), sum(failed for _, _, _, failed in rows)
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ class SklearnCallback:
         started, tracker = self._started.pop(id(context), None), self._target.tracker
         if started is not None and tracker is not None:
             chronos = tracker.chronos
-            chronos.add(chronos.checked(_name(context)), time.perf_counter() - started)
+            chronos.finish(chronos.unseen(chronos.checked(_name(context))), time.perf_counter() - started)
 
 
 class SklearnScoringCallback(SklearnCallback):

@@ -88,20 +88,21 @@ class HeldChrono:
         trial: Uid of the trial.
         name: Name of the chrono, which was checked.
         aggregator: Aggregator of its elapsed seconds.
+        started: When the chrono was started, seconds on the clock `time.perf_counter`.
 
     Attributes:
-        started: When the chrono was started, seconds on the clock `time.perf_counter`.
+        started: As given.
         announced: Whether its start was logged.
     """
 
     __slots__ = ("aggregator", "announced", "name", "started", "trial")
 
-    def __init__(self, trial: str, name: str, aggregator: AggregatorSpec) -> None:
+    def __init__(self, trial: str, name: str, aggregator: AggregatorSpec, started: float) -> None:
         self.trial = trial
         self.name = name
         self.aggregator = aggregator
+        self.started = started
         self.announced = False
-        self.started = time.perf_counter()
 
 
 class Chronos:

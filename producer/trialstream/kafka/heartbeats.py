@@ -14,6 +14,7 @@ from trialstream.kafka.chronos import Chronos, HeldChrono, OpenChrono
 from trialstream.kafka.commands import now
 from trialstream.pipeline.inbox import InboxFull
 from trialstream.pipeline.outbox import Outbox
+from trialstream.pipeline.signals import until_tick
 
 __all__ = ["Heartbeats"]
 
@@ -58,7 +59,7 @@ class Heartbeats:
 
     async def _announce(self) -> None:
         while True:
-            await anyio.sleep(_ANNOUNCE_SECONDS)
+            await anyio.sleep(until_tick(_ANNOUNCE_SECONDS))
             # A chrono whose finish was taken here is not open any more. What is put into the inbox from now on is taken
             # after the announcement.
             self._outbox.take()

@@ -27,7 +27,7 @@ from trialstream.kafka.chronos import HeldChrono, OpenChrono, check_chrono, task
 from trialstream.kafka.row_log import RowLog
 from trialstream.kafka.rows import RowChecks
 from trialstream.kafka.session import Rest, Session
-from trialstream.pipeline.frames import FinishedChrono
+from trialstream.pipeline.frames import ChronosFrame
 from trialstream.protocol import Callback, Step
 from trialstream.reading.checks import checked
 from trialstream.runtime.caller import in_caller
@@ -52,11 +52,15 @@ class LogCalls:
 
     Attributes:
         owner: Returns who starts or finishes a chrono, in the thread of the call: by default the task or thread.
+        held: The open chronos that their owners hold, by `id`. They are added here at their start, and removed by
+            `finish_held`; that costs a third of a named one.
     """
 
     def __init__(self, session: Session, checks: RowChecks) -> None:
         self._session = session
         self._checks = checks
+        self._sync_writes = session.config.sync_writes
+        self.held = session.chronos.held
         self.owner: Callable[[], object] = task_or_thread
         # From the first row on; unless `sync_writes` is set, since it cannot wait.
         self._rows: RowLog | None = None
@@ -139,14 +143,15 @@ class LogCalls:
 
         return self._log(trial, finish)
 
-    def hold_chrono(self, chrono: HeldChrono) -> None:
-        """Start a chrono of a trial that is known to exist; `finish_held` stops it. It costs a third of a named one."""
-        self._session.chronos.held[id(chrono)] = chrono
+    def chronos_frame(self, uid: str) -> ChronosFrame:
+        """Return the frame that gathers the chronos of a trial, for `finish_held`."""
+        return self._session.outbox.chronos(uid)
 
-    def finish_held(self, chrono: HeldChrono, elapsed: float, *, failed: bool) -> Rest | None:
-        """Log a chrono that its owner has stopped, held here or not.
+    def finish_held(self, frame: ChronosFrame, chrono: HeldChrono, elapsed: float, *, failed: bool) -> Rest | None:
+        """Log a chrono of a trial that is known to exist, which its owner has stopped, held here or not.
 
         Args:
+            frame: That of `chronos_frame` for the trial.
             chrono: The chrono.
             elapsed: Its duration, seconds.
             failed: Whether it ended with an exception.
@@ -154,11 +159,14 @@ class LogCalls:
         Returns:
             What the call has to wait for, as of the other calls.
         """
-        session = self._session
-        session.chronos.held.pop(id(chrono), None)
-        finished = FinishedChrono(chrono, commands.now(), elapsed, failed)
-        if session.config.sync_writes or not session.outbox.add_chrono_nowait(finished):
-            return session.add(chrono.trial, functools.partial(session.outbox.add_chrono, finished))
+        self.held.pop(id(chrono), None)
+        item = frame, (chrono, time.time_ns(), elapsed, failed)
+        inbox = self._session.outbox.inbox
+        if self._sync_writes or len(inbox.items) >= inbox.limit:
+            return self._session.add(frame.uid, functools.partial(inbox.add, item, frame.row_bytes))
+        inbox.items.append(item)
+        if inbox.idle:
+            inbox.look(item)
         return None
 
     def log_trial_arguments(self, /, trial: Trial, *values: Mapping[str, Any], **kwargs: Any) -> Rest | None:
@@ -299,7 +307,7 @@ class LogCalls:
 
     def _finished(self, chrono: OpenChrono, *, failed: bool) -> Rest | None:
         elapsed = time.perf_counter() - chrono.started
-        finished = FinishedChrono(chrono, commands.now(), elapsed, failed)
+        finished = chrono, time.time_ns(), elapsed, failed
         return self._session.add(chrono.trial, functools.partial(self._session.outbox.add_chrono, finished))
 
     def _row(

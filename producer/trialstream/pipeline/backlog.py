@@ -71,7 +71,7 @@ class Backlog:
         self._waiting: deque[Entry] = deque()
         # The segments whose events are in memory too.
         self._in_memory: list[Segment] = []
-        # Whether the sender was woken and has not called `routes` since.
+        # Whether the sender was woken, or is awake, and has not called `routes` since.
         self._sender_notified = False
         self._next = 0
         self._acked = 0
@@ -116,6 +116,11 @@ class Backlog:
         return self._route is not None
 
     # --- Sending
+
+    def expect_sender(self) -> None:
+        """Wake the sender for no queued entry until it calls `routes`, which it is about to do."""
+        with self._lock:
+            self._sender_notified = True
 
     def routes(self) -> list[Route]:
         """Return the partitions that have entries to be sent, and make the next queued entry wake the sender again."""

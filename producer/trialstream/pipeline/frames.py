@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import typing
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import compress
+from operator import attrgetter
 from struct import Struct
 from struct import error as StructError  # noqa: N812 (a class)
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 from trialstream_schemas.model.aggregators import AggregatorSpec
@@ -23,14 +26,16 @@ __all__ = ["ChronosFrame", "FinishedChrono", "Frame", "MetricsFrame"]
 FRAME_ROWS = 4096
 # Encoded size at which a frame is full, bytes: far enough below MAX_EVENT_BYTES for names and one more row.
 FRAME_BYTES = 192 * 1024
-# Maximum number of finished chronos in a frame: 50 KB.
-CHRONO_ROWS = 256
+# Maximum number of finished chronos in a frame: those of 200 ms of steps of a millisecond, with three chronos each. An
+# event has room for as many names of the largest size (MAX_EVENT_BYTES).
+CHRONO_ROWS = 640
 # Memory of a packed row without its fields, bytes: the bytes object and its place in the list.
 _ROW_BYTES = 41
 # Memory of a finished chrono, bytes.
 CHRONO_BYTES = 200
 # Estimated memory of an event and its queue entry without the values, bytes.
 EVENT_BYTES = 1024
+_NAME, _ANNOUNCED = attrgetter("name"), attrgetter("announced")
 
 
 class Frame:
@@ -40,21 +45,25 @@ class Frame:
         uid: Uid of the trial.
         names: Names of its metrics; empty if it takes chronos.
         limit: Maximum number of rows.
+        row_bytes: Memory of a row, bytes.
 
     Attributes:
         uid: Uid of the trial.
         names: Names of its metrics.
+        limit: As given.
+        row_bytes: As given.
         due: When to make the event, on the monotonic clock.
         size: Estimated memory of the rows, bytes.
         rows: The rows.
     """
 
-    __slots__ = ("due", "limit", "names", "rows", "size", "uid")
+    __slots__ = ("due", "limit", "names", "row_bytes", "rows", "size", "uid")
 
-    def __init__(self, uid: str, names: tuple[str, ...], limit: int) -> None:
+    def __init__(self, uid: str, names: tuple[str, ...], limit: int, row_bytes: int) -> None:
         self.uid = uid
         self.names = names
         self.limit = limit
+        self.row_bytes = row_bytes
         self.due = 0.0
         self.size = 0
         self.rows: list[Any] = []
@@ -77,19 +86,17 @@ class MetricsFrame(Frame):
         kind: Type of all steps: int, float, str or NoneType.
         pack: Packs a row: step (0 if it is a text or None), nanoseconds since 1970 UTC, values. Raises `struct.error`
             for a step that does not fit.
-        row_bytes: Memory of a packed row, bytes.
     """
 
-    __slots__ = ("aggregator", "kind", "pack", "row_bytes", "texts")
+    __slots__ = ("aggregator", "kind", "pack", "texts")
 
     def __init__(self, uid: str, names: tuple[str, ...], aggregator: AggregatorSpec, kind: type) -> None:
         row = _row_format("d" if kind is float else "q", len(names))
         encoded = row.size + (MAX_NAME_BYTES if kind is str else 0)
-        super().__init__(uid, names, max(1, min(FRAME_ROWS, FRAME_BYTES // encoded)))
+        super().__init__(uid, names, max(1, min(FRAME_ROWS, FRAME_BYTES // encoded)), row.size + _ROW_BYTES)
         self.aggregator = aggregator
         self.kind = kind
         self.pack = _finite(row.pack) if kind is float else row.pack
-        self.row_bytes = row.size + _ROW_BYTES
         self.texts: list[str] = []
 
     def event(self, writer: str) -> MetricsLogged:
@@ -147,24 +154,15 @@ class Chrono(typing.Protocol):
     announced: bool
 
 
-class FinishedChrono(NamedTuple):
-    """A chrono that has finished.
-
-    Attributes:
-        chrono: The chrono.
-        time_us: When it finished, microseconds since 1970 UTC.
-        elapsed: Its duration, seconds.
-        failed: Whether it ended with an exception.
-    """
-
-    chrono: Chrono
-    time_us: int
-    elapsed: float
-    failed: bool
+FinishedChrono: TypeAlias = tuple[Chrono, int, float, bool]
+"""A chrono that has finished: the chrono, when it finished (nanoseconds since 1970 UTC), its duration (seconds), and
+whether it ended with an exception. A plain tuple, since the log call makes it."""
 
 
 class ChronosFrame(Frame):
     """Finished chronos of one trial, of all names; a row is a `FinishedChrono`.
+
+    The columns of the event are made by C code, without a step of the interpreter for each chrono.
 
     Args:
         uid: Uid of the trial.
@@ -173,29 +171,30 @@ class ChronosFrame(Frame):
     __slots__ = ()
 
     def __init__(self, uid: str) -> None:
-        super().__init__(uid, (), CHRONO_ROWS)
+        super().__init__(uid, (), CHRONO_ROWS, CHRONO_BYTES)
 
     def event(self, writer: str) -> ChronosFinished:
         """Return the chronos as one event, without a `seq`; the frame is empty then."""
         rows: list[FinishedChrono] = self.rows
         self.rows, self.size = [], 0
-        # By name: its index, its aggregator, and the numbers of announced and of failed chronos.
-        names: dict[str, list[Any]] = {}
-        for chrono, _, _, failed in rows:
-            counts = names.setdefault(chrono.name, [len(names), chrono.aggregator, 0, 0])
-            counts[2] += chrono.announced
-            counts[3] += failed
-        _, aggregators, announced, failures = zip(*names.values(), strict=True)
-        start = rows[0].time_us
+        chronos, nanoseconds, elapsed, failures = zip(*rows, strict=True)
+        name_of = list(map(_NAME, chronos))
+        names = dict.fromkeys(name_of)
+        index = dict(zip(names, range(len(names)), strict=True))
+        first_of = dict(zip(reversed(name_of), reversed(chronos), strict=True))  # the first one of a name comes last
+        announced = Counter(compress(name_of, map(_ANNOUNCED, chronos)))
+        failed = Counter(compress(name_of, failures))
+        times = np.array(nanoseconds, np.int64) // 1000
+        start = int(times[0])
         return ChronosFinished(
             trial=self.uid,
             writer=writer,
             time=start,
             names=list(names),
-            aggregators=aggregators,
-            announced=announced,
-            failed=failures,
-            chronos=[names[each.chrono.name][0] for each in rows],
-            times=[each.time_us - start for each in rows],
-            elapsed=[each.elapsed for each in rows],
+            aggregators=[first_of[name].aggregator for name in names],
+            announced=[announced[name] for name in names],
+            failed=[failed[name] for name in names],
+            chronos=array("q", map(index.__getitem__, name_of)),
+            times=array("q", (times - start).tobytes()),
+            elapsed=array("d", elapsed),
         )

@@ -10,13 +10,15 @@ from itertools import chain
 
 from trialstream_schemas.wire.events import Heartbeat, SubjectEvent
 
-from trialstream.pipeline.frames import CHRONO_BYTES, FinishedChrono, MetricsFrame
+from trialstream.pipeline.frames import Frame
 from trialstream.pipeline.inbox import Item
 from trialstream.pipeline.late import LateRow
 
 __all__ = ["Held"]
 
 logger = logging.getLogger("trialstream")
+# Memory of an item that counts an event as dropped, bytes.
+_DROP_BYTES = 200
 
 
 class Held:
@@ -98,12 +100,10 @@ class Held:
 def _subject(item: Item) -> str:
     """Return the uid of the subject of an item."""
     match item:
-        case (MetricsFrame() as frame, _):
+        case (Frame() as frame, _):
             return frame.uid
         case (LateRow() as row, _):
             return row.frame.uid
-        case (_, FinishedChrono() as finished):
-            return finished.chrono.trial
         case (_, (SubjectEvent() as event, _)):
             return event.subject
     uid: str = item[1]
@@ -113,13 +113,13 @@ def _subject(item: Item) -> str:
 def _memory(item: Item) -> int:
     """Estimated memory of an item, bytes."""
     match item:
-        case (MetricsFrame() as frame, _):
+        case (Frame() as frame, _):
             return frame.row_bytes
         case (LateRow() as row, _):
             return row.size + row.frame.row_bytes
         case (_, (SubjectEvent(), int() as bytes_)):
             return bytes_
-    return CHRONO_BYTES
+    return _DROP_BYTES
 
 
 def _after_fork() -> None:

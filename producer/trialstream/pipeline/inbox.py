@@ -1,6 +1,6 @@
 """The inbox: each log call appends one item to it and returns; the I/O thread takes the items out, in their order.
 
-An item is the packed row of a frame, a late row (see `late.py`), or a function of the I/O thread and its argument. The
+An item is a row of a frame, a late row (see `late.py`), or a function of the I/O thread and its argument. The
 append is a single step of the interpreter, so any thread may log, and a signal handler too, whatever it interrupts: the
 item is in the inbox or it is not. Neither side takes a lock. Invariant: an item is taken exactly once, or its call
 raises `ProtocolClosed`. Two cases need care:
@@ -28,17 +28,18 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat, starmap
 from typing import Any
 
 from trialstream_schemas.errors import ProtocolClosed
 
-from trialstream.pipeline.frames import MetricsFrame
+from trialstream.pipeline.frames import Frame
 from trialstream.pipeline.late import LateRow
 from trialstream.runtime.io_thread import CLOSED_DURING_CALL, PARENT_PROCESS
 
 __all__ = ["Inbox", "InboxFull", "Item"]
 
-Item = tuple[MetricsFrame | LateRow | Callable[[Any], object], Any]
+Item = tuple[Frame | LateRow | Callable[[Any], object], Any]
 # Number of items from which a call wakes the I/O thread before it would look by itself. Measured: it takes 0.3 µs for a
 # row, and needs 5 ms to get the interpreter from a thread that logs in a loop.
 _WAKE_ITEMS = 4096
@@ -202,8 +203,7 @@ class Inbox:
         self._bytes = 0  # the items count where they are taken to; those that are appended meanwhile are counted anew
         found = list(items)
         self._gather(found)
-        for _ in found:
-            items.popleft()
+        deque(starmap(items.popleft, repeat((), len(found))), maxlen=0)  # a loop of C code
         self.limit = 0  # the next item needs `add`, which finds out whether there is room
         return len(found)
 

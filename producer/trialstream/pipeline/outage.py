@@ -10,6 +10,7 @@ import anyio
 
 from trialstream.config import Config
 from trialstream.pipeline.backlog import Backlog
+from trialstream.pipeline.signals import until_tick
 
 __all__ = ["OutageWatch"]
 
@@ -56,7 +57,7 @@ class OutageWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await anyio.sleep(_CHECK_SECONDS)
+            await anyio.sleep(until_tick(_CHECK_SECONDS))
             self._check()
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
 """The outbox: gathers what the log calls have put into the inbox, makes events of it, and numbers these.
 
-Rows gather in frames (see `frames.py`). A trial may have many open frames: one of chronos, and one of metrics for each
-tuple of names. Invariants:
+Rows gather in frames (see `frames.py`), and so do finished chronos. A trial may have many open frames: one of chronos,
+and one of metrics for each tuple of names. Invariants:
 
 - the events of one subject are queued in the order of their `seq`, which is 1, 2, 3 … without a gap unless an event was
   dropped;
@@ -30,10 +30,11 @@ from trialstream_schemas.wire.events import EVENTS, SubjectEvent, updates_of
 
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.frames import CHRONO_BYTES, EVENT_BYTES, ChronosFrame, FinishedChrono, MetricsFrame
+from trialstream.pipeline.frames import CHRONO_BYTES, EVENT_BYTES, ChronosFrame, FinishedChrono, Frame, MetricsFrame
 from trialstream.pipeline.held import Held
 from trialstream.pipeline.inbox import Inbox, Item
 from trialstream.pipeline.late import LateRow
+from trialstream.pipeline.signals import until_tick
 from trialstream.statistics import Statistics
 
 __all__ = ["Outbox"]
@@ -48,6 +49,8 @@ _SLEEP_SECONDS = 1.0
 # frames, one for each of many trials, would take all the time of the I/O thread (0.1 ms for each).
 _OPEN_FRAMES = 1000
 _MAX_LINGER_SECONDS = 1.0
+# Maximum number of trials whose frames of chronos are remembered.
+_MAX_TRIALS = 20_000
 # The fields with values of a user, of each type of event.
 _SIZED = {
     event: [name for name in ("values", "parameters", "metadata", "tags") if name in event.__dataclass_fields__]
@@ -76,8 +79,8 @@ class Outbox:
         linger: Longest time that a frame stays open, seconds; with thousands of open frames up to 1 s.
 
     Attributes:
-        inbox: Log calls append to it: packed rows of frames, those of frames with texts as steps each with its text, or
-            one of our functions with its argument.
+        inbox: Log calls append to it: rows of frames (packed ones of metrics, those with texts as steps each with its
+            text, and finished chronos), or one of our functions with its argument.
         held: What waits for a device.
         bytes: Estimated memory of the open frames.
     """
@@ -97,11 +100,12 @@ class Outbox:
         self._open: dict[str, list[MetricsFrame | ChronosFrame]] = {}
         # All open frames, in the order in which they are due.
         self._lingering: OrderedDict[MetricsFrame | ChronosFrame, None] = OrderedDict()
-        # The frame of chronos of each trial that has an open one.
+        # The frame of chronos of each trial, by its uid; from any thread.
         self._chronos: dict[str, ChronosFrame] = {}
         # The last `seq` of each subject.
         self._seqs: dict[str, int] = {}
-        # The time of the last look into the inbox, and when the frames that are opened now are due (monotonic clock).
+        # The time of the last `seal`, and when the frames that are opened now are due (monotonic clock). A `take` in
+        # between does not count, so that all frames go on being due together: each batch costs up to a millisecond.
         self._looked = self._due = 0.0
         # Whether the sender does not look into the inbox until it is woken.
         self._sleeps = True
@@ -120,25 +124,16 @@ class Outbox:
 
     def add_chrono(self, finished: FinishedChrono) -> None:
         """Log a finished chrono; errors as for `put`."""
-        self.inbox.add((self._add_chrono, finished), CHRONO_BYTES)
+        self.inbox.add((self.chronos(finished[0].trial), finished), CHRONO_BYTES)
 
-    def add_chrono_nowait(self, finished: FinishedChrono) -> bool:
-        """Log a finished chrono if the inbox is below its `limit`.
-
-        Returns:
-            Whether it was logged; if not, call `add_chrono`, which checks whether there is room.
-
-        Raises:
-            ProtocolClosed: The outbox was closed during the call.
-        """
-        inbox = self.inbox
-        if len(inbox.items) >= inbox.limit:
-            return False
-        item = (self._add_chrono, finished)
-        inbox.items.append(item)
-        if inbox.idle:
-            inbox.look(item)
-        return True
+    def chronos(self, uid: str) -> ChronosFrame:
+        """Return the frame that gathers the chronos of a trial."""
+        frame = self._chronos.get(uid)
+        if frame is None:
+            if len(self._chronos) >= _MAX_TRIALS:  # an open frame among them is queued when it is due, all the same
+                self._chronos.clear()
+            frame = self._chronos.setdefault(uid, ChronosFrame(uid))
+        return frame
 
     def drop(self, uid: str) -> None:
         """Count an event as dropped, and skip its `seq`: the fold finds the gap and counts the lost event.
@@ -152,14 +147,12 @@ class Outbox:
 
     def take(self) -> bool:
         """Gather what is in the inbox, and return whether there was anything."""
-        now = time.monotonic()
-        # The items have waited since the last look at the longest, or, after a sleep, have just been logged.
-        since = now if self._sleeps else self._looked
+        # The items have waited since the last `seal` at the longest, or, after a sleep, have just been logged.
+        since = time.monotonic() if self._sleeps else self._looked
         linger = max(self._linger, min(self._linger * len(self._lingering) / _OPEN_FRAMES, _MAX_LINGER_SECONDS))
         self._due = max(self._due, since + linger)
         found = self.inbox.take() > 0
         self.held.release(self._gather_free)
-        self._looked = now
         return found
 
     def seal(self, due: float = math.inf) -> float:
@@ -172,7 +165,9 @@ class Outbox:
             When to call again at the latest, on the monotonic clock; the inbox wakes the I/O thread before if need be.
         """
         while True:
+            now = time.monotonic()
             found = self.take()
+            self._looked = now
             self._sleeps = self._sleeps and due == math.inf
             while self._lingering and (frame := next(iter(self._lingering))).due <= due:
                 self._seal(frame)
@@ -184,7 +179,7 @@ class Outbox:
                 return self._looked + self._linger
             if self.inbox.sleep():
                 self._sleeps = True
-                return time.monotonic() + _SLEEP_SECONDS
+                return time.monotonic() + until_tick(_SLEEP_SECONDS)
 
     def close(self) -> None:
         """Refuse all that is logged from now on; from any thread."""
@@ -232,15 +227,16 @@ class Outbox:
     def _gather_free(self, items: list[Item]) -> None:
         """Take items that are behind none that is held.
 
-        Rows of one frame are taken together, with rows of other frames in between if these have other metrics.
+        Rows of one frame are taken together, with rows of other frames in between if these have other metrics or are
+        chronos.
         """
         left = iter(items)
-        rows: dict[Any, list[Any]] = {}
+        rows: dict[Frame | LateRow | Callable[[Any], object], list[Any]] = {}
         names: dict[str, set[str]] = {}  # of the frames in `rows`, by trial
         for target, argument in left:
             if (found := rows.get(target)) is not None:
                 found.append(argument)
-            elif isinstance(target, MetricsFrame):
+            elif isinstance(target, Frame):
                 known = names.get(target.uid)
                 if known is None:
                     names[target.uid] = set(target.names)
@@ -260,11 +256,12 @@ class Outbox:
                     _call(target, argument)
         self._add_all(rows)
 
-    def _add_all(self, rows: dict[MetricsFrame, list[Any]]) -> None:
+    def _add_all(self, rows: dict[Any, list[Any]]) -> None:
         for frame, each in rows.items():
-            _call(self._add_texts if frame.kind is str else self._add, (frame, each))
+            has_texts = isinstance(frame, MetricsFrame) and frame.kind is str
+            _call(self._add_texts if has_texts else self._add, (frame, each))
 
-    def _add(self, given: tuple[MetricsFrame, list[bytes]]) -> None:
+    def _add(self, given: tuple[MetricsFrame | ChronosFrame, list[Any]]) -> None:
         frame, rows = given
         for part in self._parts(frame, rows):
             frame.rows += part
@@ -278,7 +275,7 @@ class Outbox:
             frame.texts += texts
             self._grow(frame, len(part) * frame.row_bytes + sum(map(len, texts)))
 
-    def _parts(self, frame: MetricsFrame, rows: list[T]) -> Iterator[list[T]]:
+    def _parts(self, frame: MetricsFrame | ChronosFrame, rows: list[T]) -> Iterator[list[T]]:
         """Yield the rows in parts for which the frame has room, and begin it before each part if it is empty."""
         while rows:
             if not frame.rows:
@@ -296,15 +293,6 @@ class Outbox:
         self._seal_all(uid)
         self._seqs[uid] = self._seqs.get(uid, 0) + 1
         self._backlog.count_dropped()
-
-    def _add_chrono(self, finished: FinishedChrono) -> None:
-        uid = finished.chrono.trial
-        frame = self._chronos.get(uid)
-        if frame is None:
-            frame = self._chronos[uid] = ChronosFrame(uid)
-            self._begin(frame)
-        frame.rows.append(finished)
-        self._grow(frame, CHRONO_BYTES)
 
     def _grow(self, frame: MetricsFrame | ChronosFrame, bytes_: int) -> None:
         """Count the memory of rows that were added to a frame, and make its event if it is full."""
@@ -339,8 +327,6 @@ class Outbox:
         del self._lingering[frame]
         if not frames:
             del self._open[frame.uid]
-        if isinstance(frame, ChronosFrame):
-            del self._chronos[frame.uid]
         self.bytes -= bytes_
         self._enqueue(event, bytes_)
 

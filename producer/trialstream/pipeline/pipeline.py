@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -35,6 +36,8 @@ _ATTEMPT_SECONDS = 10.0
 # Last part of the time to connect, in which it is also found out why that fails, and the maximum of this part.
 _DIAGNOSIS_SHARE = 0.75
 _DIAGNOSIS_SECONDS = 3.0
+# The partition of a trial is computed by 800 steps of the interpreter; a key takes 32 bytes.
+_partition_of = lru_cache(maxsize=16_384)(partition_of)
 
 
 class Pipeline:
@@ -295,7 +298,7 @@ class Pipeline:
 
     def _route(self, entry: Entry) -> Route:
         if entry.topic == "trials":
-            return Route(self._config.trials_topic, partition_of(entry.key, self._partitions))
+            return Route(self._config.trials_topic, _partition_of(entry.key, self._partitions))
         return Route(self._config.registry_topic, 0)
 
     async def _reconnect(self) -> None:

@@ -131,6 +131,7 @@ class Sender:
             async with anyio.create_task_group() as tasks:
                 while True:
                     self._wake_up.clear()
+                    self._backlog.expect_sender()  # what `seal` queues is sent below
                     next_due = seal(time.monotonic())
                     for route in self._backlog.routes():
                         if route not in self._sending and not self._mismatch:
@@ -314,6 +315,8 @@ class Sender:
         return count, metadata.offset + count
 
     async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is not None:  # without a look at the other tasks, which the lock takes
+            return self._producer
         async with self._connecting:
             if self._producer is None:
                 producer = batch_producer(self._config, _REQUEST_SECONDS)

@@ -1,4 +1,4 @@
-"""Signals between the parts of the pipeline: a wake-up for one task, and a broadcast that entries were processed."""
+"""Signals between the parts of the pipeline: a wake-up for one task, a broadcast of progress, and ticks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import time
 
 import anyio
 
-__all__ = ["ProgressSignal", "WakeUp"]
+__all__ = ["ProgressSignal", "WakeUp", "until_tick"]
+
+
+def until_tick(seconds: float) -> float:
+    """Return the seconds until the next tick: a multiple of a period on the monotonic clock.
+
+    Tasks do at ticks what they do regularly, so that they wake the I/O thread together. A wake-up costs more than their
+    work: 0.1 to 0.3 ms of processor time on a busy machine, in which training waits for the interpreter.
+
+    Args:
+        seconds: The period.
+    """
+    return seconds - time.monotonic() % seconds
 
 
 class WakeUp:
@@ -34,8 +46,12 @@ class WakeUp:
 
     async def wait(self, seconds: float = math.inf) -> None:
         """Wait until the flag is set, but at most this number of seconds."""
-        with anyio.move_on_after(seconds):
+        timer = None if seconds == math.inf else self._loop.call_later(seconds, self._event.set)
+        try:
             await self._event.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
 
 class ProgressSignal:
@@ -47,14 +63,18 @@ class ProgressSignal:
 
     def __init__(self) -> None:
         self.last = 0.0
-        self._event = anyio.Event()
+        # Of the tasks that wait; None if none does.
+        self._event: anyio.Event | None = None
 
     def notify(self) -> None:
         """Record progress, and wake all tasks that wait for it."""
         self.last = time.monotonic()
-        self._event.set()
-        self._event = anyio.Event()
+        if self._event is not None:
+            self._event.set()
+            self._event = None
 
     async def wait(self) -> None:
         """Return at the next progress."""
+        if self._event is None:
+            self._event = anyio.Event()
         await self._event.wait()

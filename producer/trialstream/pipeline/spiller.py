@@ -20,7 +20,7 @@ from trialstream_schemas.wire.events import GroupCreated, ProjectCreated, TrialC
 
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.entry import Entry
-from trialstream.pipeline.signals import ProgressSignal, WakeUp
+from trialstream.pipeline.signals import ProgressSignal, WakeUp, until_tick
 from trialstream.runtime.loop import run_sync
 from trialstream.spool.folder import Segment, Spool
 from trialstream.spool.segment import SpooledEvent
@@ -99,7 +99,7 @@ class Spiller:
         while True:
             self._wake_up.clear()
             await self._step()
-            await self._wake_up.wait(_STEP_SECONDS)
+            await self._wake_up.wait(until_tick(_STEP_SECONDS))
 
     async def wait_secured(self, timeout: float) -> None:
         """Return when all events that were queued before the call are acknowledged, or on disk and survive a crash.

@@ -76,7 +76,9 @@ class ChronoLog:
         faults: Faults,
         wait: Callable[[Rest | None], None],
     ) -> None:
-        self._calls = calls
+        self._finish = calls.finish_held
+        self._held = calls.held
+        self._frame = calls.chronos_frame(trial)
         self._trial = trial
         self._aggregator = aggregator
         self.faults = faults
@@ -98,18 +100,19 @@ class ChronoLog:
             self._names.add(plain)
         return plain
 
-    def start(self, name: str, aggregator: AggregatorSpec | None) -> HeldChrono:
+    def start(self, name: str, aggregator: AggregatorSpec | None, started: float) -> HeldChrono:
         """Start a chrono, which is announced to the log if it runs for long.
 
         Args:
             name: Name of the chrono, which was checked.
             aggregator: Aggregator of the elapsed seconds; None for the default.
+            started: When it was started, seconds on the clock `time.perf_counter`.
 
         Returns:
             The chrono, for `finish`.
         """
-        chrono = HeldChrono(self._trial, name, self._aggregator if aggregator is None else aggregator)
-        self._calls.hold_chrono(chrono)
+        chrono = HeldChrono(self._trial, name, self._aggregator if aggregator is None else aggregator, started)
+        self._held[id(chrono)] = chrono
         if self.observer is not None:
             self.faults.call("chrono", self.observer.start, chrono)
         return chrono
@@ -128,19 +131,21 @@ class ChronoLog:
         if self.observer is not None:
             self.faults.call("chrono", self.observer.finish, chrono, elapsed, error)
         try:
-            if rest := self._calls.finish_held(chrono, elapsed, failed=failed):
+            if rest := self._finish(self._frame, chrono, elapsed, failed=failed):
                 self._wait(rest)
         except Exception as fault:  # noqa: BLE001 (nothing may raise into training)
             self.faults.report("chrono", fault)
 
-    def add(self, name: str, elapsed: float) -> None:
-        """Log a chrono that nobody has seen open.
+    def unseen(self, name: str) -> HeldChrono:
+        """Make a chrono that nobody sees open; it may finish any number of times.
 
         Args:
             name: Name of the chrono, which was checked.
-            elapsed: Its duration, seconds.
+
+        Returns:
+            The chrono, for `finish`.
         """
-        self.finish(HeldChrono(self._trial, name, self._aggregator), elapsed)
+        return HeldChrono(self._trial, name, self._aggregator, 0.0)
 
 
 class Chrono:
@@ -179,7 +184,7 @@ class Chrono:
     def __enter__(self) -> Self:
         if self._synchronize is not None:
             self._log.faults.call("chrono", self._synchronize)
-        self._start()
+        self._open.append(self._log.start(self._name, self._aggregator, time.perf_counter()))
         return self
 
     def __exit__(
@@ -191,7 +196,7 @@ class Chrono:
 
     async def __aenter__(self) -> Self:
         await self._await_synchronize()
-        self._start()
+        self._open.append(self._log.start(self._name, self._aggregator, time.perf_counter()))
         return self
 
     async def __aexit__(
@@ -211,15 +216,15 @@ class Chrono:
         """
         return wrapped(function, lambda: Chrono(self._log, self._name, self._aggregator, self._synchronize))
 
-    def _start(self) -> None:
-        self._open.append(self._log.start(self._name, self._aggregator))
-
     def _finish(self, exc_type: type[BaseException] | None, exc_val: BaseException | None) -> None:
         chrono = self._open.pop()
-        self.elapsed = time.perf_counter() - chrono.started
+        self.elapsed = elapsed = time.perf_counter() - chrono.started
+        if exc_type is None:
+            self._log.finish(chrono, elapsed)
+            return
         # The caller of a generator that has taken all that it wants is no failure, and neither is a successful exit.
-        failed = exc_type is not None and exc_type is not GeneratorExit and not is_successful_exit(exc_type, exc_val)
-        self._log.finish(chrono, self.elapsed, failed=failed, error=exc_val if failed else None)
+        failed = exc_type is not GeneratorExit and not is_successful_exit(exc_type, exc_val)
+        self._log.finish(chrono, elapsed, failed=failed, error=exc_val if failed else None)
 
     async def _await_synchronize(self) -> None:
         if self._synchronize is None:
@@ -261,7 +266,7 @@ class Timed(Generic[T]):
         self._chronos = chronos
         self._batches = batches
         self._name = name
-        self._load_name = chronos.checked(f"{name}/load")
+        self._load = chronos.unseen(chronos.checked(f"{name}/load"))
         self._steps = steps
         self._rows_of = rows_of or _first_dimension
         # Rows since the last row with the rate, and the time of that row.
@@ -314,12 +319,15 @@ class Timed(Generic[T]):
     def _begin(self, batch: T, started: float) -> HeldChrono:
         """Log the time in which a batch was loaded, and start the chrono of its body."""
         chronos = self._chronos
-        chronos.add(self._load_name, time.perf_counter() - started)
+        chronos.finish(self._load, time.perf_counter() - started)
         if self._steps:
             self._loop.step += 1
-        rows = chronos.faults.call("timed", lambda: int(self._rows_of(batch)))  # also of numpy's types
-        self._rows += 1 if rows is None else rows
-        return chronos.start(self._name, None)
+        try:
+            self._rows += int(self._rows_of(batch))  # also of numpy's types
+        except Exception as error:  # noqa: BLE001 (a user's callback)
+            self._rows += 1
+            chronos.faults.report("timed", error)
+        return chronos.start(self._name, None, time.perf_counter())
 
     def _end(self, body: HeldChrono) -> None:
         now = time.perf_counter()
@@ -337,9 +345,9 @@ class Timed(Generic[T]):
 
 def _first_dimension(batch: object) -> int:
     """Number of rows of a batch: the first dimension of its first array, or 1."""
-    if isinstance(batch, Mapping):
+    if isinstance(batch, (tuple, list)):
+        batch = batch[0] if batch else None
+    elif isinstance(batch, Mapping):
         batch = next(iter(batch.values()), None)
-    elif isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
     shape = getattr(batch, "shape", None)
     return int(shape[0]) if shape else 1
