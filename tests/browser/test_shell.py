@@ -1,4 +1,4 @@
-"""What is around the views: projects, search, help, states of the connection, hostile names, what is transferred."""
+"""The frame of the views: projects, search, help, states of the connection, hostile names, transferred bytes."""
 
 from __future__ import annotations
 

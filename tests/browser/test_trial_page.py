@@ -421,6 +421,15 @@ def test_a_trial_that_is_not_there(open_page: Callable[..., Page]):
     expect(page.get_by_role("heading", name="All trials")).to_be_visible()
 
 
+def test_a_trial_that_is_not_folded_yet(open_page: Callable[..., Page]):
+    """The page of an address whose revision is not decided says so, and looks again by itself."""
+    page = open_page("/trials/0123456789abcdef0123456789abcdef~0123456789abcdef")
+    expect(page.get_by_role("heading", name="Not in the database yet")).to_be_visible()
+    page.evaluate("window.before = true")
+    page.wait_for_function("() => window.before === undefined")
+    expect(page.get_by_role("heading", name="Not in the database yet")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     ("tab", "endpoint", "text"),
     [("log", "events", "Kafka is away"), ("travel", "times", "Kafka is away"), ("output", "output", "MongoDB is away")],

@@ -1,11 +1,11 @@
 // One trial: its head, and tabs for everything that its log has.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { get, type TrialDetail } from "../api";
+import { Failure, get, type TrialDetail } from "../api";
 import { useFetched, useThrottled } from "../fetched";
 import { useLive } from "../live";
 import { Tabs, useTitle } from "../parts";
 import { choice, link, useParam } from "../router";
-import { Shown } from "../states";
+import { Empty, Shown } from "../states";
 import { ChronosTab } from "./trial/chronos";
 import { CurvesTab } from "./trial/curves";
 import { Head } from "./trial/head";
@@ -24,6 +24,9 @@ type Tab = (typeof TABS)[number][0];
 
 /** The rows of this many metrics are sent whether their charts are in view or not: the connection then stays as it is. */
 const FEW_METRICS = 60;
+
+/** The pause before the next look for a trial that is not folded yet, milliseconds. */
+const AGAIN = 3000;
 
 /** What each tab is given. `turn` counts the changes of the trial that the page has heard of. */
 export interface TabProps {
@@ -55,7 +58,21 @@ export function TrialView({ uid }: { uid: string }) {
     },
   });
   useTitle(answer.data?.name ?? "Trial");
+  const isPending = uid.includes("~") && answer.error instanceof Failure && answer.error.code === "not_found";
+  useEffect(() => {
+    if (!isPending) return;
+    const timer = setTimeout(() => location.reload(), AGAIN); // the server leads to the trial once its revision is decided
+    return () => clearTimeout(timer);
+  }, [isPending]);
   const [tab] = useParam("tab", choice<Tab>(TABS.map(([name]) => name), "curves"));
+  if (isPending) {
+    return (
+      <Empty title="Not in the database yet">
+        The creation of this trial has not been folded. The page looks again every few seconds; meanwhile
+        there are <a href="/trials">all trials</a> and the state of the consumers among <a href="/operations">operations</a>.
+      </Empty>
+    );
+  }
   return (
     <Shown answer={answer} what="the trial">
       {(trial) => {
