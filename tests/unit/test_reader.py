@@ -120,6 +120,14 @@ def test_an_integer_of_more_than_64_bits_is_a_schema_error():
             STORE.decode(with_value(branch + b"\xff" * 12))
 
 
+def test_a_length_that_is_not_written_as_usual_is_read():
+    """The specification allows more bytes for an integer than it needs, also in the head of a short event."""
+    data = encode(e.Heartbeat(trial="", writer="w", seq=3, time=1))
+    longer = data[:10] + b"\x80\0" + data[11:]
+
+    assert STORE.decode(longer) == STORE.decode(data)
+
+
 def test_a_record_larger_than_any_event_is_not_read():
     """A record above the limit is an error before it is read: a compressed batch can unpack to any size."""
     with pytest.raises(SchemaError, match=f"{MAX_RECORD_BYTES + 1} bytes, and an event can have"):

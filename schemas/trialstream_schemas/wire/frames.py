@@ -232,11 +232,14 @@ _subjects: dict[bytes, Subject] = {}
 
 def read_subject(data: bytes, at: int) -> tuple[Subject, int]:
     """Read trial and writer; returns the subject, and the offset of the byte after it."""
-    begin = at + 1 + (data[at] >> 1)  # offset of the writer, if both texts have up to 63 bytes
-    end = begin + 1 + (data[begin] >> 1)
-    known = _subjects.get(data[at:end])
-    if known is not None:
-        return known, end
+    begin = end = 0
+    try:
+        begin = at + 1 + (data[at] >> 1)  # offset of the writer, if both texts have up to 63 bytes
+        end = begin + 1 + (data[begin] >> 1)
+        if (known := _subjects.get(data[at:end])) is not None:
+            return known, end
+    except IndexError:  # cut off, or a text whose length is not written as usual
+        pass
     trial, middle = read_text(data, at)
     writer, after = read_text(data, middle)
     subject = Subject(trial, writer)
