@@ -28,6 +28,12 @@ RELEASED: dict[str, dict[bytes, dict]] = {
 }
 STORE = SchemaStore.of({key: json.dumps(schema).encode() for each in RELEASED.values() for key, schema in each.items()})
 _PARSED = {key: fastavro.parse_schema(schema) for each in RELEASED.values() for key, schema in each.items()}
+# Without the logical type, which would make datetimes of times.
+PLAIN = {
+    key: fastavro.parse_schema(json.loads(json.dumps(schema).replace('"logicalType": "timestamp-micros", ', "")))
+    for each in RELEASED.values()
+    for key, schema in each.items()
+}
 _APACHE = {key: avro.schema.parse(json.dumps(schema)) for each in RELEASED.values() for key, schema in each.items()}
 
 

@@ -33,7 +33,7 @@ FUNCTIONS = {
     "trialstream_console.queries.grammar:new_parser": (MIB, "one entry: the grammar"),
     "trialstream_consumer.routing:_partition": (64 * MIB, "16,384 addresses"),
     "trialstream_schemas.model.keys:_cached": (9 * MIB, "4,096 keys of up to 128 characters"),
-    "trialstream_schemas.wire.codec:_own_checkers": (MIB, "one entry: the schemas of this version"),
+    "trialstream_schemas.wire.codec:_own_readers": (MIB, "one entry: the schemas of this version"),
     "trialstream_schemas.wire.frames:columns_size": (2 * MIB, "4,096 pairs of integers"),
 }
 # Modules' and classes' dicts whose keys come from outside → bytes of all entries. Those of `ByteCache` have the bound.

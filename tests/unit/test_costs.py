@@ -53,7 +53,7 @@ DECODE_STEPS = {1: 1000, LONG: 2280}  # 798, 1826: likewise
 FOLD_STEPS = {1: 2510, LONG: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
 GROUP_ROW_STEPS = 560  # 445: compare the row with the previous one, four aggregators
 RUN_ROW_STEPS = 480  # 384: find the trial in the record, four aggregators; numpy does the rest
-STREAM_ROW_STEPS = 450  # 361: the head, the decision, the table of the record, the item
+STREAM_ROW_STEPS = 450  # 367: the head, the decision, the table of the record, the item
 ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
 ROWS = {
     "floats": (1, ROW),

@@ -87,8 +87,10 @@ class Events(NamedTuple):
 
 
 def _item(_: int, route: Route, offset: int, time: int, place: Place, writer: str, body: _Body, row: int) -> LogEvent:
+    topic, partition = route  # a tuple with stars in it takes longer
+    trial, project, group = place
     event = Rows(writer, body, row, row + 1) if type(body) is Columns else body
-    return made((*route, offset, time, *place, event))
+    return made((topic, partition, offset, time, trial, project, group, event))
 
 
 def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Events, bool]:

@@ -16,7 +16,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import fastavro
 
@@ -25,11 +25,11 @@ from trialstream_schemas.model import forms
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.values import Value
 from trialstream_schemas.wire.batches import decode_frames
-from trialstream_schemas.wire.checker import Checker, checker
 from trialstream_schemas.wire.events import EVENTS, PARTS, Error, Event, MetricsLogged, StatusRecord, TrialUpdated
 from trialstream_schemas.wire.fit import fit_of
 from trialstream_schemas.wire.frames import FRAME_FIELDS, decode_frame, encode_frame
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES, MAX_SCHEMAS_BYTES, MAX_VALUES
+from trialstream_schemas.wire.reader import Maker, Reader, reader
 from trialstream_schemas.wire.rows import RowRun, apart, decode_rows
 from trialstream_schemas.wire.schema_reader import read_schema
 from trialstream_schemas.wire.schemas import EVENTS_BY_NAME, FINGERPRINTS, PARSED, SCHEMAS
@@ -51,10 +51,6 @@ _PART_VALUES = 500_000
 _VALUE_BYTES = 16
 # Maximum length of what the error of an event quotes, characters.
 _QUOTED_CHARACTERS = 500
-
-# Called with the bytes of a record, the offset of the body, and a list of one number: how many values the event may
-# have, from which its values are subtracted. Returns the event, and the offset after the body.
-_Reader: TypeAlias = Callable[[bytes, int, list[int]], tuple[Event, int]]
 
 _PREFIXES: dict[type[Event], bytes] = {event: MAGIC + key for event, key in FINGERPRINTS.items()}
 _FRAME_PREFIX = _PREFIXES[MetricsLogged]
@@ -94,14 +90,15 @@ _FROM_AVRO: dict[str, Any] = {
     "status": lambda record: record and StatusRecord(record["name"], record["code"]),
     "error": lambda record: record and Error(record["type"], record["message"], record["traceback"]),
 }
+# Records within the events of this version → what they become, without such a conversion.
+_MAKERS: dict[str, Maker | None] = {
+    "trialstream.Value": None,
+    "trialstream.Aggregator": AggregatorSpec,
+    "trialstream.Status": StatusRecord,
+    "trialstream.Error": Error,
+}
 
-
-def _plan(event: type[Event], converters: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(each.name, converters.get(each.name)) for each in fields(event)]
-
-
-_ENCODING = {event: _plan(event, _TO_AVRO) for event in EVENTS}
-_DECODING = {event: _plan(event, _FROM_AVRO) for event in EVENTS}
+_ENCODING = {event: [(each.name, _TO_AVRO.get(each.name)) for each in fields(event)] for event in EVENTS}
 
 
 def record_of(event: Event) -> dict[str, Any]:
@@ -138,12 +135,12 @@ class SchemaStore:
 
     - the schemas of a store have `MAX_SCHEMAS_BYTES` in all, and each of them is bounded (`schema_reader.py`);
     - an event has `MAX_RECORD_BYTES` and `MAX_VALUES` at most, its updates included, whatever its schema is
-      (`checker.py`): decoding it takes a second and 64 MiB beside its bytes at most.
+      (`reader.py`): decoding it takes a second and 64 MiB beside its bytes at most.
     """
 
     def __init__(self) -> None:
         # Fingerprint → the class of the event and its reader, or the name of an event that this version does not have.
-        self._known: dict[bytes, tuple[type[Event], _Reader] | str] = {
+        self._known: dict[bytes, tuple[type[Event], Reader[Event]] | str] = {
             FINGERPRINTS[event]: (event, _reader_of(event, schema, self._update)) for event, schema in _PLAIN.items()
         }
         # Fingerprint → size of a schema that was added, and the sum of these sizes.
@@ -282,19 +279,17 @@ class SchemaStore:
             values += MAX_VALUES - left[0] + len(record) // _VALUE_BYTES
         yield apart(found, first) if first else found
 
-    def _reader(self, data: bytes) -> tuple[type[Event], _Reader]:
+    def _reader(self, data: bytes) -> tuple[type[Event], Reader[Event]]:
         """The class of the event that the header's fingerprint names, and its reader."""
-        if len(data) < HEADER_BYTES or data[:2] != MAGIC:
+        known = self._known.get(data[2:HEADER_BYTES])
+        if type(known) is tuple and data.startswith(MAGIC):
+            return known
+        if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
             raise SchemaError("not in Avro single-object encoding: it does not begin with C3 01 and a fingerprint")
-        key = data[2:HEADER_BYTES]
-        known = self._known.get(key)
         if known is None:
-            raise UnknownSchema(f"no schema with fingerprint {key.hex()} is known; read the schemas topic to its end")
-        if isinstance(known, str):
-            raise SchemaError(
-                f"{known[:_QUOTED_CHARACTERS]}: this version has no such event; a newer version may have it"
-            )
-        return known
+            key = data[2:HEADER_BYTES].hex()
+            raise UnknownSchema(f"no schema with fingerprint {key} is known; read the schemas topic to its end")
+        raise SchemaError(f"{known[:_QUOTED_CHARACTERS]}: this version has no such event; a newer version may have it")
 
     def _update(self, number: int, data: bytes, left: list[int]) -> Event:
         """Decode an update of `TrialUpdated`, whose values count with those of the other updates."""
@@ -319,37 +314,30 @@ def _cut(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield records[begin:]
 
 
-def _reader_of(event: type[Event], schema: Any, update: Callable[[int, bytes, list[int]], Event]) -> _Reader:
+def _reader_of(event: type[Event], schema: Any, update: Callable[[int, bytes, list[int]], Event]) -> Reader[Event]:
     """Make the reader of bodies that were written with a schema; `update` decodes the updates of `TrialUpdated`."""
     is_ours = schema is _PLAIN[event]
-    check = _own_checkers()[event] if is_ours else checker(schema)
+    if is_ours and event is not TrialUpdated:
+        return _own_readers()[event]
+    read_fields: Reader[dict[str, Any]] = reader(schema, dict, _MAKERS if is_ours else {})
     check_fit = None if is_ours else fit_of(_PLAIN[event])
-    known = {name for name, _ in _DECODING[event]}
+    known = {each.name for each in fields(event)}
 
     def read(data: bytes, at: int, left: list[int]) -> tuple[Event, int]:
-        check(data, at, left)
-        body = io.BytesIO(data)
-        body.seek(at)
-        record: Any = fastavro.schemaless_reader(body, schema, None)
+        record, end = read_fields(data, at, left)
         if check_fit is not None:
             for name in record.keys() - known:
                 del record[name]  # before the values of other fields are copied
             check_fit(record)
+            for name in record.keys() & _FROM_AVRO.keys():
+                record[name] = _FROM_AVRO[name](record[name])
         if event is TrialUpdated:
             record["updates"] = [update(number, each, left) for number, each in enumerate(record["updates"])]
-        return _event(event, record), body.tell()
+        return event(**record), end
 
     return read
 
 
 @cache  # they take two milliseconds, and each file of a spool is read with a store of its own
-def _own_checkers() -> dict[type[Event], Checker]:
-    return {event: checker(schema) for event, schema in _PLAIN.items()}
-
-
-def _event(event: type[Event], record: dict[str, Any]) -> Event:
-    given = {}
-    for name, convert in _DECODING[event]:
-        if name in record:
-            given[name] = convert(record[name]) if convert else record[name]
-    return event(**given)
+def _own_readers() -> dict[type[Event], Reader[Event]]:
+    return {event: reader(schema, event, _MAKERS) for event, schema in _PLAIN.items()}

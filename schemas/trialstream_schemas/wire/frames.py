@@ -7,7 +7,7 @@ The encoding is the same as fastavro's with the schema of `MetricsLogged` (prope
 - Columns of integers are converted by numpy (`varint.py`).
 - Aggregator and names, which consecutive frames share, are decoded once.
 
-Counts, sizes and indices are checked while they are read, for the reasons in `checker.py`.
+Counts, sizes and indices are checked while they are read, for the reasons in `reader.py`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ __all__ = [
     "columns_size",
     "decode_frame",
     "encode_frame",
+    "read_block",
     "read_columns",
+    "read_doubles",
     "read_shape",
     "read_subject",
+    "read_text",
 ]
 
 FRAME_FIELDS = (
@@ -147,7 +150,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
         else:
             at += 1
         if _has_value(data[at]):
-            request, at = _read_text(data, at + 1)
+            request, at = read_text(data, at + 1)
         else:
             at += 1
     shape = subject.shape
@@ -161,7 +164,7 @@ def decode_frame(data: bytes, at: int) -> tuple[MetricsLogged, int]:
     if data.startswith(ROW_HEAD, at):  # the fast path, for almost all frames of one row
         at += len(ROW_HEAD)
     else:
-        float_steps, at = _read_doubles(data, at)
+        float_steps, at = read_doubles(data, at)
         text_steps, at = _read_texts(data, at)
         times, at = _read_integers(data, at)
     columns, at = read_columns(data, at)
@@ -190,7 +193,8 @@ def _has_value(index: int) -> bool:
     return index == 2
 
 
-def _read_text(data: bytes, at: int) -> tuple[str, int]:
+def read_text(data: bytes, at: int, _: object = None) -> tuple[str, int]:
+    """Read a text; returns it, and the offset of the byte after it. The last argument is that of `read_int64`."""
     size = data[at]
     if size & 0x81:  # longer than 63 bytes, or negative
         size, at = read_long(data, at)
@@ -228,13 +232,16 @@ _subjects: dict[bytes, Subject] = {}
 
 def read_subject(data: bytes, at: int) -> tuple[Subject, int]:
     """Read trial and writer; returns the subject, and the offset of the byte after it."""
-    begin = at + 1 + (data[at] >> 1)  # offset of the writer, if both texts have up to 63 bytes
-    end = begin + 1 + (data[begin] >> 1)
-    known = _subjects.get(data[at:end])
-    if known is not None:
-        return known, end
-    trial, middle = _read_text(data, at)
-    writer, after = _read_text(data, middle)
+    begin = end = 0
+    try:
+        begin = at + 1 + (data[at] >> 1)  # offset of the writer, if both texts have up to 63 bytes
+        end = begin + 1 + (data[begin] >> 1)
+        if (known := _subjects.get(data[at:end])) is not None:
+            return known, end
+    except IndexError:  # cut off, or a text whose length is not written as usual
+        pass
+    trial, middle = read_text(data, at)
+    writer, after = read_text(data, middle)
     subject = Subject(trial, writer)
     if middle == begin and after == end:  # else a text is longer, and the key would not contain both
         if len(_subjects) >= _MAX_SUBJECTS:
@@ -253,7 +260,7 @@ def read_shape(subject: Subject, data: bytes, at: int) -> Shape:
 
     They become the shape of the subject, unless they are too large to be kept.
     """
-    kind, end = _read_text(data, at)
+    kind, end = read_text(data, at)
     argument, end = read_long(data, end)
     names, end = _read_texts(data, end)
     known = _shapes.get(data[at:end])
@@ -268,7 +275,7 @@ def read_shape(subject: Subject, data: bytes, at: int) -> Shape:
     return known
 
 
-def _read_block(data: bytes, at: int) -> tuple[int, int]:
+def read_block(data: bytes, at: int) -> tuple[int, int]:
     """Read the head of a block of an array.
 
     Returns:
@@ -290,7 +297,7 @@ def _read_block(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _read_integers(data: bytes, at: int) -> tuple[Sequence[int], int]:
-    count, at = _read_block(data, at)
+    count, at = read_block(data, at)
     if not count:
         return (), at
     if count == 1:
@@ -299,14 +306,15 @@ def _read_integers(data: bytes, at: int) -> tuple[Sequence[int], int]:
             return (one,), end + 1
     found, at = read_longs(data, at, count)
     while data[at]:  # another block: other encoders may split an array
-        count, at = _read_block(data, at)
+        count, at = read_block(data, at)
         more, at = read_longs(data, at, count)
         found += more
     return found, at + 1
 
 
-def _read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
-    count, at = _read_block(data, at)
+def read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
+    """Read an array of doubles; returns it, and the offset of the byte after it."""
+    count, at = read_block(data, at)
     if not count:
         return array("d"), at
     found: array[float] | None = None
@@ -319,7 +327,7 @@ def _read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
             found = more
         else:
             found += more
-        count, at = _read_block(data, end)
+        count, at = read_block(data, end)
         if not count:
             return found, at
 
@@ -327,11 +335,11 @@ def _read_doubles(data: bytes, at: int) -> tuple[array[float], int]:
 def _read_texts(data: bytes, at: int) -> tuple[list[str], int]:
     found: list[str] = []
     while True:
-        count, at = _read_block(data, at)
+        count, at = read_block(data, at)
         if not count:
             return found, at
         for _ in range(count):
-            text, at = _read_text(data, at)
+            text, at = read_text(data, at)
             found.append(text)
 
 
@@ -343,10 +351,10 @@ def columns_size(names: int, rows: int) -> int:
 
 def read_columns(data: bytes, at: int) -> tuple[list[Any], int]:
     """Read the columns; returns them, and the offset of the byte after them."""
-    count, at = _read_block(data, at)
+    count, at = read_block(data, at)
     if not count:
         return [], at
-    rows, begin = _read_block(data, at)
+    rows, begin = read_block(data, at)
     head_bytes = begin - at
     stride = head_bytes + rows * _DOUBLE_BYTES + 1
     end = at + count * stride
@@ -366,7 +374,7 @@ def _read_any_columns(data: bytes, at: int, count: int) -> tuple[list[Any], int]
     columns: list[Any] = []
     while count:
         for _ in range(count):
-            column, at = _read_doubles(data, at)
+            column, at = read_doubles(data, at)
             columns.append(column or ())  # an empty array takes 80 bytes, and one byte of a frame
-        count, at = _read_block(data, at)
+        count, at = read_block(data, at)
     return columns, at

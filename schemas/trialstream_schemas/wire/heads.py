@@ -16,7 +16,7 @@ from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC
 from trialstream_schemas.wire.events import Event, SubjectEvent
 from trialstream_schemas.wire.frames import read_subject
 from trialstream_schemas.wire.schemas import FINGERPRINTS, PARSED
-from trialstream_schemas.wire.varint import read_long
+from trialstream_schemas.wire.varint import EIGHT_BYTES, LENGTH_BITS, read_long
 
 __all__ = ["KINDS", "PREFIX_BYTES", "Head", "plain_heads", "read_head", "subject_bytes"]
 
@@ -34,11 +34,8 @@ KINDS: dict[bytes, type[Event]] = {
 }
 """The first `PREFIX_BYTES` of an event whose head `read_head` reads → the class of the event."""
 
-# A `time` of eight bytes, as all times from 1988 to 3111 take, and null for `if_version` and `request`: two zeros.
+# A `time` of eight bytes, as nearly all times take, and null for `if_version` and `request`: two zeros.
 _PLAIN = struct.Struct("<QH")
-# The bits of such a time that tell its length, and their values: each byte but the last has another after it.
-_LENGTH_BITS = int.from_bytes(b"\x80" * 8, "little")
-_EIGHT_BYTES = int.from_bytes(b"\x80" * 7 + b"\0", "little")
 # Bits that the bytes of a plain `seq` hold at most.
 _PLAIN_BITS = 63
 
@@ -100,7 +97,7 @@ def plain_heads(records: Iterable[bytes]) -> Iterator[tuple[bytes, int] | None]:
         except (IndexError, struct.error):
             yield None
         else:
-            if time & _LENGTH_BITS == _EIGHT_BYTES and not nulls and byte < 0x80 and not seq & 1:
+            if time & LENGTH_BITS == EIGHT_BYTES and not nulls and byte < 0x80 and not seq & 1:
                 yield data[:seq_at], seq >> 1
             else:
                 yield None

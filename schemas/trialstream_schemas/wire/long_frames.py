@@ -15,7 +15,7 @@ from trialstream_schemas.model.columns import NUMPY_FROM
 from trialstream_schemas.model.times import check_micros
 from trialstream_schemas.wire.frames import NEITHER, columns_size, read_shape, read_subject
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
-from trialstream_schemas.wire.varint import long_bytes, read_long
+from trialstream_schemas.wire.varint import long_bytes, read_long, read_time
 
 __all__ = ["LongFrame", "check_long_frame"]
 
@@ -70,7 +70,7 @@ def check_long_frame(data: bytes, at: int) -> LongFrame | None:
 def _checked(data: bytes, at: int) -> LongFrame | None:
     subject, at = read_subject(data, at)
     _, at = read_long(data, at)
-    time, at = read_long(data, at)
+    time, at = read_time(data, at)
     if not data.startswith(NEITHER, at):
         return None
     at += len(NEITHER)
@@ -81,17 +81,13 @@ def _checked(data: bytes, at: int) -> LongFrame | None:
     # The number of steps, or of times if there are no steps.
     has_steps = data[at] != 0
     count_at = at if has_steps else at + 3
-    rows, _ = read_long(data, count_at)
+    rows, count_end = read_long(data, count_at)
     names = len(shape.names)
     if not NUMPY_FROM <= rows <= len(data) or not names:
         return None
-    count = long_bytes(rows)
+    count = data[count_at:count_end]
     columns_at = len(data) - columns_size(names, rows)
-    if (
-        columns_at <= at
-        or not data.startswith(count, count_at)
-        or not _are_columns(data, columns_at, names, count, rows)
-    ):
+    if columns_at <= at or not _are_columns(data, columns_at, names, count, rows):
         return None
     steps = rows if has_steps else 0
     marks = data[at:columns_at].translate(_MARKS)

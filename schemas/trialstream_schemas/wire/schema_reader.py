@@ -8,7 +8,7 @@ is made again for each byte of an array. So a schema is read in steps, each line
 2. of each type only what decoding needs is kept: docs, defaults, aliases, logical types and anything else are dropped,
    before fastavro sees the schema. (Its canonical form, and so its fingerprint, lacks them too.)
 3. a datum of any of its types has at most `MAX_SCHEMA_VALUES` values before the next byte that it reads, and the items
-   of each array take a byte at least. `checker.py` counts the rest while it steps over an event.
+   of each array take a byte at least. `reader.py` counts the rest while it steps over an event.
 """
 
 from __future__ import annotations

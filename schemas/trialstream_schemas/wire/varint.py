@@ -17,12 +17,27 @@ from numpy.typing import NDArray
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.columns import NUMPY_FROM
 
-__all__ = ["LONG_BYTES", "long_bytes", "longs_bytes", "read_long", "read_longs", "unpack_longs"]
+__all__ = [
+    "LONG_BYTES",
+    "long_bytes",
+    "longs_bytes",
+    "read_int64",
+    "read_long",
+    "read_longs",
+    "read_time",
+    "unpack_longs",
+]
 
 IntArray: TypeAlias = NDArray[np.int64]
 
 LONG_BYTES = 10
 """Length of the longest encoding of an integer of 64 bits, bytes: each byte holds 7 bits."""
+
+LENGTH_BITS = int.from_bytes(b"\x80" * 8, "little")
+"""The bits of eight bytes that tell the length of an integer: each byte but the last has another after it."""
+
+EIGHT_BYTES = int.from_bytes(b"\x80" * 7 + b"\0", "little")
+"""The values of these bits in an integer of eight bytes, as all times from 1988 to 3111 are."""
 
 
 def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
@@ -54,6 +69,18 @@ def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
             raise SchemaError("an integer of more than 64 bits")
 
 
+def read_time(data: bytes, at: int) -> tuple[int, int]:
+    """Read an integer of 64 bits as `read_int64` does, faster if it takes eight bytes."""
+    word = int.from_bytes(data[at : at + 8], "little")
+    if word & LENGTH_BITS != EIGHT_BYTES:
+        return read_int64(data, at)
+    word &= 0x7F7F7F7F7F7F7F7F
+    word = word & 0x007F007F007F007F | (word & 0x7F007F007F007F00) >> 1
+    word = word & 0x00003FFF00003FFF | (word & 0x3FFF00003FFF0000) >> 2
+    word = word & 0x000000000FFFFFFF | (word & 0x0FFFFFFF00000000) >> 4
+    return (word >> 1) ^ -(word & 1), at + 8
+
+
 def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:
     """Read a column of integers.
 
@@ -72,7 +99,7 @@ def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:
     if count < NUMPY_FROM:
         found = array("q")
         for _ in range(count):
-            each, at = _read_int64(data, at)
+            each, at = read_int64(data, at)
             found.append(each)
         return found, at
     window = data[at : at + count * LONG_BYTES]
@@ -84,18 +111,35 @@ def read_longs(data: bytes, at: int, count: int) -> tuple[array[int], int]:
     found = array("q")
     if plain is None:
         for _ in range(count):
-            each, at = _read_int64(data, at)
+            each, at = read_int64(data, at)
             found.append(each)
         return found, at
     found.frombytes(plain.tobytes())
     return found, at + end
 
 
-def _read_int64(data: bytes, at: int) -> tuple[int, int]:
-    each, at = read_long(data, at)
-    if not -(2**63) <= each < 2**63:
+def read_int64(data: bytes, at: int, _: object = None) -> tuple[int, int]:
+    """Read an integer of 64 bits.
+
+    Args:
+        data: The bytes.
+        at: Offset of the integer.
+        _: Not used; readers of other types count values in it (`reader.py`).
+
+    Returns:
+        The integer, and the offset of the byte after it.
+
+    Raises:
+        SchemaError: The integer has more than 64 bits.
+        IndexError: The bytes end before the end of the integer.
+    """
+    found = data[at]
+    if found < 0x80:
+        return (found >> 1) ^ -(found & 1), at + 1
+    found, at = read_long(data, at)
+    if not -(2**63) <= found < 2**63:
         raise SchemaError("an integer of more than 64 bits")
-    return each, at
+    return found, at
 
 
 # Bytes of a word, in which an integer is unpacked; a longer integer is read by `read_long`.

@@ -1,4 +1,4 @@
-"""Checks of an event's body before it is decoded: indices, sizes and numbers of items."""
+"""Readers of events' bodies: what they check, indices, sizes and numbers of items, and how they count values."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
-from trialstream_schemas.wire.checker import checker
 from trialstream_schemas.wire.codec import SchemaStore, encode
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES, MAX_VALUES
+from trialstream_schemas.wire.reader import reader
 from trialstream_schemas.wire.schemas import SCHEMAS, fingerprint
 
 TRIAL = {"trial": "0" * 32 + "_0", "writer": "w", "seq": 3, "time": 1}
@@ -36,6 +36,11 @@ def with_value(body):
     """Return an event that has one value with this body."""
     data = encode(e.TagsAdded(**TRIAL, values={"k": None}))
     return data[: data.rindex(b"\x02k\x00") + 2] + body + b"\0"
+
+
+def schema_with(kind):
+    """Return the schema of a record with a field `a` of a type."""
+    return fastavro.parse_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": kind}]})
 
 
 def test_fastavro_accepts_a_negative_index():
@@ -64,12 +69,12 @@ def test_an_index_of_no_branch_in_the_envelope_is_a_schema_error(index):
 def test_an_index_of_no_symbol_is_a_schema_error():
     """Enums, which another version's schema may have, are checked too."""
     enum = {"type": "enum", "name": "E", "symbols": ["x", "y"]}
-    check = checker(fastavro.parse_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": enum}]}))
-    check(varint(1), 0, [2])
+    read = reader(schema_with(enum), dict, {})
 
+    assert read(varint(1), 0, [2]) == ({"a": "y"}, 1)
     for index in (-1, 2):
         with pytest.raises(SchemaError, match="has no index"):
-            check(varint(index), 0, [2])
+            read(varint(index), 0, [2])
 
 
 @pytest.mark.parametrize("size", [-1, 2**40, 2**62])
@@ -115,6 +120,14 @@ def test_an_integer_of_more_than_64_bits_is_a_schema_error():
             STORE.decode(with_value(branch + b"\xff" * 12))
 
 
+def test_a_length_that_is_not_written_as_usual_is_read():
+    """The specification allows more bytes for an integer than it needs, also in the head of a short event."""
+    data = encode(e.Heartbeat(trial="", writer="w", seq=3, time=1))
+    longer = data[:10] + b"\x80\0" + data[11:]
+
+    assert STORE.decode(longer) == STORE.decode(data)
+
+
 def test_a_record_larger_than_any_event_is_not_read():
     """A record above the limit is an error before it is read: a compressed batch can unpack to any size."""
     with pytest.raises(SchemaError, match=f"{MAX_RECORD_BYTES + 1} bytes, and an event can have"):
@@ -136,18 +149,58 @@ def test_the_largest_events_pass():
     assert STORE.decode(encode(frame)).columns == frame.columns
 
 
-def test_plain_fields_at_the_end_are_not_checked():
-    """The checker stops at the last field that has an index or counted values: columns of numbers cost nothing."""
-    plain = ["long", "string", {"type": "array", "items": "double"}, {"type": "fixed", "name": "F", "size": 3}]
-    fields = [{"name": f"f{i}", "type": each} for i, each in enumerate([["null", "long"], *plain])]
-    check = checker(fastavro.parse_schema({"type": "record", "name": "R", "fields": fields}))
-    left = [10]
+def array_of(items):
+    """Return the type of an array."""
+    return {"type": "array", "items": items}
 
-    check(varint(1) + varint(5), 0, left)  # the plain fields are missing
 
-    assert left == [4]
-    with pytest.raises(IndexError):
-        check(varint(1), 0, [10])
+def fixed(size):
+    """Return a type of a fixed number of bytes."""
+    return {"type": "fixed", "name": "F", "size": size}
+
+
+PLAIN = {
+    "null": ("null", b"", None),
+    "boolean": ("boolean", b"\2", True),
+    "float": ("float", struct.pack("<f", 0.5), 0.5),
+    "double": ("double", struct.pack("<d", 0.1), 0.1),
+    "int": ("int", varint(-70), -70),
+    "long": ({"type": "long"}, varint(-(2**63)), -(2**63)),
+    "bytes": ("bytes", varint(2) + b"\xff\0", b"\xff\0"),
+    "text": ("string", varint(2) + "é".encode(), "é"),
+    "long text": ("string", varint(100) + b"x" * 100, "x" * 100),
+    "fixed": (fixed(3), b"abc", b"abc"),
+    "longs": (array_of("long"), varint(3) + varint(1) + varint(-9) + varint(2**40) + b"\0", [1, -9, 2**40]),
+    "no longs": (array_of("long"), b"\0", []),
+    "longs of two blocks": (array_of("long"), varint(1) + varint(-7) + varint(-2) + b"\4" + b"\2\4\0", [-7, 1, 2]),
+    "many longs": (array_of("int"), varint(64) + varint(7) * 64 + b"\0", [7] * 64),
+    "doubles": (array_of("double"), varint(1) + struct.pack("<d", 0.5) + b"\0", [0.5]),
+    "floats": (array_of("float"), varint(1) + struct.pack("<f", 0.5) + b"\0", [0.5]),
+    "texts": (array_of("string"), varint(2) + b"\2a\2b" + b"\0", ["a", "b"]),
+    "fixeds": (array_of(fixed(1)), varint(2) + b"ab\0", [b"a", b"b"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_types(name):
+    """Each is read as fastavro reads it, and is one value; the items of an array of them are not counted."""
+    kind, body, expected = PLAIN[name]
+    schema, left = schema_with(kind), [2]
+
+    assert reader(schema, dict, {})(b"x" + body, 1, left) == ({"a": expected}, 1 + len(body))
+    assert fastavro.schemaless_reader(io.BytesIO(body), schema, None) == {"a": expected}
+    assert left == [0]
+
+
+@pytest.mark.parametrize("name", [each for each in PLAIN if each != "null"])
+def test_plain_types_that_are_cut_off(name):
+    """Bytes that end too soon are an error at each byte."""
+    kind, body, _ = PLAIN[name]
+    read = reader(schema_with(kind), dict, {})
+
+    for size in range(len(body)):
+        with pytest.raises((SchemaError, IndexError, struct.error)):
+            read(body[:size], 0, [2])
 
 
 COUNTED = {"type": "record", "name": "P", "fields": [{"name": "a", "type": "null"}, {"name": "b", "type": "long"}]}
@@ -171,17 +224,14 @@ COUNTED = {"type": "record", "name": "P", "fields": [{"name": "a", "type": "null
 )
 def test_every_value_is_counted(kind, body, values):
     """Records, their fields, nulls, and items of arrays and maps are counted; one too many is an error."""
-    check = checker(
-        fastavro.parse_schema(
-            {"type": "record", "name": "R", "fields": [{"name": "a", "type": kind}, {"name": "e", "type": ["null"]}]}
-        )
-    )
-    left = [values + 1]  # the field `e`
-    check(body + b"\0", 0, left)
+    read = reader(schema_with(kind), dict, {})
+    left = [values]
+    record, end = read(body, 0, left)
 
-    assert left == [0]
+    assert (left, end) == ([0], len(body))
+    assert record == fastavro.schemaless_reader(io.BytesIO(body), schema_with(kind), None)
     with pytest.raises(SchemaError, match="more than"):
-        check(body + b"\0", 0, [values])
+        read(body, 0, [values - 1])
 
 
 def test_a_field_of_another_version_is_checked_too():
