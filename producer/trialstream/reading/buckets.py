@@ -8,8 +8,7 @@ open buckets; each full bucket is read only if it is needed.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClientSession
@@ -21,10 +20,12 @@ from trialstream.reading.live import Collections, Document
 from trialstream.reading.pieces import pieces
 from trialstream.reading.reader import Section, Since
 
-__all__ = ["BucketSearch", "columns_of", "open_ids", "read_buckets"]
+__all__ = ["BucketSearch", "columns_of", "open_buckets", "read_buckets"]
 
 # Number of ids in one request. Each has about 70 bytes, and a request at most 16 MB.
 _MAX_IDS = 10_000
+# Number of trials in one query for open buckets: their ids are as many ranges of the index.
+_RANGES = 64
 # The end of the id of an open bucket; those of full buckets end with their number.
 _OPEN = "/open$"
 
@@ -63,14 +64,14 @@ async def read_buckets(
         async for each in series.find(filter_, fields, session=session, max_time_ms=max_time_ms, **options):
             search.add(each)
 
-    distinct = dict.fromkeys(uids)  # the buckets of a uid in two pieces would be read twice
+    distinct = list(dict.fromkeys(uids))  # the buckets of a uid in two pieces would be read twice
     if since.row is None:
         for trials in pieces(distinct):
             await read({"trial": {"$in": trials}, **wanted, **_of_steps(since.step)})
     else:
-        for trials in pieces(distinct):
+        for opened in open_buckets(distinct):
             # MongoDB would choose the index of trials as well, and read each of their buckets.
-            await read({"_id": {"$in": open_ids(trials)}, **wanted}, hint="_id_")
+            await read({**opened, **wanted}, hint="_id_")
         while ids := search.take_missing():
             await read({"_id": {"$in": ids}})
     return search.buckets
@@ -82,9 +83,16 @@ def columns_of(names: Iterable[str]) -> Document:
     return dict.fromkeys((*plain, *(f"values.{escape_key(name)}" for name in names)), 1)
 
 
-def open_ids(uids: Iterable[str]) -> list[re.Pattern[str]]:
-    """Return the patterns of the ids of the open buckets of trials; MongoDB scans the ids of their buckets for them."""
-    return [re.compile(f"^{re.escape(uid)}/.*{_OPEN}") for uid in uids]
+def open_buckets(uids: Sequence[str]) -> Iterator[Document]:
+    """Return the filters of the open buckets of trials, each for some of them, for queries by the index of `_id`.
+
+    MongoDB goes through the ids of each trial's buckets, about a thousand in a millisecond: they have bounds and one
+    plain pattern. With patterns that begin with the uid it takes ten times as long (measured).
+    """
+    for at in range(0, len(uids), _RANGES):
+        some = uids[at : at + _RANGES]
+        # 0 follows the slash.
+        yield {"$or": [{"_id": {"$gte": f"{uid}/", "$lt": f"{uid}0", "$regex": _OPEN}} for uid in some]}
 
 
 class BucketSearch:

@@ -146,28 +146,32 @@ def outline_of(name: str, documents: Iterable[Mapping[str, Any]], opened: Bucket
         opened: The open bucket, whose rows are all taken.
     """
     shape, key = opened.shape, escape_key(name)
-    packed, specials = [], np.zeros(3, np.int64)
-    for each in documents:
-        packed.append(each["rows"][key])
-        specials += each.get("specials", {}).get(key, 0)
+    in_order = sorted(documents, key=lambda each: int(each["_id"].rpartition("/")[2]))
+    packed = [each["rows"][key] for each in in_order]
+    odd = [each["specials"][key] for each in in_order if key in each.get("specials", ())]
     last = np.empty(len(opened), _row(shape))
     last["row"], last["step"], last["time"] = _order(opened), opened.steps, opened.times
     last["value"] = opened.columns[shape.names.index(name)]
     rows = np.concatenate([np.frombuffer(b"".join(packed), _row(shape)), last])
-    rows = rows[np.unique(rows["row"], return_index=True)[1]]  # a row may be the last and the largest one, too
+    numbers = rows["row"]
+    rows = rows[
+        np.append(numbers[1:] != numbers[:-1], True)[: len(rows)]
+    ]  # a row may be the last and the largest one, too
     return Outline(
         rows["row"].astype(np.int64),
         rows["step"].astype(np.int64 if shape.steps == "int" else np.float64),
         rows["time"].astype(np.int64).view("datetime64[us]"),
         rows["value"].astype(np.float64),
         MAX_ROWS * len(packed) + len(last),
-        tuple((specials + _specials(last["value"])).tolist()),
+        tuple(np.sum([_specials(last["value"]), *odd], axis=0).tolist()),
     )
 
 
 def together(outlines: Iterable[Outline]) -> Outline:
     """The outline of a name that is in several shapes of a trial, from those of each shape, at least one."""
     some = list(outlines)
+    if len(some) == 1:
+        return some[0]
     order = np.argsort(np.concatenate([each.rows for each in some]), kind="stable")
     rows, steps, times, values = (
         np.concatenate([getattr(each, field) for each in some])[order] for field in ("rows", "steps", "times", "values")
