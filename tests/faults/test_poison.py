@@ -114,7 +114,7 @@ def absurd(config, trial, home):
             before_columns + varint(million) + bytes(million) + b"\0",
         ),
         ("items where 100 bytes follow", before_columns + varint(2**62) + b"\0" * 100),
-        ("a text or bytes of 1099511627776 bytes", with_value(trial, varint(4) + varint(2**40) + b"x")),
+        ("a text of 1099511627776 bytes", with_value(trial, varint(4) + varint(2**40) + b"x")),
         ("maximum recursion depth", with_value(trial, b"\x0c\x02" * 300_000 + bytes(300_001))),
         ("an integer of more than 64 bits", with_value(trial, varint(2) + b"\xff" * 20)),
         (

@@ -76,7 +76,7 @@ def test_all_errors_share_one_root():
 async def test_a_typical_script():
     """A typical script works, and every field that it reads has its value."""
     async with ts.connect() as protocol:
-        project = await protocol.new_project(ts.Project(name="digits"))
+        project = await protocol.new_project(ts.Project(name="handwriting"))
         group = await protocol.new_trial_group(ts.TrialGroup(name="search", project_id=project.uid))
         trial = await protocol.new_trial(
             ts.Trial(name="mlp", parameters={"lr": 0.1}, project_id=project.uid, group_id=group.uid),
