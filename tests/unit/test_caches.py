@@ -27,11 +27,11 @@ MIB = 1024 * 1024
 # Functions with a cache of the standard library → bytes of all entries, and why there are no more.
 FUNCTIONS = {
     "trialstream.pipeline.frames:_row_format": (MIB, "1,024 formats of one row, which repeat a code by a number"),
-    "trialstream.pipeline.pipeline:_partition_of": (4 * MIB, "16,384 hashes of trials"),
+    "trialstream.pipeline.pipeline:_partition_of": (MIB, "4,096 hashes of trials"),
     "trialstream_console.dashboard.shapes:_fields": (MIB, "256 types of requests and answers, all of the program"),
     "trialstream_console.dashboard.shapes:_required": (MIB, "256 types of requests and answers, all of the program"),
     "trialstream_console.dashboard.static:_read": (4 * MIB, "64 files of the page, which has 400 KB"),
-    "trialstream_console.dashboard.static:_compressed": (4 * MIB, "128 files of the page, which has 400 KB"),
+    "trialstream_console.dashboard.static:_compressed": (2 * MIB, "128 files of the page, which has 400 KB"),
     "trialstream_console.queries.grammar:new_parser": (MIB, "one entry: the grammar"),
     "trialstream_consumer.routing:_partition": (64 * MIB, "16,384 addresses"),
     "trialstream_schemas.model.keys:_cached": (9 * MIB, "4,096 keys of up to 128 characters"),

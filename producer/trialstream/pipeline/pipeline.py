@@ -37,7 +37,7 @@ _ATTEMPT_SECONDS = 10.0
 _DIAGNOSIS_SHARE = 0.75
 _DIAGNOSIS_SECONDS = 3.0
 # The partition of a trial is computed by 800 steps of the interpreter; a key takes 32 bytes.
-_partition_of = lru_cache(maxsize=16_384)(partition_of)
+_partition_of = lru_cache(maxsize=4096)(partition_of)
 
 
 class Pipeline:
