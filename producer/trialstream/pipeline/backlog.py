@@ -42,7 +42,8 @@ class Backlog:
         watermark: Where queued and acknowledged events are recorded.
         wake_sender: Called, from any thread, when an event can be sent.
         wake_spiller: Called, from any thread, when the spiller has something to do.
-        spill_bytes: The spiller is woken when the memory of all entries reaches this size, bytes.
+        spill_bytes: When the memory of all entries reaches this size, bytes, the backlog begins to spill, and wakes the
+            spiller.
 
     Attributes:
         bytes: Estimated memory of the entries of all stages.
@@ -87,6 +88,10 @@ class Backlog:
             self._watermark.queued(entry.request, entry.number)
             spiller_needed = self.bytes < self._spill_bytes <= self.bytes + entry.size
             self.bytes += entry.size
+            if spiller_needed and not self._spilling:
+                # The spiller may run after the last entry of a burst: all would be in the queues, and keep those that
+                # are on disk as well from leaving the memory.
+                self._start_spilling()
             if self._spilling:
                 spiller_needed |= not self._waiting
                 self._waiting.append(entry)
@@ -216,8 +221,11 @@ class Backlog:
     def start_spilling(self) -> None:
         """Make new entries wait for the spool; entries in the queues that are in no segment are written before them."""
         with self._lock:
-            self._spilling = True
-            self._unspooled = deque(each for each in self._queues.in_order() if each.segment is None)
+            self._start_spilling()
+
+    def _start_spilling(self) -> None:
+        self._spilling = True
+        self._unspooled = deque(each for each in self._queues.in_order() if each.segment is None)
 
     def stop_spilling(self) -> None:
         """Put waiting entries, and new ones from now on, straight into the queues; no segment may be on disk only."""

@@ -36,6 +36,7 @@ _ATTEMPT_SECONDS = 10.0
 # Last part of the time to connect, in which it is also found out why that fails, and the maximum of this part.
 _DIAGNOSIS_SHARE = 0.75
 _DIAGNOSIS_SECONDS = 3.0
+_NEVER = 2**63  # bytes
 # The partition of a trial is computed by 800 steps of the interpreter; a key takes 32 bytes.
 _partition_of = lru_cache(maxsize=4096)(partition_of)
 
@@ -79,9 +80,8 @@ class Pipeline:
         self._wake_sender, wake_spiller = WakeUp(loop), WakeUp(loop)
         self._progress = ProgressSignal()
         self.watermark = Watermark()
-        self.backlog = Backlog(
-            self.watermark, self._wake_sender.set, wake_spiller.set, spill_bytes=config.memory_bytes // 2
-        )
+        spill_bytes = _NEVER if spool is None else config.memory_bytes // 2
+        self.backlog = Backlog(self.watermark, self._wake_sender.set, wake_spiller.set, spill_bytes=spill_bytes)
         self.refusals = Refusals(self.backlog, spool, self._progress, warn, halts=halts)
         self._sender = Sender(config, self.backlog, self._wake_sender, self._progress, self.refusals)
         self._outages = OutageWatch(
