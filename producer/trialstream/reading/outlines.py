@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from trialstream_schemas.model.history import Bucket, Shape
 from trialstream_schemas.model.keys import escape_key
-from trialstream_schemas.model.outline import Outline, has_outlines, outline_ids, outline_of, together
+from trialstream_schemas.model.outline import Outline, has_outlines, outline_ids, outline_number, outline_of, together
 
 from trialstream.reading.buckets import columns_of, open_buckets
 from trialstream.reading.live import Collections, Document, SyncCollection, run_driver
@@ -64,7 +64,7 @@ def _read(
             fields = None if len(opened.shape.names) == len(shape.names) else _fields(names)
             bounds = {"_id": {"$gte": first, "$lt": end}}
             found = stored.find(bounds, fields, batch_size=_AT_ONCE, max_time_ms=max_time_ms)
-            before = [each for each in found if int(each["_id"].rpartition("/")[2]) < opened.number]
+            before = [each for each in found if outline_number(each) < opened.number]
         is_whole = shape.steps in ("int", "float") and len(before) == opened.number
         for name in opened.shape.names:
             parts[opened.trial, name].append(outline_of(name, before, opened) if is_whole else None)

@@ -24,7 +24,7 @@ from trialstream_schemas.model.identity import digest
 from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.model.values import MAX_NAME_BYTES
 
-__all__ = ["MAX_ROWS", "Bucket", "Rows", "Shape", "WriterSpan"]
+__all__ = ["MAX_ROWS", "Bucket", "Rows", "Shape", "WriterSpan", "ids_below"]
 
 MAX_ROWS = 1024
 """Maximum number of rows of a bucket.
@@ -159,6 +159,11 @@ class Bucket:
         """Id of the document of the bucket that is being filled."""
         return f"{self.trial}/{self.shape.uid}/open"
 
+    @property
+    def full_id(self) -> str:
+        """Id of the document of the bucket once it is full."""
+        return f"{self.trial}/{self.shape.uid}/{self.number}"
+
     def append(self, rows: Rows) -> list[Bucket]:
         """Add rows.
 
@@ -209,7 +214,7 @@ class Bucket:
         # Readers need the bound of full buckets only: they always read the open one.
         bound = {"max_step": largest(self.steps)} if full and self.shape.steps in ("int", "float") else {}
         return {
-            "_id": f"{self.trial}/{self.shape.uid}/{self.number}" if full else self.open_id,
+            "_id": self.full_id if full else self.open_id,
             "trial": self.trial,
             "section": self.shape.section,
             "names": list(self.shape.names),
@@ -251,3 +256,12 @@ class Bucket:
 
 def _packed(_: str, column: bytes) -> bytes:
     return column
+
+
+def ids_below(prefix: str) -> tuple[str, str]:
+    """The bounds of the ids that begin with a prefix and a slash: those from the first up to the second, not included.
+
+    Args:
+        prefix: The uid of a trial, or such a uid, a slash and the uid of a shape.
+    """
+    return f"{prefix}/", f"{prefix}0"  # 0 follows the slash

@@ -25,10 +25,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trialstream_schemas.model.history import MAX_ROWS, Bucket, Shape
+from trialstream_schemas.model.history import MAX_ROWS, Bucket, Shape, ids_below
 from trialstream_schemas.model.keys import escape_key
 
-__all__ = ["CELL_ROWS", "Outline", "has_outlines", "outline_documents", "outline_ids", "outline_of", "together"]
+__all__ = [
+    "CELL_ROWS",
+    "Outline",
+    "has_outlines",
+    "outline_documents",
+    "outline_ids",
+    "outline_number",
+    "outline_of",
+    "together",
+]
 
 CELL_ROWS = 256
 """Rows of which an outline keeps the extremes: a million rows have 3,900 such cells, a few for each pixel column."""
@@ -62,14 +71,16 @@ class Outline:
     def until(self, end: int) -> Outline:
         """The outline without the rows from a number on."""
         count = int(np.searchsorted(self.rows, end))
+        left_out = (
+            len(self.rows) - count
+        )  # all later rows: the latest ones are in open buckets, whose rows are all here
         return replace(
             self,
             rows=self.rows[:count],
             steps=self.steps[:count],
             times=self.times[:count],
             values=self.values[:count],
-            total=self.total
-            - (len(self.rows) - count),  # the latest rows are those of open buckets, of which none is left out
+            total=self.total - left_out,
         )
 
 
@@ -80,7 +91,12 @@ def has_outlines(shape: Shape) -> bool:
 
 def outline_ids(uid: str, shape: Shape) -> tuple[str, str]:
     """The bounds of the ids of the outlines of a trial and shape; the second one is beyond them."""
-    return f"{uid}/{shape.uid}/", f"{uid}/{shape.uid}0"  # 0 follows the slash
+    return ids_below(f"{uid}/{shape.uid}")
+
+
+def outline_number(document: Mapping[str, Any]) -> int:
+    """The number of the bucket of an outline."""
+    return int(document["_id"].rpartition("/")[2])
 
 
 def outline_documents(buckets: Iterable[Bucket]) -> Iterator[dict[str, Any]]:
@@ -124,7 +140,7 @@ def _documents(shape: Shape, buckets: Sequence[Bucket]) -> Iterator[dict[str, An
     for i, bucket in enumerate(buckets):
         begin = i * len(keys) * width
         document = {
-            "_id": f"{bucket.trial}/{shape.uid}/{bucket.number}",
+            "_id": bucket.full_id,
             "rows": {key: packed[begin + j * width : begin + (j + 1) * width] for j, key in enumerate(keys)},
         }
         if not (is_finite or finite[i].all()):
@@ -146,17 +162,16 @@ def outline_of(name: str, documents: Iterable[Mapping[str, Any]], opened: Bucket
         opened: The open bucket, whose rows are all taken.
     """
     shape, key = opened.shape, escape_key(name)
-    in_order = sorted(documents, key=lambda each: int(each["_id"].rpartition("/")[2]))
+    in_order = sorted(documents, key=outline_number)
     packed = [each["rows"][key] for each in in_order]
     odd = [each["specials"][key] for each in in_order if key in each.get("specials", ())]
     last = np.empty(len(opened), _row(shape))
     last["row"], last["step"], last["time"] = _order(opened), opened.steps, opened.times
     last["value"] = opened.columns[shape.names.index(name)]
     rows = np.concatenate([np.frombuffer(b"".join(packed), _row(shape)), last])
+    # A row may be there several times: as the last and the largest one, for example.
     numbers = rows["row"]
-    rows = rows[
-        np.append(numbers[1:] != numbers[:-1], True)[: len(rows)]
-    ]  # a row may be the last and the largest one, too
+    rows = rows[np.append(numbers[1:] != numbers[:-1], True)[: len(rows)]]
     return Outline(
         rows["row"].astype(np.int64),
         rows["step"].astype(np.int64 if shape.steps == "int" else np.float64),
