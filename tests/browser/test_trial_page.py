@@ -169,6 +169,41 @@ def test_values_without_a_place_are_marked_and_counted(open_page: Callable[..., 
     expect(row.get_by_role("cell").nth(5)).to_have_text("2")
 
 
+def test_a_chart_without_finite_values_has_no_numbers_on_its_axis(
+    open_page: Callable[..., Page], protocol: SyncProtocol
+):
+    """It has the marks, and says how many values of each kind there are; so do a log axis and the part in view."""
+    trial = protocol.new_trial(ts.Trial(name="without numbers"))
+    assert trial is not None
+    for step in range(40):
+        special = (float("nan"), float("inf"))[step % 2]
+        protocol.log_trial_metrics(trial, step=step, none=special, half=5.0 if step < 20 else special, below=-1.0)
+    protocol.commit("folded")
+    page = open_page("/")
+    # The axes are painted on a canvas: the texts that the page paints there are what can be asked for.
+    page.add_init_script(
+        """window.painted = new Set();
+        const paint = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+            window.painted.add(text);
+            return paint.call(this, text, ...more);
+        };"""
+    )
+    cases = {
+        "metric=none": "No finite value · 20 NaN · 20 +inf",
+        "metric=half&from=25&to=35": "No finite value in view",
+        "metric=below&ylog=1": "No value above 0, as log y needs",
+    }
+    for query, text in cases.items():
+        page.goto(f"/trials/{trial.uid}?find=nothing&{query}")
+        chart = large(page)
+        expect(chart.locator(".veil")).to_have_text(text)
+        page.wait_for_function("() => window.painted.has('30')")  # of x
+        assert page.evaluate("[...window.painted].filter((each) => Number(each) < 5 && each !== '0')") == []
+        if "below" not in query:
+            assert any(has_ink(chart, x / 100, 0.97) for x in range(10, 91))
+
+
 def test_metrics_are_a_tree_that_can_be_searched(open_page: Callable[..., Page], kinds: ts.Trial):
     """Folders choose their metrics, words of a search all others; charts are loaded in view only."""
     page = open_page(path_of(kinds))

@@ -2,6 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { MetricInfo, TrialDetail } from "../../api";
 import { Curves } from "../../charts/curves";
+import { specialsOf } from "../../charts/notes";
 import type { Range } from "../../charts/types";
 import { cut } from "../../format";
 import { useShortcuts } from "../../keyboard";
@@ -101,7 +102,7 @@ function Small({ trial, metric, label, large, look, rows, view, onView }: Shared
         <button type="button" class="plain grow" title={`${cut(name, 500)}\nShow large`} onClick={() => update({ metric: [name] })}>
           <h3><bdi>{cut(label, 60)}</bdi></h3>
         </button>
-        {special > 0 && <span class="badge" title={`${metric.nan} NaN, ${metric.inf} +inf, ${metric.neginf} −inf`}>{special} {[metric.nan > 0 && "NaN", metric.inf + metric.neginf > 0 && "inf"].filter(Boolean).join(", ")}</span>}
+        {special > 0 && <span class="badge" title={specialsOf([metric]).join(", ")}>{special} {[metric.nan > 0 && "NaN", metric.inf + metric.neginf > 0 && "inf"].filter(Boolean).join(", ")}</span>}
         <strong class="value"><Num value={metric.last} /></strong>
         {large.length > 0 && (
           <button

@@ -107,7 +107,7 @@ function Lanes({ spans, start, svg }: { spans: readonly Span[]; start: number; s
     else return;
     event.preventDefault();
   };
-  const ticks = xTicks("relative", x[0], x[1], Math.max(2, Math.floor(inner / 90)), false);
+  const ticks = xTicks("relative", x, Math.max(2, Math.floor(inner / 90)), false);
   const labels = tickLabels("relative", ticks);
   return (
     <div class="timeline" ref={box} tabIndex={0} role="group" aria-roledescription="chart" aria-label={`Timeline of ${shown.length} lanes and ${spans.length} intervals. Arrows move, plus and minus zoom, 0 shows all.`} onKeyDown={keys}>
