@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import trialstream as ts
+import trialstream.sync
 from accessibility import findings
 from playwright.sync_api import Locator, Page, Route, expect
+from trialstream.config import Config
 from trialstream.sync import SyncProtocol
 
 ROWS = 1_000_000
@@ -316,6 +320,33 @@ def test_chronos_are_bars_and_a_timeline(open_page: Callable[..., Page], kinds: 
     page.get_by_role("button", name="epoch").click()
     expect(page.get_by_role("region", name="epoch").locator(".notes")).to_contain_text("4 rows")
     expect(page.get_by_role("region", name="Timeline").locator("rect.span")).to_have_count(4)
+
+
+def test_the_share_of_a_chrono_is_that_of_the_time_of_all_ranks(open_page: Callable[..., Page], served: Config):
+    """Ranks that spend all of their time in one chrono have nearly 100 % together, and not 100 % each."""
+    ranks, trial = 4, None
+    with ExitStack() as opened:
+        protocols = [
+            opened.enter_context(trialstream.sync.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix))
+            for _ in range(ranks)
+        ]
+        trial = protocols[0].new_trial(ts.Trial(name="ranks all the time"))
+        assert trial is not None
+        for rank, each in enumerate(protocols):
+            each.log_trial_start(trial, attempt=ts.Attempt("job", rank=rank, world_size=ranks))
+            each.log_trial_chrono_start(trial, "work")
+        threading.Event().wait(0.5)  # the time that is measured
+        for each in protocols:
+            each.log_trial_chrono_finish(trial, "work")
+            each.log_trial_finish(trial)
+            each.commit("folded")
+    page = open_page(path_of(trial, tab="chronos"))
+    times = page.get_by_role("region", name="Times by name")
+    share = times.get_by_role("row", name=re.compile("^work")).get_by_role("cell").nth(1)
+    expect(share).to_have_text(re.compile(r"^([5-9]\d(\.\d)?|100) %$"))
+    expect(share).to_have_attribute("title", re.compile(r" s of \d.* s$"))
+    expect(times).to_contain_text("share of the time of 4 processes together")
+    expect(times.get_by_role("row", name=re.compile("^runtime")).get_by_role("cell").nth(1)).to_have_text("\u2013")
 
 
 def test_a_chrono_that_ends_after_its_trial_counts(open_page: Callable[..., Page], protocol: SyncProtocol):
