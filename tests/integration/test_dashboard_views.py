@@ -458,4 +458,4 @@ def test_the_command_has_the_query_language(log, trials, tmp_path):
     assert table.stdout.split()[:4] == ["uid", "parameters.model.width", "finished", trials[0].uid]
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == "error: where, column 6: expected a word or a quoted text, got the end of the text\n"
-    assert exported.stdout.startswith("exported 1 trials with 101 values"), exported.stderr
+    assert exported.stdout.startswith("exported 1 trial with 101 values"), exported.stderr

@@ -102,4 +102,4 @@ async def test_the_command_exports(served, protocol, exported_query, tmp_path):
     [trial] = await protocol.fetch_trials(exported_query, limit=1)
     done = cli(served, "export-to", "csv", str(tmp_path), "--trial", trial.uid)
 
-    assert (done.returncode, done.stdout) == (0, f"exported 1 trials with 1 values of metrics to {tmp_path}\n")
+    assert (done.returncode, done.stdout) == (0, f"exported 1 trial with 1 value of metrics to {tmp_path}\n")

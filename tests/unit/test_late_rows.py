@@ -447,7 +447,7 @@ async def test_waiting_for_a_device(box, device):
     """A wait for what was logged includes the rows that wait for a device, and not those that are logged meanwhile."""
     waits = Waits(box.outbox, Sent(), None)
     box.row(1, loss=Tensor(device, 0.5))
-    with pytest.raises(CommitTimeout, match=r"^the device has not computed the values of 1 rows in 0.01 s; they stay"):
+    with pytest.raises(CommitTimeout, match=r"^the device has not computed the values of 1 row in 0.01 s; they stay"):
         await waits.wait_acked(0.01)
     waiting = asyncio.create_task(waits.wait_acked(30))
     await asyncio.sleep(0)

@@ -89,7 +89,7 @@ def test_the_closing_says_the_rest():
     ("folder", "fate"),
     [
         (None, "2 events wait in memory and are sent when it answers; without a spool they are lost if"),
-        (Path("/s"), "2 events wait (0 of them in the spool /s) and are sent when it answers"),
+        (Path("/s"), "2 events wait (0 in the spool /s) and are sent when it answers"),
     ],
     ids=["without a spool", "with a spool"],
 )
@@ -115,4 +115,4 @@ def test_a_missing_right(monkeypatch):
     assert world.check() == 0
     world.right = "this user lacks the right Write on topic p.trials"
     assert (world.check(), world.check()) == (1, 1)
-    assert "refuses events: this user lacks the right Write on topic p.trials; 1 wait in memory" in world.said[0]
+    assert "refuses events: this user lacks the right Write on topic p.trials; 1 event waits in memory" in world.said[0]

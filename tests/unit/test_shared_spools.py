@@ -127,7 +127,7 @@ def test_root_is_another_user(monkeypatch):
         assert (out, f"skipped {folder}/uid-{ADA}: " in err) == ("no events to send\n", True)
         out, err, _ = output_of(lambda: commands.spool([folder], others=True))
 
-        assert out.startswith(f"{ada}: 1 events, ")
+        assert out.startswith(f"{ada}: 1 event, ")
         assert (err, [each.events for each in waiting_spools([folder], others_allowed=True)]) == ("", [1])
 
 

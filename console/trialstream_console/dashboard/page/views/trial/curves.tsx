@@ -4,7 +4,7 @@ import type { MetricInfo, TrialDetail } from "../../api";
 import { Curves } from "../../charts/curves";
 import { specialsOf } from "../../charts/notes";
 import type { Range } from "../../charts/types";
-import { cut } from "../../format";
+import { counted, cut } from "../../format";
 import { useShortcuts } from "../../keyboard";
 import { list, text, update, useParam } from "../../router";
 import { Empty } from "../../states";
@@ -42,7 +42,7 @@ export function CurvesTab({ trial, rows }: TabProps) {
       <aside>
         <input ref={search} type="search" value={find} placeholder="Search metrics" aria-label="Search metrics" onInput={(event) => setFind(event.currentTarget.value, { replace: true })} />
         <details class="tree" open={innerWidth > 900}>
-          <summary>{trial.metrics.length} {trial.metrics.length === 1 ? "metric" : "metrics"}</summary>
+          <summary>{counted(trial.metrics.length, "metric")}</summary>
           <Branch folder={tree} under={under} large={large} />
         </details>
       </aside>
