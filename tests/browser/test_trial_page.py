@@ -433,6 +433,22 @@ def test_events_of_the_log(open_page: Callable[..., Page], kinds: ts.Trial):
     expect(rows.filter(has_not_text=name)).to_have_count(0)
 
 
+def test_all_kinds_of_events_can_be_chosen(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """The kinds are those of all events of the trial, and not of the page that is loaded."""
+    trial = protocol.new_trial(ts.Trial(name="many events"))
+    assert trial is not None
+    for i in range(120):
+        protocol.add_trial_tags(trial, tag=i)
+    protocol.commit("folded")
+    page = open_page(path_of(trial, tab="log"))
+    kinds = page.get_by_role("group", name="Kinds of events").get_by_role("button")
+    expect(page.locator("table.events > tbody > tr")).to_have_count(100)
+    expect(kinds).to_have_text(["TagsAdded", "TrialCreated"])
+    kinds.last.click()
+    expect(page.locator("table.events > tbody > tr")).to_have_count(1)
+    expect(kinds).to_have_text(["TagsAdded", "TrialCreated"])
+
+
 def test_time_travel(open_page: Callable[..., Page], kinds: ts.Trial):
     """At the first event the trial has no rows; played to the end it has all: 200 of metrics and 4 of chronos."""
     page = open_page(path_of(kinds, tab="travel"))

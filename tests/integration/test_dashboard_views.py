@@ -330,7 +330,9 @@ def test_events(client, trials):
     while cursor or not paged:
         page = get(client, path, limit=3, **({"cursor": cursor} if cursor else {}))
         paged, cursor = paged + page["events"], page["cursor"]
+        assert page["kinds"] == sorted({*kinds})
     assert paged == everything[::-1]
+    assert get(client, path, kinds="TagsAdded", limit=1)["kinds"] == sorted({*kinds})
     rows = [each for each in everything if each["kind"] == "MetricsLogged"]
     assert sum(len(each["fields"]["times"]) for each in rows) >= 100
     assert rows[-1]["summary"].startswith("loss: ")
