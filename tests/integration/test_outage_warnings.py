@@ -128,7 +128,7 @@ async def test_an_outage_of_the_sync_protocol(config, consumer, stack, settings,
 
 
 async def test_warnings_that_are_errors_are_logged(config, consumer, stack, settings, caplog, warn_soon):
-    """Where warnings are errors the message is logged, no call raises, and the events are sent after the outage."""
+    """If warnings are errors, the message is logged, no call raises, and the events are sent after the outage."""
     consumer(config)
     with caplog.at_level(logging.WARNING, "trialstream"), warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -257,7 +257,7 @@ def test_dead_letters_of_a_page_are_bounded():
 
 
 def test_a_page_of_events_has_the_kinds_of_all():
-    """Whatever part of the events it has, it has the kinds of all; unreadable events are chosen as a kind, too."""
+    """A page of any events has the kinds of all; unreadable events are chosen as a kind, too."""
     heartbeat = encode(e.Heartbeat(trial="a_0", writer="w", seq=1, time=0))
     tags = encode(e.TagsAdded(trial="a_0", writer="w", seq=2, time=0, values={"a": 1}))
     values = [tags, heartbeat, heartbeat, tags[:-1], b"no event"]

@@ -108,7 +108,7 @@ def test_the_warning_says_all(folder, fate, reason):
 
 
 def test_a_missing_right(monkeypatch):
-    """That this user may not send is said at once, with the right, and once."""
+    """The warning that this user may not send comes at once, with the right, and once."""
     monkeypatch.setattr(module, "_WARN_SECONDS", 1000.0)
     world = World()
     world.put()
