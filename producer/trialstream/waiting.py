@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TypeAlias
 
-__all__ = ["NOTICE_SECONDS", "Receiver", "notice_if_slow", "receive_notices", "waiting_for"]
+__all__ = ["NOTICE_SECONDS", "Receiver", "ignore_notices", "notice_if_slow", "receive_notices", "waiting_for"]
 
 Receiver: TypeAlias = Callable[[str], object]
 """Called with the text of a notice: in the event loop that waits, or, without one, in a thread of the timer."""
@@ -39,6 +39,16 @@ def receive_notices(receiver: Receiver) -> Iterator[None]:
             receiver(text)
 
     token = _receiver.set(receive)
+    try:
+        yield
+    finally:
+        _receiver.reset(token)
+
+
+@contextmanager
+def ignore_notices() -> Iterator[None]:
+    """Give no notices of waits in a block, of which the user is told otherwise."""
+    token = _receiver.set(None)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Texts and values in messages: on one line, without control characters, bounded in length.
+"""Texts, values and counts in messages: on one line, without control characters, bounded in length.
 
 A message may quote what any writer has logged: a name can move the cursor of a terminal, turn the direction of the text
 around it, or begin a line of its own. All errors of trialstream make their message `printable`, and so do the lines and
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import reprlib
 
-__all__ = ["MAX_MESSAGE", "MAX_REASON", "in_message", "printable", "shortened", "shown"]
+__all__ = ["MAX_MESSAGE", "MAX_REASON", "counted", "in_message", "printable", "shortened", "shown"]
 
 MAX_REASON = 2000
 """Maximum length of the reason of a dead letter, of an outcome and of a log line, characters."""
@@ -23,6 +23,17 @@ MAX_MESSAGE = 10_000
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LAYOUT = re.compile("[\t\n]")
 _INT_BITS = 64
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 trial", "3 trials".
+
+    Args:
+        number: The number.
+        noun: The noun in the singular, with a verb or a clause after it if need be: "event waits".
+        plural: The same in the plural: "events wait"; by default the noun with an "s".
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def printable(text: str, *, one_line: bool = False) -> str:

@@ -154,3 +154,22 @@ def test_mongodb_is_away(browser: Browser, dashboard, served: Config, tmp_path: 
     finally:
         context.close()
         server.stop()
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("path", ["/trials", "/compare"])
+def test_the_text_of_an_empty_field_fits_it(open_page: Callable[..., Page], sample: None, path: str, width: int):
+    """The example of the filter, and the text of each other field, are as wide as the field at most."""
+    page = open_page(path, viewport={"width": width, "height": 800})
+    example = "status = Running and metrics.loss.last < 0.1" if width > 640 else "metrics.loss.last < 0.1"
+    expect(page.get_by_role("combobox", name="Filter trials")).to_have_attribute("placeholder", f"Filter:  {example}")
+    cut_off = page.evaluate(
+        """[...document.querySelectorAll("[placeholder]")].filter((field) => {
+            const context = document.createElement("canvas").getContext("2d");
+            const { font, paddingLeft, paddingRight } = getComputedStyle(field);
+            context.font = font;
+            const room = field.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+            return field.checkVisibility() && context.measureText(field.placeholder).width > room;
+        }).map((field) => field.placeholder)"""
+    )
+    assert cut_off == []

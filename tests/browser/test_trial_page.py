@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import trialstream as ts
+import trialstream.sync
 from accessibility import findings
 from playwright.sync_api import Locator, Page, Route, expect
+from trialstream.config import Config
 from trialstream.sync import SyncProtocol
 
 ROWS = 1_000_000
@@ -169,6 +173,41 @@ def test_values_without_a_place_are_marked_and_counted(open_page: Callable[..., 
     expect(row.get_by_role("cell").nth(5)).to_have_text("2")
 
 
+def test_a_chart_without_finite_values_has_no_numbers_on_its_axis(
+    open_page: Callable[..., Page], protocol: SyncProtocol
+):
+    """It has the marks, and says how many values of each kind there are; so do a log axis and the part in view."""
+    trial = protocol.new_trial(ts.Trial(name="without numbers"))
+    assert trial is not None
+    for step in range(40):
+        special = (float("nan"), float("inf"))[step % 2]
+        protocol.log_trial_metrics(trial, step=step, none=special, half=5.0 if step < 20 else special, below=-1.0)
+    protocol.commit("folded")
+    page = open_page("/")
+    # The axes are painted on a canvas: the texts that the page paints there are what can be asked for.
+    page.add_init_script(
+        """window.painted = new Set();
+        const paint = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+            window.painted.add(text);
+            return paint.call(this, text, ...more);
+        };"""
+    )
+    cases = {
+        "metric=none": "No finite value · 20 NaN · 20 +inf",
+        "metric=half&from=25&to=35": "No finite value in view",
+        "metric=below&ylog=1": "No value above 0, as log y needs",
+    }
+    for query, text in cases.items():
+        page.goto(f"/trials/{trial.uid}?find=nothing&{query}")
+        chart = large(page)
+        expect(chart.locator(".veil")).to_have_text(text)
+        page.wait_for_function("() => window.painted.has('30')")  # of x
+        assert page.evaluate("[...window.painted].filter((each) => Number(each) < 5 && each !== '0')") == []
+        if "below" not in query:
+            assert any(has_ink(chart, x / 100, 0.97) for x in range(10, 91))
+
+
 def test_metrics_are_a_tree_that_can_be_searched(open_page: Callable[..., Page], kinds: ts.Trial):
     """Folders choose their metrics, words of a search all others; charts are loaded in view only."""
     page = open_page(path_of(kinds))
@@ -283,6 +322,33 @@ def test_chronos_are_bars_and_a_timeline(open_page: Callable[..., Page], kinds: 
     expect(page.get_by_role("region", name="Timeline").locator("rect.span")).to_have_count(4)
 
 
+def test_the_share_of_a_chrono_is_that_of_the_time_of_all_ranks(open_page: Callable[..., Page], served: Config):
+    """Ranks that spend all of their time in one chrono have nearly 100 % together, and not 100 % each."""
+    ranks, trial = 4, None
+    with ExitStack() as opened:
+        protocols = [
+            opened.enter_context(trialstream.sync.connect(kafka=served.kafka, mongo=served.mongo, prefix=served.prefix))
+            for _ in range(ranks)
+        ]
+        trial = protocols[0].new_trial(ts.Trial(name="ranks all the time"))
+        assert trial is not None
+        for rank, each in enumerate(protocols):
+            each.log_trial_start(trial, attempt=ts.Attempt("job", rank=rank, world_size=ranks))
+            each.log_trial_chrono_start(trial, "work")
+        threading.Event().wait(0.5)  # the time that is measured
+        for each in protocols:
+            each.log_trial_chrono_finish(trial, "work")
+            each.log_trial_finish(trial)
+            each.commit("folded")
+    page = open_page(path_of(trial, tab="chronos"))
+    times = page.get_by_role("region", name="Times by name")
+    share = times.get_by_role("row", name=re.compile("^work")).get_by_role("cell").nth(1)
+    expect(share).to_have_text(re.compile(r"^([5-9]\d(\.\d)?|100) %$"))
+    expect(share).to_have_attribute("title", re.compile(r" s of \d.* s$"))
+    expect(times).to_contain_text("share of the time of 4 processes together")
+    expect(times.get_by_role("row", name=re.compile("^runtime")).get_by_role("cell").nth(1)).to_have_text("\u2013")
+
+
 def test_a_chrono_that_ends_after_its_trial_counts(open_page: Callable[..., Page], protocol: SyncProtocol):
     """Its only time is counted and summed, though the statistics leave the first one out."""
     trial = protocol.new_trial(ts.Trial(name="outlived"))
@@ -365,6 +431,22 @@ def test_events_of_the_log(open_page: Callable[..., Page], kinds: ts.Trial):
     expect(page).to_have_url(re.compile(f"kinds={name}"))
     expect(rows.filter(has_text=name).first).to_be_visible()
     expect(rows.filter(has_not_text=name)).to_have_count(0)
+
+
+def test_all_kinds_of_events_can_be_chosen(open_page: Callable[..., Page], protocol: SyncProtocol):
+    """The kinds are those of all events of the trial, and not of the page that is loaded."""
+    trial = protocol.new_trial(ts.Trial(name="many events"))
+    assert trial is not None
+    for i in range(120):
+        protocol.add_trial_tags(trial, tag=i)
+    protocol.commit("folded")
+    page = open_page(path_of(trial, tab="log"))
+    kinds = page.get_by_role("group", name="Kinds of events").get_by_role("button")
+    expect(page.locator("table.events > tbody > tr")).to_have_count(100)
+    expect(kinds).to_have_text(["TagsAdded", "TrialCreated"])
+    kinds.last.click()
+    expect(page.locator("table.events > tbody > tr")).to_have_count(1)
+    expect(kinds).to_have_text(["TagsAdded", "TrialCreated"])
 
 
 def test_time_travel(open_page: Callable[..., Page], kinds: ts.Trial):

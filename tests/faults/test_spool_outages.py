@@ -83,7 +83,7 @@ async def test_events_left_by_a_close_are_pushed_later(config, consumer, stack):
     finally:
         await run_sync(stack.kafka.start)
     *_, message = [str(each.message) for each in warned]
-    folder = re.search(r"events wait in (\S+): send them with trialstream push (\S+) ", message)
+    folder = re.search(r"events? waits? in (\S+): send (?:it|them) with trialstream push (\S+) ", message)
     assert folder[1] == folder[2] == str(config.spools / protocol.writer)
     await push_spool(config, config.spools / protocol.writer, lambda _: None)
     async with ts.KafkaProtocol(config) as reader:

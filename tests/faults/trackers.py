@@ -69,7 +69,7 @@ class JournaledTrack(ts.track):
 
 @dataclass
 class Work:
-    """What a process of a run does, to be passed to it.
+    """The work of one process of a run, to be passed to it.
 
     Attributes:
         config: Settings.

@@ -1,4 +1,4 @@
-"""What the tests of the Protocol share, with its contract as data from `trialstream.testing.contract`."""
+"""Parts that the tests of the Protocol share, with its contract as data from `trialstream.testing.contract`."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ async def test_live_rows_and_cursors(protocol, api, trial):
 
 
 async def test_live_events_of_many_rows_have_what_a_plot_needs(protocol, api, trial):
-    """However many rows come at once, the events have their extremes, the last one, and the counts of all."""
+    """Events of many rows that come at once have their extremes, the last one, and the counts of all."""
     count = 9000
     values = {7: math.nan, 2500: 1e6, 6000: -1e6, count - 1: 2.0}
     got = []

@@ -330,7 +330,9 @@ def test_events(client, trials):
     while cursor or not paged:
         page = get(client, path, limit=3, **({"cursor": cursor} if cursor else {}))
         paged, cursor = paged + page["events"], page["cursor"]
+        assert page["kinds"] == sorted({*kinds})
     assert paged == everything[::-1]
+    assert get(client, path, kinds="TagsAdded", limit=1)["kinds"] == sorted({*kinds})
     rows = [each for each in everything if each["kind"] == "MetricsLogged"]
     assert sum(len(each["fields"]["times"]) for each in rows) >= 100
     assert rows[-1]["summary"].startswith("loss: ")
@@ -458,4 +460,4 @@ def test_the_command_has_the_query_language(log, trials, tmp_path):
     assert table.stdout.split()[:4] == ["uid", "parameters.model.width", "finished", trials[0].uid]
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == "error: where, column 6: expected a word or a quoted text, got the end of the text\n"
-    assert exported.stdout.startswith("exported 1 trials with 101 values"), exported.stderr
+    assert exported.stdout.startswith("exported 1 trial with 101 values"), exported.stderr

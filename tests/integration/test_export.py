@@ -81,7 +81,7 @@ async def test_a_folder_that_is_a_file_is_refused(protocol, tmp_path):
 
 
 async def test_event_files_come_back(served, protocol, exported_query, tmp_path):
-    """What was exported for TensorBoard is imported again with the same steps, times and values."""
+    """Metrics exported for TensorBoard are imported again with the same steps, times and values."""
     query = exported_query | {"parameters.i": {"$lt": 3}}
     written = await export_tensorboard(protocol, query, tmp_path)
     imported = await import_runs(served, tensorboard_runs(tmp_path))
@@ -102,4 +102,4 @@ async def test_the_command_exports(served, protocol, exported_query, tmp_path):
     [trial] = await protocol.fetch_trials(exported_query, limit=1)
     done = cli(served, "export-to", "csv", str(tmp_path), "--trial", trial.uid)
 
-    assert (done.returncode, done.stdout) == (0, f"exported 1 trials with 1 values of metrics to {tmp_path}\n")
+    assert (done.returncode, done.stdout) == (0, f"exported 1 trial with 1 value of metrics to {tmp_path}\n")

@@ -60,7 +60,7 @@ async def test_good_spools_are_sent_and_bad_ones_named(config):
         f"error: {link}expected a file, got a link",
         f"error: {pipe}expected a file, got a FIFO",
     ]
-    rest = "; 1 events of the files before it were sent, and all others stay: mend the file, or move it away, and run "
+    rest = "; sent 1 event of the files before it, and all others stay: mend the file, or move it away, and run "
     rest += "the push again"
     assert without_notices(pushed.stderr).splitlines() == [
         f"error: {link}expected a file, got a link{rest}",
@@ -81,7 +81,7 @@ async def test_an_event_that_no_batch_takes(config):
     [line] = without_notices(pushed.stderr).splitlines()
     assert line.startswith("error: an event of a with 11000")
     assert f"is larger than topic {config.trials_topic} takes" in line
-    assert pushed.stdout == f"sent 1 events from {config.spools}/b\n"
+    assert pushed.stdout == f"sent 1 event from {config.spools}/b\n"
     assert len(await values(config)) == 2
 
 
@@ -125,7 +125,7 @@ async def test_users_push_their_own_spools(config, monkeypatch):
             push = partial(in_child, output_of, commands.push, [folder], uid=uid)
             out, err, code = await run_sync(push)
 
-            assert (out, code) == (f"sent 1 events from {users[uid]}\n", None)
+            assert (out, code) == (f"sent 1 event from {users[uid]}\n", None)
             assert f"skipped {folder}/uid-{other}: it belongs to the user {other}; include it with" in err
             assert users[other].exists() == (other == 12346)
 

@@ -194,7 +194,7 @@ def test_the_command_reports_what_it_did(served, environment, tmp_path):
     assert (report["name"], report["rows"], report["new"]) == ("mine", 1, 1)
     assert report["left_out"] == {"values of 'note' that are no numbers": 1}
     assert second.stdout == (
-        f"mine: 0 of 1 rows are new, trial {report['uid']}; left out: 1 values of 'note' that are no numbers\n"
+        f"mine: 0 of 1 row is new, trial {report['uid']}; left out values of 'note' that are no numbers (1)\n"
     )
     assert third.returncode == 1
     assert third.stderr.startswith("error: jsonl:")

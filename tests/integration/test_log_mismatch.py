@@ -108,7 +108,7 @@ async def test_topics_recreated_in_mid_run_are_refused_by_the_next_wait(config, 
     await protocol.add_trial_tags(trial, i=21)
     with pytest.raises(ts.LogMismatch, match="topics were recreated"):
         await protocol.commit("acked", timeout=5)
-    with pytest.warns(RuntimeWarning, match=r"1 events wait in .*trialstream push.*topics were recreated"):
+    with pytest.warns(RuntimeWarning, match=r"1 event waits in .*trialstream push.*topics were recreated"):
         await protocol.__aexit__(None, None, None)
     pushed = cli(config, "push", config.spool_dir)
     assert pushed.returncode == 1
@@ -130,7 +130,7 @@ async def test_topics_recreated_while_the_sender_reconnects_get_no_event(config,
 
     with pytest.raises(ts.LogMismatch, match="topics were recreated"):
         await protocol.commit("acked")
-    with pytest.warns(RuntimeWarning, match="1 events wait in"):
+    with pytest.warns(RuntimeWarning, match="1 event waits in"):
         await protocol.__aexit__(None, None, None)
 
 
@@ -150,7 +150,7 @@ async def test_servers_of_different_logs_are_refused_when_kafka_is_reached_late(
 
     with pytest.raises(ts.LogMismatch, match=OTHER):
         await protocol.commit("acked")
-    with pytest.warns(RuntimeWarning, match=r"1 events wait in"):
+    with pytest.warns(RuntimeWarning, match=r"1 event waits in"):
         await protocol.__aexit__(None, None, None)
 
 

@@ -60,7 +60,7 @@ def is_complete(message, config, fate, reason):
     """Whether a warning has all of its parts."""
     wanted = (
         rf"trialstream: Kafka at {config.kafka} has not acknowledged events for 1 s, since \d\d:\d\d:\d\d UTC "
-        rf"\(({reason}).*\): 1 events wait .*{fate}"
+        rf"\(({reason}).*\): 1 event waits .*{fate}"
     )
     return re.match(wanted, str(message)) is not None
 
@@ -99,7 +99,7 @@ async def test_one_warning_in_each_outage(config, consumer, stack, settings, sai
     assert (statistics.queued, statistics.dropped) == (0, 0)
     assert len(said) == 2
     for each in said:
-        assert is_complete(each.message, config, rf"of them in the spool {config.spools / protocol.writer}", reason)
+        assert is_complete(each.message, config, rf"in the spool {config.spools / protocol.writer}", reason)
         assert each.filename == __file__
 
 
@@ -123,12 +123,12 @@ async def test_an_outage_of_the_sync_protocol(config, consumer, stack, settings,
 
     assert found.tags == {"a": 1}
     [each] = said
-    assert is_complete(each.message, config, "in memory and are sent when it answers; without a spool", PAUSED)
+    assert is_complete(each.message, config, "in memory and is sent when it answers; without a spool", PAUSED)
     assert each.filename == __file__
 
 
 async def test_warnings_that_are_errors_are_logged(config, consumer, stack, settings, caplog, warn_soon):
-    """Where warnings are errors the message is logged, no call raises, and the events are sent after the outage."""
+    """If warnings are errors, the message is logged, no call raises, and the events are sent after the outage."""
     consumer(config)
     with caplog.at_level(logging.WARNING, "trialstream"), warnings.catch_warnings():
         warnings.simplefilter("error")

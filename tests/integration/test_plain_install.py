@@ -69,7 +69,7 @@ def test_spools_without_kafka(tmp_path):
     [error] = without_notices(pushed.stderr).splitlines()
     assert error.startswith("error: Kafka at 127.0.0.1:")
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert ": 1 events, " in listed.stdout
+    assert ": 1 event, " in listed.stdout
 
 
 @pytest.mark.parametrize("command", [["up"], ["up", "--detach"], ["status"], ["env"], ["down"]], ids=str)
@@ -97,5 +97,5 @@ async def test_events_are_pushed(config):
 
     assert (pushed.returncode, pushed.stdout) == (
         0,
-        f"sent 1 events from {config.spools / protocol.writer}\n",
+        f"sent 1 event from {config.spools / protocol.writer}\n",
     ), pushed.stderr

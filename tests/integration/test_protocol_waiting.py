@@ -284,7 +284,7 @@ async def test_a_commit_while_kafka_does_not_answer(stack, protocol, trial):
     with paused(stack.kafka):
         started = time.monotonic()
         await protocol.log_trial_metrics(trial, loss=1)
-        with pytest.raises(ts.CommitTimeout, match=r"not acknowledged 1 events in 0\.3 s"):
+        with pytest.raises(ts.CommitTimeout, match=r"not acknowledged 1 event in 0\.3 s"):
             await protocol.commit(timeout=0.3)
         elapsed = time.monotonic() - started
     await protocol.commit("folded")

@@ -60,7 +60,7 @@ async def test_a_refused_event_does_not_hold_up_its_partition(config, consumer):
     at_once, closing = (str(each.message) for each in said)
     assert f"MetadataLogged of trial {trial.uid} with " in at_once
     assert f"is larger than topic {config.trials_topic} takes" in at_once
-    assert "closed with events that were not sent: 1 events that Kafka refused as too large" in closing
+    assert "closed with events that were not sent: 1 event that Kafka refused as too large" in closing
     assert all(f"push --refused {path.parent}" in each for each in (at_once, closing))
     assert {each.filename for each in said} == {__file__}
 
@@ -94,7 +94,7 @@ async def test_a_refused_event_is_sent_after_the_limit_was_raised(config, consum
         after = await again(reader, trial)
 
     command = f"trialstream push --refused {shlex.quote(str(folder))}"
-    notice = f"; 1 events that Kafka refused as too large: raise max.message.bytes, then run `{command}`\n"
+    notice = f"; 1 event that Kafka refused as too large: raise max.message.bytes, then run `{command}`\n"
     assert listed.stdout.startswith(f"{folder}: 0 events, ")
     assert listed.stdout.endswith(notice)
     assert kept.stdout == f"sent 0 events from {folder}{notice}"
@@ -103,7 +103,7 @@ async def test_a_refused_event_is_sent_after_the_limit_was_raised(config, consum
     assert "raise max.message.bytes of the topic, and run the push again" in halted.stderr
     assert "Traceback" not in halted.stderr
     assert (waiting.events, waiting.refused, waiting.writer) == (1, 0, protocol.writer)
-    assert sent.stdout == f"sent 1 events from {folder}\n"
+    assert sent.stdout == f"sent 1 event from {folder}\n"
     assert (found.metadata["later"], len(found.metadata["large"]), found.rows) == (1, LIMIT, 1)
     assert (found.lost_events, found.state_version) == (1, 2)
     assert after == found
@@ -153,7 +153,10 @@ async def test_a_refused_event_without_a_spool(config, consumer):
     assert f"MetricsLogged of trial {trial.uid} with " in at_once
     assert " rows and " in at_once
     assert "the event is lost (there is no spool: TRIALSTREAM_SPOOL is off) and counts as dropped" in at_once
-    assert f"{dropped} events that Kafka refused as too large are lost" in closing
+    wanted = (
+        "event that Kafka refused as too large is" if dropped == 1 else "events that Kafka refused as too large are"
+    )
+    assert f"{dropped} {wanted} lost" in closing
 
 
 async def test_a_refused_event_of_the_sync_protocol(config, consumer):

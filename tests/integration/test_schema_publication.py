@@ -1,4 +1,4 @@
-"""Which schemas a connection publishes: those that the log lacks, whatever happened to the topic."""
+"""Schemas that a connection publishes: those that the log lacks, with any past of the topic."""
 
 from __future__ import annotations
 

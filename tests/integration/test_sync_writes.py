@@ -143,7 +143,7 @@ async def test_while_kafka_does_not_answer(stack, served, protocol, trial, monke
         await writer.add_trial_tags(trial, first=1)
         with paused(stack.kafka), monkeypatch.context() as patch:
             patch.setattr(writer._session, "timeout", 1)
-            with pytest.raises(ts.CommitTimeout, match=r"not acknowledged 1 events in 1 s; they stay queued"):
+            with pytest.raises(ts.CommitTimeout, match=r"not acknowledged 1 event in 1 s; they stay queued"):
                 await writer.add_trial_tags(trial, second=2)
     await protocol.commit("folded")
 

@@ -610,7 +610,7 @@ def test_the_address_of_the_page(name):
 
 
 async def test_the_protocol_beneath(served, name):
-    """What the tracker does not have, its protocol has."""
+    """The protocol of a tracker has the methods that the tracker lacks."""
     async with ts.track(name, capture=False) as t, connected(served):
         await t.protocol.commit("folded")
         [trial] = await t.protocol.fetch_trials({"name": name})

@@ -220,7 +220,7 @@ async def test_watching_without_async(place, name):
 
 
 async def test_a_cursor_of_another_log_begins_again(place, name):
-    """What matches comes again, in a reset."""
+    """All trials that match come again, in a reset."""
     protocol, arguments = place
     trial = await protocol.new_trial(ts.Trial(name=name))
     await protocol.commit("folded")

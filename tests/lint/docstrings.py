@@ -11,6 +11,10 @@ In the public API, which is what `trialstream` and `trialstream.sync` export:
 - every function and method documents all of its parameters, and what it returns; a method that overrides another one
   may leave that to it.
 
+In the tests, the benchmarks and the examples, too:
+
+- no docstring begins with a word of a question, such as "What" or "Who": the noun comes first.
+
 A method without a docstring is not checked here: it implements a documented method, or ruff reports it.
 """
 
@@ -33,6 +37,9 @@ PACKAGES = {
 }
 PUBLIC_MODULES = ("trialstream", "trialstream.sync")
 _EXCEPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+# "When" and "If" may begin a condition, and "Whether" the docstring of a predicate.
+_QUESTION = re.compile(r'^\s*[rf]?"""((?:What|Who|Whose|How|Where|Why|Which)(?:ever)?) ', re.MULTILINE)
+_FOLDERS = (*PACKAGES.values(), "tests", "benchmarks", "examples", "release")
 _SENTENCE = re.compile(r"[^a-z].*[.…)`]$", re.DOTALL)
 
 
@@ -69,9 +76,19 @@ def main() -> int:
             faults.messages.clear()
             found += [f"{_place(each)}: {fault}" for fault in _check(each, is_public=each.canonical_path in public)]
             found += faults.messages
+    found += _questions()
     for each in found:
         print(each)  # noqa: T201 (the output of a check)
     return 1 if found else 0
+
+
+def _questions() -> Iterator[str]:
+    """Yield the places of docstrings that begin with the word of a question."""
+    for path in sorted(each for folder in _FOLDERS for each in (ROOT / folder).rglob("*.py")):
+        text = path.read_text()
+        for match in () if "node_modules" in path.parts else _QUESTION.finditer(text):
+            line = text.count("\n", 0, match.end()) + 1
+            yield f"{path.relative_to(ROOT)}:{line}: expected a noun at the beginning, got {match[1]}"
 
 
 def _documented(parent: griffe.Object) -> Iterator[griffe.Function | griffe.Class]:

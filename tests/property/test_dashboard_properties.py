@@ -205,7 +205,7 @@ def histories(draw):
     histories(), st.sampled_from(["step", "time", "relative"]), st.integers(0, 100), st.integers(-20, 200) | st.none()
 )
 def test_a_curve_that_grows_has_the_rows_of_the_whole(drawn, axis, since, until):
-    """However a history came in parts, its line has the rows in the order of x, from a row on and up to a time."""
+    """The line of a history that came in any parts has the rows in the order of x, from a row on and up to a time."""
     whole, parts = drawn
     curve = Curve()
     for part in parts:

@@ -58,7 +58,7 @@ def test_plain_heads_are_heads(records):
 
 
 def test_the_usual_head_is_plain():
-    """That of an event of a writer, whatever its `seq`."""
+    """The head of an event of a writer is a plain one, with any `seq`."""
     for seq in (1, 63, 64, 8191, 8192, 2**40):
         data = encode(dataclasses.replace(BEAT, seq=seq))
 

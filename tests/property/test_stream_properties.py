@@ -83,7 +83,7 @@ def values(item):
 
 @given(LOGS, st.sampled_from(CONDITIONS), SIZES, st.integers(1, 3))
 def test_a_stream_returns_what_the_fold_takes(log, conditions, sizes, partitions):
-    """Whatever the filter, the partitions and the fetches; events of a partition are in the order of the log."""
+    """They are the same with any filter, partitions and fetches; those of a partition are in the order of the log."""
     records = spread(log, partitions, encode)
     found, _ = asyncio.run(read(streamed(records, partitions, sizes, since=ts.BEGIN, **conditions)))
     places = [((each.topic, each.partition), each.offset) for each in found]

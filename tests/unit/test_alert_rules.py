@@ -298,7 +298,7 @@ async def test_lost_trials_and_ranks(rules, place, hooks):
     async with running_alerts(rules(text), State(), arguments):
         await until(lambda: len(hooks.texts) == 2)
 
-    assert [each.split(": ")[2] for each in hooks.texts] == ["1 of 1 ranks lost", "lost"]
+    assert [each.split(": ")[2] for each in hooks.texts] == ["1 of 1 rank lost", "lost"]
 
 
 async def test_an_alert_is_repeated_after_it_was_cleared(rules, place, hooks):

@@ -6,15 +6,17 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Column
 from trialstream_console.cli import logs, output, progress
 from trialstream_schemas.errors import SpoolError
-from trialstream_schemas.messages import printable
+from trialstream_schemas.messages import counted, printable
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\r\x9b1m\u202eb [link=http://x]c[/link] [/] :bug: [bold]d"
 SHOWN = r"a\x1b]0;owned\x07\x1b[2J\r\x9b1m\u202eb [link=http://x]c[/link] [/] :bug: [bold]d"
@@ -30,6 +32,28 @@ def trialstream(*arguments, encoding="utf-8", **environment):
         check=False,
     )
     return ran.returncode, ran.stdout, ran.stderr
+
+
+def test_a_number_has_its_noun_in_the_singular_or_the_plural():
+    """The noun is that of the number; of an irregular one, the plural is given."""
+    assert [counted(n, "trial") for n in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+    assert [counted(n, "batch waits", "batches wait") for n in (1, 2)] == ["1 batch waits", "2 batches wait"]
+
+
+def test_no_command_writes_a_plural_behind_a_number_that_may_be_one():
+    """Commands count with `counted`: no text of theirs has a number in braces before a noun in the plural."""
+    nouns = "trials|rows|values|records|events|schemas|documents|bytes|batches|partitions|rules|ranks|workers|spools"
+    folder = Path(output.__file__).parent
+    texts = [*folder.glob("*.py"), *(folder.parent / "alerts").glob("*.py")]
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in texts
+        for line in path.read_text().splitlines()
+        if re.search(rf"\}} (more )?({nouns})\b", line) and "expected at most" not in line
+    ]
+
+    assert len(texts) > 20
+    assert found == []
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

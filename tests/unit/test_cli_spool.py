@@ -122,7 +122,7 @@ def test_printed_commands_can_be_pasted(tmp_path, caplog):
     folder = ts.Config(**settings).spools
     closed, found, _ = caplog.messages
 
-    pushed = re.search(r"send them with (trialstream push .*) \(the protocol worked offline\)", closed)
+    pushed = re.search(r"send (?:it|them) with (trialstream push .*) \(the protocol worked offline\)", closed)
     assert shlex.split(pushed[1])[:2] == ["trialstream", "push"]
     assert [str(Path(each).parent) for each in shlex.split(pushed[1])[2:]] == [str(folder)]
     assert shlex.split(re.search("`(.*)`", found)[1]) == ["trialstream", "push", str(folder)]

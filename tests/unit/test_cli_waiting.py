@@ -133,6 +133,29 @@ def test_steps_and_spinners(monkeypatch, terminal):
     assert "Starting Kafka" in screen.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_step_is_named_and_not_the_waits_in_it(monkeypatch, terminal):
+    """While topics are created, it is not said that Kafka is waited for; waits after the steps give notices again."""
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.01)
+    texts, received = [], threading.Event()
+    console = Console(file=io.StringIO(), force_terminal=terminal)
+    monkeypatch.setattr(progress, "new_console", lambda: console)
+    with receive_notices(lambda text: (texts.append(text), received.set())):
+        with progress.Steps(console) as steps:
+            steps("Creating topics", "")
+            with waiting.waiting_for("Kafka"):
+                assert received.wait(0.1 if terminal else SECONDS) is not terminal
+                threading.Event().wait(0.1)
+        with progress.spinner("Stopping"), waiting.waiting_for("MongoDB"):
+            threading.Event().wait(0.1)
+        received.clear()
+        with waiting.waiting_for("a consumer"):
+            assert received.wait(SECONDS)
+
+    steps_alone = [] if terminal else ["Creating topics", "Stopping"]
+    assert texts == [*steps_alone, "waiting for a consumer"]
+
+
 def test_notices_are_literal(capsys):
     """A notice is one line on stderr, with control characters as escapes."""
     output.say_notice("a\x1b[2J\nb")

@@ -109,7 +109,7 @@ def test_timeouts_of_a_commit(tmp_path, timeout):
 @pytest.mark.parametrize("how", [{"offline": True}, {"spool": "always"}], ids=str)
 @pytest.mark.parametrize("place", ["file", "file/below", "x" * 300, "/proc/nowhere"])
 def test_impossible_spool_folders(connect, tmp_path, place, how):
-    """Where every event goes to disk, a folder that cannot be made is a ConfigError with the path."""
+    """If every event goes to disk, a folder that cannot be made is a ConfigError with the path."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ts.ConfigError, match=f"^spool_dir: expected a folder that can be written: .*{place[:20]}"):
         connect(spool_dir=str(tmp_path / place), **how)

@@ -1,4 +1,4 @@
-"""Who may send requests to the dashboard, and what it does without its servers."""
+"""Access to the dashboard: senders whose requests it takes, and its answers without its servers."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ class Part(TypedDict):
     ids=["no object", "missing", "a type", "a limit", "a flag", "beyond doubles", "a choice", "unknown"],
 )
 def test_bodies_are_checked(given, place):
-    """What does not fit is refused with its place."""
+    """A value that does not fit is refused with its place."""
     with pytest.raises(Refusal) as caught:
         checked(given, Part, "")
 
@@ -375,7 +375,7 @@ def test_bodies_are_checked(given, place):
 
 
 def test_a_body_that_fits():
-    """What fits is passed on, and whole numbers become floats where the type is one."""
+    """Values that fit are passed on, and whole numbers become floats where the type is one."""
     found = checked({"name": "x", "size": 3, "kind": None}, Part, "")
 
     assert (found, type(found["size"])) == ({"name": "x", "size": 3.0, "kind": None}, float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
 from typing import Annotated
 
 import anyio
@@ -15,14 +16,18 @@ from trialstream_console.dashboard import dead_letters, importance, sampling
 from trialstream_console.dashboard.caches import Recent
 from trialstream_console.dashboard.encoding import dumps, encoded
 from trialstream_console.dashboard.event_fields import event_fields, summary
+from trialstream_console.dashboard.events import _page
 from trialstream_console.dashboard.lines import NO_BLOCKS
+from trialstream_console.dashboard.pasts import Past
 from trialstream_console.dashboard.refusals import Refusal
 from trialstream_console.dashboard.shapes import Limits, checked
 from trialstream_console.dashboard.writes import _decoded
 from trialstream_console.queries.errors import WhereError
 from trialstream_consumer.projection.dead_letters import DeadLetter
+from trialstream_consumer.replay.trial_log import TrialRecord
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.wire import events as e
+from trialstream_schemas.wire.codec import SchemaStore, encode
 
 
 async def test_a_recent_result_is_made_once():
@@ -249,3 +254,18 @@ def test_dead_letters_of_a_page_are_bounded():
     assert len(dead_letters._within([letter(1)] * 10)) == 4
     assert len(dead_letters._within([letter(10), letter(1)])) == 1
     assert dead_letters._within([]) == []
+
+
+def test_a_page_of_events_has_the_kinds_of_all():
+    """A page of any events has the kinds of all; unreadable events are chosen as a kind, too."""
+    heartbeat = encode(e.Heartbeat(trial="a_0", writer="w", seq=1, time=0))
+    tags = encode(e.TagsAdded(trial="a_0", writer="w", seq=2, time=0, values={"a": 1}))
+    values = [tags, heartbeat, heartbeat, tags[:-1], b"no event"]
+    records = [TrialRecord(offset, 0, value) for offset, value in enumerate(values)]
+    past = Past(SimpleNamespace(records=records, schemas=SchemaStore(), partition=0), None, True)
+    pages = [_page(past, "", 1, frozenset(kinds), True) for kinds in ([], ["Heartbeat"], ["unreadable"])]
+
+    assert [each["kinds"] for each in pages] == [["Heartbeat", "TagsAdded", "unreadable"]] * 3
+    assert [each["events"][0]["offset"] for each in pages] == [4, 2, 4]
+    unreadable = _page(past, "", 9, frozenset(["unreadable"]), True)["events"]
+    assert [each["offset"] for each in unreadable] == [4, 3]

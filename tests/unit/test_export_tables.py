@@ -144,7 +144,7 @@ def test_wide_metrics_join_the_rows_of_the_log(library):
 
 @library
 def test_metrics_of_one_trial_have_no_column_of_trials(library):
-    """What `fetch_metrics` returns does not name its trial."""
+    """The histories that `fetch_metrics` returns do not name their trial."""
     assert "trial" not in rows_of(library, HISTORIES["u2"])[0]
 
 

@@ -94,7 +94,7 @@ def test_a_signal_while_the_exit_handler_waits_for_kafka(tmp_path, signal):
     """Ctrl-C, or a handler that exits, ends the wait for Kafka; the events are written to the spool."""
     ran = run(tmp_path, INTERRUPTED, signal)
 
-    assert "1 events wait in" in ran.stderr
+    assert "1 event waits in" in ran.stderr
     assert "(interrupted)" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "Exception ignored" not in ran.stderr

@@ -185,7 +185,7 @@ def _endless(path):
     ],
 )
 def test_other_files_are_refused(tmp_path, make, reason):
-    """What is no archive is refused, whatever it claims to hold, and whatever kind of file it is."""
+    """Files that are no archives are refused, of any kind, and with any content that they claim to have."""
     make(tmp_path / "log.avro")
 
     assert reason in refused(tmp_path / "log.avro")

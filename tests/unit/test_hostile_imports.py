@@ -57,7 +57,7 @@ def test_only_regular_files_are_read(tmp_path, kind, make, what):
 
 
 def test_a_file_that_becomes_a_fifo(tmp_path):
-    """What was a file when the runs were listed, and is a FIFO when the rows are read, is an error of that run."""
+    """A file of the list of runs that is a FIFO when the rows are read is an error of that run."""
     path = tmp_path / "a.csv"
     path.write_text("loss\n1\n")
     run = csv_run(path)

@@ -188,14 +188,14 @@ def test_a_header_beyond_the_bound():
 
 
 def test_a_short_file_of_anything_is_searched_for_blocks_in_bounded_time():
-    """What may be a torn header is searched for blocks at each offset, and each costs something of the bound."""
+    """Bytes that may be a torn header are searched for blocks at each offset; each takes a part of the bound."""
     hostile = b"Obj\x01" + long_bytes(1) + long_bytes(2**30) + block(snappy(2**20, b"\xfe\x01\x00" * 16_000))
 
     assert read(hostile).events == []
 
 
 def test_a_segment_is_closed_before_its_events_unpack_to_too_much(tmp_path, monkeypatch):
-    """However well events compress, a segment of them can be read."""
+    """A segment of events can be read even if they compress well."""
     from trialstream.spool import folder
 
     monkeypatch.setattr(folder, "_PLAIN_BYTES", 10_000)

@@ -125,7 +125,7 @@ def test_a_folder_without_event_files_is_refused(tmp_path):
 
 
 def test_the_files_of_tensorboardx(tmp_path):
-    """What tensorboardX writes is read: scalars, hyperparameters; histograms and texts have no place."""
+    """Scalars and hyperparameters that tensorboardX writes are read; histograms and texts have no place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         writer_type = pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: `make peers`")

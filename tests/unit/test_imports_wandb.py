@@ -221,7 +221,7 @@ run.finish()
 
 
 def test_the_files_of_wandb(tmp_path):
-    """What W&B writes offline is read: config, tags, history, axes and the summary."""
+    """Offline files of W&B are read: config, tags, history, axes and the summary."""
     pytest.importorskip("wandb", reason="wandb is not installed: `make peers`")
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", SCRIPT], env=environment, check=True, timeout=120, cwd=tmp_path)

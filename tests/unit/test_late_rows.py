@@ -77,7 +77,7 @@ class Device:
 
 
 class Tensor:
-    """What is used of `torch.Tensor`.
+    """The part of `torch.Tensor` that is used.
 
     Args:
         device: The device; None for the memory of the process.
@@ -136,7 +136,7 @@ Tensor.__module__, Tensor.__qualname__ = "torch", "Tensor"
 
 
 class ArrayImpl:
-    """What is used of `jax.Array`."""
+    """The part of `jax.Array` that is used."""
 
     size, is_fully_addressable, dtype = 1, True, types.SimpleNamespace(kind="V")
 
@@ -270,7 +270,7 @@ def test_a_warning_that_raises_loses_no_row(box, device):
     ],
 )
 def test_an_error_is_raised_at_the_call(box, device, x, found):
-    """What shape and type of a tensor tell without its device is raised at the call."""
+    """Errors that the shape and type of a tensor show without its device are raised at the call."""
     with pytest.raises(InvalidType, match=rf"^metric 'loss': .*{found}"):
         box.row(1, loss=Tensor(device, **{"value": 1.0, **x}))
 
@@ -368,7 +368,7 @@ CALLS = st.one_of(
 
 @given(st.lists(CALLS, max_size=60))
 def test_the_order_is_kept(calls):
-    """Whatever waits for how long, each row is queued once, in its order, between the events of its trial."""
+    """Each row is queued once, in its order, between the events of its trial, for any rows that wait for any time."""
     box, device, logged = Box(), Device(), {number: [] for number in range(3)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("sys").modules, "torch", types.SimpleNamespace(cuda=device.cuda()))
@@ -408,7 +408,7 @@ def test_the_order_is_kept(calls):
 
 
 def test_memory_of_what_waits(box, device):
-    """What waits counts in the bound of memory."""
+    """Rows that wait count in the bound of memory."""
     for step in range(100):
         box.row(step, loss=Tensor(device, 0.5))
     box.outbox.put(tags())
@@ -447,7 +447,7 @@ async def test_waiting_for_a_device(box, device):
     """A wait for what was logged includes the rows that wait for a device, and not those that are logged meanwhile."""
     waits = Waits(box.outbox, Sent(), None)
     box.row(1, loss=Tensor(device, 0.5))
-    with pytest.raises(CommitTimeout, match=r"^the device has not computed the values of 1 rows in 0.01 s; they stay"):
+    with pytest.raises(CommitTimeout, match=r"^the device has not computed the values of 1 row in 0.01 s; they stay"):
         await waits.wait_acked(0.01)
     waiting = asyncio.create_task(waits.wait_acked(30))
     await asyncio.sleep(0)

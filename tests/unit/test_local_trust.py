@@ -432,7 +432,7 @@ def _paths(content, path=()):
 
 
 def test_a_foreign_listener_is_not_taken_for_a_server(folder):
-    """Whoever listens on the ports in `stack.json`: a server counts as ready only if it listens itself."""
+    """A server counts as ready only if it listens on the ports in `stack.json` itself."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as foreign, sleeping() as other:

@@ -99,7 +99,7 @@ def test_sync_blocks(settings, said):
 
 
 def test_warnings_as_errors(settings):
-    """Where warnings are errors, the block raises them, and its own exception is never replaced."""
+    """If warnings are errors, the block raises them, and its own exception is never replaced."""
     with pytest.raises(RuntimeWarning, match=OPENED), trialstream.sync.connect(**settings):
         pass
 

@@ -89,7 +89,7 @@ def test_the_closing_says_the_rest():
     ("folder", "fate"),
     [
         (None, "2 events wait in memory and are sent when it answers; without a spool they are lost if"),
-        (Path("/s"), "2 events wait (0 of them in the spool /s) and are sent when it answers"),
+        (Path("/s"), "2 events wait (0 in the spool /s) and are sent when it answers"),
     ],
     ids=["without a spool", "with a spool"],
 )
@@ -108,11 +108,11 @@ def test_the_warning_says_all(folder, fate, reason):
 
 
 def test_a_missing_right(monkeypatch):
-    """That this user may not send is said at once, with the right, and once."""
+    """The warning that this user may not send comes at once, with the right, and once."""
     monkeypatch.setattr(module, "_WARN_SECONDS", 1000.0)
     world = World()
     world.put()
     assert world.check() == 0
     world.right = "this user lacks the right Write on topic p.trials"
     assert (world.check(), world.check()) == (1, 1)
-    assert "refuses events: this user lacks the right Write on topic p.trials; 1 wait in memory" in world.said[0]
+    assert "refuses events: this user lacks the right Write on topic p.trials; 1 event waits in memory" in world.said[0]

@@ -89,7 +89,7 @@ async def test_events_that_cannot_be_kept(tmp_path):
         assert world.backlog.statistics().dropped == 1
         assert "the event is lost (" in world.said[0]
         assert reason in world.said[0]
-        assert world.refusals.summary() == ["1 events that Kafka refused as too large are lost"]
+        assert world.refusals.summary() == ["1 event that Kafka refused as too large is lost"]
 
 
 async def test_a_claim_is_not_kept(world):

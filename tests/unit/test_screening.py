@@ -51,7 +51,7 @@ async def fetched(client):
 
 @pytest.mark.parametrize("version", FIELDS, ids=lambda version: f"v{version.API_VERSION}")
 async def test_aborted_batches_are_notes_in_each_version_of_the_response(version):
-    """What aiokafka gets of a transaction is no transaction any more, so it leaves out nothing by itself."""
+    """The batches of a transaction reach aiokafka as plain ones, so it leaves out nothing by itself."""
     data = flagged(built([b"a"]), TRANSACTIONAL, 5) + flagged(built([b"b"], first=1), TRANSACTIONAL, 6)
     records, fields = await fetched(Client(response(version, data, [(5, 0)])))
 

@@ -127,7 +127,7 @@ def test_root_is_another_user(monkeypatch):
         assert (out, f"skipped {folder}/uid-{ADA}: " in err) == ("no events to send\n", True)
         out, err, _ = output_of(lambda: commands.spool([folder], others=True))
 
-        assert out.startswith(f"{ada}: 1 events, ")
+        assert out.startswith(f"{ada}: 1 event, ")
         assert (err, [each.events for each in waiting_spools([folder], others_allowed=True)]) == ("", [1])
 
 
@@ -150,7 +150,7 @@ def _waiting(folder):
 @needs_root
 @pytest.mark.parametrize("planted", ["link", "folder", "file"])
 def test_a_planted_folder_gets_no_events(planted):
-    """What another user has put in the place of a spool's folder is an error, and nothing is written through it."""
+    """A file that another user has put in the place of a spool's folder is an error; nothing is written through it."""
     with shared_folder() as folder:
         mine = folder / f"uid-{ADA}"
         target = folder / "target"
@@ -241,7 +241,7 @@ def test_a_folder_that_is_deleted_is_made_again(tmp_path):
 
 @needs_root
 def test_nobody_else_can_hold_the_lock_of_a_spool():
-    """Who can open a folder can lock it, so the folder is closed to others before it is locked."""
+    """A folder is closed to others before it is locked, since a user that can open it can lock it."""
     with shared_folder() as folder:
         ada = in_child(write, folder, uid=ADA)
         for each in (ada, *ada.parents[:2]):

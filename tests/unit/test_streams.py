@@ -85,7 +85,7 @@ def test_rows(log):
 
 
 async def test_a_trial_is_read_from_its_creation_on(request, monkeypatch):
-    """What was before cannot be about it, unless it is a later revision, whose number the earlier ones decide."""
+    """Events before it cannot be about the trial, unless it is a later revision: earlier ones decide on its number."""
     monkeypatch.setattr(filters, "_CLOCK_DIFFERENCE", timedelta(0))
     url = f"memory:{request.node.name}"
     async with ts.connect(url) as protocol:
@@ -163,7 +163,7 @@ def test_times(log):
 
 
 def test_spools_are_streamed(tmp_path):
-    """What offline runs have logged is a log, too."""
+    """The events of offline runs are a log, too."""
     with trialstream.sync.connect(offline=True, spool_dir=tmp_path) as protocol:
         trial = protocol.new_trial(ts.Trial(name="t"), auto_increment=True)
         protocol.log_trial_metrics(trial, loss=1.0)

@@ -83,7 +83,7 @@ def test_the_files_agree():
 
 
 def test_the_build_needs_nothing_else():
-    """What builds the project is pinned: it is built without isolation, in which other packages would be fetched."""
+    """The packages that build the project are pinned: isolation, which would fetch others, is off."""
     assert set(PYPROJECT["build-system"]["requires"]) <= set(GROUPS["build"])
 
 

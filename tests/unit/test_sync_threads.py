@@ -403,7 +403,7 @@ def test_a_block_that_is_left_in_the_io_thread(settings, caplog):
         protocol.add_trial_tags(trial, a=1)
     protocol._protocol.lifecycle._close_at_exit()
 
-    assert "1 events wait in" in caplog.text
+    assert "1 event waits in" in caplog.text
     assert f"trialstream-{protocol.writer}" not in {each.name for each in threading.enumerate()}
 
 

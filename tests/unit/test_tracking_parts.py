@@ -86,7 +86,7 @@ def test_a_dict_that_contains_itself_twice():
 
 
 def test_a_captured_message_is_shown_as_before(monkeypatch, capsys):
-    """Where a message has no other handler, Python shows warnings on stderr, once for all trackers."""
+    """Without another handler, Python shows warnings on stderr, once for all trackers."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     handlers = [MessageHandler(Pieces(1)) for _ in range(2)]
     for each in handlers:
@@ -229,7 +229,7 @@ def test_an_explicit_run_replaces_that_of_the_environment():
 
 @pytest.fixture
 def calls():
-    """What happens, in its order."""
+    """The calls that were made, in their order."""
     return []
 
 

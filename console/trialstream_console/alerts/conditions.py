@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from trialstream.reading.paths import path
+from trialstream_schemas.messages import counted
 from trialstream_schemas.model.aggregators import Aggregator
 from trialstream_schemas.model.status import CustomStatus, Status
 from trialstream_schemas.model.trial import Trial
@@ -155,7 +156,7 @@ class NoRows(SilentCondition):
     def message(self, trial: Trial, last_row: datetime | None, shown: datetime) -> str | None:
         """See `SilentCondition`."""
         silent = 0.0 if last_row is None else (shown - last_row).total_seconds()
-        return f"no row for {_duration(silent)}, {trial.rows} rows in all" if silent > self.seconds else None
+        return f"no row for {_duration(silent)}, {counted(trial.rows, 'row')} in all" if silent > self.seconds else None
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ class RankLost(SilentCondition):
         if not silent:
             return None
         ranks = ", ".join(map(str, sorted(silent)[:20]))
-        return f"{len(silent)} of {len(trial.ranks)} ranks lost: {ranks}; silent for {_duration(max(silent.values()))}"
+        lost = f"{len(silent)} of {counted(len(trial.ranks), 'rank')} lost"
+        return f"{lost}: {ranks}; silent for {_duration(max(silent.values()))}"
 
 
 def _in_phase(status: Status | CustomStatus | None, phase: int) -> bool:

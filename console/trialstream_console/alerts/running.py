@@ -22,6 +22,7 @@ import trialstream as ts
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from trialstream.reading.read_only import ReadOnlyProtocol
 from trialstream_schemas.errors import ServerUnavailable, TrialStreamError
+from trialstream_schemas.messages import counted
 from trialstream_schemas.model.trial import Trial
 
 from trialstream_console.alerts import forgetting
@@ -394,7 +395,7 @@ class _Running:
 def _lag_message(condition: Lag, servers: Servers) -> str | None:
     events, seconds = servers.events, servers.seconds
     if condition.events is not None and events > condition.events:
-        return f"{events} events behind the log, over {condition.events}"
+        return f"{counted(events, 'event')} behind the log, over {condition.events}"
     if condition.seconds is not None and events and seconds > condition.seconds:
-        return f"{seconds:.0f} s behind the log, over {condition.seconds:g} s ({events} events)"
+        return f"{seconds:.0f} s behind the log, over {condition.seconds:g} s ({counted(events, 'event')})"
     return None

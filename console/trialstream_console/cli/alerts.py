@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from trialstream.config import Config
+from trialstream_schemas.messages import counted
 
 from trialstream_console.alerts import Rules, State, read_rules, run_alerts
 from trialstream_console.alerts.servers import Servers
@@ -38,7 +39,7 @@ def alerts(
     restart; an action that was running when the process was killed is repeated.
     """
     found = read_rules(rules)
-    count = f"{len(found.rules)} rule{'' if len(found.rules) == 1 else 's'}"
+    count = counted(len(found.rules), "rule")
     if check:
         say(f"{rules}: {count}")
         return

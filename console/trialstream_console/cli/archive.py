@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from trialstream.config import Config
 from trialstream_consumer.archive import Archive, Selection, export_log, import_archive
+from trialstream_schemas.messages import counted
 
 from trialstream_console.cli.output import say
 from trialstream_console.cli.progress import progress_bar
@@ -26,6 +27,11 @@ def _archive_path(text: str) -> Path:
         )
     return Path(text)
 
+
+_DAMAGED = (
+    "batch or record that cannot be read, and is a dead letter",
+    "batches or records that cannot be read, and are dead letters",
+)
 
 File = Annotated[Path, typer.Argument(parser=_archive_path, metavar="FILE.avro", help="Path of the archive.")]
 Since = Annotated[
@@ -62,13 +68,13 @@ def export(
     selection = Selection(project, trial, since, until)
     with progress_bar() as progress:
         exported = run(partial(export_log, Config.from_env(), file, selection, progress, force=force))
-    left_out = f"; left out {exported.unreadable} records that cannot be decoded" if exported.unreadable else ""
-    if exported.damaged:
-        left_out += f"; left out {exported.damaged} batches or records that cannot be read, and are dead letters"
+    unread, damaged = counted(exported.unreadable, "record"), counted(exported.damaged, *_DAMAGED)
+    left_out = f"; left out {unread} that cannot be decoded" if exported.unreadable else ""
+    left_out += f"; left out {damaged}" if exported.damaged else ""
     left_out += _too_large(exported.too_large)
     say(
-        f"exported {exported.records['registry']} registry and {exported.records['trials']} trial records with "
-        f"{exported.schemas} schemas to {file}{left_out}"
+        f"exported {exported.records['registry']} registry and {counted(exported.records['trials'], 'trial record')} "
+        f"with {counted(exported.schemas, 'schema')} to {file}{left_out}"
     )
 
 
@@ -81,10 +87,11 @@ def import_(file: File) -> None:
         archive = Archive.check(file, progress)
         sent = run(import_archive, Config.from_env(), archive, progress)
     say(
-        f"imported {sent['registry']} registry and {sent['trials']} trial records with {len(archive.schemas)} schemas "
-        f"from {file}{_too_large(sent['too large'])}"
+        f"imported {sent['registry']} registry and {counted(sent['trials'], 'trial record')} with "
+        f"{counted(len(archive.schemas), 'schema')} from {file}{_too_large(sent['too large'])}"
     )
 
 
 def _too_large(count: int) -> str:
-    return f"; left out {count} records that are larger than a batch of Kafka" if count else ""
+    what = counted(count, "record that is larger", "records that are larger")
+    return f"; left out {what} than a batch of Kafka" if count else ""

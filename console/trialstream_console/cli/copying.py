@@ -12,6 +12,7 @@ from trialstream.streaming.copying import copy_log
 from trialstream.streaming.kafka_log import KafkaLog
 from trialstream.streaming.source import LogSource
 from trialstream_consumer.archive import ArchiveLog
+from trialstream_schemas.messages import counted
 
 from trialstream_console.cli.output import say
 from trialstream_console.cli.progress import progress_bar
@@ -59,5 +60,6 @@ def replay(
                 timeout=_TIMEOUT,
             )
         )
-    left_out = f"; left out {damaged} batches or records that cannot be read" if damaged else ""
-    say(f"replayed {sent} records to {to}{left_out}")
+    unread = counted(damaged, "batch or record", "batches or records")
+    left_out = f"; left out {unread} that cannot be read" if damaged else ""
+    say(f"replayed {counted(sent, 'record')} to {to}{left_out}")

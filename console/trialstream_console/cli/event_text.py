@@ -9,7 +9,7 @@ from typing import Any
 from trialstream import events
 from trialstream.streaming.items import LogEvent
 from trialstream.streaming.rows import Row, Rows
-from trialstream_schemas.messages import shortened
+from trialstream_schemas.messages import counted, shortened
 from trialstream_schemas.model.forms import to_json
 
 __all__ = ["event_record", "event_text"]
@@ -37,7 +37,7 @@ def _contents(event: object) -> str:
             steps = [each for each in (event.steps[0], event.steps[-1]) if each is not None]
             last = {name: column[-1] for name, column in event.values.items()}
             at = f", step {steps[0]}" + (f" to {steps[-1]}" if len(event) > 1 else "") if steps else ""
-            return f"{len(event)} row{'s' * (len(event) > 1)}{at}: {_values(last)}"
+            return f"{counted(len(event), 'row')}{at}: {_values(last)}"
         case Row():
             at = "" if event.step is None else f"step {event.step}: "
             return at + _values(event.values)
@@ -47,11 +47,11 @@ def _contents(event: object) -> str:
             how = "interrupted" if event.interrupted else "failed" if event.error else "completed"
             return how + ("" if event.elapsed is None else f" after {event.elapsed:.3g} s") + _error(event.error)
         case events.ChronosFinished():
-            return f"{len(event.chronos)} times: {_names(event.names)}"
+            return f"{counted(len(event.chronos), 'time')}: {_names(event.names)}"
         case events.TrialUpdated():
             return "; ".join(f"{type(each).__name__} {_contents(each)}" for each in event.updates)
         case events.MetricsLogged():
-            return f"{len(event.times)} rows: {_names(event.names)}"
+            return f"{counted(len(event.times), 'row')}: {_names(event.names)}"
         case _ if is_dataclass(event):
             given = {each.name: getattr(event, each.name) for each in fields(event) if each.name not in _ENVELOPE}
             return ", ".join(f"{name}={_short(x)}" for name, x in given.items() if x not in (None, "", {}, False))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
-from trialstream.waiting import notice_if_slow
+from trialstream.waiting import ignore_notices, notice_if_slow
 from trialstream_consumer.progress import Progress
 from trialstream_schemas.messages import printable
 
@@ -29,6 +29,8 @@ _FAILED = ("✗", "red")
 
 class Steps:
     """Prints a line for each finished step. A spinner shows the current step; without a terminal, a notice does.
+
+    The step names what is done: waits within it, such as for a server that answers late, give no notices of their own.
 
     The object is a `StepReport`: call it with a step and its detail, and with an empty step at the end.
 
@@ -48,8 +50,10 @@ class Steps:
         if step != self._step:
             self._finish(_DONE)
             self._step, self._began = step, time.monotonic()
-            if step and not self._console.is_terminal:
-                self._notice.enter_context(notice_if_slow(step))
+            if step:
+                if not self._console.is_terminal:
+                    self._notice.enter_context(notice_if_slow(step))
+                self._notice.enter_context(ignore_notices())
         if step:
             self._spinner.update(Text.assemble(printable(step), " ", (printable(detail), "dim")))
             self._spinner.start()
@@ -75,7 +79,7 @@ class Steps:
 def spinner(text: str) -> Iterator[None]:
     """Show a text while a block runs: with a spinner on a terminal, otherwise as a notice if the block is slow."""
     console = new_console()
-    with console.status(text) if console.is_terminal else notice_if_slow(text):
+    with console.status(text) if console.is_terminal else notice_if_slow(text), ignore_notices():
         yield
 
 

@@ -15,6 +15,7 @@ from trialstream_consumer.replay.diff import Difference
 from trialstream_consumer.replay.rebuild import rebuild as rebuild_live
 from trialstream_consumer.replay.rebuild import rebuild_until
 from trialstream_consumer.replay.verify import verify as verify_live
+from trialstream_schemas.messages import counted
 
 from trialstream_console.cli.logs import log_errors_only
 from trialstream_console.cli.output import print_json, print_table, say
@@ -70,10 +71,10 @@ def rebuild(
             name = name or datetime.fromtimestamp(until / 1000, UTC).strftime("u%y%m%dT%H%M%S")
             done = run(rebuild_until, config, name, until, progress, workers)
     if until is None:
-        say(f"rebuilt from {done.records} records: the live projection is now {done.namespace}")
+        say(f"rebuilt from {counted(done.records, 'record')}: the live projection is now {done.namespace}")
     else:
         say(
-            f"built {name} from the {done.records} records before {format_time(until)}: read it with "
+            f"built {name} from the {counted(done.records, 'record')} before {format_time(until)}: read it with "
             f"connect(projection={name!r})"
         )
 
@@ -95,11 +96,12 @@ def verify(workers: Workers = 1) -> None:
 
     with progress_bar() as progress:
         verified = run(verify_live, config, found, progress, workers)
-    counted = f"{verified.documents} documents, folded from {verified.records} records"
+    whole = f"{counted(verified.documents, 'document')}, folded from {counted(verified.records, 'record')}"
     if differences:
-        say(f"{differences} of {counted} differ: run `trialstream rebuild` to make them match the log")
+        differ = counted(differences, "document differs", "documents differ")
+        say(f"{whole}: {differ}; run `trialstream rebuild` to make them match the log")
         raise typer.Exit(1)
-    say(f"{counted}: all match the log")
+    say(f"{whole}: all match the log")
 
 
 def projections(

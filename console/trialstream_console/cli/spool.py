@@ -14,6 +14,7 @@ from trialstream.pipeline.push import WaitingSpool, push_spool, waiting_spools
 from trialstream.spool.checks import check_spools
 from trialstream_consumer.progress import Progress
 from trialstream_schemas.errors import LogMismatch, SpoolError, TrialStreamError
+from trialstream_schemas.messages import counted
 
 from trialstream_console.cli.output import print_json, say, say_error, say_notice
 from trialstream_console.cli.progress import progress_bar
@@ -51,11 +52,11 @@ def spool(
             since = None if each.since is None else each.since.isoformat()
             print_json({**vars(each), "folder": str(each.folder), "since": since})
             continue
-        notes = ", in use" * each.busy + f", {each.lost_bytes} bytes torn or damaged" * bool(each.lost_bytes)
+        notes = ", in use" * each.busy + f", {counted(each.lost_bytes, 'byte')} torn or damaged" * bool(each.lost_bytes)
         notes += f"; {_refused(each)}" * bool(each.refused)
         since = "" if each.since is None else f", since {each.since.isoformat(sep=' ', timespec='seconds')[:19]} UTC"
         # Not a table, since a table would wrap paths, which are then hard to copy.
-        say(f"{each.folder}: {each.events} events, {each.bytes} bytes{since}{notes}")
+        say(f"{each.folder}: {counted(each.events, 'event')}, {counted(each.bytes, 'byte')}{since}{notes}")
     if not found and not as_json:
         say("no events to send")
     _end([SpoolError(each.trouble) for each in found if each.trouble])
@@ -96,10 +97,10 @@ def push(
                 except (SpoolError, LogMismatch) as error:  # concerns this spool; the others may be sent
                     failed.append(error)
                     continue
-                notes = f"; {each.lost_bytes} bytes of it were torn or damaged" if each.lost_bytes else ""
+                notes = f"; {counted(each.lost_bytes, 'byte')} of it torn or damaged" if each.lost_bytes else ""
                 for left in waiting_spools([each.folder], others_allowed=others):
                     notes += f"; {_refused(left)}" * bool(left.refused)
-                say(f"sent {sent} events from {each.folder}{notes}")
+                say(f"sent {counted(sent, 'event')} from {each.folder}{notes}")
     except TrialStreamError as error:
         failed.append(error)
     _end(failed)
@@ -130,7 +131,8 @@ def _checked(paths: list[Path], *, others: bool) -> list[Path]:
 def _refused(each: WaitingSpool) -> str:
     """Describe the refused events of a spool, and how to send them."""
     command = f"trialstream push --refused {shlex.quote(str(each.folder))}"
-    return f"{each.refused} events that Kafka refused as too large: raise max.message.bytes, then run `{command}`"
+    events = counted(each.refused, "event")
+    return f"{events} that Kafka refused as too large: raise max.message.bytes, then run `{command}`"
 
 
 def _show(progress: Progress, name: str, total: int, done: int) -> None:

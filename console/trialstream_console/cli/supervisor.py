@@ -27,6 +27,7 @@ from trialstream.event_log.topics import ensure_topics
 from trialstream_consumer.processes import STOP_SECONDS, exit_reason, lines, open_child
 from trialstream_consumer.projection.deployment import check_deployment
 from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.messages import counted
 
 __all__ = ["REFUSED", "Restarts", "Supervisor", "WorkerFailed"]
 
@@ -114,7 +115,8 @@ class Supervisor:
         await check_deployment(self._config)
         partitions = (await ensure_topics(self._config, to_fold=True)).partitions + 1  # and the registry's
         if self._workers > partitions:
-            reason = f"--workers {self._workers}: the log has {partitions} partitions, and more workers would be idle"
+            most = counted(partitions, "partition")
+            reason = f"--workers {self._workers}: the log has {most}, and more workers would be idle"
             self._log.warning("fewer_workers", workers=partitions, reason=reason)
             self._workers = partitions
 

@@ -14,6 +14,7 @@ from trialstream.streaming.opening import stream
 from trialstream.streaming.positions import BEGIN, NOW, Position, Since
 from trialstream.streaming.stream import Delivery, Stream
 from trialstream_schemas.errors import InvalidValue
+from trialstream_schemas.messages import counted
 
 from trialstream_console.cli.event_text import event_record, event_text
 from trialstream_console.cli.output import print_json, say, say_notice
@@ -111,7 +112,8 @@ async def _show(selected: Stream, lines: int | None, as_json: bool) -> None:
             if item is None and not looking.cancelled_caught:
                 break
         if events.skipped:
-            say_notice(f"left out {events.skipped} records that are no events: see `trialstream dead-letters`")
+            skipped = counted(events.skipped, "record that is no event", "records that are no events")
+            say_notice(f"left out {skipped}: see `trialstream dead-letters`")
 
 
 def _print(item: LogEvent, position: Position | None) -> None:

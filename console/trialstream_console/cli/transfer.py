@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from trialstream.config import Config
 from trialstream_schemas.errors import TrialStreamError
+from trialstream_schemas.messages import counted
 from trialstream_schemas.model.times import from_micros
 
 from trialstream_console.cli.output import print_json, say
@@ -101,7 +102,7 @@ async def _export(format: Format, query: dict[str, Any], folder: Path) -> str:
         else:
             export = export_parquet if format is Format.PARQUET else export_csv
             trials, values = await export(protocol, query, folder)
-    return f"exported {trials} trials with {values} values of metrics to {folder}"
+    return f"exported {counted(trials, 'trial')} with {counted(values, 'value')} of metrics to {folder}"
 
 
 def tensorboard(
@@ -212,8 +213,9 @@ def _import(runs: Iterable[Any], project: str | None, group: str | None, as_json
         if as_json:
             print_json(vars(each))
             continue
-        left_out = "".join(f"; left out: {count} {what}" for what, count in sorted(each.left_out.items()))
-        say(f"{each.name}: {each.new} of {each.rows} rows are new, trial {each.uid}{left_out}")
+        left_out = "".join(f"; left out {what} ({count})" for what, count in sorted(each.left_out.items()))
+        rows = counted(each.rows, "row is new", "rows are new")
+        say(f"{each.name}: {each.new} of {rows}, trial {each.uid}{left_out}")
     if failed := [each for each in imported if each.error is not None]:
-        more = f"; and {len(failed) - 1} more runs" if len(failed) > 1 else ""
+        more = f"; and {counted(len(failed) - 1, 'more run')}" if len(failed) > 1 else ""
         raise TrialStreamError(f"{failed[0].error}{more}")

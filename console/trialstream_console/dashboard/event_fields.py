@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from trialstream_schemas.messages import shortened
+from trialstream_schemas.messages import counted, shortened
 from trialstream_schemas.wire.events import (
     ArgumentsLogged,
     ChronosFinished,
@@ -90,7 +90,7 @@ def summary(event: Event) -> str:
         case ArgumentsLogged() | MetadataLogged() | TagsAdded():
             text = _names(list(event.values))
         case MetricsLogged():
-            rows = f"{len(event.times)} row{'s' * (len(event.times) != 1)}"
+            rows = counted(len(event.times), "row")
             steps = event.steps if len(event.steps) else event.float_steps or event.text_steps
             of = f", steps {steps[0]} to {steps[-1]}" if len(steps) > 1 else f", step {steps[0]}" if len(steps) else ""
             text = f"{_names(event.names)}: {rows}{of}"

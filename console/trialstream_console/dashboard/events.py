@@ -56,10 +56,12 @@ class EventPage(TypedDict):
     Attributes:
         events: The events.
         cursor: Place of the next ones; null if there are no more now.
+        kinds: The kinds of all events of the trial, in the order of their names.
     """
 
     events: list[EventRow]
     cursor: str | None
+    kinds: list[str]
 
 
 async def events(
@@ -83,20 +85,31 @@ async def events(
 def _page(past: Past, cursor: str, limit: int, wanted: frozenset[str], is_newest_first: bool) -> EventPage:
     if not past.is_alone:  # which trial an address means is decided by the fold
         past.states.at(past.log.records[-1].timestamp if past.log.records else 0, lambda _: None, lambda: False)
+    kinds = _kinds(past)
     records: Iterable[TrialRecord] = reversed(past.log.records) if is_newest_first else past.log.records
     found: list[EventRow] = []
     for record in records:
         if cursor and (record.offset >= int(cursor) if is_newest_first else record.offset <= int(cursor)):
             continue
-        if wanted and (kind := kind_of(record.value)) and kind not in wanted:
+        kind = kind_of(record.value)
+        if kind and wanted and wanted.isdisjoint((kind, _UNREADABLE)):  # only its bytes tell that one is unreadable
             continue
         row = _row(past, record)
         if row is None or (wanted and row["kind"] not in wanted):
             continue
         if len(found) == limit:
-            return {"events": found, "cursor": str(found[-1]["offset"])}
+            return {"events": found, "cursor": str(found[-1]["offset"]), "kinds": kinds}
         found.append(row)
-    return {"events": found, "cursor": None}
+    return {"events": found, "cursor": None, "kinds": kinds}
+
+
+def _kinds(past: Past) -> list[str]:
+    """Return the kinds of all events of the trial; of each, events are decoded until one is the trial's."""
+    found: set[str] = set()
+    for record in past.log.records:
+        if kind_of(record.value) not in found and (row := _row(past, record)) is not None:
+            found.add(row["kind"])
+    return sorted(found)
 
 
 def _row(past: Past, record: TrialRecord) -> EventRow | None:

@@ -14,6 +14,7 @@ from trialstream.event_log.diagnosis import missing_right
 from trialstream.event_log.topics import ensure_topics, partition_of, publish_schemas
 from trialstream.waiting import waiting_for
 from trialstream_schemas.errors import KafkaUnavailable, SchemaError
+from trialstream_schemas.messages import counted
 from trialstream_schemas.wire import events
 from trialstream_schemas.wire.codec import SchemaStore
 
@@ -138,6 +139,6 @@ async def _wait_acked(sent: list[asyncio.Future[Any]], config: Config, archive: 
         reason = missing_right(error, "Write") or f"{type(error).__name__}: {error}"
         raise KafkaUnavailable(
             f"Kafka at {config.kafka} has not acknowledged all of {archive.file} ({reason}): "
-            f"at least {acked} of {archive.records} records are in the log; run the import again, the fold skips "
-            "repetitions"
+            f"the log has at least {acked} of {counted(archive.records, 'record')}; run the import again, the fold "
+            "skips repetitions"
         ) from error

@@ -20,6 +20,7 @@ from aiokafka import TopicPartition
 from trialstream.config import Config
 from trialstream_schemas import errors
 from trialstream_schemas.errors import ConfigError, TrialStreamError
+from trialstream_schemas.messages import counted
 from trialstream_schemas.storage.collections import Namespace
 
 from trialstream_consumer.processes import exit_reason, lines, open_child
@@ -127,8 +128,8 @@ async def fold_in_process(share: Share, report: Report) -> None:
         raise error
     if code != 0:
         raise WorkerDied(
-            f"the process that folded {len(share.ends)} partitions into {share.namespace} ended ({exit_reason(code)}): "
-            "the live projection is unchanged; run this command again"
+            f"the process that folded {counted(len(share.ends), 'partition')} into {share.namespace} ended "
+            f"({exit_reason(code)}): the live projection is unchanged; run this command again"
         )
 
 

@@ -17,6 +17,7 @@ from trialstream.event_log.notes import notes_of
 from trialstream.event_log.schemas import SchemaTopic
 from trialstream.event_log.topics import partition_of
 from trialstream_schemas.errors import LogMismatch, TrialStreamError
+from trialstream_schemas.messages import counted
 from trialstream_schemas.model.identity import hash_of
 from trialstream_schemas.wire.codec import SchemaStore
 
@@ -126,7 +127,7 @@ class TrialLog:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise NotReadYet(
-                            f"{self.topic}/{self.partition}: {end - self._next} records are left to read after "
+                            f"{self.topic}/{self.partition}: {counted(end - self._next, 'record')} left to read after "
                             f"{seconds:g} s: ask again"
                         )
                     fetched = await consumer.getmany(place, timeout_ms=_WAIT_MS, max_records=_FETCHED_RECORDS)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from trialstream_schemas.errors import CommitTimeout, KafkaUnavailable, LogMismatch, MongoUnavailable, Offline
+from trialstream_schemas.messages import counted
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.wire.events import SubjectEvent
 
@@ -204,9 +205,10 @@ class Session:
         said = []
         if left.spooled:
             push = f"trialstream push {shlex.quote(str(folder))}"
-            said.append(f"{left.spooled} events wait in {folder}: send them with {push}")
+            waiting, them = counted(left.spooled, "event waits", "events wait"), "it" if left.spooled == 1 else "them"
+            said.append(f"{waiting} in {folder}: send {them} with {push}")
         if lost := left.queued - left.spooled:
-            said.append(f"{lost} events are lost")
+            said.append(counted(lost, "event is lost", "events are lost"))
         said += self._pipeline.refusals.summary()
         if not said:
             return

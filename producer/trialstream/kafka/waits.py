@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import anyio
 from trialstream_schemas.errors import CommitTimeout
+from trialstream_schemas.messages import counted
 
 from trialstream.pipeline.carrier import Carrier
 from trialstream.pipeline.late import LateRow
@@ -103,9 +104,8 @@ class Waits:
         rows = self._outbox.held.late_rows()
         left = await _wait_for_device(rows, timeout)
         if not all(row.is_ready() for row in rows):
-            raise CommitTimeout(
-                f"the device has not computed the values of {len(rows)} rows in {timeout:g} s; they stay queued"
-            )
+            late = counted(len(rows), "row")
+            raise CommitTimeout(f"the device has not computed the values of {late} in {timeout:g} s; they stay queued")
         if rows:
             self._outbox.seal()
         return left

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
+from trialstream_schemas.messages import counted
 
 from trialstream.config import Config
 from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.signals import until_tick
+from trialstream.statistics import Statistics
 
 __all__ = ["OutageWatch"]
 
@@ -76,16 +78,18 @@ class OutageWatch:
         found = self._backlog.statistics()
         if right := self._missing_right():
             refusal = f"Kafka at {self._config.kafka} refuses events: {right}"
-            return f"trialstream: {refusal}; {found.queued} wait {self._fate('the right is granted')}"
+            return f"trialstream: {refusal}; {self._fate(found, 'the right is granted')}"
         since = datetime.now(UTC) - timedelta(seconds=self._backlog.stalled_seconds())
         return (
             f"trialstream: Kafka at {self._config.kafka} has not acknowledged events for {_WARN_SECONDS:g} s, since "
-            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): {found.queued} events wait "
-            f"{self._fate('it answers')}"
+            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): "
+            f"{self._fate(found, 'it answers')}"
         )
 
-    def _fate(self, end: str) -> str:
+    def _fate(self, found: Statistics, end: str) -> str:
+        waiting = counted(found.queued, "event waits", "events wait")
+        they, are = ("it", "is") if found.queued == 1 else ("they", "are")
         if self._folder is None:
-            return f"in memory and are sent when {end}; without a spool they are lost if the process ends before"
-        spooled = self._backlog.statistics().spooled
-        return f"({spooled} of them in the spool {self._folder}) and are sent when {end}"
+            lost = f"without a spool {they} {are} lost if the process ends before"
+            return f"{waiting} in memory and {are} sent when {end}; {lost}"
+        return f"{waiting} ({found.spooled} in the spool {self._folder}) and {are} sent when {end}"

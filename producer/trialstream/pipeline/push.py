@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 from trialstream_schemas.errors import KafkaUnavailable, LogMismatch, SpoolError
+from trialstream_schemas.messages import counted
 
 from trialstream.config import Config
 from trialstream.event_log.topics import publish_schemas
@@ -199,8 +200,8 @@ async def _push(config: Config, spool: Spool, progress: Callable[[int], object])
     acked = pipeline.statistics().acked
     if unreadable is not None:
         raise SpoolError(
-            f"{unreadable}; {acked} events of the files before it were sent, and all others stay: mend the file, or "
-            "move it away, and run the push again"
+            f"{unreadable}; sent {counted(acked, 'event')} of the files before it, and all others stay: mend the file, "
+            "or move it away, and run the push again"
         ) from unreadable
     return acked
 

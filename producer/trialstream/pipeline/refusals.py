@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 import anyio
 from trialstream_schemas.errors import InvalidValue, SchemaError, SpoolError, TrialStreamError
+from trialstream_schemas.messages import counted
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent
 
@@ -143,11 +144,11 @@ class Refusals:
         if self._kept:
             assert self._spool is not None
             said.append(
-                f"{self._kept} events that Kafka refused as too large are in {self._spool.folder}: raise the topic's "
-                f"max.message.bytes, then send them with {push_refused(self._spool)}"
+                f"{_too_large(self._kept)} in {self._spool.folder}: raise the topic's max.message.bytes, then send "
+                f"{'it' if self._kept == 1 else 'them'} with {push_refused(self._spool)}"
             )
         if self._lost:
-            said.append(f"{self._lost} events that Kafka refused as too large are lost")
+            said.append(f"{_too_large(self._lost)} lost")
         return said
 
     # --- Private
@@ -191,7 +192,8 @@ class Refusals:
         if now < self._next_warning:
             self._unreported += 1
             return
-        more = f" ({self._unreported} more events were refused since the last warning)" if self._unreported else ""
+        more = counted(self._unreported, "more event was", "more events were")
+        more = f" ({more} refused since the last warning)" if self._unreported else ""
         self._next_warning, self._unreported = now + _WARN_SECONDS, 0
         self._warn(f"trialstream: {message}{more}")
 
@@ -201,10 +203,15 @@ def push_refused(spool: Spool) -> str:
     return f"trialstream push --refused {shlex.quote(str(spool.folder))}"
 
 
+def _too_large(number: int) -> str:
+    what = "that Kafka refused as too large"
+    return counted(number, f"event {what} is", f"events {what} are")
+
+
 def _description(entry: Entry, event: SubjectEvent | None) -> str:
     """Describe an event: its kind, its subject and its size."""
     size = len(entry.encode())
     if event is None:
-        return f"an event of {entry.key.decode(errors='replace')} with {size} bytes"
-    rows = f"{len(event.times)} rows and " if isinstance(event, MetricsLogged) else ""
-    return f"{type(event).__name__} of {event.SUBJECT} {event.subject} with {rows}{size} bytes"
+        return f"an event of {entry.key.decode(errors='replace')} with {counted(size, 'byte')}"
+    rows = f"{counted(len(event.times), 'row')} and " if isinstance(event, MetricsLogged) else ""
+    return f"{type(event).__name__} of {event.SUBJECT} {event.subject} with {rows}{counted(size, 'byte')}"

@@ -31,6 +31,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from trialstream_schemas.errors import CommitTimeout, LogMismatch, TrialStreamError
+from trialstream_schemas.messages import counted
 
 from trialstream.config import Config
 from trialstream.event_log.clients import BATCH_BYTES, batch_producer, kafka_errors, stop_producer
@@ -161,14 +162,15 @@ class Sender:
             if self._mismatch:
                 raise LogMismatch(self._mismatch)
             return
+        queued = counted(self._backlog.statistics().queued, "event")
         raise CommitTimeout(
-            f"Kafka at {self._config.kafka} has not acknowledged {self._backlog.statistics().queued} events in "
+            f"Kafka at {self._config.kafka} has not acknowledged {queued} in "
             f"{timeout:g} s; they stay queued" + (f" (last error: {self.last_error})" if self.last_error else "")
         )
 
     def _not_sent(self) -> str:
-        queued = self._backlog.statistics().queued
-        return f"Kafka at {self._config.kafka} refuses {queued} events: {self.missing_right}; they stay queued"
+        queued = counted(self._backlog.statistics().queued, "event")
+        return f"Kafka at {self._config.kafka} refuses {queued}: {self.missing_right}; they stay queued"
 
     async def check_log(self, offsets: dict[Route, int]) -> None:
         """Check that the topics still belong to the log, if entries were acknowledged since the last check.

@@ -15,6 +15,7 @@ from typing import Literal
 
 import anyio
 from trialstream_schemas.errors import CommitTimeout, SchemaError, SpoolError, SpoolFull
+from trialstream_schemas.messages import counted
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import GroupCreated, ProjectCreated, TrialCreated
 
@@ -230,9 +231,9 @@ class Spiller:
                 contents = await run_sync(self._spool.read, segment)
                 events = contents.events
                 if contents.lost_bytes:
-                    self._warn(f"{segment.path}: {contents.lost_bytes} bytes are torn or damaged and are skipped")
+                    self._warn(f"{segment.path}: {counted(contents.lost_bytes, 'byte')} skipped: torn or damaged")
             except SpoolError as error:
-                self._warn(f"{error}; the {segment.records} events of the segment are lost")
+                self._warn(f"{error}; {counted(segment.records, 'event')} of the segment lost")
             backlog.load(segment, events)
 
     async def _thin(self) -> bool:

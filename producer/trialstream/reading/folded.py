@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import anyio
 from trialstream_schemas.errors import ProjectionBehind
+from trialstream_schemas.messages import counted
 from trialstream_schemas.storage.collections import LOG_ID
 
 from trialstream.event_log.topics import Route
@@ -64,7 +65,7 @@ class FoldedOffsets:
             for route, offset in sorted(missing.items())
         )
         return (
-            f"the projection is {events} event{'s' * (events != 1)} behind ({where}): is a consumer running? start "
+            f"the projection is {counted(events, 'event')} behind ({where}): is a consumer running? start "
             "one with `trialstream consume` (or `trialstream up`); one that logs `held_up` waits for a transaction of "
             "another program; nothing is lost, the events are in Kafka"
         )

@@ -34,8 +34,13 @@ export function count(value: number): string {
 }
 
 /** "1 trial", "3 trials". */
-export function counted(value: number, noun: string, plural = `${noun}s`): string {
-  return `${count(value)} ${value === 1 ? noun : plural}`;
+export function counted(value: number, singular: string, plural?: string): string {
+  return `${count(value)} ${noun(value, singular, plural)}`;
+}
+
+/** The noun of a number that is shown beside it. */
+export function noun(value: number, singular: string, plural = `${singular}s`): string {
+  return value === 1 ? singular : plural;
 }
 
 export function percent(share: number): string {

@@ -88,7 +88,7 @@ export interface SeriesHeader {
 export interface Output { stream: string; rank: number | null; streams: string[]; ranks: (number | null)[]; text: string; truncated: boolean }
 
 // GET /trials/UID/events?cursor=&limit=100&kinds=a,b&order=oldest|newest     raw events of the log, by the stream (needs Kafka)
-export interface EventPage { events: EventRow[]; cursor: string | null }
+export interface EventPage { events: EventRow[]; cursor: string | null; kinds: string[] }   // kinds: of all events of the trial
 export interface EventRow { partition: number; offset: number; time: number; appended: number; kind: string; writer: string; seq: number; summary: string; fields: Record<string, Value> }
 
 // GET /trials/UID/timeline    chronos as intervals: first and last occurrences of each name, bounded to 2,000 (from history of section chronos)

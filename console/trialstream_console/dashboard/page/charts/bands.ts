@@ -1,13 +1,14 @@
 /** A band over several lines: the least, the mean and the greatest of them at each of many places. */
 
 import { isSorted, lowerBound } from "./points";
-import type { Band, Line } from "./types";
+import type { Band, Line, Marks, SpecialCounts } from "./types";
 
 /**
  * The band of lines, at up to `places` equally spaced x from the first point to the last.
  *
  * Between its points a line is straight; before its first and after its last point it does not count. Minimum and maximum
- * also take in every point itself, so that no spike falls between two places.
+ * also take in every point itself, so that no spike falls between two places. Values that are not finite are counted, and
+ * marked once where several lines have them.
  */
 export function bandOf(lines: readonly Line[], key: string, label: string, colour: number, places: number): Band {
   const parts = lines.filter((line) => line.x.length > 0).map(inOrder);
@@ -35,7 +36,24 @@ export function bandOf(lines: readonly Line[], key: string, label: string, colou
     }
   }
   const filled = (values: Float64Array) => values.map((value, i) => (seen[i]! > 0 ? value : NaN));
-  return { key, label, colour, x, low: filled(low), mid: sums.map((sum, i) => sum / seen[i]!), high: filled(high) };
+  return {
+    key, label, colour, x, low: filled(low), mid: sums.map((sum, i) => sum / seen[i]!), high: filled(high),
+    counts: countsOf(lines), marks: marksOf(lines),
+  };
+}
+
+function countsOf(lines: readonly Line[]): SpecialCounts {
+  const sum = (kind: keyof SpecialCounts) => lines.reduce((total, { counts }) => total + counts[kind], 0);
+  return { nan: sum("nan"), inf: sum("inf"), neginf: sum("neginf") };
+}
+
+function marksOf(lines: readonly Line[]): Marks {
+  const kinds = new Map<number, Set<number>>();
+  for (const { marks } of lines) {
+    marks.x.forEach((x, i) => kinds.set(x, (kinds.get(x) ?? new Set()).add(marks.kind[i]!)));
+  }
+  const all = [...kinds].flatMap(([x, of]) => [...of].map((kind) => [x, kind] as const));
+  return { x: Float64Array.from(all, ([x]) => x), kind: Float64Array.from(all, ([, kind]) => kind) };
 }
 
 /** A line with its points in the order of x: rows of an earlier attempt go back. */

@@ -6,7 +6,7 @@
  */
 
 import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { count, counted } from "../format";
+import { counted } from "../format";
 import { download, downloadCsv, downloadJson, downloadPng } from "../exporting";
 import { ExportMenu } from "../parts";
 import { documentOf, tableOf } from "./export";
@@ -15,7 +15,8 @@ import { Legend } from "./legend";
 import { pictureOf } from "./picture";
 import { coloursOf, Plot, type Scene } from "./plot";
 import { pan, placeOf, valueAt, wholeX, wholeY, zoom } from "./ranges";
-import { pixelY } from "./frame";
+import { blank, pixelY } from "./frame";
+import { absence, notes } from "./notes";
 import { readings } from "./readings";
 import { Readout } from "./readout";
 import { Summary } from "./summary";
@@ -43,7 +44,6 @@ export interface ChartProps {
 }
 
 const NO_BANDS: readonly Band[] = [];
-const UNIT: Range = [0, 1];
 
 export function Chart(props: ChartProps) {
   const { title, lines, bands = NO_BANDS, xKind, xLabel, xLog = false, yLog = false, tau = 0, height, view, onView, compact = false } = props;
@@ -58,8 +58,10 @@ export function Chart(props: ChartProps) {
   const shownLines = useMemo(() => lines.filter((each) => !hidden.has(each.key)), [lines, hidden]);
   const shownBands = useMemo(() => bands.filter((each) => !hidden.has(each.key)), [bands, hidden]);
   const all = useMemo(() => wholeX(lines, bands, xKind, xLog), [lines, bands, xKind, xLog]);
-  const x = (xLog && view && view[0] <= 0 ? null : view) ?? all ?? UNIT;
-  const y = useMemo(() => wholeY(shownLines, shownBands, x, yLog) ?? (yLog ? ([0.1, 10] as const) : UNIT), [shownLines, shownBands, x[0], x[1], yLog]);
+  const inView = (xLog && view && view[0] <= 0 ? null : view) ?? all;
+  const x = inView ?? blank(xLog);
+  const y = useMemo(() => inView && wholeY(shownLines, shownBands, inView, yLog), [shownLines, shownBands, inView?.[0], inView?.[1], yLog]);
+  const absent = y === null ? absence([...shownLines, ...shownBands], inView, view === null, yLog) : null;
   const log = xLog && x[0] > 0;
 
   const frame = plot.current?.frame;
@@ -68,7 +70,7 @@ export function Chart(props: ChartProps) {
     : [];
   const closest = values[0] && values[0].distance < 24 ? values[0] : undefined;
   const focus = named ?? (shownLines.length + shownBands.length > 1 ? (closest?.key ?? null) : null);
-  const scene: Scene = { lines: shownLines, bands: shownBands, x, y, xKind, xLog: log, yLog, tau, focus };
+  const scene: Scene = { lines: shownLines, bands: shownBands, x: inView, y, xKind, xLog: log, yLog, tau, focus };
 
   const limited = (next: Range): Range | null => {
     if (!all) return null;
@@ -81,8 +83,8 @@ export function Chart(props: ChartProps) {
   };
 
   // The gestures are attached once and call what the latest rendering has.
-  const latest = useRef({ x, log, view, panned, limited, onView, setCross, setMarked });
-  latest.current = { x, log, view, panned, limited, onView, setCross, setMarked };
+  const latest = useRef({ x, all, log, view, panned, limited, onView, setCross, setMarked });
+  latest.current = { x, all, log, view, panned, limited, onView, setCross, setMarked };
 
   useLayoutEffect(() => {
     const element = host.current!;
@@ -92,7 +94,7 @@ export function Chart(props: ChartProps) {
     const detach = attachGestures(made.over, {
       select: (range, done) => {
         now().setMarked(done ? null : range);
-        if (done && range) now().onView([valueAt(now().x, range[0], now().log), valueAt(now().x, range[1], now().log)]);
+        if (done && range && now().all) now().onView([valueAt(now().x, range[0], now().log), valueAt(now().x, range[1], now().log)]);
       },
       pan: (share) => now().onView(now().panned(-share)),
       zoom: (factor, at) => now().onView(now().limited(zoom(now().x, factor, at, now().log))),
@@ -113,7 +115,7 @@ export function Chart(props: ChartProps) {
     };
   }, [compact, height]);
 
-  useEffect(() => plot.current?.update(scene), [shownLines, shownBands, x[0], x[1], y[0], y[1], xKind, log, yLog, tau, focus]);
+  useEffect(() => plot.current?.update(scene), [shownLines, shownBands, inView?.[0], inView?.[1], y?.[0], y?.[1], xKind, log, yLog, tau, focus]);
 
   const keys = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -131,9 +133,9 @@ export function Chart(props: ChartProps) {
 
   const picture = () => pictureOf(plot.current!.canvas, title, [...shownLines, ...shownBands], coloursOf(host.current!), devicePixelRatio);
   const svg = () => {
-    const { paper, text, muted, grid, curves } = coloursOf(host.current!);
-    const figure = { title, xLabel, xKind, lines: shownLines, bands: shownBands, x, y, xLog: log, yLog, tau };
-    return svgOf(figure, { paper, ink: text, muted, grid, curves });
+    const { paper, text, muted, grid, bad, curves } = coloursOf(host.current!);
+    const figure = { title, xLabel, xKind, lines: shownLines, bands: shownBands, x: inView, y, xLog: log, yLog, tau };
+    return svgOf(figure, { paper, ink: text, muted, grid, bad, curves });
   };
   const at = cross && { left: `${cross[0] * 100}%` };
   const dot = cross && closest && frame && { x: placeOf(x, closest.x, log), y: (pixelY(frame, closest.smooth ?? closest.y) - frame.top) / frame.height };
@@ -162,6 +164,7 @@ export function Chart(props: ChartProps) {
             )}
           </div>
         )}
+        {absent && <div class="veil"><p class="muted">{absent}</p></div>}
       </div>
       <p class="sr" aria-live="polite">
         {cross && cross[1] === null ? values.slice(0, 4).map((each) => `${each.label}: ${each.smooth ?? each.y}`).join("; ") : ""}
@@ -169,7 +172,7 @@ export function Chart(props: ChartProps) {
       {!compact && (
         <div class="below">
           <Legend lines={lines} bands={bands} hidden={hidden} onHidden={setHidden} focus={focus} onFocus={setNamed} />
-          <p class="muted notes">{notes(lines, xKind, yLog)}</p>
+          <p class="muted notes">{notes(lines, bands, xKind, yLog)}</p>
           <div class="acts">
             <button type="button" disabled={view === null} onClick={() => onView(null)} title="Double click or 0">Whole</button>
             <ExportMenu
@@ -187,19 +190,4 @@ export function Chart(props: ChartProps) {
       <Summary id={`${id}-table`} title={title} lines={lines} bands={bands} />
     </figure>
   );
-}
-
-/** What a reader should know of the points: how many there are, whether all are shown, what is not on the axis. */
-function notes(lines: readonly Line[], xKind: XKind, yLog: boolean): string {
-  const sum = (of: (line: Line) => number) => lines.reduce((total, line) => total + of(line), 0);
-  const rows = sum((line) => line.total);
-  const parts = lines.length === 0 ? [] : [`${count(rows)} ${rows === 1 ? "row" : "rows"}${lines.every((each) => each.exact) ? "" : ", of each pixel the least and the greatest"}`];
-  const special: [string, number][] = [["NaN", sum((line) => line.counts.nan)], ["+inf", sum((line) => line.counts.inf)], ["−inf", sum((line) => line.counts.neginf)]];
-  for (const [name, number] of special) if (number > 0) parts.push(`${count(number)} ${name}`);
-  if (yLog) {
-    const below = sum((line) => line.y.reduce((total, value) => total + (value <= 0 ? 1 : 0), 0));
-    if (below > 0) parts.push(`${count(below)} at or below 0, which a logarithmic axis lacks`);
-  }
-  if (xKind === "step" && lines.some((each) => each.textSteps)) parts.push("steps are texts: numbered in their order");
-  return parts.join(" · ");
 }

@@ -70,7 +70,6 @@ export function Curves(props: CurvesProps) {
   const bands = useMemo(() => (band && lines.length > 0 ? [bandOf(lines, "ranks", `${cut(title, 60)}: ranks`, 0, BAND_PLACES)] : []), [band, lines]);
   const xKind: XKind = typeof x === "string" ? x : "value";
   const first = series.loading && series.growing.curves.size === 0;
-  const belowLog = (props.yLog ?? false) && lines.length > 0 && lines.every((each) => each.x.length > 0 && each.y.every((value) => !(value > 0)));
   const empty = !series.loading && !series.error && lines.every((each) => each.x.length === 0 && each.marks.x.length === 0);
 
   return (
@@ -94,8 +93,7 @@ export function Curves(props: CurvesProps) {
         onWidth={setWidth}
       />
       {first && <div class="veil"><Loading /></div>}
-      {belowLog && <div class="veil"><p class="muted">No value above 0, as log y needs</p></div>}
-      {empty && <div class="veil"><p class="muted">{until === undefined ? "No rows in view" : "No rows yet at this time"}</p></div>}
+      {empty && <div class="veil"><p class="muted">{until === undefined ? "No rows" : "No rows yet at this time"}</p></div>}
     </div>
   );
 }

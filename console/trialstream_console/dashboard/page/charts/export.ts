@@ -27,12 +27,11 @@ export function tableOf(lines: readonly Line[], bands: readonly Band[], xLabel: 
   for (const line of lines) {
     const whole = String(line.exact);
     for (let i = 0; i < line.x.length; i++) add(line.label, line.x[i]!, line.y[i]!, whole, null, null);
-    for (let i = 0; i < line.marks.x.length; i++) {
-      add(line.label, line.marks.x[i]!, SPECIALS[line.marks.kind[i]!] ?? "", whole, null, null);
-    }
+    for (const { x: at, value: special } of specialsOf(line)) add(line.label, at, special, whole, null, null);
   }
   for (const band of bands) {
     for (let i = 0; i < band.x.length; i++) add(band.label, band.x[i]!, band.mid[i]!, "", band.low[i]!, band.high[i]!);
+    for (const { x: at, value: special } of specialsOf(band)) add(band.label, at, special, "", null, null);
   }
   const columns: Column[] = [
     { name: "curve", values: curve }, { name: xLabel, values: x }, { name: "value", values: value }, { name: "exact", values: exact },
@@ -51,10 +50,14 @@ export function documentOf(lines: readonly Line[], bands: readonly Band[], xLabe
       exact: line.exact,
       x: numbers(line.x),
       y: numbers(line.y),
-      specials: Array.from(line.marks.x, (x, i) => ({ x, value: SPECIALS[line.marks.kind[i]!] })),
+      specials: specialsOf(line),
     })),
     bands: bands.map((band) => ({
-      name: band.label, x: numbers(band.x), low: numbers(band.low), mid: numbers(band.mid), high: numbers(band.high),
+      name: band.label, x: numbers(band.x), low: numbers(band.low), mid: numbers(band.mid), high: numbers(band.high), specials: specialsOf(band),
     })),
   };
+}
+
+function specialsOf({ marks }: Line | Band): { x: number; value: string }[] {
+  return Array.from(marks.x, (x, i) => ({ x, value: SPECIALS[marks.kind[i]!] ?? "" }));
 }

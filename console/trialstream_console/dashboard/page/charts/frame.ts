@@ -16,6 +16,24 @@ export interface Frame {
   readonly yLog: boolean;
 }
 
+/** The ranges that a plot shows; null where nothing has a place on an axis, which then has no numbers. */
+export interface Scales {
+  readonly x: Range | null;
+  readonly y: Range | null;
+  readonly xLog: boolean;
+  readonly yLog: boolean;
+}
+
+/** The range of an axis on which nothing has a place. */
+export function blank(log: boolean): Range {
+  return log ? [1, 10] : [0, 1];
+}
+
+/** The frame of a rectangle: an axis without a range has a blank one, where marks of the other axis keep their places. */
+export function frameOf(left: number, top: number, width: number, height: number, { x, y, xLog, yLog }: Scales): Frame {
+  return { left, top, width, height, x: x ?? blank(xLog), y: y ?? blank(yLog), xLog, yLog };
+}
+
 /** The pixel of a value of x. */
 export function pixelX(frame: Frame, value: number): number {
   return frame.left + placeOf(frame.x, value, frame.xLog) * frame.width;
@@ -113,6 +131,30 @@ export function outline(frame: Frame, x: Float64Array, low: Float64Array, high: 
     lower.unshift(px, bottom);
   }
   close();
+  return new Float64Array(out);
+}
+
+/**
+ * The outlines of marks in a frame, one closed part after the other: NaN as ticks at the lower edge with a gap above,
+ * infinities as triangles at the edge where they went.
+ *
+ * @param unit the size of a CSS pixel
+ */
+export function markOutlines(frame: Frame, marks: Marks, unit: number): Polyline {
+  const size = 5 * unit;
+  const bottom = frame.top + frame.height;
+  const out: number[] = [];
+  marks.x.forEach((each, i) => {
+    const x = pixelX(frame, each);
+    if (!(x >= frame.left - size && x <= frame.left + frame.width + size)) return;
+    if (out.length > 0) out.push(NaN, NaN);
+    if (marks.kind[i] === 0) {
+      out.push(x - unit, bottom - 2 * size, x + unit, bottom - 2 * size, x + unit, bottom, x - unit, bottom);
+    } else {
+      const [tip, base] = marks.kind[i] === 1 ? [frame.top, frame.top + 1.6 * size] : [bottom, bottom - 1.6 * size];
+      out.push(x, tip, x - size, base, x + size, base);
+    }
+  });
   return new Float64Array(out);
 }
 

@@ -8,22 +8,18 @@
 import uPlot from "uplot";
 import { ema } from "./ema";
 import type { Frame, Polyline } from "./frame";
-import { outline, pixelX, polyline } from "./frame";
+import { frameOf, markOutlines, outline, polyline, type Scales } from "./frame";
 import { COLOURS, look } from "./palette";
 import { placeOf } from "./ranges";
-import { linearTicks, logTicks, tickLabels, xTicks } from "./ticks";
-import type { Band, Line, Range, XKind } from "./types";
+import { tickLabels, xTicks, yTicks } from "./ticks";
+import type { Band, Line, XKind } from "./types";
 import { NO_MARKS } from "./types";
 
 /** All that a plot shows. Lines and bands that are hidden are not in it. */
-export interface Scene {
+export interface Scene extends Scales {
   readonly lines: readonly Line[];
   readonly bands: readonly Band[];
-  readonly x: Range;
-  readonly y: Range;
   readonly xKind: XKind;
-  readonly xLog: boolean;
-  readonly yLog: boolean;
   /** Time constant of the smoothing, in units of x; 0 for none. */
   readonly tau: number;
   /** The curve that stands out, by its key. */
@@ -98,7 +94,7 @@ export class Plot {
   /** The plot's rectangle in CSS pixels, relative to the host. */
   get frame(): Frame {
     const { over } = this.uplot;
-    return this.frameOf(over.offsetLeft, over.offsetTop, over.offsetWidth, over.offsetHeight);
+    return frameOf(over.offsetLeft, over.offsetTop, over.offsetWidth, over.offsetHeight, this.scene);
   }
 
   update(scene: Scene): void {
@@ -136,11 +132,6 @@ export class Plot {
   private draw(): void {
     this.pending = 0;
     this.uplot.redraw(false, true);
-  }
-
-  private frameOf(left: number, top: number, width: number, height: number): Frame {
-    const { x, y, xLog, yLog } = this.scene;
-    return { left, top, width, height, x, y, xLog, yLog };
   }
 
   private options(width: number, height: number): uPlot.Options {
@@ -184,15 +175,15 @@ export class Plot {
   private xSplits(u: uPlot): number[] {
     const { x, xKind, xLog } = this.scene;
     const room = u.over.offsetWidth || u.width - 50;
-    this.xTicks = xTicks(xKind, x[0], x[1], Math.max(2, Math.floor(room / (xKind === "time" ? 110 : 80))), xLog);
-    return this.xTicks.map((tick) => placeOf(x, tick, xLog));
+    this.xTicks = xTicks(xKind, x, Math.max(2, Math.floor(room / (xKind === "time" ? 110 : 80))), xLog);
+    return x === null ? [] : this.xTicks.map((tick) => placeOf(x, tick, xLog));
   }
 
   private ySplits(u: uPlot): number[] {
     const { y, yLog } = this.scene;
     const count = Math.max(2, Math.floor((u.over.offsetHeight || u.height - 30) / 36));
-    this.yTicks = yLog ? logTicks(y[0], y[1], count) : linearTicks(y[0], y[1], count);
-    return this.yTicks.map((tick) => placeOf(y, tick, yLog));
+    this.yTicks = yTicks(y, count, yLog);
+    return y === null ? [] : this.yTicks.map((tick) => placeOf(y, tick, yLog));
   }
 
   /** The width of the labels of y. A chart in a grid has at least 44 pixels, so that neighbours align. */
@@ -207,7 +198,7 @@ export class Plot {
   private drawCurves(): void {
     const { ctx, bbox } = this.uplot;
     const { lines, bands, tau, focus } = this.scene;
-    const frame = this.frameOf(bbox.left, bbox.top, bbox.width, bbox.height);
+    const frame = frameOf(bbox.left, bbox.top, bbox.width, bbox.height, this.scene);
     const signature = JSON.stringify(frame);
     const used = new Map<string, Cached>();
     const path = (key: string, points: Float64Array, make: () => Polyline, closed = false) => {
@@ -227,6 +218,7 @@ export class Plot {
       ctx.fillStyle = this.colours.curves[look(band.colour).colour]!;
       ctx.fill(path(`area ${band.key}`, band.low, () => outline(frame, band.x, band.low, band.high), true).path);
       this.stroke(path(`mid ${band.key}`, band.mid, () => polyline(frame, band.x, band.mid, NO_MARKS)), band.colour, 1.6, dimmed(band.key));
+      this.marks(band, frame, dimmed(band.key));
     }
     const inFront = [...lines].sort((a, b) => Number(a.key === focus) - Number(b.key === focus));
     for (const line of inFront) {
@@ -274,28 +266,11 @@ export class Plot {
     }
   }
 
-  /** NaN as ticks at the lower edge with a gap above, infinities as triangles at the edge where they went. */
-  private marks(line: Line, frame: Frame, alpha: number): void {
+  private marks({ marks }: Line | Band, frame: Frame, alpha: number): void {
     const { ctx } = this.uplot;
-    const size = 5 * devicePixelRatio;
     ctx.globalAlpha = alpha;
     ctx.fillStyle = this.colours.bad;
-    const bottom = frame.top + frame.height;
-    line.marks.x.forEach((each, i) => {
-      const x = pixelX(frame, each);
-      if (!(x >= frame.left - size && x <= frame.left + frame.width + size)) return;
-      const kind = line.marks.kind[i];
-      ctx.beginPath();
-      if (kind === 0) {
-        ctx.rect(x - devicePixelRatio, bottom - 2 * size, 2 * devicePixelRatio, 2 * size);
-      } else {
-        const [tip, base] = kind === 1 ? [frame.top, frame.top + 1.6 * size] : [bottom, bottom - 1.6 * size];
-        ctx.moveTo(x, tip);
-        ctx.lineTo(x - size, base);
-        ctx.lineTo(x + size, base);
-      }
-      ctx.fill();
-    });
+    ctx.fill(pathOf(markOutlines(frame, marks, devicePixelRatio), true).path);
   }
 }
 

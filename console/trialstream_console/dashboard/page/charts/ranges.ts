@@ -1,5 +1,6 @@
 /** Ranges of an axis: zoom, pan, and the range that holds all points. */
 
+import { isSorted, lowerBound } from "./points";
 import type { Band, Line, Range, XKind } from "./types";
 
 /**
@@ -56,7 +57,7 @@ export function wholeX(lines: readonly Line[], bands: readonly Band[], kind: XKi
       if (x[i]! > to) to = x[i]!;
     }
   }
-  for (const { marks } of lines) {
+  for (const { marks } of [...lines, ...bands]) {
     for (const each of marks.x) {
       if (log && !(each > 0)) continue;
       if (each < from) from = each;
@@ -66,22 +67,35 @@ export function wholeX(lines: readonly Line[], bands: readonly Band[], kind: XKi
   return widened(from, to, log, ALONE[kind]);
 }
 
-/** The range of y of what lies within a range of x, with some room; or null if nothing does. */
+/**
+ * The range of y of what lies within a range of x, with some room; or null if nothing does.
+ *
+ * Between two points that both are outside, a line is in view without a point: the range is then that of these points.
+ */
 export function wholeY(lines: readonly Line[], bands: readonly Band[], x: Range, log = false): Range | null {
   let from = Infinity;
   let to = -Infinity;
+  const add = (value: number) => {
+    if (!Number.isFinite(value) || (log && value <= 0)) return;
+    if (value < from) from = value;
+    if (value > to) to = value;
+  };
   const take = (xs: Float64Array, ys: Float64Array) => {
-    for (let i = 0; i < xs.length; i++) {
-      const value = ys[i]!;
-      if (xs[i]! < x[0] || xs[i]! > x[1] || !Number.isFinite(value) || (log && value <= 0)) continue;
-      if (value < from) from = value;
-      if (value > to) to = value;
-    }
+    for (let i = 0; i < xs.length; i++) if (xs[i]! >= x[0] && xs[i]! <= x[1]) add(ys[i]!);
   };
   for (const line of lines) take(line.x, line.y);
   for (const band of bands) {
     take(band.x, band.low);
     take(band.x, band.high);
+  }
+  if (from > to) {
+    for (const line of lines) {
+      if (line.marks.x.some((each) => each >= x[0] && each <= x[1]) || !isSorted(line.x)) continue;
+      const right = lowerBound(line.x, x[0]);
+      if (right === 0 || right === line.x.length || line.x[right]! <= x[1]) continue;
+      add(line.y[right - 1]!);
+      add(line.y[right]!);
+    }
   }
   const range = widened(from, to, log);
   return range && zoom(range, 1.08, 0.5, log);

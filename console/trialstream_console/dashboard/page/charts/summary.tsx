@@ -35,8 +35,8 @@ export function Summary({ title, lines, bands, id }: { title: string; lines: rea
               <td>{value(band.mid[band.mid.length - 1])}</td>
               <td>{value(extremes(band.low)[0])}</td>
               <td>{value(extremes(band.high)[1])}</td>
-              <td>0</td>
-              <td>0</td>
+              <td>{band.counts.nan}</td>
+              <td>{band.counts.inf + band.counts.neginf}</td>
             </tr>
           ))}
         </tbody>

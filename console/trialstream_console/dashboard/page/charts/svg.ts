@@ -1,24 +1,20 @@
 /** A chart as an SVG file. */
 
 import { ema } from "./ema";
-import type { Frame, Polyline } from "./frame";
-import { outline, pixelX, pixelY, polyline } from "./frame";
+import type { Frame, Polyline, Scales } from "./frame";
+import { frameOf, markOutlines, outline, pixelX, pixelY, polyline } from "./frame";
 import { look } from "./palette";
-import { logTicks, linearTicks, tickLabels, xTicks } from "./ticks";
-import type { Band, Line, Range, XKind } from "./types";
+import { tickLabels, xTicks, yTicks } from "./ticks";
+import type { Band, Line, XKind } from "./types";
 import { NO_MARKS } from "./types";
 
 /** What an exported chart shows. */
-export interface Figure {
+export interface Figure extends Scales {
   readonly title: string;
   readonly xLabel: string;
   readonly xKind: XKind;
   readonly lines: readonly Line[];
   readonly bands: readonly Band[];
-  readonly x: Range;
-  readonly y: Range;
-  readonly xLog: boolean;
-  readonly yLog: boolean;
   readonly tau: number;
 }
 
@@ -28,6 +24,7 @@ export interface Ink {
   readonly ink: string;
   readonly muted: string;
   readonly grid: string;
+  readonly bad: string;
   readonly curves: readonly string[];
 }
 
@@ -37,7 +34,7 @@ const ROW = 18;
 export function svgOf(figure: Figure, ink: Ink, width = 960, height = 480): string {
   const entries = [...figure.lines, ...figure.bands];
   const full = height + entries.length * ROW + 12;
-  const frame: Frame = { left: 64, top: 40, width: width - 84, height: height - 88, x: figure.x, y: figure.y, xLog: figure.xLog, yLog: figure.yLog };
+  const frame = frameOf(64, 40, width - 84, height - 88, figure);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${full}" viewBox="0 0 ${width} ${full}" font-family="system-ui, sans-serif" font-size="12">`,
     `<title>${escaped(figure.title)}</title>`,
@@ -48,6 +45,7 @@ export function svgOf(figure: Figure, ink: Ink, width = 960, height = 480): stri
     '<g clip-path="url(#plot)" fill="none" stroke-linejoin="round">',
     ...figure.bands.flatMap((band) => bandParts(band, frame, ink)),
     ...figure.lines.flatMap((line) => lineParts(line, figure.tau, frame, ink)),
+    ...[...figure.bands, ...figure.lines].map(({ marks }) => `<path d="${pathOf(markOutlines(frame, marks, 1), true)}" fill="${escaped(ink.bad)}"/>`),
     "</g>",
     ...entries.flatMap((entry, i) => {
       const y = height + i * ROW;
@@ -68,14 +66,14 @@ export function escaped(value: string): string {
 function axes(figure: Figure, frame: Frame, ink: Ink): string[] {
   const out: string[] = [];
   const bottom = frame.top + frame.height;
-  const ticksX = xTicks(figure.xKind, figure.x[0], figure.x[1], 8, figure.xLog);
+  const ticksX = xTicks(figure.xKind, figure.x, 8, figure.xLog);
   const labelsX = tickLabels(figure.xKind, ticksX);
   ticksX.forEach((tick, i) => {
     const at = places(pixelX(frame, tick));
     out.push(`<path d="M${at} ${frame.top}V${bottom}" stroke="${escaped(ink.grid)}"/>`);
     out.push(text(Number(at), bottom + 18, labelsX[i]!, ink.muted, 'text-anchor="middle"'));
   });
-  const ticksY = figure.yLog ? logTicks(figure.y[0], figure.y[1], 7) : linearTicks(figure.y[0], figure.y[1], 7);
+  const ticksY = yTicks(figure.y, 7, figure.yLog);
   const labelsY = tickLabels("value", ticksY);
   ticksY.forEach((tick, i) => {
     const at = places(pixelY(frame, tick));

@@ -1,6 +1,6 @@
 /** Where an axis has its ticks, and how a tick is written. */
 
-import type { XKind } from "./types";
+import type { Range, XKind } from "./types";
 
 const SECOND = 1e6;
 const MINUTE = 60 * SECOND;
@@ -70,11 +70,19 @@ export function durationTicks(from: number, to: number, count: number): number[]
   return firstWithTwo(clocks(from, to, [10, 30, ...DURATION_STEPS.slice(0, at + 1)]), 2 * count) ?? [];
 }
 
-/** The ticks of a horizontal axis. */
-export function xTicks(kind: XKind, from: number, to: number, count: number, log: boolean): number[] {
+/** The ticks of a horizontal axis; none without a range. */
+export function xTicks(kind: XKind, range: Range | null, count: number, log: boolean): number[] {
+  if (range === null) return [];
+  const [from, to] = range;
   if (kind === "time") return timeTicks(from, to, count);
   if (log) return logTicks(from, to, count);
   return kind === "relative" ? durationTicks(from, to, count) : linearTicks(from, to, count);
+}
+
+/** The ticks of a vertical axis; none without a range. */
+export function yTicks(range: Range | null, count: number, log: boolean): number[] {
+  if (range === null) return [];
+  return log ? logTicks(range[0], range[1], count) : linearTicks(range[0], range[1], count);
 }
 
 /** The labels of ticks: as many digits as tell neighbours apart, and no more; durations all in one unit. */

@@ -41,7 +41,7 @@ export interface Line extends Points {
   readonly textSteps: boolean;
 }
 
-/** A band between two curves with a line in its middle: ranks, seeds, quantiles. */
+/** A band between two curves with a line in its middle: ranks, seeds, quantiles; with the special values of its lines. */
 export interface Band {
   readonly key: string;
   readonly label: string;
@@ -50,6 +50,8 @@ export interface Band {
   readonly low: Float64Array;
   readonly mid: Float64Array;
   readonly high: Float64Array;
+  readonly counts: SpecialCounts;
+  readonly marks: Marks;
 }
 
 export const NO_COUNTS: SpecialCounts = { nan: 0, inf: 0, neginf: 0 };

@@ -2,7 +2,7 @@
 import { useMemo } from "preact/hooks";
 import { columns } from "../api";
 import { Chart } from "../charts/chart";
-import type { Band } from "../charts/types";
+import { NO_COUNTS, NO_MARKS, type Band } from "../charts/types";
 import { useFetched } from "../fetched";
 import { brief, counted, cut } from "../format";
 import { choice, flag, text, update, useParam } from "../router";
@@ -60,6 +60,8 @@ export function Bands({ query, known }: ViewProps) {
         low: sd ? mid.map((mean, row) => mean - sd[row]!) : column(least),
         mid,
         high: sd ? mid.map((mean, row) => mean + sd[row]!) : column(greatest),
+        counts: NO_COUNTS,
+        marks: NO_MARKS,
       };
     });
   }, [answer.data, spread, groups.size]);
@@ -84,7 +86,7 @@ export function Bands({ query, known }: ViewProps) {
         <button type="button" aria-pressed={yLog} onClick={() => update({ ylog: !yLog })}>log y</button>
       </div>
       <Shown answer={answer} what="bands">
-        {() => bands.length === 0 ? <Empty title="No rows">None of these trials has rows of {cut(name, 60)}.</Empty> : (
+        {() => bands.length === 0 ? <Empty title="No finite values">None of these trials has a finite value of {cut(name, 60)}.</Empty> : (
           <section class="card" aria-label={cut(name, 60)}>
             <header><h2><bdi>{cut(name, 100)}</bdi></h2></header>
             <Chart title={name} lines={NONE} bands={bands} xKind="step" xLabel="step" yLog={yLog} height={420} view={view} onView={setView} />

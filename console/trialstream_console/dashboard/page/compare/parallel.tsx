@@ -12,7 +12,7 @@ import { PathChoice } from "./choice";
 import { ColourLegend, useColouring } from "./colours";
 import { firstMetric, lastOf, metricNames, useAxes, useTable } from "./compared";
 import { scaleOf, type Scale } from "./scale";
-import { useWidth } from "./use-width";
+import { useWidth } from "../use-width";
 
 const MOST = 2000; // lines: more hide each other
 const AXES = 7;

@@ -12,7 +12,7 @@ import { ColourLegend, SHAPES, useColouring } from "./colours";
 import { firstMetric, lastOf, metricNames, useAxes, useTable } from "./compared";
 import { exports } from "./parallel";
 import { scaleOf } from "./scale";
-import { useWidth } from "./use-width";
+import { useWidth } from "../use-width";
 
 const MOST = 5000;
 

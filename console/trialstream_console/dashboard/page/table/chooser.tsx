@@ -48,7 +48,7 @@ export function Chooser({ known, chosen, onChosen, close, reset }: {
                   <input type="checkbox" checked={on.has(each.path)} onChange={() => toggle(each.path)} />
                   <Label path={each.path} />
                 </label>
-                <span class="muted" title={`${each.count} trials have it`}>{each.type}</span>
+                <span class="muted" title={counted(each.count, "trial has it", "trials have it")}>{each.type}</span>
               </li>
             ))}
           </ul>

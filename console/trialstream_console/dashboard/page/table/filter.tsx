@@ -1,11 +1,14 @@
 // The field for the query language: completion while typing, the error at its place.
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { Failure, get, isAbort } from "../api";
+import { useWidth } from "../use-width";
 
 interface Completion { from: number; items: { text: string; kind: string }[] }
 interface Trouble { message: string; column?: number }
 
 const PAUSE = 150; // after the last key, milliseconds
+/** Examples, the longest first, and the width of the field that each needs, pixels. */
+const EXAMPLES = [["status = Running and metrics.loss.last < 0.1", 440], ["metrics.loss.last < 0.1", 0]] as const;
 
 export function Filter({ where, error, onWhere, scope }: {
   where: string;
@@ -22,6 +25,7 @@ export function Filter({ where, error, onWhere, scope }: {
   const asked = useRef<AbortController | null>(null);
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const id = useId();
+  const [box, width] = useWidth<HTMLDivElement>();
 
   useEffect(() => {
     setTyped(where);
@@ -99,14 +103,14 @@ export function Filter({ where, error, onWhere, scope }: {
   };
   const shown = trouble ?? error;
   return (
-    <div class="filter">
+    <div class="filter" ref={box}>
       <input
         ref={input}
         type="text"
         role="combobox"
         class="mono"
         value={typed}
-        placeholder="Filter:  status = Running and metrics.loss.last < 0.1"
+        placeholder={`Filter:  ${EXAMPLES.find(([, needed]) => width >= needed)![0]}`}
         aria-label="Filter trials by a query"
         aria-expanded={list !== null}
         aria-controls={`${id}-list`}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, brief, bytes, count, cut, cutMiddle, duration, full, numeric, short, unwrapped, utc, when } from "../format";
+import { ago, brief, bytes, count, counted, cut, cutMiddle, duration, full, numeric, short, unwrapped, utc, when } from "../format";
 
 test("numbers are short, and never a wrong size", () => {
   const cases: [number, string][] = [
@@ -14,6 +14,11 @@ test("numbers are short, and never a wrong size", () => {
 test("whole numbers have their thousands apart", () => {
   assert.equal(count(1234567).replaceAll("\u202f", " "), "1 234 567");
   assert.equal(count(12), "12");
+});
+
+test("a number has its noun in the singular or the plural", () => {
+  assert.deepEqual([0, 1, 2].map((each) => counted(each, "trial")), ["0 trials", "1 trial", "2 trials"]);
+  assert.deepEqual([1, 2].map((each) => counted(each, "process", "processes")), ["1 process", "2 processes"]);
 });
 
 test("sizes and lengths of time have a unit that fits", () => {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { outline, polyline, type Frame } from "../charts/frame";
+import { frameOf, markOutlines, outline, polyline, type Frame } from "../charts/frame";
+import { absence, notes } from "../charts/notes";
 import { pan, placeOf, valueAt, wholeX, wholeY, zoom } from "../charts/ranges";
 import { svgOf, escaped, type Figure } from "../charts/svg";
 import { NO_POINTS } from "../charts/points";
+import { xTicks, yTicks } from "../charts/ticks";
 import { NO_MARKS, type Line } from "../charts/types";
 
 const f = (...values: number[]) => Float64Array.from(values);
@@ -73,10 +75,42 @@ test("a single point has about one step, or one second, on each side", () => {
 test("an SVG file has the curves, and hostile names as text", () => {
   const line: Line = { ...NO_POINTS, x: f(0, 1), y: f(0, 1), key: "a", label: "<script>alert(1)</script>\u0000", colour: 9, textSteps: false };
   const figure: Figure = { title: "a & b", xLabel: "step", xKind: "step", lines: [line], bands: [], x: [0, 1], y: [0, 1], xLog: false, yLog: false, tau: 0 };
-  const ink = { paper: "#fff", ink: "#000", muted: "#555", grid: "#ddd", curves: Array<string>(8).fill("#0072b2") };
+  const ink = { paper: "#fff", ink: "#000", muted: "#555", grid: "#ddd", bad: "#d55e00", curves: Array<string>(8).fill("#0072b2") };
   const text = svgOf(figure, ink);
   assert.ok(!text.includes("<script"));
   assert.ok(!text.includes("\u0000"));
   assert.ok(text.includes("a &#38; b") && text.includes("stroke-dasharray"));
   assert.equal(escaped(`"<'>&`), "&#34;&#60;&#39;&#62;&#38;");
+});
+
+const nan: Line = { ...NO_POINTS, total: 3, counts: { nan: 2, inf: 1, neginf: 0 }, marks: { x: f(0, 1, 2), kind: f(0, 0, 1) }, key: "a", label: "a", colour: 0, textSteps: false };
+
+test("an axis on which nothing has a place has no numbers, and the marks keep their places on the other", () => {
+  assert.deepEqual(wholeX([nan], [], "step"), [0, 2]);
+  assert.equal(wholeY([nan], [], [0, 2]), null);
+  for (const log of [false, true]) assert.deepEqual([xTicks("step", null, 5, log), yTicks(null, 5, log)], [[], []]);
+  const marks = markOutlines(frameOf(0, 0, 100, 100, { x: [0, 2], y: null, xLog: false, yLog: false }), nan.marks, 1);
+  assert.deepEqual([...marks], [-1, 90, 1, 90, 1, 100, -1, 100, NaN, NaN, 49, 90, 51, 90, 51, 100, 49, 100, NaN, NaN, 100, 0, 95, 8, 105, 8]);
+  const ink = { paper: "#fff", ink: "#000", muted: "#555", grid: "#ddd", bad: "#d55e00", curves: Array<string>(8).fill("#0072b2") };
+  const text = svgOf({ title: "a", xLabel: "step", xKind: "step", lines: [nan], bands: [], x: [0, 2], y: null, xLog: false, yLog: false, tau: 0 }, ink);
+  assert.ok(!text.includes('text-anchor="end"'), "an SVG file has no numbers of y, either");
+  assert.ok(text.includes('fill="#d55e00"'));
+});
+
+test("a chart without a curve says why", () => {
+  const line: Line = { ...nan, x: f(0, 9), y: f(-1, 0) };
+  assert.equal(absence([], null, true, false), null);
+  assert.equal(absence([nan], [0, 2], true, false), "No finite value · 2 NaN · 1 +inf");
+  assert.equal(absence([nan], [0.5, 1.5], false, false), "No finite value in view");
+  assert.equal(absence([nan], [0.2, 0.8], false, false), "No rows in view");
+  assert.equal(absence([nan, line], [0, 9], true, true), "No value above 0, as log y needs");
+  assert.equal(absence([line], null, true, false), "No x above 0, as log x needs");
+  assert.equal(notes([nan], [], "step", false), "3 rows · 2 NaN · 1 +inf");
+});
+
+test("a line between two points outside of the view has their range, but not where it is interrupted", () => {
+  const line: Line = { ...nan, x: f(0, 10), y: f(5, 7), marks: NO_MARKS };
+  const [low, high] = wholeY([line], [], [4, 6])!;
+  assert.ok(low < 5 && high > 7);
+  assert.equal(wholeY([{ ...line, marks: { x: f(5), kind: f(0) } }], [], [4, 6]), null);
 });

@@ -58,6 +58,13 @@ test("a band holds least, mean and greatest, and every spike", () => {
   assert.equal(band.mid[10], 5);
 });
 
+test("a band counts the values of its lines that are not finite, and marks each place of them once", () => {
+  const marks = { x: Float64Array.of(1, 2), kind: Float64Array.of(0, 1) };
+  const special = { ...line("a", [], []), marks, counts: { nan: 1, inf: 1, neginf: 0 } };
+  const band = bandOf([special, special], "k", "ranks", 0, 3);
+  assert.deepEqual([band.counts, band.marks], [{ nan: 2, inf: 2, neginf: 0 }, marks]);
+});
+
 test("a line that goes back is taken in order", () => {
   assert.deepEqual([...bandOf([line("a", [0, 10, 5], [0, 10, 5])], "k", "ranks", 0, 3).mid], [0, 5, 10]);
 });

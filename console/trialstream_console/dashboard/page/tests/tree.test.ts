@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { dump } from "../views/operations/dead-letters";
+import { timeOf } from "../views/trial/chronos";
 import { matching } from "../views/trial/curves";
 import { differences } from "../views/trial/difference";
 import { overwritten } from "../views/trial/output";
@@ -55,4 +56,13 @@ test("the median leaves out what is not a number", () => {
 test("bytes are shown as digits and as characters", () => {
   assert.equal(dump("48690a"), `000000  48 69 0a${" ".repeat(39)}  Hi·`);
   assert.equal(dump("00".repeat(17)).split("\n").length, 2);
+});
+
+test("the time of a trial is that of all of its processes, and of earlier attempts without the pause between them", () => {
+  const process = (joined: number | null, last_seen: number | null) => ({ joined, last_seen }) as TrialDetail["participants"][number];
+  const own = { started: 1e6, finished: 901e6, last_seen: 950e6 };
+  assert.deepEqual(timeOf({ ...own, participants: [] }), { seconds: 900, processes: 1 });
+  assert.deepEqual(timeOf({ ...own, finished: null, participants: [] }), { seconds: 949, processes: 1 });
+  const ranks = [process(1e6, 11e6), process(2e6, 12e6), process(801e6, 900e6), process(null, null)];
+  assert.deepEqual(timeOf({ ...own, participants: ranks }), { seconds: 119, processes: 4 });
 });

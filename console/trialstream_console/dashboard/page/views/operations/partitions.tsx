@@ -1,7 +1,7 @@
 // Partitions: where each ends, how far it is folded, and how fast it grows.
 import type { ComponentChildren } from "preact";
 import type { Operations } from "../../api";
-import { duration, short } from "../../format";
+import { duration, noun, short } from "../../format";
 import { downloadCsv, downloadJson } from "../../exporting";
 import { ExportMenu } from "../../parts";
 import { Duration, Name, Num } from "../../values";
@@ -26,7 +26,7 @@ export function Figures({ operations, history }: { operations: Operations; histo
   return (
     <dl class="figures">
       <Figure name="Lag" alarm={seconds > LATE} line={<Sparkline values={history.lag} label="Lag in the last minutes" />}>
-        {known.length === 0 ? "–" : <><Num value={lag} /> <small>{lag === 1 ? "event" : "events"}{seconds > 0 ? `, ${duration(seconds)}` : ""}</small></>}
+        {known.length === 0 ? "–" : <><Num value={lag} /> <small>{noun(lag, "event")}{seconds > 0 ? `, ${duration(seconds)}` : ""}</small></>}
       </Figure>
       <Figure name="Rate" line={<Sparkline values={history.rate} label="Rate in the last minutes" />}>
         {rated ? <>{short(history.rate[history.rate.length - 1] ?? 0)} <small>events/s</small></> : "–"}

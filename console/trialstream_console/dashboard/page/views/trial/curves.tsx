@@ -2,8 +2,9 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { MetricInfo, TrialDetail } from "../../api";
 import { Curves } from "../../charts/curves";
+import { specialsOf } from "../../charts/notes";
 import type { Range } from "../../charts/types";
-import { cut } from "../../format";
+import { counted, cut } from "../../format";
 import { useShortcuts } from "../../keyboard";
 import { list, text, update, useParam } from "../../router";
 import { Empty } from "../../states";
@@ -41,7 +42,7 @@ export function CurvesTab({ trial, rows }: TabProps) {
       <aside>
         <input ref={search} type="search" value={find} placeholder="Search metrics" aria-label="Search metrics" onInput={(event) => setFind(event.currentTarget.value, { replace: true })} />
         <details class="tree" open={innerWidth > 900}>
-          <summary>{trial.metrics.length} {trial.metrics.length === 1 ? "metric" : "metrics"}</summary>
+          <summary>{counted(trial.metrics.length, "metric")}</summary>
           <Branch folder={tree} under={under} large={large} />
         </details>
       </aside>
@@ -101,7 +102,7 @@ function Small({ trial, metric, label, large, look, rows, view, onView }: Shared
         <button type="button" class="plain grow" title={`${cut(name, 500)}\nShow large`} onClick={() => update({ metric: [name] })}>
           <h3><bdi>{cut(label, 60)}</bdi></h3>
         </button>
-        {special > 0 && <span class="badge" title={`${metric.nan} NaN, ${metric.inf} +inf, ${metric.neginf} −inf`}>{special} {[metric.nan > 0 && "NaN", metric.inf + metric.neginf > 0 && "inf"].filter(Boolean).join(", ")}</span>}
+        {special > 0 && <span class="badge" title={specialsOf([metric]).join(", ")}>{special} {[metric.nan > 0 && "NaN", metric.inf + metric.neginf > 0 && "inf"].filter(Boolean).join(", ")}</span>}
         <strong class="value"><Num value={metric.last} /></strong>
         {large.length > 0 && (
           <button

@@ -1,6 +1,6 @@
 // A dict of logged values as a list: nested ones open, long ones scroll.
 import type { Value } from "../../api";
-import { cut, isObject, numeric, unwrapped } from "../../format";
+import { counted, cut, isObject, numeric, unwrapped } from "../../format";
 import { Name, Val } from "../../values";
 
 /** Entries that are listed at first; the others follow in a fold, so that ten thousand parameters do not stop the page. */
@@ -32,7 +32,7 @@ function List({ entries }: { entries: [string, Value][] }) {
 
 function Field({ value }: { value: Value }) {
   if (Array.isArray(value) && value.some((each) => typeof each === "object" && each !== null && numeric(each) === null)) {
-    return <Nested title={`${value.length} items`} entries={value.map((each, i) => [String(i), each])} />;
+    return <Nested title={counted(value.length, "item")} entries={value.map((each, i) => [String(i), each])} />;
   }
   if (isObject(value) && numeric(value) === null && !("$bytes" in value)) {
     const entries = Object.entries(unwrapped(value));

@@ -28,7 +28,7 @@ export function LogTab({ trial, turn }: TabProps) {
     get<EventPage>(path, { kinds, order, limit: PAGE, cursor: asked.cursor }, control.signal).then(
       (page) => {
         setError(undefined);
-        setKnown((before) => [...new Set([...before, ...page.events.map((each) => each.kind)])].sort());
+        setKnown(page.kinds);
         setPages((before) => ({ events: asked.cursor && before ? [...before.events, ...page.events] : page.events, cursor: page.cursor }));
       },
       (caught: unknown) => {

@@ -2,7 +2,7 @@
 import { useMemo } from "preact/hooks";
 import type { TrialDetail } from "../../api";
 import { Curves } from "../../charts/curves";
-import { cut } from "../../format";
+import { counted, cut } from "../../format";
 import { choice, flag, text, update, useParam } from "../../router";
 import { Empty } from "../../states";
 import { Name, Time } from "../../values";
@@ -31,7 +31,7 @@ export function RanksTab({ trial, rows }: TabProps) {
     <>
       <section class="card" aria-label="States">
         <header>
-          <h2>{participants.length} {participants.length === 1 ? "process" : "processes"}</h2>
+          <h2>{counted(participants.length, "process", "processes")}</h2>
           {several && <label><input type="checkbox" checked={earlier} onChange={() => setEarlier(!earlier)} /> earlier attempts too</label>}
         </header>
         {participants.length > 16 && <Squares participants={participants} trial={trial} />}

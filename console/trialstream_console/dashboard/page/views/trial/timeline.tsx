@@ -6,7 +6,7 @@ import { pan, valueAt, zoom } from "../../charts/ranges";
 import { tickLabels, xTicks } from "../../charts/ticks";
 import type { Range } from "../../charts/types";
 import { useFetched } from "../../fetched";
-import { count, cut, duration, utc } from "../../format";
+import { count, counted, cut, duration, utc } from "../../format";
 import { downloadSvg, downloadSvgAsPng } from "../../exporting";
 import { ExportMenu } from "../../parts";
 import { Shown } from "../../states";
@@ -107,10 +107,10 @@ function Lanes({ spans, start, svg }: { spans: readonly Span[]; start: number; s
     else return;
     event.preventDefault();
   };
-  const ticks = xTicks("relative", x[0], x[1], Math.max(2, Math.floor(inner / 90)), false);
+  const ticks = xTicks("relative", x, Math.max(2, Math.floor(inner / 90)), false);
   const labels = tickLabels("relative", ticks);
   return (
-    <div class="timeline" ref={box} tabIndex={0} role="group" aria-roledescription="chart" aria-label={`Timeline of ${shown.length} lanes and ${spans.length} intervals. Arrows move, plus and minus zoom, 0 shows all.`} onKeyDown={keys}>
+    <div class="timeline" ref={box} tabIndex={0} role="group" aria-roledescription="chart" aria-label={`Timeline of ${counted(shown.length, "lane")} and ${counted(spans.length, "interval")}. Arrows move, plus and minus zoom, 0 shows all.`} onKeyDown={keys}>
       <svg ref={svg} width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-hidden="true">
         {ticks.map((tick, i) => (
           <g key={tick} class="tick"><path d={`M${at(tick)} ${TOP}V${height - BOTTOM}`} /><text x={at(tick)} y={height - 7} text-anchor={at(tick) > width - 26 ? "end" : "middle"}>{labels[i]}</text></g>

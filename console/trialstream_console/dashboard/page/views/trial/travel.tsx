@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, type TrialDetail } from "../../api";
 import { Curves } from "../../charts/curves";
 import { useFetched } from "../../fetched";
-import { cut, duration, utc, when } from "../../format";
+import { counted, cut, duration, utc, when } from "../../format";
 import { choice, number, update, useParam } from "../../router";
 import { Empty, Shown } from "../../states";
 import { Name, Num, Status, Time, Val } from "../../values";
@@ -103,7 +103,7 @@ function Marks({ marks, first, last, onChoose }: { marks: Times["marks"]; first:
         {marks.map((each, i) => <path key={i} class={/fail|error/i.test(each.kind) ? "mark failed" : "mark"} d={`M${place(each.time)} 0V8`} />)}
       </svg>
       <details class="moments">
-        <summary>{marks.length} events other than rows</summary>
+        <summary>{counted(marks.length, "event")} other than rows</summary>
         <ul>
           {marks.slice(0, 500).map((each, i) => (
             <li key={i}><button type="button" class="plain" onClick={() => onChoose(each.time)}><Time micros={each.time} seconds /> {cut(each.kind, 40)}</button></li>
@@ -121,8 +121,8 @@ function State({ then, now, until }: { then: TrialDetail; now: TrialDetail; unti
       <div class="bar">
         <h2>As of then</h2>
         <Status status={then.status} />
-        <span><Num value={then.rows} /> <span class="muted">of {now.rows} rows</span></span>
-        {then.errors.length > 0 && <span class="alarm">{then.errors.length} {then.errors.length === 1 ? "error" : "errors"}: <Name text={then.errors[then.errors.length - 1]!.message} limit={80} /></span>}
+        <span><Num value={then.rows} /> <span class="muted">of {counted(now.rows, "row")}</span></span>
+        {then.errors.length > 0 && <span class="alarm">{counted(then.errors.length, "error")}: <Name text={then.errors[then.errors.length - 1]!.message} limit={80} /></span>}
       </div>
       <div class="multiples">
         {metrics.map(({ name }) => <Chart key={name} trial={now} name={name} last={then.metrics.find((each) => each.name === name)?.last ?? null} until={until} />)}
