@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import psutil
 import trialstream as ts
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
 from trialstream.config import Config
-from trialstream.event_log.clients import open_consumer
 from trialstream.event_log.topics import partition_of
 from trialstream_console.local import LocalStack
 from trialstream_console.local.consumer import ConsumerService
@@ -243,8 +242,12 @@ class Reading(NamedTuple):
 
 
 async def read_bare(config: Config) -> Reading:
-    """Read the whole trials topic with a consumer like ours that does nothing else."""
-    async with open_consumer(config, **FETCH_SETTINGS, auto_offset_reset="earliest") as consumer:
+    """Read the whole trials topic by aiokafka's own consumer, with the settings of the service, and do nothing else."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=config.kafka, enable_auto_commit=False, auto_offset_reset="earliest", **FETCH_SETTINGS
+    )
+    await consumer.start()
+    try:
         places = [TopicPartition(config.trials_topic, number) for number in range(config.partitions)]
         consumer.assign(places)
         left = sum((await consumer.end_offsets(places)).values())
@@ -253,3 +256,5 @@ async def read_bare(config: Config) -> Reading:
             found = await consumer.getmany(timeout_ms=1000, max_records=4000)
             left -= sum(map(len, found.values()))
         return Reading.since(began)
+    finally:
+        await consumer.stop()

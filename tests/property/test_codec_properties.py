@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from array import array
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import bson
 import fastavro
@@ -21,6 +21,7 @@ from trialstream_schemas.model.keys import escape_key, unescape_key
 from trialstream_schemas.wire import events as e
 from trialstream_schemas.wire.codec import HEADER_BYTES, SchemaStore, encode, record_of
 from trialstream_schemas.wire.events import EVENTS
+from trialstream_schemas.wire.limits import MAX_VALUES
 from trialstream_schemas.wire.schemas import SCHEMAS
 from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_longs
 
@@ -55,6 +56,29 @@ def test_event_comes_back(event, data):
     sent = data.draw(events_of(event))
 
     assert content(STORE.decode(encode(sent))) == content(sent)
+
+
+@EVERY_EVENT
+@settings(max_examples=examples(50))
+@given(data=st.data())
+def test_an_event_does_not_depend_on_those_before_it(event, data):
+    """An event comes back, and its values are counted, whatever was decoded before and what a user has done to that."""
+    names = [each.name for each in fields(event)]
+    before = data.draw(events_of(event))
+    same = {name: getattr(before, name) for name in data.draw(st.sets(st.sampled_from(names)))}
+    sent = replace(data.draw(events_of(event)), **same)
+    counts = []
+    for each in (before, before, sent, sent, sent):
+        left = [MAX_VALUES]
+        decoded = STORE._decode(encode(each), left)
+        counts.append(left)
+
+        assert content(decoded) == content(each)
+        for name in names:
+            if isinstance(field := getattr(decoded, name), list):
+                field.append(None)
+    assert counts[0] == counts[1]
+    assert counts[2] == counts[3] == counts[4]
 
 
 @EVERY_EVENT

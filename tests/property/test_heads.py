@@ -10,7 +10,7 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.aggregators import timeseries_aggregator
 from trialstream_schemas.wire.codec import encode
 from trialstream_schemas.wire.events import Heartbeat, MetricsLogged
-from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, plain_heads, read_head, subject_bytes
+from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, known_heads, read_head, subject_bytes
 
 BEAT = Heartbeat(trial="a" * 32 + "_0", writer="w", seq=1, time=1_700_000_000_000_000)
 FRAME = MetricsLogged(
@@ -37,32 +37,42 @@ def events(draw):
     return bytes(data)
 
 
-@given(st.lists(events(), max_size=5))
-@example([encode(dataclasses.replace(BEAT, writer="w" * 64))])
-@example([b"", encode(BEAT)[:-1], encode(BEAT)])
-def test_plain_heads_are_heads(records):
-    """A plain head has the `seq` of the head, which is no request; equal bytes before it are equal subjects."""
-    subjects = {}
-    for data, plain in zip(records, plain_heads(records), strict=True):
+def subjects(records):
+    """The bytes of the subjects of events → trial, writer, and the same bytes."""
+    found = {}
+    for data in records:
         try:
-            head = read_head(data) if data[:PREFIX_BYTES] in KINDS else None
+            trial, writer, *_ = read_head(data) if data[:PREFIX_BYTES] in KINDS else ("", "")
         except SchemaError:
-            head = None
-        if head is None or (key := subject_bytes(data)) is None:
             continue
-        trial, writer, seq, request = head
-
-        assert subjects.setdefault(key, (trial, writer)) == (trial, writer)
-        if plain is not None:
-            assert (*plain, None) == (key, seq, request)
+        if trial and (key := subject_bytes(data)) is not None:
+            assert found.setdefault(key, (trial, writer, key)) == (trial, writer, key)
+    return found
 
 
-def test_the_usual_head_is_plain():
-    """The head of an event of a writer is a plain one, with any `seq`."""
-    for seq in (1, 63, 64, 8191, 8192, 2**40):
-        data = encode(dataclasses.replace(BEAT, seq=seq))
+@given(st.lists(events(), max_size=5), st.data())
+@example([encode(dataclasses.replace(BEAT, writer="w" * 64))], None)
+@example([b"", encode(BEAT)[:-1], encode(BEAT)], None)
+def test_known_heads_are_heads(records, data):
+    """A head that is known has the subject and the `seq` of the head, which is no request; others are None."""
+    known = subjects(records)
+    if known and data is not None:
+        del known[data.draw(st.sampled_from(sorted(known)))]
+    for record, found in zip(records, known_heads(records, known), strict=True):
+        if found is None:
+            continue
+        (trial, writer, key), seq = found
 
-        assert [*plain_heads([data])] == [(subject_bytes(data), seq)]
+        assert read_head(record) == (trial, writer, seq, None)
+        assert record.startswith(key)
+
+
+def test_the_usual_head_is_known():
+    """The heads of two writers with ids of different lengths, in turn, are known, with any `seq`."""
+    seqs = (1, 63, 64, 8191, 8192, 2**40)
+    records = [encode(dataclasses.replace(BEAT, writer=writer, seq=seq)) for seq in seqs for writer in ("w", "writer")]
+
+    assert [found and found[1] for found in known_heads(records, subjects(records))] == [n for n in seqs for _ in "ab"]
 
 
 def test_an_endless_integer_is_left_at_once():
@@ -70,4 +80,4 @@ def test_an_endless_integer_is_left_at_once():
     key = subject_bytes(encode(BEAT))
     assert key is not None
 
-    assert [*plain_heads([key + b"\x80" * 2**20] * 100)] == [None] * 100
+    assert [*known_heads([key + b"\x80" * 2**20] * 100, {key: key})] == [None] * 100

@@ -42,8 +42,8 @@ LONG = 256
 CALL_STEPS = {"floats": 215, "ints": 285, "no step": 215, "a text": 240, "numpy": 215, "arrays": 450}
 # 820, 723, 706, 466, 706: check the value, estimate its size, make the event and append it
 KEY_STEPS = {"metadata": 1015, "arguments": 885, "tags": 890, "status": 580, "chrono": 880}
-# 242, 330: read the clock, hold the chrono, append it; a body has two chronos and counts its rows
-BLOCK_STEPS = {"chrono": 305, "timed": 415}
+# 243, 307: read the clock, hold the chrono, append it; a body has two chronos and counts its rows
+BLOCK_STEPS = {"chrono": 305, "timed": 385}
 TAKE_STEPS = 34  # 28: rows of one frame are taken together
 TAKE_BESIDE_STEPS = 92  # 73: a row and a chrono
 SEAL_STEPS = 260  # 209: a column at a time

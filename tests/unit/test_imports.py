@@ -11,8 +11,8 @@ import trialstream as ts
 
 # The packages that trialstream depends on, and the parts of the standard library that take longest to import.
 HEAVY = {
-    *("aiokafka", "anyio", "bson", "cramjam", "fastavro", "motor", "numpy", "pymongo", "rich", "structlog"),
-    *("typer", "asyncio", "ssl"),
+    *("aiokafka", "anyio", "bson", "cramjam", "fastavro", "google_crc32c", "motor", "numpy", "pymongo", "rich"),
+    *("structlog", "typer", "asyncio", "ssl"),
 }
 
 LIGHT = """

@@ -20,6 +20,7 @@ import pytest
 from trialstream.tracking import termination
 from trialstream.tracking.capture.messages import MessageHandler, watch_warnings
 from trialstream.tracking.capture.output import Pieces, Tee
+from trialstream.tracking.chronos import _first_dimension
 from trialstream.tracking.definitions import Definition, Definitions
 from trialstream.tracking.faults import Faults
 from trialstream.tracking.handle import Connection, Handle, Mark, read_mark, write_mark
@@ -341,6 +342,27 @@ def test_a_wrapped_async_generator_is_closed(around, calls):
 
 
 # --- Errors
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows"),
+    [
+        pytest.param(7, 1, id="a number of a range"),
+        pytest.param(True, 1, id="a bool"),
+        pytest.param("seven", 1, id="a text"),
+        pytest.param(None, 1, id="nothing"),
+        pytest.param(np.float64(7.0), 1, id="a number of numpy"),
+        pytest.param(np.zeros((7, 2)), 7, id="an array"),
+        pytest.param((np.zeros(7), np.zeros(3)), 7, id="a tuple of arrays"),
+        pytest.param([7, 8, 9], 1, id="a list of numbers"),
+        pytest.param((), 1, id="an empty tuple"),
+        pytest.param({"image": np.zeros((7, 2)), "label": np.zeros(3)}, 7, id="a dict of arrays"),
+        pytest.param({}, 1, id="an empty dict"),
+    ],
+)
+def test_the_rows_of_a_batch(batch, rows):
+    """A batch has as many rows as the first dimension of its first array; without an array, it is one row."""
+    assert _first_dimension(batch) == rows
 
 
 def test_each_kind_of_error_is_logged_once(caplog):

@@ -131,7 +131,7 @@ def _decode_frames(values: Sequence[bytes], bodies: list[_Body | None]) -> list[
     """Decode the frames that need not be decoded one by one: long ones, and many of one row; return their rows."""
     groups: dict[RowKey, list[int]] = {}
     for i, value in enumerate(values):
-        if not value.startswith(_FRAME_PREFIX) or bodies[i] is not None:
+        if not value.startswith(_FRAME_PREFIX):
             continue
         if len(value) >= _LONG_BYTES and (frame := check_long_frame(value, HEADER_BYTES)) is not None:
             bodies[i] = Rows.of(frame, value)
@@ -146,9 +146,10 @@ def _decode_frames(values: Sequence[bytes], bodies: list[_Body | None]) -> list[
             group.append(i)
     rows = [0] * len(values)
     for table in decode_tables(values, HEADER_BYTES, groups):
-        for i, (columns, row) in zip(table.positions, columns_of_table(table), strict=True):
-            bodies[i] = columns
-            rows[i] = row
+        for columns, places in columns_of_table(table):
+            for row, i in places:
+                bodies[i] = columns
+                rows[i] = row
     return rows
 
 

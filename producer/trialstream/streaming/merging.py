@@ -159,7 +159,9 @@ class Partition:
         if self._rows and events.offsets[:1] == [self.start]:
             events = events.with_rows_of(0, self._rows, None)
         if events.offsets:
-            _, *keys = accumulate(events.times, max, initial=self.time)
+            keys = [*events.times]
+            if keys[0] < self.time or keys != sorted(keys):  # a broker's clock was set back
+                _, *keys = accumulate(keys, max, initial=self.time)
             self.ready.append(_Ready(keys, events))
             self.kept = self._after(events.offsets[-1])
             self.time = keys[-1]

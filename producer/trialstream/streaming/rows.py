@@ -213,22 +213,24 @@ def rows_of(event: MetricsLogged) -> Rows | None:
     return Rows(event.writer, Columns(event.aggregator, names, steps, times, columns, event.time), 0, count)
 
 
-def columns_of_table(table: RowTable) -> Iterator[tuple[Columns | None, int]]:
-    """Return the columns that each row of a table is in, and its index there.
+def columns_of_table(table: RowTable) -> Iterator[tuple[Columns, Sequence[tuple[int, int]]]]:
+    """Cut a table into columns.
 
     Args:
         table: The table.
 
     Yields:
-        The columns, or None if the time of the row is not one of a calendar; and the index.
+        Columns, and for each of their rows its index there and the position of its frame, but for rows whose time is
+        not one of a calendar.
     """
     is_regular = _are_times(table.times, 0)
     for start in range(0, len(table.positions), _ROWS_TOGETHER):
         stop = start + _ROWS_TOGETHER
         times, columns = table.times[start:stop], [column[start:stop] for column in table.columns]
-        part = Columns(table.shape.aggregator, table.shape.names, table.steps[start:stop], times, columns, 0)
-        for row, time in enumerate(times):
-            yield (part if is_regular or _is_time(time) else None), row
+        rows = [*enumerate(table.positions[start:stop])]
+        if not is_regular:
+            rows = [row for row, time in zip(rows, times, strict=True) if _is_time(time)]
+        yield Columns(table.shape.aggregator, table.shape.names, table.steps[start:stop], times, columns, 0), rows
 
 
 def _are_times(times: Sequence[int], base: int) -> bool:

@@ -15,7 +15,7 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import Event, SubjectEvent, TrialAttached, TrialCreated, TrialEvent
-from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, plain_heads, read_head, subject_bytes
+from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, known_heads, read_head, subject_bytes
 
 from trialstream.event_log.notes import Note
 from trialstream.event_log.records import Records
@@ -130,7 +130,6 @@ class TrialScan(_Deciding):
         """See `Scan`."""
         taken = Taken([], [], [], {})
         add_position, add_place, add_writer = taken.positions.append, taken.places.append, taken.writers.append
-        known = self._heads.get
         first, values = records.position_of(start), records.values
         positions: Sequence[int] = range(len(values))
         if (hash_ := self._hash) is not None:
@@ -139,11 +138,10 @@ class TrialScan(_Deciding):
                 i for i, value in enumerate(values) if value[:PREFIX_BYTES] not in kinds or _is_of(value, hash_)
             ]
             values = [values[i] for i in positions]
-        for position, value, head in zip(positions, values, plain_heads(values), strict=True):
+        for position, value, head in zip(positions, values, known_heads(values, self._heads), strict=True):
             # Nearly all events are the next ones of a known writer.
-            if head is not None and (found := known(head[0])) is not None and head[1] > found[0].seq:
-                mark, trial, writer, is_wanted = found
-                mark.seq = head[1]
+            if head is not None and head[1] > (mark := head[0][0]).seq:
+                (_, trial, writer, is_wanted), mark.seq = head
                 if is_wanted and trial.wanted and position >= first:
                     add_position(position)
                     add_place(trial.place)

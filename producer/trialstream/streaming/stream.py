@@ -34,6 +34,9 @@ class Stream:
     It is opened when the block is entered or the first event is awaited, and closed when the block is left, by
     `aclose`, or at its end. It can be iterated over in several loops, one after the other; each goes on where the last
     one was left. A cancelled wait for an event loses none.
+
+    Attributes:
+        ready: The next events that are there already, which need not be awaited; `fill` waits for others.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Stream:
         # the length of `_turns`, so nothing has to be counted for each.
         self._events = _NONE
         self._turns: Iterator[int] = iter(())
-        self._items: Iterator[LogEvent] = iter(())
+        self.ready: Iterator[LogEvent] = iter(())
         # Number of events behind which the places of the partitions are.
         self._settled = 0
         # The event whose rows are being returned, and how many of them were.
@@ -184,7 +187,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> LogEvent:
-        if (item := next(self._items, None)) is None and (item := await self.next_event()) is None:
+        if (item := next(self.ready, None)) is None and (item := await self.next_event()) is None:
             raise StopAsyncIteration
         return item
 
@@ -200,18 +203,10 @@ class Stream:
             LogMismatch: A part of the log is lost, or the log was recreated, or a position belongs to another log.
             ProtocolClosed: The stream is closed.
         """
-        while (found := self.take()) is None:
+        while (found := next(self.ready, None)) is None:
             if not await self.fill():
                 return None
         return found
-
-    def take(self) -> LogEvent | None:
-        """Return the next event if it is there already.
-
-        Returns:
-            The event, or None: then call `fill`.
-        """
-        return next(self._items, None)
 
     def _next_row(self, items: Iterator[LogEvent]) -> LogEvent | None:
         """Return the next row, or the next event that has no rows; None at the end."""
@@ -227,7 +222,7 @@ class Stream:
         return row
 
     async def fill(self) -> bool:
-        """Wait for events, once `take` returns none.
+        """Wait for events, once `ready` has none.
 
         Returns:
             Whether there are some; False at the end of the stream, which is then closed.
@@ -247,7 +242,7 @@ class Stream:
         self._events = events
         self._turns = iter(range(len(events.offsets)))
         items = events.items(self._turns)
-        self._items = iter(partial(self._next_row, items), None) if self._one_by_one else items
+        self.ready = iter(partial(self._next_row, items), None) if self._one_by_one else items
         return True
 
     def _settle(self) -> None:

@@ -54,7 +54,7 @@ class SyncStream:
         return self
 
     def __next__(self) -> LogEvent:
-        while (found := self._stream.take()) is None:
+        while (found := next(self._stream.ready, None)) is None:
             if not self._thread.run(self._stream.fill):
                 self.close()
                 raise StopIteration

@@ -345,6 +345,8 @@ class Timed(Generic[T]):
 
 def _first_dimension(batch: object) -> int:
     """Number of rows of a batch: the first dimension of its first array, or 1."""
+    if type(batch) is int:  # of a range; the checks below take ten times as long
+        return 1
     if isinstance(batch, (tuple, list)):
         batch = batch[0] if batch else None
     elif isinstance(batch, Mapping):

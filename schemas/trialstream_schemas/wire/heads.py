@@ -8,8 +8,8 @@ fraction of the time.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC
@@ -18,7 +18,9 @@ from trialstream_schemas.wire.frames import read_subject
 from trialstream_schemas.wire.schemas import FINGERPRINTS, PARSED
 from trialstream_schemas.wire.varint import EIGHT_BYTES, LENGTH_BITS, read_long
 
-__all__ = ["KINDS", "PREFIX_BYTES", "Head", "plain_heads", "read_head", "subject_bytes"]
+__all__ = ["KINDS", "PREFIX_BYTES", "Head", "known_heads", "read_head", "subject_bytes"]
+
+T = TypeVar("T")
 
 _FIELDS = ("writer", "seq", "time", "if_version", "request")
 PREFIX_BYTES = HEADER_BYTES
@@ -72,21 +74,29 @@ def read_head(data: bytes) -> Head:
     return subject.trial, subject.writer, seq, request
 
 
-def plain_heads(records: Iterable[bytes]) -> Iterator[tuple[bytes, int] | None]:
-    """Read the heads of many events that are not requests, without their texts.
+def known_heads(records: Iterable[bytes], known: Mapping[bytes, T]) -> Iterator[tuple[T, int] | None]:
+    """Read the heads of many events that are not requests, without their texts, if their subjects are known.
 
     Args:
         records: Encoded events, or any other bytes.
+        known: By the `subject_bytes` of events, anything. It may be changed between two records.
 
     Yields:
-        For each record the bytes before its `seq`, which are those of kind, subject and writer if they are the
-        `subject_bytes` of an event, and the `seq`; None if `read_head` must read it.
+        For each record what `known` has for its subject, and the `seq`; None if it has nothing, or if `read_head` must
+        read the head.
     """
-    unpack = _PLAIN.unpack_from
+    get, unpack = known.get, _PLAIN.unpack_from
+    # Those of the last record are nearly always as long as those of the next. A key holds the lengths of its texts, so
+    # a record that begins with one has that subject.
+    seq_at = 0
     for data in records:
         try:
-            writer_at = PREFIX_BYTES + 1 + (data[PREFIX_BYTES] >> 1)
-            seq_at = writer_at + 1 + (data[writer_at] >> 1)
+            if (found := get(data[:seq_at])) is None:
+                writer_at = PREFIX_BYTES + 1 + (data[PREFIX_BYTES] >> 1)
+                seq_at = writer_at + 1 + (data[writer_at] >> 1)
+                if (found := get(data[:seq_at])) is None:
+                    yield None
+                    continue
             seq = byte = data[seq_at]
             at, bits = seq_at + 1, 7
             while byte >= 0x80 and bits < _PLAIN_BITS:
@@ -98,13 +108,13 @@ def plain_heads(records: Iterable[bytes]) -> Iterator[tuple[bytes, int] | None]:
             yield None
         else:
             if time & LENGTH_BITS == EIGHT_BYTES and not nulls and byte < 0x80 and not seq & 1:
-                yield data[:seq_at], seq >> 1
+                yield found, seq >> 1
             else:
                 yield None
 
 
 def subject_bytes(data: bytes) -> bytes | None:
-    """Return the bytes of an event up to its `seq`, as `plain_heads` does, if the texts in them are short.
+    """Return the bytes of an event up to its `seq`, if the texts in them are short: a key for `known_heads`.
 
     Args:
         data: An event with a head.

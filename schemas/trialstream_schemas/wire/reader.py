@@ -51,6 +51,8 @@ _Step: TypeAlias = Callable[[bytes, int, _Budget], tuple[Any, int]]
 
 # Integers of one byte, each as the byte that it is in two's complement.
 _SMALL = bytes([((n >> 1) ^ -(n & 1)) & 0xFF for n in range(256)])
+# Maximum size of a field whose last value is kept, bytes.
+_REPEATED_BYTES = 512
 _FLOAT, _DOUBLE = Struct("<f"), Struct("<d")
 # The fields of a head, which are read together: see `heads.py`.
 _HEAD_NAMES = ["writer", "seq", "time", "if_version", "request"]
@@ -73,7 +75,7 @@ def reader(schema: Any, make: Callable[..., T], makers: Mapping[str, Maker | Non
     """
     steps = _Steps(schema, makers)
     own = steps.values(schema)
-    fields = [(each["name"], steps.of(each["type"])) for each in schema["fields"]]
+    fields = [(each["name"], steps.of_field(each["type"])) for each in schema["fields"]]
     if [_plain_type(each["type"]) for each in schema["fields"][:6]] == _HEAD_TYPES:
         subject, *names = [name for name, _ in fields[:6]]
         if names == _HEAD_NAMES:
@@ -224,6 +226,24 @@ class _Steps:
             case kind:
                 return self.of(kind)
 
+    def of_field(self, schema: Any) -> _Step:
+        """Return the step over a field of an event."""
+        step = self.of(schema)
+        if not self._makers:  # a schema that anybody may have written: each of its fields would keep a value
+            return step
+        match schema:
+            case {"type": "array", "items": items}:
+                return _repeated(step, list) if items == "string" or self._is_made(items) else step
+            case list():
+                return _repeated(step) if all([each == "null" or self._is_made(each) for each in schema]) else step
+            case _:
+                return _repeated(step) if self._is_made(schema) else step
+
+    def _is_made(self, schema: Any) -> bool:
+        """Whether a type is a record that becomes an object, which never changes."""
+        name = schema["name"] if isinstance(schema, dict) and schema["type"] == "record" else schema
+        return isinstance(name, str) and self._makers.get(name) is not None
+
     def _by_name(self, name: str) -> _Step:
         named = self._named
 
@@ -253,6 +273,33 @@ class _Steps:
             return make(*found), at
 
         return step
+
+
+def _repeated(step: _Step, copied: Callable[[Any], Any] | None = None) -> _Step:
+    """Make a step over a field that is nearly always the same as in the last event, such as names and a status.
+
+    Args:
+        step: The step over any value of the field.
+        copied: Copies a value; None if values never change.
+
+    Returns:
+        The step, which keeps the last value with its bytes.
+    """
+    known: tuple[bytes, Any, int] = b"", None, 0  # one object, so that no thread sees the parts of two values
+
+    def again(data: bytes, at: int, left: _Budget) -> tuple[Any, int]:
+        nonlocal known
+        last, datum, values = known
+        if last and data.startswith(last, at):
+            _take(left, values)
+            return datum if copied is None else copied(datum), at + len(last)
+        before = left[0]
+        datum, end = step(data, at, left)
+        if 0 < end - at <= _REPEATED_BYTES:
+            known = data[at:end], datum if copied is None else copied(datum), before - left[0]
+        return datum, end
+
+    return again
 
 
 def _is_counted(items: Any) -> bool:
