@@ -267,7 +267,9 @@ async def test_the_commands_report_their_results(folded):
     assert f"no projection {name!r}" in nothing.stderr
     assert (differs.returncode, without_notices(differs.stderr)) == (1, "")
     assert "_1 is missing" in differs.stdout
-    assert differs.stdout.splitlines()[-1].startswith("1 of ")
+    assert differs.stdout.splitlines()[-1].endswith(
+        "1 document differs; run `trialstream rebuild` to make them match the log"
+    )
 
 
 # --- Logs that cannot be folded

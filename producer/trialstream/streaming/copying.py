@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 from trialstream_schemas.errors import ConfigError, SchemaError
@@ -13,6 +14,7 @@ from trialstream.config import Config
 from trialstream.event_log.clients import open_producer
 from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route, ensure_topics, partition_of, publish_schemas
+from trialstream.streaming.decoding import decode
 from trialstream.streaming.merging import Merging, Partition
 from trialstream.streaming.pacing import Pace
 from trialstream.streaming.scan import Taken
@@ -119,7 +121,7 @@ async def _copy(
     async with open_producer(to) as producer:
         waiting = []
         while (events := await merging.next_events()) is not None:
-            for item in events.items(iter(range(len(events.offsets)))):
+            for item in events.items(iter(range(len(events.offsets))), partial(decode, source.schemas)):
                 await pace.wait(item.timestamp)
                 key, value = cast("_Raw", item.event)
                 if item.topic == source.registry_topic:

@@ -1,19 +1,20 @@
-"""Decoding of the events that a scan has taken: those of consecutive records at once.
+"""Decoding of the events that a scan has taken.
 
-The result is columns, from which a `LogEvent`, and the `Rows` of a frame of one row, are made when they are returned:
-most do not outlive the turn of the reader's loop, so no collection of garbage looks at them.
+The result is columns, from which a `LogEvent` and its event are made when they are returned. Most do not outlive the
+turn of the reader's loop, so no collection of Python's garbage looks at them. Of the frames of one row, those of
+consecutive records are decoded together before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import compress
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from trialstream_schemas.errors import SchemaError, UnknownSchema
 from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC, SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
-from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent
+from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent, TrialUpdated
 from trialstream_schemas.wire.long_frames import check_long_frame
 from trialstream_schemas.wire.rows import RowKey, decode_tables, row_key
 from trialstream_schemas.wire.schemas import FINGERPRINTS
@@ -25,14 +26,21 @@ from trialstream.streaming.items import LogEvent, StreamEvent, made
 from trialstream.streaming.rows import Columns, Rows, columns_of_table, rows_of
 from trialstream.streaming.scan import Taken
 
-__all__ = ["Events", "decode"]
+__all__ = ["Events", "decode", "events_of"]
 
 # Fewer bytes are not those of a long frame.
 _LONG_BYTES = 512
 _FRAME_PREFIX = MAGIC + FINGERPRINTS[MetricsLogged]
+_UPDATE_PREFIX = MAGIC + FINGERPRINTS[TrialUpdated]
+# Place of the number of rows in a frame: before the value and the ends of its last column, if it has one row.
+_ROWS_AT = -11
+_ONE_ROW = 2
 
-_Body: TypeAlias = StreamEvent | Columns
-"""An event, or the columns that its row is in."""
+_Body: TypeAlias = StreamEvent | Columns | bytes
+"""An event, the columns that its row is in, or its record, which is not decoded yet."""
+
+_Decode: TypeAlias = Callable[[bytes], StreamEvent | None]
+"""Decodes a record; returns None for one that is left out."""
 
 
 class Events(NamedTuple):
@@ -56,26 +64,37 @@ class Events(NamedTuple):
     bodies: Sequence[_Body]
     rows: Sequence[int]
 
-    def items(self, turns: Iterator[int]) -> Iterator[LogEvent]:
+    def items(self, turns: Iterator[int], decoded: _Decode) -> Iterator[LogEvent]:
         """Make the events.
 
         Args:
             turns: An iterator over as many numbers, which is moved on with each event.
+            decoded: Decodes a record; returns None for one that is left out.
 
         Returns:
             An iterator over the events. An interrupt ends no iterator of this kind, as it would end a generator.
         """
-        return map(_item, turns, *self)
+        return filter(None, map(partial(_item, decoded), turns, *self))
 
     def part(self, start: int, stop: int) -> Events:
         """Return the events from index `start` up to index `stop`, which is not included."""
         columns: list[Any] = [column[start:stop] for column in self]
         return Events(*columns)
 
-    def with_rows_of(self, i: int, start: int, stop: int | None) -> Events:
-        """Leave out rows of an event: those before the index `start`, and those from the index `stop` on."""
-        [item] = self.part(i, i + 1).items(iter(range(1)))
-        if not isinstance(item.event, Rows):
+    def with_rows_of(self, i: int, start: int, stop: int | None, decoded: _Decode) -> Events:
+        """Leave out rows of an event: those before the index `start`, and those from the index `stop` on.
+
+        Args:
+            i: Index of the event.
+            start: Index of the first row.
+            stop: Index after the last row; None for all.
+            decoded: As for `items`.
+
+        Returns:
+            The events; without this one if it has no such rows.
+        """
+        item = next(self.part(i, i + 1).items(iter(range(1)), decoded), None)
+        if item is None or not isinstance(item.event, Rows):
             return self
         columns: list[Any] = [[*column] for column in self]
         rows = item.event.part(start, stop)
@@ -86,15 +105,32 @@ class Events(NamedTuple):
         return Events(*columns)
 
 
-def _item(_: int, route: Route, offset: int, time: int, place: Place, writer: str, body: _Body, row: int) -> LogEvent:
+def _item(
+    decoded: _Decode,
+    _: int,
+    route: Route,
+    offset: int,
+    time: int,
+    place: Place,
+    writer: str,
+    body: _Body,
+    row: int,
+) -> LogEvent | None:
+    event: StreamEvent | None
+    if isinstance(body, Columns):
+        event = Rows(writer, body, row, row + 1)
+    elif isinstance(body, bytes):
+        if (event := decoded(body)) is None:
+            return None
+    else:
+        event = body
     topic, partition = route  # a tuple with stars in it takes longer
     trial, project, group = place
-    event = Rows(writer, body, row, row + 1) if type(body) is Columns else body
     return made((topic, partition, offset, time, trial, project, group, event))
 
 
-def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Events, bool]:
-    """Decode events.
+def events_of(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Events, bool]:
+    """Return events as columns, and decode rows that were logged one by one together.
 
     Args:
         records: The records.
@@ -103,42 +139,30 @@ def decode(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -
         route: The partition.
 
     Returns:
-        Those events that can be decoded, and whether all schemas are known that are needed.
+        The events, and whether all schemas are known that their updates need.
     """
     positions, places, writers, known = taken
     values = [records.values[position] for position in positions]
-    bodies: list[_Body | None] = [known.get(i) for i in range(len(values))] if known else [None] * len(values)
-    rows = _decode_frames(values, bodies)
-    is_complete = True
-    for i, body in enumerate(bodies):
-        if body is None:
-            try:
-                bodies[i] = _returned(schemas.decode(values[i]))
-            except UnknownSchema:  # that of an update in a claim
-                is_complete = False
-            except SchemaError:
-                pass
+    bodies: list[_Body] = [known.get(i, value) for i, value in enumerate(values)] if known else [*values]
+    rows, is_complete = _decode_rows(values, bodies, schemas)
     offsets = [records.offsets[position] for position in positions]
     times = [records.times[position] for position in positions]
-    columns: list[list[Any]] = [[route] * len(values), offsets, times, places, writers, bodies, rows]
-    kept = [body is not None for body in bodies]
-    if not all(kept):
-        columns = [[*compress(column, kept)] for column in columns]
-    return Events(*columns), is_complete
+    return Events([route] * len(values), offsets, times, places, writers, bodies, rows), is_complete
 
 
-def _decode_frames(values: Sequence[bytes], bodies: list[_Body | None]) -> list[int]:
-    """Decode the frames that need not be decoded one by one: long ones, and many of one row; return their rows."""
+def _decode_rows(values: Sequence[bytes], bodies: list[_Body], schemas: SchemaStore) -> tuple[list[int], bool]:
+    """Decode frames of one row to columns; return their rows, and whether the schemas of all updates are known."""
     groups: dict[RowKey, list[int]] = {}
+    is_complete = True
     for i, value in enumerate(values):
-        if not value.startswith(_FRAME_PREFIX):
-            continue
-        if len(value) >= _LONG_BYTES and (frame := check_long_frame(value, HEADER_BYTES)) is not None:
-            bodies[i] = Rows.of(frame, value)
-            continue
         try:
+            if not value.startswith(_FRAME_PREFIX):
+                is_complete = is_complete and not (value.startswith(_UPDATE_PREFIX) and _lacks_schema(schemas, value))
+                continue
+            if value[_ROWS_AT] != _ONE_ROW or type(bodies[i]) is not bytes:
+                continue
             key = row_key(value, HEADER_BYTES)
-        except IndexError:  # a text whose length is not written as usual
+        except IndexError:  # cut off, or a text whose length is not written as usual
             continue
         if (group := groups.get(key)) is None:
             groups[key] = [i]
@@ -150,11 +174,36 @@ def _decode_frames(values: Sequence[bytes], bodies: list[_Body | None]) -> list[
             for row, i in places:
                 bodies[i] = columns
                 rows[i] = row
-    return rows
+    return rows, is_complete
 
 
-def _returned(event: object) -> StreamEvent | None:
-    """Return an event as a stream returns it; None if the fold refuses it."""
+def _lacks_schema(schemas: SchemaStore, value: bytes) -> bool:
+    try:
+        schemas.decode(value)
+    except UnknownSchema:
+        return True
+    except SchemaError:
+        pass
+    return False
+
+
+def decode(schemas: SchemaStore, value: bytes) -> StreamEvent | None:
+    """Decode a record.
+
+    Args:
+        schemas: Schemas of the log.
+        value: The record.
+
+    Returns:
+        Its event as a stream returns it; None if the fold refuses it.
+    """
+    is_long = len(value) >= _LONG_BYTES and value.startswith(_FRAME_PREFIX)
+    if is_long and (frame := check_long_frame(value, HEADER_BYTES)) is not None:
+        return Rows.of(frame, value)
+    try:
+        event = schemas.decode(value)
+    except SchemaError:
+        return None
     if isinstance(event, MetricsLogged):
         return rows_of(event)
     return event if isinstance(event, SubjectEvent) and not envelope_fault(event) else None

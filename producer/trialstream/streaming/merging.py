@@ -15,16 +15,18 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import anyio
 from trialstream_schemas.errors import KafkaUnavailable
+from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
-from trialstream.streaming.decoding import Events, decode
+from trialstream.streaming.decoding import Events, decode, events_of
 from trialstream.streaming.scan import Scan, Taken
 from trialstream.streaming.source import LogSource
 from trialstream.waiting import waiting_for
@@ -149,15 +151,15 @@ class Partition:
             records, following = records.cut(0, records.position_of(last)), last
         self.scanned = _Scanned(records, self.scan.scan(records, self.start), following, timestamp)
 
-    def keep(self, events: Events) -> None:
-        """Keep the decoded events of the scanned part until they are returned."""
+    def keep(self, events: Events, schemas: SchemaStore) -> None:
+        """Keep the events of the scanned part until they are returned."""
         assert self.scanned is not None
         *_, self.following, timestamp = self.scanned
         self.scanned = None
         if self.end_rows and events.offsets[-1:] == [self.end]:
-            events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows)
+            events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows, partial(decode, schemas))
         if self._rows and events.offsets[:1] == [self.start]:
-            events = events.with_rows_of(0, self._rows, None)
+            events = events.with_rows_of(0, self._rows, None, partial(decode, schemas))
         if events.offsets:
             keys = [*events.times]
             if keys[0] < self.time or keys != sorted(keys):  # a broker's clock was set back
@@ -328,12 +330,10 @@ class Merging:
             partition.scan_next(self._until)
         assert partition.scanned is not None
         records, taken, *_ = partition.scanned
-        events, is_complete = decode(records, taken, schemas, partition.route)
+        events, is_complete = events_of(records, taken, schemas, partition.route)
         if not is_complete:
             await self._refresh()
-            events, _ = decode(records, taken, schemas, partition.route)
-        partition.scan.skipped += len(taken.positions) - len(events.offsets)
-        partition.keep(events)
+        partition.keep(events, schemas)
 
     async def _refresh(self) -> None:
         while True:

@@ -12,9 +12,9 @@ from trialstream_schemas.errors import InvalidValue, LogMismatch, ProtocolClosed
 from trialstream_schemas.wire.events import LogCreated
 
 from trialstream.event_log.topics import Route, partition_of
-from trialstream.streaming.decoding import Events
+from trialstream.streaming.decoding import Events, decode
 from trialstream.streaming.filters import Filter
-from trialstream.streaming.items import LogEvent
+from trialstream.streaming.items import LogEvent, StreamEvent
 from trialstream.streaming.merging import Merging, Partition
 from trialstream.streaming.positions import Bound, Position
 from trialstream.streaming.rows import Rows
@@ -74,6 +74,8 @@ class Stream:
         self._events = _NONE
         self._turns: Iterator[int] = iter(())
         self.ready: Iterator[LogEvent] = iter(())
+        # Number of events that could not be decoded.
+        self._refused = 0
         # Number of events behind which the places of the partitions are.
         self._settled = 0
         # The event whose rows are being returned, and how many of them were.
@@ -241,9 +243,14 @@ class Stream:
             return False
         self._events = events
         self._turns = iter(range(len(events.offsets)))
-        items = events.items(self._turns)
+        items = events.items(self._turns, self._decoded)
         self.ready = iter(partial(self._next_row, items), None) if self._one_by_one else items
         return True
+
+    def _decoded(self, value: bytes) -> StreamEvent | None:
+        found = decode(self._source.schemas, value)
+        self._refused += found is None
+        return found
 
     def _settle(self) -> None:
         """Move the places of the partitions behind what was returned."""
@@ -285,4 +292,4 @@ class Stream:
         They cannot be read or decoded, or are about a trial, project or group that does not exist; in the documents
         they are dead letters.
         """
-        return sum([each.scan.skipped for each in self._partitions.values()])
+        return self._refused + sum([each.scan.skipped for each in self._partitions.values()])
