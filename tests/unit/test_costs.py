@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from array import array
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from trialstream.pipeline.backlog import Backlog
 from trialstream.pipeline.frames import FRAME_ROWS
 from trialstream.pipeline.outbox import Outbox
 from trialstream.pipeline.watermark import Watermark
-from trialstream.streaming.decoding import decode
+from trialstream.streaming.decoding import decode, events_of
 from trialstream.streaming.filters import Filter
 from trialstream.streaming.scan import TrialScan
 from trialstream_consumer.fold import Changes, State, fold, fold_groups, needs, row_groups
@@ -53,7 +54,7 @@ DECODE_STEPS = {1: 1000, LONG: 2280}  # 798, 1826: likewise
 FOLD_STEPS = {1: 2510, LONG: 2880}  # 2011, 2308: needs, writer's mark, four aggregators, history
 GROUP_ROW_STEPS = 560  # 445: compare the row with the previous one, four aggregators
 RUN_ROW_STEPS = 480  # 384: find the trial in the record, four aggregators; numpy does the rest
-STREAM_ROW_STEPS = 450  # 367: the head, the decision, the table of the record, the item
+STREAM_ROW_STEPS = 405  # 324: the head, the decision, the table of the record, the item
 ROW = {"loss": 0.5, "accuracy": 0.25, "lr": 0.001, "norm": 3.5}
 ROWS = {
     "floats": (1, ROW),
@@ -322,8 +323,8 @@ def test_streaming_a_row_that_was_logged_alone():
 
         def one():
             records = next(batches)
-            events, _ = decode(records, scan.scan(records, 0), store, route)
-            assert len([*events.items(iter(range(rows)))]) == rows
+            events, _ = events_of(records, scan.scan(records, 0), store, route)
+            assert len([*events.items(iter(range(rows)), partial(decode, store))]) == rows
 
         return steps(one)
 
