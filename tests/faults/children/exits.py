@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -62,8 +63,8 @@ def prepare() -> None:
     atexit.register(report_end)
 
 
-def watch(protocol: Any) -> None:
-    """Send a message when the protocol begins to close."""
+def tell_waiting(protocol: Any) -> None:
+    """Send a message that a signal can come, and another one when the protocol begins to close."""
     session = getattr(protocol, "_protocol", protocol)._session
 
     def report_close() -> None:
@@ -72,6 +73,9 @@ def watch(protocol: Any) -> None:
         tell("closing")
 
     threading.Thread(target=report_close, daemon=True).start()
+    # Python ignores a KeyboardInterrupt in a `__del__`, and the closed connections of the opening have one.
+    gc.collect()
+    tell("waiting")
 
 
 # --- Calls at the exit of the interpreter
@@ -176,8 +180,7 @@ def train(protocol: trialstream.sync.SyncProtocol) -> None:
         Done.held = threading.Thread(target=log_until_closed, args=(protocol,), daemon=True)
         Done.held.start()
     if ending in BLOCKING:
-        watch(protocol)
-        tell("waiting")
+        tell_waiting(protocol)
     while ending in BLOCKING:
         protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
         Done.steps += 1
@@ -208,8 +211,7 @@ async def train_async(protocol: ts.Protocol) -> None:
     if ending == "threads":
         threading.Thread(target=lambda: asyncio.run(log_on_async(protocol, trial))).start()
     if ending in BLOCKING:
-        watch(protocol)
-        tell("waiting")
+        tell_waiting(protocol)
     while ending in BLOCKING:
         await protocol.log_trial_metrics(trial, step=Done.steps, loss=Done.steps)
         Done.steps += 1
