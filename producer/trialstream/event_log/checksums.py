@@ -7,7 +7,7 @@ from aiokafka.record.util import calc_crc32c
 
 __all__ = ["crc32c"]
 
-# google-crc32c uses the instruction of the processor, and takes a tenth of the time of aiokafka's tables: 0.1 and
+# google-crc32c uses the instruction of the processor, and takes an eighth of the time of aiokafka's tables: 0.09 and
 # 0.74 ns a byte. Where no wheel of it fits, it is in plain Python, and takes hundreds of times as long.
 _HAS_INSTRUCTION = google_crc32c.implementation == "c"
 

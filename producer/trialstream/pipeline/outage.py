@@ -82,8 +82,7 @@ class OutageWatch:
         since = datetime.now(UTC) - timedelta(seconds=self._backlog.stalled_seconds())
         return (
             f"trialstream: Kafka at {self._config.kafka} has not acknowledged events for {_WARN_SECONDS:g} s, since "
-            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): "
-            f"{self._fate(found, 'it answers')}"
+            f"{since:%H:%M:%S} UTC ({self._reason() or 'no answer'}): {self._fate(found, 'it answers')}"
         )
 
     def _fate(self, found: Statistics, end: str) -> str:

@@ -26,7 +26,7 @@ from trialstream.streaming.items import LogEvent, StreamEvent, made
 from trialstream.streaming.rows import Columns, Rows, columns_of_table, rows_of
 from trialstream.streaming.scan import Taken
 
-__all__ = ["Events", "decode", "events_of"]
+__all__ = ["Decode", "Events", "decode", "events_of"]
 
 # Fewer bytes are not those of a long frame.
 _LONG_BYTES = 512
@@ -39,7 +39,7 @@ _ONE_ROW = 2
 _Body: TypeAlias = StreamEvent | Columns | bytes
 """An event, the columns that its row is in, or its record, which is not decoded yet."""
 
-_Decode: TypeAlias = Callable[[bytes], StreamEvent | None]
+Decode: TypeAlias = Callable[[bytes], StreamEvent | None]
 """Decodes a record; returns None for one that is left out."""
 
 
@@ -64,7 +64,7 @@ class Events(NamedTuple):
     bodies: Sequence[_Body]
     rows: Sequence[int]
 
-    def items(self, turns: Iterator[int], decoded: _Decode) -> Iterator[LogEvent]:
+    def items(self, turns: Iterator[int], decoded: Decode) -> Iterator[LogEvent]:
         """Make the events.
 
         Args:
@@ -81,7 +81,7 @@ class Events(NamedTuple):
         columns: list[Any] = [column[start:stop] for column in self]
         return Events(*columns)
 
-    def with_rows_of(self, i: int, start: int, stop: int | None, decoded: _Decode) -> Events:
+    def with_rows_of(self, i: int, start: int, stop: int | None, decoded: Decode) -> Events:
         """Leave out rows of an event: those before the index `start`, and those from the index `stop` on.
 
         Args:
@@ -106,7 +106,7 @@ class Events(NamedTuple):
 
 
 def _item(
-    decoded: _Decode,
+    decoded: Decode,
     _: int,
     route: Route,
     offset: int,

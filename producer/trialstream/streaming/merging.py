@@ -4,7 +4,7 @@ Within a partition, events come in the order of the log. What the log holds when
 of the append times, over all partitions; later events come as they are fetched.
 
 Memory: a partition holds what one fetch returned, what the next one returns meanwhile, and the events of at most
-`_DECODED_BYTES`, or of one record. No further fetch begins while there are events that the reader has not taken.
+`_PART_BYTES`, or of one record. No further fetch begins while there are events that the reader has not taken.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 
 import anyio
 from trialstream_schemas.errors import KafkaUnavailable
-from trialstream_schemas.wire.codec import SchemaStore
 
 from trialstream.event_log.records import Records
 from trialstream.event_log.topics import Route
-from trialstream.streaming.decoding import Events, decode, events_of
+from trialstream.streaming.decoding import Decode, Events, decode, events_of
 from trialstream.streaming.scan import Scan, Taken
 from trialstream.streaming.source import LogSource
 from trialstream.waiting import waiting_for
@@ -35,13 +34,13 @@ __all__ = ["Merging", "Partition"]
 
 logger = logging.getLogger("trialstream")
 
-_DECODED_BYTES = 1024 * 1024
+_PART_BYTES = 1024 * 1024
 _WAIT_SECONDS = 1.0
 _FINGERPRINT = itemgetter(slice(2, 10))
 
 
 class _Scanned(NamedTuple):
-    """Events of a part that are not decoded yet.
+    """Events of a part that are not in columns yet.
 
     Attributes:
         records: The records of the part.
@@ -73,7 +72,7 @@ class Partition:
         caught_up: Offset up to which events are merged by time.
         following: Offset of the next record to scan.
         delivered: Offset of the next event to return, and the number of its rows that were returned.
-        kept: The same, once all events that are decoded are returned.
+        kept: The same, once all events that are ready are returned.
     """
 
     def __init__(self, route: Route, scan: Scan, start: int, rows: int) -> None:
@@ -110,7 +109,7 @@ class Partition:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether events are decoded and not yet returned."""
+        """Whether events are ready and not yet returned."""
         return self.delivered < self.kept
 
     @property
@@ -125,12 +124,12 @@ class Partition:
         return (self.end, self.end_rows) if self.following > self.end else (self.following, 0)
 
     def add(self, fetched: Records) -> None:
-        """Keep fetched records, in parts that are scanned and decoded at once."""
+        """Keep fetched records, in parts that are scanned at once."""
         ends = [*accumulate(map(len, fetched.values))]
         begin = 0
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
-            stop = max(begin + 1, bisect_right(ends, before + _DECODED_BYTES))
+            stop = max(begin + 1, bisect_right(ends, before + _PART_BYTES))
             self.fetched.append(fetched.cut(begin, stop))
             begin = stop
 
@@ -151,15 +150,20 @@ class Partition:
             records, following = records.cut(0, records.position_of(last)), last
         self.scanned = _Scanned(records, self.scan.scan(records, self.start), following, timestamp)
 
-    def keep(self, events: Events, schemas: SchemaStore) -> None:
-        """Keep the events of the scanned part until they are returned."""
+    def keep(self, events: Events, decoded: Decode) -> None:
+        """Keep the events of the scanned part until they are returned.
+
+        Args:
+            events: The events.
+            decoded: As for `Events.items`.
+        """
         assert self.scanned is not None
         *_, self.following, timestamp = self.scanned
         self.scanned = None
         if self.end_rows and events.offsets[-1:] == [self.end]:
-            events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows, partial(decode, schemas))
+            events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows, decoded)
         if self._rows and events.offsets[:1] == [self.start]:
-            events = events.with_rows_of(0, self._rows, None, partial(decode, schemas))
+            events = events.with_rows_of(0, self._rows, None, decoded)
         if events.offsets:
             keys = [*events.times]
             if keys[0] < self.time or keys != sorted(keys):  # a broker's clock was set back
@@ -200,7 +204,7 @@ class Partition:
 
 
 class _Ready(NamedTuple):
-    """Decoded events of a partition.
+    """Events of a partition that wait to be returned.
 
     Attributes:
         keys: The times that order them among those of other partitions, ascending.
@@ -267,7 +271,7 @@ class Merging:
                 return None
 
     async def _advance(self, wanted: Sequence[Partition], behind: Sequence[Partition]) -> None:
-        """Scan and decode the next part of each partition, and fetch before that if there is none.
+        """Scan the next part of each partition, and fetch before that if there is none.
 
         Args:
             wanted: The partitions.
@@ -333,7 +337,7 @@ class Merging:
         events, is_complete = events_of(records, taken, schemas, partition.route)
         if not is_complete:
             await self._refresh()
-        partition.keep(events, schemas)
+        partition.keep(events, partial(decode, schemas))
 
     async def _refresh(self) -> None:
         while True:

@@ -71,9 +71,7 @@ class Outline:
     def until(self, end: int) -> Outline:
         """The outline without the rows from a number on."""
         count = int(np.searchsorted(self.rows, end))
-        left_out = (
-            len(self.rows) - count
-        )  # all later rows: the latest ones are in open buckets, whose rows are all here
+        left_out = len(self.rows) - count  # all later rows: those of open buckets are all here
         return replace(
             self,
             rows=self.rows[:count],
