@@ -23,6 +23,7 @@ from raw_batches import send_batch, zstd_bomb
 from service_load import connected
 from service_support import admin, cli, records_of, send
 from test_kafka_transactions import Place, transactions
+from trialstream.event_log.receiving import _Receiver
 from trialstream.event_log.topics import partition_of
 from trialstream_console.local.consumer import environment
 from trialstream_schemas.model.aggregators import timeseries_aggregator
@@ -105,8 +106,13 @@ def interrupted_tail(config, kind):
     assert (running.returncode, "Traceback" in errors) == (128 + signal.SIGINT, False)
 
 
-async def test_a_log_of_many_fetches(config):
-    """All of it comes, in order, while it is fetched ahead; a position in the middle of a fetch goes on there."""
+async def test_a_log_of_many_fetches(config, monkeypatch):
+    """All of it comes, in order, while it is fetched ahead; a position in the middle of a fetch goes on there.
+
+    The responses are received in place: this fails if aiokafka no longer reads them as it did.
+    """
+    received, memory = [], _Receiver._memory
+    monkeypatch.setattr(_Receiver, "_memory", lambda self, size: received.append(size) or memory(self, size))
     async with logging(config) as protocol:
         trials = [await protocol.new_trial(ts.Trial(name=name)) for name in "ab"]
         await protocol.commit()
@@ -131,6 +137,7 @@ async def test_a_log_of_many_fetches(config):
 
     assert [*firsts.values()] == [[*range(1, 13)]] * 2
     assert sorted(places(rest)) == sorted(places(found[7:]))
+    assert sum(received) > 24 * 2**19
 
 
 async def test_a_stream_follows_across_a_restart_of_the_broker(config, stack):

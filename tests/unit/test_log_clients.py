@@ -18,6 +18,9 @@ class Connections:
     async def send(self, *_, **__):
         """Send nothing."""
 
+    async def _get_conn(self, *_, **__):
+        """Connect to nothing."""
+
     async def close(self):
         """Record that the connections are closed."""
         self.is_closed = True

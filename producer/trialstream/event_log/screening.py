@@ -18,6 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from trialstream.event_log.batches import UNREADABLE, DamagedBatch, screened
+from trialstream.event_log.receiving import receive_in_place
 
 __all__ = ["screen_fetches"]
 
@@ -31,7 +32,7 @@ _REPLICA_VERSION = 11
 
 
 def screen_fetches(client: AIOKafkaClient) -> None:
-    """Screen what a client fetches from now on; without effect on a client whose fetches are screened already.
+    """Screen what a client fetches from now on, and receive it in place; without effect the second time.
 
     aiokafka offers no place for this, so the `send` of the client is replaced, through which its fetches go
     (tests/integration/test_hostile_batches.py fails if they no longer do).
@@ -55,6 +56,7 @@ def screen_fetches(client: AIOKafkaClient) -> None:
         return response
 
     vars(client)["send"] = screened_send
+    receive_in_place(client)
 
 
 async def _screened(response: Any, request: FetchRequest, *, damaged: bool) -> Any:
