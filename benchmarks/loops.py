@@ -104,10 +104,10 @@ def other_thread() -> Iterator[None]:
         thread.join()
 
 
-def in_turn(logging: Callable[[], float], plain: Callable[[], float], repeat: int) -> tuple[list[float], list[float]]:
-    """Return the seconds with logging and without, in alternating order, since the machine's speed drifts."""
-    found: tuple[list[float], list[float]] = ([], [])
+def in_turn(*loops: Callable[[], float], repeat: int) -> list[list[float]]:
+    """Return the seconds of each loop, run in turn and in alternating order, since the machine's speed drifts."""
+    found: list[list[float]] = [[] for _ in loops]
     for turn in range(repeat):
-        for which in (turn % 2, 1 - turn % 2):
-            found[which].append((logging, plain)[which]())
+        for seconds_of, loop in [*zip(found, loops, strict=True)][:: -1 if turn % 2 else 1]:
+            seconds_of.append(loop())
     return found

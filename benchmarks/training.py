@@ -74,9 +74,9 @@ async def run(bench: Bench) -> list[Row]:
                 protocol.log_trial_metrics(trial, step=step, loss=training.step(), accuracy=0.25, lr=1e-3, norm=3.5)
 
             four_shapes = logged(training.step, protocol, trial, 1)
-            found = [in_turn(lambda: seconds(one_shape, _ROWS_PER_SECOND), plain, repeat)]
+            found = [in_turn(lambda: seconds(one_shape, _ROWS_PER_SECOND), plain, repeat=repeat)]
             with other_thread():
-                found.append(in_turn(lambda: seconds(four_shapes, _ROWS_PER_SECOND), plain, repeat))
+                found.append(in_turn(lambda: seconds(four_shapes, _ROWS_PER_SECOND), plain, repeat=repeat))
         return found
 
     names = [

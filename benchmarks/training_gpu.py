@@ -73,7 +73,7 @@ def _measured(training: _Training, logging: Callable[[int], object], repeat: int
         found = in_turn(
             lambda: seconds(logging, _STEPS, training.finish),
             lambda: seconds(training.step, _STEPS, training.finish),
-            repeat,
+            repeat=repeat,
         )
     with_logging, plain = ([each / _STEPS * 1e3 for each in both] for both in found)
     return with_logging, plain
