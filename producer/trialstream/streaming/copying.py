@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 from trialstream_schemas.errors import ConfigError, SchemaError
 from trialstream_schemas.wire.codec import SchemaStore
 from trialstream_schemas.wire.events import LogCreated, SubjectEvent
+from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES
 
 from trialstream.config import Config
 from trialstream.event_log.clients import open_producer
@@ -53,6 +54,8 @@ class _RawScan:
         return taken
 
     def _is_identity(self, value: bytes) -> bool:
+        if value[:PREFIX_BYTES] in KINDS:  # an event of a trial, project or group, by this version
+            return False
         try:
             return isinstance(self._schemas.decode(value), LogCreated)
         except SchemaError:
