@@ -23,7 +23,7 @@ from raw_batches import send_batch, zstd_bomb
 from service_load import connected
 from service_support import admin, cli, records_of, send
 from test_kafka_transactions import Place, transactions
-from trialstream.event_log.receiving import _Receiver
+from trialstream.event_log import receiving
 from trialstream.event_log.topics import partition_of
 from trialstream_console.local.consumer import environment
 from trialstream_schemas.model.aggregators import timeseries_aggregator
@@ -111,8 +111,8 @@ async def test_a_log_of_many_fetches(config, monkeypatch):
 
     The responses are received in place: this fails if aiokafka no longer reads them as it did.
     """
-    received, memory = [], _Receiver._memory
-    monkeypatch.setattr(_Receiver, "_memory", lambda self, size: received.append(size) or memory(self, size))
+    received, resized = [], receiving._resized
+    monkeypatch.setattr(receiving, "_resized", lambda memory, size: received.append(size) or resized(memory, size))
     async with logging(config) as protocol:
         trials = [await protocol.new_trial(ts.Trial(name=name)) for name in "ab"]
         await protocol.commit()

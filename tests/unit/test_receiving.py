@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import resource
 import socket
@@ -123,6 +124,67 @@ async def test_a_response_that_is_no_longer_used_lends_its_memory_to_the_next_on
     assert peak < 1.5 * size
 
 
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "TLS"])
+async def test_the_memory_of_a_response_is_free_when_its_connection_ends(secured, tls):
+    """Not only when Python collects garbage, which it may not do for long."""
+
+    async def receive():
+        async with connection(lambda peer: peer.sendall(sent) or peer.recv(1), tls if secured else None) as both:
+            read_in_place(*both)
+            await responses_of(both[0], 1)
+
+    sent = framed([bytes(4_000_000)])
+    await receive()
+    gc.collect()
+    gc.disable()
+    try:
+        tracemalloc.start()
+        for _ in range(3):
+            await receive()
+        left = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert left < 2_000_000
+
+
+@pytest.mark.parametrize("count", [1, 8, 40])
+async def test_what_came_before_the_end_of_a_secured_connection_is_read(count, tls):
+    """Also what TLS has not decrypted when the end comes, as the reader is slow."""
+    sent = [bytes([n]) * (1_000_000 // count) for n in range(count)]
+
+    async with connection(lambda peer: peer.sendall(framed(sent)), tls) as (reader, writer):
+        read_in_place(reader, writer)
+        found = []
+        for _ in sent:
+            time.sleep(0.005)  # noqa: ASYNC251 (a loop that is busy: meanwhile the rest and the end come)
+            await asyncio.sleep(0)
+            found += await responses_of(reader, 1)
+
+    assert found == sent
+
+
+async def test_a_response_of_the_size_of_another_has_its_own_hash():
+    """Python keeps the hash of bytes, and their memory is used again."""
+    sent = [b"a" * 100_000, b"b" * 100_000]
+    async with connection(lambda peer: peer.sendall(framed(sent))) as (reader, writer):
+        read_in_place(reader, writer)
+        hash((await responses_of(reader, 1))[0])
+        [second] = await responses_of(reader, 1)
+
+    assert {second, sent[1]} == {sent[1]}
+
+
+async def test_a_connection_that_is_lost_is_left_alone():
+    """Nothing can be received by it, and its protocol is gone."""
+    async with connection(lambda peer: peer.recv(1)) as (reader, writer):
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        read_in_place(reader, writer)
+        assert writer.transport.get_protocol() is None
+
+
 def reset(peer):
     """End a connection at once, as the system does for a process that is killed."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -145,8 +207,10 @@ async def test_an_end_before_the_last_byte_is_the_error_of_the_stream(received, 
         waiting = asyncio.ensure_future(responses_of(reader, 1))
         await asyncio.sleep(0.02)
         writer.write(b"e")
-        with pytest.raises(asyncio.IncompleteReadError if ending is None else ConnectionResetError):
+        with pytest.raises(asyncio.IncompleteReadError if ending is None else ConnectionResetError) as raised:
             await asyncio.wait_for(waiting, 5)
+    if ending is None:
+        assert (len(raised.value.partial), raised.value.expected) == (received, 1_000_000)
 
 
 @pytest.mark.parametrize("received", [0, 70_000])

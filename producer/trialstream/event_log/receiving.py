@@ -19,6 +19,8 @@ __all__ = ["read_in_place", "receive_in_place"]
 
 # Size of a response from which on it is received in place.
 _LARGE_BYTES = 64 * 1024
+# Maximum size of a record of TLS.
+_RECORD_BYTES = 16 * 1024
 _NOTHING = memoryview(b"")
 
 
@@ -51,7 +53,7 @@ def read_in_place(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer: Its writer.
     """
     protocol = writer.transport.get_protocol()
-    if not isinstance(protocol, _Receiver):
+    if protocol is not None and not isinstance(protocol, _Receiver):  # None: the connection is lost
         receiver = _Receiver(cast("asyncio.Protocol", protocol), reader)
         writer.transport.set_protocol(receiver)
         vars(reader)["readexactly"] = receiver.read
@@ -63,7 +65,7 @@ class _Receiver(asyncio.BufferedProtocol):
     The invariant: while the reader has bytes, `_missing` is empty; else it is what is missing of the response that is
     read. So each byte is read once, in its order.
 
-    Memory: that of the last large response is used for the next one.
+    Memory: that of the last large response is used for the next one, until the connection ends.
 
     Args:
         protocol: The protocol of the reader, for all events but data.
@@ -74,10 +76,11 @@ class _Receiver(asyncio.BufferedProtocol):
         self._protocol = protocol
         self._reader = reader
         self._read_small: Callable[[int], Awaitable[bytes]] = reader.readexactly
-        self._small = memoryview(bytearray(_LARGE_BYTES))
         # Its value and its buffer are the same memory, unless an earlier value is still in use: then it makes a copy.
         self._response = BytesIO()
         self._missing = _NOTHING
+        self._small = memoryview(bytearray(_LARGE_BYTES))
+        self._into = _NOTHING  # what `get_buffer` has returned
         self._ended: asyncio.Future[None] | None = None
 
     async def read(self, size: int) -> bytes:
@@ -93,7 +96,8 @@ class _Receiver(asyncio.BufferedProtocol):
         if size < _LARGE_BYTES:
             return await self._read_small(size)
         begin = await self._reader.read(size)
-        with self._memory(size) as memory:
+        response = self._response = _resized(self._response, size)
+        with response.getbuffer() as memory:
             memory[: len(begin)] = begin
             self._missing = memory[len(begin) :]
             try:
@@ -101,35 +105,38 @@ class _Receiver(asyncio.BufferedProtocol):
                     self._ended = asyncio.get_running_loop().create_future()
                     await self._ended
                 if self._missing:
-                    await self._read_small(1)  # raises the error by which the connection ended
+                    received = bytes(memory[: -len(self._missing)])
+                    raise self._reader.exception() or asyncio.IncompleteReadError(received, size)
             finally:
+                # The traceback of a connection that broke has it, and a buffer that is in use cannot be freed.
+                self._missing.release()
                 self._missing = _NOTHING
-        return self._response.getvalue()
+        return response.getvalue()
 
-    def _memory(self, size: int) -> memoryview:
-        """Return memory for a response. A size alone takes none that the broker does not fill, whatever it claims."""
-        held = self._response.seek(0, SEEK_END)
-        if size > 2 * held:
-            self._response = BytesIO(bytes(size))  # pages of zeros, which the system provides when they are written
-        elif size > held:
-            self._response.seek(size - 1)
-            self._response.write(b"\0")
-        else:
-            self._response.truncate(size)
-        return self._response.getbuffer()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the memory into which the next bytes are to be written.
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (all that there is memory for)
-        """Return the memory into which the next bytes are to be written."""
-        return self._missing or self._small
+        Args:
+            sizehint: Number of bytes that TLS has and that are encrypted; -1 without TLS. It asks only once before it
+                ends a connection, and then drops what it has besides.
+        """
+        least = sizehint + _RECORD_BYTES
+        large = [each for each in (self._missing, self._small) if len(each) > least]
+        self._into = large[0] if large else memoryview(bytearray(least + 1))
+        return self._into
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes that were written."""
-        if self._missing:
-            self._missing = self._missing[nbytes:]
+        into, self._into = self._into, _NOTHING  # a view that is kept would make the value of the response a copy
+        taken = min(nbytes, len(self._missing))
+        if taken:
+            if into is not self._missing:
+                self._missing[:taken] = into[:taken]
+            self._missing = self._missing[taken:]
             if not self._missing:
                 self._end()
-        else:
-            self._reader.feed_data(self._small[:nbytes])
+        if taken < nbytes:
+            self._reader.feed_data(into[taken:nbytes])
 
     def eof_received(self) -> bool | None:
         """Handle the end of the broker's bytes."""
@@ -137,8 +144,9 @@ class _Receiver(asyncio.BufferedProtocol):
         return self._protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Handle the end of the connection."""
+        """Handle the end of the connection: the memory is free at once, not when Python collects garbage."""
         self._end()
+        self._response = BytesIO()
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -153,3 +161,15 @@ class _Receiver(asyncio.BufferedProtocol):
         """Let `read` go on."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
+
+
+def _resized(memory: BytesIO, size: int) -> BytesIO:
+    """Return memory of a size. A size alone takes none that the broker does not fill, whatever it claims."""
+    held = memory.seek(0, SEEK_END)
+    if size > 2 * held:
+        return BytesIO(bytes(size))  # pages of zeros, which the system provides when they are written
+    if size >= held:
+        memory.seek(size)
+        memory.write(b"\0")
+    memory.truncate(size)  # always from another size: Python then forgets the hash of the value before
+    return memory

@@ -3,7 +3,8 @@
 Every client of this package that fetches is screened, so each reader of the log has the same bounds:
 
 - memory: a batch is unpacked to at most 16 MiB, one at a time in a process; a partition holds what one fetch returned
-  (3 MiB, or one batch of any size that the broker takes) and at most 8 MiB of unpacked records;
+  (3 MiB, or one batch of any size that the broker takes) and at most 8 MiB of unpacked records, and a connection the
+  memory of its last large response;
 - time: the event loop goes on between two batches.
 """
 
