@@ -11,15 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+import aiokafka.conn
 import anyio
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import OAuthAuthenticator
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import SaslAuthenticateRequest
 from trialstream_schemas.errors import ConfigError
 
 from trialstream.credentials import load_key, read_secret
 
-__all__ = ["TokenError", "check_token", "security_settings"]
+__all__ = ["TokenError", "security_settings"]
 
 _TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile", "kafka_ssl_password")
 _USER = ("kafka_sasl_username", "kafka_sasl_password")
@@ -55,28 +57,13 @@ def security_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         logging.getLogger("aiokafka.conn").addFilter(_without_credentials)
         settings["sasl_mechanism"] = mechanism
         if mechanism == "OAUTHBEARER":
+            # aiokafka offers no place for this; connections of other libraries go on as before.
+            vars(aiokafka.conn)["OAuthAuthenticator"] = _Authenticator
             settings["sasl_oauth_token_provider"] = _Tokens(given["kafka_token"], given["kafka_token_file"])
         else:
             settings["sasl_plain_username"] = given["kafka_sasl_username"]
             settings["sasl_plain_password"] = given["kafka_sasl_password"]
     return settings
-
-
-def check_token(settings: Mapping[str, Any], metadata: Any) -> None:
-    """Check by the first answer of a server that it has taken the token.
-
-    Kafka refuses a token by a further message of the authentication, which aiokafka takes for the last one. It then
-    answers the first request without any broker, and closes the connection.
-
-    Args:
-        settings: Arguments of aiokafka.
-        metadata: The answer to a request for metadata.
-
-    Raises:
-        TokenError: The server has refused the token.
-    """
-    if settings.get("sasl_mechanism") == "OAUTHBEARER" and not metadata.brokers:
-        raise TokenError("the server refuses the token of kafka_token or kafka_token_file")
 
 
 def _used(mechanism: str, *, has_tls: bool, has_sasl: bool) -> set[str]:
@@ -153,6 +140,29 @@ class _Tokens(AbstractTokenProvider):
                 else f"{self._name}: expected a token, got an empty str"
             )
         return found
+
+
+class _Authenticator(OAuthAuthenticator):
+    """Takes the refusal of a token for one.
+
+    A server refuses a token by a further message, and fails the authentication at the next one of the client (RFC 7628,
+    section 3.2.3). aiokafka sends none: to it the connection is authenticated. Its first request then gets an answer
+    without content or with an error of its own kind, as if it were the request that is refused.
+    """
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        """Return the next message to the server; None at the end.
+
+        Args:
+            payload: The last message of the server; None before the first one.
+
+        Raises:
+            TokenError: There is no token, or the server has refused it.
+        """
+        if payload and isinstance(self._sasl_oauth_token_provider, _Tokens):
+            raise TokenError("the server refuses the token of kafka_token or kafka_token_file")
+        aiokafka_step: Callable[[bytes | None], Awaitable[tuple[bytes, bool] | None]] = super().step
+        return await aiokafka_step(payload)
 
 
 async def _called(function: Callable[[], Any]) -> object:

@@ -8,10 +8,13 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 
+import aiokafka.conn
 import anyio
 import pytest
 import trialstream as ts
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.protocol import admin
 from trialstream import kafka_security
 from trialstream.config import Config
@@ -381,6 +384,21 @@ async def test_a_function_that_hangs(monkeypatch):
 
     with pytest.raises(TokenError, match=r"returned no token within 0\.01 s"):
         await provider(kafka_token=anyio.sleep_forever).token()
+
+
+async def test_refusals_of_tokens():
+    """A further message of the server refuses our token; connections of other libraries go on as before."""
+
+    class OfOthers(AbstractTokenProvider):
+        async def token(self):
+            return "a.b."
+
+    for tokens, refuses in ((provider(kafka_token=lambda: "a.b."), True), (OfOthers(), False)):
+        authenticator = aiokafka.conn.OAuthAuthenticator(sasl_oauth_token_provider=tokens)
+        assert await authenticator.step(None) == (b"n,,\x01auth=Bearer a.b.\x01\x01", True)
+        with pytest.raises(TokenError, match="refuses the token") if refuses else nullcontext():
+            assert await authenticator.step(b'{"status": "invalid_token"}') is None
+        assert await authenticator.step(b"") is None
 
 
 # --- Logs of aiokafka

@@ -30,7 +30,6 @@ from trialstream.config import Config
 from trialstream.event_log.diagnosis import Operation, kafka_trouble
 from trialstream.event_log.idling import IdlingConsumer
 from trialstream.event_log.screening import screen_fetches
-from trialstream.kafka_security import check_token
 from trialstream.waiting import waiting_for
 
 __all__ = [
@@ -145,7 +144,6 @@ async def _bootstrap(client: AIOKafkaClient, config: Config) -> None:
             continue
         try:
             metadata = await connection.send(MetadataRequest(None))
-            check_token(settings, metadata)
         except BaseException as error:
             connection.close()
             if not isinstance(error, (KafkaError, TimeoutError)):

@@ -23,7 +23,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from trialstream.config import Config
 from trialstream.diagnosis import RIGHTS, STEP_SECONDS, Fault, address, connection_fault, describe, tls_fault
-from trialstream.kafka_security import TokenError, check_token
+from trialstream.kafka_security import TokenError
 
 __all__ = ["Operation", "kafka_trouble", "missing_right"]
 
@@ -110,9 +110,6 @@ async def _metadata_fault(
 ) -> tuple[Fault | None, set[tuple[str, int]]]:
     try:
         metadata = await connection.send(MetadataRequest([]))
-        check_token(settings, metadata)
-    except TokenError as error:
-        return Fault("authentication", error.args[0]), set()
     except (TimeoutError, KafkaTimeoutError, RequestTimedOutError):
         return Fault("connection", "accepted, but there is no answer to a request for metadata"), set()
     except KafkaError:

@@ -138,16 +138,16 @@ def token(seconds: float = 600.0, subject: str = "ada") -> str:
     def part(content: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
 
-    now = time.time()
+    now = int(time.time())  # the server's clock has milliseconds: it refuses a token of a later microsecond
     return f"{part({'alg': 'none'})}.{part({'sub': subject, 'iat': now, 'exp': now + seconds})}."
 
 
 OAUTH = {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_sasl_mechanism": "OAUTHBEARER"}
 
 
-def connected(servers, **given):
+def connected(servers, prefix="oauth", **given):
     """Make a protocol on the listener with OAUTHBEARER."""
-    return ts.connect(kafka=servers.kafka_oauth, mongo=NO_MONGO, prefix="oauth", timeout=10, **OAUTH, **given)
+    return ts.connect(kafka=servers.kafka_oauth, mongo=NO_MONGO, prefix=prefix, timeout=10, **OAUTH, **given)
 
 
 async def test_tokens_of_a_function_and_of_a_file(servers, tmp_path):
@@ -183,6 +183,24 @@ async def test_expired_tokens_are_replaced(servers):
             await protocol.commit("acked", timeout=20)
         await protocol.commit("acked", timeout=20)
         assert protocol.statistics().dropped == 0
+
+
+@pytest.mark.filterwarnings("ignore:trialstream. a request to Kafka:RuntimeWarning")
+@pytest.mark.parametrize("number", range(2, 8))
+async def test_a_refused_token_ends_one_connection(servers, number):
+    """The next connection gets another token, whichever it was for; topics are made, and events acknowledged."""
+    tokens = []
+
+    def sometimes_expired():
+        tokens.append(token(-60 if len(tokens) + 1 == number else 600))
+        return tokens[-1]
+
+    async with connected(servers, prefix=f"refused-{number}", kafka_token=sometimes_expired) as protocol:
+        trial = await protocol.new_trial(ts.Trial(name="a"), auto_increment=True, wait=False)
+        await protocol.log_trial_metrics(trial, loss=0.5)
+        await protocol.commit("acked", timeout=20)
+        assert protocol.statistics().dropped == 0
+        assert len(tokens) > number
 
 
 def _failing():
