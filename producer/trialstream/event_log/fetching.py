@@ -218,6 +218,7 @@ def _records(data: bytes, first: int, partition: TopicPartition) -> Records:
                     values[len(offsets) + position] = b""
                 offsets += [each.offset for each in some]
                 times += [each.timestamp for each in some]
+                del some  # before there are others
     except CorruptRecordException:
         if not offsets:
             raise
