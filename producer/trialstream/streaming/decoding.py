@@ -16,7 +16,7 @@ from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC, SchemaStore
 from trialstream_schemas.wire.envelope import envelope_fault
 from trialstream_schemas.wire.events import MetricsLogged, SubjectEvent, TrialUpdated
 from trialstream_schemas.wire.long_frames import check_long_frame
-from trialstream_schemas.wire.rows import RowKey, decode_tables, row_key
+from trialstream_schemas.wire.rows import decode_tables
 from trialstream_schemas.wire.schemas import FINGERPRINTS
 
 from trialstream.event_log.records import Records
@@ -142,34 +142,35 @@ def events_of(records: Records, taken: Taken, schemas: SchemaStore, route: Route
         The events, and whether all schemas are known that their updates need.
     """
     positions, places, writers, known = taken
-    values = [records.values[position] for position in positions]
+    offsets, times, values = records.offsets, records.times, records.values
+    if len(positions) < len(values):
+        offsets = [offsets[position] for position in positions]
+        times = [times[position] for position in positions]
+        values = [values[position] for position in positions]
     bodies: list[_Body] = [known.get(i, value) for i, value in enumerate(values)] if known else [*values]
     rows, is_complete = _decode_rows(values, bodies, schemas)
-    offsets = [records.offsets[position] for position in positions]
-    times = [records.times[position] for position in positions]
     return Events([route] * len(values), offsets, times, places, writers, bodies, rows), is_complete
 
 
 def _decode_rows(values: Sequence[bytes], bodies: list[_Body], schemas: SchemaStore) -> tuple[list[int], bool]:
     """Decode frames of one row to columns; return their rows, and whether the schemas of all updates are known."""
-    groups: dict[RowKey, list[int]] = {}
+    by_size: dict[int, list[int]] = {}
     is_complete = True
     for i, value in enumerate(values):
         try:
             if not value.startswith(_FRAME_PREFIX):
                 is_complete = is_complete and not (value.startswith(_UPDATE_PREFIX) and _lacks_schema(schemas, value))
                 continue
-            if value[_ROWS_AT] != _ONE_ROW or type(bodies[i]) is not bytes:
+            if value[_ROWS_AT] != _ONE_ROW:
                 continue
-            key = row_key(value, HEADER_BYTES)
-        except IndexError:  # cut off, or a text whose length is not written as usual
+        except IndexError:  # cut off
             continue
-        if (group := groups.get(key)) is None:
-            groups[key] = [i]
+        if (same := by_size.get(size := len(value))) is None:
+            by_size[size] = [i]
         else:
-            group.append(i)
+            same.append(i)
     rows = [0] * len(values)
-    for table in decode_tables(values, HEADER_BYTES, groups):
+    for table in decode_tables(values, HEADER_BYTES, by_size):
         for columns, places in columns_of_table(table):
             for row, i in places:
                 bodies[i] = columns

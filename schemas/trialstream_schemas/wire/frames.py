@@ -54,6 +54,7 @@ _ONE_VALUE = Struct("<xdx")
 _END = b"\0"  # the count 0, which ends an array; also branch 0 of a union, the null
 _ONE = b"\2"  # the count 1, zigzag; also branch 1 of a union
 NEITHER = _END + _END
+PLAIN = Struct("<QH")
 """Bytes of null for both `if_version` and `request`."""
 ROW_HEAD = _END + _END + _ONE + _END + _END
 """Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: none, none, and one time of 0

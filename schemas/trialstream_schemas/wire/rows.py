@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -34,14 +34,12 @@ from trialstream_schemas.wire.frames import (
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.varint import read_long
 
-__all__ = ["RowKey", "RowRun", "RowTable", "apart", "decode_rows", "decode_tables", "row_key"]
+__all__ = ["RowRun", "RowTable", "apart", "decode_rows", "decode_tables"]
 
 T = TypeVar("T")
 
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Span: TypeAlias = tuple[int, int]
-RowKey: TypeAlias = tuple[int, int, int]
-"""Key of the frames of one row in a table: offset of the writer, offset of `seq`, and length of the record."""
 
 # Fewer rows are decoded faster one by one (measured).
 _LEAST_ROWS = 12
@@ -190,20 +188,6 @@ class _Layout(NamedTuple):
     mask: _Bytes
 
 
-def row_key(record: bytes, at: int) -> RowKey:
-    """The key of the table that a record belongs to if it is a frame of one row.
-
-    Args:
-        record: The record of a frame.
-        at: Offset of the body.
-
-    Raises:
-        IndexError: The bytes end before the writer.
-    """
-    writer_at = at + 1 + (record[at] >> 1)  # if trial and writer have up to 63 bytes each
-    return writer_at, writer_at + 1 + (record[writer_at] >> 1), len(record)
-
-
 def decode_rows(records: Sequence[bytes], prefix: bytes) -> list[RowRun | None]:
     """Decode the frames of one row among records, if there are enough of them.
 
@@ -230,34 +214,33 @@ def decode_rows(records: Sequence[bytes], prefix: bytes) -> list[RowRun | None]:
                 by_subject[key] = [position]
             else:
                 held.append(position)
-    tables: dict[RowKey, list[list[int]]] = {}
-    for positions in by_subject.values():
-        tables.setdefault(row_key(records[positions[0]], at), []).append(positions)
-    # Those of a subject are neighbours.
-    for table in decode_tables(records, at, {key: [*chain.from_iterable(each)] for key, each in tables.items()}):
+    by_size: dict[int, list[int]] = {}
+    for (_, size), positions in by_subject.items():  # those of a subject stay neighbours
+        by_size.setdefault(size, []).extend(positions)
+    for table in decode_tables(records, at, by_size):
         for run in _runs(records, at, table):
             for position in run.positions:
                 found[position] = run
     return found
 
 
-def decode_tables(records: Sequence[bytes], at: int, groups: Mapping[RowKey, list[int]]) -> Iterator[RowTable]:
+def decode_tables(records: Sequence[bytes], at: int, by_size: Mapping[int, list[int]]) -> Iterator[RowTable]:
     """Decode frames of one row.
 
     Args:
         records: Encoded events of any type.
         at: Offset of the body of a frame.
-        groups: By key, the positions of frames.
+        by_size: By the size of their records, the positions of frames.
 
     Yields:
         Tables of frames. Those that are in none must be decoded by themselves.
     """
-    for (_, seq_at, size), rows in groups.items():
+    for size, rows in by_size.items():
         left = rows if size <= MAX_RECORD_BYTES else []
         for _ in range(_MAX_TABLES):
             if len(left) < _LEAST_ROWS:
                 break
-            layout = _layout(records[left[0]], at, seq_at)
+            layout = _layout(records[left[0]], at)
             if layout is None:
                 left = left[1:]
             else:
@@ -289,16 +272,17 @@ def _runs(records: Sequence[bytes], at: int, table: RowTable) -> Iterator[RowRun
         )
 
 
-def _layout(record: bytes, at: int, seq_at: int) -> _Layout | None:
+def _layout(record: bytes, at: int) -> _Layout | None:
     """The layout of a record; None if it is not a frame of one row as `encode_frame` writes it.
 
     Args:
         record: The record.
         at: Offset of the body.
-        seq_at: Offset of `seq`, if trial and writer have up to 63 bytes each.
     """
     try:
         subject, end = read_subject(record, at)
+        writer_at = at + 1 + (record[at] >> 1)  # if trial and writer have up to 63 bytes each
+        seq_at = writer_at + 1 + (record[writer_at] >> 1)
         _, time_at = read_long(record, seq_at)
         _, time_end = read_long(record, time_at)
         if end != seq_at or not record.startswith(NEITHER, time_end):

@@ -7,6 +7,7 @@ records by numpy at once. Measured for 256 integers of up to three bytes: fastav
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -38,6 +39,8 @@ LENGTH_BITS = int.from_bytes(b"\x80" * 8, "little")
 
 EIGHT_BYTES = int.from_bytes(b"\x80" * 7 + b"\0", "little")
 """The values of these bits in an integer of eight bytes, as all times from 1988 to 3111 are."""
+
+_WORD = struct.Struct("<Q")
 
 
 def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
@@ -71,7 +74,10 @@ def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
 
 def read_time(data: bytes, at: int) -> tuple[int, int]:
     """Read an integer of 64 bits as `read_int64` does, faster if it takes eight bytes."""
-    word = int.from_bytes(data[at : at + 8], "little")
+    try:
+        [word] = _WORD.unpack_from(data, at)
+    except struct.error:  # fewer than eight bytes follow
+        return read_int64(data, at)
     if word & LENGTH_BITS != EIGHT_BYTES:
         return read_int64(data, at)
     word &= 0x7F7F7F7F7F7F7F7F
@@ -136,6 +142,9 @@ def read_int64(data: bytes, at: int, _: object = None) -> tuple[int, int]:
     found = data[at]
     if found < 0x80:
         return (found >> 1) ^ -(found & 1), at + 1
+    if (byte := data[at + 1]) < 0x80:
+        found += (byte - 1) << 7
+        return (found >> 1) ^ -(found & 1), at + 2
     found, at = read_long(data, at)
     if not -(2**63) <= found < 2**63:
         raise SchemaError("an integer of more than 64 bits")
