@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import trialstream as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import HASHES, TRIAL, logs
 from streamed import spread, streamed, taken
+from trialstream.streaming import decoding
 from trialstream_schemas.model.aggregators import timeseries_aggregator
 from trialstream_schemas.model.identity import group_uid
 from trialstream_schemas.wire import events as e
@@ -107,13 +109,18 @@ def test_rows_that_are_decoded_together_are_those_of_each_frame(log, size):
 @settings(max_examples=60)
 @given(LOGS, st.sampled_from(CONDITIONS), SIZES, st.data(), st.sampled_from(["together", "one"]))
 def test_a_stream_goes_on_where_it_was_left(log, conditions, sizes, data, rows):
-    """Nothing comes twice or is lost, in events and in rows, though positions are stored as texts."""
+    """Nothing comes twice or is lost, in events and in rows, though positions are stored as texts.
+
+    It does not matter how many events are made at once.
+    """
     records = spread(log, 2, encode)
     whole, end = asyncio.run(read(streamed(records, 2, since=ts.BEGIN, rows=rows, **conditions)))
     found, position = [], ts.BEGIN
     while True:
         most = data.draw(st.integers(1, 20))
-        part, position = asyncio.run(read(streamed(records, 2, sizes, since=position, rows=rows, **conditions), most))
+        stream = streamed(records, 2, sizes, since=position, rows=rows, **conditions)
+        with mock.patch.object(decoding, "_MADE_EVENTS", data.draw(st.sampled_from([1, 2, 64]))):
+            part, position = asyncio.run(read(stream, most))
         position = ts.Position.parse(str(position))
         if not part:
             break

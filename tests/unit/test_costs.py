@@ -324,7 +324,7 @@ def test_streaming_a_row_that_was_logged_alone():
         def one():
             records = next(batches)
             events, _ = events_of(records, scan.scan(records, 0), store, route)
-            assert len([*events.items(iter(range(rows)), partial(decode, store))]) == rows
+            assert len([*events.items(partial(decode, store))]) == rows
 
         return steps(one)
 

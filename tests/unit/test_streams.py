@@ -6,12 +6,14 @@ import asyncio
 import dataclasses
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trialstream as ts
 import trialstream.sync
+from trialstream.event_log.topics import Route
 from trialstream.streaming import decoding, filters
 from trialstream.streaming.stream import Stream
 from trialstream_console.cli.event_text import event_record, event_text
@@ -19,8 +21,8 @@ from trialstream_consumer.archive import ArchiveLog
 from trialstream_consumer.archive.file import new_archive
 from trialstream_consumer.archived import archive
 from trialstream_schemas.model.aggregators import timeseries_aggregator
-from trialstream_schemas.wire.codec import encode
-from trialstream_schemas.wire.events import LogCreated, MetricsLogged, TrialCreated
+from trialstream_schemas.wire.codec import SchemaStore, encode
+from trialstream_schemas.wire.events import LogCreated, MetricsLogged, TagsAdded, TrialCreated
 from trialstream_schemas.wire.heads import KINDS, PREFIX_BYTES, read_head
 from trialstream_schemas.wire.schemas import SCHEMAS
 
@@ -130,8 +132,9 @@ async def test_a_stream_waits_for_events(request):
 
 
 def test_an_interrupt_ends_no_loop_for_good(log, monkeypatch):
-    """A loop that is left while an event is made goes on after it, also in the middle of rows."""
+    """A loop that is left while events are made goes on with them, also in the middle of rows."""
     url, *_ = log
+    monkeypatch.setattr(decoding, "_MADE_EVENTS", 1)
     for rows, count in (("together", 7), ("one", 11)):
         found = []
         with trialstream.sync.stream(url=url, follow=False, rows=rows) as stream:
@@ -141,7 +144,28 @@ def test_an_interrupt_ends_no_loop_for_good(log, monkeypatch):
                 next(stream)
             found += [*stream]
 
-        assert len(found) == count - 1
+        assert len(found) == count
+
+
+def test_large_events_are_decoded_one_by_one():
+    """Those that are decoded at once have 1 MiB of records in all, or are one."""
+    store = SchemaStore()
+    sizes = [700_000, 10, 700_000, 10, 10, 1_000_000]
+    head = {"trial": f"{HASH}_0", "writer": "w", "time": START}
+    events = [TagsAdded(**head, seq=i + 1, values={"a": "x" * each}) for i, each in enumerate(sizes)]
+    places = [(f"{HASH}_0", None, None)] * len(events)
+    numbers, zeros = range(len(events)), [0] * len(events)
+    waiting = decoding.Events(
+        [Route("trials", 0)] * len(events), numbers, numbers, places, ["w"] * len(events), [*map(encode, events)], zeros
+    )
+
+    found, counts, stop = [], [], 0
+    while stop < len(events):
+        made, stop = waiting.next_items(stop, partial(decoding.decode, store))
+        found += [each.event for each in made]
+        counts.append(len(made))
+    assert counts == [2, 3, 1]
+    assert found == events
 
 
 def interrupted(_fields):

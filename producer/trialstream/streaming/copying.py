@@ -124,7 +124,7 @@ async def _copy(
     async with open_producer(to) as producer:
         waiting = []
         while (events := await merging.next_events()) is not None:
-            for item in events.items(iter(range(len(events.offsets))), partial(decode, source.schemas)):
+            for item in events.items(partial(decode, source.schemas)):
                 await pace.wait(item.timestamp)
                 key, value = cast("_Raw", item.event)
                 if item.topic == source.registry_topic:

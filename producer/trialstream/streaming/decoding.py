@@ -1,14 +1,15 @@
 """Decoding of the events that a scan has taken.
 
-The result is columns, from which a `LogEvent` and its event are made when they are returned. Most do not outlive the
-turn of the reader's loop, so no collection of Python's garbage looks at them. Of the frames of one row, those of
-consecutive records are decoded together before.
+The result is columns. A `LogEvent` and its event are made shortly before they are returned, so most are gone before a
+collection of Python's garbage looks at them; some at once, events of a kind one after the other, which takes about a
+tenth less than each by itself. Of the frames of one row, those of consecutive records are decoded together before.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 from trialstream_schemas.errors import SchemaError, UnknownSchema
@@ -28,6 +29,10 @@ from trialstream.streaming.scan import Taken
 
 __all__ = ["Decode", "Events", "decode", "events_of"]
 
+# Number of events that are made at once, with less than the 700 objects after which Python collects garbage, and the
+# bytes of their records that are decoded for that, but for one record.
+_MADE_EVENTS = 64
+_MADE_BYTES = 1024 * 1024
 # Fewer bytes are not those of a long frame.
 _LONG_BYTES = 512
 _FRAME_PREFIX = MAGIC + FINGERPRINTS[MetricsLogged]
@@ -64,17 +69,48 @@ class Events(NamedTuple):
     bodies: Sequence[_Body]
     rows: Sequence[int]
 
-    def items(self, turns: Iterator[int], decoded: Decode) -> Iterator[LogEvent]:
+    def items(self, decoded: Decode) -> Iterator[LogEvent]:
         """Make the events.
 
         Args:
-            turns: An iterator over as many numbers, which is moved on with each event.
             decoded: Decodes a record; returns None for one that is left out.
 
-        Returns:
-            An iterator over the events. An interrupt ends no iterator of this kind, as it would end a generator.
+        Yields:
+            The events.
         """
-        return filter(None, map(partial(_item, decoded), turns, *self))
+        stop = 0
+        while stop < len(self.offsets):
+            made_now, stop = self.next_items(stop, decoded)
+            yield from filter(None, made_now)
+
+    def next_items(self, start: int, decoded: Decode) -> tuple[list[LogEvent | None], int]:
+        """Make events from an index on.
+
+        Args:
+            start: The index.
+            decoded: As for `items`.
+
+        Returns:
+            Some events, None for those that are left out, and the index after them.
+        """
+        some = self.part(start, start + _MADE_EVENTS)
+        waiting = {i: body for i, body in enumerate(some.bodies) if type(body) is bytes}
+        ends = [*accumulate(map(len, waiting.values()))]
+        if ends and ends[-1] > _MADE_BYTES and (few := max(1, bisect_right(ends, _MADE_BYTES))) < len(waiting):
+            some = some.part(0, [*waiting][few])
+            waiting = dict([*waiting.items()][:few])
+        routes, offsets, times, places, writers, bodies, rows = some
+        events: list[Any] = [
+            Rows(writer, body, row, row + 1) if type(body) is Columns else body
+            for writer, body, row in zip(writers, bodies, rows, strict=True)
+        ]
+        for i, body in sorted(waiting.items(), key=lambda each: each[1][:HEADER_BYTES]):
+            events[i] = decoded(body)
+        columns = zip(routes, offsets, times, places, events, strict=True)
+        return [
+            None if event is None else made((topic, partition, offset, time, trial, project, group, event))
+            for (topic, partition), offset, time, (trial, project, group), event in columns
+        ], start + len(events)
 
     def part(self, start: int, stop: int) -> Events:
         """Return the events from index `start` up to index `stop`, which is not included."""
@@ -93,7 +129,7 @@ class Events(NamedTuple):
         Returns:
             The events; without this one if it has no such rows.
         """
-        item = next(self.part(i, i + 1).items(iter(range(1)), decoded), None)
+        item = next(self.part(i, i + 1).items(decoded), None)
         if item is None or not isinstance(item.event, Rows):
             return self
         columns: list[Any] = [[*column] for column in self]
@@ -103,30 +139,6 @@ class Events(NamedTuple):
             for column in columns:
                 del column[i]
         return Events(*columns)
-
-
-def _item(
-    decoded: Decode,
-    _: int,
-    route: Route,
-    offset: int,
-    time: int,
-    place: Place,
-    writer: str,
-    body: _Body,
-    row: int,
-) -> LogEvent | None:
-    event: StreamEvent | None
-    if isinstance(body, Columns):
-        event = Rows(writer, body, row, row + 1)
-    elif isinstance(body, bytes):
-        if (event := decoded(body)) is None:
-            return None
-    else:
-        event = body
-    topic, partition = route  # a tuple with stars in it takes longer
-    trial, project, group = place
-    return made((topic, partition, offset, time, trial, project, group, event))
 
 
 def events_of(records: Records, taken: Taken, schemas: SchemaStore, route: Route) -> tuple[Events, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
@@ -213,7 +213,7 @@ def rows_of(event: MetricsLogged) -> Rows | None:
     return Rows(event.writer, Columns(event.aggregator, names, steps, times, columns, event.time), 0, count)
 
 
-def columns_of_table(table: RowTable) -> Iterator[tuple[Columns, Sequence[tuple[int, int]]]]:
+def columns_of_table(table: RowTable) -> Iterator[tuple[Columns, Iterable[tuple[int, int]]]]:
     """Cut a table into columns.
 
     Args:
@@ -227,7 +227,7 @@ def columns_of_table(table: RowTable) -> Iterator[tuple[Columns, Sequence[tuple[
     for start in range(0, len(table.positions), _ROWS_TOGETHER):
         stop = start + _ROWS_TOGETHER
         times, columns = table.times[start:stop], [column[start:stop] for column in table.columns]
-        rows = [*enumerate(table.positions[start:stop])]
+        rows: Iterable[tuple[int, int]] = enumerate(table.positions[start:stop])
         if not is_regular:
             rows = [row for row, time in zip(rows, times, strict=True) if _is_time(time)]
         yield Columns(table.shape.aggregator, table.shape.names, table.steps[start:stop], times, columns, 0), rows

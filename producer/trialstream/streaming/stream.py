@@ -36,7 +36,8 @@ class Stream:
     one was left. A cancelled wait for an event loses none.
 
     Attributes:
-        ready: The next events that are there already, which need not be awaited; `fill` waits for others.
+        ready: The next events that are there already, which need not be awaited; `advance` makes more, `fill` waits for
+            others.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Stream:
         self._one_by_one = rows == "one"
         self._timeout = timeout
         self._state: Literal["new", "open", "closed"] = "new"
-        # The events that are there already, and an iterator over them. How many were returned is seen from the hint of
-        # the length of `_turns`, so nothing has to be counted for each.
+        # The events that are there already, the index after those that are made, and an iterator over the latter. How
+        # many of them were returned is seen from the hint of its length, so nothing has to be counted for each.
         self._events = _NONE
-        self._turns: Iterator[int] = iter(())
+        self._stop = 0
+        self._turns: Iterator[LogEvent | None] = iter(())
         self.ready: Iterator[LogEvent] = iter(())
         # Number of events that could not be decoded.
         self._refused = 0
@@ -232,20 +234,32 @@ class Stream:
         Raises:
             TrialStreamError: As `next_event` raises it.
         """
-        if self._state == "closed" and self._partitions:
-            return False
-        await self.open()
-        self._settle()
-        self._events, self._settled = _NONE, 0  # not in memory while others are awaited
-        events = await self._merging.next_events()
-        if events is None:
-            await self.aclose()
-            return False
-        self._events = events
-        self._turns = iter(range(len(events.offsets)))
-        items = events.items(self._turns, self._decoded)
-        self.ready = iter(partial(self._next_row, items), None) if self._one_by_one else items
+        while not self.advance():
+            if self._state == "closed" and self._partitions:
+                return False
+            await self.open()
+            self._settle()
+            self._events, self._settled, self._stop = _NONE, 0, 0  # not in memory while others are awaited
+            events = await self._merging.next_events()
+            if events is None:
+                await self.aclose()
+                return False
+            self._events = events
         return True
+
+    def advance(self) -> bool:
+        """Make the next of the events that are there, once `ready` has none.
+
+        Returns:
+            Whether there are some; else `fill` waits for them.
+        """
+        found, stop = self._events.next_items(self._stop, self._decoded)
+        turns = iter(found)
+        items = filter(None, turns)
+        ready = iter(partial(self._next_row, items), None) if self._one_by_one else items
+        # Without a call in between, so that an interrupt leaves all of them as they were, or none.
+        self._turns, self.ready, self._stop = turns, ready, stop
+        return bool(found)
 
     def _decoded(self, value: bytes) -> StreamEvent | None:
         found = decode(self._source.schemas, value)
@@ -255,7 +269,7 @@ class Stream:
     def _settle(self) -> None:
         """Move the places of the partitions behind what was returned."""
         routes, offsets, *_ = self._events
-        count = len(offsets) - length_hint(self._turns) - (self._item is not None)
+        count = self._stop - length_hint(self._turns) - (self._item is not None)
         returned = slice(self._settled, count)
         for route, last in dict(zip(routes[returned], offsets[returned], strict=True)).items():
             self._partitions[route].has_returned(last)

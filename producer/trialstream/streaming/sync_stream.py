@@ -55,7 +55,7 @@ class SyncStream:
 
     def __next__(self) -> LogEvent:
         while (found := next(self._stream.ready, None)) is None:
-            if not self._thread.run(self._stream.fill):
+            if not self._stream.advance() and not self._thread.run(self._stream.fill):
                 self.close()
                 raise StopIteration
         return found

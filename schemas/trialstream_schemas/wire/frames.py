@@ -28,6 +28,7 @@ from trialstream_schemas.wire.varint import long_bytes, longs_bytes, read_long, 
 __all__ = [
     "FRAME_FIELDS",
     "NEITHER",
+    "PLAIN_TIME",
     "ROW_HEAD",
     "Shape",
     "Subject",
@@ -54,8 +55,9 @@ _ONE_VALUE = Struct("<xdx")
 _END = b"\0"  # the count 0, which ends an array; also branch 0 of a union, the null
 _ONE = b"\2"  # the count 1, zigzag; also branch 1 of a union
 NEITHER = _END + _END
-PLAIN = Struct("<QH")
 """Bytes of null for both `if_version` and `request`."""
+PLAIN_TIME = Struct("<QH")
+"""A `time` of eight bytes, as nearly all times take, and `NEITHER`, which is 0."""
 ROW_HEAD = _END + _END + _ONE + _END + _END
 """Bytes of `float_steps`, `text_steps` and `times` in nearly all frames of one row: none, none, and one time of 0
 microseconds after the frame's."""

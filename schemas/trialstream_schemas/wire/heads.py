@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.wire.codec import HEADER_BYTES, MAGIC
 from trialstream_schemas.wire.events import Event, SubjectEvent
-from trialstream_schemas.wire.frames import read_subject
+from trialstream_schemas.wire.frames import PLAIN_TIME, read_subject
 from trialstream_schemas.wire.schemas import FINGERPRINTS, PARSED
 from trialstream_schemas.wire.varint import EIGHT_BYTES, LENGTH_BITS, read_long
 
@@ -36,8 +36,6 @@ KINDS: dict[bytes, type[Event]] = {
 }
 """The first `PREFIX_BYTES` of an event whose head `read_head` reads → the class of the event."""
 
-# A `time` of eight bytes, as nearly all times take, and null for `if_version` and `request`: two zeros.
-_PLAIN = struct.Struct("<QH")
 # Bits that the bytes of a plain `seq` hold at most.
 _PLAIN_BITS = 63
 
@@ -85,7 +83,7 @@ def known_heads(records: Iterable[bytes], known: Mapping[bytes, T]) -> Iterator[
         For each record what `known` has for its subject, and the `seq`; None if it has nothing, or if `read_head` must
         read the head.
     """
-    get, unpack = known.get, _PLAIN.unpack_from
+    get, unpack = known.get, PLAIN_TIME.unpack_from
     # Those of the last record are nearly always as long as those of the next. A key holds the lengths of its texts, so
     # a record that begins with one has that subject.
     seq_at = 0

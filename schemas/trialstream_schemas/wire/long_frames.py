@@ -13,7 +13,7 @@ from typing import NamedTuple
 from trialstream_schemas.errors import TrialStreamError
 from trialstream_schemas.model.aggregators import AggregatorSpec
 from trialstream_schemas.model.columns import NUMPY_FROM
-from trialstream_schemas.wire.frames import PLAIN, columns_size, read_shape, read_subject
+from trialstream_schemas.wire.frames import PLAIN_TIME, columns_size, read_shape, read_subject
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.varint import EIGHT_BYTES, LENGTH_BITS, long_bytes, read_long
 
@@ -24,9 +24,9 @@ _LEAST_BYTES = NUMPY_FROM * 10
 # The last byte of each integer is marked by 1, all others by 0.
 _LAST = b"1"
 _MARKS = bytes([_LAST[0] if byte < 0x80 else ord("0") for byte in range(256)])
-# An integer of six bytes or less is below 2 ** 41: as microseconds, 25 days.
+# An integer of six bytes or less is below 2 ** 41: as microseconds, 25 days. A time of eight bytes is between the years
+# 828 and 3111, and so that many days before and after it are in the calendar, too.
 _TOO_LONG = b"0" * 6
-_MAX_MICROS = 2**41
 # Steps may contain the bytes that follow them.
 _MAX_TRIES = 8
 _DOUBLE_BYTES = 8
@@ -70,10 +70,10 @@ def check_long_frame(data: bytes, at: int) -> LongFrame | None:
 def _checked(data: bytes, at: int) -> LongFrame | None:
     subject, at = read_subject(data, at)
     _, at = read_long(data, at)
-    time, neither = PLAIN.unpack_from(data, at)
+    time, neither = PLAIN_TIME.unpack_from(data, at)
     if time & LENGTH_BITS != EIGHT_BYTES or neither:
         return None
-    at += PLAIN.size
+    at += PLAIN_TIME.size
     shape = subject.shape
     if shape is None or not data.startswith(shape.bytes, at):
         shape = read_shape(subject, data, at)
@@ -121,7 +121,4 @@ def _are_columns(data: bytes, at: int, names: int, count: bytes, rows: int) -> b
     begin, end = at + len(head), len(data) - 1
     if data[begin + stride - 1 : end : stride] != bytes(names):
         return False
-    for i in range(len(count)):
-        if data[begin + i : end : stride] != count[i : i + 1] * names:
-            return False
-    return True
+    return all([data[begin + i : end : stride] == count[i : i + 1] * names for i in range(len(count))])
