@@ -19,7 +19,7 @@ from trialstream_schemas.model.history import Bucket
 from trialstream_schemas.model.trial import Trial
 from trialstream_schemas.storage.documents import trial_from_document, trial_to_document
 from trialstream_schemas.wire import frames as frames_module
-from trialstream_schemas.wire.codec import SchemaStore, encode
+from trialstream_schemas.wire.codec import HEADER_BYTES, SchemaStore, encode
 from trialstream_schemas.wire.events import Heartbeat, MetricsLogged
 from trialstream_schemas.wire.limits import MAX_RECORD_BYTES
 from trialstream_schemas.wire.rows import RowRun, apart
@@ -158,6 +158,22 @@ def test_integers_that_are_longer_than_needed():
     records = [usual, *[usual[:at] + b"\x80" + usual[at:] for at in zeros]]
 
     assert [content(STORE.decode_all([each])[0]) for each in records] == [content(decoded(each)) for each in records]
+
+
+def test_a_long_address_whose_end_looks_like_a_writer():
+    """One frame with a wrong length is an error of its own, and none of the others.
+
+    The length of a text of more than 63 bytes takes two. Read as one, it says that the writer begins at the last byte
+    of the address, which here is a length by which `seq` begins where it does.
+    """
+    rows = [frame(n, 1, trial="t" * 69 + "B", writer="w" * 32, times=[0]) for n in range(1, 21)]
+    records = [*map(encode, rows)]
+    wrong = bytearray(records[5])
+    wrong[HEADER_BYTES + 1] = 7
+    records[5] = bytes(wrong)
+
+    found = STORE.decode_all(records)
+    assert [content(each) for each in found] == [content(decoded(each)) for each in records]
 
 
 def test_usual_frames_are_decoded_together(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trialstream.streaming.rows import Rows, rows_of
@@ -11,6 +12,7 @@ from trialstream_schemas.errors import SchemaError
 from trialstream_schemas.model.aggregators import timeseries_aggregator
 from trialstream_schemas.wire.codec import HEADER_BYTES, SchemaStore, encode
 from trialstream_schemas.wire.events import MetricsLogged
+from trialstream_schemas.wire.frames import columns_size
 from trialstream_schemas.wire.long_frames import check_long_frame
 
 
@@ -66,3 +68,20 @@ def test_a_usual_frame_is_checked():
 
     assert frame is not None
     assert (frame.rows, frame.names) == (256, ("a", "b"))
+
+
+@pytest.mark.parametrize("more", [b"\x80", b"\x81", b"\xd7"])
+def test_an_end_that_is_longer_than_needed(more):
+    """A frame whose times seem to end, by the last byte of a longer integer, is left to `decode`, which refuses it."""
+    event = MetricsLogged(
+        trial="a" * 34, writer="w", seq=1, time=1_700_000_000_000_000, aggregator=timeseries_aggregator,
+        names=["a", "b"], times=[5] * 256, columns=[array("d", [0.5] * 256)] * 2,
+    )  # fmt: skip
+    usual = encode(event)
+    at = len(usual) - columns_size(2, 256) - 1
+    data = usual[:at] + more + usual[at:]
+
+    assert check_long_frame(usual, HEADER_BYTES) is not None
+    assert check_long_frame(data, HEADER_BYTES) is None
+    with pytest.raises(SchemaError):
+        SchemaStore().decode(data)

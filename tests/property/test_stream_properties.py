@@ -115,7 +115,7 @@ def test_a_stream_goes_on_where_it_was_left(log, conditions, sizes, data, rows):
     """
     records = spread(log, 2, encode)
     whole, end = asyncio.run(read(streamed(records, 2, since=ts.BEGIN, rows=rows, **conditions)))
-    found, position = [], ts.BEGIN
+    found, position, stops = [], ts.BEGIN, []
     while True:
         most = data.draw(st.integers(1, 20))
         stream = streamed(records, 2, sizes, since=position, rows=rows, **conditions)
@@ -125,7 +125,10 @@ def test_a_stream_goes_on_where_it_was_left(log, conditions, sizes, data, rows):
         if not part:
             break
         found += part
+        stops.append((len(found), position))
     until, _ = asyncio.run(read(streamed(records, 2, since=ts.BEGIN, until=end, rows=rows, **conditions)))
+    count, stop = data.draw(st.sampled_from(stops or [(0, end)]))
+    before, _ = asyncio.run(read(streamed(records, 2, sizes, since=ts.BEGIN, until=stop, rows=rows, **conditions)))
 
     # Within a partition; over several, events of one moment may come in any order.
     def by_partition(items):
@@ -133,3 +136,4 @@ def test_a_stream_goes_on_where_it_was_left(log, conditions, sizes, data, rows):
 
     assert by_partition(found) == by_partition(whole)
     assert by_partition(until) == by_partition(whole)
+    assert by_partition(before) == by_partition(found[:count])

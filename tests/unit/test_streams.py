@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import trialstream as ts
 import trialstream.sync
+from streamed import spread, streamed
 from trialstream.event_log.topics import Route
 from trialstream.streaming import decoding, filters
 from trialstream.streaming.stream import Stream
+from trialstream.streaming.sync_stream import SyncStream
 from trialstream_console.cli.event_text import event_record, event_text
 from trialstream_consumer.archive import ArchiveLog
 from trialstream_consumer.archive.file import new_archive
@@ -84,6 +86,45 @@ def test_rows(log):
     assert [np.datetime64(each.event.time.replace(tzinfo=None)) for each in ones] == rows.times.tolist()
     assert "3 rows, step 0 to 2: loss 1, nan nan" in event_text(ones[0]._replace(event=rows))
     assert event_record(ones[1])["event"]["values"] == {"loss": 0.5, "nan": {"%float": "nan"}}
+
+
+def test_positions_in_the_middle_of_rows(log):
+    """A stream ends and begins at any position, also if it returned all records that were fetched."""
+    url, *_ = log
+    whole = list(trialstream.sync.stream(url=url, follow=False, rows="one"))
+    for count in range(1, len(whole)):
+        with trialstream.sync.stream(url=url, follow=False, rows="one") as stream:
+            found = [next(stream) for _ in range(count)]
+            position = stream.position
+        before = list(trialstream.sync.stream(url=url, follow=False, rows="one", until=position))
+        after = list(trialstream.sync.stream(url=url, follow=False, rows="one", since=position))
+
+        assert str(found) == str(whole[:count])
+        assert sorted(map(str, [*before, *after])) == sorted(map(str, whole))
+        assert len(before) == count
+
+
+def test_records_that_are_left_out_are_counted_once(monkeypatch):
+    """An interrupt while events are made counts none of them."""
+    monkeypatch.setattr(decoding, "_MADE_EVENTS", 3)
+    head = {"trial": f"{HASH}_0", "writer": "w", "time": START}
+    created = TrialCreated(
+        trial=f"{HASH}~r", writer="w", request="r", time=START, name="t", parameters={}, auto_increment=False
+    )
+    tags = [encode(TagsAdded(**head, seq=i + 1, values={"a": "x"})) for i in range(9)]
+    records = spread([created], 1, encode)
+    records[Route("trials", 0)] += [(START, each[:-1] if i % 3 == 1 else each) for i, each in enumerate(tags)]
+    stream = SyncStream(streamed(records, 1, (100,), since=ts.BEGIN))
+    found = [next(stream)]
+    for _ in range(2):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(decoding, "made", interrupted)
+            while True:
+                found.append(next(stream))
+    found += [*stream]
+
+    assert [each.offset for each in found] == [0, 1, 3, 4, 6, 7, 9]
+    assert stream.skipped == 3
 
 
 async def test_a_trial_is_read_from_its_creation_on(request, monkeypatch):

@@ -160,9 +160,9 @@ class Partition:
         assert self.scanned is not None
         *_, self.following, timestamp = self.scanned
         self.scanned = None
-        if self.end_rows and events.offsets[-1:] == [self.end]:
+        if self.end_rows and events.offsets and events.offsets[-1] == self.end:
             events = events.with_rows_of(len(events.offsets) - 1, 0, self.end_rows, decoded)
-        if self._rows and events.offsets[:1] == [self.start]:
+        if self._rows and events.offsets and events.offsets[0] == self.start:
             events = events.with_rows_of(0, self._rows, None, decoded)
         if events.offsets:
             keys = [*events.times]

@@ -14,7 +14,7 @@ from trialstream_schemas.wire.events import LogCreated
 from trialstream.event_log.topics import Route, partition_of
 from trialstream.streaming.decoding import Events, decode
 from trialstream.streaming.filters import Filter
-from trialstream.streaming.items import LogEvent, StreamEvent
+from trialstream.streaming.items import LogEvent
 from trialstream.streaming.merging import Merging, Partition
 from trialstream.streaming.positions import Bound, Position
 from trialstream.streaming.rows import Rows
@@ -74,6 +74,8 @@ class Stream:
         # many of them were returned is seen from the hint of its length, so nothing has to be counted for each.
         self._events = _NONE
         self._stop = 0
+        # The events after them. Only this is set by `fill`, which a thread of its own may run, also after an interrupt.
+        self._fetched = _NONE
         self._turns: Iterator[LogEvent | None] = iter(())
         self.ready: Iterator[LogEvent] = iter(())
         # Number of events that could not be decoded.
@@ -208,7 +210,7 @@ class Stream:
             ProtocolClosed: The stream is closed.
         """
         while (found := next(self.ready, None)) is None:
-            if not await self.fill():
+            if not self.advance() and not await self.fill():
                 return None
         return found
 
@@ -226,45 +228,46 @@ class Stream:
         return row
 
     async def fill(self) -> bool:
-        """Wait for events, once `ready` has none.
+        """Wait for events, once `advance` makes none.
 
         Returns:
-            Whether there are some; False at the end of the stream, which is then closed.
+            Whether there are some, which `advance` makes; False at the end of the stream, which is then closed.
 
         Raises:
             TrialStreamError: As `next_event` raises it.
         """
-        while not self.advance():
-            if self._state == "closed" and self._partitions:
-                return False
-            await self.open()
-            self._settle()
-            self._events, self._settled, self._stop = _NONE, 0, 0  # not in memory while others are awaited
-            events = await self._merging.next_events()
-            if events is None:
-                await self.aclose()
-                return False
-            self._events = events
+        if self._fetched.offsets:  # by a call that was interrupted
+            return True
+        if self._state == "closed" and self._partitions:
+            return False
+        await self.open()
+        events = await self._merging.next_events()
+        if events is None:
+            await self.aclose()
+            return False
+        self._fetched = events
         return True
 
     def advance(self) -> bool:
-        """Make the next of the events that are there, once `ready` has none.
+        """Make the next of the events that were fetched, once `ready` has none.
 
         Returns:
             Whether there are some; else `fill` waits for them.
         """
-        found, stop = self._events.next_items(self._stop, self._decoded)
+        if self._stop == len(self._events.offsets):
+            self._settle()
+            # Here and below without a call in between: an interrupt leaves all of them as they were, or none.
+            if not (fetched := self._fetched).offsets:
+                self._events, self._settled, self._stop = _NONE, 0, 0  # not in memory while others are awaited
+                return False
+            self._fetched, self._events, self._settled, self._stop = _NONE, fetched, 0, 0
+        found, stop = self._events.next_items(self._stop, partial(decode, self._source.schemas))
+        refused = self._refused + len(found) - len([*filter(None, found)])
         turns = iter(found)
         items = filter(None, turns)
         ready = iter(partial(self._next_row, items), None) if self._one_by_one else items
-        # Without a call in between, so that an interrupt leaves all of them as they were, or none.
-        self._turns, self.ready, self._stop = turns, ready, stop
-        return bool(found)
-
-    def _decoded(self, value: bytes) -> StreamEvent | None:
-        found = decode(self._source.schemas, value)
-        self._refused += found is None
-        return found
+        self._turns, self.ready, self._stop, self._refused = turns, ready, stop, refused
+        return True
 
     def _settle(self) -> None:
         """Move the places of the partitions behind what was returned."""

@@ -92,7 +92,7 @@ def _checked(data: bytes, at: int) -> LongFrame | None:
     steps = rows if has_steps else 0
     marks = data[at:columns_at].translate(_MARKS)
     # The number of steps, the steps and an end, or one end; two more ends; the number of times, the times and an end.
-    if marks.count(_LAST) != steps + has_steps + rows + 5 or not marks.endswith(_LAST):
+    if marks.count(_LAST) != steps + has_steps + rows + 5 or not marks.endswith(_LAST + _LAST):
         return None
     if marks.rfind(_TOO_LONG) >= 0:  # in half the time of `in`
         return None

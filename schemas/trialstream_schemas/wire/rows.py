@@ -281,11 +281,13 @@ def _layout(record: bytes, at: int) -> _Layout | None:
     """
     try:
         subject, end = read_subject(record, at)
-        writer_at = at + 1 + (record[at] >> 1)  # if trial and writer have up to 63 bytes each
-        seq_at = writer_at + 1 + (record[writer_at] >> 1)
+        writer_at = at + 1 + (record[at] >> 1)
+        if record[at] >= 0x80 or record[writer_at] >= 0x80:  # a text of more than 63 bytes
+            return None
+        seq_at = end
         _, time_at = read_long(record, seq_at)
         _, time_end = read_long(record, time_at)
-        if end != seq_at or not record.startswith(NEITHER, time_end):
+        if not record.startswith(NEITHER, time_end):
             return None
         shape_at = time_end + len(NEITHER)
         shape = subject.shape
