@@ -1,8 +1,8 @@
 """Decoding of the events that a scan has taken.
 
 The result is columns. A `LogEvent` and its event are made shortly before they are returned, so most are gone before a
-collection of Python's garbage looks at them; some at once, events of a kind one after the other, which takes about a
-tenth less than each by itself. Of the frames of one row, those of consecutive records are decoded together before.
+collection of Python's garbage looks at them. Some are made at once, those of a kind one after the other, so that the
+processor's caches have their code. Of the frames of one row, those of consecutive records are decoded together before.
 """
 
 from __future__ import annotations
