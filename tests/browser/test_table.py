@@ -112,6 +112,19 @@ def test_the_filter_completes_and_applies(table: Page):
     expect(field).to_have_value("parameters.index < 3")
 
 
+def test_typing_goes_on_at_once_after_a_completion(table: Page):
+    """The cursor is behind the word before the page is drawn again, so that what is typed meanwhile comes after it."""
+    table.evaluate("() => { window.requestAnimationFrame = (draw) => setTimeout(draw, 300); }")
+    field = table.get_by_role("combobox", name="Filter trials by a query")
+    field.press_sequentially("parameters.ind")
+    expect(table.get_by_role("option", name=re.compile("parameters.index"))).to_be_visible()
+    field.press("ArrowDown")
+    field.press("Tab")
+    field.press_sequentially("< 3", delay=150)
+
+    expect(field).to_have_value("parameters.index < 3")
+
+
 def test_an_error_of_the_filter_is_marked_at_its_place(table: Page):
     """The text of the query is shown with what is wrong underlined; the table stays as it was."""
     field = table.get_by_role("combobox", name="Filter trials by a query")

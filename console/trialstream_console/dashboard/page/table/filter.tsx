@@ -83,11 +83,12 @@ export function Filter({ where, error, onWhere, scope }: {
     setList(null);
     setChosen(-1);
     look(next);
-    queueMicrotask(() => {
-      const place = Math.min(next.length, before.length + 1);
-      input.current?.focus();
-      requestAnimationFrame(() => input.current?.setSelectionRange(place, place));
-    });
+    if (!input.current) return;
+    // At once, and not when the field is drawn: what is typed meanwhile would be behind the cursor.
+    input.current.value = next;
+    const place = Math.min(next.length, before.length + 1);
+    input.current.focus();
+    input.current.setSelectionRange(place, place);
   };
   const keyed = (event: KeyboardEvent): void => {
     const count = list?.items.length ?? 0;
