@@ -74,10 +74,10 @@ class Stream:
         # many of them were returned is seen from the hint of its length, so nothing has to be counted for each.
         self._events = _NONE
         self._stop = 0
-        # The events after them. Only this is set by `fill`, which a thread of its own may run, also after an interrupt.
-        self._fetched = _NONE
         self._turns: Iterator[LogEvent | None] = iter(())
         self.ready: Iterator[LogEvent] = iter(())
+        # The events after them. Only this is set by `fill`, which a thread of its own may run, also after an interrupt.
+        self._fetched = _NONE
         # Number of events that could not be decoded.
         self._refused = 0
         # Number of events behind which the places of the partitions are.

@@ -280,11 +280,10 @@ def _layout(record: bytes, at: int) -> _Layout | None:
         at: Offset of the body.
     """
     try:
-        subject, end = read_subject(record, at)
+        subject, seq_at = read_subject(record, at)
         writer_at = at + 1 + (record[at] >> 1)
         if record[at] >= 0x80 or record[writer_at] >= 0x80:  # a text of more than 63 bytes
             return None
-        seq_at = end
         _, time_at = read_long(record, seq_at)
         _, time_end = read_long(record, time_at)
         if not record.startswith(NEITHER, time_end):
